@@ -1,0 +1,1 @@
+"""One door for each command; each reads as a table of contents."""

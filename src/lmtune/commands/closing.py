@@ -1,0 +1,115 @@
+"""How `lmtune train` ends: results.json, the pages, and what stands on stdout."""
+
+import json
+from pathlib import Path
+from typing import IO, Any
+
+from lmtune.config import OutputFormat
+from lmtune.errors import ConfigError
+from lmtune.reporting.card import render_card
+from lmtune.reporting.report import render_report
+from lmtune.runs import Run, load_json, load_jsonl, write_json, write_text
+
+COLUMNS = {
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "word_perplexity": "word perplexity",
+    "loss": "loss",
+    "accuracy": "accuracy",
+}
+
+
+def build_results(opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], prepared: Any) -> dict[str, Any]:
+    """results.json: what was done, and the final numbers with their protocol."""
+    effort, ledger = trainer.effort, prepared.ledger
+    for measures in sets.values():
+        measures["protocol"] |= {"split": "validation", "split_by": ledger.split_by, "tokenizer": prepared.facts["tokenizer"]}
+        if "unigram_bits_per_byte" in prepared.facts:
+            measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
+    return {
+        "run": opened.run.folder.name,
+        "status": "completed",
+        "fingerprint": opened.fingerprint,
+        "train": {
+            "steps": trainer.state.global_step,
+            "epochs": trainer.state.epoch,
+            "tokens": effort.targets,
+            "targets": effort.targets,
+            "seconds": effort.seconds,
+            "tokens_per_second": effort.targets / effort.seconds if effort.seconds else 0.0,
+            "world_size": opened.world_size,
+            "distributed": trainer.accelerator.distributed_type.value,
+            "best_step": trainer.state.best_global_step or None,
+        },
+        "eval": sets,
+        "epochs": build_epochs(load_jsonl(opened.run.metrics_file)) if opened.is_main and opened.run.metrics_file.exists() else [],
+    }
+
+
+def build_epochs(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each evaluation while training, the one before the first step included."""
+    rows: list[dict[str, Any]] = []
+    for line in metrics:
+        if "eval_loss" in line:
+            before = rows[-1]["cumulative_seconds"] if rows else 0.0
+            total = line["train_seconds"]
+            measures = {name: line[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "bits_per_byte")}
+            rows.append({"epoch": line.get("epoch", 0.0), "step": line["step"], **measures, "seconds": total - before, "cumulative_seconds": total})
+    return rows
+
+
+def write_pages(run: Run, results: dict[str, Any]) -> None:
+    """results.json, the model card and the report."""
+    config = run.load_config()
+    records = load_jsonl(run.samples_file) if run.samples_file.exists() else []
+    samples = records[-1]["samples"] if records else []
+    metrics = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
+    write_text(run.model_folder / "README.md", render_card(results, config, samples))
+    page = render_report(
+        f"{run.folder.parent.name} {run.folder.name}", results, load_json(run.ledger_file), metrics, samples,
+        run.config_file.read_text(encoding="utf-8"),
+    )
+    write_text(run.report_file, page)
+    write_json(run.results_file, results)
+
+
+def find_objective(results: dict[str, Any], objective: str) -> float:
+    """The number that a sweep minimises: `bits_per_byte` of the first set, or `<set>.<metric>`."""
+    sets = results["eval"]
+    if not sets:
+        return float(results["train"]["seconds"])
+    name, _, metric = objective.rpartition(".")
+    measures = sets.get(name) if name else next(iter(sets.values()))
+    if measures is None or metric not in measures:
+        raise ConfigError(f"objective={objective}: expected a measure such as bits_per_byte, or <set>.<measure> with one of {', '.join(sets)}.")
+    return float(measures[metric])
+
+
+def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, stdout: IO[str]) -> None:
+    """The results as one JSON document, or as a table with the run folder last."""
+    if form is OutputFormat.json:
+        stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
+    else:
+        stdout.write("\n".join([*render_table(results), f"run folder: {_short(folder)}"]) + "\n")
+    stdout.flush()
+
+
+def render_table(results: dict[str, Any]) -> list[str]:
+    """Held-out measures before and after, one line each."""
+    lines = []
+    first = results["epochs"][0] if results["epochs"] else {}
+    for name, measures in results["eval"].items():
+        lines.append(f"{name + ' (held out)':<24}{'before':>12}{'after':>12}")
+        for key, words in COLUMNS.items():
+            before = f"{first[key]:.4f}" if key in first else ""
+            lines.append(f"{words:<24}{before:>12}{measures[key]:>12.4f}")
+        if "unigram_bits_per_byte" in measures:
+            lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
+    train = results["train"]
+    lines.append(f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, {train['tokens_per_second']:,.0f} tokens/s")
+    return lines
+
+
+def _short(folder: Path) -> Path:
+    """Relative to where the user stands, if below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -1,0 +1,132 @@
+"""`lmtune train`: fine-tune one causal language model; return what a sweep minimises.
+
+    lmtune train data=bio model=gpt2-small-pt
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lmtune.commands import closing, opening
+from lmtune.config import TrainConfig
+from lmtune.data.blocks import collate
+from lmtune.data.corpus import Corpus, Prepared
+from lmtune.errors import Stopped
+from lmtune.evaluation.perplexity import Workers, evaluate_stream
+from lmtune.modeling import generation, loading
+from lmtune.training import arguments as training_arguments
+
+
+def run(config: TrainConfig, stdout: IO[str]) -> float:
+    """Train as configured and print the results; return the objective of the sweep."""
+    opening.check_sources(config)
+    corpus = Corpus(config.data, config.seed)
+    arguments = training_arguments.build_arguments(config, Path("unopened"), opening.has_validation(config.data))
+    tokenizer, model = opening.build_model(config, corpus)
+    generation.build_generation_config(model, config.generation)
+    block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+    prepared = corpus.prepare(tokenizer, block_size)
+    opened = opening.open_run(config, arguments, prepared)
+    opening.say_plan(opened, model, prepared)
+    try:
+        session = Session(config, opened, prepared, model, tokenizer)
+        session.fit()
+        results = session.finish()
+    except Stopped as stopped:
+        opened.fail("stopped", str(stopped))
+        raise
+    except BaseException as error:
+        opened.fail("failed", str(error))
+        raise
+    finally:
+        opened.close()
+    if opened.is_main:
+        closing.print_results(results, opened.run.folder, config.format, stdout)
+    return closing.find_objective(results, config.objective)
+
+
+@dataclass
+class Session:
+    """The training itself, once everything that can be known before has been checked."""
+
+    config: TrainConfig
+    opened: opening.Opened
+    prepared: Prepared
+    model: Any
+    tokenizer: Any
+
+    def __post_init__(self) -> None:
+        from lmtune.training.callbacks import ProgressLine
+
+        self.context = loading.check_length("eval.context", self.config.eval.context, self.model.config)
+        self.progress = ProgressLine()
+        self.trainer = self._build_trainer()
+
+    def fit(self) -> None:
+        """Train to the end, from the checkpoint that the run was opened with."""
+        try:
+            self.trainer.fit(self.opened.checkpoint)
+        finally:
+            self.progress.close()
+
+    def finish(self) -> dict[str, Any]:
+        """Score all of the held-out text, save the model, and write the pages; return results.json."""
+        sets = self.score(self.trainer.model, max_tokens=0)
+        results = closing.build_results(self.opened, self.trainer, sets, self.prepared)
+        if self.opened.is_main:
+            model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            loading.save_model(model, self.tokenizer, self.opened.run.model_folder)
+            closing.write_pages(self.opened.run, results)
+        self.trainer.accelerator.wait_for_everyone()
+        return results
+
+    def score(self, model: Any, max_tokens: int | None = None) -> dict[str, dict[str, Any]]:
+        """Measures of each held-out set."""
+        limit = self.config.eval.max_tokens if max_tokens is None else max_tokens
+        stream = self.prepared.held_out.get("validation")
+        if stream is None:
+            return {}
+        workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
+        batch_size = self.trainer.args.per_device_eval_batch_size
+        measures = evaluate_stream(model, stream.select(limit), self.context, batch_size, workers)
+        return {self.config.data.name: measures}
+
+    def _build_trainer(self) -> Any:
+        from lmtune.training.trainer import LmTrainer
+
+        return LmTrainer(
+            model=self.model,
+            args=self.opened.arguments,
+            train_dataset=self.prepared.blocks,
+            eval_dataset=self.prepared.blocks,  # Trainer only asks whether there is one; score() has the text
+            data_collator=collate,
+            run=self.opened.run,
+            tokenizer=self.tokenizer,
+            score=self.score,
+            manifest=self.opened.manifest,
+            callbacks=self._build_callbacks(),
+        )
+
+    def _build_callbacks(self) -> list[Any]:
+        from transformers import EarlyStoppingCallback
+
+        from lmtune.training import callbacks
+
+        config, run = self.config, self.opened.run
+        chosen: list[Any] = [callbacks.Recorder(run), self.progress]
+        if config.samples.enabled and config.prompts:
+            chosen.append(callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say))
+        if config.early_stopping.patience:
+            chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
+        stop = callbacks.StopOnSignal(lambda value: callbacks.reduce_max(value, self.opened.arguments.device), self.progress.say)
+        return [*chosen, callbacks.LastStep(), stop]
+
+    def _write_samples(self, prompts: list[str]) -> list[str]:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return generation.generate_aside(model, self.tokenizer, prompts, self.config.generation, self.config.samples.seed)
+
+    def _add_over_ranks(self, sums: Any) -> Any:
+        if self.opened.world_size == 1:
+            return sums
+        return self.trainer.accelerator.reduce(sums.to(self.opened.arguments.device), reduction="sum").cpu()
+

@@ -1,0 +1,200 @@
+"""How Hydra composes a command's configuration: schemas, search path, and its errors in our words."""
+
+from collections.abc import Callable
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, field, fields, make_dataclass
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lmtune import keys
+from lmtune.config import EvalCommandConfig, GenerateConfig, TrainConfig
+from lmtune.errors import ConfigError
+
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalCommandConfig, "generate": GenerateConfig}
+
+Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig)
+
+
+def find_conf() -> Path:
+    """The folder of shipped configs: inside the installed package, or at the root of a source checkout."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parents[1] / "conf"
+
+
+def register(command: str) -> None:
+    """Tell Hydra the command's schema and the folders it may search."""
+    ConfigStore.instance().store(name=f"schema_{command}", node=_build_schema(SCHEMAS[command]))
+    Plugins.instance().register(UserConf)
+    OmegaConf.register_new_resolver("free_folder", find_free_folder, replace=True)
+
+
+def build_config(node: DictConfig, schema: type[Config]) -> Config:
+    """The composed configuration as dataclasses, checked."""
+    absent = sorted(key for key in OmegaConf.missing_keys(node) if key.split(".")[0] not in ("training", "generation"))
+    if absent:
+        raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
+    config = schema(**{item.name: _build_section(node, item) for item in fields(schema)})
+    config.check()
+    return config
+
+
+def render_plain(config: Any) -> Any:
+    """A config as plain values, for YAML and JSON."""
+    if isinstance(config, Enum):
+        return config.value
+    if isinstance(config, dict):
+        return {key: render_plain(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [render_plain(value) for value in config]
+    if hasattr(config, "__dataclass_fields__"):
+        return {item.name: render_plain(getattr(config, item.name)) for item in fields(config)}
+    return config
+
+
+def find_free_folder(path: str) -> str:
+    """`path`, or with -2, -3, ... behind it where that is taken."""
+    taken = (candidate for candidate in _numbered(path) if not Path(candidate).exists())
+    return next(taken)
+
+
+def check_user_conf() -> None:
+    """Raise ConfigError where a file of the user's conf/ has the name of one of ours."""
+    user = _find_user_conf()
+    if user is None:
+        return
+    for file in sorted(user.rglob("*.yaml")):
+        ours = find_conf() / file.relative_to(user)
+        if ours.exists():
+            raise ConfigError(
+                f"{file} and {ours} have the same name; expected a name of its own for yours. "
+                f"Rename your file: {file.with_stem('my-' + file.stem).name} gives {file.parent.name}=my-{file.stem}."
+            )
+
+
+class UserConf(SearchPathPlugin):
+    """Searches conf/ of the folder where the user stands, after the package's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        user = _find_user_conf()
+        if user is not None:
+            search_path.append("user", f"file://{user}")
+
+
+def explain(error: Exception, command: str) -> str:
+    """One paragraph for an error of Hydra or OmegaConf: what was found, what was expected, what to do."""
+    cause = error.__cause__
+    key = getattr(cause, "full_key", None) or getattr(error, "full_key", None)
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(error, command)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
+            "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
+        )
+    if isinstance(error, ConfigCompositionException) and key and "not in" in str(cause):
+        known = _known_keys(command)
+        return f"{key} is not a key of lmtune {command}.{_suggest(key, known)} See lmtune {command} --help."
+    if isinstance(error, ConfigCompositionException) and key and cause is not None:
+        return f"{key}: {str(cause).splitlines()[0]}."
+    return " ".join(line.strip() for line in str(cause or error).splitlines() if line.strip())
+
+
+HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException)
+
+
+def _explain_missing(error: MissingConfigException, command: str) -> str:
+    name = error.missing_cfg_file or "?"
+    group, _, choice = name.rpartition("/")
+    options = list(error.options or [])
+    if not options:
+        return f"{name} is not a config of lmtune {command}. See lmtune {command} --help."
+    return (
+        f"{group}={choice}: expected one of {', '.join(options)}.{keys.render_suggestion(choice, options, group + '=')}"
+    )
+
+
+def _suggest(key: str, known: set[str]) -> str:
+    parent, _, _ = key.rpartition(".")
+    beside = {name for name in known if name.rpartition(".")[0] == parent} or known
+    return keys.render_suggestion(key, beside) or keys.render_suggestion(key, known)
+
+
+@cache
+def _known_keys(command: str) -> set[str]:
+    def walk(schema: type, prefix: str) -> set[str]:
+        found = set()
+        for item in fields(schema):
+            found.add(prefix + item.name)
+            section = _section_type(item.type)
+            if section is not None:
+                found |= walk(section, f"{prefix}{item.name}.")
+        return found
+
+    groups = {folder.name for folder in find_conf().iterdir() if folder.is_dir()}
+    return walk(_build_schema(SCHEMAS[command]), "") | (groups if command == "train" else set())
+
+
+def _section_type(annotation: Any) -> type | None:
+    options = getattr(annotation, "__args__", (annotation,))
+    return next((option for option in options if hasattr(option, "__dataclass_fields__")), None)
+
+
+@cache
+def _build_schema(schema: type) -> type:
+    """The dataclass that Hydra checks against: as `schema`, with the names of transformers' own classes filled in."""
+    names: dict[str, Callable[[], Any]] = {
+        "training": keys.load_training_fields,
+        "generation": keys.load_generation_fields,
+    }
+    items: list[Any] = []
+    for item in fields(schema):
+        source = item.metadata.get("keys")
+        if source:
+            section = make_dataclass(source, [(name, Any, MISSING) for name in sorted(names[source]())])
+            items.append((item.name, section, field(default_factory=section)))
+        else:
+            items.append((item.name, item.type, _default(item)))
+    return make_dataclass(schema.__name__, items, kw_only=True)
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default_factory is not NO_DEFAULT:
+        return field(default_factory=item.default_factory)
+    return field(default=item.default)
+
+
+def _build_section(node: DictConfig, item: Field[Any]) -> Any:
+    if item.metadata.get("keys"):
+        section = node[item.name]
+        given = [name for name in section if not OmegaConf.is_missing(section, name)]
+        return {name: _plain(section[name]) for name in given}
+    value = node[item.name]
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _find_user_conf() -> Path | None:
+    user = Path.cwd() / "conf"
+    return user if user.is_dir() and user.resolve() != find_conf().resolve() else None
+
+
+def _numbered(path: str) -> Any:
+    yield path
+    number = 2
+    while True:
+        yield f"{path}-{number}"
+        number += 1

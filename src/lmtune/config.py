@@ -1,0 +1,396 @@
+"""What a run is told: dataclasses that explain and guard each key. No torch in here.
+
+The values live in conf/ (one YAML group for each class); these classes give Hydra the names and types that it
+checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+from lmtune import keys
+from lmtune.errors import ConfigError
+
+
+class DocumentRule(Enum):
+    """What one document is."""
+
+    file = "file"
+    """The whole file."""
+    blank_line = "blank_line"
+    """What stands between blank lines."""
+    line = "line"
+    """Every line that is not blank."""
+    row = "row"
+    """A row of the table (Hub, jsonl, csv, parquet)."""
+    wikitext = "wikitext"
+    """One article, from one ` = Title = ` to the next."""
+
+
+class SplitRule(Enum):
+    """How documents are held out."""
+
+    hash = "hash"
+    """By a seeded hash of the text: a document stays on its side when others are added."""
+    stretches = "stretches"
+    """Contiguous stretches of few, large documents."""
+
+
+class ModelInit(Enum):
+    """Where the weights come from."""
+
+    pretrained = "pretrained"
+    scratch = "scratch"
+
+
+class EvalSplit(Enum):
+    """Which documents `lmtune eval` scores."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+    all = "all"
+
+
+class OutputFormat(Enum):
+    """What stands on stdout."""
+
+    table = "table"
+    json = "json"
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Where the text comes from, what a document is, and what is held out."""
+
+    name: str = "files"
+    """Name of the group, used for the run folder and in results.json."""
+    language: str | None = None
+    """ISO 639-1 code for the model card."""
+    path: str | None = None
+    """Hub id of a dataset. Not used when `files` is set."""
+    subset: str | None = None
+    """Configuration of the Hub dataset, such as `20231101.pt`."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub dataset."""
+    train_split: str = "train"
+    validation_split: str | None = None
+    """A split of the Hub dataset to hold out; without one, documents are held out of the training split."""
+    test_split: str | None = None
+    files: Any = None
+    """Path, glob, folder or list of them; replaces the Hub dataset."""
+    validation_files: Any = None
+    """Files to hold out, instead of documents of `files`."""
+    text_column: str = "text"
+    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`)."""
+    documents: DocumentRule | None = None
+    """What one document is; by default the file for .txt, the row for tables."""
+    rows_per_document: int = 1
+    """Consecutive rows joined by a line end into one document, for sources whose rows are sentences."""
+    deduplicate: bool = False
+    """Drop exact repetitions of a row (or document), before rows are joined."""
+    min_chars: int = 0
+    """Drop documents with fewer characters."""
+    max_documents: int | None = None
+    """Keep only the first documents of the source."""
+    max_bytes: int | None = None
+    """Keep only the documents that begin within the first so many UTF-8 bytes."""
+    encoding: str = "utf-8"
+    """Of text files. A byte-order mark is recognised."""
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.0
+    split_by: SplitRule | None = None
+    """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
+    block_size: int | None = None
+    """Tokens of a training row; by default the positions of the model, at most 1024."""
+    epochs: float = 3.0
+    """Passes over the text that suit it; `training.num_train_epochs` follows it."""
+    prompts: list[str] = field(default_factory=list)
+    """Beginnings in the language of the data, continued by the model while it learns."""
+
+    def __post_init__(self) -> None:
+        _require(self.rows_per_document >= 1, "data.rows_per_document", self.rows_per_document, "1 or more")
+        _require(self.min_chars >= 0, "data.min_chars", self.min_chars, "0 or more")
+        _require(self.max_documents is None or self.max_documents > 0, "data.max_documents", self.max_documents, "1 or more")
+        _require(self.max_bytes is None or self.max_bytes > 0, "data.max_bytes", self.max_bytes, "1 or more")
+        _require(self.block_size is None or self.block_size >= 2, "data.block_size", self.block_size, "2 or more tokens")
+        _require(self.epochs > 0, "data.epochs", self.epochs, "more than 0")
+        for key in ("validation_fraction", "test_fraction"):
+            _require(0 <= getattr(self, key) < 1, f"data.{key}", getattr(self, key), "at least 0 and below 1")
+        _require(
+            self.validation_fraction + self.test_fraction < 1,
+            "data.validation_fraction + data.test_fraction",
+            self.validation_fraction + self.test_fraction,
+            "below 1, so that something is left to train on",
+        )
+        _check_paths("data.files", self.files)
+        _check_paths("data.validation_files", self.validation_files)
+
+    def check_source(self) -> None:
+        """Raise ConfigError unless there is something to read."""
+        if self.files is None and self.path is None:
+            raise ConfigError(
+                "data=files needs data.files=, found none. Give a path, a glob or a folder, such as "
+                "data.files='texts/*.txt', or choose a named data set: data=sample, data=bio."
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Which model, from which weights, with which vocabulary."""
+
+    name: str = "hub"
+    """Name of the group, used for the run folder."""
+    path: str | None = None
+    """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
+    revision: str | None = None
+    init: ModelInit = ModelInit.pretrained
+    config: dict[str, Any] = field(default_factory=dict)
+    """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
+    tokenizer: str | None = None
+    """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
+    vocab_size: int = 1024
+    """Entries of a learned vocabulary."""
+    learning_rate: float = 5e-5
+    """Peak rate that suits these weights; `training.learning_rate` follows it."""
+
+    def __post_init__(self) -> None:
+        _require(self.vocab_size > 256, "model.vocab_size", self.vocab_size, "more than 256, one for each byte and the separator")
+        _require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "more than 0")
+        if self.config:
+            self._check_config()
+
+    def _check_config(self) -> None:
+        if self.init is ModelInit.pretrained:
+            raise ConfigError(
+                f"model.config.{next(iter(self.config))} is only for model.init=scratch, found model.init=pretrained: "
+                "the config of pretrained weights is given. Leave it out, or add model.init=scratch."
+            )
+        model_type = self.config.get("model_type")
+        if model_type is None:
+            return  # the config of model.path decides; checked once that is loaded
+        known = keys.load_model_config_fields(str(model_type))
+        if known is None:
+            raise ConfigError(f"model.config.model_type={model_type}: expected a model type of transformers, such as gpt2 or llama.")
+        settings = {name: value for name, value in self.config.items() if name != "model_type"}
+        keys.check_names(settings, known, "model.config.")
+        keys.check_types(settings, known, "model.config.")
+
+    def check_source(self) -> None:
+        """Raise ConfigError unless there is something to load or build."""
+        if self.path is None and self.init is ModelInit.pretrained:
+            raise ConfigError(
+                "model=hub needs model.path=, found none. Give a Hub id or a folder, such as "
+                "model.path=openai-community/gpt2, or choose a named model: model=gpt2-tiny, model=gpt2."
+            )
+        if self.path is None and "model_type" not in self.config:
+            raise ConfigError(
+                "model.init=scratch needs model.config.model_type= (such as gpt2) or model.path= to take the config from."
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class FinetuneConfig:
+    """Which parameters learn."""
+
+    name: str = "full"
+    """`full`: all of them."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """Where the curves go besides metrics.jsonl."""
+
+    name: str = "none"
+    """none, tensorboard, wandb, mlflow or trackio."""
+    project: str = "lmtune"
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """How held-out text is scored."""
+
+    context: int | None = None
+    """Tokens of a window; by default the positions of the model, at most 1024."""
+    batch_size: int = 8
+    """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
+    max_tokens: int = 250_000
+    """Held-out tokens scored while training, the same ones each time; 0 for all. The final evaluation scores all."""
+    split: EvalSplit | None = None
+    """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
+
+    def __post_init__(self) -> None:
+        _require(self.context is None or self.context >= 1, "eval.context", self.context, "1 or more tokens")
+        _require(self.batch_size >= 1, "eval.batch_size", self.batch_size, "1 or more")
+        _require(self.max_tokens >= 0, "eval.max_tokens", self.max_tokens, "0 (all) or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class EarlyStoppingConfig:
+    """When to stop before the last step."""
+
+    patience: int | None = None
+    """Evaluations without a better objective before the run stops; off by default."""
+
+    def __post_init__(self) -> None:
+        _require(self.patience is None or self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class SamplesConfig:
+    """Texts written by the model while it learns."""
+
+    enabled: bool = True
+    show: int = 1
+    """How many of them appear on stderr at each evaluation; all of them are in samples.md."""
+    seed: int = 0
+    """Of the samples alone: they neither read nor touch the random numbers of the training."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """`lmtune train`."""
+
+    name: str | None = None
+    """First folder under outputs/; by default <data>-<model>."""
+    output: str | None = None
+    """The run folder itself, instead of outputs/<name>/<date>."""
+    seed: int = 42
+    resume: str = "off"
+    """off, auto (the newest unfinished run of the same configuration) or a run folder."""
+    resume_force: bool = False
+    """Resume although settings that change the result differ."""
+    format: OutputFormat = OutputFormat.table
+    objective: str = "bits_per_byte"
+    """What a sweep minimises: a metric of the first evaluation set, or <set>.<metric>."""
+    prompts: list[str] = field(default_factory=list)
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    finetune: FinetuneConfig = MISSING
+    tracker: TrackerConfig = MISSING
+    training: dict[str, Any] = field(default_factory=dict, metadata={"keys": "training"})
+    generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        self.data.check_source()
+        self.model.check_source()
+        _check_training(self.training)
+        _adopt_twins(self)
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalCommandConfig:
+    """`lmtune eval`."""
+
+    ckpt: str | None = None
+    """Run folder, checkpoint-<step>, model folder or Hub id."""
+    seed: int | None = None
+    """Of the split; by default that of the run, or 42."""
+    format: OutputFormat = OutputFormat.table
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    data: DataConfig | None = None
+    """By default the held-out text of the run that `ckpt` names."""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        _check_given("ckpt", self.ckpt, "lmtune eval")
+        if self.data is not None:
+            self.data.check_source()
+
+
+@dataclass(kw_only=True, slots=True)
+class GenerateConfig:
+    """`lmtune generate`."""
+
+    ckpt: str | None = None
+    """Run folder, checkpoint-<step>, model folder or Hub id."""
+    prompt: str | None = None
+    seed: int = 42
+    format: OutputFormat = OutputFormat.table
+    device: str = "auto"
+    generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        _check_given("ckpt", self.ckpt, "lmtune generate")
+        if not self.prompt:
+            raise ConfigError('lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".')
+
+
+_TWINS = {
+    "seed": "seed",
+    "resume_from_checkpoint": "resume",
+    "report_to": "tracker",
+    "run_name": "name",
+    "output_dir": "output",
+}
+"""Keys of TrainingArguments that have their home elsewhere."""
+
+
+def _check_training(training: dict[str, Any]) -> None:
+    for old, new in keys.RENAMED_TRAINING_ARGUMENTS.items():
+        if old in training:
+            raise ConfigError(f"training.{old} is gone from transformers. Use {new}.")
+    known = keys.load_training_fields()
+    keys.check_names(training, known, "training.")
+    keys.check_types(training, known, "training.")
+    if training.get("hub_token") is not None:
+        raise ConfigError(
+            "training.hub_token would be written into config.yaml; expected no secret on the command line. "
+            "Set the environment variable HF_TOKEN instead."
+        )
+    for name in ("do_train", "do_eval"):
+        if training.get(name) is False:
+            raise ConfigError(f"training.{name}=false: lmtune train trains and evaluates. To evaluate alone: lmtune eval ckpt=...")
+    for name in ("fp16_full_eval", "bf16_full_eval"):
+        if training.get(name):
+            raise ConfigError(f"training.{name}=true: held-out text is scored in float32, so that numbers compare. Leave it out.")
+    if training.get("label_smoothing_factor"):
+        raise ConfigError("training.label_smoothing_factor is not supported: it would change what the loss means. Leave it out.")
+
+
+def _adopt_twins(config: TrainConfig) -> None:
+    """Move values of `training.*` that have a home elsewhere to that home; refuse two that differ."""
+    untouched = TrainConfig()
+    for twin, home in _TWINS.items():
+        value = config.training.pop(twin, None)
+        if value is None:
+            continue
+        if home == "tracker":
+            value = value[0] if isinstance(value, list) and len(value) == 1 else value
+            current, default = config.tracker.name, "none"
+        else:
+            current, default = getattr(config, home), getattr(untouched, home)
+        if current not in (default, value):
+            raise ConfigError(f"{home}={current} and training.{twin}={value} differ; they mean the same. Keep {home}=.")
+        if home == "tracker":
+            config.tracker.name = str(value)
+        else:
+            setattr(config, home, value)
+
+
+def _check_given(key: str, value: str | None, command: str) -> None:
+    if not value:
+        raise ConfigError(
+            f"{command} needs {key}=, found none. Give a run folder (outputs/...), a checkpoint, a model folder or a Hub id."
+        )
+
+
+def _check_paths(key: str, value: Any) -> None:
+    paths = value if isinstance(value, list) else [value]
+    if value is not None and not (paths and all(isinstance(path, str) and path for path in paths)):
+        raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
+
+
+def _require(holds: bool, key: str, found: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key}={found}: expected {expected}.")
+

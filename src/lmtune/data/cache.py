@@ -1,0 +1,63 @@
+"""Prepared text on disk, kept by content: built once, by one process at a time, and whole or absent."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lmtune.data.sources import checksum_of
+
+FORMAT = 1
+"""Raised whenever prepared text is written in another way; older entries are then built anew."""
+RECORD = "ledger.json"
+"""Written last: an entry without it was interrupted."""
+
+
+def cache_folder() -> Path:
+    """LMTUNE_CACHE, or lmtune below the user's cache folder."""
+    given = os.environ.get("LMTUNE_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lmtune"
+
+
+def key_of(parts: dict[str, Any]) -> str:
+    """A name for what comes out of these settings and contents."""
+    return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
+
+
+def build_once(key: str, build: Callable[[Path], None]) -> Path:
+    """The cache entry for `key`, built if it is not there; other processes wait meanwhile and say so."""
+    folder = cache_folder() / key
+    if (folder / RECORD).exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = _acquire(folder.with_suffix(".lock"))
+    try:
+        if not (folder / RECORD).exists():
+            aside = folder.with_suffix(".building")
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.mkdir()
+            try:
+                build(aside)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            aside.rename(folder)
+    finally:
+        lock.release()
+    return folder
+
+
+def _acquire(file: Path) -> FileLock:
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        sys.stderr.write("another process is preparing the same text; waiting for it\n")
+        lock.acquire()
+    return lock

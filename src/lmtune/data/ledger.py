@@ -1,0 +1,94 @@
+"""Where every row, document, byte and token went. The sums close, or the run stops."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lmtune.errors import LedgerError
+
+SIDES = ("train", "validation", "test")
+
+
+@dataclass(slots=True)
+class Counts:
+    """One side of the split, in every unit."""
+
+    documents: int = 0
+    bytes: int = 0
+    text_tokens: int = 0
+    separators: int = 0
+    """One after each document."""
+
+    @property
+    def tokens(self) -> int:
+        return self.text_tokens + self.separators
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts from what was read to what is learned."""
+
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """What was read: name, and rows or bytes."""
+    rows_per_document: int = 1
+    documents_are: str = ""
+    """What one document is, in words."""
+    rows_read: int = 0
+    rows_empty: int = 0
+    rows_repeated: int = 0
+    """Exact repetitions, dropped by data.deduplicate."""
+    rows_used: int = 0
+    documents_read: int = 0
+    documents_short: int = 0
+    """Dropped by data.min_chars."""
+    documents_over_limit: int = 0
+    """Not taken because of data.max_documents or data.max_bytes."""
+    documents_in_training: int = 0
+    """Held-out documents that also stand in the training text, dropped from the held-out side."""
+    documents_kept: int = 0
+    bytes_kept: int = 0
+    split_by: str = ""
+    """hash, stretches, or given."""
+    sides: dict[str, Counts] = field(default_factory=lambda: {side: Counts() for side in SIDES})
+    block_size: int = 0
+    blocks: int = 0
+    targets: int = 0
+    """Training tokens that are predicted once per epoch: all but the first of the stream."""
+    padding: int = 0
+    """Places of the last block that hold no token; they are not learned."""
+
+    def check(self) -> None:
+        """Raise LedgerError where a sum does not close."""
+        sides = self.sides.values()
+        self._close("rows read", self.rows_read, self.rows_empty + self.rows_repeated + self.rows_used)
+        self._close(
+            "documents read",
+            self.documents_read,
+            self.documents_short + self.documents_over_limit + self.documents_in_training + self.documents_kept,
+        )
+        if self.split_by != "stretches":
+            self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
+        self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))
+        for name, side in self.sides.items():
+            self._close(f"separators of {name}", side.documents, side.separators)
+        train = self.sides["train"]
+        self._close("training targets", train.tokens - 1, self.targets)
+        self._close("places in blocks", self.blocks * self.block_size, self.targets + self.padding)
+
+    def as_dict(self) -> dict[str, Any]:
+        record = asdict(self)
+        for name, side in self.sides.items():
+            record["sides"][name]["tokens"] = side.tokens
+        return record
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> "Ledger":
+        sides = {
+            name: Counts(**{key: value for key, value in side.items() if key != "tokens"})
+            for name, side in record["sides"].items()
+        }
+        return cls(**{**record, "sides": sides})
+
+    @staticmethod
+    def _close(what: str, whole: int, parts: int) -> None:
+        if whole != parts:
+            raise LedgerError(f"the ledger does not close: {what} is {whole:,}, its parts add up to {parts:,}")

@@ -1,0 +1,56 @@
+"""What can go wrong, and whose turn it is.
+
+    LmtuneError                 the user can mend it: one paragraph, exit code 2
+      ConfigError               a key, a value, or two that contradict each other
+      DataError                 a file, a column, an encoding, an empty side
+      ModelError                a model or a tokenizer that does not load or does not fit
+      CheckpointError           a run folder or checkpoint that cannot be used
+      TrainingError             the run itself: a loss that is no number
+    LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
+    Stopped                     a signal asked the run to end, and its checkpoint is written
+
+The text of an LmtuneError says what was expected, what was found, and what to do.
+"""
+
+
+class LmtuneError(Exception):
+    """A mistake that the user can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(LmtuneError):
+    """A key that does not exist, a value out of range, or settings that contradict each other."""
+
+
+class DataError(LmtuneError):
+    """Text that cannot be read, decoded, found or split."""
+
+
+class ModelError(LmtuneError):
+    """A model or tokenizer that cannot be loaded, or that do not belong together."""
+
+
+class CheckpointError(LmtuneError):
+    """A run folder or checkpoint that is missing, incomplete or in use."""
+
+
+class TrainingError(LmtuneError):
+    """Training cannot go on, though nothing in the program is broken."""
+
+
+class LedgerError(Exception):
+    """Documents or tokens do not add up. Never the user's fault."""
+
+
+class Stopped(BaseException):
+    """A signal ended the run after its checkpoint was written.
+
+    Not an Exception, so that no library on the way up takes it for a failure of its own.
+    """
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by signal {signal_number} after step {step}")
+        self.signal_number = signal_number
+        self.step = step
+        self.exit_code = 128 + signal_number

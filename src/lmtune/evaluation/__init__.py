@@ -1,0 +1,1 @@
+"""Numbers: sums over scored tokens, and what follows from them."""

@@ -1,0 +1,110 @@
+"""From sums over scored tokens to loss, perplexity, accuracy, bits per byte and word perplexity. Pure arithmetic.
+
+`loss`, `perplexity` and `accuracy` cover every scored token, separators included. `bits_per_byte` and
+`word_perplexity` take the loss of the text's own tokens over the UTF-8 bytes and white-space words of exactly that text,
+so they compare across vocabularies; `separator_loss` stands apart.
+"""
+
+import math
+import tempfile
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import datasets
+import evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over scored tokens, in float64. They add up over batches and processes."""
+
+    nll: float = 0.0
+    """Negative log-likelihood of the text's own tokens, in nats."""
+    tokens: float = 0.0
+    """Of the text, separators not among them."""
+    separator_nll: float = 0.0
+    separators: float = 0.0
+    correct: float = 0.0
+    """Tokens, separators included, that the model ranks first."""
+    bytes: float = 0.0
+    """UTF-8 bytes of the scored text."""
+    words: float = 0.0
+    """White-space words of the scored text."""
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def loss(sums: Sums) -> float:
+    """Mean negative log-likelihood of all scored tokens, in nats."""
+    return (sums.nll + sums.separator_nll) / (sums.tokens + sums.separators)
+
+
+def perplexity(sums: Sums) -> float:
+    """exp(loss); inf where that is beyond float64."""
+    return _exp(loss(sums))
+
+
+def accuracy(sums: Sums) -> float:
+    """Share of scored tokens that the model ranks first."""
+    return sums.correct / (sums.tokens + sums.separators)
+
+
+def bits_per_byte(sums: Sums) -> float:
+    """Bits that the model needs for one UTF-8 byte of the text."""
+    return sums.nll / math.log(2) / sums.bytes if sums.bytes else math.nan
+
+
+def word_perplexity(sums: Sums) -> float:
+    """Perplexity of the text per white-space word; inf where that is beyond float64."""
+    return _exp(sums.nll / sums.words) if sums.words else math.nan
+
+
+def separator_loss(sums: Sums) -> float:
+    """Mean negative log-likelihood of the separators, in nats; nan where none was scored."""
+    return sums.separator_nll / sums.separators if sums.separators else math.nan
+
+
+MEASURES = {
+    measure.__name__: measure
+    for measure in (loss, perplexity, accuracy, bits_per_byte, word_perplexity, separator_loss)
+}
+
+
+class LanguageModeling(evaluate.Metric):
+    """All measures as a local `evaluate.Metric`: add_batch takes sums of batches, compute what follows from their total.
+
+        metric = LanguageModeling()
+        metric.add_batch(nll=[12.5], tokens=[8], separator_nll=[0.7], separators=[1], correct=[3], bytes=[31], words=[6])
+        metric.compute()
+
+    Nothing is downloaded and no file is kept.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"keep_in_memory": True, "cache_dir": tempfile.gettempdir(), **settings})
+
+    def _info(self) -> evaluate.MetricInfo:
+        columns = {item.name: datasets.Value("float64") for item in fields(Sums)}
+        return evaluate.MetricInfo(
+            description=str(__doc__), citation="", inputs_description=str(Sums.__doc__), features=datasets.Features(columns)
+        )
+
+    def _compute(self, **columns: list[float]) -> dict[str, float]:
+        sums = Sums(**{name: math.fsum(values) for name, values in columns.items()})
+        counts = {"tokens": int(sums.tokens + sums.separators), "words": int(sums.words), "bytes": int(sums.bytes)}
+        return {name: measure(sums) for name, measure in MEASURES.items()} | counts
+
+
+def measure_all(sums: Sums) -> dict[str, float]:
+    """Every measure, and the counts they rest on."""
+    result = LanguageModeling().compute(**{item.name: [getattr(sums, item.name)] for item in fields(Sums)})
+    assert isinstance(result, dict)
+    return result
+
+
+def _exp(exponent: float) -> float:
+    try:
+        return math.exp(exponent)
+    except OverflowError:
+        return math.inf

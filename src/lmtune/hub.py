@@ -1,0 +1,91 @@
+"""One quick question to the Hub before anything heavy: is this id there at all?
+
+huggingface_hub retries an unreachable endpoint for 23 s, after the imports that make the question possible have taken
+another five. This asks once, for two seconds, with nothing but the standard library.
+"""
+
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from lmtune.errors import LmtuneError, ModelError
+
+TIMEOUT = 2.0
+"""Seconds."""
+
+
+def is_local(path: str) -> bool:
+    """True for what can only be a path, or is one that exists."""
+    return Path(path).expanduser().exists() or path.startswith((".", "/", "~"))
+
+
+def check_available(kind: str, repository: str, revision: str | None, error: type[LmtuneError] = ModelError) -> None:
+    """Raise unless a Hub id is cached or can be fetched. `kind` is `model` or `dataset`.
+
+    Where the endpoint does not answer but a copy is cached, the process goes on offline and says so.
+    """
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+        raise error(f"{repository} is neither a folder here nor a Hub id (owner/name). Check the spelling.")
+    cached = is_cached(kind, repository)
+    if is_offline():
+        if not cached:
+            raise error(
+                f"{repository} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set. "
+                "Fetch it once with the network on, or name a folder."
+            )
+        return
+    fault = _ask(kind, repository, revision)
+    if fault is None:
+        return
+    if not cached or not fault.startswith("did not answer"):
+        raise error(
+            f"{repository} is no folder here, and as a Hub {kind} it cannot be had: {_endpoint()} {fault}. "
+            "Check the spelling and the network; a private or gated one needs HF_TOKEN."
+        )
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, which comes later
+    sys.stderr.write(f"{_endpoint()} {fault}; going on with the cached copy of {repository}\n")
+
+
+def is_cached(kind: str, repository: str) -> bool:
+    """True if a snapshot of the repository lies in the Hugging Face cache."""
+    folder = _cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def is_offline() -> bool:
+    """True if HF_HUB_OFFLINE asks to stay off the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _ask(kind: str, repository: str, revision: str | None) -> str | None:
+    """None if the endpoint knows the repository, else what it said."""
+    address = f"{_endpoint()}/api/{kind}s/{repository}" + (f"/revision/{revision.replace('/', '%2F')}" if revision else "")
+    token = os.environ.get("HF_TOKEN")
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT):
+            return None
+    except urllib.error.HTTPError as answer:
+        return _explain_status(answer.code)
+    except (OSError, ValueError) as failure:
+        return f"did not answer ({getattr(failure, 'reason', failure)})"
+
+
+def _explain_status(code: int) -> str | None:
+    if code in (401, 403, 404):
+        return "does not know it, or does not show it without a token"
+    if code >= 500:
+        return f"did not answer (status {code})"
+    return None  # a redirect or a rate limit: the real client deals with those
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def _cache() -> Path:
+    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()

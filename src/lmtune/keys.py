@@ -1,0 +1,141 @@
+"""Names and types that transformers accepts, read from its installed source without importing it.
+
+Importing TrainingArguments takes seconds and pulls in torch; reading the same names from the source takes
+milliseconds, so a misspelt key is refused before anything heavy happens.
+"""
+
+import ast
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lmtune.errors import ConfigError
+
+RENAMED_TRAINING_ARGUMENTS = {
+    "evaluation_strategy": "eval_strategy",
+    "fp16_backend": "fp16 or bf16 (the backend is always torch's own)",
+    "group_by_length": "train_sampling_strategy=group_by_length",
+    "gradient_checkpointing_enable": "activation_checkpointing",
+    "half_precision_backend": "fp16 or bf16 (the backend is always torch's own)",
+    "include_tokens_per_second": "include_num_input_tokens_seen",
+    "no_cuda": "use_cpu",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "push_to_hub_model_id": "hub_model_id",
+    "push_to_hub_token": "the environment variable HF_TOKEN",
+    "torchdynamo": "torch_compile",
+    "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
+}
+"""Arguments of older transformers, and what took their place in 5.23."""
+
+_PLAIN_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "dict": (dict,),
+    "list": (list,),
+    "None": (type(None),),
+}
+
+
+@cache
+def load_training_fields() -> Mapping[str, str]:
+    """Fields of TrainingArguments: name to annotation, as written in the source."""
+    return _annotated_fields(_transformers_folder() / "training_args.py", "TrainingArguments")
+
+
+@cache
+def load_generation_fields() -> frozenset[str]:
+    """Parameters of GenerationConfig. It declares no fields; its __init__ pops each from kwargs."""
+    source = (_transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")
+    popped = re.findall(r"self\.(\w+) = kwargs\.pop\(", source)
+    return frozenset(popped) - {"_from_model_config", "transformers_version"}
+
+
+@cache
+def load_model_config_fields(model_type: str) -> Mapping[str, str] | None:
+    """Fields of the config class of `model_type`, inherited ones included; None for an unknown type."""
+    folder = _transformers_folder()
+    name = model_type.replace("-", "_")
+    file = folder / "models" / name / f"configuration_{name}.py"
+    if not re.fullmatch(r"\w+", name) or not file.is_file():
+        return None
+    shared = _annotated_fields(folder / "configuration_utils.py", "PreTrainedConfig")
+    source = file.read_text(encoding="utf-8")
+    owner = next((c for c in re.findall(r"^class (\w+)\(", source, re.MULTILINE) if _declares(source, c, model_type)), None)
+    return shared if owner is None else {**shared, **_annotated_fields(file, owner)}
+
+
+def check_names(given: Iterable[str], known: Iterable[str], prefix: str) -> None:
+    """Raise ConfigError for the first name that is not known, with the nearest one that is."""
+    known = set(known)
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{prefix}{name} is not a key.{render_suggestion(name, known, prefix)}")
+
+
+def check_types(values: Mapping[str, Any], annotations: Mapping[str, str], prefix: str) -> None:
+    """Raise ConfigError where a value cannot be of its annotated type (TrainingArguments itself accepts anything)."""
+    for name, value in values.items():
+        allowed = _allowed_types(annotations[name])
+        if allowed and not any(_is_a(value, kind) for kind in allowed):
+            raise ConfigError(
+                f"{prefix}{name} takes {annotations[name]}, found {value!r} ({type(value).__name__})."
+            )
+
+
+def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """' Did you mean X?' for the nearest known name, or an empty string."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean {prefix}{close[0]}?" if close else ""
+
+
+def _transformers_folder() -> Path:
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        raise ConfigError("transformers is not installed. Install lmtune with its dependencies: pip install lmtune.")
+    return Path(spec.origin).parent
+
+
+def _class_source(source: str, name: str) -> str:
+    """The text of one class: parsing only this is ten times faster than parsing the module."""
+    start = re.search(rf"^class {name}\b", source, re.MULTILINE)
+    if start is None:
+        raise ConfigError(f"The installed transformers has no class {name}: lmtune needs transformers 5.23 or later 5.x.")
+    end = re.compile(r"^(?=[^\s#)])", re.MULTILINE).search(source, start.end())
+    return source[start.start() : end.start() if end else len(source)]
+
+
+def _annotated_fields(file: Path, class_name: str) -> dict[str, str]:
+    body = ast.parse(_class_source(file.read_text(encoding="utf-8"), class_name)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        node.target.id: ast.unparse(node.annotation)
+        for node in body.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not node.target.id.startswith("_")
+        and "ClassVar" not in ast.unparse(node.annotation)
+    }
+
+
+def _declares(source: str, class_name: str, model_type: str) -> bool:
+    return bool(re.search(rf'^    model_type = "{re.escape(model_type)}"', _class_source(source, class_name), re.MULTILINE))
+
+
+def _allowed_types(annotation: str) -> tuple[type, ...]:
+    """Python types an annotation admits; empty where it names something we cannot judge."""
+    names = re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", annotation))
+    allowed: list[type] = []
+    for name in names:
+        if name in ("Any", "Literal", "ParallelismConfig"):
+            return ()
+        allowed.extend(_PLAIN_TYPES.get(name, (str,)))  # other names are enums, written as strings
+    return tuple(allowed)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    return type(value) is kind or (kind is list and isinstance(value, list)) or (kind is dict and isinstance(value, dict))

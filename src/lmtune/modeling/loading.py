@@ -1,0 +1,188 @@
+"""Models: from weights or from scratch, with special ids and vocabulary that fit the tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmtune import keys
+from lmtune.config import ModelConfig, ModelInit
+from lmtune.errors import CheckpointError, ConfigError, ModelError
+from lmtune.hub import check_available, is_local
+from lmtune.modeling import tokenizer as tokenizers
+from lmtune.runs import Run, step_of
+
+MAX_CONTEXT = 1024
+"""Longest default window and block; models with more positions are asked for more by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What `ckpt=` names: where the model lies, and the run it comes from, if any."""
+
+    path: str
+    run: Run | None
+
+
+def check_model_source(config: ModelConfig) -> None:
+    """Raise ModelError, within two seconds, for a path or Hub id that cannot be loaded."""
+    given = {config.path, None if config.tokenizer == tokenizers.LEARN else config.tokenizer}
+    for path in filter(None, given):
+        if not is_local(path):
+            check_available("model", path, config.revision if path == config.path else None)
+        elif not Path(path).expanduser().is_dir():
+            raise ModelError(f"{path}: expected a folder with a saved model, found {'a file' if Path(path).exists() else 'nothing'}. Check the path.")
+
+
+def find_checkpoint(ckpt: str) -> Checkpoint:
+    """Resolve a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder, or a Hub id."""
+    folder = Path(ckpt).expanduser()
+    if not folder.is_dir():
+        if is_local(ckpt):
+            raise CheckpointError(f"ckpt={ckpt}: expected a run folder, a checkpoint or a model folder, found {'a file' if folder.exists() else 'nothing'}.")
+        check_available("model", ckpt, None, CheckpointError)
+        return Checkpoint(ckpt, None)
+    if (folder / "config.yaml").exists():
+        return _find_in_run(Run(folder))
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+        inside_run = step_of(folder) >= 0 or folder.name == "model"
+        parent = folder.resolve().parent
+        return Checkpoint(str(folder), Run(parent) if inside_run and (parent / "config.yaml").exists() else None)
+    raise CheckpointError(f"ckpt={ckpt}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor config.json in it.")
+
+
+def _find_in_run(run: Run) -> Checkpoint:
+    if (run.model_folder / "config.json").exists():
+        return Checkpoint(str(run.model_folder), run)
+    newest, complaints = run.find_checkpoint()
+    if newest is None:
+        found = "; ".join(complaints) or "none was written"
+        raise CheckpointError(f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}.")
+    return Checkpoint(str(newest), run)
+
+
+def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
+    """The tokenizer that the configuration asks for. `texts` is called for the training text if one is to be learned."""
+    if config.tokenizer == tokenizers.LEARN:
+        if config.init is ModelInit.pretrained:
+            raise ConfigError("model.tokenizer=learn needs model.init=scratch: pretrained embeddings belong to the vocabulary they came with.")
+        positions = int(config.config.get("n_positions") or config.config.get("max_position_embeddings") or MAX_CONTEXT)
+        return tokenizers.learn_tokenizer(texts(), config.vocab_size, positions)
+    source = config.tokenizer or config.path
+    if source is None:
+        raise ConfigError("model.init=scratch without model.path= needs model.tokenizer=, a folder, a Hub id or learn; found none.")
+    tokenizer = tokenizers.load_tokenizer(source, config.revision if source == config.path else None)
+    if config.tokenizer and config.path and config.init is ModelInit.pretrained:
+        tokenizers.check_same_vocabulary(tokenizer, tokenizers.load_tokenizer(config.path, config.revision), config.tokenizer)
+    return tokenizer
+
+
+def build_model(config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
+    """(model, remarks): a causal language model in float32 on the CPU, its special ids those of the tokenizer."""
+    model = load_model(str(config.path), config.revision) if config.init is ModelInit.pretrained else _build_from_scratch(config, tokenizer)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{config.path}: the tokenizer has {len(tokenizer):,} entries, the embedding {rows:,} rows, so the last would have none. "
+            "Name the tokenizer that belongs to these weights with model.tokenizer=."
+        )
+    return model, mend_special_ids(model, tokenizer)
+
+
+def load_model(path: str, revision: str | None = None) -> Any:
+    """A causal language model from a folder or the Hub, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=torch.float32)
+    except Exception as error:  # a missing file, a broken download, an architecture without a causal head: it does not load
+        line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(f"{path} does not load as a causal language model: {line}. Check model.path and the files in it.") from error
+    return _with_true_loss(model)
+
+
+def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = {name: value for name, value in config.config.items() if name != "model_type"}
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    if config.path is not None:
+        described = AutoConfig.from_pretrained(config.path, revision=config.revision)
+        known = keys.load_model_config_fields(described.model_type)
+        if known is not None:
+            keys.check_names(settings, known, "model.config.")
+        described.update({**settings, **ids, "vocab_size": len(tokenizer)})
+    else:
+        described = AutoConfig.for_model(config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings})
+    try:
+        return _with_true_loss(AutoModelForCausalLM.from_config(described))
+    except ValueError as error:
+        raise ConfigError(f"model.config does not describe a causal language model: {str(error).splitlines()[0]}") from error
+
+
+def _with_true_loss(model: Any) -> Any:
+    """Name the loss, since GPT2LMHeadModel's class name does not.
+
+    Without it Trainer 5.23 counts a target for the first place of each row, which has none, and every loss comes out
+    (T-1)/T of the true one; the fix of huggingface/transformers#46204 misses GPT-2.
+    """
+    model.loss_type = "ForCausalLM"
+    return model
+
+
+def mend_special_ids(model: Any, tokenizer: Any) -> list[str]:
+    """Set the special ids of config and generation config to the tokenizer's; say what disagreed.
+
+    A padding id that is also the separator's stays out of the model's config: models that hand it to nn.Embedding
+    would never learn the separator's row, and forward would warn of padding at every document's end.
+    """
+    remarks = []
+    for name in ("bos_token_id", "eos_token_id"):
+        wanted = getattr(tokenizer, name)
+        found = getattr(model.config, name, None)
+        if found is not None and found != wanted:
+            remarks.append(f"{name} of the model's config is {found}, of its tokenizer {wanted}; the tokenizer's is used and saved")
+        setattr(model.config, name, wanted)
+        setattr(model.generation_config, name, wanted)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
+    embedding = model.get_input_embeddings()
+    if getattr(embedding, "padding_idx", None) == tokenizer.eos_token_id:
+        embedding.padding_idx = None
+    return remarks
+
+
+def context_of(model_config: Any) -> int:
+    """Positions of the model, at most MAX_CONTEXT."""
+    positions = getattr(model_config, "max_position_embeddings", None)
+    return min(MAX_CONTEXT, int(positions)) if positions else MAX_CONTEXT
+
+
+def check_length(key: str, value: int | None, model_config: Any) -> int:
+    """`value`, or the default context; raise ConfigError where the model has fewer positions."""
+    positions = getattr(model_config, "max_position_embeddings", None)
+    if value is not None and positions and value > positions:
+        raise ConfigError(f"{key}={value}: the model has {positions} positions. Give at most {positions}.")
+    return value or context_of(model_config)
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a folder that from_pretrained and pipeline("text-generation") load as it is."""
+    model.config.use_cache = True  # Trainer switches it off for training; generation without it is quadratic
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes 0600
+
+
+def choose_device(name: str) -> Any:
+    """A torch device from `auto`, cpu, cuda, cuda:1 or mps."""
+    import torch
+
+    available = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(available if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={name}: expected auto, cpu, cuda, cuda:<n> or mps; this machine has {available}.") from error
+    return device

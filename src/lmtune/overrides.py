@@ -1,0 +1,86 @@
+"""From what a person types after `key=` to what Hydra's grammar reads.
+
+Hydra's grammar refuses `prompt=tem já`, sweeps over `prompt=Em 2020, o` and breaks on `data.files=/home/João/a(1).txt`.
+For keys that hold free text, what stands after `=` is the value, so it is quoted before Hydra sees it.
+"""
+
+import re
+from functools import cache
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+FREE_TEXT = frozenset(
+    "prompt ckpt resume name output repo data.files data.validation_files data.text_column model.path model.tokenizer "
+    "prompts_file prompts data.prompts".split()
+)
+"""Keys whose value is taken literally; `suite.files.<task>` besides."""
+
+_OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
+
+
+def prepare_overrides(arguments: list[str]) -> list[str]:
+    """Arguments of the command line as Hydra understands them; options such as `-m` pass through."""
+    typed = [_OVERRIDE.fullmatch(argument) for argument in arguments]
+    given = {match["key"] for match in typed if match}
+    prepared = [
+        argument if match is None else match["prefix"] + _prepare(match["key"], match["value"])
+        for argument, match in zip(arguments, typed, strict=True)
+    ]
+    if not given & {"data", "experiment"} and "data.files" in given:
+        prepared.append("data=files")
+    if not given & {"model", "experiment"} and "model.path" in given:
+        prepared.append("model=hub")
+    return prepared
+
+
+def quote(text: str) -> str:
+    """A quoted string of Hydra's grammar that stands for exactly `text`.
+
+    An interpolation is escaped with a backslash; backslashes right before it are doubled, as OmegaConf reads them so.
+    """
+    literal = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+    return QuotedString(text=literal, quote=Quote.single).with_quotes()
+
+
+def _prepare(key: str, value: str) -> str:
+    if key.startswith("model.config."):
+        # The names depend on model_type, which is known only after composition: config.ModelConfig checks them.
+        return f"++{key}={value}"
+    if key in FREE_TEXT or key.startswith("suite.files."):
+        return f"{key}={_literal(key, value)}"
+    if not _parses(key, value) and not value.startswith(("[", "{")):
+        return f"{key}={quote(value)}"
+    return f"{key}={value}"
+
+
+def _literal(key: str, value: str) -> str:
+    if value.startswith("choice(") and _parses(key, value):
+        return value
+    if not value.startswith("["):
+        return quote(value)
+    if _parses(key, value):
+        return value
+    return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"
+
+
+def _split_list(value: str) -> list[str]:
+    """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot read (accents, brackets in names)."""
+    inner = value[1:].removesuffix("]")
+    items = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(?:,|$)""", inner)
+    found = [next(filter(None, item), "") for item in items]
+    return [item for item in found if item]
+
+
+def _parses(key: str, value: str) -> bool:
+    try:
+        _parser().parse_override(f"{key}={value}")
+    except HydraException:
+        return False
+    return True
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()

@@ -1,0 +1,101 @@
+"""model/README.md: the model card, with the numbers and the protocol they rest on."""
+
+from typing import Any
+
+from lmtune import __version__
+
+MEASURES = {
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity per token",
+    "word_perplexity": "perplexity per word",
+    "loss": "loss (nats per token)",
+    "accuracy": "next-token accuracy",
+}
+
+
+def render_card(results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> str:
+    """The card as Markdown with the Hub's metadata on top."""
+    from huggingface_hub import ModelCardData
+
+    name = config["name"] or "-".join((config["data"]["name"], config["model"]["name"]))
+    data = ModelCardData(
+        model_name=name,
+        language=config["data"]["language"],
+        base_model=_base_model(config),
+        datasets=[config["data"]["path"]] if config["data"]["path"] and not config["data"]["files"] else None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["lmtune"],
+        eval_results=_eval_results(results, config),
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples)) + "\n"
+
+
+def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> list[str]:
+    start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {config['model']['path']}"
+    train = results["train"]
+    lines = [
+        f"# {name}",
+        "",
+        f"A causal language model, {start} on {config['data']['name']} with lmtune {__version__}: "
+        f"{train['steps']:,} steps, {train['targets']:,} tokens learned.",
+        "",
+        "## Evaluation",
+        "",
+    ]
+    for key, measures in results["eval"].items():
+        lines += _table(key, measures)
+    lines += ["## By evaluation", "", *render_epochs(results["epochs"]), ""]
+    if samples:
+        lines += ["## Samples", ""]
+        lines += [f"> {sample['text'].strip()}".replace("\n", "\n> ") + "\n" for sample in samples]
+    return [*lines, "## Use", "", "```python", "from transformers import pipeline", "", f'pipeline("text-generation", model="{name}")("...")', "```"]
+
+
+def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
+    """The table of GPorTuguese-2's card, bits per byte added."""
+    lines = [
+        "| epoch | loss | accuracy | perplexity | bits per byte | seconds | cumulative seconds |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    return lines + [
+        f"| {row['epoch']:.2f} | {row['loss']:.4f} | {row['accuracy']:.4f} | {row['perplexity']:.2f} | "
+        f"{row['bits_per_byte']:.4f} | {row['seconds']:.1f} | {row['cumulative_seconds']:.1f} |"
+        for row in epochs
+    ]
+
+
+def _table(key: str, measures: dict[str, Any]) -> list[str]:
+    protocol = measures["protocol"]
+    lines = [f"Held-out text of `{key}`: {measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes.", ""]
+    lines += ["| measure | value |", "|---|---:|"]
+    lines += [f"| {words} | {measures[name]:.4f} |" for name, words in MEASURES.items()]
+    return [
+        *lines,
+        "",
+        f"Windows of {protocol['context']:,} tokens, each token scored once, {protocol['dtype']}, split by {protocol['split_by']}. "
+        "Perplexities per token compare only between models of one vocabulary; bits per byte compare between all.",
+        "",
+    ]
+
+
+def _base_model(config: dict[str, Any]) -> str | None:
+    path = config["model"]["path"]
+    named = config["model"]["init"] == "pretrained" and path and not path.startswith((".", "/", "~"))
+    return path if named else None
+
+
+def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=config["data"]["path"] or key,
+            dataset_name=key,
+            metric_type=name,
+            metric_value=measures[name],
+        )
+        for key, measures in results["eval"].items()
+        for name in ("bits_per_byte", "perplexity", "word_perplexity")
+    ] or None  # type: ignore[return-value]

@@ -1,0 +1,30 @@
+"""report.html: one self-contained page for a run."""
+
+from pathlib import Path
+from typing import Any
+
+from lmtune.reporting.figures import render_curve
+
+CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
+
+
+def render_report(
+    run: str, results: dict[str, Any], ledger: dict[str, Any], metrics: list[dict[str, Any]], samples: list[dict[str, str]], config: str
+) -> str:
+    """The page as HTML. Text from files and models is escaped; nothing is fetched when it is opened."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return pages.get_template("report.html.j2").render(
+        run=run, results=results, ledger=ledger, samples=samples, config=config, figures=_render_figures(metrics)
+    )
+
+
+def _render_figures(metrics: list[dict[str, Any]]) -> list[str]:
+    figures = []
+    for key, title in CURVES.items():
+        points = [(line["step"], line[key]) for line in metrics if key in line]
+        if len(points) > 1:
+            steps, values = zip(*points, strict=True)
+            figures.append(render_curve(steps, values, title, identity=key))
+    return figures

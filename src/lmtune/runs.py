@@ -1,0 +1,283 @@
+"""What lies in a run folder, and the rules by which a run is opened, sealed and resumed.
+
+    outputs/<name>/<date>/
+        config.yaml  .hydra/  ledger.json  metrics.jsonl  samples.jsonl  samples.md  train.log
+        checkpoint-<step>/   with manifest.json, written last
+        model/  results.json  report.html
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import xxhash
+import yaml
+from filelock import FileLock, Timeout
+
+from lmtune.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+STAGING = ".staging"
+TRASH = ".trash"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.folder / "ledger.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        return self.folder / "samples.jsonl"
+
+    @property
+    def samples_page(self) -> Path:
+        return self.folder / "samples.md"
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "train.log"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def staging_folder(self) -> Path:
+        return self.folder / STAGING
+
+    def lock(self) -> FileLock:
+        """Hold the run for this process alone; the operating system lets go of it when the process ends."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CheckpointError(
+                f"{self.folder} is in use by another process. Wait for it to end, or start a run of its own (leave out resume=)."
+            ) from None
+        return lock
+
+    def load_results(self) -> dict[str, Any]:
+        """results.json, or an empty dict before there is one."""
+        return load_json(self.results_file) if self.results_file.exists() else {}
+
+    def load_config(self) -> dict[str, Any]:
+        """config.yaml as plain values."""
+        loaded = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        assert isinstance(loaded, dict)
+        return loaded
+
+    def checkpoints(self) -> list[Path]:
+        """checkpoint-<step> folders, newest first, whole or not."""
+        found = [(step_of(folder), folder) for folder in self.folder.glob("checkpoint-*") if folder.is_dir()]
+        return [folder for step, folder in sorted(found, reverse=True) if step >= 0]
+
+    def find_checkpoint(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that verifies, and what was wrong with each newer one."""
+        complaints = []
+        for folder in self.checkpoints():
+            fault = find_fault(folder)
+            if fault is None:
+                return folder, complaints
+            complaints.append(f"{folder.name}: {fault}")
+        return None, complaints
+
+    def sweep(self) -> None:
+        """Remove what an interrupted save left behind."""
+        shutil.rmtree(self.staging_folder, ignore_errors=True)
+        shutil.rmtree(self.folder / TRASH, ignore_errors=True)
+
+    def discard(self, folder: Path) -> None:
+        """Delete a checkpoint so that it is never seen half deleted: renamed first, removed then."""
+        trash = self.folder / TRASH
+        trash.mkdir(exist_ok=True)
+        target = trash / f"{folder.name}-{os.getpid()}-{len(list(trash.iterdir()))}"
+        folder.rename(target)
+        shutil.rmtree(target, ignore_errors=True)
+
+    def publish(self, staged: Path, manifest: dict[str, Any]) -> Path:
+        """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
+        seal(staged, manifest)
+        final = self.folder / staged.name
+        if final.exists():
+            self.discard(final)
+        staged.rename(final)
+        _sync_folder(self.folder)
+        return final
+
+    def cut_back(self, step: int) -> None:
+        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that no step is recorded twice."""
+        for file in (self.metrics_file, self.samples_file):
+            if file.exists():
+                kept = [line for line in load_jsonl(file) if line.get("step", 0) <= step]
+                write_text(file, "".join(render_json_line(line) for line in kept))
+
+
+def claim_folder(root: Path, name: str, now: datetime) -> Path:
+    """Make root/name/<date> and return it; a taken name gets -2, -3. Two processes never get the same one."""
+    parent = root / name
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
+    for candidate in _candidates(stamp):
+        try:
+            (parent / candidate).mkdir()
+        except FileExistsError:
+            continue
+        return parent / candidate
+    raise AssertionError("unreachable: candidates do not end")
+
+
+def find_unfinished(root: Path, fingerprint: str) -> Run | None:
+    """The newest run below `root` with this configuration that has not completed."""
+    candidates = sorted(root.glob("**/config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in candidates:
+        results = Run(file.parent).load_results()
+        if results.get("fingerprint") == fingerprint and results.get("status") != "completed":
+            return Run(file.parent)
+    return None
+
+
+def load_overrides(folder: str) -> list[str]:
+    """What was typed when the run in `folder` was started, as Hydra recorded it (so already quoted)."""
+    record = Path(folder) / ".hydra" / "overrides.yaml"
+    if not record.is_file():
+        raise CheckpointError(
+            f"resume={folder}: expected a run folder of lmtune train, found {'no .hydra/overrides.yaml in it' if Path(folder).is_dir() else 'no such folder'}. "
+            "Give a folder such as outputs/<name>/<date>, or resume=auto."
+        )
+    return [str(line) for line in yaml.safe_load(record.read_text(encoding="utf-8")) or []]
+
+
+def step_of(folder: Path) -> int:
+    """The step in the name of a checkpoint folder, -1 for another name."""
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else -1
+
+
+def seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write manifest.json last: every file with its size and checksum, all of it on disk before."""
+    files = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
+        file.chmod(0o644)  # safetensors writes 0600, which another user (a container, a web server) cannot read
+        files[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
+        _sync(file)
+    write_json(folder / MANIFEST, {**manifest, "files": files})
+    _sync(folder / MANIFEST)
+    _sync_folder(folder)
+
+
+def find_fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, None if it is whole: every file there, of the size and checksum it had."""
+    try:
+        manifest = load_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return f"{MANIFEST} is missing or unreadable, so the save did not finish"
+    for name, expected in manifest.get("files", {}).items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != expected["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes, expected {expected['bytes']}"
+        if checksum(file) != expected["xxh3_128"]:
+            return f"{name} does not have the checksum it was saved with"
+    return None
+
+
+def checksum(file: Path) -> str:
+    """xxh3-128 of a file, in hexadecimal."""
+    digest = xxhash.xxh3_128()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def slug(text: str) -> str:
+    """The last part of a path or Hub id as a folder name: `pucpr/gpt2-bio-pt` to `gpt2-bio-pt`."""
+    last = re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "run"
+
+
+def load_json(file: Path) -> dict[str, Any]:
+    loaded = json.loads(file.read_text(encoding="utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def load_jsonl(file: Path) -> list[dict[str, Any]]:
+    """Lines of a JSON Lines file; a last line cut off by a kill is left out."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_text(file, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def append_jsonl(file: Path, value: dict[str, Any]) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(render_json_line(value))
+
+
+def render_json_line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never half of it."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(file)
+
+
+def _candidates(stamp: str) -> Iterator[str]:
+    yield stamp
+    number = 2
+    while True:
+        yield f"{stamp}-{number}"
+        number += 1
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

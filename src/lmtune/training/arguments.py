@@ -1,0 +1,76 @@
+"""TrainingArguments from the configuration."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from lmtune.config import TrainConfig
+from lmtune.errors import ConfigError
+
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+"""Tracker to the package that it needs."""
+
+
+def check_tracker(name: str) -> None:
+    """Raise ConfigError where the tracker's package is not installed."""
+    package = TRACKERS.get(name)
+    if name != "none" and package is None:
+        raise ConfigError(f"tracker={name}: expected none, {', '.join(TRACKERS)}.")
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"tracker={name} needs the package {package}, which is not installed. pip install 'lmtune[track]'")
+
+
+def build_arguments(config: TrainConfig, folder: Path, has_validation: bool) -> Any:
+    """TrainingArguments for a run in `folder`; raise ConfigError for what transformers refuses.
+
+    Building them starts the process group where a launcher has set one up.
+    """
+    from transformers import TrainingArguments
+
+    settings = _complete(dict(config.training), has_validation)
+    try:
+        return TrainingArguments(
+            **{
+                **settings,
+                "output_dir": str(folder),
+                "seed": config.seed,
+                "report_to": config.tracker.name,
+                "run_name": config.name,
+                "project": config.tracker.project,
+                "remove_unused_columns": False,  # blocks hand out exactly what the loss takes
+                "logging_nan_inf_filter": False,  # a loss that is no number has to be seen
+            }
+        )
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
+        raise ConfigError(f"training.*: {' '.join(str(error).split())}") from error
+
+
+def point_tracker(name: str, run_folder: Path) -> None:
+    """Keep a tracker's files with the run, unless the user's environment says otherwise."""
+    places = {"tensorboard": ("TENSORBOARD_LOGGING_DIR", "tensorboard"), "wandb": ("WANDB_DIR", "")}
+    if name in places:
+        variable, folder = places[name]
+        os.environ.setdefault(variable, str(run_folder / folder))
+    if name == "mlflow":
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{run_folder / 'mlflow.db'}")
+    if name == "trackio":
+        os.environ.setdefault("TRACKIO_DIR", str(run_folder / "trackio"))
+
+
+def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
+    """Fill in what follows from other settings: a best model can only be kept where one was saved."""
+    if not has_validation:
+        settings["eval_strategy"] = "no"
+    if settings.get("eval_strategy") == "no":
+        settings["load_best_model_at_end"] = False
+        settings.pop("metric_for_best_model", None)
+        settings.setdefault("save_strategy", "steps")
+    settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))
+    settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
+    if settings.get("save_total_limit") == 1:
+        raise ConfigError(
+            "training.save_total_limit=1 would leave nothing to resume from: Trainer deletes the last checkpoint when "
+            "another one was better. Give 2 or more."
+        )
+    return settings

@@ -1,0 +1,186 @@
+"""What happens beside the steps: records, samples, progress, and stopping when asked to."""
+
+import math
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lmtune.errors import Stopped
+from lmtune.runs import Run, append_jsonl, load_jsonl, write_text
+
+Write = Callable[[list[str]], list[str]]
+
+
+class Recorder(TrainerCallback):
+    """Writes metrics.jsonl: one object for each log and each evaluation."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if state.is_world_process_zero and logs:
+            numbers = {name: value for name, value in logs.items() if isinstance(value, (int, float))}
+            append_jsonl(self.run.metrics_file, {"step": state.global_step, **numbers})
+
+
+class Sampler(TrainerCallback):
+    """Continues fixed prompts at every evaluation, step 0 included; all texts go to samples.jsonl and samples.md."""
+
+    def __init__(self, run: Run, prompts: list[str], write: Write, show: int, say: Callable[[str], None]) -> None:
+        self.run = run
+        self.prompts = prompts
+        self.write = write
+        self.show = show
+        self.say = say
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        texts = self.write(self.prompts)
+        append_jsonl(
+            self.run.samples_file,
+            {"step": state.global_step, "samples": [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]},
+        )
+        write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
+        for text in texts[: self.show]:
+            self.say(f"  « {' '.join(text.split())} »")
+
+
+def render_samples(records: list[dict[str, Any]]) -> str:
+    """samples.md: for each prompt, its continuation step by step."""
+    lines = ["# Samples", ""]
+    prompts = [sample["prompt"] for sample in records[-1]["samples"]] if records else []
+    for number, prompt in enumerate(prompts):
+        lines += [f"## {prompt}", ""]
+        for record in records:
+            if number < len(record["samples"]):
+                text = record["samples"][number]["text"].strip().replace("\n", "\n> ")
+                lines += [f"Step {record['step']:,}", "", f"> {text}", ""]
+    return "\n".join(lines)
+
+
+class ProgressLine(TrainerCallback):
+    """A bar on a terminal, a plain line now and then elsewhere; always on stderr."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        """One line above the bar."""
+        (self.bar.console if self.bar else self.console).print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.live and state.is_world_process_zero:
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, loss="")
+            self.bar.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        text = f"loss {logs['loss']:.4f}"
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, loss=text)
+        elif state.global_step % max(args.logging_steps, math.ceil(state.max_steps / 20)) < args.logging_steps:
+            self.say(f"step {state.global_step:,} of {state.max_steps:,}  {text}")
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, Any] | None = None, **_: Any) -> None:
+        if state.is_world_process_zero and metrics:
+            self.say(render_evaluation(state.global_step, metrics))
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+
+def render_evaluation(step: int, metrics: dict[str, Any]) -> str:
+    """One line for an evaluation."""
+    return (
+        f"step {step:,}  held out: loss {metrics['eval_loss']:.4f}  perplexity {metrics['eval_perplexity']:.2f}  "
+        f"bits per byte {metrics['eval_bits_per_byte']:.4f}  accuracy {metrics['eval_accuracy']:.4f}"
+    )
+
+
+class LastStep(TrainerCallback):
+    """Evaluates and saves at the last step too, whatever the intervals: the end of a run may be its best point."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = str(args.eval_strategy) != "no" and args.eval_strategy.value != "no"
+            control.should_save = args.save_strategy.value != "no"
+        return control
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGTERM, SIGINT or SIGUSR1: finish the running step, save a checkpoint at its boundary, then raise Stopped.
+
+    All ranks agree on the step, whichever of them got the signal. A second signal ends the process at once. Has to be
+    the last callback, so that the others have done their part of the step.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+    def __init__(self, all_reduce_max: Callable[[int], int], say: Callable[[str], None]) -> None:
+        self.all_reduce_max = all_reduce_max
+        self.say = say
+        self.received = 0
+        self.stopping = False
+        self.previous: dict[int, Any] = {}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        self.received = self.all_reduce_max(self.received)
+        if self.received and state.global_step < state.max_steps:
+            self.stopping = True
+            control.should_save = True
+        return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.stopping:
+            self.restore()
+            raise Stopped(self.received, state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self.say(f"signal {signal.Signals(number).name}: finishing this step, then saving a checkpoint; again to stop at once")
+
+
+def reduce_max(value: int, device: torch.device) -> int:
+    """The largest value over all ranks."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+    return int(shared.item())
