@@ -1,13 +1,14 @@
 """lmtune: from text to a fine-tuned GPT-style language model you can trust.
 
-The house has five floors; imports go down only, and two rooms of one floor do not know each other
-(tests/test_floors.py keeps it true):
+The house has five floors; imports go down only. Rooms of one floor do not know each other, except that in `a < b` the
+right one knows the left one (tests/test_floors.py keeps all of this true):
 
-    floor 4  cli, commands                               the command line; one door per command
-    floor 3  training                                    the only room that knows transformers.Trainer
-    floor 2  data, modeling, evaluation, reporting       text to blocks; models; numbers; pages
-    floor 1  config, keys, overrides, runs, streams      what a run is told, leaves behind, and is measured on
-    floor 0  errors
+    floor 4  composition < commands < cli               how Hydra composes a command; one door each; the command line
+    floor 3  training                                   the only room that knows transformers.Trainer
+    floor 2  data, modeling, evaluation, reporting      text to blocks; models; numbers; pages
+    floor 1  keys < config, overrides                   names that transformers accepts; what a run is told
+    floor 1  runs, streams, hub                         what it leaves behind, is measured on, and fetches
+    floor 0  errors                                     what can go wrong, and whose turn it is
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.
 """

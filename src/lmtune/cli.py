@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -132,7 +133,9 @@ class Dispatch:
             raise LmtuneError(composition.explain(error, self.name)) from error
         except ValueError as error:
             if "Config group override" in str(error):
-                raise LmtuneError(f"{error}: a group takes the name of one of its files, such as training=default.") from error
+                raise LmtuneError(
+                    f"{error}: a group takes the name of one of its files, such as training=default."
+                ) from error
             raise
         except LmtuneError as error:
             if not getattr(error, "reported", False):
@@ -143,10 +146,11 @@ class Dispatch:
     def open_door(self, node: "DictConfig") -> Any:
         """Hydra's task: one job. Returns what a sweeper minimises."""
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
 
         from lmtune import composition
 
-        sweeping = HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "MULTIRUN"
+        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             config = composition.build_config(node, composition.SCHEMAS[self.name])
             if self.name == "train":
@@ -187,7 +191,7 @@ def _hydra_folder(sweeping: bool) -> str | None:
     from hydra.core.hydra_config import HydraConfig
 
     folder = str(HydraConfig.get().runtime.output_dir)
-    return folder if sweeping or not os.path.samefile(folder, os.getcwd()) else None
+    return folder if sweeping or not Path(folder).samefile(Path.cwd()) else None
 
 
 def _explain_unknown(name: str) -> str:

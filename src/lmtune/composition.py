@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, field, fields, make_dataclass
-from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +35,7 @@ def register(command: str) -> None:
     """Tell Hydra the command's schema and the folders it may search."""
     ConfigStore.instance().store(name=f"schema_{command}", node=_build_schema(SCHEMAS[command]))
     Plugins.instance().register(UserConf)
+    find_free_folder.cache_clear()
     OmegaConf.register_new_resolver("free_folder", find_free_folder, replace=True)
 
 
@@ -49,21 +49,9 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
     return config
 
 
-def render_plain(config: Any) -> Any:
-    """A config as plain values, for YAML and JSON."""
-    if isinstance(config, Enum):
-        return config.value
-    if isinstance(config, dict):
-        return {key: render_plain(value) for key, value in config.items()}
-    if isinstance(config, list):
-        return [render_plain(value) for value in config]
-    if hasattr(config, "__dataclass_fields__"):
-        return {item.name: render_plain(getattr(config, item.name)) for item in fields(config)}
-    return config
-
-
+@cache
 def find_free_folder(path: str) -> str:
-    """`path`, or with -2, -3, ... behind it where that is taken."""
+    """`path`, or with -2, -3, ... behind it where that is taken; the same answer to every job of a sweep."""
     taken = (candidate for candidate in _numbered(path) if not Path(candidate).exists())
     return next(taken)
 

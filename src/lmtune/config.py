@@ -4,7 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -113,9 +113,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(self.rows_per_document >= 1, "data.rows_per_document", self.rows_per_document, "1 or more")
         _require(self.min_chars >= 0, "data.min_chars", self.min_chars, "0 or more")
-        _require(self.max_documents is None or self.max_documents > 0, "data.max_documents", self.max_documents, "1 or more")
+        _require(
+            self.max_documents is None or self.max_documents > 0, "data.max_documents", self.max_documents, "1 or more"
+        )
         _require(self.max_bytes is None or self.max_bytes > 0, "data.max_bytes", self.max_bytes, "1 or more")
-        _require(self.block_size is None or self.block_size >= 2, "data.block_size", self.block_size, "2 or more tokens")
+        _require(
+            self.block_size is None or self.block_size >= 2, "data.block_size", self.block_size, "2 or more tokens"
+        )
         _require(self.epochs > 0, "data.epochs", self.epochs, "more than 0")
         for key in ("validation_fraction", "test_fraction"):
             _require(0 <= getattr(self, key) < 1, f"data.{key}", getattr(self, key), "at least 0 and below 1")
@@ -157,7 +161,12 @@ class ModelConfig:
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
 
     def __post_init__(self) -> None:
-        _require(self.vocab_size > 256, "model.vocab_size", self.vocab_size, "more than 256, one for each byte and the separator")
+        _require(
+            self.vocab_size > 256,
+            "model.vocab_size",
+            self.vocab_size,
+            "more than 256, one for each byte and the separator",
+        )
         _require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "more than 0")
         if self.config:
             self._check_config()
@@ -173,7 +182,9 @@ class ModelConfig:
             return  # the config of model.path decides; checked once that is loaded
         known = keys.load_model_config_fields(str(model_type))
         if known is None:
-            raise ConfigError(f"model.config.model_type={model_type}: expected a model type of transformers, such as gpt2 or llama.")
+            raise ConfigError(
+                f"model.config.model_type={model_type}: expected a model type of transformers, such as gpt2 or llama."
+            )
         settings = {name: value for name, value in self.config.items() if name != "model_type"}
         keys.check_names(settings, known, "model.config.")
         keys.check_types(settings, known, "model.config.")
@@ -322,7 +333,22 @@ class GenerateConfig:
         """Raise ConfigError for what can be known before anything is loaded."""
         _check_given("ckpt", self.ckpt, "lmtune generate")
         if not self.prompt:
-            raise ConfigError('lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".')
+            raise ConfigError(
+                'lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".'
+            )
+
+
+def render_plain(config: Any) -> Any:
+    """A config as plain values, for YAML and JSON."""
+    if isinstance(config, Enum):
+        return config.value
+    if isinstance(config, dict):
+        return {key: render_plain(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [render_plain(value) for value in config]
+    if hasattr(config, "__dataclass_fields__"):
+        return {item.name: render_plain(getattr(config, item.name)) for item in fields(config)}
+    return config
 
 
 _TWINS = {
@@ -349,12 +375,18 @@ def _check_training(training: dict[str, Any]) -> None:
         )
     for name in ("do_train", "do_eval"):
         if training.get(name) is False:
-            raise ConfigError(f"training.{name}=false: lmtune train trains and evaluates. To evaluate alone: lmtune eval ckpt=...")
+            raise ConfigError(
+                f"training.{name}=false: lmtune train trains and evaluates. To evaluate alone: lmtune eval ckpt=..."
+            )
     for name in ("fp16_full_eval", "bf16_full_eval"):
         if training.get(name):
-            raise ConfigError(f"training.{name}=true: held-out text is scored in float32, so that numbers compare. Leave it out.")
+            raise ConfigError(
+                f"training.{name}=true: held-out text is scored in float32, so that numbers compare. Leave it out."
+            )
     if training.get("label_smoothing_factor"):
-        raise ConfigError("training.label_smoothing_factor is not supported: it would change what the loss means. Leave it out.")
+        raise ConfigError(
+            "training.label_smoothing_factor is not supported: it would change what the loss means. Leave it out."
+        )
 
 
 def _adopt_twins(config: TrainConfig) -> None:
@@ -393,4 +425,3 @@ def _check_paths(key: str, value: Any) -> None:
 def _require(holds: bool, key: str, found: object, expected: str) -> None:
     if not holds:
         raise ConfigError(f"{key}={found}: expected {expected}.")
-

@@ -62,7 +62,9 @@ def is_offline() -> bool:
 
 def _ask(kind: str, repository: str, revision: str | None) -> str | None:
     """None if the endpoint knows the repository, else what it said."""
-    address = f"{_endpoint()}/api/{kind}s/{repository}" + (f"/revision/{revision.replace('/', '%2F')}" if revision else "")
+    address = f"{_endpoint()}/api/{kind}s/{repository}" + (
+        f"/revision/{revision.replace('/', '%2F')}" if revision else ""
+    )
     token = os.environ.get("HF_TOKEN")
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
@@ -87,5 +89,7 @@ def _endpoint() -> str:
 
 
 def _cache() -> Path:
-    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface"))
+    home = Path(
+        os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface")
+    )
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()

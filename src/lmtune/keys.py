@@ -32,6 +32,18 @@ RENAMED_TRAINING_ARGUMENTS = {
 }
 """Arguments of older transformers, and what took their place in 5.23."""
 
+FAMILIAR_NAMES = {
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "grad_accum": "gradient_accumulation_steps",
+    "gradient_checkpointing": "activation_checkpointing",
+    "lr": "learning_rate",
+    "scheduler": "lr_scheduler_type",
+    "steps": "max_steps",
+    "warmup": "warmup_steps",
+}
+"""What people type, and the name it has here; spelling alone would not find these."""
+
 _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -67,7 +79,9 @@ def load_model_config_fields(model_type: str) -> Mapping[str, str] | None:
         return None
     shared = _annotated_fields(folder / "configuration_utils.py", "PreTrainedConfig")
     source = file.read_text(encoding="utf-8")
-    owner = next((c for c in re.findall(r"^class (\w+)\(", source, re.MULTILINE) if _declares(source, c, model_type)), None)
+    owner = next(
+        (c for c in re.findall(r"^class (\w+)\(", source, re.MULTILINE) if _declares(source, c, model_type)), None
+    )
     return shared if owner is None else {**shared, **_annotated_fields(file, owner)}
 
 
@@ -84,13 +98,15 @@ def check_types(values: Mapping[str, Any], annotations: Mapping[str, str], prefi
     for name, value in values.items():
         allowed = _allowed_types(annotations[name])
         if allowed and not any(_is_a(value, kind) for kind in allowed):
-            raise ConfigError(
-                f"{prefix}{name} takes {annotations[name]}, found {value!r} ({type(value).__name__})."
-            )
+            raise ConfigError(f"{prefix}{name} takes {annotations[name]}, found {value!r} ({type(value).__name__}).")
 
 
 def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
     """' Did you mean X?' for the nearest known name, or an empty string."""
+    familiar = FAMILIAR_NAMES.get(name.rpartition(".")[2])
+    meant = name.rpartition(".")[0] + "." * ("." in name) + familiar if familiar else None
+    if meant in set(known):
+        return f" Did you mean {prefix}{meant}?"
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f" Did you mean {prefix}{close[0]}?" if close else ""
 
@@ -106,7 +122,9 @@ def _class_source(source: str, name: str) -> str:
     """The text of one class: parsing only this is ten times faster than parsing the module."""
     start = re.search(rf"^class {name}\b", source, re.MULTILINE)
     if start is None:
-        raise ConfigError(f"The installed transformers has no class {name}: lmtune needs transformers 5.23 or later 5.x.")
+        raise ConfigError(
+            f"The installed transformers has no class {name}: lmtune needs transformers 5.23 or later 5.x."
+        )
     end = re.compile(r"^(?=[^\s#)])", re.MULTILINE).search(source, start.end())
     return source[start.start() : end.start() if end else len(source)]
 
@@ -117,13 +135,17 @@ def _annotated_fields(file: Path, class_name: str) -> dict[str, str]:
     return {
         node.target.id: ast.unparse(node.annotation)
         for node in body.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not node.target.id.startswith("_")
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and not node.target.id.startswith("_")
         and "ClassVar" not in ast.unparse(node.annotation)
     }
 
 
 def _declares(source: str, class_name: str, model_type: str) -> bool:
-    return bool(re.search(rf'^    model_type = "{re.escape(model_type)}"', _class_source(source, class_name), re.MULTILINE))
+    return bool(
+        re.search(rf'^    model_type = "{re.escape(model_type)}"', _class_source(source, class_name), re.MULTILINE)
+    )
 
 
 def _allowed_types(annotation: str) -> tuple[type, ...]:
@@ -138,4 +160,6 @@ def _allowed_types(annotation: str) -> tuple[type, ...]:
 
 
 def _is_a(value: Any, kind: type) -> bool:
-    return type(value) is kind or (kind is list and isinstance(value, list)) or (kind is dict and isinstance(value, dict))
+    return (
+        type(value) is kind or (kind is list and isinstance(value, list)) or (kind is dict and isinstance(value, dict))
+    )

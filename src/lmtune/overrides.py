@@ -12,8 +12,22 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 FREE_TEXT = frozenset(
-    "prompt ckpt resume name output repo data.files data.validation_files data.text_column model.path model.tokenizer "
-    "prompts_file prompts data.prompts".split()
+    [
+        "prompt",
+        "ckpt",
+        "resume",
+        "name",
+        "output",
+        "repo",
+        "data.files",
+        "data.validation_files",
+        "data.text_column",
+        "model.path",
+        "model.tokenizer",
+        "prompts_file",
+        "prompts",
+        "data.prompts",
+    ]
 )
 """Keys whose value is taken literally; `suite.files.<task>` besides."""
 

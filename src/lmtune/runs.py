@@ -1,9 +1,9 @@
 """What lies in a run folder, and the rules by which a run is opened, sealed and resumed.
 
-    outputs/<name>/<date>/
-        config.yaml  .hydra/  ledger.json  metrics.jsonl  samples.jsonl  samples.md  train.log
-        checkpoint-<step>/   with manifest.json, written last
-        model/  results.json  report.html
+outputs/<name>/<date>/
+    config.yaml  .hydra/  ledger.json  metrics.jsonl  samples.jsonl  samples.md  train.log
+    checkpoint-<step>/   with manifest.json, written last
+    model/  results.json  report.html
 """
 
 import json
@@ -101,7 +101,7 @@ class Run:
 
     def find_checkpoint(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint that verifies, and what was wrong with each newer one."""
-        complaints = []
+        complaints: list[str] = []
         for folder in self.checkpoints():
             fault = find_fault(folder)
             if fault is None:
@@ -168,8 +168,9 @@ def load_overrides(folder: str) -> list[str]:
     """What was typed when the run in `folder` was started, as Hydra recorded it (so already quoted)."""
     record = Path(folder) / ".hydra" / "overrides.yaml"
     if not record.is_file():
+        found = "no .hydra/overrides.yaml in it" if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(
-            f"resume={folder}: expected a run folder of lmtune train, found {'no .hydra/overrides.yaml in it' if Path(folder).is_dir() else 'no such folder'}. "
+            f"resume={folder}: expected a run folder of lmtune train, found {found}. "
             "Give a folder such as outputs/<name>/<date>, or resume=auto."
         )
     return [str(line) for line in yaml.safe_load(record.read_text(encoding="utf-8")) or []]

@@ -23,7 +23,11 @@ def build_results(opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], pr
     """results.json: what was done, and the final numbers with their protocol."""
     effort, ledger = trainer.effort, prepared.ledger
     for measures in sets.values():
-        measures["protocol"] |= {"split": "validation", "split_by": ledger.split_by, "tokenizer": prepared.facts["tokenizer"]}
+        measures["protocol"] |= {
+            "split": "validation",
+            "split_by": ledger.split_by,
+            "tokenizer": prepared.facts["tokenizer"],
+        }
         if "unigram_bits_per_byte" in prepared.facts:
             measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
     return {
@@ -42,7 +46,9 @@ def build_results(opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], pr
             "best_step": trainer.state.best_global_step or None,
         },
         "eval": sets,
-        "epochs": build_epochs(load_jsonl(opened.run.metrics_file)) if opened.is_main and opened.run.metrics_file.exists() else [],
+        "epochs": build_epochs(load_jsonl(opened.run.metrics_file))
+        if opened.is_main and opened.run.metrics_file.exists()
+        else [],
     }
 
 
@@ -54,7 +60,15 @@ def build_epochs(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
             before = rows[-1]["cumulative_seconds"] if rows else 0.0
             total = line["train_seconds"]
             measures = {name: line[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "bits_per_byte")}
-            rows.append({"epoch": line.get("epoch", 0.0), "step": line["step"], **measures, "seconds": total - before, "cumulative_seconds": total})
+            rows.append(
+                {
+                    "epoch": line.get("epoch", 0.0),
+                    "step": line["step"],
+                    **measures,
+                    "seconds": total - before,
+                    "cumulative_seconds": total,
+                }
+            )
     return rows
 
 
@@ -66,7 +80,11 @@ def write_pages(run: Run, results: dict[str, Any]) -> None:
     metrics = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
     write_text(run.model_folder / "README.md", render_card(results, config, samples))
     page = render_report(
-        f"{run.folder.parent.name} {run.folder.name}", results, load_json(run.ledger_file), metrics, samples,
+        f"{run.folder.parent.name} {run.folder.name}",
+        results,
+        load_json(run.ledger_file),
+        metrics,
+        samples,
         run.config_file.read_text(encoding="utf-8"),
     )
     write_text(run.report_file, page)
@@ -81,7 +99,9 @@ def find_objective(results: dict[str, Any], objective: str) -> float:
     name, _, metric = objective.rpartition(".")
     measures = sets.get(name) if name else next(iter(sets.values()))
     if measures is None or metric not in measures:
-        raise ConfigError(f"objective={objective}: expected a measure such as bits_per_byte, or <set>.<measure> with one of {', '.join(sets)}.")
+        raise ConfigError(
+            f"objective={objective}: expected a measure such as bits_per_byte, or <set>.<measure> with one of {', '.join(sets)}."
+        )
     return float(measures[metric])
 
 
@@ -106,7 +126,10 @@ def render_table(results: dict[str, Any]) -> list[str]:
         if "unigram_bits_per_byte" in measures:
             lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
     train = results["train"]
-    lines.append(f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, {train['tokens_per_second']:,.0f} tokens/s")
+    lines.append(
+        f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, "
+        f"{train['tokens_per_second']:,.0f} tokens/s"
+    )
     return lines
 
 

@@ -1,7 +1,7 @@
 """`lmtune eval`: score a checkpoint on held-out text.
 
-    lmtune eval ckpt=outputs/...        on the text that the run held out
-    lmtune eval ckpt=gpt2 data=wikitext eval.split=test
+lmtune eval ckpt=outputs/...        on the text that the run held out
+lmtune eval ckpt=gpt2 data=wikitext eval.split=test
 """
 
 import json
@@ -35,7 +35,11 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     corpus = Corpus(data, seed)
     stream = build_stream(corpus, split, tokenizer, data, model)
     measures = evaluate_stream(model, stream, context, config.eval.batch_size)
-    measures["protocol"] |= {"split": split.value, "split_by": corpus.ledger.split_by or "given", "tokenizer": hash_tokenizer(tokenizer)}
+    measures["protocol"] |= {
+        "split": split.value,
+        "split_by": corpus.ledger.split_by or "given",
+        "tokenizer": hash_tokenizer(tokenizer),
+    }
     results = {"eval": {data.name: measures}}
     print_measures(results, config.format, stdout)
     return results
@@ -45,9 +49,15 @@ def choose_text(config: EvalCommandConfig, run: Run | None) -> tuple[DataConfig,
     """(data, seed, split): the text asked for, else the held-out text of the run that the checkpoint comes from."""
     if config.data is not None:
         whole = config.data.files is not None and config.data.name == "files"
-        return config.data, DEFAULT_SEED if config.seed is None else config.seed, config.eval.split or (EvalSplit.all if whole else EvalSplit.validation)
+        return (
+            config.data,
+            DEFAULT_SEED if config.seed is None else config.seed,
+            config.eval.split or (EvalSplit.all if whole else EvalSplit.validation),
+        )
     if run is None:
-        raise ConfigError(f"ckpt={config.ckpt} comes from no run, so it has no held-out text of its own. Name some: data=wikitext, data.files=...")
+        raise ConfigError(
+            f"ckpt={config.ckpt} comes from no run, so it has no held-out text of its own. Name some: data=wikitext, data.files=..."
+        )
     recorded = run.load_config()
     data = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), recorded["data"]))
     assert isinstance(data, DataConfig)

@@ -1,6 +1,6 @@
 """`lmtune generate`: continue a prompt; nothing but the text on stdout.
 
-    lmtune generate ckpt=outputs/... prompt="O paciente chegou no hospital" seed=1
+lmtune generate ckpt=outputs/... prompt="O paciente chegou no hospital" seed=1
 """
 
 import json

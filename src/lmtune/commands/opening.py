@@ -1,8 +1,8 @@
 """How `lmtune train` begins: what is checked before anything heavy, and how a run folder is opened or resumed."""
 
+import logging
 import os
 import sys
-import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,8 +12,7 @@ from typing import Any
 import yaml
 
 from lmtune import __version__
-from lmtune.composition import render_plain
-from lmtune.config import DataConfig, TrainConfig
+from lmtune.config import DataConfig, TrainConfig, render_plain
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.sources import checksum_of
 from lmtune.errors import CheckpointError, ConfigError, DataError
@@ -23,10 +22,24 @@ from lmtune.runs import Run, claim_folder, find_unfinished, slug, write_json, wr
 from lmtune.training.arguments import check_tracker, point_tracker
 
 OUTPUTS = Path("outputs")
-WITHOUT_EFFECT = (
-    "resume resume_force format name output objective tracker samples prompts generation early_stopping.patience "
-    "training.logging_steps training.save_total_limit training.dataloader_num_workers training.disable_tqdm data.prompts"
-).split()
+WITHOUT_EFFECT = [
+    "resume",
+    "resume_force",
+    "format",
+    "name",
+    "output",
+    "objective",
+    "tracker",
+    "samples",
+    "prompts",
+    "generation",
+    "early_stopping.patience",
+    "training.logging_steps",
+    "training.save_total_limit",
+    "training.dataloader_num_workers",
+    "training.disable_tqdm",
+    "data.prompts",
+]
 """Settings that leave the weights as they are: a run may be resumed with others."""
 
 
@@ -111,7 +124,12 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared) -> Opened:
     arguments.output_dir = str(run.folder)
     if config.tracker.name != "none":
         point_tracker(config.tracker.name, run.folder)
-    manifest = {"lmtune": __version__, "fingerprint": fingerprint, "world_size": int(arguments.world_size), "facts": prepared.facts}
+    manifest = {
+        "lmtune": __version__,
+        "fingerprint": fingerprint,
+        "world_size": int(arguments.world_size),
+        "facts": prepared.facts,
+    }
     opened = Opened(run, arguments, fingerprint, manifest)
     if opened.is_main:
         lock = run.lock()
@@ -123,7 +141,9 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared) -> Opened:
         _take_up(opened) if resuming else _record(opened, config, plain, prepared)
     chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
     opened.checkpoint = Path(chosen) if chosen else None
-    arguments.eval_on_start = prepared.blocks is not None and "validation" in prepared.held_out and opened.checkpoint is None
+    arguments.eval_on_start = (
+        prepared.blocks is not None and "validation" in prepared.held_out and opened.checkpoint is None
+    )
     return opened
 
 
@@ -132,10 +152,12 @@ def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
     ledger, train = prepared.ledger, prepared.ledger.sides["train"]
     held = ledger.sides["validation"]
     opened.say(
-        f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn in {ledger.blocks:,} "
-        f"blocks of {ledger.block_size:,}; {held.tokens:,} held out by {ledger.split_by}"
+        f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn "
+        f"in {ledger.blocks:,} blocks of {ledger.block_size:,}; {held.tokens:,} held out by {ledger.split_by}"
     )
-    opened.say(f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)")
+    opened.say(
+        f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
+    )
     opened.say(f"run folder: {opened.run.folder}")
     if opened.checkpoint:
         opened.say(f"resuming from {opened.checkpoint.name}")
@@ -151,7 +173,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
     """The settings that decide the weights."""
-    return {key: value for key, value in flatten(plain).items() if not any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT)}
+    return {
+        key: value
+        for key, value in flatten(plain).items()
+        if not any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT)
+    }
 
 
 def _choose_folder(config: TrainConfig, fingerprint: str) -> Run:
@@ -164,7 +190,9 @@ def _choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     if config.output is not None:
         folder = Path(config.output)
         if (folder / "config.yaml").exists():
-            raise CheckpointError(f"{folder} already holds a run. Give another output=, or go on with it: resume={folder}.")
+            raise CheckpointError(
+                f"{folder} already holds a run. Give another output=, or go on with it: resume={folder}."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         return Run(folder)
     name = config.name or f"{slug(config.data.name)}-{_model_slug(config)}"
@@ -177,14 +205,20 @@ def _model_slug(config: TrainConfig) -> str:
 
 def _find_resumed(folder: Path) -> Run:
     if not (folder / "config.yaml").exists():
-        raise CheckpointError(f"resume={folder}: expected a run folder, found {'no config.yaml in it' if folder.is_dir() else 'nothing there'}.")
+        raise CheckpointError(
+            f"resume={folder}: expected a run folder, found {'no config.yaml in it' if folder.is_dir() else 'nothing there'}."
+        )
     return Run(folder)
 
 
 def _check_drift(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
     """Raise ConfigError where settings that decide the weights are not those the run was started with."""
     before, now = without_neutral(run.load_config()), without_neutral(plain)
-    changed = [f"{key}: {before.get(key)} then, {now.get(key)} now" for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = [
+        f"{key}: {before.get(key)} then, {now.get(key)} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
     if changed and not config.resume_force:
         raise ConfigError(
             f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would be neither. "

@@ -1,6 +1,6 @@
 """`lmtune train`: fine-tune one causal language model; return what a sweep minimises.
 
-    lmtune train data=bio model=gpt2-small-pt
+lmtune train data=bio model=gpt2-small-pt
 """
 
 from dataclasses import dataclass
@@ -115,18 +115,23 @@ class Session:
         config, run = self.config, self.opened.run
         chosen: list[Any] = [callbacks.Recorder(run), self.progress]
         if config.samples.enabled and config.prompts:
-            chosen.append(callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say))
+            chosen.append(
+                callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say)
+            )
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
-        stop = callbacks.StopOnSignal(lambda value: callbacks.reduce_max(value, self.opened.arguments.device), self.progress.say)
+        stop = callbacks.StopOnSignal(
+            lambda value: callbacks.reduce_max(value, self.opened.arguments.device), self.progress.say
+        )
         return [*chosen, callbacks.LastStep(), stop]
 
     def _write_samples(self, prompts: list[str]) -> list[str]:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        return generation.generate_aside(model, self.tokenizer, prompts, self.config.generation, self.config.samples.seed)
+        return generation.generate_aside(
+            model, self.tokenizer, prompts, self.config.generation, self.config.samples.seed
+        )
 
     def _add_over_ranks(self, sums: Any) -> Any:
         if self.opened.world_size == 1:
             return sums
         return self.trainer.accelerator.reduce(sums.to(self.opened.arguments.device), reduction="sum").cpu()
-

@@ -53,10 +53,21 @@ class Corpus:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
         settings = {
             name: getattr(self.config, name)
-            for name in (
-                "text_column documents rows_per_document deduplicate min_chars max_documents max_bytes encoding "
-                "validation_fraction test_fraction split_by validation_split test_split"
-            ).split()
+            for name in [
+                "text_column",
+                "documents",
+                "rows_per_document",
+                "deduplicate",
+                "min_chars",
+                "max_documents",
+                "max_bytes",
+                "encoding",
+                "validation_fraction",
+                "test_fraction",
+                "split_by",
+                "validation_split",
+                "test_split",
+            ]
         }
         return cache.key_of({"source": self.source.fingerprint(), "seed": self.seed, **settings})
 
@@ -67,7 +78,9 @@ class Corpus:
         return Ledger(
             sources=self.source.describe(),
             rows_per_document=many,
-            documents_are=rule if many == 1 else f"runs of {many:,} consecutive {rule}, since the source names no articles",
+            documents_are=rule
+            if many == 1
+            else f"runs of {many:,} consecutive {rule}, since the source names no articles",
         )
 
     @cached_property
@@ -100,7 +113,11 @@ class Corpus:
         ledger = Ledger.from_dict(record["ledger"])
         return Prepared(
             blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets),
-            held_out={side: _load_stream(folder, side, tokenizer.eos_token_id) for side in HELD_OUT if ledger.sides[side].documents},
+            held_out={
+                side: _load_stream(folder, side, tokenizer.eos_token_id)
+                for side in HELD_OUT
+                if ledger.sides[side].documents
+            },
             ledger=ledger,
             facts={**record["facts"], "tokenizer": identity},
         )
@@ -109,7 +126,9 @@ class Corpus:
         """One side, or `all`, as a stream; for evaluations that want other text than the held-out sides."""
         texts = self.texts(which)
         if not texts:
-            raise DataError(f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or choose another split.")
+            raise DataError(
+                f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or another split."
+            )
         encoder = Encoder(tokenizer, texts)
         table, pieces = _encode(texts, encoder, tokenizer.eos_token_id, self.seed)
         return TokenStream(np.concatenate(list(pieces)), np.concatenate(table), tokenizer.eos_token_id)
@@ -167,7 +186,9 @@ class Corpus:
         for text in texts:
             if len(text) < config.min_chars:
                 ledger.documents_short += 1
-            elif (config.max_documents and taken >= config.max_documents) or (config.max_bytes and size >= config.max_bytes):
+            elif (config.max_documents and taken >= config.max_documents) or (
+                config.max_bytes and size >= config.max_bytes
+            ):
                 ledger.documents_over_limit += 1
             else:
                 taken += 1
@@ -181,7 +202,9 @@ class Corpus:
         self.ledger.documents_kept -= dropped
         self.ledger.bytes_kept -= sum(_bytes(text) for text in texts if text in training)
         if not kept:
-            raise DataError(f"Every held-out document also stands in the training text ({len(texts):,} of them). Give other files to hold out.")
+            raise DataError(
+                f"Every held-out document also stands in the training text ({len(texts):,} of them). Give other files to hold out."
+            )
         return kept
 
     def _build(self, folder: Path, tokenizer: Any, block_size: int) -> None:
@@ -192,7 +215,9 @@ class Corpus:
         counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
         ledger = self.ledger
         table, pieces = _encode(self.sides["train"], encoder, separator, self.seed)
-        rows, targets = blocks.write_blocks(folder / "train.arrow", _counted(pieces, counts), block_size, dtype, separator)
+        rows, targets = blocks.write_blocks(
+            folder / "train.arrow", _counted(pieces, counts), block_size, dtype, separator
+        )
         _account(ledger, "train", np.concatenate(table))
         ledger.block_size, ledger.blocks, ledger.targets = block_size, rows, targets
         ledger.padding = rows * block_size - targets
@@ -204,7 +229,9 @@ class Corpus:
                 _save_stream(folder, side, ids.astype(dtype), np.concatenate(table))
                 _account(ledger, side, np.concatenate(table))
                 if side == "validation":
-                    facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, ids, np.concatenate(table), separator)
+                    facts["unigram_bits_per_byte"] = unigram_bits_per_byte(
+                        counts, ids, np.concatenate(table), separator
+                    )
         ledger.check()
         record = {"ledger": ledger.as_dict(), "facts": facts}
         (folder / cache.RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
@@ -231,7 +258,9 @@ def unigram_bits_per_byte(counts: np.ndarray, ids: np.ndarray, table: np.ndarray
     return float(-(text @ np.log2(probabilities)) / table["bytes"].sum())
 
 
-def _encode(texts: Sequence[str], encoder: Encoder, separator: int, seed: int) -> tuple[list[np.ndarray], Iterator[np.ndarray]]:
+def _encode(
+    texts: Sequence[str], encoder: Encoder, separator: int, seed: int
+) -> tuple[list[np.ndarray], Iterator[np.ndarray]]:
     """(table, pieces): the stream as an iterator, and a list that fills with DOCUMENT_TABLE rows while it is read."""
     table: list[np.ndarray] = []
 

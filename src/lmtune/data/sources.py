@@ -8,13 +8,14 @@ import bz2
 import codecs
 import glob
 import gzip
+import itertools
 import json
 import lzma
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import xxhash
 import zstandard
@@ -25,11 +26,11 @@ from lmtune.errors import DataError
 PACKAGE = "pkg://lmtune/"
 TEXT_SUFFIXES = (".txt",)
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-COMPRESSIONS: dict[str, Callable[[Path], IO[bytes]]] = {
-    ".gz": lambda file: gzip.open(file, "rb"),
-    ".bz2": lambda file: bz2.open(file, "rb"),
-    ".xz": lambda file: lzma.open(file, "rb"),
-    ".zst": lambda file: zstandard.open(file, "rb"),
+COMPRESSIONS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": zstandard.open,
 }
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 WIKITEXT_TITLE = re.compile(r"^ = [^=\n](?:[^\n]*[^=\n])? = *$", re.MULTILINE)
@@ -75,7 +76,9 @@ class FileSource:
         self.rule = self.config.documents or (DocumentRule.file if all_text else DocumentRule.row)
 
     def fingerprint(self) -> str:
-        return checksum_of("".join(f"{split}:{checksum_file(file)};" for split, files in self.files.items() for file in files))
+        return checksum_of(
+            "".join(f"{split}:{checksum_file(file)};" for split, files in self.files.items() for file in files)
+        )
 
     def describe(self) -> list[dict[str, Any]]:
         return [
@@ -129,9 +132,13 @@ class HubSource:
             import datasets
 
             config = self.config
-            split = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}[side]
+            split = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}[
+                side
+            ]
             try:
-                self._loaded[side] = datasets.load_dataset(config.path, config.subset, revision=config.revision, split=split)
+                self._loaded[side] = datasets.load_dataset(
+                    config.path, config.subset, revision=config.revision, split=split
+                )
             except (ValueError, RuntimeError, OSError) as error:
                 raise DataError(
                     f"{config.path} (data.subset={config.subset}, split {split}) does not load as a dataset: "
@@ -164,7 +171,8 @@ def _expand(pattern: str) -> list[Path]:
     if path.exists():
         _check_kind(path)
         return [path]
-    return [Path(file) for file in sorted(glob.glob(str(path), recursive=True)) if kind_of(Path(file))]
+    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
+    return [Path(file) for file in matches if kind_of(Path(file))]
 
 
 def _check_kind(path: Path) -> None:
@@ -190,10 +198,12 @@ def load_text(file: Path, encoding: str) -> str:
     """A text file decoded, line ends as LF. Never guesses and never replaces: what does not decode is an error."""
     opener = COMPRESSIONS.get(file.suffix.lower())
     try:
-        with opener(file) if opener else file.open("rb") as stream:
+        with opener(file, "rb") if opener else file.open("rb") as stream:
             raw = stream.read()
     except (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise DataError(f"{file} cannot be read to its end: {_first_line(error)}. It may be cut off; fetch or pack it again.") from error
+        raise DataError(
+            f"{file} cannot be read to its end: {_first_line(error)}. It may be cut off; fetch or pack it again."
+        ) from error
     mark = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
     try:
         text = raw.decode(mark or encoding)
@@ -204,7 +214,9 @@ def load_text(file: Path, encoding: str) -> str:
             "Say what it is, for instance data.encoding=cp1252, or convert the file to UTF-8."
         ) from error
     except LookupError as error:
-        raise DataError(f"data.encoding={encoding}: no such encoding. Expected a name such as utf-8, cp1252 or latin-1.") from error
+        raise DataError(
+            f"data.encoding={encoding}: no such encoding. Expected a name such as utf-8, cp1252 or latin-1."
+        ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -219,12 +231,16 @@ def load_table(file: Path, column: str) -> Iterator[str]:
         ".csv": lambda: datasets.Dataset.from_csv(str(file)),
         ".tsv": lambda: datasets.Dataset.from_csv(str(file), sep="\t"),
         ".parquet": lambda: datasets.Dataset.from_parquet(str(file)),
-        ".arrow": lambda: datasets.load_from_disk(str(file)) if file.is_dir() else datasets.Dataset.from_file(str(file)),
+        ".arrow": lambda: (
+            datasets.load_from_disk(str(file)) if file.is_dir() else datasets.Dataset.from_file(str(file))
+        ),
     }
     try:
         table = readers[kind]()
     except Exception as error:  # datasets lets through whatever pandas, pyarrow and the codecs raise
-        raise DataError(f"{file} does not read as {kind.lstrip('.')}: {_first_line(error.__cause__ or error)}.") from error
+        raise DataError(
+            f"{file} does not read as {kind.lstrip('.')}: {_first_line(error.__cause__ or error)}."
+        ) from error
     return render_rows(table, column, str(file))
 
 
@@ -236,7 +252,8 @@ def render_rows(table: Any, column: str, where: str) -> Iterator[str]:
     absent = [name for name in wanted or [root] if name.split(".")[0] not in names]
     if column not in names and absent:
         raise DataError(
-            f"{where} has no column {absent[0]!r}; it has {', '.join(names)}. Name the one that holds the text with data.text_column=."
+            f"{where} has no column {absent[0]!r}; it has {', '.join(names)}. "
+            "Name the one that holds the text with data.text_column=."
         )
     keep = [column] if column in names else sorted({name.split(".")[0] for name in wanted or [root]})
     for row in table.select_columns(keep):
@@ -281,7 +298,7 @@ def split_text(text: str, rule: DocumentRule) -> Iterator[str]:
     elif rule is DocumentRule.wikitext:
         starts = [match.start() for match in WIKITEXT_TITLE.finditer(text)]
         edges = [0, *starts, len(text)]
-        pieces = [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+        pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
         pieces = pieces if pieces[0].strip() else pieces[1:]
     else:
         pieces = [text]

@@ -76,7 +76,11 @@ def _split_by_stretches(texts: Sequence[str], validation: float, test: float, se
     sides: Sides = {"train": [], "validation": [], "test": []}
     offset = 0
     for text in texts:
-        local = [(start - offset, end - offset, side) for start, end, side in held if start < offset + len(text) and end > offset]
+        local = [
+            (start - offset, end - offset, side)
+            for start, end, side in held
+            if start < offset + len(text) and end > offset
+        ]
         for side, piece in _cut(text, local):
             sides[side].append(piece)
         offset += len(text)

@@ -76,7 +76,9 @@ def _find_gigatoken(tokenizer: Any) -> Encode | None:
     try:
         fast = gigatoken.load_hf_json(json.dumps(description))
     except (ValueError, RuntimeError, NotImplementedError) as error:
-        logger.warning("gigatoken does not read this tokenizer (%s); encoding with the tokenizer itself, which is slower", error)
+        logger.warning(
+            "gigatoken does not read this tokenizer (%s); encoding with the tokenizer itself, which is slower", error
+        )
         return None
 
     def encode(texts: list[str]) -> list[np.ndarray]:

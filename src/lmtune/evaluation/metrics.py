@@ -87,7 +87,10 @@ class LanguageModeling(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         columns = {item.name: datasets.Value("float64") for item in fields(Sums)}
         return evaluate.MetricInfo(
-            description=str(__doc__), citation="", inputs_description=str(Sums.__doc__), features=datasets.Features(columns)
+            description=str(__doc__),
+            citation="",
+            inputs_description=str(Sums.__doc__),
+            features=datasets.Features(columns),
         )
 
     def _compute(self, **columns: list[float]) -> dict[str, float]:

@@ -19,17 +19,23 @@ from lmtune.evaluation.metrics import Sums, measure_all
 from lmtune.streams import TokenStream
 
 
+def _alone(sums: torch.Tensor) -> torch.Tensor:
+    return sums
+
+
 @dataclass(frozen=True, slots=True)
 class Workers:
     """The processes that share an evaluation, and how their sums are added."""
 
     rank: int = 0
     size: int = 1
-    add: Callable[[torch.Tensor], torch.Tensor] = staticmethod(lambda sums: sums)
+    add: Callable[[torch.Tensor], torch.Tensor] = _alone
     """Sum over processes of a float64 tensor, the same on each."""
 
 
-def evaluate_stream(model: Any, stream: TokenStream, context: int, batch_size: int, workers: Workers | None = None) -> dict[str, Any]:
+def evaluate_stream(
+    model: Any, stream: TokenStream, context: int, batch_size: int, workers: Workers | None = None
+) -> dict[str, Any]:
     """Measures of `model` on `stream`, in float32, with the protocol that they rest on and the seconds they took.
 
     Raises TrainingError where a loss is not finite.
@@ -109,7 +115,9 @@ def _score_batch(
     logits = forward(torch.from_numpy(inputs).to(device))
     wanted = torch.from_numpy(targets).to(device)
     # Row by row: the float32 copy that the softmax makes is then one window, not the batch.
-    nll = torch.stack([F.cross_entropy(row.float(), goal, reduction="none") for row, goal in zip(logits, wanted, strict=True)])
+    nll = torch.stack(
+        [F.cross_entropy(row.float(), goal, reduction="none") for row, goal in zip(logits, wanted, strict=True)]
+    )
     correct = logits.argmax(dim=-1) == wanted
     losses = nll.cpu().double().reshape(-1).numpy()
     return float(losses.sum()), losses, correct.cpu().reshape(-1).numpy()

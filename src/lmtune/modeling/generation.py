@@ -39,7 +39,9 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
 
-def generate_aside(model: Any, tokenizer: Any, prompts: Sequence[str], settings: dict[str, Any], seed: int) -> list[str]:
+def generate_aside(
+    model: Any, tokenizer: Any, prompts: Sequence[str], settings: dict[str, Any], seed: int
+) -> list[str]:
     """Continue prompts in the middle of training without leaving a trace: weights afterwards are bit-equal.
 
     Random states of Python, NumPy and torch are put back, as is the model's training mode.
@@ -73,5 +75,7 @@ def _room_for_prompt(model: Any, config: Any) -> int:
     if not positions:
         return 10**9
     if new >= positions:
-        raise ConfigError(f"generation.max_new_tokens={new}: the model has {positions} positions and needs one for the prompt. Give at most {positions - 1}.")
+        raise ConfigError(
+            f"generation.max_new_tokens={new}: the model has {positions} positions. Give at most {positions - 1}."
+        )
     return int(positions) - new

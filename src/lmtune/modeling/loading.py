@@ -30,7 +30,8 @@ def check_model_source(config: ModelConfig) -> None:
         if not is_local(path):
             check_available("model", path, config.revision if path == config.path else None)
         elif not Path(path).expanduser().is_dir():
-            raise ModelError(f"{path}: expected a folder with a saved model, found {'a file' if Path(path).exists() else 'nothing'}. Check the path.")
+            found = "a file" if Path(path).exists() else "nothing"
+            raise ModelError(f"{path}: expected a folder with a saved model, found {found}. Check the path.")
 
 
 def find_checkpoint(ckpt: str) -> Checkpoint:
@@ -38,7 +39,8 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
     folder = Path(ckpt).expanduser()
     if not folder.is_dir():
         if is_local(ckpt):
-            raise CheckpointError(f"ckpt={ckpt}: expected a run folder, a checkpoint or a model folder, found {'a file' if folder.exists() else 'nothing'}.")
+            found = "a file" if folder.exists() else "nothing"
+            raise CheckpointError(f"ckpt={ckpt}: expected a run folder, a checkpoint or a model folder, found {found}.")
         check_available("model", ckpt, None, CheckpointError)
         return Checkpoint(ckpt, None)
     if (folder / "config.yaml").exists():
@@ -47,7 +49,9 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
         inside_run = step_of(folder) >= 0 or folder.name == "model"
         parent = folder.resolve().parent
         return Checkpoint(str(folder), Run(parent) if inside_run and (parent / "config.yaml").exists() else None)
-    raise CheckpointError(f"ckpt={ckpt}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor config.json in it.")
+    raise CheckpointError(
+        f"ckpt={ckpt}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor config.json in it."
+    )
 
 
 def _find_in_run(run: Run) -> Checkpoint:
@@ -56,7 +60,9 @@ def _find_in_run(run: Run) -> Checkpoint:
     newest, complaints = run.find_checkpoint()
     if newest is None:
         found = "; ".join(complaints) or "none was written"
-        raise CheckpointError(f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}.")
+        raise CheckpointError(
+            f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}."
+        )
     return Checkpoint(str(newest), run)
 
 
@@ -64,25 +70,35 @@ def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
     """The tokenizer that the configuration asks for. `texts` is called for the training text if one is to be learned."""
     if config.tokenizer == tokenizers.LEARN:
         if config.init is ModelInit.pretrained:
-            raise ConfigError("model.tokenizer=learn needs model.init=scratch: pretrained embeddings belong to the vocabulary they came with.")
+            raise ConfigError(
+                "model.tokenizer=learn needs model.init=scratch: pretrained embeddings belong to the vocabulary they came with."
+            )
         positions = int(config.config.get("n_positions") or config.config.get("max_position_embeddings") or MAX_CONTEXT)
         return tokenizers.learn_tokenizer(texts(), config.vocab_size, positions)
     source = config.tokenizer or config.path
     if source is None:
-        raise ConfigError("model.init=scratch without model.path= needs model.tokenizer=, a folder, a Hub id or learn; found none.")
+        raise ConfigError(
+            "model.init=scratch without model.path= needs model.tokenizer=, a folder, a Hub id or learn; found none."
+        )
     tokenizer = tokenizers.load_tokenizer(source, config.revision if source == config.path else None)
     if config.tokenizer and config.path and config.init is ModelInit.pretrained:
-        tokenizers.check_same_vocabulary(tokenizer, tokenizers.load_tokenizer(config.path, config.revision), config.tokenizer)
+        tokenizers.check_same_vocabulary(
+            tokenizer, tokenizers.load_tokenizer(config.path, config.revision), config.tokenizer
+        )
     return tokenizer
 
 
 def build_model(config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
     """(model, remarks): a causal language model in float32 on the CPU, its special ids those of the tokenizer."""
-    model = load_model(str(config.path), config.revision) if config.init is ModelInit.pretrained else _build_from_scratch(config, tokenizer)
+    model = (
+        load_model(str(config.path), config.revision)
+        if config.init is ModelInit.pretrained
+        else _build_from_scratch(config, tokenizer)
+    )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
-            f"{config.path}: the tokenizer has {len(tokenizer):,} entries, the embedding {rows:,} rows, so the last would have none. "
+            f"{config.path}: the tokenizer has {len(tokenizer):,} entries, the embedding only {rows:,} rows. "
             "Name the tokenizer that belongs to these weights with model.tokenizer=."
         )
     return model, mend_special_ids(model, tokenizer)
@@ -93,17 +109,23 @@ def load_model(path: str, revision: str | None = None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    _hide_bars()
     try:
         model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=torch.float32)
-    except Exception as error:  # a missing file, a broken download, an architecture without a causal head: it does not load
+    except (
+        Exception
+    ) as error:  # a missing file, a broken download, an architecture without a causal head: it does not load
         line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ModelError(f"{path} does not load as a causal language model: {line}. Check model.path and the files in it.") from error
+        raise ModelError(
+            f"{path} does not load as a causal language model: {line}. Check model.path and the files in it."
+        ) from error
     return _with_true_loss(model)
 
 
 def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    _hide_bars()
     settings = {name: value for name, value in config.config.items() if name != "model_type"}
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     if config.path is not None:
@@ -113,11 +135,24 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
             keys.check_names(settings, known, "model.config.")
         described.update({**settings, **ids, "vocab_size": len(tokenizer)})
     else:
-        described = AutoConfig.for_model(config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings})
+        described = AutoConfig.for_model(
+            config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
+        )
     try:
         return _with_true_loss(AutoModelForCausalLM.from_config(described))
     except ValueError as error:
-        raise ConfigError(f"model.config does not describe a causal language model: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"model.config does not describe a causal language model: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _hide_bars() -> None:
+    """No progress bar for reading and writing weights, which takes a blink; downloads keep theirs."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    enable_progress_bars()
 
 
 def _with_true_loss(model: Any) -> Any:
@@ -141,7 +176,9 @@ def mend_special_ids(model: Any, tokenizer: Any) -> list[str]:
         wanted = getattr(tokenizer, name)
         found = getattr(model.config, name, None)
         if found is not None and found != wanted:
-            remarks.append(f"{name} of the model's config is {found}, of its tokenizer {wanted}; the tokenizer's is used and saved")
+            remarks.append(
+                f"{name} of the model's config is {found}, of its tokenizer {wanted}; the tokenizer's is used and saved"
+            )
         setattr(model.config, name, wanted)
         setattr(model.generation_config, name, wanted)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -184,5 +221,7 @@ def choose_device(name: str) -> Any:
         device = torch.device(available if name == "auto" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={name}: expected auto, cpu, cuda, cuda:<n> or mps; this machine has {available}.") from error
+        raise ConfigError(
+            f"device={name}: expected auto, cpu, cuda, cuda:<n> or mps; this machine has {available}."
+        ) from error
     return device

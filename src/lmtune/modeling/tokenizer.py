@@ -21,9 +21,13 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except Exception as error:  # whatever json, tokenizers and the Hub client raise means: it does not load
-        raise ModelError(f"{path}: its tokenizer does not load: {_first_line(error)}. Name another with model.tokenizer=.") from error
+        raise ModelError(
+            f"{path}: its tokenizer does not load: {_first_line(error)}. Name another with model.tokenizer=."
+        ) from error
     if len(tokenizer) == 0:
-        raise ModelError(f"{path}: its tokenizer is empty; expected vocabulary files beside the model. Name another with model.tokenizer=.")
+        raise ModelError(
+            f"{path}: its tokenizer is empty; expected vocabulary files beside the model. Name another with model.tokenizer=."
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"{path}: its tokenizer has no end-of-text token, which has to stand between documents. "
@@ -42,7 +46,11 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> A
 
     learner = ByteLevelBPETokenizer()
     learner.train_from_iterator(
-        _head(texts, LEARNING_CHARS), vocab_size=vocab_size, min_frequency=2, special_tokens=[END_OF_TEXT], show_progress=False
+        _head(texts, LEARNING_CHARS),
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        show_progress=False,
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=learner._tokenizer,

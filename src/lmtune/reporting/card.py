@@ -32,7 +32,9 @@ def render_card(results: dict[str, Any], config: dict[str, Any], samples: list[d
 
 
 def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> list[str]:
-    start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {config['model']['path']}"
+    start = (
+        "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {config['model']['path']}"
+    )
     train = results["train"]
     lines = [
         f"# {name}",
@@ -49,7 +51,16 @@ def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: l
     if samples:
         lines += ["## Samples", ""]
         lines += [f"> {sample['text'].strip()}".replace("\n", "\n> ") + "\n" for sample in samples]
-    return [*lines, "## Use", "", "```python", "from transformers import pipeline", "", f'pipeline("text-generation", model="{name}")("...")', "```"]
+    return [
+        *lines,
+        "## Use",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        "",
+        f'pipeline("text-generation", model="{name}")("...")',
+        "```",
+    ]
 
 
 def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
@@ -67,7 +78,10 @@ def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
 
 def _table(key: str, measures: dict[str, Any]) -> list[str]:
     protocol = measures["protocol"]
-    lines = [f"Held-out text of `{key}`: {measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes.", ""]
+    lines = [
+        f"Held-out text of `{key}`: {measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes.",
+        "",
+    ]
     lines += ["| measure | value |", "|---|---:|"]
     lines += [f"| {words} | {measures[name]:.4f} |" for name, words in MEASURES.items()]
     return [

@@ -9,12 +9,19 @@ CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_
 
 
 def render_report(
-    run: str, results: dict[str, Any], ledger: dict[str, Any], metrics: list[dict[str, Any]], samples: list[dict[str, str]], config: str
+    run: str,
+    results: dict[str, Any],
+    ledger: dict[str, Any],
+    metrics: list[dict[str, Any]],
+    samples: list[dict[str, str]],
+    config: str,
 ) -> str:
     """The page as HTML. Text from files and models is escaped; nothing is fetched when it is opened."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     return pages.get_template("report.html.j2").render(
         run=run, results=results, ledger=ledger, samples=samples, config=config, figures=_render_figures(metrics)
     )

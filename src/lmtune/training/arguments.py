@@ -18,7 +18,9 @@ def check_tracker(name: str) -> None:
     if name != "none" and package is None:
         raise ConfigError(f"tracker={name}: expected none, {', '.join(TRACKERS)}.")
     if package is not None and importlib.util.find_spec(package) is None:
-        raise ConfigError(f"tracker={name} needs the package {package}, which is not installed. pip install 'lmtune[track]'")
+        raise ConfigError(
+            f"tracker={name} needs the package {package}, which is not installed. pip install 'lmtune[track]'"
+        )
 
 
 def build_arguments(config: TrainConfig, folder: Path, has_validation: bool) -> Any:
@@ -60,12 +62,15 @@ def point_tracker(name: str, run_folder: Path) -> None:
 
 def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
     """Fill in what follows from other settings: a best model can only be kept where one was saved."""
+    import torch
+
     if not has_validation:
         settings["eval_strategy"] = "no"
     if settings.get("eval_strategy") == "no":
         settings["load_best_model_at_end"] = False
         settings.pop("metric_for_best_model", None)
         settings.setdefault("save_strategy", "steps")
+    settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())  # elsewhere torch only warns about it
     settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))
     settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
     if settings.get("save_total_limit") == 1:

@@ -23,7 +23,14 @@ class Recorder(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self.run = run
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         if state.is_world_process_zero and logs:
             numbers = {name: value for name, value in logs.items() if isinstance(value, (int, float))}
             append_jsonl(self.run.metrics_file, {"step": state.global_step, **numbers})
@@ -45,7 +52,10 @@ class Sampler(TrainerCallback):
         texts = self.write(self.prompts)
         append_jsonl(
             self.run.samples_file,
-            {"step": state.global_step, "samples": [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]},
+            {
+                "step": state.global_step,
+                "samples": [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)],
+            },
         )
         write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
         for text in texts[: self.show]:
@@ -80,7 +90,13 @@ class ProgressLine(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.live and state.is_world_process_zero:
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[loss]}"),
+            )
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, loss="")
             self.bar.start()
@@ -89,7 +105,14 @@ class ProgressLine(TrainerCallback):
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=state.global_step)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         text = f"loss {logs['loss']:.4f}"
@@ -98,7 +121,14 @@ class ProgressLine(TrainerCallback):
         elif state.global_step % max(args.logging_steps, math.ceil(state.max_steps / 20)) < args.logging_steps:
             self.say(f"step {state.global_step:,} of {state.max_steps:,}  {text}")
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
         if state.is_world_process_zero and metrics:
             self.say(render_evaluation(state.global_step, metrics))
 
@@ -123,7 +153,9 @@ def render_evaluation(step: int, metrics: dict[str, Any]) -> str:
 class LastStep(TrainerCallback):
     """Evaluates and saves at the last step too, whatever the intervals: the end of a run may be its best point."""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
         if state.global_step >= state.max_steps:
             control.should_evaluate = str(args.eval_strategy) != "no" and args.eval_strategy.value != "no"
             control.should_save = args.save_strategy.value != "no"
@@ -149,7 +181,9 @@ class StopOnSignal(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
         self.received = self.all_reduce_max(self.received)
         if self.received and state.global_step < state.max_steps:
             self.stopping = True
@@ -174,7 +208,9 @@ class StopOnSignal(TrainerCallback):
         self.received = number
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        self.say(f"signal {signal.Signals(number).name}: finishing this step, then saving a checkpoint; again to stop at once")
+        self.say(
+            f"signal {signal.Signals(number).name}: finishing this step, then saving a checkpoint; again to stop at once"
+        )
 
 
 def reduce_max(value: int, device: torch.device) -> int:

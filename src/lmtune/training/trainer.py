@@ -33,6 +33,8 @@ class LmTrainer(Trainer):
     Its evaluation is lmtune's own, its checkpoints appear whole or not at all, and a loss that is not finite stops it.
     """
 
+    control: Any  # a TrainerControl, which every callback hands back
+
     def __init__(self, *, run: Run, tokenizer: Any, score: Scorer, manifest: dict[str, Any], **settings: Any) -> None:
         super().__init__(**settings)
         self.remove_callback(PrinterCallback)  # it writes to stdout, which is for results
@@ -47,13 +49,16 @@ class LmTrainer(Trainer):
 
     # Evaluation
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Score the held-out sets; the first one's measures are `eval_<measure>`, others `eval_<set>_<measure>`."""
         with self._aside():
             self._check_finite()
             metrics = flatten(self.score(self.model), metric_key_prefix)
             self.log({**metrics, "train_seconds": self.effort.seconds})
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            self.control = control
         return metrics
 
     def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
@@ -110,9 +115,13 @@ class LmTrainer(Trainer):
         if checkpoint is not None and step_of(checkpoint) >= total_steps:
             self._load_finished(checkpoint)
             return
-        self._resumed_at = time.perf_counter()
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._settle()
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self._resumed_at = time.perf_counter()  # setting up is not training
+        return prepared
 
     def _load_finished(self, checkpoint: Path) -> None:
         """Take up a run that was interrupted after its last step: Trainer would train one step more."""
@@ -153,7 +162,9 @@ class LmTrainer(Trainer):
                 self.state.save_to_json(str(staged / "trainer_state.json"))
                 self.tokenizer.save_pretrained(staged)
                 (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-                self.run.publish(staged, {"step": self.state.global_step, "effort": asdict(self.effort), **self.manifest})
+                self.run.publish(
+                    staged, {"step": self.state.global_step, "effort": asdict(self.effort), **self.manifest}
+                )
                 self._rotate()
             self.accelerator.wait_for_everyone()
             if push:

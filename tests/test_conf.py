@@ -1,0 +1,66 @@
+"""Every shipped YAML composes, says what it is, and passes its own checks."""
+
+import importlib
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from lmtune import composition, keys
+
+CONF = composition.find_conf()
+CHOICES = sorted(
+    (file.parent.name, file.stem)
+    for file in CONF.glob("*/*.yaml")
+    if file.parent.name not in ("training", "generation")
+)
+
+
+@pytest.fixture(autouse=True)
+def _hydra():
+    for command in composition.SCHEMAS:
+        composition.register(command)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides):
+    return compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_composes(group, choice):
+    node = composed(f"{group}={choice}")
+    HydraConfig.instance().set_config(node)
+    assert node.hydra.runtime.choices[group] == choice
+    if group in ("data", "model", "tracker", "finetune"):
+        assert node[group].name == choice
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_file_opens_with_a_comment(file):
+    assert file.read_text(encoding="utf-8").startswith("#")
+
+
+@pytest.mark.parametrize("data", ["sample", "wikitext", "wikitext-103", "pt-wiki", "bio"])
+def test_named_data_has_a_source_and_prompts(data):
+    node = composed(f"data={data}")
+    assert (node.data.path is None) != (node.data.files is None)
+    assert len(node.prompts) >= 2
+
+
+def test_default_training_names_a_reason_for_each_departure():
+    lines = (CONF / "training" / "default.yaml").read_text(encoding="utf-8").splitlines()
+    settings = [line for line in lines if line and not line.startswith("#")]
+    assert settings
+    for line in settings:
+        assert "#" in line, line
+        assert line.split(":")[0] in keys.load_training_fields()
+
+
+def test_every_command_has_a_config_a_schema_and_a_door():
+    from lmtune.cli import COMMANDS
+
+    assert set(COMMANDS) == set(composition.SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
+    for command in COMMANDS.values():
+        assert callable(importlib.import_module(command.module).run)

@@ -1,0 +1,244 @@
+"""From documents to blocks: the ledger closes, and blocks hold exactly the ids of the trained documents."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmtune.config import DataConfig, DocumentRule
+from lmtune.data import cache
+from lmtune.data.blocks import Blocks, write_blocks
+from lmtune.data.corpus import Corpus, hash_tokenizer, unigram_bits_per_byte
+from lmtune.data.ledger import Ledger
+from lmtune.data.tokens import Encoder
+from lmtune.errors import DataError, LedgerError
+
+words = st.lists(
+    st.sampled_from(["saúde", "médica", "exame", "a", "<|endoftext|>", "\n", "dor", "…", "🙂"]), min_size=1, max_size=30
+)
+documents = st.lists(words.map(" ".join), min_size=25, max_size=60)
+
+
+def write_lines(folder, texts, name="text.jsonl"):
+    file = folder / name
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return str(file)
+
+
+def stream_of(blocks):
+    """The stream that the rows hold: the first id, then every target."""
+    batch = blocks.__getitems__(list(range(len(blocks))))
+    targets = batch["shift_labels"].reshape(-1)
+    return [int(batch["input_ids"][0, 0]), *targets[targets >= 0].tolist()]
+
+
+@given(texts=documents, block_size=st.integers(2, 40), fraction=st.sampled_from([0.1, 0.3]), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_blocks_reproduce_the_ids_of_all_trained_documents(
+    tmp_path_factory, tokenizer, texts, block_size, fraction, seed
+):
+    folder = tmp_path_factory.mktemp("corpus")
+    corpus = Corpus(DataConfig(files=write_lines(folder, texts), validation_fraction=fraction), seed)
+    try:
+        prepared = corpus.prepare(tokenizer, block_size)
+    except DataError as error:
+        assert "empty" in str(error) or "Nothing" in str(error)
+        return
+    own = tokenizer(corpus.sides["train"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    expected = [token for ids in own for token in [*ids, tokenizer.eos_token_id]]
+    assert stream_of(prepared.blocks) == expected
+    prepared.ledger.check()
+    assert prepared.ledger.targets == len(expected) - 1
+    held = prepared.held_out["validation"]
+    assert len(held.ids) == prepared.ledger.sides["validation"].tokens
+    assert not set(corpus.sides["train"]) & set(corpus.sides["validation"]) or corpus.ledger.split_by == "stretches"
+
+
+@pytest.mark.parametrize("length", [2, 3, 8, 9, 10, 16, 17, 100])
+def test_every_token_but_the_first_is_a_target_once(tmp_path, length):
+    ids = np.arange(length, dtype=np.uint32)
+    pieces = np.array_split(ids, min(3, length))
+    rows, targets = write_blocks(tmp_path / "x.arrow", pieces, block_size=8, dtype=np.dtype(np.uint16), fill=0)
+    blocks = Blocks.load(tmp_path / "x.arrow", 8, targets)
+    assert (rows, targets) == (-(-(length - 1) // 8), length - 1)
+    assert stream_of(blocks) == list(range(length))
+
+
+def test_inputs_and_targets_are_neighbours_across_rows(tmp_path):
+    _, targets = write_blocks(tmp_path / "x.arrow", [np.arange(30, dtype=np.uint32)], 8, np.dtype(np.uint16), fill=0)
+    batch = Blocks.load(tmp_path / "x.arrow", 8, targets).__getitems__([2, 0])
+    assert batch["input_ids"].tolist() == [list(range(16, 24)), list(range(8))]
+    assert batch["shift_labels"].tolist() == [list(range(17, 25)), list(range(1, 9))]
+    assert batch["labels"].tolist() == batch["input_ids"].tolist()
+
+
+def test_rows_take_two_bytes_a_token(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 50_000, 1_000_000, dtype=np.uint32)
+    write_blocks(tmp_path / "x.arrow", [ids], 1024, np.dtype(np.uint16), fill=0)
+    assert (tmp_path / "x.arrow").stat().st_size / len(ids) < 2.1
+
+
+def test_special_tokens_typed_in_a_text_are_text(tokenizer):
+    encoder = Encoder(tokenizer, ["a"])
+    (ids, _lengths), *_ = encoder.encode_batches(["fim <|endoftext|> início"])
+    assert encoder.name == "gigatoken"
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.decode(ids) == "fim <|endoftext|> início"
+
+
+def test_gigatoken_and_the_tokenizer_agree_on_real_text(tokenizer, texts):
+    fast = Encoder(tokenizer, texts)
+    slow = Encoder(tokenizer, texts)
+    slow._encode = slow._encode_own
+    for (ours, ours_lengths), (theirs, theirs_lengths) in zip(
+        fast.encode_batches(texts), slow.encode_batches(texts), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(ours_lengths, theirs_lengths)
+
+
+def test_a_tokenizer_that_gigatoken_reads_differently_is_used_itself(tokenizer, texts, monkeypatch, caplog):
+    from lmtune.data import tokens
+
+    monkeypatch.setattr(
+        tokens, "_find_gigatoken", lambda _: lambda batch: [np.array([1, 2, 3], np.uint32) for _ in batch]
+    )
+    encoder = Encoder(tokenizer, texts)
+    assert encoder.name == "tokenizers"
+    assert "disagree" in caplog.text
+
+
+def test_the_ledger_counts_what_is_dropped(tmp_path, tokenizer):
+    rows = [
+        "",
+        "  ",
+        "curta",
+        *(f"uma linha bem mais longa, número {n}" for n in range(60)),
+        "uma linha bem mais longa, número 3",
+    ]
+    config = DataConfig(files=write_lines(tmp_path, rows), deduplicate=True, min_chars=10, max_documents=50)
+    ledger = Corpus(config, 0).prepare(tokenizer, 16).ledger
+    assert (ledger.rows_read, ledger.rows_empty, ledger.rows_repeated) == (64, 2, 1)
+    assert (ledger.documents_read, ledger.documents_short, ledger.documents_over_limit, ledger.documents_kept) == (
+        61,
+        1,
+        10,
+        50,
+    )
+
+
+def test_rows_join_into_documents(tmp_path, tokenizer):
+    config = DataConfig(files=write_lines(tmp_path, [f"frase {n}" for n in range(250)]), rows_per_document=10)
+    corpus = Corpus(config, 0)
+    assert corpus.prepare(tokenizer, 16).ledger.documents_kept == 25
+    assert "runs of 10 consecutive rows" in corpus.ledger.documents_are
+    first = next(text for text in corpus.texts("all") if text.startswith("frase 0\n"))
+    assert first.split("\n") == [f"frase {n}" for n in range(10)]
+
+
+def test_given_files_are_held_out_without_what_is_trained_on(tmp_path, tokenizer):
+    train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
+    held = write_lines(tmp_path, ["frase 3", "outra frase"], "held.jsonl")
+    corpus = Corpus(DataConfig(files=train, validation_files=held), 0)
+    ledger = corpus.prepare(tokenizer, 16).ledger
+    assert corpus.sides["validation"] == ["outra frase"]
+    assert (ledger.documents_in_training, ledger.split_by) == (1, "given")
+
+
+def test_held_out_files_that_are_all_trained_on_are_refused(tmp_path):
+    train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
+    with pytest.raises(DataError, match="Every held-out document also stands in the training text"):
+        _ = Corpus(DataConfig(files=train, validation_files=train), 0).sides
+
+
+def test_a_ledger_that_does_not_close_stops_the_run():
+    ledger = Ledger(rows_read=3, rows_used=2)
+    with pytest.raises(LedgerError, match="rows read is 3, its parts add up to 2"):
+        ledger.check()
+
+
+def test_the_ledger_survives_being_written_down(tmp_path, tokenizer, texts):
+    ledger = Corpus(DataConfig(files=write_lines(tmp_path, texts)), 0).prepare(tokenizer, 16).ledger
+    assert Ledger.from_dict(json.loads(json.dumps(ledger.as_dict()))) == ledger
+
+
+def test_prepared_text_is_built_once_and_again_when_anything_changes(tmp_path, tokenizer, texts, monkeypatch):
+    built = []
+    build = Corpus._build
+    monkeypatch.setattr(Corpus, "_build", lambda self, *args: (built.append(1), build(self, *args))[1])
+    file = write_lines(tmp_path, texts)
+
+    def prepare(seed=5, block_size=16, **settings):
+        before = len(built)
+        Corpus(DataConfig(files=file, **settings), seed).prepare(tokenizer, block_size)
+        return len(built) - before
+
+    assert [prepare(), prepare()] == [1, 0]
+    assert [prepare(seed=6), prepare(block_size=17), prepare(min_chars=3), prepare(validation_fraction=0.2)] == [
+        1,
+        1,
+        1,
+        1,
+    ]
+    write_lines(tmp_path, [*texts, "mais uma frase"])
+    assert [prepare(), prepare()] == [1, 0]
+
+
+def test_an_interrupted_build_leaves_no_entry(tmp_path, tokenizer, texts, monkeypatch):
+    corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "só aqui"])), 0)
+    monkeypatch.setattr(Ledger, "check", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        corpus.prepare(tokenizer, 16)
+    monkeypatch.undo()
+    assert not list(cache.cache_folder().glob("*.building"))
+    assert Corpus(corpus.config, 0).prepare(tokenizer, 16).ledger.targets > 0
+
+
+def test_a_tokenizer_is_known_by_what_decides_its_ids(tmp_path, tokenizer):
+    from lmtune.modeling.tokenizer import learn_tokenizer, load_tokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    assert hash_tokenizer(load_tokenizer(str(tmp_path))) == hash_tokenizer(tokenizer)
+    assert hash_tokenizer(learn_tokenizer(["outro texto"], 300, 64)) != hash_tokenizer(tokenizer)
+
+
+def test_unigram_bits_by_hand():
+    table = np.array([(3, 4, 2, 0)], dtype=[("tokens", "<i8"), ("bytes", "<i8"), ("words", "<i8"), ("order", "<u8")])
+    bits = unigram_bits_per_byte(np.array([2, 0, 4]), np.array([1, 2, 0]), table, separator=0)
+    assert bits == pytest.approx((np.log2(9 / 1) + np.log2(9 / 5)) / 4)
+
+
+def test_subsets_are_whole_documents_and_always_the_same(tmp_path, tokenizer, texts):
+    stream = (
+        Corpus(DataConfig(files=write_lines(tmp_path, texts), validation_fraction=0.5), 0)
+        .prepare(tokenizer, 16)
+        .held_out["validation"]
+    )
+    limits = [60, 120, 400, 10**6]
+    subsets = [stream.select(limit) for limit in limits]
+    assert all(
+        len(subset.ids) <= max(limit, stream.documents["tokens"].max())
+        for subset, limit in zip(subsets, limits, strict=True)
+    )
+    assert all(len(a.documents) <= len(b.documents) for a, b in pairwise(subsets))
+    assert subsets[-1] is stream is stream.select(0)
+    np.testing.assert_array_equal(stream.select(120).ids, subsets[1].ids)
+    assert subsets[1].is_separator().sum() == len(subsets[1].documents)
+    assert (subsets[1].ids[subsets[1].is_separator()] == stream.separator).all()
+
+
+def test_documents_of_a_file_follow_the_rule(tmp_path):
+    text = "\n = Title = \n\nFirst line.\n\n = = Section = = \n\nMore.\n = Other (2) = \nEnd.\n"
+    file = tmp_path / "wiki.txt"
+    file.write_text(text, encoding="utf-8")
+
+    def read(rule):
+        return list(Corpus(DataConfig(files=str(file), documents=rule, validation_fraction=0), 0).texts("train"))
+
+    assert [d.split("\n")[0] for d in read(DocumentRule.wikitext)] == [" = Title = ", " = Other (2) = "]
+    assert len(read(DocumentRule.line)) == 6
+    assert len(read(DocumentRule.blank_line)) == 4
+    assert len(read(DocumentRule.file)) == 1

@@ -1,0 +1,69 @@
+"""Free text stays what was typed, whatever Hydra's grammar thinks of it."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from lmtune.overrides import prepare_overrides
+
+
+def read(argument):
+    """The value that Hydra and OmegaConf make of one prepared argument."""
+    override = OverridesParser.create().parse_override(prepare_overrides([argument])[0])
+    return OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)["value"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tem já", "Em 2020, o", "/home/João/a(1).txt", "Quem era Jim Henson? Jim Henson era um", "a=b", "{x}", "${oc.env:HOME}",
+        r"\${a}", "It's", 'say "hi"', "null", "true", "3", "", " ", "# no comment", "a\nb", "ação: {título}", "choice of words", "~/x",
+        r"back\slash", "{title}\n\n{text}",
+    ],
+)  # fmt: skip
+def test_free_text_is_literal(text):
+    assert read(f"prompt={text}") == text
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=40))
+@settings(max_examples=400, deadline=None)
+def test_any_free_text_round_trips(text):
+    if not text.startswith(("[", "choice(")):
+        assert read(f"prompt={text}") == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "items"),
+    [
+        ("[a.txt,b.txt]", ["a.txt", "b.txt"]),
+        ("[João.txt, 'a, b.txt']", ["João.txt", "a, b.txt"]),
+        ("[a(1).txt]", ["a(1).txt"]),
+    ],
+)
+def test_a_value_that_opens_with_a_bracket_is_a_list(typed, items):
+    assert read(f"data.files={typed}") == items
+
+
+def test_choice_sweeps_over_free_text():
+    assert prepare_overrides(["-m", "prompt=choice(a,b)"]) == ["-m", "prompt=choice(a,b)"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "added"),
+    [
+        (["data.files=x.txt"], ["data=files"]),
+        (["data.files=x.txt", "data=bio"], []),
+        (["data.files=x.txt", "experiment=e"], []),
+        (["model.path=gpt2"], ["model=hub"]),
+        (["model.path=gpt2", "model=gpt2"], []),
+        (["training.max_steps=3"], []),
+    ],
+)
+def test_a_source_alone_chooses_its_group(typed, added):
+    assert prepare_overrides(typed)[len(typed) :] == added
+
+
+def test_ordinary_values_keep_their_types():
+    assert [read(f"training.learning_rate={text}") for text in ("5e-5", "1", "true", "null")] == [5e-5, 1, True, None]

@@ -1,0 +1,146 @@
+"""What lies in a run folder: claimed once, sealed whole, read back or refused."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import pytest
+
+from lmtune import runs
+from lmtune.errors import CheckpointError
+from lmtune.runs import Run
+
+NOW = datetime(2026, 1, 2, 3, 4, 5)
+
+
+def stage(run, step, text="weights"):
+    folder = run.staging_folder / f"checkpoint-{step}"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "model.safetensors").write_text(text)
+    (folder / "inner" / "state").write_text("state")
+    return folder
+
+
+def publish(run, *steps):
+    return [run.publish(stage(run, step), {"step": step}) for step in steps]
+
+
+def test_a_taken_name_gets_a_number(tmp_path):
+    names = [runs.claim_folder(tmp_path, "bio-gpt2", NOW).name for _ in range(3)]
+    assert names == ["2026-01-02_03-04-05", "2026-01-02_03-04-05-2", "2026-01-02_03-04-05-3"]
+
+
+def test_two_processes_never_claim_the_same_folder(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        folders = list(pool.map(lambda _: runs.claim_folder(tmp_path, "a", NOW), range(40)))
+    assert len(set(folders)) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("pierreguillou/gpt2-small-portuguese", "gpt2-small-portuguese"),
+        ("/a/João e Ana/", "João-e-Ana"),
+        ("..", "run"),
+        ("a b", "a-b"),
+    ],
+)
+def test_names_come_from_the_last_path_part(text, name):
+    assert runs.slug(text) == name
+
+
+def test_a_checkpoint_is_whole_where_it_stands(tmp_path):
+    run = Run(tmp_path)
+    (final,) = publish(run, 5)
+    assert final == tmp_path / "checkpoint-5"
+    assert runs.find_fault(final) is None
+    assert sorted(runs.load_json(final / runs.MANIFEST)["files"]) == ["inner/state", "model.safetensors"]
+    assert not (run.staging_folder / "checkpoint-5").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: (f / "model.safetensors").write_text("weight"), "model.safetensors has 6 bytes, expected 7"),
+        (lambda f: (f / "model.safetensors").write_text("weighty"), "model.safetensors does not have the checksum"),
+        (lambda f: (f / "model.safetensors").write_text(""), "model.safetensors has 0 bytes"),
+        (lambda f: (f / "inner" / "state").unlink(), "inner/state is missing"),
+        (lambda f: (f / runs.MANIFEST).unlink(), "manifest.json is missing or unreadable"),
+        (lambda f: (f / runs.MANIFEST).write_text('{"fil'), "manifest.json is missing or unreadable"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, damage, complaint):
+    run = Run(tmp_path)
+    older, newer = publish(run, 5, 10)
+    damage(newer)
+    found, complaints = run.find_checkpoint()
+    assert found == older
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"checkpoint-10: {complaint}")
+
+
+def test_checkpoints_are_ordered_by_step(tmp_path):
+    run = Run(tmp_path)
+    publish(run, 5, 100, 20)
+    (tmp_path / "checkpoint-best").mkdir()
+    assert [folder.name for folder in run.checkpoints()] == ["checkpoint-100", "checkpoint-20", "checkpoint-5"]
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    run = Run(tmp_path)
+    publish(run, 5)
+    final = run.publish(stage(run, 5, "other weights"), {"step": 5})
+    assert (final / "model.safetensors").read_text() == "other weights"
+    assert runs.find_fault(final) is None
+
+
+def test_files_can_be_read_by_others(tmp_path):
+    run = Run(tmp_path)
+    staged = stage(run, 5)
+    (staged / "model.safetensors").chmod(0o600)
+    final = run.publish(staged, {"step": 5})
+    assert (final / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_records_are_cut_back_to_a_step(tmp_path):
+    run = Run(tmp_path)
+    for step in (1, 2, 3):
+        runs.append_jsonl(run.metrics_file, {"step": step})
+    with run.metrics_file.open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    run.cut_back(2)
+    assert runs.load_jsonl(run.metrics_file) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_run_in_use_is_refused(tmp_path):
+    run = Run(tmp_path)
+    held = run.lock()
+    try:
+        with pytest.raises(CheckpointError, match="is in use by another process"):
+            run.lock()
+    finally:
+        held.release()
+    run.lock().release()
+
+
+def test_the_newest_unfinished_run_of_a_configuration_is_found(tmp_path):
+    for age, (name, fingerprint, status) in enumerate(
+        [("a", "x", "running"), ("b", "x", "stopped"), ("c", "x", "completed"), ("d", "y", "running")]
+    ):
+        folder = tmp_path / "outputs" / name
+        folder.mkdir(parents=True)
+        Run(folder).config_file.write_text("{}")
+        os.utime(Run(folder).config_file, (age, age))
+        runs.write_json(Run(folder).results_file, {"fingerprint": fingerprint, "status": status})
+    found = runs.find_unfinished(tmp_path / "outputs", "x")
+    assert found is not None
+    assert found.folder.name == "b"
+    assert runs.find_unfinished(tmp_path / "outputs", "z") is None
+
+
+def test_overrides_of_what_is_no_run_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no such folder"):
+        runs.load_overrides(str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match=r"no \.hydra/overrides\.yaml in it"):
+        runs.load_overrides(str(tmp_path))

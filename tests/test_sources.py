@@ -1,0 +1,163 @@
+"""Files of many kinds, and the one clear error for each that cannot be read."""
+
+import bz2
+import gzip
+import json
+import lzma
+import re
+
+import datasets
+import pytest
+import zstandard
+
+from lmtune.config import DataConfig, DocumentRule
+from lmtune.data.sources import FileSource, find_files, kind_of, render_rows
+from lmtune.errors import DataError
+
+ROWS = [
+    {"text": "olá", "title": "T", "inner": {"pt": "dentro"}, "messages": [{"content": "oi"}]},
+    {"text": "ação", "title": "U", "inner": {"pt": None}, "messages": []},
+]
+
+
+def read(files, **settings):
+    return list(
+        FileSource(DataConfig(files=files if isinstance(files, list) else str(files), **settings)).load_rows("train")
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstandard.compress)],
+)
+@pytest.mark.parametrize("kind", [".txt", ".jsonl"])
+def test_compressed_files_read_as_plain_ones(tmp_path, kind, suffix, pack):
+    body = "olá\nação" if kind == ".txt" else "".join(json.dumps(row) + "\n" for row in ROWS)
+    file = tmp_path / f"a{kind}{suffix}"
+    file.write_bytes(pack(body.encode()))
+    assert read(file) == (["olá\nação"] if kind == ".txt" else ["olá", "ação"])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet", "folder"])
+def test_tables_of_every_kind_give_their_texts(tmp_path, kind):
+    table = datasets.Dataset.from_list([{"text": "olá"}, {"text": "a, b"}])
+    file = tmp_path / f"a.{kind}"
+    writers = {
+        "jsonl": lambda: table.to_json(file),
+        "json": lambda: file.write_text(json.dumps(table.to_list())),
+        "csv": lambda: table.to_csv(file),
+        "tsv": lambda: table.to_csv(file, sep="\t"),
+        "parquet": lambda: table.to_parquet(file),
+        "folder": lambda: table.save_to_disk(str(file)),
+    }
+    writers[kind]()
+    assert read(file) == ["olá", "a, b"]
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        ("text", ["olá", "ação"]),
+        ("inner.pt", ["dentro", ""]),
+        ("messages.0.content", ["oi", ""]),
+        ("{title}\n\n{text}", ["T\n\nolá", "U\n\nação"]),
+        ("{inner.pt}: {text}", ["dentro: olá", ": ação"]),
+    ],
+)
+def test_a_text_column_is_a_name_a_path_or_a_template(column, texts):
+    assert list(render_rows(datasets.Dataset.from_list(ROWS), column, "rows")) == texts
+
+
+@pytest.mark.parametrize(
+    ("column", "complaint"),
+    [
+        ("body", "rows has no column 'body'; it has inner, messages, text, title. Name the one that holds the text with data.text_column=."),
+        ("{titel} {text}", "rows has no column 'titel'; it has inner, messages, text, title. Name the one that holds the text with data.text_column=."),
+        ("inner", "rows: 'inner' holds no text but dict (pt). Reach inside with data.text_column=inner.<name or number>."),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_not_there_is_named_with_those_that_are(column, complaint):
+    table = datasets.Dataset.from_list([{name: row[name] for name in sorted(row)} for row in ROWS])
+    with pytest.raises(DataError, match=re.escape(complaint)):
+        list(render_rows(table, column, "rows"))
+
+
+def test_paths_globs_folders_and_lists(tmp_path):
+    folder = tmp_path / "João e Ana"
+    folder.mkdir()
+    for name in ("a(1).txt", "b.txt", "c.md"):
+        (folder / name).write_text(name, encoding="utf-8")
+    assert read(folder / "a(1).txt") == ["a(1).txt"]
+    assert read(folder / "*.txt") == ["a(1).txt", "b.txt"]
+    assert read(folder) == ["a(1).txt", "b.txt"]
+    assert read([str(folder / "b.txt"), str(folder / "a(1).txt")]) == ["b.txt", "a(1).txt"]
+
+
+def test_what_matches_nothing_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"data.files=.*none/\*\.txt: expected files that end in \.txt"):
+        find_files("data.files", str(tmp_path / "none/*.txt"))
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    with pytest.raises(DataError, match=r"a\.pdf ends in \.pdf, expected one of"):
+        find_files("data.files", str(tmp_path / "a.pdf"))
+
+
+def test_kinds_look_through_compression(tmp_path):
+    assert [kind_of(tmp_path / name) for name in ("a.txt", "a.b.JSONL.gz", "a.gz", "a", "a.txt.zst")] == [
+        ".txt",
+        ".jsonl",
+        "",
+        "",
+        ".txt",
+    ]
+
+
+def test_a_fingerprint_follows_the_content(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("um")
+    before = FileSource(DataConfig(files=str(file))).fingerprint()
+    file.write_text("dois")
+    after = FileSource(DataConfig(files=str(file))).fingerprint()
+    file.write_text("um")
+    assert FileSource(DataConfig(files=str(file))).fingerprint() == before != after
+
+
+AWKWARD = {
+    "cp1252-pt.txt": r"cp1252-pt\.txt is not utf-8: byte 0x\w\w at offset [\d,]+ \(line [\d,]+\)\. Say what it is, for instance data\.encoding=cp1252",
+    "latin1-real-udhr-pt.txt": r"is not utf-8: byte 0x",
+    "mixed-utf8-then-cp1252-pt.txt": r"is not utf-8: byte 0x\w\w at offset 1\d,\d{3}",
+    "truncated.txt.gz": r"truncated\.txt\.gz cannot be read to its end",
+    "nested-messages.jsonl": r"has no column 'text'; it has messages",
+    "nested-squad-pt.json": r"nested-squad-pt\.json",
+}
+READABLE = {
+    "crlf-pt.txt": 400_000, "nfd-pt.txt": 30_000, "no-final-newline-blank-lines-pt.txt": 30_000, "one-line-1.5MB-pt.txt": 1_500_000,
+    "plain.txt.gz": 350_000, "plain.txt.zst": 350_000, "utf16-pt.txt": 30_000, "utf8-bom-pt.txt": 370_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(AWKWARD))
+def test_an_awkward_file_gives_one_clear_error(real_data, name):
+    with pytest.raises(DataError, match=AWKWARD[name]):
+        read(real_data / "awkward" / name)
+
+
+@pytest.mark.parametrize("name", sorted(READABLE))
+def test_an_awkward_file_is_read_right(real_data, name):
+    (text,) = read(real_data / "awkward" / name)
+    assert len(text) > READABLE[name]
+    assert "\r" not in text
+    assert "\ufeff" not in text
+    assert "\ufffd" not in text
+
+
+def test_encodings_are_read_when_named(real_data):
+    (text,) = read(real_data / "awkward" / "cp1252-pt.txt", encoding="cp1252")
+    assert "não" in text
+    texts = read(real_data / "awkward" / "nested-messages.jsonl", text_column="messages.0.content.0.value")
+    assert len(texts) == 500
+
+
+def test_wikitext_falls_into_articles(real_data):
+    articles = read(real_data / "wikitext-2" / "test.txt.gz", documents=DocumentRule.wikitext)
+    assert 60 <= len(articles) <= 65
+    assert all(article.startswith(" = ") for article in articles)

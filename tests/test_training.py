@@ -1,0 +1,286 @@
+"""The loop: a true loss, samples without a trace, whole checkpoints, exact resume, and stopping when asked."""
+
+import copy
+import json
+import math
+import signal
+
+import numpy as np
+import pytest
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from lmtune.config import DataConfig, TrainConfig
+from lmtune.data.blocks import collate
+from lmtune.data.corpus import Corpus
+from lmtune.errors import ConfigError, Stopped, TrainingError
+from lmtune.evaluation.perplexity import evaluate_stream
+from lmtune.modeling.generation import generate_aside
+from lmtune.runs import MANIFEST, Run, find_fault, load_json, load_jsonl
+from lmtune.training.arguments import build_arguments
+from lmtune.training.callbacks import LastStep, Recorder, Sampler, StopOnSignal, render_samples
+from lmtune.training.trainer import LmTrainer, flatten
+
+QUIET = {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def prepared(tmp_path, tokenizer, texts):
+    file = tmp_path / "text.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return Corpus(DataConfig(files=str(file)), 0).prepare(tokenizer, 16)
+
+
+@pytest.fixture
+def build_trainer(tmp_path, tokenizer, prepared, build_tiny):
+    """A function that builds a trainer in a run folder of its own."""
+
+    def build(name="run", model=None, callbacks=(), prompts=(), **settings):
+        model = model or build_tiny()
+        run = Run(tmp_path / name)
+        run.folder.mkdir(exist_ok=True)
+        training = {**QUIET, "max_steps": 8, "eval_steps": 4, "eval_strategy": "steps", "metric_for_best_model": "bits_per_byte",
+                    "greater_is_better": False, "load_best_model_at_end": True, "save_total_limit": 2, **settings}  # fmt: skip
+        config = TrainConfig(seed=7, training=training)
+        config.tracker = type("Tracker", (), {"name": "none", "project": "lmtune"})()
+        arguments = build_arguments(config, run.folder, has_validation=True)
+        chosen = [Recorder(run), *callbacks]
+        if prompts:
+
+            def write(beginnings):
+                return generate_aside(model, tokenizer, beginnings, {"do_sample": True, "max_new_tokens": 5}, seed=0)
+
+            chosen.append(Sampler(run, list(prompts), write, show=0, say=print))
+        return LmTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=prepared.blocks,
+            eval_dataset=prepared.blocks,
+            data_collator=collate,
+            run=run,
+            tokenizer=tokenizer,
+            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], 16, 4)},
+            manifest={"lmtune": "test"},
+            callbacks=[*chosen, LastStep(), StopOnSignal(int, print)],
+        )
+
+    return build
+
+
+def weights(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def assert_bit_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox"])
+def test_the_training_loss_is_the_true_mean_over_targets(build_trainer, build_tiny, prepared, kind):
+    """GPT-2's (T-1)/T bias under Trainer 5.23 is gone."""
+    trainer = build_trainer(model=build_tiny(kind))
+    batch = prepared.blocks.__getitems__([0, 1, len(prepared.blocks) - 1])
+    _, targets = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=targets)
+    logits = trainer.model(input_ids=batch["input_ids"], use_cache=False).logits
+    wanted = batch["shift_labels"]
+    true = torch.nn.functional.cross_entropy(logits.double().flatten(0, 1), wanted.flatten(), ignore_index=-100)
+    assert int(targets) == int((wanted >= 0).sum())
+    assert loss.item() == pytest.approx(true.item(), rel=1e-6)
+
+
+def test_plain_trainer_still_has_the_bias_that_is_mended_here(tmp_path, build_tiny):
+    """If this fails, transformers has mended it, and _with_true_loss can go."""
+    model = build_tiny()
+    model.loss_type = None
+    trainer = Trainer(model, TrainingArguments(str(tmp_path), report_to="none", **QUIET), data_collator=collate)
+    ids = torch.randint(1, 300, (2, 8))
+    _, counted = trainer.get_batch_samples(iter([{"input_ids": ids, "labels": ids}]), 1, torch.device("cpu"))
+    assert int(counted) == 16, "of 16 places only 14 have a target"
+
+
+def test_samples_leave_the_weights_bit_equal(build_trainer, build_tiny):
+    """Dropout is on, so any draw from the training's random numbers would show."""
+    silent = build_trainer("silent", build_tiny())
+    silent.fit(None)
+    talking = build_trainer("talking", build_tiny(), prompts=["O paciente", "A médica"])
+    talking.fit(None)
+    assert_bit_equal(weights(silent.model), weights(talking.model))
+    records = load_jsonl(talking.run.samples_file)
+    assert [record["step"] for record in records] == [4, 8]
+    assert records[0]["samples"][0]["prompt"] == "O paciente"
+    assert "## O paciente" in talking.run.samples_page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("accumulation", "interrupted_at"), [(1, 4), (2, 4), (1, 6)])
+def test_a_resumed_run_ends_bit_equal(build_trainer, build_tiny, accumulation, interrupted_at):
+    settings = {"gradient_accumulation_steps": accumulation, "eval_steps": 2}
+    straight = build_trainer("straight", build_tiny(), **settings)
+    straight.fit(None)
+
+    class Cut(TrainerCallback):
+        def on_save(self, args, state, control, **_):
+            if state.global_step == interrupted_at:
+                raise KeyboardInterrupt
+
+    broken = build_trainer("broken", build_tiny(), callbacks=[Cut()], **settings)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(None)
+    resumed = build_trainer("broken", build_tiny(seed=99), **settings)
+    checkpoint, _ = resumed.run.find_checkpoint()
+    resumed.fit(checkpoint)
+    assert_bit_equal(weights(straight.model), weights(resumed.model))
+    assert resumed.effort.targets == straight.effort.targets
+    assert resumed.state.best_global_step == straight.state.best_global_step
+    logged = [
+        [line["step"] for line in load_jsonl(trainer.run.metrics_file) if "eval_loss" in line]
+        for trainer in (straight, resumed)
+    ]
+    assert logged[0] == logged[1]
+
+
+def test_a_finished_run_is_not_trained_further(build_trainer, build_tiny):
+    trainer = build_trainer()
+    trainer.fit(None)
+    again = build_trainer(model=build_tiny(seed=99))
+    checkpoint, _ = again.run.find_checkpoint()
+    again.fit(checkpoint)
+    assert again.state.global_step == 8
+    assert_bit_equal(weights(trainer.model), weights(again.model))
+
+
+def test_checkpoints_are_sealed_and_rotated_with_the_best_kept(build_trainer):
+    best_first = {"text": iter([1.0, 2.0, 3.0, 4.0])}
+    trainer = build_trainer(eval_steps=2, learning_rate=1e-3)
+    trainer.score = lambda model: {"text": {"loss": 1.0, "bits_per_byte": next(best_first["text"])}}
+    trainer.fit(None)
+    folders = trainer.run.checkpoints()
+    assert [folder.name for folder in folders] == ["checkpoint-8", "checkpoint-6", "checkpoint-2"]
+    assert all(find_fault(folder) is None for folder in folders)
+    assert trainer.state.best_model_checkpoint == str(folders[-1])
+    manifest = load_json(folders[0] / MANIFEST)
+    assert (manifest["step"], manifest["lmtune"]) == (8, "test")
+    assert {
+        "model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+        "tokenizer.json",
+    } <= set(manifest["files"])
+    assert "training_args.bin" not in manifest["files"]
+
+
+def test_a_moved_run_folder_keeps_its_best(build_trainer, build_tiny, tmp_path):
+    trainer = build_trainer("before", eval_steps=4)
+    trainer.fit(None)
+    trainer.run.folder.rename(tmp_path / "after")
+    moved = build_trainer("after", build_tiny(seed=99))
+    checkpoint, _ = moved.run.find_checkpoint()
+    moved.fit(checkpoint)
+    assert moved.state.best_model_checkpoint == str(tmp_path / "after" / f"checkpoint-{trainer.state.best_global_step}")
+
+
+def test_every_target_of_an_epoch_is_learned_once(build_trainer, prepared):
+    trainer = build_trainer(max_steps=-1, num_train_epochs=2, eval_strategy="no", load_best_model_at_end=False)
+    trainer.fit(None)
+    assert trainer.effort.targets == 2 * prepared.ledger.targets
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(build_trainer):
+    class Poison(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **_):
+            if state.global_step == 5:
+                with torch.no_grad():
+                    model.get_input_embeddings().weight.fill_(math.nan)
+
+    trainer = build_trainer(callbacks=[Poison()], logging_steps=100)
+    with pytest.raises(
+        TrainingError,
+        match=r"became nan by step 8 .*The last good checkpoint is checkpoint-4\. Lower training\.learning_rate",
+    ):
+        trainer.fit(None)
+    assert [folder.name for folder in trainer.run.checkpoints()] == ["checkpoint-4"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_at_the_step_and_stops(build_trainer, build_tiny, number):
+    class Send(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 2:
+                signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    trainer = build_trainer(callbacks=[Send()])
+    with pytest.raises(Stopped) as stopped:
+        trainer.fit(None)
+    assert (stopped.value.step, stopped.value.exit_code) == (3, 128 + number)
+    assert signal.getsignal(number) is before
+    straight = build_trainer("straight", build_tiny())
+    straight.fit(None)
+    resumed = build_trainer("run", build_tiny(seed=99))
+    resumed.fit(trainer.run.find_checkpoint()[0])
+    assert_bit_equal(weights(straight.model), weights(resumed.model))
+
+
+def test_training_and_evaluation_agree(build_trainer, prepared):
+    trainer = build_trainer()
+    trainer.fit(None)
+    last = [line for line in load_jsonl(trainer.run.metrics_file) if "eval_loss" in line][-1]
+    fresh = evaluate_stream(copy.deepcopy(trainer.model), prepared.held_out["validation"], 16, 1)
+    assert trainer.state.best_global_step == last["step"]
+    for name in ("loss", "bits_per_byte", "accuracy", "word_perplexity"):
+        assert last[f"eval_{name}"] == pytest.approx(fresh[name], rel=1e-6)
+
+
+def test_further_sets_stand_under_their_names():
+    sets = {"bio": {"loss": 1.0, "protocol": {}}, "wiki": {"loss": 2.0}}
+    assert flatten(sets, "eval") == {"eval_loss": 1.0, "eval_wiki_loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"optim": "adamm"}, r"training\.\*: .*adamm"),
+        ({"save_total_limit": 1}, r"save_total_limit=1 would leave nothing to resume from"),
+        ({"eval_steps": 4, "save_steps": 5}, r"saving steps to be a (round )?multiple"),
+    ],
+)
+def test_settings_that_transformers_refuses_are_errors_of_ours(build_trainer, settings, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        build_trainer(**settings)
+
+
+def test_without_evaluation_checkpoints_are_still_written(build_trainer):
+    trainer = build_trainer(eval_strategy="no", save_steps=4)
+    trainer.fit(None)
+    assert [folder.name for folder in trainer.run.checkpoints()] == ["checkpoint-8", "checkpoint-4"]
+
+
+def test_samples_are_told_step_by_step():
+    page = render_samples([{"step": n, "samples": [{"prompt": "Era", "text": f"Era {n}"}]} for n in (0, 1000)])
+    assert page.splitlines() == [
+        "# Samples",
+        "",
+        "## Era",
+        "",
+        "Step 0",
+        "",
+        "> Era 0",
+        "",
+        "Step 1,000",
+        "",
+        "> Era 1000",
+    ]
+
+
+def test_random_states_are_those_of_before(build_tiny, tokenizer):
+    model = build_tiny().train()
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()
+    one = generate_aside(model, tokenizer, ["O"], {"do_sample": True, "max_new_tokens": 6}, seed=3)
+    assert one == generate_aside(model, tokenizer, ["O"], {"do_sample": True, "max_new_tokens": 6}, seed=3)
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()
+    assert model.training
