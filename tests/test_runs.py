@@ -124,19 +124,17 @@ def test_a_run_in_use_is_refused(tmp_path):
     run.lock().release()
 
 
-def test_the_newest_unfinished_run_of_a_configuration_is_found(tmp_path):
-    for age, (name, fingerprint, status) in enumerate(
-        [("a", "x", "running"), ("b", "x", "stopped"), ("c", "x", "completed"), ("d", "y", "running")]
-    ):
+def test_the_newest_run_of_a_configuration_is_found(tmp_path):
+    for age, (name, fingerprint) in enumerate([("a", "x"), ("b", "x"), ("c", "y")]):
         folder = tmp_path / "outputs" / name
         folder.mkdir(parents=True)
         Run(folder).config_file.write_text("{}")
         os.utime(Run(folder).config_file, (age, age))
-        runs.write_json(Run(folder).results_file, {"fingerprint": fingerprint, "status": status})
-    found = runs.find_unfinished(tmp_path / "outputs", "x")
+        runs.write_json(Run(folder).results_file, {"fingerprint": fingerprint})
+    found = runs.find_newest(tmp_path / "outputs", "x")
     assert found is not None
     assert found.folder.name == "b"
-    assert runs.find_unfinished(tmp_path / "outputs", "z") is None
+    assert runs.find_newest(tmp_path / "outputs", "z") is None
 
 
 def test_overrides_of_what_is_no_run_are_refused(tmp_path):

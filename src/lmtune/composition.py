@@ -44,6 +44,7 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
     absent = sorted(key for key in OmegaConf.missing_keys(node) if key.split(".")[0] not in ("training", "generation"))
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
+    _check_added(node, schema)
     config = schema(**{item.name: _build_section(node, item) for item in fields(schema)})
     config.check()
     return config
@@ -92,6 +93,9 @@ def explain(error: Exception, command: str) -> str:
         )
     if isinstance(error, ConfigCompositionException) and key and "not in" in str(cause):
         known = _known_keys(command)
+        renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
+        if renamed:
+            return f"{key} is gone from transformers. Use {renamed}."
         return f"{key} is not a key of lmtune {command}.{_suggest(key, known)} See lmtune {command} --help."
     if isinstance(error, ConfigCompositionException) and key and cause is not None:
         return f"{key}: {str(cause).splitlines()[0]}."
@@ -99,6 +103,20 @@ def explain(error: Exception, command: str) -> str:
 
 
 HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException)
+
+
+def _check_added(node: DictConfig, schema: type) -> None:
+    """Raise ConfigError for keys that `+key=value` has added: nothing would ever read them."""
+    command = next(name for name, candidate in SCHEMAS.items() if candidate is schema)
+    known = _known_keys(command)
+    for item in node:
+        section = None if OmegaConf.is_missing(node, item) else node[item]
+        inner = list(section) if isinstance(section, DictConfig) and not section._is_none() else []
+        for key in [str(item), *(f"{item!s}.{name!s}" for name in inner)]:
+            if key not in known:
+                raise ConfigError(
+                    f"{key} is not a key of lmtune {command}.{_suggest(key, known)} See lmtune {command} --help."
+                )
 
 
 def _explain_missing(error: MissingConfigException, command: str) -> str:

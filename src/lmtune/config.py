@@ -270,7 +270,7 @@ class TrainConfig:
     """The run folder itself, instead of outputs/<name>/<date>."""
     seed: int = 42
     resume: str = "off"
-    """off, auto (the newest unfinished run of the same configuration) or a run folder."""
+    """off, auto (the newest run of the same configuration, else a new one) or a run folder."""
     resume_force: bool = False
     """Resume although settings that change the result differ."""
     format: OutputFormat = OutputFormat.table
@@ -362,9 +362,6 @@ _TWINS = {
 
 
 def _check_training(training: dict[str, Any]) -> None:
-    for old, new in keys.RENAMED_TRAINING_ARGUMENTS.items():
-        if old in training:
-            raise ConfigError(f"training.{old} is gone from transformers. Use {new}.")
     known = keys.load_training_fields()
     keys.check_names(training, known, "training.")
     keys.check_types(training, known, "training.")

@@ -154,12 +154,11 @@ def claim_folder(root: Path, name: str, now: datetime) -> Path:
     raise AssertionError("unreachable: candidates do not end")
 
 
-def find_unfinished(root: Path, fingerprint: str) -> Run | None:
-    """The newest run below `root` with this configuration that has not completed."""
+def find_newest(root: Path, fingerprint: str) -> Run | None:
+    """The newest run below `root` with this configuration."""
     candidates = sorted(root.glob("**/config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in candidates:
-        results = Run(file.parent).load_results()
-        if results.get("fingerprint") == fingerprint and results.get("status") != "completed":
+        if Run(file.parent).load_results().get("fingerprint") == fingerprint:
             return Run(file.parent)
     return None
 

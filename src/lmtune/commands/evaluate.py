@@ -14,7 +14,6 @@ from lmtune.commands.opening import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat
 from lmtune.data.corpus import Corpus, hash_tokenizer
 from lmtune.errors import ConfigError
-from lmtune.evaluation.perplexity import evaluate_stream
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.runs import Run
@@ -25,6 +24,8 @@ DEFAULT_SEED = 42
 
 def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoint and print its measures."""
+    from lmtune.evaluation.perplexity import evaluate_stream  # pulls in torch: after the quick checks, not before them
+
     checkpoint = loading.find_checkpoint(str(config.ckpt))
     data, seed, split = choose_text(config, checkpoint.run)
     check_data_source(data)

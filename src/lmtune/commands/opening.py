@@ -17,8 +17,8 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.sources import checksum_of
 from lmtune.errors import CheckpointError, ConfigError, DataError
 from lmtune.hub import check_available
-from lmtune.modeling import loading
-from lmtune.runs import Run, claim_folder, find_unfinished, slug, write_json, write_text
+from lmtune.modeling import generation, loading
+from lmtune.runs import Run, claim_folder, find_newest, slug, write_json, write_text
 from lmtune.training.arguments import check_tracker, point_tracker
 
 OUTPUTS = Path("outputs")
@@ -78,6 +78,14 @@ class Opened:
             write_json(self.run.results_file, results)
             self.say(f"run folder: {self.run.folder}")
 
+    def find_results(self) -> dict[str, Any] | None:
+        """The results of a run that has completed: it is not trained again."""
+        results = self.run.load_results()
+        if results.get("status") != "completed":
+            return None
+        self.say("this run has completed; here are its results")
+        return results
+
     def close(self) -> None:
         """Let go of the lock and the log."""
         if self.is_main:
@@ -115,6 +123,14 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
     return tokenizer, model
 
 
+def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
+    """Raise ConfigError for generation settings that fail, now and not at the first sample: write one token."""
+    if config.samples.enabled and config.prompts:
+        settings = {**config.generation, "max_new_tokens": 1, "min_new_tokens": None, "min_length": None}
+        generation.build_generation_config(model, config.generation)
+        generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
+
+
 def open_run(config: TrainConfig, arguments: Any, prepared: Prepared) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
     plain = render_plain(config)
@@ -138,7 +154,10 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared) -> Opened:
         resuming = run.config_file.exists()
         if resuming:
             _check_drift(config, run, plain)
-        _take_up(opened) if resuming else _record(opened, config, plain, prepared)
+        if not resuming:
+            _record(opened, config, plain, prepared)
+        elif run.load_results().get("status") != "completed":
+            _take_up(opened)
     chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
     opened.checkpoint = Path(chosen) if chosen else None
     arguments.eval_on_start = (
@@ -184,9 +203,9 @@ def _choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     if config.resume not in ("off", "auto", "False"):
         return _find_resumed(Path(config.resume))
     if config.resume == "auto":
-        unfinished = find_unfinished(OUTPUTS, fingerprint)
-        if unfinished is not None:
-            return unfinished
+        newest = find_newest(OUTPUTS, fingerprint)
+        if newest is not None:
+            return newest
     if config.output is not None:
         folder = Path(config.output)
         if (folder / "config.yaml").exists():

@@ -12,7 +12,6 @@ from lmtune.config import TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import Stopped
-from lmtune.evaluation.perplexity import Workers, evaluate_stream
 from lmtune.modeling import generation, loading
 from lmtune.training import arguments as training_arguments
 
@@ -23,26 +22,31 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     corpus = Corpus(config.data, config.seed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), opening.has_validation(config.data))
     tokenizer, model = opening.build_model(config, corpus)
-    generation.build_generation_config(model, config.generation)
+    opening.try_generation(config, model, tokenizer)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
     prepared = corpus.prepare(tokenizer, block_size)
     opened = opening.open_run(config, arguments, prepared)
-    opening.say_plan(opened, model, prepared)
     try:
-        session = Session(config, opened, prepared, model, tokenizer)
-        session.fit()
-        results = session.finish()
-    except Stopped as stopped:
-        opened.fail("stopped", str(stopped))
-        raise
-    except BaseException as error:
-        opened.fail("failed", str(error))
-        raise
+        results = opened.find_results() or train(Session(config, opened, prepared, model, tokenizer))
     finally:
         opened.close()
     if opened.is_main:
         closing.print_results(results, opened.run.folder, config.format, stdout)
     return closing.find_objective(results, config.objective)
+
+
+def train(session: "Session") -> dict[str, Any]:
+    """Train and score; whatever ends the run early is written into results.json on the way out."""
+    try:
+        session.say_plan()
+        session.fit()
+        return session.finish()
+    except Stopped as stopped:
+        session.opened.fail("stopped", str(stopped))
+        raise
+    except BaseException as error:
+        session.opened.fail("failed", str(error))
+        raise
 
 
 @dataclass
@@ -61,6 +65,10 @@ class Session:
         self.context = loading.check_length("eval.context", self.config.eval.context, self.model.config)
         self.progress = ProgressLine()
         self.trainer = self._build_trainer()
+
+    def say_plan(self) -> None:
+        """What is about to happen."""
+        opening.say_plan(self.opened, self.model, self.prepared)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
@@ -86,6 +94,8 @@ class Session:
         stream = self.prepared.held_out.get("validation")
         if stream is None:
             return {}
+        from lmtune.evaluation.perplexity import Workers, evaluate_stream
+
         workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
         batch_size = self.trainer.args.per_device_eval_batch_size
         measures = evaluate_stream(model, stream.select(limit), self.context, batch_size, workers)

@@ -72,6 +72,10 @@ class FileSource:
         self.files = {"train": find_files("data.files", self.config.files)}
         if self.config.validation_files is not None:
             self.files["validation"] = find_files("data.validation_files", self.config.validation_files)
+        if not any(file.is_dir() or file.stat().st_size for files in self.files.values() for file in files):
+            raise DataError(
+                f"{self.config.files}: expected text, found {_count(self.files['train'])}. Give files with something in them."
+            )
         all_text = all(kind_of(file) in TEXT_SUFFIXES for files in self.files.values() for file in files)
         self.rule = self.config.documents or (DocumentRule.file if all_text else DocumentRule.row)
 
@@ -327,6 +331,10 @@ def checksum_file(file: Path) -> str:
 def checksum_of(text: str) -> str:
     """xxh3-128 of a text."""
     return xxhash.xxh3_128(text.encode()).hexdigest()
+
+
+def _count(files: list[Path]) -> str:
+    return "an empty file" if len(files) == 1 else f"{len(files):,} empty files"
 
 
 def _first_line(error: BaseException) -> str:

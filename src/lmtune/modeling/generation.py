@@ -34,8 +34,11 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"][-room:]
     ids = torch.tensor([ids or [tokenizer.bos_token_id or tokenizer.eos_token_id]], device=model.device)
     set_seed(seed)
-    with torch.no_grad():
-        rows = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    try:
+        with torch.no_grad():
+            rows = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    except (ValueError, TypeError) as error:  # each setting checks itself, some only when they are used
+        raise ConfigError(f"generation.*: {' '.join(str(error).split())}") from error
     return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
 

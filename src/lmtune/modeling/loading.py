@@ -148,11 +148,11 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
 
 def _hide_bars() -> None:
     """No progress bar for reading and writing weights, which takes a blink; downloads keep theirs."""
-    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub import utils as hub_utils
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    enable_progress_bars()
+    hub_utils.enable_progress_bars()  # type: ignore[attr-defined]
 
 
 def _with_true_loss(model: Any) -> Any:

@@ -71,6 +71,7 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
         settings.pop("metric_for_best_model", None)
         settings.setdefault("save_strategy", "steps")
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())  # elsewhere torch only warns about it
+    settings.setdefault("ddp_find_unused_parameters", False)  # every parameter gets a gradient; searching costs a pass
     settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))
     settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
     if settings.get("save_total_limit") == 1:

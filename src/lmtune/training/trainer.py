@@ -1,5 +1,6 @@
 """transformers' Trainer with a true evaluation, whole checkpoints, and no hidden NaN."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,11 +113,19 @@ class LmTrainer(Trainer):
         if checkpoint is not None:
             self.effort = Effort(**load_json(checkpoint / MANIFEST)["effort"])
         total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+        self._fix_intervals(total_steps)
         if checkpoint is not None and step_of(checkpoint) >= total_steps:
             self._load_finished(checkpoint)
             return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._settle()
+
+    def _fix_intervals(self, total_steps: int) -> None:
+        """Intervals given as a share of the run become steps, as Trainer does itself, but so that a resumed run agrees."""
+        for name in ("logging_steps", "eval_steps", "save_steps"):
+            share = getattr(self.args, name)
+            if share is not None and 0 < share < 1:
+                setattr(self.args, name, math.ceil(total_steps * share))
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         prepared = super()._prepare_for_training(*args, **kwargs)
