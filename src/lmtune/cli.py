@@ -155,6 +155,8 @@ class Dispatch:
             config = composition.build_config(node, composition.SCHEMAS[self.name])
             if self.name == "train":
                 config.output = config.output or _hydra_folder(sweeping)
+            elif self.name == "eval" and config.data is not None:
+                config.data.name = HydraConfig.get().runtime.choices["data"]
             door: Callable[..., Any] = importlib.import_module(COMMANDS[self.name].module).run
             with quiet_stdout() as stdout:
                 return door(config, stdout)
