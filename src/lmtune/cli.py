@@ -68,6 +68,8 @@ def run(arguments: list[str]) -> int:
         return stopped.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except SystemExit as end:  # argparse and Hydra end so after --help
+        return int(end.code or 0)
 
 
 def render_help() -> str:

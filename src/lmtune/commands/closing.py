@@ -1,6 +1,7 @@
 """How `lmtune train` ends: results.json, the pages, and what stands on stdout."""
 
 import json
+import math
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,18 +92,23 @@ def write_pages(run: Run, results: dict[str, Any]) -> None:
     write_json(run.results_file, results)
 
 
-def find_objective(results: dict[str, Any], objective: str) -> float:
-    """The number that a sweep minimises: `bits_per_byte` of the first set, or `<set>.<metric>`."""
-    sets = results["eval"]
-    if not sets:
-        return float(results["train"]["seconds"])
-    name, _, metric = objective.rpartition(".")
-    measures = sets.get(name) if name else next(iter(sets.values()))
-    if measures is None or metric not in measures:
+def check_objective(objective: str, sets: list[str]) -> None:
+    """Raise ConfigError now, and not after the training, for an objective that no evaluation will have."""
+    from lmtune.evaluation.metrics import MEASURES
+
+    name, _, measure = objective.rpartition(".")
+    if measure not in MEASURES or (name and name not in sets):
         raise ConfigError(
-            f"objective={objective}: expected a measure such as bits_per_byte, or <set>.<measure> with one of {', '.join(sets)}."
+            f"objective={objective}: expected one of {', '.join(MEASURES)}, or <set>.<measure> with a set of {', '.join(sets)}."
         )
-    return float(measures[metric])
+
+
+def find_objective(results: dict[str, Any], objective: str) -> float:
+    """The number that a sweep minimises: a measure of the first set, or `<set>.<measure>`; nan where nothing was held out."""
+    sets = results["eval"]
+    name, _, measure = objective.rpartition(".")
+    measures = sets.get(name) if name else next(iter(sets.values()), None)
+    return float(measures[measure]) if measures else math.nan
 
 
 def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, stdout: IO[str]) -> None:

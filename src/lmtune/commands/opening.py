@@ -127,7 +127,7 @@ def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
     """Raise ConfigError for generation settings that fail, now and not at the first sample: write one token."""
     if config.samples.enabled and config.prompts:
         settings = {**config.generation, "max_new_tokens": 1, "min_new_tokens": None, "min_length": None}
-        generation.build_generation_config(model, config.generation)
+        generation.check_room(model, generation.build_generation_config(model, config.generation))
         generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
 
 

@@ -24,10 +24,12 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     tokenizer, model = opening.build_model(config, corpus)
     opening.try_generation(config, model, tokenizer)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+    context = loading.check_length("eval.context", config.eval.context, model.config)
+    closing.check_objective(config.objective, [config.data.name])
     prepared = corpus.prepare(tokenizer, block_size)
     opened = opening.open_run(config, arguments, prepared)
     try:
-        results = opened.find_results() or train(Session(config, opened, prepared, model, tokenizer))
+        results = opened.find_results() or train(Session(config, opened, prepared, model, tokenizer, context))
     finally:
         opened.close()
     if opened.is_main:
@@ -58,11 +60,12 @@ class Session:
     prepared: Prepared
     model: Any
     tokenizer: Any
+    context: int
+    """Tokens of an evaluation window."""
 
     def __post_init__(self) -> None:
         from lmtune.training.callbacks import ProgressLine
 
-        self.context = loading.check_length("eval.context", self.config.eval.context, self.model.config)
         self.progress = ProgressLine()
         self.trainer = self._build_trainer()
 

@@ -30,7 +30,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     import torch
     from transformers import set_seed
 
-    room = _room_for_prompt(model, config)
+    room = check_room(model, config)
     ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"][-room:]
     ids = torch.tensor([ids or [tokenizer.bos_token_id or tokenizer.eos_token_id]], device=model.device)
     set_seed(seed)
@@ -72,7 +72,8 @@ def _undisturbed(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _room_for_prompt(model: Any, config: Any) -> int:
+def check_room(model: Any, config: Any) -> int:
+    """Tokens that a prompt may have; raise ConfigError where the new ones alone fill the model's positions."""
     positions = getattr(model.config, "max_position_embeddings", None)
     new = config.max_new_tokens or DEFAULT_NEW_TOKENS
     if not positions:

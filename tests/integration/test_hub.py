@@ -1,0 +1,97 @@
+"""Against a local Hub, over HTTP, with the real clients: named models and data sets train and score."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.hub
+SMALL = ("eval.max_tokens=2000", "data.block_size=128", "eval.context=128", "samples.show=0", "training.use_cpu=true")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A server on loopback with repositories of the real shape; yields the environment that points to it."""
+    source = os.environ.get("LMTUNE_TEST_HUB")
+    if not source:
+        pytest.skip("LMTUNE_TEST_HUB names no local Hub")
+    folder = tmp_path_factory.mktemp("hub")
+    make = [sys.executable, Path(source) / "make_hub.py", "--root", folder / "root"]
+    data = Path(os.environ.get("LMTUNE_TEST_DATA", ""))
+    if data.name:
+        make += ["--gpt2-tokenizer", data / "gpt2-tokenizer", "--bio", *sorted((data / "bio").glob("*.txt.gz"))]
+        make += ["--wikitext", *(data / "wikitext-2" / f"{name}.txt.gz" for name in ("train", "validation", "test"))]
+        make += ["--wikipedia", data / "pt-wiki" / "faquad.jsonl.gz"]
+    subprocess.run(make, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "0"})
+    server = subprocess.Popen(
+        [sys.executable, Path(source) / "hub_server.py", "--root", folder / "root"], stdout=subprocess.PIPE, text=True
+    )
+    address = server.stdout.readline().strip().partition("=")[2]
+    yield {
+        "HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": "0",
+    }  # fmt: skip
+    server.terminate()
+    server.wait(timeout=20)
+
+
+def lmtune(hub, folder, *arguments, code=0):
+    command = [sys.executable, "-m", "lmtune", *arguments]
+    answer = subprocess.run(
+        command, cwd=folder, env={**os.environ, **hub}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert answer.returncode == code, answer.stderr
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [("bio", "gpt2-small-pt"), ("wikitext", "gpt2"), ("pt-wiki", "gpt2-small-pt")],
+    ids=lambda name: name,
+)
+def test_named_data_and_models_train(hub, tmp_path, data, model):
+    limits = ("data.max_documents=2",) if data == "bio" else ("data.max_documents=20",)
+    answer = lmtune(
+        hub, tmp_path, "train", f"data={data}", f"model={model}", "training.max_steps=5", "format=json", *SMALL, *limits
+    )
+    results = json.loads(answer.stdout)
+    assert results["status"] == "completed"
+    assert list(results["eval"]) == [data]
+    (run,) = (tmp_path / "outputs" / f"{data}-{model}").iterdir()
+    ledger = json.loads((run / "ledger.json").read_text())
+    assert ledger["split_by"] == {"bio": "stretches", "wikitext": "given", "pt-wiki": "hash"}[data]
+    if data == "bio":
+        assert ledger["rows_per_document"] == 1000
+        assert "names no articles" in ledger["documents_are"]
+    measured = lmtune(hub, tmp_path, "eval", f"ckpt={run}", "format=json", "device=cpu", "eval.context=128")
+    ours, theirs = json.loads(measured.stdout)["eval"][data], results["eval"][data]
+    assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-6)
+
+
+def test_a_hub_model_is_scored_on_named_data(hub, tmp_path):
+    answer = lmtune(
+        hub, tmp_path, "eval", "ckpt=pierreguillou/gpt2-small-portuguese", "data=bio", "data.max_documents=2", "format=json", "device=cpu",
+        "eval.context=128",
+    )  # fmt: skip
+    assert json.loads(answer.stdout)["eval"]["bio"]["tokens"] > 1000
+
+
+def test_a_hub_model_without_text_is_an_error(hub, tmp_path):
+    answer = lmtune(hub, tmp_path, "eval", "ckpt=openai-community/gpt2", code=2)
+    assert "comes from no run, so it has no held-out text of its own" in answer.stderr
+
+
+def test_an_unknown_id_is_refused_before_anything_heavy(hub, tmp_path):
+    answer = lmtune(hub, tmp_path, "train", "model.path=openai-community/gtp2", code=2)
+    assert "as a Hub model it cannot be had" in answer.stderr
+    assert "does not know it" in answer.stderr
+
+
+def test_a_cached_model_is_used_when_the_endpoint_is_gone(hub, tmp_path):
+    command = ("generate", "ckpt=openai-community/gpt2", "prompt=Once", "generation.max_new_tokens=3", "device=cpu")
+    online = lmtune(hub, tmp_path, *command)
+    offline = lmtune({**hub, "HF_ENDPOINT": "http://127.0.0.1:9"}, tmp_path, *command)
+    assert offline.stdout == online.stdout
+    assert "going on with the cached copy of openai-community/gpt2" in offline.stderr

@@ -1,0 +1,97 @@
+"""A mistake costs a second: exit 2, one paragraph, no traceback, nothing left behind."""
+
+import pytest
+
+MISTAKES = {
+    ("train", "dta=bio"): "dta is not a key of lmtune train. Did you mean data?",
+    (
+        "train",
+        "data=boi",
+    ): "data=boi: expected one of bio, files, pt-wiki, sample, wikitext, wikitext-103. Did you mean data=bio?",
+    ("train", "training.lerning_rate=1"): "Did you mean training.learning_rate?",
+    ("train", "training.lr=1"): "Did you mean training.learning_rate?",
+    ("train", "training.warmup_ratio=0.1"): "training.warmup_ratio is gone from transformers. Use warmup_steps",
+    ("train", "training.learning_rate=abc"): "training.learning_rate takes float, found 'abc' (str).",
+    ("train", "training.learning_rate="): "training.learning_rate takes float, found '' (str).",
+    ("train", "training=3"): "a group takes the name of one of its files",
+    ("train", "generation.max_new_tokenz=3"): "Did you mean generation.max_new_tokens?",
+    ("train", "generation.temperature=-1"): "generation.*: `temperature` (=-1) has to be a strictly positive float",
+    ("train", "model.config.n_layers=3"): "model.config.n_layers is not a key. Did you mean model.config.n_layer?",
+    ("train", "model.config.n_layer=two"): "model.config.n_layer takes int, found 'two' (str).",
+    ("train", "model=gpt2", "model.config.n_layer=2"): "model.config.n_layer is only for model.init=scratch",
+    ("train", "model.path=./does/not-exist"): "./does/not-exist: expected a folder with a saved model, found nothing.",
+    (
+        "train",
+        "model.path=does/not-exist",
+    ): "does/not-exist is not in the Hugging Face cache, and HF_HUB_OFFLINE is set.",
+    ("train", "model=hub"): "model=hub needs model.path=, found none.",
+    ("train", "data=files"): "data=files needs data.files=, found none.",
+    ("train", "data.files=empty.txt"): "empty.txt: expected text, found an empty file.",
+    ("train", "data.files=blank.txt"): "blank.txt: expected text, found none",
+    ("train", "data.files=nowhere/*.txt"): "data.files=nowhere/*.txt: expected files that end in .txt",
+    ("train", "data.block_size=abc"): "data.block_size: Value 'abc' of type 'str' could not be converted to Integer.",
+    ("train", "data.block_size=5000"): "data.block_size=5000: the model has 256 positions. Give at most 256.",
+    ("train", "data.validation_fraction=1.5"): "data.validation_fraction=1.5: expected at least 0 and below 1.",
+    ("train", "eval.context=5000"): "eval.context=5000: the model has 256 positions.",
+    ("train", "generation.max_new_tokens=300"): "generation.max_new_tokens=300: the model has 256 positions.",
+    ("train", "training.seed=3", "seed=4"): "seed=4 and training.seed=3 differ; they mean the same. Keep seed=.",
+    ("train", "training.do_train=false"): "lmtune train trains and evaluates.",
+    ("train", "training.hub_token=hf_secret"): "Set the environment variable HF_TOKEN instead.",
+    ("train", "+nonsense=3"): "nonsense is not a key of lmtune train.",
+    ("train", "+data.fils=3"): "data.fils is not a key of lmtune train. Did you mean data.files?",
+    ("train", "max_steps"): "'max_steps' is not key=value as Hydra reads it.",
+    ("train", "resume=nowhere"): "resume=nowhere: expected a run folder of lmtune train, found no such folder.",
+    ("train", "objective=news.loss"): "objective=news.loss: expected one of loss, perplexity, accuracy",
+    ("train", "tracker=wandbb"): "tracker=wandbb: expected one of mlflow, none, tensorboard, trackio, wandb.",
+    ("eval",): "lmtune eval needs ckpt=, found none.",
+    ("eval", "ckpt=./nowhere"): "ckpt=./nowhere: expected a run folder, a checkpoint or a model folder, found nothing.",
+    ("eval", "ckpt=."): "ckpt=.: expected a run folder, a checkpoint or a saved model",
+    ("eval", "ckpt=x", "eval.split=dev"): "eval.split: Invalid value 'dev'",
+    ("generate", "ckpt=."): "lmtune generate needs prompt=, found none.",
+    ("generate", "ckpt=./nowhere", "prompt=a"): "ckpt=./nowhere: expected a run folder",
+    ("tarin",): "tarin is not a command; expected one of train, eval, generate. Did you mean train?",
+}
+
+
+@pytest.mark.parametrize("command", MISTAKES, ids=" ".join)
+def test_a_mistake_is_answered_in_one_paragraph(lmtune, tmp_path, command):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "blank.txt").write_text(" \n\t\n")
+    answer = lmtune(*command)
+    assert (answer.code, answer.out) == (2, "")
+    assert MISTAKES[command] in answer.err
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"empty.txt", "blank.txt"}
+
+
+def test_a_config_with_the_name_of_one_of_ours_is_refused(lmtune, tmp_path):
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "bio.yaml").write_text("files: x.txt\n")
+    answer = lmtune("train", "data=bio")
+    assert answer.code == 2
+    assert str(tmp_path / "conf" / "data" / "bio.yaml") in answer.err
+    assert "have the same name" in answer.err
+
+
+def test_debugging_shows_where_an_error_comes_from(lmtune, monkeypatch):
+    monkeypatch.setenv("LMTUNE_DEBUG", "1")
+    answer = lmtune("train", "data=files")
+    assert answer.code == 2
+    assert "Traceback" in answer.err
+
+
+@pytest.mark.parametrize("command", [(), ("--help",), ("help",)])
+def test_help_lists_the_commands(lmtune, command):
+    answer = lmtune(*command)
+    assert answer.code == 0
+    assert all(f"  {name} " in answer.out for name in ("train", "eval", "generate"))
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "generate"])
+def test_help_of_a_command_shows_groups_keys_and_examples(lmtune, name):
+    answer = lmtune(name, "--help")
+    assert answer.code == 0, answer.err
+    assert f"lmtune {name} " in answer.out
+    assert "== Groups (group=choice) ==" in answer.out
+    assert "generation:" in answer.out or "eval:" in answer.out
