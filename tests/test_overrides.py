@@ -54,8 +54,6 @@ def test_choice_sweeps_over_free_text():
     ("typed", "added"),
     [
         (["data.files=x.txt"], ["data=files"]),
-        (["data.files=x.txt", "data=bio"], []),
-        (["data.files=x.txt", "experiment=e"], []),
         (["model.path=gpt2"], ["model=hub"]),
         (["model.path=gpt2", "model=gpt2"], []),
         (["training.max_steps=3"], []),
@@ -63,6 +61,20 @@ def test_choice_sweeps_over_free_text():
 )
 def test_a_source_alone_chooses_its_group(typed, added):
     assert prepare_overrides(typed)[len(typed) :] == added
+
+
+def test_own_files_take_the_place_of_a_source_and_keep_its_filters():
+    prepared = prepare_overrides(["data=bio", "data.files=x.jsonl", "data.text_column=body"])
+    assert {"data.path=null", "data.documents=null", "data.rows_per_document=1"} <= set(prepared)
+    assert "data.text_column=text" not in prepared
+    assert not [
+        override for override in prepared if override.startswith(("data.deduplicate", "data.max_bytes", "data=files"))
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+def test_keys_of_the_model_config_are_added_whatever_stands_before_them(prefix):
+    assert prepare_overrides([f"{prefix}model.config.n_layer=2"]) == ["++model.config.n_layer=2"]
 
 
 def test_ordinary_values_keep_their_types():

@@ -90,6 +90,18 @@ def test_evaluation_is_in_float32_inside_autocast(build_tiny):
         assert evaluate_stream(model, stream, 16, 2)["loss"] == outside
 
 
+def test_evaluation_is_in_float32_where_training_allows_tf32(build_tiny):
+    model, stream = build_tiny(), build_stream([30])
+    outside = evaluate_stream(model, stream, 16, 2)["loss"]
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = "tf32"
+    try:
+        assert evaluate_stream(model, stream, 16, 2)["loss"] == outside
+        assert torch.backends.fp32_precision == "tf32"
+    finally:
+        torch.backends.fp32_precision = before
+
+
 def test_damaged_weights_are_an_error_that_names_the_place(build_tiny):
     model, stream = build_tiny(), build_stream([10, 10, 10])
     with torch.no_grad():

@@ -137,6 +137,22 @@ def test_the_newest_run_of_a_configuration_is_found(tmp_path):
     assert runs.find_newest(tmp_path / "outputs", "z") is None
 
 
+def test_numbers_that_json_has_no_word_for_become_null():
+    assert runs.render_json({"a": [1.5, float("inf")], "b": float("nan")}) == '{"a": [1.5, null], "b": null}'
+    assert [runs.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]
+
+
+def test_a_folder_takes_the_place_of_one_of_the_same_name(tmp_path):
+    run = Run(tmp_path)
+    (run.model_folder).mkdir()
+    (run.model_folder / "old").touch()
+    staged = run.staging_folder / "model"
+    staged.mkdir(parents=True)
+    (staged / "new").touch()
+    assert run.place(staged) == run.model_folder
+    assert [path.name for path in run.model_folder.iterdir()] == ["new"]
+
+
 def test_overrides_of_what_is_no_run_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         runs.load_overrides(str(tmp_path / "nowhere"))

@@ -101,6 +101,21 @@ def test_what_matches_nothing_is_an_error(tmp_path):
         find_files("data.files", str(tmp_path / "a.pdf"))
 
 
+def test_text_beside_a_table_is_still_a_document(tmp_path):
+    (tmp_path / "a.txt").write_text("um\ndois", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"text": "três"}\n', encoding="utf-8")
+    source = FileSource(DataConfig(files=str(tmp_path)))
+    assert list(source.load_rows("train")) == ["um\ndois", "três"]
+    assert source.rules == (DocumentRule.file, DocumentRule.row)
+
+
+def test_the_same_bytes_of_another_kind_are_another_source(tmp_path):
+    for name in ("a.txt", "a.jsonl"):
+        (tmp_path / name).write_text('{"text": "três"}\n', encoding="utf-8")
+    prints = {FileSource(DataConfig(files=str(tmp_path / name))).fingerprint() for name in ("a.txt", "a.jsonl")}
+    assert len(prints) == 2
+
+
 def test_kinds_look_through_compression(tmp_path):
     assert [kind_of(tmp_path / name) for name in ("a.txt", "a.b.JSONL.gz", "a.gz", "a", "a.txt.zst")] == [
         ".txt",

@@ -11,6 +11,13 @@ from lmtune.data import splits
 from lmtune.errors import DataError
 
 DOCUMENTS = [f"Documento número {number}, com algumas palavras.\nE outra linha." for number in range(400)]
+
+
+def split(*arguments):
+    """The sides alone."""
+    return splits.split_documents(*arguments)[0]
+
+
 fractions = st.sampled_from([0.02, 0.05, 0.2, 0.5])
 seeds = st.integers(0, 2**31)
 
@@ -27,32 +34,32 @@ def pieces(sides):
 @settings(max_examples=60, deadline=None)
 def test_hash_split_deals_out_every_document_once(texts, validation, seed):
     try:
-        sides = splits.split_documents(texts, SplitRule.hash, validation, 0.2, seed)
+        sides = split(texts, SplitRule.hash, validation, 0.2, seed)
     except DataError:
         return  # an empty side is refused; the other examples hold
     assert Counter(pieces(sides)) == Counter(texts)
 
 
 def test_hash_split_meets_its_fractions():
-    sides = splits.split_documents(DOCUMENTS, SplitRule.hash, 0.1, 0.2, seed=1)
+    sides = split(DOCUMENTS, SplitRule.hash, 0.1, 0.2, 1)
     assert 20 <= len(sides["validation"]) <= 60
     assert 55 <= len(sides["test"]) <= 105
 
 
 def test_a_document_keeps_its_side_when_others_are_added():
-    before = splits.split_documents(DOCUMENTS[:200], SplitRule.hash, 0.1, 0.0, seed=1)
-    after = splits.split_documents(DOCUMENTS, SplitRule.hash, 0.1, 0.0, seed=1)
+    before = split(DOCUMENTS[:200], SplitRule.hash, 0.1, 0.0, 1)
+    after = split(DOCUMENTS, SplitRule.hash, 0.1, 0.0, 1)
     assert set(before["validation"]) <= set(after["validation"])
     assert set(before["train"]) <= set(after["train"])
 
 
 def test_equal_documents_fall_on_one_side():
-    sides = splits.split_documents(DOCUMENTS + DOCUMENTS, SplitRule.hash, 0.1, 0.0, seed=1)
+    sides = split(DOCUMENTS + DOCUMENTS, SplitRule.hash, 0.1, 0.0, 1)
     assert not set(sides["train"]) & set(sides["validation"])
 
 
 def test_another_seed_holds_out_other_documents():
-    one, two = (splits.split_documents(DOCUMENTS, SplitRule.hash, 0.1, 0.0, seed)["validation"] for seed in (1, 2))
+    one, two = (split(DOCUMENTS, SplitRule.hash, 0.1, 0.0, seed)["validation"] for seed in (1, 2))
     assert set(one) != set(two)
 
 
@@ -68,7 +75,7 @@ def test_stretches_cut_every_character_out_once(lines, documents, seed):
     step = -(-len(lines) // documents)
     texts = ["\n".join(lines[start : start + step]) for start in range(0, len(lines), step)]
     try:
-        sides = splits.split_documents(texts, SplitRule.stretches, 0.1, 0.1, seed)
+        sides = split(texts, SplitRule.stretches, 0.1, 0.1, seed)
     except DataError:
         return
     assert Counter("".join(pieces(sides))) == Counter("".join(texts))
@@ -78,7 +85,7 @@ def test_stretches_cut_every_character_out_once(lines, documents, seed):
 
 def test_stretches_end_at_line_ends_and_are_long():
     text = "\n".join(f"Linha {number} de um romance muito comprido, com palavras." for number in range(40_000))
-    sides = splits.split_documents([text], SplitRule.stretches, 0.05, 0.0, seed=3)
+    sides = split([text], SplitRule.stretches, 0.05, 0.0, 3)
     assert sum(map(len, sides["validation"])) == pytest.approx(0.05 * len(text), rel=0.1)
     assert all(len(piece) >= 0.9 * splits.STRETCH_CHARS for piece in sides["validation"])
     assert all(piece.startswith("Linha") for piece in sides["train"] + sides["validation"])
@@ -86,7 +93,7 @@ def test_stretches_end_at_line_ends_and_are_long():
 
 def test_one_enormous_line_is_cut_between_words():
     text = "palavra " * 200_000
-    sides = splits.split_documents([text], SplitRule.stretches, 0.05, 0.0, seed=3)
+    sides = split([text], SplitRule.stretches, 0.05, 0.0, 3)
     assert "".join(sorted(pieces(sides))) == text
     assert all(piece.startswith("palavra") for piece in pieces(sides))
 
@@ -104,10 +111,17 @@ def test_few_or_uneven_documents_are_held_out_in_stretches(texts, rule):
     assert splits.choose_rule(texts, SplitRule.hash) is SplitRule.hash
 
 
+def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches():
+    texts = [f"{n} " + "palavra\n" * 50 for n in range(25)]
+    by_rule = [splits.split_documents(texts, None, 0.05, 0.0, seed) for seed in range(40)]
+    assert all(sides["validation"] for sides, _ in by_rule)
+    assert {rule for _, rule in by_rule} == {SplitRule.hash, SplitRule.stretches}
+
+
 def test_an_empty_side_is_refused_with_sizes_and_remedy():
     with pytest.raises(
         DataError, match=r"validation side is empty: 2 documents of 2 characters.*Raise data.validation_fraction"
     ):
-        splits.split_documents(["a", "b"], SplitRule.hash, 0.0001, 0.0, seed=1)
+        split(["a", "b"], SplitRule.hash, 0.0001, 0.0, 1)
     with pytest.raises(DataError, match="Nothing is left to train on"):
-        splits.split_documents(["a b"], SplitRule.stretches, 0.9999, 0.0, seed=1)
+        split(["a b"], SplitRule.stretches, 0.9999, 0.0, 1)

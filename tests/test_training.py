@@ -183,6 +183,31 @@ def test_a_moved_run_folder_keeps_its_best(build_trainer, build_tiny, tmp_path):
     assert moved.state.best_model_checkpoint == str(tmp_path / "after" / f"checkpoint-{trainer.state.best_global_step}")
 
 
+def test_the_best_checkpoint_is_remembered_where_saves_are_sparser_than_evaluations(build_trainer, build_tiny):
+    scores = iter([5.0, 1.0, 0.5, 4.0, 3.0, 3.0, 3.0, 3.0])  # best saved at step 2, better still but unsaved at step 3
+    settings = {"eval_steps": 1, "save_steps": 2}
+
+    class Cut(TrainerCallback):
+        def on_save(self, args, state, control, **_):
+            if state.global_step == 4:
+                raise KeyboardInterrupt
+
+    trainer = build_trainer(callbacks=[Cut()], **settings)
+    trainer.score = lambda model: {"text": {"loss": 1.0, "bits_per_byte": next(scores)}}
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(None)
+    resumed = build_trainer(model=build_tiny(seed=99), **settings)
+    resumed.score = trainer.score
+    resumed.fit(resumed.run.find_checkpoint()[0])
+    assert resumed.best_step == trainer.best_step == 2
+
+
+def test_shares_of_a_run_keep_saves_on_evaluations(build_trainer):
+    trainer = build_trainer(max_steps=25, eval_steps=0.1, save_steps=0.2)
+    trainer._fix_intervals(25)
+    assert (trainer.args.eval_steps, trainer.args.save_steps) == (3, 6)
+
+
 def test_every_target_of_an_epoch_is_learned_once(build_trainer, prepared):
     trainer = build_trainer(max_steps=-1, num_train_epochs=2, eval_strategy="no", load_best_model_at_end=False)
     trainer.fit(None)

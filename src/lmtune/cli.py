@@ -127,6 +127,8 @@ class Dispatch:
 
         composition.check_user_conf()
         composition.register(self.name)
+        if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):
+            overrides = ["eval.split=all", *overrides]  # one's own files are scored whole, unless told otherwise
         sys.argv = ["lmtune", *resumed_overrides(overrides), *prepare_overrides(overrides)]
         compose = hydra.main(version_base="1.3", config_path=str(composition.find_conf()), config_name=self.name)
         try:
@@ -176,7 +178,7 @@ def resumed_overrides(overrides: list[str]) -> list[str]:
     from lmtune.runs import load_overrides
 
     typed = dict(text.split("=", 1) for text in overrides if "=" in text)
-    folder = typed.get("resume", "off")
+    folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
     if folder in ("off", "auto"):
         return []
     return [text for text in load_overrides(folder) if text.lstrip("+").split("=", 1)[0] not in typed]

@@ -14,6 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lmtune import keys
 from lmtune.config import EvalCommandConfig, GenerateConfig, TrainConfig
@@ -102,7 +103,7 @@ def explain(error: Exception, command: str) -> str:
     return " ".join(line.strip() for line in str(cause or error).splitlines() if line.strip())
 
 
-HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException)
+HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
 
 
 def _check_added(node: DictConfig, schema: type) -> None:
@@ -195,7 +196,8 @@ def _plain(value: Any) -> Any:
 
 def _find_user_conf() -> Path | None:
     user = Path.cwd() / "conf"
-    return user if user.is_dir() and user.resolve() != find_conf().resolve() else None
+    ours = (Path.cwd() / "src" / "lmtune" / "composition.py").exists()  # a checkout of lmtune itself
+    return user if user.is_dir() and not ours and user.resolve() != find_conf().resolve() else None
 
 
 def _numbered(path: str) -> Any:

@@ -6,6 +6,7 @@ checks the command line and every YAML file against, and raise ConfigError where
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
@@ -132,6 +133,10 @@ class DataConfig:
         _check_paths("data.files", self.files)
         _check_paths("data.validation_files", self.validation_files)
 
+    def anchor(self) -> None:
+        """Make relative paths absolute, so that the record of a run means the same files from anywhere."""
+        self.files, self.validation_files = _anchor(self.files), _anchor(self.validation_files)
+
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to read."""
         if self.files is None and self.path is None:
@@ -170,6 +175,13 @@ class ModelConfig:
         _require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "more than 0")
         if self.config:
             self._check_config()
+
+    def anchor(self) -> None:
+        """Make paths of local models absolute."""
+        for name in ("path", "tokenizer"):
+            value = getattr(self, name)
+            if value is not None and Path(value).expanduser().exists():
+                setattr(self, name, str(Path(value).expanduser().resolve()))
 
     def _check_config(self) -> None:
         if self.init is ModelInit.pretrained:
@@ -290,9 +302,17 @@ class TrainConfig:
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         self.data.check_source()
+        self.data.anchor()
         self.model.check_source()
+        self.model.anchor()
         _check_training(self.training)
         _adopt_twins(self)
+        _check_seed("seed", self.seed)
+        _check_seed("samples.seed", self.samples.seed)
+        if self.early_stopping.patience and self.training.get("eval_strategy") == "no":
+            raise ConfigError(
+                "early_stopping.patience needs evaluations, found training.eval_strategy=no. Choose one of the two."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -313,8 +333,11 @@ class EvalCommandConfig:
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         _check_given("ckpt", self.ckpt, "lmtune eval")
+        if self.seed is not None:
+            _check_seed("seed", self.seed)
         if self.data is not None:
             self.data.check_source()
+            self.data.anchor()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -332,6 +355,7 @@ class GenerateConfig:
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         _check_given("ckpt", self.ckpt, "lmtune generate")
+        _check_seed("seed", self.seed)
         if not self.prompt:
             raise ConfigError(
                 'lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".'
@@ -406,6 +430,21 @@ def _adopt_twins(config: TrainConfig) -> None:
             setattr(config, home, value)
 
 
+def load_data_config(plain: dict[str, Any]) -> DataConfig:
+    """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again."""
+    rules = {"documents": DocumentRule, "split_by": SplitRule}
+    enums = {name: kind(plain[name]) for name, kind in rules.items() if plain.get(name)}
+    return DataConfig(**{**plain, **enums})
+
+
+def _anchor(paths: Any) -> Any:
+    if isinstance(paths, list):
+        return [_anchor(path) for path in paths]
+    if paths is None or paths.startswith("pkg://"):
+        return paths
+    return str(Path.cwd() / Path(paths).expanduser())
+
+
 def _check_given(key: str, value: str | None, command: str) -> None:
     if not value:
         raise ConfigError(
@@ -417,6 +456,10 @@ def _check_paths(key: str, value: Any) -> None:
     paths = value if isinstance(value, list) else [value]
     if value is not None and not (paths and all(isinstance(path, str) and path for path in paths)):
         raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
+
+
+def _check_seed(key: str, value: int) -> None:
+    _require(0 <= value < 2**32, key, value, "a whole number from 0 to 4294967295")
 
 
 def _require(holds: bool, key: str, found: object, expected: str) -> None:

@@ -25,7 +25,8 @@ def is_local(path: str) -> bool:
 def check_available(kind: str, repository: str, revision: str | None, error: type[LmtuneError] = ModelError) -> None:
     """Raise unless a Hub id is cached or can be fetched. `kind` is `model` or `dataset`.
 
-    Where the endpoint does not answer but a copy is cached, the process goes on offline and says so.
+    Where the endpoint does not answer, or no longer knows the repository, but a copy is cached, the process goes on
+    offline and says so.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
         raise error(f"{repository} is neither a folder here nor a Hub id (owner/name). Check the spelling.")
@@ -40,7 +41,7 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     fault = _ask(kind, repository, revision)
     if fault is None:
         return
-    if not cached or not fault.startswith("did not answer"):
+    if not cached:
         raise error(
             f"{repository} is no folder here, and as a Hub {kind} it cannot be had: {_endpoint()} {fault}. "
             "Check the spelling and the network; a private or gated one needs HF_TOKEN."
@@ -65,7 +66,7 @@ def _ask(kind: str, repository: str, revision: str | None) -> str | None:
     address = f"{_endpoint()}/api/{kind}s/{repository}" + (
         f"/revision/{revision.replace('/', '%2F')}" if revision else ""
     )
-    token = os.environ.get("HF_TOKEN")
+    token = _find_token()
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT):
@@ -88,8 +89,16 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
+def _find_token() -> str | None:
+    """HF_TOKEN, else what `hf auth login` has left."""
+    file = Path(os.environ.get("HF_TOKEN_PATH", _home() / "token")).expanduser()
+    return os.environ.get("HF_TOKEN") or (file.read_text(encoding="utf-8").strip() if file.is_file() else None)
+
+
 def _cache() -> Path:
-    home = Path(
-        os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface")
-    )
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE", _home() / "hub")).expanduser()
+
+
+def _home() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("HF_HOME", cache / "huggingface")).expanduser()

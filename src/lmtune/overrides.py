@@ -31,6 +31,18 @@ FREE_TEXT = frozenset(
 )
 """Keys whose value is taken literally; `suite.files.<task>` besides."""
 
+NO_SOURCE = {
+    "data.path": "null",
+    "data.subset": "null",
+    "data.revision": "null",
+    "data.validation_split": "null",
+    "data.test_split": "null",
+    "data.text_column": "text",
+    "data.documents": "null",
+    "data.rows_per_document": "1",
+}
+"""What a data group says about its own source, taken back."""
+
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -39,14 +51,27 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     typed = [_OVERRIDE.fullmatch(argument) for argument in arguments]
     given = {match["key"] for match in typed if match}
     prepared = [
-        argument if match is None else match["prefix"] + _prepare(match["key"], match["value"])
+        argument if match is None else _prepare(match["prefix"], match["key"], match["value"])
         for argument, match in zip(arguments, typed, strict=True)
     ]
-    if not given & {"data", "experiment"} and "data.files" in given:
-        prepared.append("data=files")
-    if not given & {"model", "experiment"} and "model.path" in given:
-        prepared.append("model=hub")
-    return prepared
+    return [*_own_files(given), *prepared, *_own_groups(given)]
+
+
+def _own_groups(given: set[str]) -> list[str]:
+    """The groups that a source alone stands for."""
+    chosen = []
+    if "data.files" in given and not given & {"data", "experiment"}:
+        chosen.append("data=files")
+    if "model.path" in given and not given & {"model", "experiment"}:
+        chosen.append("model=hub")
+    return chosen
+
+
+def _own_files(given: set[str]) -> list[str]:
+    """One's own files beside a named data set take the place of its source, column and document rule; filters stay."""
+    if "data.files" not in given or not given & {"data", "experiment"}:
+        return []
+    return [f"{key}={value}" for key, value in NO_SOURCE.items() if key not in given]
 
 
 def quote(text: str) -> str:
@@ -58,15 +83,15 @@ def quote(text: str) -> str:
     return QuotedString(text=literal, quote=Quote.single).with_quotes()
 
 
-def _prepare(key: str, value: str) -> str:
+def _prepare(prefix: str, key: str, value: str) -> str:
     if key.startswith("model.config."):
         # The names depend on model_type, which is known only after composition: config.ModelConfig checks them.
         return f"++{key}={value}"
     if key in FREE_TEXT or key.startswith("suite.files."):
-        return f"{key}={_literal(key, value)}"
+        return f"{prefix}{key}={_literal(key, value)}"
     if not _parses(key, value) and not value.startswith(("[", "{")):
-        return f"{key}={quote(value)}"
-    return f"{key}={value}"
+        return f"{prefix}{key}={quote(value)}"
+    return f"{prefix}{key}={value}"
 
 
 def _literal(key: str, value: str) -> str:

@@ -7,6 +7,7 @@ outputs/<name>/<date>/
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -125,6 +126,10 @@ class Run:
     def publish(self, staged: Path, manifest: dict[str, Any]) -> Path:
         """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
         seal(staged, manifest)
+        return self.place(staged)
+
+    def place(self, staged: Path) -> Path:
+        """Move a finished folder out of the staging folder, in the place of one of the same name."""
         final = self.folder / staged.name
         if final.exists():
             self.discard(final)
@@ -143,7 +148,12 @@ class Run:
 def claim_folder(root: Path, name: str, now: datetime) -> Path:
     """Make root/name/<date> and return it; a taken name gets -2, -3. Two processes never get the same one."""
     parent = root / name
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{parent.absolute()} cannot be made: {error.strerror}. Stand elsewhere, or give output=."
+        ) from error
     stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
     for candidate in _candidates(stamp):
         try:
@@ -243,7 +253,7 @@ def load_jsonl(file: Path) -> list[dict[str, Any]]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    write_text(file, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    write_text(file, render_json(value, indent=2) + "\n")
 
 
 def append_jsonl(file: Path, value: dict[str, Any]) -> None:
@@ -252,7 +262,17 @@ def append_jsonl(file: Path, value: dict[str, Any]) -> None:
 
 
 def render_json_line(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return render_json(value) + "\n"
+
+
+def render_json(value: Any, indent: int | None = None) -> str:
+    """JSON as every reader takes it: numbers that are not finite become null, as JSON has no word for them."""
+    return json.dumps(_without_infinities(value), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def render_number(value: float | None) -> str:
+    """Four decimals, or a dash for a number that is not there or not finite."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
 def write_text(file: Path, text: str) -> None:
@@ -260,6 +280,14 @@ def write_text(file: Path, text: str) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     aside.write_text(text, encoding="utf-8")
     aside.replace(file)
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _candidates(stamp: str) -> Iterator[str]:

@@ -203,6 +203,52 @@ def test_resuming_with_other_settings_is_refused_with_the_differences(lmtune, ru
     assert "resume_force=true" in answer.err
 
 
+def test_text_that_changed_since_the_checkpoint_is_noticed(lmtune, tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("\n\n".join(f"Documento {n} sobre saúde e exames." for n in range(60)), encoding="utf-8")
+    first = lmtune(
+        "train",
+        f"data.files={file}",
+        "data.documents=blank_line",
+        "data.block_size=32",
+        *SHORT,
+        "samples.enabled=false",
+    )
+    assert first.code == 0, first.err
+    results = json.loads((first.run / "results.json").read_text())
+    (first.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    file.write_text(file.read_text(encoding="utf-8") + "\n\nMais um documento.", encoding="utf-8")
+    answer = lmtune("train", f"resume={first.run}")
+    assert answer.code == 2
+    assert "changed since its checkpoint was written" in answer.err
+
+
+def test_own_files_are_found_again_from_another_folder(lmtune, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text(
+        "\n\n".join(f"Documento ${{n}} {n} sobre saúde." for n in range(60)), encoding="utf-8"
+    )
+    run = lmtune(
+        "train", "data.files=a.txt", "data.documents=blank_line", "data.block_size=32", *SHORT, "samples.enabled=false"
+    ).run
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    answer = lmtune("eval", f"ckpt={run}", "device=cpu", "format=json")
+    assert answer.code == 0, answer.err
+    assert answer.json["eval"]["files"]["loss"] == pytest.approx(
+        json.loads((run / "results.json").read_text())["eval"]["files"]["loss"]
+    )
+
+
+def test_resume_auto_takes_up_the_folder_that_output_names(lmtune, tmp_path):
+    command = ("train", *SHORT, "samples.enabled=false", "output=here", "resume=auto", "format=json")
+    first, again = lmtune(*command), lmtune(*command)
+    assert first.code == again.code == 0, again.err
+    assert first.json == again.json
+    refused = lmtune("train", *SHORT, "output=here")
+    assert refused.code == 2
+    assert "already holds a run" in refused.err
+
+
 def test_a_sweep_runs_each_job_in_a_folder_of_its_own(lmtune, tmp_path):
     answer = lmtune("train", "-m", "training.learning_rate=1e-4,1e-3", *SHORT, "samples.enabled=false")
     assert answer.code == 0, answer.err

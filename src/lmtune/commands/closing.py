@@ -1,6 +1,5 @@
 """How `lmtune train` ends: results.json, the pages, and what stands on stdout."""
 
-import json
 import math
 from pathlib import Path
 from typing import IO, Any
@@ -9,7 +8,7 @@ from lmtune.config import OutputFormat
 from lmtune.errors import ConfigError
 from lmtune.reporting.card import render_card
 from lmtune.reporting.report import render_report
-from lmtune.runs import Run, load_json, load_jsonl, write_json, write_text
+from lmtune.runs import Run, load_json, load_jsonl, render_json, render_number, write_json, write_text
 
 COLUMNS = {
     "bits_per_byte": "bits per byte",
@@ -33,6 +32,7 @@ def build_results(opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], pr
             measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
     return {
         "run": opened.run.folder.name,
+        "name": opened.name,
         "status": "completed",
         "fingerprint": opened.fingerprint,
         "train": {
@@ -44,7 +44,7 @@ def build_results(opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], pr
             "tokens_per_second": effort.targets / effort.seconds if effort.seconds else 0.0,
             "world_size": opened.world_size,
             "distributed": trainer.accelerator.distributed_type.value,
-            "best_step": trainer.state.best_global_step or None,
+            "best_step": trainer.best_step,
         },
         "eval": sets,
         "epochs": build_epochs(load_jsonl(opened.run.metrics_file))
@@ -79,7 +79,7 @@ def write_pages(run: Run, results: dict[str, Any]) -> None:
     records = load_jsonl(run.samples_file) if run.samples_file.exists() else []
     samples = records[-1]["samples"] if records else []
     metrics = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
-    write_text(run.model_folder / "README.md", render_card(results, config, samples))
+    write_text(run.model_folder / "README.md", render_card(results["name"], results, config, samples))
     page = render_report(
         f"{run.folder.parent.name} {run.folder.name}",
         results,
@@ -114,7 +114,7 @@ def find_objective(results: dict[str, Any], objective: str) -> float:
 def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, stdout: IO[str]) -> None:
     """The results as one JSON document, or as a table with the run folder last."""
     if form is OutputFormat.json:
-        stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
+        stdout.write(render_json(results) + "\n")
     else:
         stdout.write("\n".join([*render_table(results), f"run folder: {_short(folder)}"]) + "\n")
     stdout.flush()
@@ -127,8 +127,8 @@ def render_table(results: dict[str, Any]) -> list[str]:
     for name, measures in results["eval"].items():
         lines.append(f"{name + ' (held out)':<24}{'before':>12}{'after':>12}")
         for key, words in COLUMNS.items():
-            before = f"{first[key]:.4f}" if key in first else ""
-            lines.append(f"{words:<24}{before:>12}{measures[key]:>12.4f}")
+            before = render_number(first[key]) if key in first else ""
+            lines.append(f"{words:<24}{before:>12}{render_number(measures[key]):>12}")
         if "unigram_bits_per_byte" in measures:
             lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
     train = results["train"]

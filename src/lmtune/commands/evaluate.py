@@ -4,19 +4,16 @@ lmtune eval ckpt=outputs/...        on the text that the run held out
 lmtune eval ckpt=gpt2 data=wikitext eval.split=test
 """
 
-import json
 from typing import IO, Any
-
-from omegaconf import OmegaConf
 
 from lmtune.commands.closing import COLUMNS
 from lmtune.commands.opening import check_data_source
-from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat
+from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpus import Corpus, hash_tokenizer
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
-from lmtune.runs import Run
+from lmtune.runs import Run, render_json, render_number
 from lmtune.streams import TokenStream
 
 DEFAULT_SEED = 42
@@ -49,43 +46,40 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
 def choose_text(config: EvalCommandConfig, run: Run | None) -> tuple[DataConfig, int, EvalSplit]:
     """(data, seed, split): the text asked for, else the held-out text of the run that the checkpoint comes from."""
     if config.data is not None:
-        whole = config.data.files is not None and config.data.name == "files"
         return (
             config.data,
             DEFAULT_SEED if config.seed is None else config.seed,
-            config.eval.split or (EvalSplit.all if whole else EvalSplit.validation),
+            config.eval.split or EvalSplit.validation,
         )
     if run is None:
         raise ConfigError(
             f"ckpt={config.ckpt} comes from no run, so it has no held-out text of its own. Name some: data=wikitext, data.files=..."
         )
     recorded = run.load_config()
-    data = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), recorded["data"]))
-    assert isinstance(data, DataConfig)
+    data = load_data_config(recorded["data"])
     return data, recorded["seed"] if config.seed is None else config.seed, config.eval.split or EvalSplit.validation
 
 
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any, data: DataConfig, model: Any) -> TokenStream:
-    """The documents of one split as ids; held-out ones come from the cache of the training run where that is there."""
-    if split.value in ("validation", "test"):
-        block_size = data.block_size or loading.context_of(model.config)
-        prepared = corpus.prepare(tokenizer, block_size)
-        if split.value in prepared.held_out:
-            corpus.ledger.split_by = prepared.ledger.split_by
-            return prepared.held_out[split.value]
+    """The documents of one split as ids: from the cache of the training run where that is there, else encoded now."""
+    block_size = data.block_size or loading.context_of(model.config)
+    prepared = corpus.find_prepared(tokenizer, block_size)
+    if prepared is not None and split.value in prepared.held_out:
+        corpus.ledger.split_by = prepared.ledger.split_by
+        return prepared.held_out[split.value]
     return corpus.encode_stream(split.value, tokenizer)
 
 
 def print_measures(results: dict[str, Any], form: OutputFormat, stdout: IO[str]) -> None:
     """One JSON document, or a table for people."""
     if form is OutputFormat.json:
-        stdout.write(json.dumps(results, ensure_ascii=False) + "\n")
+        stdout.write(render_json(results) + "\n")
         return
     for name, measures in results["eval"].items():
         protocol = measures["protocol"]
         stdout.write(f"{name} ({protocol['split']}, {protocol['documents']:,} documents)\n")
         for key, words in COLUMNS.items():
-            stdout.write(f"{words:<24}{measures[key]:>12.4f}\n")
+            stdout.write(f"{words:<24}{render_number(measures[key]):>12}\n")
         stdout.write(
             f"{measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes; "
             f"windows of {protocol['context']:,}, {protocol['dtype']}, {measures['seconds']:.1f} s\n"

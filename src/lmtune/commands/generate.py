@@ -3,12 +3,12 @@
 lmtune generate ckpt=outputs/... prompt="O paciente chegou no hospital" seed=1
 """
 
-import json
 from typing import IO
 
 from lmtune.config import GenerateConfig, OutputFormat
 from lmtune.modeling import generation, loading
 from lmtune.modeling.tokenizer import load_tokenizer
+from lmtune.runs import render_json
 
 
 def run(config: GenerateConfig, stdout: IO[str]) -> list[str]:
@@ -21,7 +21,7 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[str]:
     model.to(loading.choose_device(config.device)).eval()
     texts = generation.generate(model, tokenizer, str(config.prompt), settings, config.seed)
     if config.format is OutputFormat.json:
-        stdout.write(json.dumps({"prompt": config.prompt, "texts": texts}, ensure_ascii=False) + "\n")
+        stdout.write(render_json({"prompt": config.prompt, "texts": texts}) + "\n")
     else:
         stdout.write("\n\n".join(texts) + "\n")
     return texts

@@ -18,7 +18,7 @@ from lmtune.data.sources import checksum_of
 from lmtune.errors import CheckpointError, ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
-from lmtune.runs import Run, claim_folder, find_newest, slug, write_json, write_text
+from lmtune.runs import MANIFEST, Run, claim_folder, find_newest, load_json, slug, write_json, write_text
 from lmtune.training.arguments import check_tracker, point_tracker
 
 OUTPUTS = Path("outputs")
@@ -33,7 +33,6 @@ WITHOUT_EFFECT = [
     "samples",
     "prompts",
     "generation",
-    "early_stopping.patience",
     "training.logging_steps",
     "training.save_total_limit",
     "training.dataloader_num_workers",
@@ -48,6 +47,7 @@ class Opened:
     """A run folder held by this process (and the other ranks), with what the rest of the run needs to know."""
 
     run: Run
+    name: str
     arguments: Any
     fingerprint: str
     manifest: dict[str, Any]
@@ -134,36 +134,42 @@ def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
 def open_run(config: TrainConfig, arguments: Any, prepared: Prepared) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
     plain = render_plain(config)
-    fingerprint = checksum_of(repr(sorted(flatten(without_neutral(plain)).items())))
+    fingerprint = checksum_of(repr(sorted(without_neutral(plain).items())))
     folder = _share(str(_choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None)
-    run = Run(Path(folder))
-    arguments.output_dir = str(run.folder)
-    if config.tracker.name != "none":
-        point_tracker(config.tracker.name, run.folder)
+    arguments.output_dir = folder
     manifest = {
         "lmtune": __version__,
         "fingerprint": fingerprint,
         "world_size": int(arguments.world_size),
         "facts": prepared.facts,
     }
-    opened = Opened(run, arguments, fingerprint, manifest)
-    if opened.is_main:
-        lock = run.lock()
-        opened.held.callback(lock.release)
-        opened.held.callback(_log_to(run.log_file))
-        resuming = run.config_file.exists()
-        if resuming:
-            _check_drift(config, run, plain)
-        if not resuming:
-            _record(opened, config, plain, prepared)
-        elif run.load_results().get("status") != "completed":
-            _take_up(opened)
-    chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
+    opened = Opened(Run(Path(folder)), name_run(config), arguments, fingerprint, manifest)
+    if config.tracker.name != "none":
+        opened.held.callback(point_tracker(config.tracker.name, opened.run.folder))
+    try:
+        if opened.is_main:
+            _enter(opened, config, plain, prepared)
+        chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
+    except BaseException:
+        opened.held.close()
+        raise
     opened.checkpoint = Path(chosen) if chosen else None
-    arguments.eval_on_start = (
-        prepared.blocks is not None and "validation" in prepared.held_out and opened.checkpoint is None
-    )
+    arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
     return opened
+
+
+def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared) -> None:
+    """Lock the run folder, then record a new run or find where an old one stopped."""
+    run = opened.run
+    lock = run.lock()
+    opened.held.callback(lock.release)
+    opened.held.callback(_log_to(run.log_file))
+    if not run.config_file.exists():
+        _record(opened, plain, prepared)
+        return
+    _check_drift(config, run, plain)
+    if run.load_results().get("status") != "completed":
+        _take_up(opened, force=config.resume_force)
 
 
 def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
@@ -200,7 +206,7 @@ def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _choose_folder(config: TrainConfig, fingerprint: str) -> Run:
-    if config.resume not in ("off", "auto", "False"):
+    if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
         return _find_resumed(Path(config.resume))
     if config.resume == "auto":
         newest = find_newest(OUTPUTS, fingerprint)
@@ -208,14 +214,25 @@ def _choose_folder(config: TrainConfig, fingerprint: str) -> Run:
             return newest
     if config.output is not None:
         folder = Path(config.output)
+        if (folder / "config.yaml").exists() and config.resume == "auto":
+            return Run(folder)
         if (folder / "config.yaml").exists():
             raise CheckpointError(
                 f"{folder} already holds a run. Give another output=, or go on with it: resume={folder}."
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"output={folder}: expected a folder that can be made, found: {error.strerror}."
+            ) from error
         return Run(folder)
-    name = config.name or f"{slug(config.data.name)}-{_model_slug(config)}"
-    return Run(claim_folder(OUTPUTS, slug(name), datetime.now()))
+    return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
+
+
+def name_run(config: TrainConfig) -> str:
+    """`name=`, else <data>-<model>."""
+    return slug(config.name or f"{slug(config.data.name)}-{_model_slug(config)}")
 
 
 def _model_slug(config: TrainConfig) -> str:
@@ -245,11 +262,13 @@ def _check_drift(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
         )
 
 
-def _take_up(opened: Opened) -> None:
+def _take_up(opened: Opened, force: bool) -> None:
     """Find the newest whole checkpoint, and cut the records back to it."""
     run = opened.run
     run.sweep()
     opened.checkpoint, complaints = run.find_checkpoint()
+    if opened.checkpoint is not None:
+        _check_same_world(opened, load_json(opened.checkpoint / MANIFEST), force)
     for complaint in complaints:
         opened.say(f"set aside {complaint}")
         broken = run.folder / complaint.split(":")[0]
@@ -259,13 +278,30 @@ def _take_up(opened: Opened) -> None:
     write_json(run.results_file, {**run.load_results(), "status": "running"})
 
 
-def _record(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared) -> None:
-    """Write down what was asked for and what was read, before the first step."""
+def _check_same_world(opened: Opened, before: dict[str, Any], force: bool) -> None:
+    """Raise where the text or the vocabulary is another than at the checkpoint; say where the world size is."""
+    now = opened.manifest
+    changed = [
+        word
+        for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"))
+        if before["facts"].get(key) != now["facts"][key]
+    ]
+    if changed and not force:
+        raise CheckpointError(
+            f"{opened.run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
+            "would be neither. Put it back as it was, or say resume_force=true."
+        )
+    if before["world_size"] != now["world_size"]:
+        opened.say(f"{before['world_size']} processes then, {now['world_size']} now: the result will not be bit-equal")
+
+
+def _record(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
+    """Write down what was asked for and what was read, before the first step; config.yaml last, as it marks a run."""
     run = opened.run
-    write_text(run.config_file, yaml.safe_dump(plain, allow_unicode=True, sort_keys=False))
     write_json(run.ledger_file, prepared.ledger.as_dict())
     write_json(run.results_file, {"run": run.folder.name, "status": "running", "fingerprint": opened.fingerprint})
     _record_hydra(run.folder / ".hydra")
+    write_text(run.config_file, yaml.safe_dump(plain, allow_unicode=True, sort_keys=False))
 
 
 def _record_hydra(folder: Path) -> None:

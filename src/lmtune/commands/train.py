@@ -64,9 +64,10 @@ class Session:
     """Tokens of an evaluation window."""
 
     def __post_init__(self) -> None:
-        from lmtune.training.callbacks import ProgressLine
+        from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
 
         self.progress = ProgressLine()
+        self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
         self.trainer = self._build_trainer()
 
     def say_plan(self) -> None:
@@ -79,6 +80,7 @@ class Session:
             self.trainer.fit(self.opened.checkpoint)
         finally:
             self.progress.close()
+            self.stop.restore()
 
     def finish(self) -> dict[str, Any]:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
@@ -86,7 +88,9 @@ class Session:
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared)
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            loading.save_model(model, self.tokenizer, self.opened.run.model_folder)
+            staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
+            loading.save_model(model, self.tokenizer, staged)
+            self.opened.run.place(staged)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
         return results
@@ -133,10 +137,7 @@ class Session:
             )
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
-        stop = callbacks.StopOnSignal(
-            lambda value: callbacks.reduce_max(value, self.opened.arguments.device), self.progress.say
-        )
-        return [*chosen, callbacks.LastStep(), stop]
+        return [*chosen, callbacks.LastStep(), self.stop]
 
     def _write_samples(self, prompts: list[str]) -> list[str]:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)

@@ -29,6 +29,12 @@ def key_of(parts: dict[str, Any]) -> str:
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
 
 
+def find_entry(key: str) -> Path | None:
+    """The whole cache entry for `key`, if there is one."""
+    folder = cache_folder() / key
+    return folder if (folder / RECORD).exists() else None
+
+
 def build_once(key: str, build: Callable[[Path], None]) -> Path:
     """The cache entry for `key`, built if it is not there; other processes wait meanwhile and say so."""
     folder = cache_folder() / key

@@ -31,13 +31,12 @@ HELD_OUT = ("validation", "test")
 class Prepared:
     """Ids ready for training and evaluation, and the account of how they came to be."""
 
-    blocks: blocks.Blocks | None
-    """None where nothing is trained on."""
+    blocks: blocks.Blocks
     held_out: dict[str, TokenStream]
     """`validation`, and `test` where there is one."""
     ledger: Ledger
     facts: dict[str, Any]
-    """encoder, unigram_bits_per_byte, tokenizer (hash)."""
+    """encoder, unigram_bits_per_byte, and the hashes `tokenizer` and `corpus`."""
 
 
 class Corpus:
@@ -69,11 +68,13 @@ class Corpus:
                 "test_split",
             ]
         }
-        return cache.key_of({"source": self.source.fingerprint(), "seed": self.seed, **settings})
+        return cache.key_of(
+            {"source": self.source.fingerprint(), "rules": self.source.rules, "seed": self.seed, **settings}
+        )
 
     @cached_property
     def ledger(self) -> Ledger:
-        rule = RULES_IN_WORDS[self.source.rule]
+        rule = " and ".join(RULES_IN_WORDS[rule] for rule in self.source.rules)
         many = self.config.rows_per_document
         return Ledger(
             sources=self.source.describe(),
@@ -92,9 +93,10 @@ class Corpus:
         held = {side: self._without_training(texts, set(training)) for side, texts in given.items()}
         drawn = {side: 0.0 if side in held else getattr(config, f"{side}_fraction") for side in HELD_OUT}
         if any(drawn.values()):
-            rule = splits.choose_rule(training, config.split_by)
-            sides = splits.split_documents(training, rule, drawn["validation"], drawn["test"], self.seed)
-            self.ledger.split_by = rule.value
+            sides, rule = splits.split_documents(
+                training, config.split_by, drawn["validation"], drawn["test"], self.seed
+            )
+            self.ledger.split_by = rule.value if drawn["validation"] else "given"
         else:
             sides = {"train": training, "validation": [], "test": []}
             self.ledger.split_by = "given"
@@ -106,11 +108,23 @@ class Corpus:
 
     def prepare(self, tokenizer: Any, block_size: int) -> Prepared:
         """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
-        identity = hash_tokenizer(tokenizer)
-        key = cache.key_of({"corpus": self.key, "tokenizer": identity, "block_size": block_size})
-        folder = cache.build_once(key, lambda aside: self._build(aside, tokenizer, block_size))
+        folder = cache.build_once(
+            self._key(tokenizer, block_size), lambda aside: self._build(aside, tokenizer, block_size)
+        )
+        return self._load(folder, tokenizer, block_size)
+
+    def find_prepared(self, tokenizer: Any, block_size: int) -> Prepared | None:
+        """What prepare() would return, if it is in the cache."""
+        folder = cache.find_entry(self._key(tokenizer, block_size))
+        return self._load(folder, tokenizer, block_size) if folder else None
+
+    def _key(self, tokenizer: Any, block_size: int) -> str:
+        return cache.key_of({"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer), "block_size": block_size})
+
+    def _load(self, folder: Path, tokenizer: Any, block_size: int) -> Prepared:
         record = json.loads((folder / cache.RECORD).read_text(encoding="utf-8"))
         ledger = Ledger.from_dict(record["ledger"])
+        ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
         return Prepared(
             blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets),
             held_out={
@@ -119,7 +133,7 @@ class Corpus:
                 if ledger.sides[side].documents
             },
             ledger=ledger,
-            facts={**record["facts"], "tokenizer": identity},
+            facts={**record["facts"], "tokenizer": hash_tokenizer(tokenizer), "corpus": self.key},
         )
 
     def encode_stream(self, which: str, tokenizer: Any) -> TokenStream:
@@ -244,6 +258,7 @@ def hash_tokenizer(tokenizer: Any) -> str:
         return checksum_of(json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id]))
     described = json.loads(backend.to_str())
     parts = {name: described.get(name) for name in ("model", "normalizer", "pre_tokenizer")}
+    parts["added"] = [token["content"] for token in described.get("added_tokens", []) if not token["special"]]
     return checksum_of(json.dumps([parts, tokenizer.eos_token_id], sort_keys=True))
 
 

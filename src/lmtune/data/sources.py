@@ -22,6 +22,7 @@ import zstandard
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.errors import DataError
+from lmtune.runs import checksum
 
 PACKAGE = "pkg://lmtune/"
 TEXT_SUFFIXES = (".txt",)
@@ -39,8 +40,8 @@ WIKITEXT_TITLE = re.compile(r"^ = [^=\n](?:[^\n]*[^=\n])? = *$", re.MULTILINE)
 class Source(Protocol):
     """Something that rows of text come from."""
 
-    rule: DocumentRule
-    """What a row is when the source hands it out."""
+    rules: tuple[DocumentRule, ...]
+    """What a document is, as the source hands it out; several where files of several kinds are read."""
 
     def fingerprint(self) -> str:
         """Changes when the content does."""
@@ -66,7 +67,7 @@ class FileSource:
 
     config: DataConfig
     files: dict[str, list[Path]] = field(init=False)
-    rule: DocumentRule = field(init=False)
+    rules: tuple[DocumentRule, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.files = {"train": find_files("data.files", self.config.files)}
@@ -76,12 +77,21 @@ class FileSource:
             raise DataError(
                 f"{self.config.files}: expected text, found {_count(self.files['train'])}. Give files with something in them."
             )
-        all_text = all(kind_of(file) in TEXT_SUFFIXES for files in self.files.values() for file in files)
-        self.rule = self.config.documents or (DocumentRule.file if all_text else DocumentRule.row)
+        found = {self.rule_of(file) for files in self.files.values() for file in files}
+        self.rules = tuple(rule for rule in DocumentRule if rule in found)
+
+    def rule_of(self, file: Path) -> DocumentRule:
+        """What was asked for, else the whole file for text and the row for tables."""
+        return self.config.documents or (DocumentRule.file if kind_of(file) in TEXT_SUFFIXES else DocumentRule.row)
 
     def fingerprint(self) -> str:
+        # The kind stands beside the content: the same bytes read differently as .txt and as .jsonl.
         return checksum_of(
-            "".join(f"{split}:{checksum_file(file)};" for split, files in self.files.items() for file in files)
+            "".join(
+                f"{split}:{kind_of(file)}:{checksum_file(file)};"
+                for split, files in self.files.items()
+                for file in files
+            )
         )
 
     def describe(self) -> list[dict[str, Any]]:
@@ -97,9 +107,9 @@ class FileSource:
     def load_rows(self, split: str) -> Iterator[str]:
         for file in self.files[split]:
             if kind_of(file) in TEXT_SUFFIXES:
-                yield from split_text(load_text(file, self.config.encoding), self.rule)
+                yield from split_text(load_text(file, self.config.encoding), self.rule_of(file))
             else:
-                yield from _by_rule(load_table(file, self.config.text_column), self.rule)
+                yield from _by_rule(load_table(file, self.config.text_column), self.rule_of(file))
 
 
 @dataclass(slots=True)
@@ -107,11 +117,11 @@ class HubSource:
     """A dataset of the Hugging Face Hub."""
 
     config: DataConfig
-    rule: DocumentRule = field(init=False)
+    rules: tuple[DocumentRule, ...] = field(init=False)
     _loaded: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rule = self.config.documents or DocumentRule.row
+        self.rules = (self.config.documents or DocumentRule.row,)
 
     def fingerprint(self) -> str:
         return checksum_of(json.dumps({split: self._load(split)._fingerprint for split in self.splits()}))
@@ -129,7 +139,7 @@ class HubSource:
 
     def load_rows(self, split: str) -> Iterator[str]:
         where = f"{self.config.path} ({split})"
-        yield from _by_rule(render_rows(self._load(split), self.config.text_column, where), self.rule)
+        yield from _by_rule(render_rows(self._load(split), self.config.text_column, where), self.rules[0])
 
     def _load(self, side: str) -> Any:
         if side not in self._loaded:
@@ -321,11 +331,10 @@ def checksum_file(file: Path) -> str:
     """xxh3-128 of the content; for a dataset folder, of all files in it."""
     if file.is_dir():
         return checksum_of("".join(checksum_file(inner) for inner in sorted(file.rglob("*")) if inner.is_file()))
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    try:
+        return checksum(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
 
 
 def checksum_of(text: str) -> str:

@@ -29,23 +29,30 @@ def choose_rule(texts: Sequence[str], rule: SplitRule | None) -> SplitRule:
     return SplitRule.stretches if few else SplitRule.hash
 
 
-def split_documents(texts: Sequence[str], rule: SplitRule, validation: float, test: float, seed: int) -> Sides:
-    """Deal documents out to train, validation and test.
+def split_documents(
+    texts: Sequence[str], rule: SplitRule | None, validation: float, test: float, seed: int
+) -> tuple[Sides, SplitRule]:
+    """Deal documents out to train, validation and test; return the sides and the rule they were dealt by.
 
-    Raises DataError if a side that was asked for, or the training side, comes out empty.
+    Without a rule, one is chosen, and stretches take the place of a hash that leaves a side empty, as it may with some
+    dozens of documents. Raises DataError if a side that was asked for, or the training side, is empty all the same.
     """
-    split = _split_by_hash if rule is SplitRule.hash else _split_by_stretches
-    sides = split(texts, validation, test, seed)
+    chosen = choose_rule(texts, rule)
+    sides = _split(texts, chosen, validation, test, seed)
+    if rule is None and chosen is SplitRule.hash and _find_empty(sides, validation, test):
+        chosen = SplitRule.stretches
+        sides = _split(texts, chosen, validation, test, seed)
     found = f"{len(texts):,} documents of {sum(map(len, texts)):,} characters"
-    for side, fraction in {"validation": validation, "test": test}.items():
-        if fraction > 0 and not any(text.strip() for text in sides[side]):
-            raise DataError(
-                f"The {side} side is empty: {found}, of which a share of {fraction:.3g} was asked for. "
-                f"Raise data.{side}_fraction, give data.validation_files=, or give more text."
-            )
-    if not any(text.strip() for text in sides["train"]):
+    empty = _find_empty(sides, validation, test)
+    if empty == "train":
         raise DataError(f"Nothing is left to train on: {found}. Give more text, or hold out less.")
-    return sides
+    if empty is not None:
+        share = {"validation": validation, "test": test}[empty]
+        raise DataError(
+            f"The {empty} side is empty: {found}, of which a share of {share:.3g} was asked for. "
+            f"Raise data.{empty}_fraction, give data.validation_files=, or give more text."
+        )
+    return sides, chosen
 
 
 def place_of(text: str, seed: int) -> float:
@@ -56,6 +63,17 @@ def place_of(text: str, seed: int) -> float:
 def hash_of(text: str, seed: int) -> int:
     """xxh3-64 of the UTF-8 text."""
     return xxhash.xxh3_64_intdigest(text.encode(), seed=seed)
+
+
+def _split(texts: Sequence[str], rule: SplitRule, validation: float, test: float, seed: int) -> Sides:
+    split = _split_by_hash if rule is SplitRule.hash else _split_by_stretches
+    return split(texts, validation, test, seed)
+
+
+def _find_empty(sides: Sides, validation: float, test: float) -> str | None:
+    """The first side that was asked for and holds no text."""
+    asked = {"validation": validation, "test": test, "train": 1.0}
+    return next((side for side, share in asked.items() if share > 0 and not any(map(str.strip, sides[side]))), None)
 
 
 def _split_by_hash(texts: Sequence[str], validation: float, test: float, seed: int) -> Sides:

@@ -5,7 +5,7 @@ windows of `context` tokens share one token with the window before, so that its 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -95,15 +95,23 @@ def full_precision(model: Any) -> Iterator[Callable[[torch.Tensor], torch.Tensor
     the training mode stay as they were.
     """
     original = getattr(model, "_original_forward", model.forward)
-    was_training, precision = model.training, torch.get_float32_matmul_precision()
+    was_training = model.training
+    # The newer of torch's two switches: transformers uses it for TF32, and reading the older one then raises.
+    switches = (torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
     model.eval()
-    torch.set_float32_matmul_precision("highest")
+    _set_precision(switches, ["ieee"] * len(switches))
     try:
         with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
             yield lambda ids: original(input_ids=ids, use_cache=False).logits
     finally:
-        torch.set_float32_matmul_precision(precision)
+        _set_precision(switches, before)
         model.train(was_training)
+
+
+def _set_precision(switches: Sequence[Any], values: Sequence[str]) -> None:
+    for switch, value in zip(switches, values, strict=True):
+        switch.fp32_precision = value
 
 
 def _score_batch(

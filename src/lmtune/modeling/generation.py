@@ -14,7 +14,7 @@ def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
     import copy
 
     config = copy.deepcopy(model.generation_config)
-    config.update(use_cache=True, **settings)
+    config.update(**{"use_cache": True, **settings})
     try:
         config.validate(strict=True)
     except ValueError as error:

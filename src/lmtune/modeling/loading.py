@@ -128,19 +128,17 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
     _hide_bars()
     settings = {name: value for name, value in config.config.items() if name != "model_type"}
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
-    if config.path is not None:
-        described = AutoConfig.from_pretrained(config.path, revision=config.revision)
-        known = keys.load_model_config_fields(described.model_type)
-        if known is not None:
-            keys.check_names(settings, known, "model.config.")
-        described.update({**settings, **ids, "vocab_size": len(tokenizer)})
-    else:
-        described = AutoConfig.for_model(
-            config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
-        )
     try:
+        if config.path is not None:
+            described = AutoConfig.from_pretrained(config.path, revision=config.revision)
+            keys.check_names(settings, keys.load_model_config_fields(described.model_type) or settings, "model.config.")
+            described.update({**settings, **ids, "vocab_size": len(tokenizer)})
+        else:
+            described = AutoConfig.for_model(
+                config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
+            )
         return _with_true_loss(AutoModelForCausalLM.from_config(described))
-    except ValueError as error:
+    except (ValueError, OSError, TypeError) as error:
         raise ConfigError(
             f"model.config does not describe a causal language model: {str(error).splitlines()[0]}"
         ) from error

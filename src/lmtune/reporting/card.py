@@ -1,8 +1,10 @@
 """model/README.md: the model card, with the numbers and the protocol they rest on."""
 
+import math
 from typing import Any
 
 from lmtune import __version__
+from lmtune.runs import render_number
 
 MEASURES = {
     "bits_per_byte": "bits per byte",
@@ -13,11 +15,10 @@ MEASURES = {
 }
 
 
-def render_card(results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> str:
+def render_card(name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> str:
     """The card as Markdown with the Hub's metadata on top."""
     from huggingface_hub import ModelCardData
 
-    name = config["name"] or "-".join((config["data"]["name"], config["model"]["name"]))
     data = ModelCardData(
         model_name=name,
         language=config["data"]["language"],
@@ -70,8 +71,9 @@ def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     return lines + [
-        f"| {row['epoch']:.2f} | {row['loss']:.4f} | {row['accuracy']:.4f} | {row['perplexity']:.2f} | "
-        f"{row['bits_per_byte']:.4f} | {row['seconds']:.1f} | {row['cumulative_seconds']:.1f} |"
+        f"| {row['epoch']:.2f} | {render_number(row['loss'])} | {render_number(row['accuracy'])} | "
+        f"{render_number(row['perplexity'])} | {render_number(row['bits_per_byte'])} | "
+        f"{row['seconds']:.1f} | {row['cumulative_seconds']:.1f} |"
         for row in epochs
     ]
 
@@ -83,7 +85,7 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += ["| measure | value |", "|---|---:|"]
-    lines += [f"| {words} | {measures[name]:.4f} |" for name, words in MEASURES.items()]
+    lines += [f"| {words} | {render_number(measures[name])} |" for name, words in MEASURES.items()]
     return [
         *lines,
         "",
@@ -112,4 +114,5 @@ def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
         )
         for key, measures in results["eval"].items()
         for name in ("bits_per_byte", "perplexity", "word_perplexity")
+        if math.isfinite(measures[name])
     ] or None  # type: ignore[return-value]

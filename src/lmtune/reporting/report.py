@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.reporting.figures import render_curve
+from lmtune.runs import render_number
 
 CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
 
@@ -22,6 +23,7 @@ def render_report(
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    pages.filters["number"] = render_number
     return pages.get_template("report.html.j2").render(
         run=run, results=results, ledger=ledger, samples=samples, config=config, figures=_render_figures(metrics)
     )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,33 @@ def build_arguments(config: TrainConfig, folder: Path, has_validation: bool) -> 
         raise ConfigError(f"training.*: {' '.join(str(error).split())}") from error
 
 
-def point_tracker(name: str, run_folder: Path) -> None:
-    """Keep a tracker's files with the run, unless the user's environment says otherwise."""
-    places = {"tensorboard": ("TENSORBOARD_LOGGING_DIR", "tensorboard"), "wandb": ("WANDB_DIR", "")}
-    if name in places:
-        variable, folder = places[name]
-        os.environ.setdefault(variable, str(run_folder / folder))
-    if name == "mlflow":
-        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{run_folder / 'mlflow.db'}")
-    if name == "trackio":
-        os.environ.setdefault("TRACKIO_DIR", str(run_folder / "trackio"))
+def point_tracker(name: str, run_folder: Path) -> Callable[[], None]:
+    """Keep a tracker's files with the run, unless the user's environment says otherwise; return what undoes it.
+
+    Undone at the end of the run: the next job of a sweep would take it for the user's own wish.
+    """
+    places = {
+        "tensorboard": ("TENSORBOARD_LOGGING_DIR", str(run_folder / "tensorboard")),
+        "wandb": ("WANDB_DIR", str(run_folder)),
+        "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{run_folder / 'mlflow.db'}"),
+        "trackio": ("TRACKIO_DIR", str(run_folder / "trackio")),
+    }
+    variable, place = places[name]
+    if variable in os.environ:
+        return lambda: None
+    os.environ[variable] = place
+
+    def undo() -> None:
+        os.environ.pop(variable, None)
+
+    return undo
+
+
+def _check_best(metric: str | None) -> None:
+    from lmtune.evaluation.metrics import MEASURES
+
+    if metric is not None and metric.removeprefix("eval_") not in MEASURES:
+        raise ConfigError(f"training.metric_for_best_model={metric}: expected one of {', '.join(MEASURES)}.")
 
 
 def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
@@ -74,6 +92,7 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
     settings.setdefault("ddp_find_unused_parameters", False)  # every parameter gets a gradient; searching costs a pass
     settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))
     settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
+    _check_best(settings.get("metric_for_best_model"))
     if settings.get("save_total_limit") == 1:
         raise ConfigError(
             "training.save_total_limit=1 would leave nothing to resume from: Trainer deletes the last checkpoint when "

@@ -157,8 +157,9 @@ class LastStep(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         if state.global_step >= state.max_steps:
-            control.should_evaluate = str(args.eval_strategy) != "no" and args.eval_strategy.value != "no"
-            control.should_save = args.save_strategy.value != "no"
+            # With the strategy `epoch`, Trainer itself does both at the end of the epoch.
+            control.should_evaluate |= args.eval_strategy.value == "steps"
+            control.should_save |= args.save_strategy.value == "steps"
         return control
 
 
@@ -175,6 +176,9 @@ class StopOnSignal(TrainerCallback):
         self.all_reduce_max = all_reduce_max
         self.say = say
         self.received = 0
+        """The signal that this process got."""
+        self.agreed = 0
+        """The one that all ranks know of."""
         self.stopping = False
         self.previous: dict[int, Any] = {}
 
@@ -184,8 +188,14 @@ class StopOnSignal(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        self.received = self.all_reduce_max(self.received)
-        if self.received and state.global_step < state.max_steps:
+        # On a GPU, asking the other ranks makes the device wait, so it is done where a log waits for it anyway.
+        if (
+            args.device.type == "cpu"
+            or args.world_size == 1
+            or state.global_step % max(1, int(args.logging_steps)) == 0
+        ):
+            self.agreed = self.all_reduce_max(self.received)
+        if self.agreed and state.global_step < state.max_steps:
             self.stopping = True
             control.should_save = True
         return control
@@ -193,7 +203,7 @@ class StopOnSignal(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.stopping:
             self.restore()
-            raise Stopped(self.received, state.global_step)
+            raise Stopped(self.agreed, state.global_step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.restore()

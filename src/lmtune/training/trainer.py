@@ -28,6 +28,10 @@ class Effort:
     """In training steps: evaluations, samples and saves left out."""
 
 
+STATE = "trainer_state.json"
+"""Trainer's record of where it is, in each checkpoint."""
+
+
 class LmTrainer(Trainer):
     """Trainer for causal language models on ready blocks.
 
@@ -91,7 +95,10 @@ class LmTrainer(Trainer):
         """Add what has been counted since the last time, and the time since then."""
         if self._pending:
             # Waits for the device, so the clock below is honest.
-            self.effort.targets += int(torch.stack(self._pending).sum().item())
+            counted = torch.stack(self._pending).sum()
+            if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
+                counted = self.accelerator.reduce(counted, reduction="sum")
+            self.effort.targets += int(counted.item())
             self._pending = []
         now = time.perf_counter()
         self.effort.seconds += now - self._resumed_at
@@ -122,10 +129,13 @@ class LmTrainer(Trainer):
 
     def _fix_intervals(self, total_steps: int) -> None:
         """Intervals given as a share of the run become steps, as Trainer does itself, but so that a resumed run agrees."""
-        for name in ("logging_steps", "eval_steps", "save_steps"):
-            share = getattr(self.args, name)
+        shares = {name: getattr(self.args, name) for name in ("logging_steps", "eval_steps", "save_steps")}
+        for name, share in shares.items():
             if share is not None and 0 < share < 1:
                 setattr(self.args, name, math.ceil(total_steps * share))
+        if self.args.load_best_model_at_end and shares["save_steps"] < 1 and shares["eval_steps"]:
+            # Rounded by themselves they could drift apart, and the best evaluation would have no checkpoint.
+            self.args.save_steps = self.args.eval_steps * max(1, round(shares["save_steps"] / shares["eval_steps"]))
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         prepared = super()._prepare_for_training(*args, **kwargs)
@@ -134,21 +144,31 @@ class LmTrainer(Trainer):
 
     def _load_finished(self, checkpoint: Path) -> None:
         """Take up a run that was interrupted after its last step: Trainer would train one step more."""
-        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        self._anchor_best()
+        self.state = TrainerState.load_from_json(str(checkpoint / STATE))
+        self._anchor_best(checkpoint)
         best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
         self._load_from_checkpoint(best or str(checkpoint))
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        position = super()._init_training_state(*args, **kwargs)
-        self._anchor_best()
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, epochs: int, checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        position = super()._init_training_state(max_steps, steps_per_epoch, epochs, checkpoint, trial)
+        if checkpoint is not None:
+            self._anchor_best(Path(checkpoint))
         return position
 
-    def _anchor_best(self) -> None:
+    def _anchor_best(self, checkpoint: Path) -> None:
         """The path of the best checkpoint is stored as it was; the run folder may have moved since."""
-        if self.state.best_global_step:
-            best = self.run.folder / f"checkpoint-{self.state.best_global_step}"
+        stored = load_json(checkpoint / STATE)["best_model_checkpoint"]
+        if stored is not None:
+            best = self.run.folder / Path(stored).name
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+
+    @property
+    def best_step(self) -> int | None:
+        """The step whose weights the run ends with, None where those are the last."""
+        best = self.state.best_model_checkpoint
+        return step_of(Path(best)) if best and self.args.load_best_model_at_end else None
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.run.staging_folder) if self._staging else super()._get_output_dir(trial)
@@ -168,7 +188,7 @@ class LmTrainer(Trainer):
             self._anchor_staged_best(name)
             self.accelerator.wait_for_everyone()  # every rank has written its random state
             if self.args.should_save:
-                self.state.save_to_json(str(staged / "trainer_state.json"))
+                self.state.save_to_json(str(staged / STATE))
                 self.tokenizer.save_pretrained(staged)
                 (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
                 self.run.publish(
