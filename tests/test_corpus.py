@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmtune.config import DataConfig, DocumentRule
+from lmtune.config import DataConfig, DocumentRule, UnicodeForm
 from lmtune.data import cache
-from lmtune.data.blocks import Blocks, write_blocks
+from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
 from lmtune.data.corpus import Corpus, hash_tokenizer, unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
 from lmtune.data.tokens import Encoder
 from lmtune.errors import DataError, LedgerError
+from lmtune.streams import TokenStream
 
 words = st.lists(
     st.sampled_from(["saúde", "médica", "exame", "a", "<|endoftext|>", "\n", "dor", "…", "🙂"]), min_size=1, max_size=30
@@ -130,6 +131,57 @@ def test_the_ledger_counts_what_is_dropped(tmp_path, tokenizer):
     )
 
 
+def test_rows_with_other_values_are_passed_over_and_counted(tmp_path, tokenizer):
+    file = tmp_path / "text.jsonl"
+    rows = [{"text": f"frase {n}", "lang": ["pt", "en"][n % 2], "good": n % 3 > 0} for n in range(120)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    corpus = Corpus(DataConfig(files=str(file), where={"lang": "pt", "good": True}), 0)
+    ledger = corpus.prepare(tokenizer, 16).ledger
+    assert (ledger.rows_read, ledger.rows_unwanted, ledger.rows_used) == (120, 80, 40)
+    assert set(corpus.texts("all")) == {f"frase {n}" for n in range(0, 120, 2) if n % 3}
+    with pytest.raises(DataError, match=r"has no column 'langue' for data\.where; it has text, lang, good"):
+        _ = Corpus(DataConfig(files=str(file), where={"langue": "pt"}), 0).sides
+
+
+def test_accents_are_composed_where_asked_and_counted(tmp_path, tokenizer):
+    texts = [f"ac\u0327a\u0303o {n}" for n in range(30)] + [f"ação {n}" for n in range(30, 60)]
+    file = write_lines(tmp_path, texts)
+    composed = Corpus(DataConfig(files=file, unicode=UnicodeForm.nfc), 0)
+    assert composed.prepare(tokenizer, 16).ledger.rows_normalized == 30
+    assert sorted(composed.texts("all")) == sorted(f"ação {n}" for n in range(60))
+    assert sorted(Corpus(DataConfig(files=file), 0).texts("all")) == sorted(texts)
+
+
+def test_positions_begin_anew_at_each_document():
+    ids = np.array([[5, 6, 0, 7, 8, 0, 0, 9], [1, 2, 3, 4, 5, 6, 7, 0]])
+    assert positions_in_documents(ids, separator=0).tolist() == [[0, 1, 2, 0, 1, 2, 0, 0], [0, 1, 2, 3, 4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2", "gpt_neox"])
+def test_isolated_documents_do_not_see_each_other(tmp_path, build_tiny, kind):
+    import torch
+
+    model = build_tiny(kind)
+    pieces = [[5, 6, 7, 0], [8, 9, 0], [10, 11, 12, 13, 0]]
+    stream = [np.array(sum(pieces, []) + [14], np.uint32)]
+    _, targets = write_blocks(tmp_path / "x.arrow", stream, 12, np.dtype(np.uint16), fill=0)
+    batch = Blocks.load(tmp_path / "x.arrow", 12, targets, separator=0).__getitems__([0])
+    with torch.no_grad():
+        together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits[0]
+        alone = torch.cat([model(input_ids=torch.tensor([piece]), use_cache=False).logits[0] for piece in pieces])
+        mixed = model(input_ids=batch["input_ids"], use_cache=False).logits[0]
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert (mixed - alone).abs().max() > 1e-3
+
+
+def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer, texts, monkeypatch):
+    corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "ainda outra"])), 0)
+    monkeypatch.setattr(Corpus, "_build_blocks", lambda *_: pytest.fail("the training side was encoded"))
+    held = corpus.load_held_out(tokenizer)
+    assert held.split_by == "hash"
+    assert len(held.streams["validation"].documents) == len(corpus.sides["validation"])
+
+
 def test_rows_join_into_documents(tmp_path, tokenizer):
     config = DataConfig(files=write_lines(tmp_path, [f"frase {n}" for n in range(250)]), rows_per_document=10)
     corpus = Corpus(config, 0)
@@ -167,8 +219,8 @@ def test_the_ledger_survives_being_written_down(tmp_path, tokenizer, texts):
 
 def test_prepared_text_is_built_once_and_again_when_anything_changes(tmp_path, tokenizer, texts, monkeypatch):
     built = []
-    build = Corpus._build
-    monkeypatch.setattr(Corpus, "_build", lambda self, *args: (built.append(1), build(self, *args))[1])
+    build = Corpus._build_blocks
+    monkeypatch.setattr(Corpus, "_build_blocks", lambda self, *args: (built.append(1), build(self, *args))[1])
     file = write_lines(tmp_path, texts)
 
     def prepare(seed=5, block_size=16, **settings):
@@ -216,7 +268,7 @@ def test_a_word_added_to_a_tokenizer_changes_its_hash(tmp_path, tokenizer):
 
 def test_unigram_bits_by_hand():
     table = np.array([(3, 4, 2, 0)], dtype=[("tokens", "<i8"), ("bytes", "<i8"), ("words", "<i8"), ("order", "<u8")])
-    bits = unigram_bits_per_byte(np.array([2, 0, 4]), np.array([1, 2, 0]), table, separator=0)
+    bits = unigram_bits_per_byte(np.array([2, 0, 4]), TokenStream(np.array([1, 2, 0], np.uint16), table, separator=0))
     assert bits == pytest.approx((np.log2(9 / 1) + np.log2(9 / 5)) / 4)
 
 

@@ -30,6 +30,14 @@ class DocumentRule(Enum):
     """One article, from one ` = Title = ` to the next."""
 
 
+class UnicodeForm(Enum):
+    """In which form text is encoded."""
+
+    as_is = "as_is"
+    nfc = "nfc"
+    """Accents composed with their letters, as nearly all Portuguese text on the web has them."""
+
+
 class SplitRule(Enum):
     """How documents are held out."""
 
@@ -92,6 +100,10 @@ class DataConfig:
     """Consecutive rows joined by a line end into one document, for sources whose rows are sentences."""
     deduplicate: bool = False
     """Drop exact repetitions of a row (or document), before rows are joined."""
+    where: dict[str, Any] = field(default_factory=dict)
+    """Keep only rows of tables with these values in these columns: `data.where={lang:pt}`."""
+    unicode: UnicodeForm = UnicodeForm.as_is
+    """`nfc` composes accents with their letters."""
     min_chars: int = 0
     """Drop documents with fewer characters."""
     max_documents: int | None = None
@@ -106,6 +118,8 @@ class DataConfig:
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
     block_size: int | None = None
     """Tokens of a training row; by default the positions of the model, at most 1024."""
+    isolate_documents: bool = False
+    """No token attends to another document of its row: positions begin anew at each."""
     epochs: float = 3.0
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
     prompts: list[str] = field(default_factory=list)
@@ -432,7 +446,7 @@ def _adopt_twins(config: TrainConfig) -> None:
 
 def load_data_config(plain: dict[str, Any]) -> DataConfig:
     """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again."""
-    rules = {"documents": DocumentRule, "split_by": SplitRule}
+    rules: dict[str, type[Enum]] = {"documents": DocumentRule, "split_by": SplitRule, "unicode": UnicodeForm}
     enums = {name: kind(plain[name]) for name, kind in rules.items() if plain.get(name)}
     return DataConfig(**{**plain, **enums})
 

@@ -30,12 +30,11 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     model = loading.load_model(checkpoint.path)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     model.to(loading.choose_device(config.device))
-    corpus = Corpus(data, seed)
-    stream = build_stream(corpus, split, tokenizer, data, model)
+    stream, split_by = build_stream(Corpus(data, seed), split, tokenizer)
     measures = evaluate_stream(model, stream, context, config.eval.batch_size)
     measures["protocol"] |= {
         "split": split.value,
-        "split_by": corpus.ledger.split_by or "given",
+        "split_by": split_by,
         "tokenizer": hash_tokenizer(tokenizer),
     }
     results = {"eval": {data.name: measures}}
@@ -60,14 +59,13 @@ def choose_text(config: EvalCommandConfig, run: Run | None) -> tuple[DataConfig,
     return data, recorded["seed"] if config.seed is None else config.seed, config.eval.split or EvalSplit.validation
 
 
-def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any, data: DataConfig, model: Any) -> TokenStream:
-    """The documents of one split as ids: from the cache of the training run where that is there, else encoded now."""
-    block_size = data.block_size or loading.context_of(model.config)
-    prepared = corpus.find_prepared(tokenizer, block_size)
-    if prepared is not None and split.value in prepared.held_out:
-        corpus.ledger.split_by = prepared.ledger.split_by
-        return prepared.held_out[split.value]
-    return corpus.encode_stream(split.value, tokenizer)
+def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
+    """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
+    if split.value in ("validation", "test"):
+        streams, split_by = corpus.load_held_out(tokenizer)
+        if split.value in streams:
+            return streams[split.value], split_by
+    return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by
 
 
 def print_measures(results: dict[str, Any], form: OutputFormat, stdout: IO[str]) -> None:

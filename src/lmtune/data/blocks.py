@@ -57,19 +57,21 @@ class Blocks:
 
     rows: a datasets.Dataset with the column `ids` of block_size + 1 ids.
     targets: places that are learned, over all rows; what is beyond them in the last row is padding.
+    separator: with it, positions begin anew behind each one, so that documents do not attend to each other.
     """
 
-    def __init__(self, rows: Any, block_size: int, targets: int) -> None:
+    def __init__(self, rows: Any, block_size: int, targets: int, separator: int | None = None) -> None:
         self.rows = rows.with_format("numpy")
         self.block_size = block_size
         self.targets = targets
+        self.separator = separator
 
     @classmethod
-    def load(cls, file: Path, block_size: int, targets: int) -> "Blocks":
+    def load(cls, file: Path, block_size: int, targets: int, separator: int | None = None) -> "Blocks":
         """Memory-map rows written by write_blocks."""
         import datasets
 
-        return cls(datasets.Dataset.from_file(str(file)), block_size, targets)
+        return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,7 +83,8 @@ class Blocks:
         """A batch of rows: input_ids, labels and shift_labels, each [rows, block_size] int64.
 
         shift_labels are the targets. Losses of transformers use them as they are and leave labels aside, which other
-        models shift by one themselves.
+        models shift by one themselves. position_ids come with them where documents are isolated: transformers then
+        builds the mask from their resets, provided that no attention_mask is given and use_cache is off.
         """
         import torch
 
@@ -92,7 +95,17 @@ class Blocks:
         targets[places >= self.targets] = IGNORED
         labels[places > self.targets] = IGNORED
         batch = {"input_ids": inputs, "labels": labels, "shift_labels": targets}
+        if self.separator is not None:
+            batch["position_ids"] = positions_in_documents(inputs, self.separator)
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+
+def positions_in_documents(ids: np.ndarray, separator: int) -> np.ndarray:
+    """[rows, places]: the distance of each place from the begin of its document, or of its row."""
+    places = np.arange(ids.shape[1])
+    begins = np.zeros(ids.shape, dtype=np.int64)
+    begins[:, 1:] = np.where(ids[:, :-1] == separator, places[1:], 0)
+    return places - np.maximum.accumulate(begins, axis=1)
 
 
 def collate(batch: Any) -> Any:

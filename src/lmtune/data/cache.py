@@ -14,7 +14,7 @@ from lmtune.data.sources import checksum_of
 
 FORMAT = 1
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
-RECORD = "ledger.json"
+RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
 
 
@@ -27,12 +27,6 @@ def cache_folder() -> Path:
 def key_of(parts: dict[str, Any]) -> str:
     """A name for what comes out of these settings and contents."""
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
-
-
-def find_entry(key: str) -> Path | None:
-    """The whole cache entry for `key`, if there is one."""
-    folder = cache_folder() / key
-    return folder if (folder / RECORD).exists() else None
 
 
 def build_once(key: str, build: Callable[[Path], None]) -> Path:

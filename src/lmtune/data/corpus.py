@@ -5,16 +5,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data import blocks, cache, splits
+from lmtune.data.documents import select_documents
 from lmtune.data.ledger import SIDES, Ledger
 from lmtune.data.sources import build_source, checksum_of
 from lmtune.data.tokens import Encoder
 from lmtune.errors import DataError, LedgerError
+from lmtune.runs import load_json, write_json
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 RULES_IN_WORDS = {
@@ -39,6 +41,15 @@ class Prepared:
     """encoder, unigram_bits_per_byte, and the hashes `tokenizer` and `corpus`."""
 
 
+class HeldOut(NamedTuple):
+    """Held-out sides as streams."""
+
+    streams: dict[str, TokenStream]
+    """`validation` and `test`, where there are such documents."""
+    split_by: str
+    """hash, stretches or given."""
+
+
 class Corpus:
     """The text of one data configuration, split into sides. Nothing is read before it is needed."""
 
@@ -58,6 +69,8 @@ class Corpus:
                 "rows_per_document",
                 "deduplicate",
                 "min_chars",
+                "unicode",
+                "where",
                 "max_documents",
                 "max_bytes",
                 "encoding",
@@ -108,33 +121,29 @@ class Corpus:
 
     def prepare(self, tokenizer: Any, block_size: int) -> Prepared:
         """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
-        folder = cache.build_once(
-            self._key(tokenizer, block_size), lambda aside: self._build(aside, tokenizer, block_size)
-        )
-        return self._load(folder, tokenizer, block_size)
-
-    def find_prepared(self, tokenizer: Any, block_size: int) -> Prepared | None:
-        """What prepare() would return, if it is in the cache."""
-        folder = cache.find_entry(self._key(tokenizer, block_size))
-        return self._load(folder, tokenizer, block_size) if folder else None
-
-    def _key(self, tokenizer: Any, block_size: int) -> str:
-        return cache.key_of({"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer), "block_size": block_size})
-
-    def _load(self, folder: Path, tokenizer: Any, block_size: int) -> Prepared:
-        record = json.loads((folder / cache.RECORD).read_text(encoding="utf-8"))
+        key = cache.key_of({**self._identity(tokenizer), "block_size": block_size})
+        folder = cache.build_once(key, lambda aside: self._build_blocks(aside, tokenizer, block_size))
+        record = load_json(folder / cache.RECORD)
         ledger = Ledger.from_dict(record["ledger"])
         ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
+        separator = tokenizer.eos_token_id if self.config.isolate_documents else None
         return Prepared(
-            blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets),
-            held_out={
-                side: _load_stream(folder, side, tokenizer.eos_token_id)
-                for side in HELD_OUT
-                if ledger.sides[side].documents
-            },
+            blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets, separator),
+            held_out=self.load_held_out(tokenizer).streams,
             ledger=ledger,
-            facts={**record["facts"], "tokenizer": hash_tokenizer(tokenizer), "corpus": self.key},
+            facts={**record["facts"], **self._identity(tokenizer)},
         )
+
+    def load_held_out(self, tokenizer: Any) -> HeldOut:
+        """Streams of the held-out sides, from the cache or encoded now; the training side is not."""
+        key = cache.key_of({**self._identity(tokenizer), "held_out": True})
+        folder = cache.build_once(key, lambda aside: self._build_held_out(aside, tokenizer))
+        record = load_json(folder / cache.RECORD)
+        streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
+        return HeldOut(streams, record["split_by"])
+
+    def _identity(self, tokenizer: Any) -> dict[str, str]:
+        return {"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer)}
 
     def encode_stream(self, which: str, tokenizer: Any) -> TokenStream:
         """One side, or `all`, as a stream; for evaluations that want other text than the held-out sides."""
@@ -149,65 +158,22 @@ class Corpus:
 
     def _read(self, side: str) -> list[str]:
         """Documents of one split of the source, filtered and counted."""
-        rows = list(self._join_rows(self._count_rows(self.source.load_rows(side))))
-        if not rows:
+        before = self.source.unwanted
+        read, kept = select_documents(self.source.load_rows(side), self.config, self.ledger)
+        unwanted = self.source.unwanted - before
+        self.ledger.rows_read += unwanted
+        self.ledger.rows_unwanted += unwanted
+        if not read:
             names = ", ".join(str(entry["name"]) for entry in self.source.describe()[:3])
             raise DataError(f"{names}: expected text, found none ({side}). Check the files and data.text_column.")
-        kept = list(self._filter(rows))
-        self.ledger.documents_read += len(rows)
-        self.ledger.documents_kept += len(kept)
-        self.ledger.bytes_kept += sum(map(_bytes, kept))
         if not kept:
             raise DataError(
-                f"All {len(rows):,} documents ({side}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."
+                f"All {read:,} documents ({side}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."
             )
+        self.ledger.documents_read += read
+        self.ledger.documents_kept += len(kept)
+        self.ledger.bytes_kept += sum(map(_bytes, kept))
         return kept
-
-    def _count_rows(self, rows: Iterable[str]) -> Iterator[str]:
-        """Rows with text, each once where data.deduplicate asks so."""
-        ledger, seen = self.ledger, set()
-        for row in rows:
-            ledger.rows_read += 1
-            if not row.strip():
-                ledger.rows_empty += 1
-                continue
-            if self.config.deduplicate:
-                mark = splits.hash_of(row, seed=0)
-                if mark in seen:
-                    ledger.rows_repeated += 1
-                    continue
-                seen.add(mark)
-            ledger.rows_used += 1
-            yield row
-
-    def _join_rows(self, rows: Iterator[str]) -> Iterator[str]:
-        many = self.config.rows_per_document
-        if many == 1:
-            yield from rows
-            return
-        batch: list[str] = []
-        for row in rows:
-            batch.append(row)
-            if len(batch) == many:
-                yield "\n".join(batch)
-                batch = []
-        if batch:
-            yield "\n".join(batch)
-
-    def _filter(self, texts: Iterable[str]) -> Iterator[str]:
-        config, ledger = self.config, self.ledger
-        taken = size = 0
-        for text in texts:
-            if len(text) < config.min_chars:
-                ledger.documents_short += 1
-            elif (config.max_documents and taken >= config.max_documents) or (
-                config.max_bytes and size >= config.max_bytes
-            ):
-                ledger.documents_over_limit += 1
-            else:
-                taken += 1
-                size += _bytes(text)
-                yield text
 
     def _without_training(self, texts: list[str], training: set[str]) -> list[str]:
         kept = [text for text in texts if text not in training]
@@ -221,34 +187,34 @@ class Corpus:
             )
         return kept
 
-    def _build(self, folder: Path, tokenizer: Any, block_size: int) -> None:
-        """Encode every side into `folder`; the record is written last."""
-        separator = tokenizer.eos_token_id
-        dtype = blocks.id_type(len(tokenizer))
+    def _build_held_out(self, folder: Path, tokenizer: Any) -> None:
+        """Encode the held-out sides into `folder`; the record is written last."""
+        sides = [side for side in HELD_OUT if self.sides[side]]
+        for side in sides:
+            stream = self.encode_stream(side, tokenizer)
+            np.save(folder / f"{side}-ids.npy", stream.ids.astype(blocks.id_type(len(tokenizer))))
+            np.save(folder / f"{side}-documents.npy", stream.documents)
+        write_json(folder / cache.RECORD, {"sides": sides, "split_by": self.ledger.split_by})
+
+    def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> None:
+        """Encode the training side into `folder`; the record is written last."""
+        separator, ledger = tokenizer.eos_token_id, self.ledger
         encoder = Encoder(tokenizer, self.sides["train"])
         counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
-        ledger = self.ledger
         table, pieces = _encode(self.sides["train"], encoder, separator, self.seed)
-        rows, targets = blocks.write_blocks(
-            folder / "train.arrow", _counted(pieces, counts), block_size, dtype, separator
+        ledger.block_size = block_size
+        ledger.blocks, ledger.targets = blocks.write_blocks(
+            folder / "train.arrow", _counted(pieces, counts), block_size, blocks.id_type(len(tokenizer)), separator
         )
+        ledger.padding = ledger.blocks * block_size - ledger.targets
         _account(ledger, "train", np.concatenate(table))
-        ledger.block_size, ledger.blocks, ledger.targets = block_size, rows, targets
-        ledger.padding = rows * block_size - targets
         facts: dict[str, Any] = {"encoder": encoder.name}
-        for side in HELD_OUT:
-            if self.sides[side]:
-                table, pieces = _encode(self.sides[side], encoder, separator, self.seed)
-                ids = np.concatenate(list(pieces))
-                _save_stream(folder, side, ids.astype(dtype), np.concatenate(table))
-                _account(ledger, side, np.concatenate(table))
-                if side == "validation":
-                    facts["unigram_bits_per_byte"] = unigram_bits_per_byte(
-                        counts, ids, np.concatenate(table), separator
-                    )
+        for side, stream in self.load_held_out(tokenizer).streams.items():
+            _account(ledger, side, stream.documents)
+            if side == "validation":
+                facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, stream)
         ledger.check()
-        record = {"ledger": ledger.as_dict(), "facts": facts}
-        (folder / cache.RECORD).write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        write_json(folder / cache.RECORD, {"ledger": ledger.as_dict(), "facts": facts})
 
 
 def hash_tokenizer(tokenizer: Any) -> str:
@@ -262,15 +228,15 @@ def hash_tokenizer(tokenizer: Any) -> str:
     return checksum_of(json.dumps([parts, tokenizer.eos_token_id], sort_keys=True))
 
 
-def unigram_bits_per_byte(counts: np.ndarray, ids: np.ndarray, table: np.ndarray, separator: int) -> float:
+def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
     """Bits per byte of held-out text under a unigram model of the training tokens, each counted once more than seen.
 
-    counts: [vocabulary] training counts. ids: [tokens] held out. What any model of the same tokens should beat.
+    counts: [vocabulary] training counts. What any model of the same tokens should beat.
     """
     probabilities = (counts + 1) / (counts.sum() + len(counts))
-    text = np.bincount(ids, minlength=len(counts)).astype(np.float64)
-    text[separator] = 0
-    return float(-(text @ np.log2(probabilities)) / table["bytes"].sum())
+    text = np.bincount(held_out.ids, minlength=len(counts)).astype(np.float64)
+    text[held_out.separator] = 0
+    return float(-(text @ np.log2(probabilities)) / held_out.documents["bytes"].sum())
 
 
 def _encode(
@@ -311,11 +277,6 @@ def _account(ledger: Ledger, side: str, table: np.ndarray) -> None:
     counts.documents = counts.separators = len(table)
     counts.bytes = int(table["bytes"].sum())
     counts.text_tokens = int(table["tokens"].sum()) - len(table)
-
-
-def _save_stream(folder: Path, side: str, ids: np.ndarray, table: np.ndarray) -> None:
-    np.save(folder / f"{side}-ids.npy", ids)
-    np.save(folder / f"{side}-documents.npy", table)
 
 
 def _load_stream(folder: Path, side: str, separator: int) -> TokenStream:

@@ -36,6 +36,10 @@ class Ledger:
     rows_empty: int = 0
     rows_repeated: int = 0
     """Exact repetitions, dropped by data.deduplicate."""
+    rows_unwanted: int = 0
+    """Without the values that data.where asks for."""
+    rows_normalized: int = 0
+    """Brought into the form of data.unicode; among the rows used or repeated."""
     rows_used: int = 0
     documents_read: int = 0
     documents_short: int = 0
@@ -59,7 +63,9 @@ class Ledger:
     def check(self) -> None:
         """Raise LedgerError where a sum does not close."""
         sides = self.sides.values()
-        self._close("rows read", self.rows_read, self.rows_empty + self.rows_repeated + self.rows_used)
+        self._close(
+            "rows read", self.rows_read, self.rows_empty + self.rows_unwanted + self.rows_repeated + self.rows_used
+        )
         self._close(
             "documents read",
             self.documents_read,

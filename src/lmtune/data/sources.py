@@ -42,6 +42,8 @@ class Source(Protocol):
 
     rules: tuple[DocumentRule, ...]
     """What a document is, as the source hands it out; several where files of several kinds are read."""
+    unwanted: int
+    """Rows passed over so far, because data.where asks for other values."""
 
     def fingerprint(self) -> str:
         """Changes when the content does."""
@@ -68,6 +70,7 @@ class FileSource:
     config: DataConfig
     files: dict[str, list[Path]] = field(init=False)
     rules: tuple[DocumentRule, ...] = field(init=False)
+    unwanted: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.files = {"train": find_files("data.files", self.config.files)}
@@ -109,7 +112,12 @@ class FileSource:
             if kind_of(file) in TEXT_SUFFIXES:
                 yield from split_text(load_text(file, self.config.encoding), self.rule_of(file))
             else:
-                yield from _by_rule(load_table(file, self.config.text_column), self.rule_of(file))
+                yield from self._load_texts(file)
+
+    def _load_texts(self, file: Path) -> Iterator[str]:
+        table, dropped = keep_rows(load_table(file), self.config.where, str(file))
+        self.unwanted += dropped
+        yield from _by_rule(render_rows(table, self.config.text_column, str(file)), self.rule_of(file))
 
 
 @dataclass(slots=True)
@@ -118,6 +126,7 @@ class HubSource:
 
     config: DataConfig
     rules: tuple[DocumentRule, ...] = field(init=False)
+    unwanted: int = field(init=False, default=0)
     _loaded: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -139,7 +148,9 @@ class HubSource:
 
     def load_rows(self, split: str) -> Iterator[str]:
         where = f"{self.config.path} ({split})"
-        yield from _by_rule(render_rows(self._load(split), self.config.text_column, where), self.rules[0])
+        table, dropped = keep_rows(self._load(split), self.config.where, where)
+        self.unwanted += dropped
+        yield from _by_rule(render_rows(table, self.config.text_column, where), self.rules[0])
 
     def _load(self, side: str) -> Any:
         if side not in self._loaded:
@@ -234,8 +245,8 @@ def load_text(file: Path, encoding: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def load_table(file: Path, column: str) -> Iterator[str]:
-    """Texts of a table, one a row."""
+def load_table(file: Path) -> Any:
+    """A table on disk as a datasets.Dataset."""
     import datasets
 
     kind = kind_of(file)
@@ -250,12 +261,24 @@ def load_table(file: Path, column: str) -> Iterator[str]:
         ),
     }
     try:
-        table = readers[kind]()
+        return readers[kind]()
     except Exception as error:  # datasets lets through whatever pandas, pyarrow and the codecs raise
         raise DataError(
             f"{file} does not read as {kind.lstrip('.')}: {_first_line(error.__cause__ or error)}."
         ) from error
-    return render_rows(table, column, str(file))
+
+
+def keep_rows(table: Any, wanted: dict[str, Any], where: str) -> tuple[Any, int]:
+    """(table, dropped): the rows whose columns have the wanted values, and how many do not."""
+    import numpy as np
+
+    absent = [name for name in wanted if name not in table.column_names]
+    if absent:
+        raise DataError(f"{where} has no column {absent[0]!r} for data.where; it has {', '.join(table.column_names)}.")
+    keep = np.ones(len(table), dtype=bool)
+    for name, value in wanted.items():
+        keep &= np.fromiter((found == value for found in table[name]), dtype=bool, count=len(table))
+    return table.select(np.flatnonzero(keep)), int((~keep).sum())
 
 
 def render_rows(table: Any, column: str, where: str) -> Iterator[str]:

@@ -99,8 +99,11 @@ def _split_by_stretches(texts: Sequence[str], validation: float, test: float, se
             for start, end, side in held
             if start < offset + len(text) and end > offset
         ]
-        for side, piece in _cut(text, local):
-            sides[side].append(piece)
+        if local and len(texts) >= MIN_DOCUMENTS and len(text) <= STRETCH_CHARS:
+            sides[local[0][2]].append(text)  # among many, a document this short stays whole
+        else:
+            for side, piece in _cut(text, local):
+                sides[side].append(piece)
         offset += len(text)
     return sides
 
