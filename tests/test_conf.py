@@ -64,3 +64,11 @@ def test_every_command_has_a_config_a_schema_and_a_door():
     assert set(COMMANDS) == set(composition.SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
     for command in COMMANDS.values():
         assert callable(importlib.import_module(command.module).run)
+
+
+def test_the_docs_name_every_key():
+    text = (CONF.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for command in composition.SCHEMAS:
+        for key in composition._known_keys(command):
+            if key.split(".")[0] not in ("training", "generation") and "." in key:
+                assert f"`{key}`" in text, key

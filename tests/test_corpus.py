@@ -1,5 +1,6 @@
 """From documents to blocks: the ledger closes, and blocks hold exactly the ids of the trained documents."""
 
+import itertools
 import json
 from itertools import pairwise
 
@@ -163,7 +164,7 @@ def test_isolated_documents_do_not_see_each_other(tmp_path, build_tiny, kind):
 
     model = build_tiny(kind)
     pieces = [[5, 6, 7, 0], [8, 9, 0], [10, 11, 12, 13, 0]]
-    stream = [np.array(sum(pieces, []) + [14], np.uint32)]
+    stream = [np.array([*itertools.chain(*pieces), 14], np.uint32)]
     _, targets = write_blocks(tmp_path / "x.arrow", stream, 12, np.dtype(np.uint16), fill=0)
     batch = Blocks.load(tmp_path / "x.arrow", 12, targets, separator=0).__getitems__([0])
     with torch.no_grad():

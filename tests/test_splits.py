@@ -116,7 +116,9 @@ def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches():
     by_rule = [splits.split_documents(texts, None, 0.05, 0.0, seed) for seed in range(40)]
     assert all(sides["validation"] for sides, _ in by_rule)
     assert {rule for _, rule in by_rule} == {SplitRule.hash, SplitRule.stretches}
-    assert all(Counter(pieces(sides)) == Counter(texts) for sides, _ in by_rule), "short documents among many stay whole"
+    assert all(Counter(pieces(sides)) == Counter(texts) for sides, _ in by_rule), (
+        "short documents among many stay whole"
+    )
 
 
 def test_an_empty_side_is_refused_with_sizes_and_remedy():

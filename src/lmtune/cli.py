@@ -38,6 +38,7 @@ class Command:
 COMMANDS = {
     "train": Command("lmtune.commands.train", "fine-tune a model; checkpoints, perplexity, samples, report"),
     "eval": Command("lmtune.commands.evaluate", "perplexity, bits per byte and accuracy of a checkpoint"),
+    "data": Command("lmtune.commands.data", "where every document and token goes; nothing is trained"),
     "generate": Command("lmtune.commands.generate", "continue a prompt with a checkpoint"),
 }
 
@@ -66,6 +67,9 @@ def run(arguments: list[str]) -> int:
         return report(error)
     except Stopped as stopped:
         return stopped.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except SystemExit as end:  # argparse and Hydra end so after --help
@@ -159,7 +163,7 @@ class Dispatch:
             config = composition.build_config(node, composition.SCHEMAS[self.name])
             if self.name == "train":
                 config.output = config.output or _hydra_folder(sweeping)
-            elif self.name == "eval" and config.data is not None:
+            elif self.name in ("eval", "data") and config.data is not None:
                 config.data.name = HydraConfig.get().runtime.choices["data"]
             door: Callable[..., Any] = importlib.import_module(COMMANDS[self.name].module).run
             with quiet_stdout() as stdout:

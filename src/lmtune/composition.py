@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra import compose
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -17,12 +18,17 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lmtune import keys
-from lmtune.config import EvalCommandConfig, GenerateConfig, TrainConfig
+from lmtune.config import DataCommandConfig, DataConfig, EvalCommandConfig, GenerateConfig, TrainConfig
 from lmtune.errors import ConfigError
 
-SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalCommandConfig, "generate": GenerateConfig}
+SCHEMAS: dict[str, type] = {
+    "train": TrainConfig,
+    "eval": EvalCommandConfig,
+    "data": DataCommandConfig,
+    "generate": GenerateConfig,
+}
 
-Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig)
+Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig)
 
 
 def find_conf() -> Path:
@@ -48,6 +54,17 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
     _check_added(node, schema)
     config = schema(**{item.name: _build_section(node, item) for item in fields(schema)})
     config.check()
+    return config
+
+
+def build_data_config(name: str) -> DataConfig:
+    """The data section that `data=name` stands for, whatever this command's own data is."""
+    node = compose("train", overrides=[f"data={name}"])
+    node.data.name = name
+    config = OmegaConf.to_object(node.data)
+    assert isinstance(config, DataConfig)
+    config.check_source()
+    config.anchor()
     return config
 
 

@@ -63,6 +63,14 @@ class EvalSplit(Enum):
     all = "all"
 
 
+class CacheAction(Enum):
+    """What `lmtune data cache=` does with prepared text."""
+
+    off = "off"
+    list = "list"
+    prune = "prune"
+
+
 class OutputFormat(Enum):
     """What stands on stdout."""
 
@@ -303,6 +311,9 @@ class TrainConfig:
     objective: str = "bits_per_byte"
     """What a sweep minimises: a metric of the first evaluation set, or <set>.<metric>."""
     prompts: list[str] = field(default_factory=list)
+    """Beginnings that the model continues while it learns; by default those of the data."""
+    eval_data: list[str] = field(default_factory=list)
+    """Further sets to watch, by the names of their groups: `eval_data=[pt-wiki,wikitext]`."""
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING
@@ -387,6 +398,26 @@ def render_plain(config: Any) -> Any:
     if hasattr(config, "__dataclass_fields__"):
         return {item.name: render_plain(getattr(config, item.name)) for item in fields(config)}
     return config
+
+
+@dataclass(kw_only=True, slots=True)
+class DataCommandConfig:
+    """`lmtune data`."""
+
+    seed: int = 42
+    format: OutputFormat = OutputFormat.table
+    cache: CacheAction = CacheAction.off
+    """list: what is kept of prepared text; prune: remove it."""
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    """Whose tokenizer counts."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        _check_seed("seed", self.seed)
+        self.data.check_source()
+        self.data.anchor()
+        self.model.check_source()
 
 
 _TWINS = {

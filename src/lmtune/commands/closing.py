@@ -19,17 +19,16 @@ COLUMNS = {
 }
 
 
-def build_results(opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], prepared: Any) -> dict[str, Any]:
+def build_results(
+    opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], prepared: Any, held_out: dict[str, Any]
+) -> dict[str, Any]:
     """results.json: what was done, and the final numbers with their protocol."""
-    effort, ledger = trainer.effort, prepared.ledger
-    for measures in sets.values():
-        measures["protocol"] |= {
-            "split": "validation",
-            "split_by": ledger.split_by,
-            "tokenizer": prepared.facts["tokenizer"],
-        }
-        if "unigram_bits_per_byte" in prepared.facts:
-            measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
+    effort = trainer.effort
+    for name, measures in sets.items():
+        split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
+        measures["protocol"] |= split
+    for measures in list(sets.values())[:1]:
+        measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
     return {
         "run": opened.run.folder.name,
         "name": opened.name,

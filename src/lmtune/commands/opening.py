@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from lmtune import __version__
+from lmtune.composition import build_data_config
 from lmtune.config import DataConfig, TrainConfig, render_plain
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.sources import checksum_of
@@ -19,6 +20,7 @@ from lmtune.errors import CheckpointError, ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
 from lmtune.runs import MANIFEST, Run, claim_folder, find_newest, load_json, slug, write_json, write_text
+from lmtune.streams import TokenStream
 from lmtune.training.arguments import check_tracker, point_tracker
 
 OUTPUTS = Path("outputs")
@@ -93,11 +95,19 @@ class Opened:
         self.held.close()
 
 
-def check_sources(config: TrainConfig) -> None:
+def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
+    """The data configurations that eval_data names."""
+    if config.data.name in config.eval_data:
+        raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
+    return {name: build_data_config(name) for name in config.eval_data}
+
+
+def check_sources(config: TrainConfig, watched: dict[str, DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
     check_tracker(config.tracker.name)
     loading.check_model_source(config.model)
-    check_data_source(config.data)
+    for data in (config.data, *watched.values()):
+        check_data_source(data)
 
 
 def check_data_source(config: DataConfig) -> None:
@@ -131,9 +141,33 @@ def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
         generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
 
 
-def open_run(config: TrainConfig, arguments: Any, prepared: Prepared) -> Opened:
+class HeldOutSet(NamedTuple):
+    """Text that is scored while the model learns."""
+
+    stream: TokenStream
+    split_by: str
+
+
+def load_held_out(
+    config: TrainConfig, prepared: Prepared, watched: dict[str, DataConfig], tokenizer: Any
+) -> dict[str, HeldOutSet]:
+    """The held-out text of `data=` first, then that of each set of `eval_data=`."""
+    sets = {}
+    if "validation" in prepared.held_out:
+        sets[config.data.name] = HeldOutSet(prepared.held_out["validation"], prepared.ledger.split_by)
+    for name, data in watched.items():
+        streams, split_by = Corpus(data, config.seed).load_held_out(tokenizer)
+        if "validation" not in streams:
+            raise DataError(
+                f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
+            )
+        sets[name] = HeldOutSet(streams["validation"], split_by)
+    return sets
+
+
+def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig]) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
-    plain = render_plain(config)
+    plain = {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
     fingerprint = checksum_of(repr(sorted(without_neutral(plain).items())))
     folder = _share(str(_choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None)
     arguments.output_dir = folder

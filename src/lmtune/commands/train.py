@@ -3,7 +3,7 @@
 lmtune train data=bio model=gpt2-small-pt
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,18 +18,20 @@ from lmtune.training import arguments as training_arguments
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
     """Train as configured and print the results; return the objective of the sweep."""
-    opening.check_sources(config)
+    watched = opening.build_watched(config)
+    opening.check_sources(config, watched)
     corpus = Corpus(config.data, config.seed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), opening.has_validation(config.data))
     tokenizer, model = opening.build_model(config, corpus)
     opening.try_generation(config, model, tokenizer)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
     context = loading.check_length("eval.context", config.eval.context, model.config)
-    closing.check_objective(config.objective, [config.data.name])
+    closing.check_objective(config.objective, [config.data.name, *watched])
     prepared = corpus.prepare(tokenizer, block_size)
-    opened = opening.open_run(config, arguments, prepared)
+    held_out = opening.load_held_out(config, prepared, watched, tokenizer)
+    opened = opening.open_run(config, arguments, prepared, watched)
     try:
-        results = opened.find_results() or train(Session(config, opened, prepared, model, tokenizer, context))
+        results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
     finally:
         opened.close()
     if opened.is_main:
@@ -40,7 +42,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
 def train(session: "Session") -> dict[str, Any]:
     """Train and score; whatever ends the run early is written into results.json on the way out."""
     try:
-        session.say_plan()
+        session.prepare()
         session.fit()
         return session.finish()
     except Stopped as stopped:
@@ -58,20 +60,23 @@ class Session:
     config: TrainConfig
     opened: opening.Opened
     prepared: Prepared
-    model: Any
-    tokenizer: Any
+    held_out: dict[str, opening.HeldOutSet]
+    """The sets to score, the one that decides first."""
     context: int
     """Tokens of an evaluation window."""
+    model: Any
+    tokenizer: Any
+    progress: Any = field(init=False)
+    stop: Any = field(init=False)
+    trainer: Any = field(init=False)
 
-    def __post_init__(self) -> None:
+    def prepare(self) -> None:
+        """Build the trainer with all that watches it, and say what is about to happen."""
         from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
 
         self.progress = ProgressLine()
         self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
         self.trainer = self._build_trainer()
-
-    def say_plan(self) -> None:
-        """What is about to happen."""
         opening.say_plan(self.opened, self.model, self.prepared)
 
     def fit(self) -> None:
@@ -85,7 +90,7 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
         sets = self.score(self.trainer.model, max_tokens=0)
-        results = closing.build_results(self.opened, self.trainer, sets, self.prepared)
+        results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
             staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
@@ -96,17 +101,16 @@ class Session:
         return results
 
     def score(self, model: Any, max_tokens: int | None = None) -> dict[str, dict[str, Any]]:
-        """Measures of each held-out set."""
-        limit = self.config.eval.max_tokens if max_tokens is None else max_tokens
-        stream = self.prepared.held_out.get("validation")
-        if stream is None:
-            return {}
+        """Measures of each held-out set; of at most eval.max_tokens of each, unless told otherwise (0: all)."""
         from lmtune.evaluation.perplexity import Workers, evaluate_stream
 
+        limit = self.config.eval.max_tokens if max_tokens is None else max_tokens
         workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
         batch_size = self.trainer.args.per_device_eval_batch_size
-        measures = evaluate_stream(model, stream.select(limit), self.context, batch_size, workers)
-        return {self.config.data.name: measures}
+        return {
+            name: evaluate_stream(model, held.stream.select(limit), self.context, batch_size, workers)
+            for name, held in self.held_out.items()
+        }
 
     def _build_trainer(self) -> Any:
         from lmtune.training.trainer import LmTrainer

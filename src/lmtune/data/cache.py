@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,39 @@ def build_once(key: str, build: Callable[[Path], None]) -> Path:
     finally:
         lock.release()
     return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Prepared text in the cache."""
+
+    folder: Path
+    bytes: int
+    built: str
+    """Date and time, ISO 8601."""
+
+
+def list_entries() -> list[Entry]:
+    """Whole entries, the newest first."""
+    folders = sorted(cache_folder().glob(f"*/{RECORD}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return [
+        Entry(
+            folder=file.parent,
+            bytes=sum(inner.stat().st_size for inner in file.parent.iterdir()),
+            built=datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "minutes"),
+        )
+        for file in folders
+    ]
+
+
+def remove_entry(folder: Path) -> None:
+    """Delete an entry; its record goes first, so that half an entry is never taken for a whole one."""
+    lock = _acquire(folder.with_suffix(".lock"))
+    try:
+        (folder / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
 
 
 def _acquire(file: Path) -> FileLock:

@@ -193,6 +193,16 @@ def context_of(model_config: Any) -> int:
     return min(MAX_CONTEXT, int(positions)) if positions else MAX_CONTEXT
 
 
+def find_context(config: ModelConfig) -> int:
+    """Positions that the model would have, at most MAX_CONTEXT, without loading its weights."""
+    from transformers import AutoConfig
+
+    if config.path is not None:
+        return context_of(AutoConfig.from_pretrained(config.path, revision=config.revision))
+    settings = {name: value for name, value in config.config.items() if name != "model_type"}
+    return context_of(AutoConfig.for_model(config.config["model_type"], **settings))
+
+
 def check_length(key: str, value: int | None, model_config: Any) -> int:
     """`value`, or the default context; raise ConfigError where the model has fewer positions."""
     positions = getattr(model_config, "max_position_embeddings", None)

@@ -1,0 +1,100 @@
+"""`lmtune data`, and further sets to watch."""
+
+import json
+
+import pytest
+import yaml
+
+
+def write_group(folder, name, **settings):
+    (folder / "conf" / "data").mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.txt").write_text(
+        "\n\n".join(f"{name} {n}: um texto sobre saúde e exames." for n in range(60)), encoding="utf-8"
+    )
+    group = {"files": f"{name}.txt", "documents": "blank_line", "block_size": 32, **settings}
+    (folder / "conf" / "data" / f"{name}.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+
+
+def test_the_account_adds_up_and_shows_text(lmtune):
+    answer = lmtune("data")
+    assert answer.code == 0, answer.err
+    assert "rows read                                              106" in answer.out
+    assert "document 1:\n| O coração que não descansa" in answer.out
+    assert "block 2:" in answer.out
+    account = lmtune("data", "format=json").json
+    sides = account["ledger"]["sides"]
+    assert sum(side["documents"] for side in sides.values()) == account["ledger"]["documents_kept"] == 106
+    assert account["ledger"]["targets"] == sides["train"]["tokens"] - 1
+    assert account["seen_in_training"]["validation"] == 0
+    assert account["tokens_per_document"]["0.0"] <= account["tokens_per_document"]["1.0"]
+
+
+def test_text_copied_between_sides_shows(lmtune, tmp_path):
+    lines = [
+        f"linha {n} com palavras que são somente dela, uma a uma, {n * 7} e {n * 13}, até o fim" for n in range(40)
+    ]
+    (tmp_path / "train.txt").write_text("\n\n".join(lines), encoding="utf-8")
+    (tmp_path / "held.txt").write_text(
+        "\n\n".join(["antes " + line + " depois" for line in lines[:20]]), encoding="utf-8"
+    )
+    account = lmtune(
+        "data",
+        "data.files=train.txt",
+        "data.validation_files=held.txt",
+        "data.documents=blank_line",
+        "data.block_size=32",
+        "format=json",
+    ).json
+    assert account["ledger"]["documents_in_training"] == 0, "no document is equal to another"
+    assert account["seen_in_training"]["validation"] > 0.5
+
+
+def test_the_cache_is_listed_and_pruned(lmtune, tmp_path, monkeypatch):
+    monkeypatch.setenv("LMTUNE_CACHE", str(tmp_path / "cache"))
+    assert lmtune("data").code == 0
+    listed = lmtune("data", "cache=list", "format=json").json
+    assert len(listed["entries"]) == 2
+    assert listed["bytes"] == sum(entry["bytes"] for entry in listed["entries"]) > 80_000
+    assert "2 entries removed" in lmtune("data", "cache=prune").out
+    assert "0 entries kept" in lmtune("data", "cache=list").out
+
+
+def test_further_sets_are_scored_beside_the_main_one(lmtune, tmp_path):
+    write_group(tmp_path, "mine")
+    write_group(tmp_path, "other", validation_fraction=0.3)
+    answer = lmtune(
+        "train", "data=mine", "eval_data=[other,sample]", "objective=other.loss", "training.max_steps=4", "training.use_cpu=true",
+        "samples.enabled=false",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    results = json.loads((answer.run / "results.json").read_text())
+    assert list(results["eval"]) == ["mine", "other", "sample"]
+    assert results["eval"]["sample"]["bytes"] == 5534
+    lines = [json.loads(line) for line in (answer.run / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line for line in lines if "eval_loss" in line]
+    assert all({"eval_other_loss", "eval_sample_bits_per_byte"} <= set(line) for line in evaluations)
+    assert evaluations[-1]["eval_other_loss"] == pytest.approx(results["eval"]["other"]["loss"], rel=1e-6)
+    config = yaml.safe_load((answer.run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["eval_sets"]["other"]["validation_fraction"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("eval_data=[nope]", "data=nope: expected one of"),
+        ("eval_data=[sample]", "eval_data names sample, which data= watches already"),
+    ],
+)
+def test_sets_that_cannot_be_watched_are_refused(lmtune, override, complaint):
+    answer = lmtune("train", override)
+    assert answer.code == 2
+    assert complaint in answer.err
+
+
+def test_isolated_documents_train(lmtune):
+    command = ("train", "training.max_steps=4", "training.use_cpu=true", "samples.enabled=false", "format=json")
+    together, isolated = lmtune(*command), lmtune(*command, "data.isolate_documents=true")
+    assert isolated.code == 0, isolated.err
+    losses = [answer.json["eval"]["sample"]["loss"] for answer in (together, isolated)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
