@@ -2,6 +2,10 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -238,6 +242,60 @@ def test_prepared_text_is_built_once_and_again_when_anything_changes(tmp_path, t
     ]
     write_lines(tmp_path, [*texts, "mais uma frase"])
     assert [prepare(), prepare()] == [1, 0]
+
+
+def test_an_unchanged_file_is_not_read_again(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_text("um", encoding="utf-8")
+    os.utime(file, (10**9, 10**9))
+    first = cache.checksum_file(file)
+    monkeypatch.setattr(cache, "checksum", lambda _: pytest.fail("the file was read again"))
+    assert cache.checksum_file(file) == first
+    monkeypatch.undo()
+    file.write_text("do", encoding="utf-8")
+    assert cache.checksum_file(file) != first, "of the same size, but changed"
+    os.utime(file, (10**9, 10**9))
+    assert cache.checksum_file(file) != first, "of the same size and date, but another content"
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from lmtune.data import cache
+
+def build(folder):
+    with open(sys.argv[1], "a") as log:
+        log.write("built\\n")
+    time.sleep(float(sys.argv[2]))
+    (folder / "data").write_text("whole")
+    (folder / cache.RECORD).write_text("{}")
+
+print((cache.build_once("key", build) / "data").read_text())
+"""
+
+
+def start_builder(folder, seconds):
+    environment = {**os.environ, "LMTUNE_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-c", BUILDER, str(folder / "log"), str(seconds)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_build_an_entry_once(tmp_path):
+    builders = [start_builder(tmp_path, 1.0) for _ in range(2)]
+    answers = [builder.communicate(timeout=60) for builder in builders]
+    assert [out for out, _ in answers] == ["whole\n", "whole\n"]
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert sum("another process is preparing the same text" in err for _, err in answers) == 1
+
+
+def test_a_killed_build_is_built_anew(tmp_path):
+    killed = start_builder(tmp_path, 60)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "cache" / "key").exists()
+    assert start_builder(tmp_path, 0).communicate(timeout=60)[0] == "whole\n"
 
 
 def test_an_interrupted_build_leaves_no_entry(tmp_path, tokenizer, texts, monkeypatch):

@@ -229,6 +229,11 @@ def checksum(file: Path) -> str:
     return digest.hexdigest()
 
 
+def checksum_of(text: str) -> str:
+    """xxh3-128 of a text, in hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
 def slug(text: str) -> str:
     """The last part of a path or Hub id as a folder name: `pucpr/gpt2-bio-pt` to `gpt2-bio-pt`."""
     last = re.split(r"[/\\]", text.rstrip("/\\"))[-1]

@@ -15,11 +15,10 @@ from lmtune import __version__
 from lmtune.composition import build_data_config
 from lmtune.config import DataConfig, TrainConfig, render_plain
 from lmtune.data.corpus import Corpus, Prepared
-from lmtune.data.sources import checksum_of
 from lmtune.errors import CheckpointError, ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
-from lmtune.runs import MANIFEST, Run, claim_folder, find_newest, load_json, slug, write_json, write_text
+from lmtune.runs import MANIFEST, Run, checksum_of, claim_folder, find_newest, load_json, slug, write_json, write_text
 from lmtune.streams import TokenStream
 from lmtune.training.arguments import check_tracker, point_tracker
 

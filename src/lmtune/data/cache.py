@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lmtune.data.sources import checksum_of
+from lmtune.errors import DataError
+from lmtune.runs import checksum, checksum_of, load_json, write_json
 
 FORMAT = 1
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
@@ -29,6 +31,35 @@ def cache_folder() -> Path:
 def key_of(parts: dict[str, Any]) -> str:
     """A name for what comes out of these settings and contents."""
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
+
+
+def checksum_file(file: Path) -> str:
+    """xxh3-128 of the content; for a folder, of all files in it.
+
+    Read again only where path, size, dates or inode differ from the last time; a file changed in the last two
+    seconds is always read, since it may change once more within the grain of the clock.
+    """
+    if file.is_dir():
+        return checksum_of("".join(checksum_file(inner) for inner in sorted(file.rglob("*")) if inner.is_file()))
+    try:
+        status = file.stat()
+        seen = {
+            "bytes": status.st_size,
+            "modified": status.st_mtime_ns,
+            "changed": status.st_ctime_ns,  # moves on even where a copying program sets the date back
+            "inode": status.st_ino,
+        }
+        note = cache_folder() / "files" / f"{checksum_of(str(file.resolve()))}.json"
+        known = load_json(note) if note.exists() else {}
+        if {**seen, "checksum": known.get("checksum")} == known:
+            return str(known["checksum"])
+        digest = checksum(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
+    if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, {**seen, "checksum": digest})
+    return digest
 
 
 def build_once(key: str, build: Callable[[Path], None]) -> Path:

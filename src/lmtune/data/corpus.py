@@ -13,10 +13,10 @@ from lmtune.config import DataConfig, DocumentRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import select_documents
 from lmtune.data.ledger import SIDES, Ledger
-from lmtune.data.sources import build_source, checksum_of
+from lmtune.data.sources import build_source
 from lmtune.data.tokens import Encoder
 from lmtune.errors import DataError, LedgerError
-from lmtune.runs import load_json, write_json
+from lmtune.runs import checksum_of, load_json, write_json
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 RULES_IN_WORDS = {

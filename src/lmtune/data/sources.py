@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import xxhash
 import zstandard
 
 from lmtune.config import DataConfig, DocumentRule
+from lmtune.data.cache import checksum_file
 from lmtune.errors import DataError
-from lmtune.runs import checksum
+from lmtune.runs import checksum_of
 
 PACKAGE = "pkg://lmtune/"
 TEXT_SUFFIXES = (".txt",)
@@ -348,21 +348,6 @@ def _by_rule(rows: Iterator[str], rule: DocumentRule) -> Iterator[str]:
         yield from rows
     else:
         yield from split_text("".join(row if row.endswith("\n") else row + "\n" for row in rows), rule)
-
-
-def checksum_file(file: Path) -> str:
-    """xxh3-128 of the content; for a dataset folder, of all files in it."""
-    if file.is_dir():
-        return checksum_of("".join(checksum_file(inner) for inner in sorted(file.rglob("*")) if inner.is_file()))
-    try:
-        return checksum(file)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
-
-
-def checksum_of(text: str) -> str:
-    """xxh3-128 of a text."""
-    return xxhash.xxh3_128(text.encode()).hexdigest()
 
 
 def _count(files: list[Path]) -> str:
