@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
 from lmtune.data import cache
 from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
-from lmtune.data.corpus import Corpus, hash_tokenizer, unigram_bits_per_byte
+from lmtune.data.corpus import Corpus, unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
-from lmtune.data.tokens import Encoder
+from lmtune.data.tokens import Encoder, hash_tokenizer
 from lmtune.errors import DataError, LedgerError
 from lmtune.streams import TokenStream
 
@@ -89,7 +89,7 @@ def test_rows_take_two_bytes_a_token(tmp_path):
 
 def test_special_tokens_typed_in_a_text_are_text(tokenizer):
     encoder = Encoder(tokenizer, ["a"])
-    (ids, _lengths), *_ = encoder.encode_batches(["fim <|endoftext|> início"])
+    (ids, _lengths, _bytes), *_ = encoder.encode_batches(["fim <|endoftext|> início"])
     assert encoder.name == "gigatoken"
     assert tokenizer.eos_token_id not in ids
     assert tokenizer.decode(ids) == "fim <|endoftext|> início"
@@ -99,19 +99,19 @@ def test_gigatoken_and_the_tokenizer_agree_on_real_text(tokenizer, texts):
     fast = Encoder(tokenizer, texts)
     slow = Encoder(tokenizer, texts)
     slow._encode = slow._encode_own
-    for (ours, ours_lengths), (theirs, theirs_lengths) in zip(
+    for (ours, ours_lengths, ours_bytes), (theirs, theirs_lengths, theirs_bytes) in zip(
         fast.encode_batches(texts), slow.encode_batches(texts), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_array_equal(ours_lengths, theirs_lengths)
+        assert ours_bytes.tolist() == theirs_bytes.tolist() == [len(text.encode()) for text in texts]
 
 
 def test_a_tokenizer_that_gigatoken_reads_differently_is_used_itself(tokenizer, texts, monkeypatch, caplog):
     from lmtune.data import tokens
 
-    monkeypatch.setattr(
-        tokens, "_find_gigatoken", lambda _: lambda batch: [np.array([1, 2, 3], np.uint32) for _ in batch]
-    )
+    other = lambda column: (np.zeros(len(column), np.uint32), np.ones(len(column), np.int64))  # noqa: E731
+    monkeypatch.setattr(tokens, "_find_gigatoken", lambda _: other)
     encoder = Encoder(tokenizer, texts)
     assert encoder.name == "tokenizers"
     assert "disagree" in caplog.text

@@ -12,7 +12,7 @@ from lmtune.data.tokens import Encoder
 
 def encode(texts, tokenizer):
     batches = Encoder(tokenizer, texts).encode_batches(texts)
-    return np.concatenate([np.insert(ids, np.cumsum(lengths), tokenizer.eos_token_id) for ids, lengths in batches])
+    return np.concatenate([np.insert(ids, np.cumsum(lengths), tokenizer.eos_token_id) for ids, lengths, _ in batches])
 
 
 def sequences(texts, words):

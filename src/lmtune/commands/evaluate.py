@@ -9,7 +9,8 @@ from typing import IO, Any
 from lmtune.commands.closing import COLUMNS
 from lmtune.commands.opening import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
-from lmtune.data.corpus import Corpus, hash_tokenizer
+from lmtune.data.corpus import Corpus
+from lmtune.data.tokens import hash_tokenizer
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer

@@ -1,6 +1,5 @@
 """From a data configuration to what a run learns from and is measured on."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +13,9 @@ from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import select_documents
 from lmtune.data.ledger import SIDES, Ledger
 from lmtune.data.sources import build_source
-from lmtune.data.tokens import Encoder
+from lmtune.data.tokens import Encoder, hash_tokenizer
 from lmtune.errors import DataError, LedgerError
-from lmtune.runs import checksum_of, load_json, write_json
+from lmtune.runs import load_json, write_json
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 RULES_IN_WORDS = {
@@ -57,6 +56,7 @@ class Corpus:
         self.config = config
         self.seed = seed
         self.source = build_source(config)
+        self._encoders: dict[int, Encoder] = {}
 
     @cached_property
     def key(self) -> str:
@@ -142,6 +142,12 @@ class Corpus:
         streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
         return HeldOut(streams, record["split_by"])
 
+    def _encoder(self, tokenizer: Any) -> Encoder:
+        """One for each tokenizer, proven on documents of the training side."""
+        if self._encoders.get(id(tokenizer)) is None:
+            self._encoders[id(tokenizer)] = Encoder(tokenizer, self.sides["train"])
+        return self._encoders[id(tokenizer)]
+
     def _identity(self, tokenizer: Any) -> dict[str, str]:
         return {"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer)}
 
@@ -152,8 +158,7 @@ class Corpus:
             raise DataError(
                 f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or another split."
             )
-        encoder = Encoder(tokenizer, texts)
-        table, pieces = _encode(texts, encoder, tokenizer.eos_token_id, self.seed)
+        table, pieces = _encode(texts, self._encoder(tokenizer), tokenizer.eos_token_id, self.seed)
         return TokenStream(np.concatenate(list(pieces)), np.concatenate(table), tokenizer.eos_token_id)
 
     def _read(self, side: str) -> list[str]:
@@ -199,9 +204,9 @@ class Corpus:
     def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> None:
         """Encode the training side into `folder`; the record is written last."""
         separator, ledger = tokenizer.eos_token_id, self.ledger
-        encoder = Encoder(tokenizer, self.sides["train"])
+        encoder = self._encoder(tokenizer)
         counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
-        table, pieces = _encode(self.sides["train"], encoder, separator, self.seed)
+        table, pieces = _encode(self.sides["train"], encoder, separator)
         ledger.block_size = block_size
         ledger.blocks, ledger.targets = blocks.write_blocks(
             folder / "train.arrow", _counted(pieces, counts), block_size, blocks.id_type(len(tokenizer)), separator
@@ -217,17 +222,6 @@ class Corpus:
         write_json(folder / cache.RECORD, {"ledger": ledger.as_dict(), "facts": facts})
 
 
-def hash_tokenizer(tokenizer: Any) -> str:
-    """Changes with what decides the ids: vocabulary, merges, normalisation, separator; not with names or truncation."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return checksum_of(json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id]))
-    described = json.loads(backend.to_str())
-    parts = {name: described.get(name) for name in ("model", "normalizer", "pre_tokenizer")}
-    parts["added"] = [token["content"] for token in described.get("added_tokens", []) if not token["special"]]
-    return checksum_of(json.dumps([parts, tokenizer.eos_token_id], sort_keys=True))
-
-
 def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
     """Bits per byte of held-out text under a unigram model of the training tokens, each counted once more than seen.
 
@@ -240,30 +234,30 @@ def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
 
 
 def _encode(
-    texts: Sequence[str], encoder: Encoder, separator: int, seed: int
+    texts: Sequence[str], encoder: Encoder, separator: int, seed: int | None = None
 ) -> tuple[list[np.ndarray], Iterator[np.ndarray]]:
-    """(table, pieces): the stream as an iterator, and a list that fills with DOCUMENT_TABLE rows while it is read."""
+    """(table, pieces): the stream as an iterator, and a list that fills with DOCUMENT_TABLE rows while it is read.
+
+    Words and order, which cost more than the encoding itself, are filled in only with a seed: evaluations need them.
+    """
     table: list[np.ndarray] = []
 
     def pieces() -> Iterator[np.ndarray]:
         done = 0
-        for ids, lengths in encoder.encode_batches(texts):
-            batch = texts[done : done + len(lengths)]
+        for ids, lengths, sizes in encoder.encode_batches(texts):
+            rows = np.zeros(len(lengths), dtype=DOCUMENT_TABLE)
+            rows["tokens"], rows["bytes"] = lengths + 1, sizes
+            if seed is not None:
+                batch = texts[done : done + len(lengths)]
+                rows["words"] = [len(text.split()) for text in batch]
+                rows["order"] = [splits.hash_of(text, seed) for text in batch]
+            table.append(rows)
             done += len(lengths)
-            table.append(_describe(batch, lengths, seed))
             if np.any(ids == separator):
                 raise LedgerError("a text encoded to the separator's id: special tokens were not read as text")
             yield np.insert(ids, np.cumsum(lengths), separator)
 
     return table, pieces()
-
-
-def _describe(texts: Sequence[str], lengths: np.ndarray, seed: int) -> np.ndarray:
-    rows = [
-        (length + 1, _bytes(text), len(text.split()), splits.hash_of(text, seed))
-        for text, length in zip(texts, lengths.tolist(), strict=True)
-    ]
-    return np.array(rows, dtype=DOCUMENT_TABLE)
 
 
 def _counted(pieces: Iterable[np.ndarray], counts: np.ndarray) -> Iterator[np.ndarray]:

@@ -31,7 +31,7 @@ def _with_text(rows: Iterable[str], config: DataConfig, ledger: Ledger) -> Itera
     seen: set[int] = set()
     for row in rows:
         ledger.rows_read += 1
-        if not row.strip():
+        if not row or row.isspace():
             ledger.rows_empty += 1
             continue
         text = _normalize(row, config, ledger)
@@ -64,5 +64,5 @@ def _wanted(documents: Iterable[str], config: DataConfig, ledger: Ledger) -> Ite
             ledger.documents_over_limit += 1
         else:
             taken += 1
-            size += len(text.encode())
+            size += len(text.encode()) if config.max_bytes else 0
             yield text
