@@ -81,6 +81,15 @@ def test_inputs_and_targets_are_neighbours_across_rows(tmp_path):
     assert batch["labels"].tolist() == batch["input_ids"].tolist()
 
 
+def test_empty_rows_make_up_a_multiple_and_hold_no_target(tmp_path):
+    _, targets = write_blocks(tmp_path / "x.arrow", [np.arange(30, dtype=np.uint32)], 8, np.dtype(np.uint16), fill=0)
+    blocks = Blocks.load(tmp_path / "x.arrow", 8, targets)
+    blocks.multiple = 6
+    assert len(blocks) == 6
+    assert stream_of(blocks) == list(range(30))
+    assert (blocks.__getitems__([4, 5])["shift_labels"] == -100).all()
+
+
 def test_rows_take_two_bytes_a_token(tmp_path):
     ids = np.random.default_rng(0).integers(0, 50_000, 1_000_000, dtype=np.uint32)
     write_blocks(tmp_path / "x.arrow", [ids], 1024, np.dtype(np.uint16), fill=0)

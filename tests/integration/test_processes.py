@@ -35,15 +35,18 @@ def finish(process, seconds=240):
 
 def test_two_processes_share_one_run_and_reach_the_loss_of_one(tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    shared = ("train", "training.max_steps=10", "format=json", *STEPS)
+    shared = ("train", "training.num_train_epochs=1", "training.eval_steps=40", "format=json", *STEPS)
     two = json.loads(finish(start(tmp_path, *shared, "training.per_device_train_batch_size=4", launcher=torchrun)))
     one = json.loads(finish(start(tmp_path, *shared, "training.per_device_train_batch_size=8")))
     runs = sorted((tmp_path / "outputs" / "sample-gpt2-tiny").iterdir())
     assert len(runs) == 2
     assert (two["train"]["world_size"], one["train"]["world_size"]) == (2, 1)
-    assert two["train"]["targets"] == one["train"]["targets"]
+    ledger = json.loads((runs[0] / "ledger.json").read_text())
+    assert two["train"]["targets"] == one["train"]["targets"] == ledger["targets"], (
+        "each target once, whatever the processes"
+    )
     assert two["eval"]["sample"]["loss"] == pytest.approx(one["eval"]["sample"]["loss"], rel=1e-4)
-    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in (runs[0] / "checkpoint-10").iterdir()}
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in (runs[0] / "checkpoint-40").iterdir()}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -115,9 +115,13 @@ class Session:
     def _build_trainer(self) -> Any:
         from lmtune.training.trainer import LmTrainer
 
+        arguments = self.opened.arguments
+        # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
+        # and the order of an epoch would depend on their number.
+        self.prepared.blocks.multiple = arguments.train_batch_size * arguments.world_size
         return LmTrainer(
             model=self.model,
-            args=self.opened.arguments,
+            args=arguments,
             train_dataset=self.prepared.blocks,
             eval_dataset=self.prepared.blocks,  # Trainer only asks whether there is one; score() has the text
             data_collator=collate,

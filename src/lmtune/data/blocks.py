@@ -58,6 +58,7 @@ class Blocks:
     rows: a datasets.Dataset with the column `ids` of block_size + 1 ids.
     targets: places that are learned, over all rows; what is beyond them in the last row is padding.
     separator: with it, positions begin anew behind each one, so that documents do not attend to each other.
+    multiple: rows are made up to a multiple of it with empty ones, whose targets are all ignored.
     """
 
     def __init__(self, rows: Any, block_size: int, targets: int, separator: int | None = None) -> None:
@@ -65,6 +66,7 @@ class Blocks:
         self.block_size = block_size
         self.targets = targets
         self.separator = separator
+        self.multiple = 1
 
     @classmethod
     def load(cls, file: Path, block_size: int, targets: int, separator: int | None = None) -> "Blocks":
@@ -74,7 +76,7 @@ class Blocks:
         return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return -(-len(self.rows) // self.multiple) * self.multiple
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {name: column[0] for name, column in self.__getitems__([index]).items()}
@@ -88,7 +90,8 @@ class Blocks:
         """
         import torch
 
-        ids = np.asarray(self.rows[indices]["ids"]).astype(np.int64)
+        stored = np.minimum(indices, len(self.rows) - 1)  # an empty row looks like the last one, with no target
+        ids = np.asarray(self.rows[stored]["ids"]).astype(np.int64)
         inputs, targets = ids[:, :-1], ids[:, 1:].copy()
         labels = inputs.copy()
         places = np.asarray(indices)[:, None] * self.block_size + np.arange(self.block_size)
