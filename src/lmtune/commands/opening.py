@@ -1,46 +1,25 @@
 """How `lmtune train` begins: what is checked before anything heavy, and how a run folder is opened or resumed."""
 
 import logging
-import os
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from lmtune import __version__
+from lmtune.commands import resuming
 from lmtune.composition import build_data_config
 from lmtune.config import DataConfig, TrainConfig, render_plain
 from lmtune.data.corpus import Corpus, Prepared
-from lmtune.errors import CheckpointError, ConfigError, DataError
+from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
-from lmtune.runs import MANIFEST, Run, checksum_of, claim_folder, find_newest, load_json, slug, write_json, write_text
+from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
 from lmtune.training.arguments import check_tracker, point_tracker
-
-OUTPUTS = Path("outputs")
-WITHOUT_EFFECT = [
-    "resume",
-    "resume_force",
-    "format",
-    "name",
-    "output",
-    "objective",
-    "tracker",
-    "samples",
-    "prompts",
-    "generation",
-    "training.logging_steps",
-    "training.save_total_limit",
-    "training.dataloader_num_workers",
-    "training.disable_tqdm",
-    "data.prompts",
-]
-"""Settings that leave the weights as they are: a run may be resumed with others."""
 
 
 @dataclass
@@ -167,8 +146,10 @@ def load_held_out(
 def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig]) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
     plain = {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
-    fingerprint = checksum_of(repr(sorted(without_neutral(plain).items())))
-    folder = _share(str(_choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None)
+    fingerprint = resuming.fingerprint_of(plain)
+    folder = _share(
+        str(resuming.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
+    )
     arguments.output_dir = folder
     manifest = {
         "lmtune": __version__,
@@ -176,7 +157,7 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: d
         "world_size": int(arguments.world_size),
         "facts": prepared.facts,
     }
-    opened = Opened(Run(Path(folder)), name_run(config), arguments, fingerprint, manifest)
+    opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
     if config.tracker.name != "none":
         opened.held.callback(point_tracker(config.tracker.name, opened.run.folder))
     try:
@@ -200,9 +181,9 @@ def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared:
     if not run.config_file.exists():
         _record(opened, plain, prepared)
         return
-    _check_drift(config, run, plain)
+    resuming.check_settings(config, run, plain)
     if run.load_results().get("status") != "completed":
-        _take_up(opened, force=config.resume_force)
+        opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force, opened.say)
 
 
 def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
@@ -219,113 +200,6 @@ def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
     opened.say(f"run folder: {opened.run.folder}")
     if opened.checkpoint:
         opened.say(f"resuming from {opened.checkpoint.name}")
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the weights."""
-    return {
-        key: value
-        for key, value in flatten(plain).items()
-        if not any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT)
-    }
-
-
-def _choose_folder(config: TrainConfig, fingerprint: str) -> Run:
-    if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
-        return _find_resumed(Path(config.resume))
-    if config.resume == "auto":
-        newest = find_newest(OUTPUTS, fingerprint)
-        if newest is not None:
-            return newest
-    if config.output is not None:
-        folder = Path(config.output)
-        if (folder / "config.yaml").exists() and config.resume == "auto":
-            return Run(folder)
-        if (folder / "config.yaml").exists():
-            raise CheckpointError(
-                f"{folder} already holds a run. Give another output=, or go on with it: resume={folder}."
-            )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"output={folder}: expected a folder that can be made, found: {error.strerror}."
-            ) from error
-        return Run(folder)
-    return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
-
-
-def name_run(config: TrainConfig) -> str:
-    """`name=`, else <data>-<model>."""
-    return slug(config.name or f"{slug(config.data.name)}-{_model_slug(config)}")
-
-
-def _model_slug(config: TrainConfig) -> str:
-    return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
-
-
-def _find_resumed(folder: Path) -> Run:
-    if not (folder / "config.yaml").exists():
-        raise CheckpointError(
-            f"resume={folder}: expected a run folder, found {'no config.yaml in it' if folder.is_dir() else 'nothing there'}."
-        )
-    return Run(folder)
-
-
-def _check_drift(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
-    """Raise ConfigError where settings that decide the weights are not those the run was started with."""
-    before, now = without_neutral(run.load_config()), without_neutral(plain)
-    changed = [
-        f"{key}: {before.get(key)} then, {now.get(key)} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if changed and not config.resume_force:
-        raise ConfigError(
-            f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would be neither. "
-            "Leave them as they were, or say resume_force=true."
-        )
-
-
-def _take_up(opened: Opened, force: bool) -> None:
-    """Find the newest whole checkpoint, and cut the records back to it."""
-    run = opened.run
-    run.sweep()
-    opened.checkpoint, complaints = run.find_checkpoint()
-    if opened.checkpoint is not None:
-        _check_same_world(opened, load_json(opened.checkpoint / MANIFEST), force)
-    for complaint in complaints:
-        opened.say(f"set aside {complaint}")
-        broken = run.folder / complaint.split(":")[0]
-        broken.rename(run.folder / f"broken-{broken.name}-{os.getpid()}")
-    step = int(opened.checkpoint.name.removeprefix("checkpoint-")) if opened.checkpoint else -1
-    run.cut_back(step)
-    write_json(run.results_file, {**run.load_results(), "status": "running"})
-
-
-def _check_same_world(opened: Opened, before: dict[str, Any], force: bool) -> None:
-    """Raise where the text or the vocabulary is another than at the checkpoint; say where the world size is."""
-    now = opened.manifest
-    changed = [
-        word
-        for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"))
-        if before["facts"].get(key) != now["facts"][key]
-    ]
-    if changed and not force:
-        raise CheckpointError(
-            f"{opened.run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
-            "would be neither. Put it back as it was, or say resume_force=true."
-        )
-    if before["world_size"] != now["world_size"]:
-        opened.say(f"{before['world_size']} processes then, {now['world_size']} now: the result will not be bit-equal")
 
 
 def _record(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:

@@ -1,0 +1,148 @@
+"""Which run folder a training goes into, and the rules by which a stopped run is taken up again."""
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lmtune.config import TrainConfig
+from lmtune.errors import CheckpointError, ConfigError
+from lmtune.runs import MANIFEST, Run, checksum_of, claim_folder, find_newest, load_json, slug, step_of, write_json
+
+OUTPUTS = Path("outputs")
+WITHOUT_EFFECT = [
+    "resume",
+    "resume_force",
+    "format",
+    "name",
+    "output",
+    "objective",
+    "tracker",
+    "samples",
+    "prompts",
+    "generation",
+    "training.logging_steps",
+    "training.save_total_limit",
+    "training.dataloader_num_workers",
+    "training.disable_tqdm",
+    "data.prompts",
+]
+"""Settings that leave the weights as they are: a run may be resumed with others."""
+
+
+def fingerprint_of(plain: dict[str, Any]) -> str:
+    """Equal for configurations that lead to the same weights."""
+    return checksum_of(repr(sorted(without_neutral(plain).items())))
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide the weights."""
+    return {
+        key: value
+        for key, value in flatten(plain).items()
+        if not any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT)
+    }
+
+
+def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
+    if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
+        return _find_resumed(Path(config.resume))
+    taken = config.output is not None and (Path(config.output) / "config.yaml").exists()
+    if config.resume == "auto":
+        found = Run(Path(str(config.output))) if taken else find_newest(OUTPUTS, fingerprint)
+        if found is not None:
+            return found
+    if taken:
+        raise CheckpointError(
+            f"{config.output} already holds a run. Give another output=, or go on with it: resume={config.output}."
+        )
+    if config.output is not None:
+        return _make_folder(Path(config.output))
+    return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
+
+
+def _make_folder(folder: Path) -> Run:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"output={folder}: expected a folder that can be made, found: {error.strerror}."
+        ) from error
+    return Run(folder)
+
+
+def name_run(config: TrainConfig) -> str:
+    """`name=`, else <data>-<model>."""
+    return slug(config.name or f"{slug(config.data.name)}-{_model_slug(config)}")
+
+
+def _model_slug(config: TrainConfig) -> str:
+    return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
+
+
+def _find_resumed(folder: Path) -> Run:
+    if not (folder / "config.yaml").exists():
+        raise CheckpointError(
+            f"resume={folder}: expected a run folder, found {'no config.yaml in it' if folder.is_dir() else 'nothing there'}."
+        )
+    return Run(folder)
+
+
+def check_settings(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
+    """Raise ConfigError where settings that decide the weights are not those the run was started with."""
+    before, now = without_neutral(run.load_config()), without_neutral(plain)
+    changed = [
+        f"{key}: {before.get(key)} then, {now.get(key)} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if changed and not config.resume_force:
+        raise ConfigError(
+            f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would be neither. "
+            "Leave them as they were, or say resume_force=true."
+        )
+
+
+def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint of a run that stopped, None where none was written; records are cut back to it.
+
+    manifest: what this process would write into a checkpoint. Raises CheckpointError where the text or the vocabulary is
+    another by now.
+    """
+    run.sweep()
+    checkpoint, complaints = run.find_checkpoint()
+    if checkpoint is not None:
+        _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force, say)
+    for complaint in complaints:
+        say(f"set aside {complaint}")
+        broken = run.folder / complaint.split(":")[0]
+        broken.rename(run.folder / f"broken-{broken.name}-{os.getpid()}")
+    run.cut_back(step_of(checkpoint) if checkpoint else -1)
+    write_json(run.results_file, {**run.load_results(), "status": "running"})
+    return checkpoint
+
+
+def _check_same_world(
+    run: Run, before: dict[str, Any], now: dict[str, Any], force: bool, say: Callable[[str], None]
+) -> None:
+    changed = [
+        word
+        for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"))
+        if before["facts"].get(key) != now["facts"][key]
+    ]
+    if changed and not force:
+        raise CheckpointError(
+            f"{run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
+            "would be neither. Put it back as it was, or say resume_force=true."
+        )
+    if before["world_size"] != now["world_size"]:
+        say(f"{before['world_size']} processes then, {now['world_size']} now: the result will not be bit-equal")
