@@ -153,7 +153,9 @@ def test_rows_with_other_values_are_passed_over_and_counted(tmp_path, tokenizer)
     ledger = corpus.prepare(tokenizer, 16).ledger
     assert (ledger.rows_read, ledger.rows_unwanted, ledger.rows_used) == (120, 80, 40)
     assert set(corpus.texts("all")) == {f"frase {n}" for n in range(0, 120, 2) if n % 3}
-    with pytest.raises(DataError, match=r"has no column 'langue' for data\.where; it has text, lang, good"):
+    with pytest.raises(
+        DataError, match=r"has no column 'langue'; it has text, lang, good. Name one of those with data\.where="
+    ):
         _ = Corpus(DataConfig(files=str(file), where={"langue": "pt"}), 0).sides
 
 
@@ -186,6 +188,17 @@ def test_isolated_documents_do_not_see_each_other(tmp_path, build_tiny, kind):
         mixed = model(input_ids=batch["input_ids"], use_cache=False).logits[0]
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     assert (mixed - alone).abs().max() > 1e-3
+
+
+def test_all_of_a_text_is_neither_cut_nor_reordered(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("uma linha\n" * 9000, encoding="utf-8")
+    corpus = Corpus(DataConfig(files=str(tmp_path / "a.txt")), 0)
+    assert len(corpus.sides["train"]) > 1
+    whole = corpus.encode_stream("all", tokenizer)
+    assert len(whole.documents) == 1
+    (tmp_path / "b.txt").write_text("palavra", encoding="utf-8")
+    word = Corpus(DataConfig(files=str(tmp_path / "b.txt")), 0).encode_stream("all", tokenizer)
+    assert tokenizer.decode(word.ids[:-1]) == "palavra"
 
 
 def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer, texts, monkeypatch):

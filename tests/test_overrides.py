@@ -11,7 +11,7 @@ from lmtune.overrides import prepare_overrides
 
 def read(argument):
     """The value that Hydra and OmegaConf make of one prepared argument."""
-    override = OverridesParser.create().parse_override(prepare_overrides([argument])[0])
+    override = OverridesParser.create().parse_override(prepare_overrides([argument])[-1])
     return OmegaConf.to_container(OmegaConf.create({"value": override.value()}), resolve=True)["value"]
 
 
@@ -46,6 +46,19 @@ def test_a_value_that_opens_with_a_bracket_is_a_list(typed, items):
     assert read(f"data.files={typed}") == items
 
 
+@pytest.mark.parametrize("key", ["prompt", "ckpt", "name"])
+def test_only_keys_that_take_lists_read_brackets_as_one(key):
+    assert read(f"{key}=[1] Introduction") == "[1] Introduction"
+
+
+def test_a_single_prompt_is_a_list_of_one():
+    assert read("prompts=Era uma vez, em Minas") == ["Era uma vez, em Minas"]
+
+
+def test_values_of_columns_may_have_any_name():
+    assert prepare_overrides(["data.where={lang:pt}"]) == ["++data.where={lang:pt}"]
+
+
 def test_choice_sweeps_over_free_text():
     assert prepare_overrides(["-m", "prompt=choice(a,b)"]) == ["-m", "prompt=choice(a,b)"]
 
@@ -60,7 +73,7 @@ def test_choice_sweeps_over_free_text():
     ],
 )
 def test_a_source_alone_chooses_its_group(typed, added):
-    assert prepare_overrides(typed)[len(typed) :] == added
+    assert prepare_overrides(typed)[: -len(typed)] == added
 
 
 def test_own_files_take_the_place_of_a_source_and_keep_its_filters():

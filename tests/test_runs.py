@@ -137,6 +137,19 @@ def test_the_newest_run_of_a_configuration_is_found(tmp_path):
     assert runs.find_newest(tmp_path / "outputs", "z") is None
 
 
+def test_a_broken_record_is_an_error_of_ours_and_skipped_in_a_search(tmp_path):
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+        Run(tmp_path / name).config_file.write_text("")
+        runs.write_json(Run(tmp_path / name).results_file, {"fingerprint": "x"})
+    Run(tmp_path / "broken").results_file.write_text("")
+    assert runs.find_newest(tmp_path, "x") == Run(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match=r"results\.json is not JSON"):
+        Run(tmp_path / "broken").load_results()
+    with pytest.raises(CheckpointError, match=r"config\.yaml holds no configuration"):
+        Run(tmp_path / "whole").load_config()
+
+
 def test_numbers_that_json_has_no_word_for_become_null():
     assert runs.render_json({"a": [1.5, float("inf")], "b": float("nan")}) == '{"a": [1.5, null], "b": null}'
     assert [runs.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]

@@ -11,7 +11,9 @@ import pytest
 import zstandard
 
 from lmtune.config import DataConfig, DocumentRule
-from lmtune.data.sources import FileSource, find_files, kind_of, render_rows
+from lmtune.data.files import find_files, kind_of
+from lmtune.data.sources import FileSource
+from lmtune.data.tables import render_rows, wrap_dataset
 from lmtune.errors import DataError
 
 ROWS = [
@@ -24,6 +26,10 @@ def read(files, **settings):
     return list(
         FileSource(DataConfig(files=files if isinstance(files, list) else str(files), **settings)).load_rows("train")
     )
+
+
+def render(table, column):
+    return list(render_rows(wrap_dataset(table, "rows"), column, {}, lambda: None))
 
 
 @pytest.mark.parametrize(
@@ -65,21 +71,21 @@ def test_tables_of_every_kind_give_their_texts(tmp_path, kind):
     ],
 )
 def test_a_text_column_is_a_name_a_path_or_a_template(column, texts):
-    assert list(render_rows(datasets.Dataset.from_list(ROWS), column, "rows")) == texts
+    assert render(datasets.Dataset.from_list(ROWS), column) == texts
 
 
 @pytest.mark.parametrize(
     ("column", "complaint"),
     [
-        ("body", "rows has no column 'body'; it has inner, messages, text, title. Name the one that holds the text with data.text_column=."),
-        ("{titel} {text}", "rows has no column 'titel'; it has inner, messages, text, title. Name the one that holds the text with data.text_column=."),
+        ("body", "rows has no column 'body'; it has inner, messages, text, title. Name one of those with data.text_column=."),
+        ("{titel} {text}", "rows has no column 'titel'; it has inner, messages, text, title. Name one of those with data.text_column=."),
         ("inner", "rows: 'inner' holds no text but dict (pt). Reach inside with data.text_column=inner.<name or number>."),
     ],
 )  # fmt: skip
 def test_a_column_that_is_not_there_is_named_with_those_that_are(column, complaint):
     table = datasets.Dataset.from_list([{name: row[name] for name in sorted(row)} for row in ROWS])
     with pytest.raises(DataError, match=re.escape(complaint)):
-        list(render_rows(table, column, "rows"))
+        render(table, column)
 
 
 def test_paths_globs_folders_and_lists(tmp_path):
@@ -91,6 +97,59 @@ def test_paths_globs_folders_and_lists(tmp_path):
     assert read(folder / "*.txt") == ["a(1).txt", "b.txt"]
     assert read(folder) == ["a(1).txt", "b.txt"]
     assert read([str(folder / "b.txt"), str(folder / "a(1).txt")]) == ["b.txt", "a(1).txt"]
+
+
+def test_a_file_named_twice_is_read_once(tmp_path):
+    (tmp_path / "a.txt").write_text("um", encoding="utf-8")
+    assert read([str(tmp_path / "a.txt"), str(tmp_path / "*.txt"), str(tmp_path)]) == ["um"]
+
+
+def test_a_link_to_nothing_is_an_error(tmp_path):
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(DataError, match=r"a\.txt is a link to .*gone\.txt, which is not there"):
+        find_files("data.files", str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "texts"),
+    [
+        ("a.csv", 'text\n007\nNone\n"a, b"\n2020-01-25\n', ["007", "None", "a, b", "2020-01-25"]),
+        ("a.tsv", "text\tid\n007\t1\ntrue\t2\n", ["007", "true"]),
+        ("a.jsonl", '{"text": "2020-01-25"}\n\n{"text": 7}\n{"other": 1}\n', ["2020-01-25", "7", ""]),
+    ],
+)
+def test_text_in_tables_is_never_guessed_to_be_something_else(tmp_path, name, body, texts):
+    (tmp_path / name).write_text(body, encoding="utf-8")
+    assert read(tmp_path / name) == texts
+
+
+def test_tables_have_encodings_too(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text\nação\n".encode("latin-1"))
+    assert read(tmp_path / "a.csv", encoding="latin-1") == ["ação"]
+    with pytest.raises(DataError, match=r"a\.csv does not read as csv"):
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "complaint"),
+    [
+        ("a.csv", "id,text\n0,um texto, com vírgula\n", r"a\.csv does not read as csv: .*Expected 2 columns, got 3"),
+        ("a.jsonl", '{"text": "um"}\n{"text": \n', r"a\.jsonl, line 2, is not JSON"),
+        ("a.jsonl", '{"text": "um"}\n"dois"\n', r"a\.jsonl, row 2: expected an object"),
+        ("a.json", "[]", r"a\.json: expected rows, found none"),
+        (
+            "a.json",
+            '{"data": [], "version": 1}',
+            r"a\.json holds one object with data, version; expected a list of objects",
+        ),
+        ("a.parquet", "no parquet", r"a\.parquet does not read as parquet"),
+        ("a.txt.gz", "no gzip", r"a\.txt\.gz cannot be read to its end: Not a gzipped file"),
+    ],
+)
+def test_a_table_that_does_not_read_is_an_error_with_the_place(tmp_path, name, body, complaint):
+    (tmp_path / name).write_text(body, encoding="utf-8")
+    with pytest.raises(DataError, match=complaint):
+        read(tmp_path / name)
 
 
 def test_what_matches_nothing_is_an_error(tmp_path):

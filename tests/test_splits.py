@@ -91,6 +91,13 @@ def test_stretches_end_at_line_ends_and_are_long():
     assert all(piece.startswith("Linha") for piece in sides["train"] + sides["validation"])
 
 
+def test_text_without_white_space_is_cut_all_the_same():
+    text = "医" * 20_000
+    sides = split([text], SplitRule.stretches, 0.05, 0.0, 3)
+    assert len("".join(pieces(sides))) == len(text)
+    assert 900 <= len("".join(sides["validation"])) <= 1100
+
+
 def test_one_enormous_line_is_cut_between_words():
     text = "palavra " * 200_000
     sides = split([text], SplitRule.stretches, 0.05, 0.0, 3)

@@ -130,6 +130,7 @@ class Dispatch:
         from lmtune.overrides import prepare_overrides
 
         composition.check_user_conf()
+        composition.check_flags(overrides)
         composition.register(self.name)
         if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):
             overrides = ["eval.split=all", *overrides]  # one's own files are scored whole, unless told otherwise

@@ -28,6 +28,35 @@ SCHEMAS: dict[str, type] = {
     "generate": GenerateConfig,
 }
 
+HYDRA_FLAGS = frozenset(
+    [
+        "-h",
+        "--help",
+        "--hydra-help",
+        "--version",
+        "-c",
+        "--cfg",
+        "--resolve",
+        "-p",
+        "--package",
+        "-r",
+        "--run",
+        "-m",
+        "--multirun",
+        "-sc",
+        "--shell-completion",
+        "-cp",
+        "--config-path",
+        "-cn",
+        "--config-name",
+        "-cd",
+        "--config-dir",
+        "--experimental-rerun",
+        "-i",
+        "--info",
+    ]
+)
+
 Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig)
 
 
@@ -59,7 +88,10 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
 
 def build_data_config(name: str) -> DataConfig:
     """The data section that `data=name` stands for, whatever this command's own data is."""
-    node = compose("train", overrides=[f"data={name}"])
+    try:
+        node = compose("train", overrides=[f"data={name}"])
+    except MissingConfigException as error:
+        raise ConfigError("eval_data: " + _explain_missing(error, "train")) from error
     node.data.name = name
     config = OmegaConf.to_object(node.data)
     assert isinstance(config, DataConfig)
@@ -73,6 +105,18 @@ def find_free_folder(path: str) -> str:
     """`path`, or with -2, -3, ... behind it where that is taken; the same answer to every job of a sweep."""
     taken = (candidate for candidate in _numbered(path) if not Path(candidate).exists())
     return next(taken)
+
+
+def check_flags(arguments: list[str]) -> None:
+    """Raise ConfigError for an option that Hydra does not have, most often a key with dashes before it."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("-") and name not in HYDRA_FLAGS:
+            bare = name.lstrip("-")
+            raise ConfigError(
+                f"{argument}: {name} is no option; keys are written without dashes: {bare}=... "
+                "Options are -m (every combination of values), --help and --cfg job."
+            )
 
 
 def check_user_conf() -> None:

@@ -155,6 +155,11 @@ class DataConfig:
         _check_paths("data.files", self.files)
         _check_paths("data.validation_files", self.validation_files)
 
+    @property
+    def holds_out(self) -> bool:
+        """True if some text will be held out for validation."""
+        return self.validation_fraction > 0 or self.validation_files is not None or self.validation_split is not None
+
     def anchor(self) -> None:
         """Make relative paths absolute, so that the record of a run means the same files from anywhere."""
         self.files, self.validation_files = _anchor(self.files), _anchor(self.validation_files)
@@ -222,6 +227,9 @@ class ModelConfig:
         settings = {name: value for name, value in self.config.items() if name != "model_type"}
         keys.check_names(settings, known, "model.config.")
         keys.check_types(settings, known, "model.config.")
+        for name in SIZES & settings.keys():
+            value = settings[name]
+            _require(value is None or value >= 1, f"model.config.{name}", value, "1 or more")
 
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to load or build."""
@@ -334,9 +342,10 @@ class TrainConfig:
         _adopt_twins(self)
         _check_seed("seed", self.seed)
         _check_seed("samples.seed", self.samples.seed)
-        if self.early_stopping.patience and self.training.get("eval_strategy") == "no":
+        if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.data.holds_out):
             raise ConfigError(
-                "early_stopping.patience needs evaluations, found training.eval_strategy=no. Choose one of the two."
+                "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
+                "Choose one of the two."
             )
 
 
@@ -420,6 +429,36 @@ class DataCommandConfig:
         self.model.check_source()
 
 
+LEAST_VALUES = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+}
+"""Of training arguments that transformers takes as they come and stumbles over later."""
+
+SIZES = frozenset(
+    [
+        "n_layer",
+        "n_head",
+        "n_embd",
+        "n_positions",
+        "n_inner",
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "head_dim",
+    ]
+)
+"""Keys of model configs that count something there has to be."""
+
 _TWINS = {
     "seed": "seed",
     "resume_from_checkpoint": "resume",
@@ -434,6 +473,12 @@ def _check_training(training: dict[str, Any]) -> None:
     known = keys.load_training_fields()
     keys.check_names(training, known, "training.")
     keys.check_types(training, known, "training.")
+    for name, least in LEAST_VALUES.items():
+        value = training.get(name)
+        _require(value is None or value >= least, f"training.{name}", value, f"at least {least}")
+    for name in ("eval_steps", "save_steps", "logging_steps", "num_train_epochs"):
+        value = training.get(name)
+        _require(value is None or value > 0, f"training.{name}", value, "more than 0")
     if training.get("hub_token") is not None:
         raise ConfigError(
             "training.hub_token would be written into config.yaml; expected no secret on the command line. "

@@ -43,6 +43,12 @@ NO_SOURCE = {
 }
 """What a data group says about its own source, taken back."""
 
+LISTS = frozenset(["data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
+"""Keys for which a value that opens with `[` is a list."""
+
+OPEN_KEYS = ("model.config.", "data.where")
+"""Keys below which any name may stand: the names depend on the model or the table, and are checked once that is known."""
+
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -54,7 +60,7 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         argument if match is None else _prepare(match["prefix"], match["key"], match["value"])
         for argument, match in zip(arguments, typed, strict=True)
     ]
-    return [*_own_files(given), *prepared, *_own_groups(given)]
+    return [*_own_groups(given), *_own_files(given), *prepared]
 
 
 def _own_groups(given: set[str]) -> list[str]:
@@ -84,9 +90,10 @@ def quote(text: str) -> str:
 
 
 def _prepare(prefix: str, key: str, value: str) -> str:
-    if key.startswith("model.config."):
-        # The names depend on model_type, which is known only after composition: config.ModelConfig checks them.
+    if key.startswith(OPEN_KEYS):
         return f"++{key}={value}"
+    if key == "eval_data" and not value.startswith("["):
+        return f"eval_data=[{value}]"
     if key in FREE_TEXT or key.startswith("suite.files."):
         return f"{prefix}{key}={_literal(key, value)}"
     if not _parses(key, value) and not value.startswith(("[", "{")):
@@ -97,8 +104,8 @@ def _prepare(prefix: str, key: str, value: str) -> str:
 def _literal(key: str, value: str) -> str:
     if value.startswith("choice(") and _parses(key, value):
         return value
-    if not value.startswith("["):
-        return quote(value)
+    if not (value.startswith("[") and key in LISTS):
+        return f"[{quote(value)}]" if key in ("prompts", "data.prompts") else quote(value)
     if _parses(key, value):
         return value
     return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"

@@ -92,7 +92,10 @@ class Run:
     def load_config(self) -> dict[str, Any]:
         """config.yaml as plain values."""
         loaded = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        assert isinstance(loaded, dict)
+        if not isinstance(loaded, dict):
+            raise CheckpointError(
+                f"{self.config_file} holds no configuration, so it was cut off or changed. Start the run anew."
+            )
         return loaded
 
     def checkpoints(self) -> list[Path]:
@@ -168,14 +171,18 @@ def find_newest(root: Path, fingerprint: str) -> Run | None:
     """The newest run below `root` with this configuration."""
     candidates = sorted(root.glob("**/config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in candidates:
-        if Run(file.parent).load_results().get("fingerprint") == fingerprint:
+        try:
+            found = Run(file.parent).load_results().get("fingerprint")
+        except CheckpointError:
+            continue  # a run whose record is broken is not one to go on with
+        if found == fingerprint:
             return Run(file.parent)
     return None
 
 
 def load_overrides(folder: str) -> list[str]:
     """What was typed when the run in `folder` was started, as Hydra recorded it (so already quoted)."""
-    record = Path(folder) / ".hydra" / "overrides.yaml"
+    record = Path(folder).expanduser() / ".hydra" / "overrides.yaml"
     if not record.is_file():
         found = "no .hydra/overrides.yaml in it" if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(
@@ -207,7 +214,7 @@ def find_fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, None if it is whole: every file there, of the size and checksum it had."""
     try:
         manifest = load_json(folder / MANIFEST)
-    except (OSError, ValueError):
+    except (OSError, CheckpointError):
         return f"{MANIFEST} is missing or unreadable, so the save did not finish"
     for name, expected in manifest.get("files", {}).items():
         file = folder / name
@@ -241,8 +248,15 @@ def slug(text: str) -> str:
 
 
 def load_json(file: Path) -> dict[str, Any]:
-    loaded = json.loads(file.read_text(encoding="utf-8"))
-    assert isinstance(loaded, dict)
+    """A JSON object; raise CheckpointError for a file that holds none."""
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file} is not JSON ({error}), so it was cut off or changed. Start the run anew."
+        ) from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, found {type(loaded).__name__}.")
     return loaded
 
 

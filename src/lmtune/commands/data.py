@@ -4,6 +4,7 @@ lmtune data data=bio model=gpt2-small-pt
 lmtune data cache=list
 """
 
+import math
 from typing import IO, Any
 
 import numpy as np
@@ -115,7 +116,8 @@ def render_shape(account: dict[str, Any]) -> list[str]:
         f"encoded by {account['encoder']}",
     ]
     for side, share in account["seen_in_training"].items():
-        lines.append(f"{100 * share:.3f} % of the 13-word sequences of {side} also stand in the training text")
+        found = "none" if math.isnan(share) else f"{100 * share:.3f} %"
+        lines.append(f"{found} of the 13-word sequences of {side} also stand in the training text")
     return lines
 
 

@@ -66,7 +66,7 @@ def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[Toke
         streams, split_by = corpus.load_held_out(tokenizer)
         if split.value in streams:
             return streams[split.value], split_by
-    return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by
+    return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
 
 
 def print_measures(results: dict[str, Any], form: OutputFormat, stdout: IO[str]) -> None:

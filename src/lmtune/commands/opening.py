@@ -94,11 +94,6 @@ def check_data_source(config: DataConfig) -> None:
         check_available("dataset", config.path, config.revision, DataError)
 
 
-def has_validation(config: DataConfig) -> bool:
-    """True if some text will be held out."""
-    return config.validation_fraction > 0 or config.validation_files is not None or config.validation_split is not None
-
-
 def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
     """(tokenizer, model), the weights of a new model drawn from the seed."""
     from transformers import set_seed

@@ -55,18 +55,17 @@ def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
 
 def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
-        return _find_resumed(Path(config.resume))
-    taken = config.output is not None and (Path(config.output) / "config.yaml").exists()
+        return _find_resumed(Path(config.resume).expanduser())
+    output = Path(config.output).expanduser() if config.output is not None else None
+    taken = output is not None and (output / "config.yaml").exists()
     if config.resume == "auto":
-        found = Run(Path(str(config.output))) if taken else find_newest(OUTPUTS, fingerprint)
+        found = Run(output) if taken and output else find_newest(OUTPUTS, fingerprint)
         if found is not None:
             return found
     if taken:
-        raise CheckpointError(
-            f"{config.output} already holds a run. Give another output=, or go on with it: resume={config.output}."
-        )
-    if config.output is not None:
-        return _make_folder(Path(config.output))
+        raise CheckpointError(f"{output} already holds a run. Give another output=, or go on with it: resume={output}.")
+    if output is not None:
+        return _make_folder(output)
     return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import select_documents
-from lmtune.data.ledger import SIDES, Ledger
+from lmtune.data.ledger import Ledger
 from lmtune.data.sources import build_source
 from lmtune.data.tokens import Encoder, hash_tokenizer
 from lmtune.errors import DataError, LedgerError
@@ -98,9 +98,14 @@ class Corpus:
         )
 
     @cached_property
+    def documents(self) -> dict[str, list[str]]:
+        """Documents of each split that the source itself keeps apart, filtered and counted, in the order of the source."""
+        return {side: self._read(side) for side in self.source.splits()}
+
+    @cached_property
     def sides(self) -> splits.Sides:
         """Documents of train, validation and test. Fills the ledger up to the split."""
-        given = {side: self._read(side) for side in self.source.splits()}
+        given = dict(self.documents)
         training = given.pop("train")
         config = self.config
         held = {side: self._without_training(texts, set(training)) for side, texts in given.items()}
@@ -116,8 +121,8 @@ class Corpus:
         return {**sides, **held}
 
     def texts(self, which: str) -> Sequence[str]:
-        """Documents of one side, or of `all`."""
-        return [text for side in SIDES for text in self.sides[side]] if which == "all" else self.sides[which]
+        """Documents of one side, or `all` of them as the source has them."""
+        return [text for texts in self.documents.values() for text in texts] if which == "all" else self.sides[which]
 
     def prepare(self, tokenizer: Any, block_size: int) -> Prepared:
         """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
@@ -142,10 +147,10 @@ class Corpus:
         streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
         return HeldOut(streams, record["split_by"])
 
-    def _encoder(self, tokenizer: Any) -> Encoder:
-        """One for each tokenizer, proven on documents of the training side."""
-        if self._encoders.get(id(tokenizer)) is None:
-            self._encoders[id(tokenizer)] = Encoder(tokenizer, self.sides["train"])
+    def _encoder(self, tokenizer: Any, proof: Sequence[str]) -> Encoder:
+        """One for each tokenizer, proven on the documents that come first."""
+        if id(tokenizer) not in self._encoders:
+            self._encoders[id(tokenizer)] = Encoder(tokenizer, proof)
         return self._encoders[id(tokenizer)]
 
     def _identity(self, tokenizer: Any) -> dict[str, str]:
@@ -158,7 +163,7 @@ class Corpus:
             raise DataError(
                 f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or another split."
             )
-        table, pieces = _encode(texts, self._encoder(tokenizer), tokenizer.eos_token_id, self.seed)
+        table, pieces = _encode(texts, self._encoder(tokenizer, texts), tokenizer.eos_token_id, self.seed)
         return TokenStream(np.concatenate(list(pieces)), np.concatenate(table), tokenizer.eos_token_id)
 
     def _read(self, side: str) -> list[str]:
@@ -204,7 +209,7 @@ class Corpus:
     def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> None:
         """Encode the training side into `folder`; the record is written last."""
         separator, ledger = tokenizer.eos_token_id, self.ledger
-        encoder = self._encoder(tokenizer)
+        encoder = self._encoder(tokenizer, self.sides["train"])
         counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
         table, pieces = _encode(self.sides["train"], encoder, separator)
         ledger.block_size = block_size

@@ -139,7 +139,10 @@ def _cut(text: str, held: list[tuple[int, int, str]]) -> list[tuple[str, str]]:
 
 
 def _line_end(text: str, position: int) -> int:
-    """The nearest place at or after `position` behind a line end; behind white space where lines are enormous."""
+    """The nearest place at or after `position` behind a line end; behind white space where lines are enormous.
+
+    Right there where there is no white space either, as in Chinese.
+    """
     if position <= 0:
         return 0
     if position >= len(text):
@@ -148,4 +151,4 @@ def _line_end(text: str, position: int) -> int:
     if found >= 0:
         return found + 1
     space = re.compile(r"\s").search(text, position - 1)
-    return space.end() if space else len(text)
+    return space.end() if space else position

@@ -7,19 +7,45 @@ from typing import Any
 from lmtune.errors import ConfigError
 
 DEFAULT_NEW_TOKENS = 60
+NO_TEXT = frozenset(
+    [
+        "return_dict_in_generate",
+        "output_scores",
+        "output_logits",
+        "output_attentions",
+        "output_hidden_states",
+        "compile_config",
+        "watermarking_config",
+        "assistant_early_exit",
+        "continuous_batching_config",
+    ]
+)
+"""Parameters of generate that are not about the text; one of them even changes the model for good."""
 
 
 def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
     """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses."""
     import copy
 
+    refused = sorted(NO_TEXT & settings.keys())
+    if refused:
+        raise ConfigError(
+            f"generation.{refused[0]} makes generate return or need something other than text. Leave it out."
+        )
     config = copy.deepcopy(model.generation_config)
-    config.update(**{"use_cache": True, **settings})
-    try:
+    with _explained():
+        config.update(**{"use_cache": True, **settings})
         config.validate(strict=True)
-    except ValueError as error:
-        raise ConfigError(f"generation.*: {' '.join(str(error).split())}") from error
     return config
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of GenerationConfig and of generate itself as ours: each setting checks itself, some only when used."""
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
+        raise ConfigError(f"generation.*: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) -> list[str]:
@@ -34,11 +60,9 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"][-room:]
     ids = torch.tensor([ids or [tokenizer.bos_token_id or tokenizer.eos_token_id]], device=model.device)
     set_seed(seed)
-    try:
-        with torch.no_grad():
-            rows = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-    except (ValueError, TypeError) as error:  # each setting checks itself, some only when they are used
-        raise ConfigError(f"generation.*: {' '.join(str(error).split())}") from error
+    with _explained(), torch.no_grad():
+        # The tokenizer is for stop_strings.
+        rows = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config, tokenizer=tokenizer)
     return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
 

@@ -98,8 +98,8 @@ def build_model(config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
-            f"{config.path}: the tokenizer has {len(tokenizer):,} entries, the embedding only {rows:,} rows. "
-            "Name the tokenizer that belongs to these weights with model.tokenizer=."
+            f"The tokenizer has {len(tokenizer):,} entries, the embedding of the model only {rows:,} rows. "
+            "Name the tokenizer that belongs to these weights with model.tokenizer=, or leave out model.config.vocab_size."
         )
     return model, mend_special_ids(model, tokenizer)
 
@@ -138,10 +138,9 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
                 config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
             )
         return _with_true_loss(AutoModelForCausalLM.from_config(described))
-    except (ValueError, OSError, TypeError) as error:
-        raise ConfigError(
-            f"model.config does not describe a causal language model: {str(error).splitlines()[0]}"
-        ) from error
+    except (ValueError, OSError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"model.config does not describe a causal language model: {what}") from error
 
 
 def _hide_bars() -> None:

@@ -49,6 +49,29 @@ def build_arguments(config: TrainConfig, folder: Path, has_validation: bool) -> 
         raise ConfigError(f"training.*: {' '.join(str(error).split())}") from error
 
 
+def check_optimizer(arguments: Any, model: Any) -> None:
+    """Raise ConfigError for an optimizer or a schedule that cannot be built, before a run folder is: build both on a toy."""
+    import torch
+    from transformers import Trainer, get_scheduler
+
+    toy = torch.nn.Parameter(torch.zeros(1))
+    try:
+        kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+        needs_model = {"params", "model", "optimizer_dict"} & settings.keys()
+        optimizer = torch.optim.SGD([toy]) if needs_model else kind([toy], **settings)
+        get_scheduler(
+            arguments.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=1,
+            num_training_steps=10,
+            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+        )
+    except (ValueError, TypeError, ImportError, RuntimeError, AttributeError) as error:
+        raise ConfigError(
+            f"training.*: no optimizer and schedule of these settings: {' '.join(str(error).split())}"
+        ) from error
+
+
 def point_tracker(name: str, run_folder: Path) -> Callable[[], None]:
     """Keep a tracker's files with the run, unless the user's environment says otherwise; return what undoes it.
 
@@ -91,6 +114,8 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())  # elsewhere torch only warns about it
     settings.setdefault("ddp_find_unused_parameters", False)  # every parameter gets a gradient; searching costs a pass
     settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))
+    if settings["save_strategy"] == "no":
+        settings["load_best_model_at_end"] = False
     settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
     _check_best(settings.get("metric_for_best_model"))
     if settings.get("save_total_limit") == 1:
