@@ -111,14 +111,17 @@ class Description(NamedTuple):
 
 @lru_cache(maxsize=4)
 def describe_tokenizer(tokenizer: Any, size: int) -> Description:
-    """The description of a tokenizer that has `size` entries now; made once, since writing it out takes a tenth of a second."""
+    """The description of a tokenizer that has `size` entries now; made once, as it takes a while."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return Description(json.dumps(sorted(tokenizer.get_vocab().items())), [])
-    whole = json.loads(backend.to_str())
-    added = [token["content"] for token in whole["added_tokens"] if not token["special"]]
+    # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
+    # so its beginning stands nowhere else.
+    head, begin, model = backend.to_str().partition(',"model":{')
+    described = json.loads(head + "}")
+    added = [token["content"] for token in described["added_tokens"] if not token["special"]]
     left_out: dict[str, Any] = {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
-    return Description(json.dumps({**whole, **left_out}), added)
+    return Description(json.dumps({**described, **left_out})[:-1] + begin + model, added)
 
 
 def _find_gigatoken(tokenizer: Any) -> Encode | None:
