@@ -312,7 +312,7 @@ class TrainConfig:
     """The run folder itself, instead of outputs/<name>/<date>."""
     seed: int = 42
     resume: str = "off"
-    """off, auto (the newest run of the same configuration, else a new one) or a run folder."""
+    """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = False
     """Resume although settings that change the result differ."""
     format: OutputFormat = OutputFormat.table

@@ -239,6 +239,14 @@ def test_own_files_are_found_again_from_another_folder(lmtune, tmp_path, monkeyp
     )
 
 
+def test_resume_auto_looks_among_runs_of_the_same_name(lmtune, run, tmp_path):
+    command = ("train", *SHORT, "samples.enabled=false", "resume=auto")
+    assert lmtune(*command).run == run
+    other = lmtune(*command, "name=other")
+    assert other.code == 0, other.err
+    assert other.run.parent == tmp_path / "outputs" / "other"
+
+
 def test_resume_auto_takes_up_the_folder_that_output_names(lmtune, tmp_path):
     command = ("train", *SHORT, "samples.enabled=false", "output=here", "resume=auto", "format=json")
     first, again = lmtune(*command), lmtune(*command)

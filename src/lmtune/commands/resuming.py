@@ -59,7 +59,8 @@ def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     output = Path(config.output).expanduser() if config.output is not None else None
     taken = output is not None and (output / "config.yaml").exists()
     if config.resume == "auto":
-        found = Run(output) if taken and output else find_newest(OUTPUTS, fingerprint)
+        below = OUTPUTS if output else OUTPUTS / name_run(config)  # jobs of a sweep lie beside each other, by date
+        found = Run(output) if taken and output else find_newest(below, fingerprint)
         if found is not None:
             return found
     if taken:
