@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmtune.config import DataConfig, DocumentRule, UnicodeForm
+from lmtune.config import DataConfig, DocumentRule, SplitRule, UnicodeForm
 from lmtune.data import cache
 from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
 from lmtune.data.corpus import Corpus, unigram_bits_per_byte
@@ -224,6 +224,8 @@ def test_given_files_are_held_out_without_what_is_trained_on(tmp_path, tokenizer
     corpus = Corpus(DataConfig(files=train, validation_files=held), 0)
     ledger = corpus.prepare(tokenizer, 16).ledger
     assert corpus.sides["validation"] == ["outra frase"]
+    by_name = Corpus(DataConfig(files=train, validation_files=held, test_fraction=0.2, split_by=SplitRule.given), 0)
+    assert by_name.sides["test"] == []
     assert (ledger.documents_in_training, ledger.split_by) == (1, "given")
 
 

@@ -1,5 +1,6 @@
 """How Hydra composes a command's configuration: schemas, search path, and its errors in our words."""
 
+import re
 from collections.abc import Callable
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, field, fields, make_dataclass
@@ -153,6 +154,10 @@ def explain(error: Exception, command: str) -> str:
             f"{error.override!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
             "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
         )
+    inside_file = re.search(r"In '([^']+)': .*not in.*?full_key: (\S+)", str(error), re.DOTALL)
+    if inside_file:
+        file, key = inside_file.groups()
+        return f"{file}.yaml sets {key}, which is not a key of lmtune {command}.{_suggest(key, _known_keys(command))}"
     if isinstance(error, ConfigCompositionException) and key and "not in" in str(cause):
         known = _known_keys(command)
         renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))

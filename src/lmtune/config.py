@@ -45,6 +45,8 @@ class SplitRule(Enum):
     """By a seeded hash of the text: a document stays on its side when others are added."""
     stretches = "stretches"
     """Contiguous stretches of few, large documents."""
+    given = "given"
+    """By the source itself: its own splits, or data.validation_files."""
 
 
 class ModelInit(Enum):
@@ -334,6 +336,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
+        _require(bool(self.resume), "resume", self.resume, "off, auto or a run folder")
         self.data.check_source()
         self.data.anchor()
         self.model.check_source()
@@ -476,6 +479,10 @@ def _check_training(training: dict[str, Any]) -> None:
     for name, least in LEAST_VALUES.items():
         value = training.get(name)
         _require(value is None or value >= least, f"training.{name}", value, f"at least {least}")
+    steps = training.get("max_steps")
+    _require(
+        steps is None or steps == -1 or steps >= 1, "training.max_steps", steps, "at least 1, or -1 for whole epochs"
+    )
     for name in ("eval_steps", "save_steps", "logging_steps", "num_train_epochs"):
         value = training.get(name)
         _require(value is None or value > 0, f"training.{name}", value, "more than 0")

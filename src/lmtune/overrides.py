@@ -18,18 +18,16 @@ FREE_TEXT = frozenset(
         "resume",
         "name",
         "output",
-        "repo",
         "data.files",
         "data.validation_files",
         "data.text_column",
         "model.path",
         "model.tokenizer",
-        "prompts_file",
         "prompts",
         "data.prompts",
     ]
 )
-"""Keys whose value is taken literally; `suite.files.<task>` besides."""
+"""Keys whose value is taken literally."""
 
 NO_SOURCE = {
     "data.path": "null",
@@ -94,7 +92,7 @@ def _prepare(prefix: str, key: str, value: str) -> str:
         return f"++{key}={value}"
     if key == "eval_data" and not value.startswith("["):
         return f"eval_data=[{value}]"
-    if key in FREE_TEXT or key.startswith("suite.files."):
+    if key in FREE_TEXT:
         return f"{prefix}{key}={_literal(key, value)}"
     if not _parses(key, value) and not value.startswith(("[", "{")):
         return f"{prefix}{key}={quote(value)}"

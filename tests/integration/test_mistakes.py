@@ -49,6 +49,9 @@ MISTAKES = {
         "training.metric_for_best_model=bleu",
     ): "training.metric_for_best_model=bleu: expected one of loss, perplexity",
     ("train", "early_stopping.patience=2", "training.eval_strategy=no"): "early_stopping.patience needs evaluations",
+    ("train", "training.max_steps=0"): "training.max_steps=0: expected at least 1, or -1 for whole epochs.",
+    ("train", "resume="): "resume=: expected off, auto or a run folder.",
+    ("train", "data.split_by=given"): "data.split_by=given: sample keeps nothing apart.",
     ("train", "tracker=wandbb"): "tracker=wandbb: expected one of mlflow, none, tensorboard, trackio, wandb.",
     ("train", "training.per_device_train_batch_size=0"): "training.per_device_train_batch_size=0: expected at least 1.",
     (
@@ -100,6 +103,21 @@ def test_a_config_with_the_name_of_one_of_ours_is_refused(lmtune, tmp_path):
     assert answer.code == 2
     assert str(tmp_path / "conf" / "data" / "bio.yaml") in answer.err
     assert "have the same name" in answer.err
+
+
+def test_a_typo_in_a_config_of_the_users_own_is_named_with_its_file(lmtune, tmp_path):
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("fils: x.txt\n")
+    answer = lmtune("train", "data=mine")
+    assert answer.code == 2
+    assert "data/mine.yaml sets data.fils, which is not a key of lmtune train. Did you mean data.files?" in answer.err
+
+
+def test_a_cache_that_cannot_be_made_is_an_error_of_ours(lmtune, monkeypatch):
+    monkeypatch.setenv("LMTUNE_CACHE", "/dev/null/cache")
+    answer = lmtune("train")
+    assert answer.code == 2
+    assert "Set LMTUNE_CACHE to a folder that you may write to." in answer.err
 
 
 def test_debugging_shows_where_an_error_comes_from(lmtune, monkeypatch):

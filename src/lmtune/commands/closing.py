@@ -107,7 +107,8 @@ def find_objective(results: dict[str, Any], objective: str) -> float:
     sets = results["eval"]
     name, _, measure = objective.rpartition(".")
     measures = sets.get(name) if name else next(iter(sets.values()), None)
-    return float(measures[measure]) if measures else math.nan
+    value = measures[measure] if measures else None
+    return math.nan if value is None else float(value)  # results.json has null for what is not finite
 
 
 def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, stdout: IO[str]) -> None:

@@ -54,6 +54,7 @@ def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
+    """The run folder that resume= names or finds, else a new one at output= or below outputs/."""
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
         return _find_resumed(Path(config.resume).expanduser())
     output = Path(config.output).expanduser() if config.output is not None else None

@@ -57,7 +57,7 @@ def checksum_file(file: Path) -> str:
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
     if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
-        note.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(note.parent)
         write_json(note, {**seen, "checksum": digest})
     return digest
 
@@ -67,7 +67,7 @@ def build_once(key: str, build: Callable[[Path], None]) -> Path:
     folder = cache_folder() / key
     if (folder / RECORD).exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder.parent)
     lock = _acquire(folder.with_suffix(".lock"))
     try:
         if not (folder / RECORD).exists():
@@ -117,6 +117,16 @@ def remove_entry(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}, where prepared text is kept, cannot be made: {error.strerror}. "
+            "Set LMTUNE_CACHE to a folder that you may write to."
+        ) from error
 
 
 def _acquire(file: Path) -> FileLock:

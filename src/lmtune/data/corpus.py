@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmtune.config import DataConfig, DocumentRule
+from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import select_documents
 from lmtune.data.ledger import Ledger
@@ -108,9 +108,14 @@ class Corpus:
         given = dict(self.documents)
         training = given.pop("train")
         config = self.config
+        if config.split_by is SplitRule.given and not given:
+            raise DataError(
+                f"data.split_by=given: {config.name} keeps nothing apart. Give data.validation_files=, "
+                "name a split with data.validation_split=, or choose hash or stretches."
+            )
         held = {side: self._without_training(texts, set(training)) for side, texts in given.items()}
         drawn = {side: 0.0 if side in held else getattr(config, f"{side}_fraction") for side in HELD_OUT}
-        if any(drawn.values()):
+        if any(drawn.values()) and config.split_by is not SplitRule.given:
             sides, rule = splits.split_documents(
                 training, config.split_by, drawn["validation"], drawn["test"], self.seed
             )
