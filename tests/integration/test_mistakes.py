@@ -52,6 +52,11 @@ MISTAKES = {
     ("train", "training.max_steps=0"): "training.max_steps=0: expected at least 1, or -1 for whole epochs.",
     ("train", "resume="): "resume=: expected off, auto or a run folder.",
     ("train", "data.split_by=given"): "data.split_by=given: sample keeps nothing apart.",
+    (
+        "train",
+        "data.isolate_documents=true",
+        "model.config={model_type:bloom,n_layer:1,n_head:2,hidden_size:32}",
+    ): "takes no position_ids",
     ("train", "tracker=wandbb"): "tracker=wandbb: expected one of mlflow, none, tensorboard, trackio, wandb.",
     ("train", "training.per_device_train_batch_size=0"): "training.per_device_train_batch_size=0: expected at least 1.",
     (

@@ -25,6 +25,8 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     tokenizer, model = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     opening.try_generation(config, model, tokenizer)
+    if config.data.isolate_documents:
+        loading.check_isolation(model)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     closing.check_objective(config.objective, [config.data.name, *watched])

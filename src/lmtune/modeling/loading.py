@@ -1,5 +1,6 @@
 """Models: from weights or from scratch, with special ids and vocabulary that fit the tokenizer."""
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,15 @@ def check_length(key: str, value: int | None, model_config: Any) -> int:
     if value is not None and positions and value > positions:
         raise ConfigError(f"{key}={value}: the model has {positions} positions. Give at most {positions}.")
     return value or context_of(model_config)
+
+
+def check_isolation(model: Any) -> None:
+    """Raise ConfigError for a model that takes no positions: nothing could tell it where a document begins."""
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise ConfigError(
+            f"data.isolate_documents=true: {type(model).__name__} takes no position_ids, so documents of a row cannot be kept "
+            "apart. Leave it out."
+        )
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
