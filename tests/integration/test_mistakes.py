@@ -55,8 +55,11 @@ MISTAKES = {
     (
         "train",
         "data.isolate_documents=true",
+        "model=hub",
+        "model.init=scratch",
+        "model.tokenizer=learn",
         "model.config={model_type:bloom,n_layer:1,n_head:2,hidden_size:32}",
-    ): "takes no position_ids",
+    ): "data.isolate_documents=true: BloomForCausalLM takes no position_ids",
     ("train", "tracker=wandbb"): "tracker=wandbb: expected one of mlflow, none, tensorboard, trackio, wandb.",
     ("train", "training.per_device_train_batch_size=0"): "training.per_device_train_batch_size=0: expected at least 1.",
     (
