@@ -26,7 +26,9 @@ from transformers import GPT2TokenizerFast
 from lmtune.config import DataConfig
 from lmtune.data import cache
 from lmtune.data.corpus import Corpus
-from lmtune.data.sources import DocumentRule, HubSource, load_text, split_text
+from lmtune.data.documents import split_text
+from lmtune.data.files import load_text
+from lmtune.data.sources import DocumentRule, HubSource
 from lmtune.data.tokens import describe_tokenizer
 
 BLOCK = 1024
@@ -34,7 +36,7 @@ BLOCK = 1024
 
 def build_texts(folder, megabytes):
     """Distinct documents of so many megabytes together."""
-    articles = list(split_text(load_text(folder / "wikitext-2" / "train.txt.gz", "utf-8"), DocumentRule.wikitext))
+    articles = list(split_text([load_text(folder / "wikitext-2" / "train.txt.gz", "utf-8")], DocumentRule.wikitext))
     draw, texts, size = random.Random(0), [], 0
     for turn in itertools.count():
         for article in articles:

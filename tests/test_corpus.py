@@ -18,9 +18,10 @@ from lmtune.data import cache
 from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
 from lmtune.data.corpus import Corpus, unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
+from lmtune.data.texts import build_texts
 from lmtune.data.tokens import Encoder, hash_tokenizer
 from lmtune.errors import DataError, LedgerError
-from lmtune.streams import TokenStream
+from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 words = st.lists(
     st.sampled_from(["saúde", "médica", "exame", "a", "<|endoftext|>", "\n", "dor", "…", "🙂"]), min_size=1, max_size=30
@@ -53,14 +54,17 @@ def test_blocks_reproduce_the_ids_of_all_trained_documents(
     except DataError as error:
         assert "empty" in str(error) or "Nothing" in str(error)  # noqa: PT017  a split may be impossible, then it says so
         return
-    own = tokenizer(corpus.sides["train"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    own = tokenizer(list(corpus.texts("train")), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     expected = [token for ids in own for token in [*ids, tokenizer.eos_token_id]]
     assert stream_of(prepared.blocks) == expected
     prepared.ledger.check()
     assert prepared.ledger.targets == len(expected) - 1
     held = prepared.held_out["validation"]
     assert len(held.ids) == prepared.ledger.sides["validation"].tokens
-    assert not set(corpus.sides["train"]) & set(corpus.sides["validation"]) or corpus.ledger.split_by == "stretches"
+    assert (
+        not set(list(corpus.texts("train"))) & set(list(corpus.texts("validation")))
+        or corpus.ledger.split_by == "stretches"
+    )
 
 
 @pytest.mark.parametrize("length", [2, 3, 8, 9, 10, 16, 17, 100])
@@ -84,7 +88,7 @@ def test_inputs_and_targets_are_neighbours_across_rows(tmp_path):
 def test_empty_rows_make_up_a_multiple_and_hold_no_target(tmp_path):
     _, targets = write_blocks(tmp_path / "x.arrow", [np.arange(30, dtype=np.uint32)], 8, np.dtype(np.uint16), fill=0)
     blocks = Blocks.load(tmp_path / "x.arrow", 8, targets)
-    blocks.multiple = 6
+    blocks.arrange(6)
     assert len(blocks) == 6
     assert stream_of(blocks) == list(range(30))
     assert (blocks.__getitems__([4, 5])["shift_labels"] == -100).all()
@@ -98,7 +102,7 @@ def test_rows_take_two_bytes_a_token(tmp_path):
 
 def test_special_tokens_typed_in_a_text_are_text(tokenizer):
     encoder = Encoder(tokenizer, ["a"])
-    (ids, _lengths, _bytes), *_ = encoder.encode_batches(["fim <|endoftext|> início"])
+    ids, _lengths = encoder.encode(build_texts(["fim <|endoftext|> início"]))
     assert encoder.name == "gigatoken"
     assert tokenizer.eos_token_id not in ids
     assert tokenizer.decode(ids) == "fim <|endoftext|> início"
@@ -108,12 +112,9 @@ def test_gigatoken_and_the_tokenizer_agree_on_real_text(tokenizer, texts):
     fast = Encoder(tokenizer, texts)
     slow = Encoder(tokenizer, texts)
     slow._encode = slow._encode_own
-    for (ours, ours_lengths, ours_bytes), (theirs, theirs_lengths, theirs_bytes) in zip(
-        fast.encode_batches(texts), slow.encode_batches(texts), strict=True
-    ):
+    column = build_texts(["cut off", *texts, "cut off"])[1:-1]
+    for ours, theirs in zip(fast.encode(column), slow.encode(column), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-        np.testing.assert_array_equal(ours_lengths, theirs_lengths)
-        assert ours_bytes.tolist() == theirs_bytes.tolist() == [len(text.encode()) for text in texts]
 
 
 def test_a_tokenizer_that_gigatoken_reads_differently_is_used_itself(tokenizer, texts, monkeypatch, caplog):
@@ -156,7 +157,7 @@ def test_rows_with_other_values_are_passed_over_and_counted(tmp_path, tokenizer)
     with pytest.raises(
         DataError, match=r"has no column 'langue'; it has text, lang, good. Name one of those with data\.where="
     ):
-        _ = Corpus(DataConfig(files=str(file), where={"langue": "pt"}), 0).sides
+        _ = Corpus(DataConfig(files=str(file), where={"langue": "pt"}), 0).held_out
 
 
 def test_accents_are_composed_where_asked_and_counted(tmp_path, tokenizer):
@@ -190,10 +191,21 @@ def test_isolated_documents_do_not_see_each_other(tmp_path, build_tiny, kind):
     assert (mixed - alone).abs().max() > 1e-3
 
 
+def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches(tmp_path):
+    texts = [f"{n} " + "palavra\n" * 50 for n in range(25)]
+    file = write_lines(tmp_path, texts)
+    corpora = [Corpus(DataConfig(files=file), seed) for seed in range(40)]
+    assert all(list(corpus.texts("validation")) for corpus in corpora)
+    assert {corpus.rule for corpus in corpora} == {"hash", "stretches"}
+    for corpus in corpora:
+        sides = [*corpus.texts("train"), *corpus.texts("validation")]
+        assert sorted(sides) == sorted(texts), "short documents among many stay whole"
+
+
 def test_all_of_a_text_is_neither_cut_nor_reordered(tmp_path, tokenizer):
     (tmp_path / "a.txt").write_text("uma linha\n" * 9000, encoding="utf-8")
     corpus = Corpus(DataConfig(files=str(tmp_path / "a.txt")), 0)
-    assert len(corpus.sides["train"]) > 1
+    assert len(list(corpus.texts("train"))) > 1
     whole = corpus.encode_stream("all", tokenizer)
     assert len(whole.documents) == 1
     (tmp_path / "b.txt").write_text("palavra", encoding="utf-8")
@@ -206,7 +218,7 @@ def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer,
     monkeypatch.setattr(Corpus, "_build_blocks", lambda *_: pytest.fail("the training side was encoded"))
     held = corpus.load_held_out(tokenizer)
     assert held.split_by == "hash"
-    assert len(held.streams["validation"].documents) == len(corpus.sides["validation"])
+    assert len(held.streams["validation"].documents) == len(list(corpus.texts("validation")))
 
 
 def test_rows_join_into_documents(tmp_path, tokenizer):
@@ -223,16 +235,16 @@ def test_given_files_are_held_out_without_what_is_trained_on(tmp_path, tokenizer
     held = write_lines(tmp_path, ["frase 3", "outra frase"], "held.jsonl")
     corpus = Corpus(DataConfig(files=train, validation_files=held), 0)
     ledger = corpus.prepare(tokenizer, 16).ledger
-    assert corpus.sides["validation"] == ["outra frase"]
+    assert list(corpus.texts("validation")) == ["outra frase"]
     by_name = Corpus(DataConfig(files=train, validation_files=held, test_fraction=0.2, split_by=SplitRule.given), 0)
-    assert by_name.sides["test"] == []
+    assert list(by_name.texts("test")) == []
     assert (ledger.documents_in_training, ledger.split_by) == (1, "given")
 
 
 def test_held_out_files_that_are_all_trained_on_are_refused(tmp_path):
     train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
     with pytest.raises(DataError, match="Every held-out document also stands in the training text"):
-        _ = Corpus(DataConfig(files=train, validation_files=train), 0).sides
+        _ = Corpus(DataConfig(files=train, validation_files=train), 0).held_out
 
 
 def test_a_ledger_that_does_not_close_stops_the_run():
@@ -350,7 +362,7 @@ def test_a_word_added_to_a_tokenizer_changes_its_hash(tmp_path, tokenizer):
 
 
 def test_unigram_bits_by_hand():
-    table = np.array([(3, 4, 2, 0)], dtype=[("tokens", "<i8"), ("bytes", "<i8"), ("words", "<i8"), ("order", "<u8")])
+    table = np.array([(3, 4, 4, 2, 0)], dtype=DOCUMENT_TABLE)
     bits = unigram_bits_per_byte(np.array([2, 0, 4]), TokenStream(np.array([1, 2, 0], np.uint16), table, separator=0))
     assert bits == pytest.approx((np.log2(9 / 1) + np.log2(9 / 5)) / 4)
 

@@ -6,13 +6,22 @@ import random
 import numpy as np
 import pytest
 
-from lmtune.data.overlap import find_word_starts, hash_sequences, share_seen
+from lmtune.data.overlap import Overlap, find_word_starts, hash_sequences
+from lmtune.data.texts import build_texts
 from lmtune.data.tokens import Encoder
+from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 
 def encode(texts, tokenizer):
-    batches = Encoder(tokenizer, texts).encode_batches(texts)
-    return np.concatenate([np.insert(ids, np.cumsum(lengths), tokenizer.eos_token_id) for ids, lengths, _ in batches])
+    ids, lengths = Encoder(tokenizer, texts).encode(build_texts(texts))
+    return np.insert(ids, np.cumsum(lengths), tokenizer.eos_token_id)
+
+
+def stream(texts, tokenizer):
+    ids = encode(texts, tokenizer)
+    table = np.zeros(1, DOCUMENT_TABLE)
+    table["tokens"] = len(ids)
+    return TokenStream(ids, table, tokenizer.eos_token_id)
 
 
 def sequences(texts, words):
@@ -29,13 +38,16 @@ def test_shares_equal_those_of_plain_python(tokenizer, words, seed):
     )
     held[:5] = training[:5]
     opens = find_word_starts(tokenizer)
-    ours = [
+    hashes = [
         hash_sequences(encode(texts, tokenizer), opens, tokenizer.eos_token_id, words) for texts in (held, training)
     ]
-    assert [len(hashes) for hashes in ours] == [len(sequences(texts, words)) for texts in (held, training)]
+    assert [len(each) for each in hashes] == [len(sequences(texts, words)) for texts in (held, training)]
     known = set(sequences(training, words))
     expected = np.mean([sequence in known for sequence in sequences(held, words)])
-    assert share_seen(*ours) == pytest.approx(expected)
+    overlap = Overlap(tokenizer, {"validation": stream(held, tokenizer)}, words)
+    for begin in range(0, 30, 7):
+        overlap.add(encode(training[begin : begin + 7], tokenizer))
+    assert overlap.shares() == {"validation": pytest.approx(expected)}
 
 
 def test_sequences_do_not_cross_documents(tokenizer):
@@ -47,6 +59,7 @@ def test_sequences_do_not_cross_documents(tokenizer):
 
 def test_text_too_short_for_a_sequence_has_no_share(tokenizer):
     opens = find_word_starts(tokenizer)
-    none = hash_sequences(encode([" a dor"], tokenizer), opens, tokenizer.eos_token_id)
-    assert math.isnan(share_seen(none, none))
+    overlap = Overlap(tokenizer, {"test": stream([" a dor"], tokenizer)})
+    overlap.add(encode([" a dor"], tokenizer))
+    assert math.isnan(overlap.shares()["test"])
     assert len(hash_sequences(np.empty(0, np.uint16), opens, tokenizer.eos_token_id)) == 0

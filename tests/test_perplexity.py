@@ -17,7 +17,7 @@ def build_stream(lengths, seed=0, vocabulary=320):
     """Random documents of so many tokens each, id 0 after each."""
     draw = np.random.default_rng(seed)
     pieces = [np.append(draw.integers(1, vocabulary, length), 0) for length in lengths]
-    table = np.array([(n + 1, 3 * n, max(1, n // 2), i) for i, n in enumerate(lengths)], dtype=DOCUMENT_TABLE)
+    table = np.array([(n + 1, 3 * n, 2 * n, max(1, n // 2), i) for i, n in enumerate(lengths)], dtype=DOCUMENT_TABLE)
     return TokenStream(np.concatenate(pieces).astype(np.uint16), table, separator=0)
 
 

@@ -23,13 +23,16 @@ ROWS = [
 
 
 def read(files, **settings):
-    return list(
-        FileSource(DataConfig(files=files if isinstance(files, list) else str(files), **settings)).load_rows("train")
-    )
+    return rows_of(FileSource(DataConfig(files=files if isinstance(files, list) else str(files), **settings)))
+
+
+def rows_of(source):
+    shards = range(source.count_shards("train"))
+    return [text for shard in shards for rows in source.load_rows("train", shard) for text in rows.texts.to_pylist()]
 
 
 def render(table, column):
-    return list(render_rows(wrap_dataset(table, "rows"), column, {}, lambda: None))
+    return [text for rows in render_rows(wrap_dataset(table, "rows"), column, {}) for text in rows.texts.to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,11 @@ def test_tables_have_encodings_too(tmp_path):
         ("a.csv", "id,text\n0,um texto, com vírgula\n", r"a\.csv does not read as csv: .*Expected 2 columns, got 3"),
         ("a.jsonl", '{"text": "um"}\n{"text": \n', r"a\.jsonl, line 2, is not JSON"),
         ("a.jsonl", '{"text": "um"}\n"dois"\n', r"a\.jsonl, row 2: expected an object"),
+        (
+            "a.jsonl",
+            '{"text": "um \\ud83d"}\n',
+            r"a\.jsonl: a text holds half a character, '\\ud83d' without.*after 'um '",
+        ),
         ("a.json", "[]", r"a\.json: expected rows, found none"),
         (
             "a.json",
@@ -164,7 +172,7 @@ def test_text_beside_a_table_is_still_a_document(tmp_path):
     (tmp_path / "a.txt").write_text("um\ndois", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text('{"text": "três"}\n', encoding="utf-8")
     source = FileSource(DataConfig(files=str(tmp_path)))
-    assert list(source.load_rows("train")) == ["um\ndois", "três"]
+    assert rows_of(source) == ["um\ndois", "três"]
     assert source.rules == (DocumentRule.file, DocumentRule.row)
 
 

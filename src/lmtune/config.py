@@ -128,8 +128,14 @@ class DataConfig:
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
     block_size: int | None = None
     """Tokens of a training row; by default the positions of the model, at most 1024."""
+    stride: int = 0
+    """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
     isolate_documents: bool = False
     """No token attends to another document of its row: positions begin anew at each."""
+    streaming: bool = False
+    """Read and encode the text while it is trained on; needs training.max_steps."""
+    shuffle_blocks: int = 8192
+    """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
     epochs: float = 3.0
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
     prompts: list[str] = field(default_factory=list)
@@ -145,6 +151,8 @@ class DataConfig:
         _require(
             self.block_size is None or self.block_size >= 2, "data.block_size", self.block_size, "2 or more tokens"
         )
+        _require(self.stride >= 0, "data.stride", self.stride, "0 or more tokens")
+        _require(self.shuffle_blocks >= 1, "data.shuffle_blocks", self.shuffle_blocks, "1 or more")
         _require(self.epochs > 0, "data.epochs", self.epochs, "more than 0")
         for key in ("validation_fraction", "test_fraction"):
             _require(0 <= getattr(self, key) < 1, f"data.{key}", getattr(self, key), "at least 0 and below 1")

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DOCUMENT_TABLE = np.dtype([("tokens", "<i8"), ("bytes", "<i8"), ("words", "<i8"), ("order", "<u8")])
-"""One row a document: tokens with its separator, UTF-8 bytes, white-space words, and a hash to draw subsets by."""
+DOCUMENT_TABLE = np.dtype(
+    [("tokens", "<i8"), ("bytes", "<i8"), ("characters", "<i8"), ("words", "<i8"), ("order", "<u8")]
+)
+"""One row a document: tokens with its separator, UTF-8 bytes, characters (Unicode code points), white-space words, and
+a hash to draw subsets by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ lmtune data data=bio model=gpt2-small-pt
 lmtune data cache=list
 """
 
+import itertools
 import math
 from typing import IO, Any
 
@@ -14,10 +15,9 @@ from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import Ledger
-from lmtune.data.overlap import find_word_starts, hash_sequences, share_seen
+from lmtune.data.overlap import Overlap
 from lmtune.modeling import loading
 from lmtune.runs import render_json
-from lmtune.streams import TokenStream
 
 SHOWN_CHARS = 300
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -30,10 +30,10 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     loading.check_model_source(config.model)
     check_data_source(config.data)
     corpus = Corpus(config.data, config.seed)
-    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.sides["train"])
+    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     block_size = config.data.block_size or loading.find_context(config.model)
     prepared = corpus.prepare(tokenizer, block_size)
-    account = build_account(prepared, corpus.encode_stream("train", tokenizer), tokenizer)
+    account = build_account(prepared, corpus, tokenizer)
     if config.format is OutputFormat.json:
         stdout.write(render_json(account) + "\n")
     else:
@@ -41,30 +41,29 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     return account
 
 
-def build_account(prepared: Prepared, training: TokenStream, tokenizer: Any) -> dict[str, Any]:
+def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[str, Any]:
     """The ledger, the lengths of documents, and how much of the held-out text also stands in the training text."""
-    opens = find_word_starts(tokenizer)
-    seen = hash_sequences(training.ids, opens, training.separator)
-    table = training.documents
-    text_tokens = int(table["tokens"].sum()) - len(table)
+    lengths, words = [], 0
+    overlap = Overlap(tokenizer, prepared.held_out)
+    for ids, documents in corpus.encode_batches("train", tokenizer, measured=True):
+        overlap.add(ids)
+        lengths.append(documents["tokens"])
+        words += int(documents["words"].sum())
+    train = prepared.ledger.sides["train"]
+    quantiles = np.quantile(np.concatenate(lengths), QUANTILES).tolist()
     return {
         "ledger": prepared.ledger.as_dict(),
-        "tokens_per_document": dict(
-            zip(map(str, QUANTILES), np.quantile(table["tokens"], QUANTILES).tolist(), strict=True)
-        ),
-        "tokens_per_word": text_tokens / max(1, int(table["words"].sum())),
-        "bytes_per_token": int(table["bytes"].sum()) / max(1, text_tokens),
-        "seen_in_training": {
-            side: share_seen(hash_sequences(stream.ids, opens, stream.separator), seen)
-            for side, stream in prepared.held_out.items()
-        },
+        "tokens_per_document": dict(zip(map(str, QUANTILES), quantiles, strict=True)),
+        "tokens_per_word": train.text_tokens / max(1, words),
+        "bytes_per_token": train.bytes / max(1, train.text_tokens),
+        "seen_in_training": overlap.shares(),
         **prepared.facts,
     }
 
 
 def render_account(account: dict[str, Any], prepared: Prepared, corpus: Corpus, tokenizer: Any) -> list[str]:
     """The account for people, with the first documents and blocks to look at."""
-    documents = [text[:SHOWN_CHARS] for text in corpus.sides["train"][:3]]
+    documents = [text[:SHOWN_CHARS] for text in itertools.islice(corpus.texts("train"), 3)]
     rows = range(min(2, len(prepared.blocks)))
     decoded = [tokenizer.decode(prepared.blocks[row]["input_ids"])[:SHOWN_CHARS] for row in rows]
     shown = [*_quote("document", documents), *_quote("block", decoded)]
@@ -98,7 +97,7 @@ def render_ledger(ledger: Ledger) -> list[str]:
         *lines,
         "",
         f"{ledger.blocks:,} blocks of {ledger.block_size:,}: {ledger.targets:,} targets, every training token but the first; "
-        f"{ledger.padding:,} places left over",
+        f"{ledger.padding:,} places left over" + (f", {ledger.repeated:,} repeated" if ledger.repeated else ""),
         f"documents are {ledger.documents_are}",
     ]
 

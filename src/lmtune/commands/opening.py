@@ -98,7 +98,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
     """(tokenizer, model), the weights of a new model drawn from the seed."""
     from transformers import set_seed
 
-    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.sides["train"])
+    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
     model, remarks = loading.build_model(config.model, tokenizer)
     for remark in remarks:

@@ -121,7 +121,7 @@ class Session:
         arguments = self.opened.arguments
         # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
         # and the order of an epoch would depend on their number.
-        self.prepared.blocks.multiple = arguments.train_batch_size * arguments.world_size
+        self.prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size)
         return LmTrainer(
             model=self.model,
             args=arguments,

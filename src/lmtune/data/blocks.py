@@ -1,8 +1,8 @@
 """Rows of fixed size that a model is trained on, memory-mapped.
 
 A row holds block_size + 1 ids: its first block_size are the input, its last block_size the targets. Neighbouring rows
-share one id, so that every token of the stream but the first is a target exactly once per epoch; a row of block_size
-ids has only block_size - 1 targets, and a token is lost at every edge.
+share one id (and data.stride more, which are not learned again), so that every token of the stream but the first is a
+target exactly once per epoch; a row of block_size ids has only block_size - 1 targets, and a token is lost at every edge.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 IGNORED = -100
 """Label of a place that is not learned (torch's default ignore_index)."""
@@ -20,36 +21,67 @@ def id_type(vocabulary: int) -> np.dtype:
     return np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
 
 
-def write_blocks(file: Path, ids: Iterable[np.ndarray], block_size: int, dtype: np.dtype, fill: int) -> tuple[int, int]:
+class RowCutter:
+    """Cuts a stream that comes in pieces into rows of block_size + 1 ids, of which neighbours share overlap + 1."""
+
+    def __init__(self, block_size: int, overlap: int, dtype: np.dtype) -> None:
+        self.block_size = block_size
+        self.overlap = overlap
+        self.rest = np.empty(0, dtype)
+        """What has come, but for the beginnings of rows that are cut already."""
+        self.rows = 0
+
+    def cut(self, piece: np.ndarray) -> np.ndarray:
+        """[rows, block_size + 1]: the rows that this piece of the stream completes."""
+        self.rest = np.concatenate([self.rest, piece.astype(self.rest.dtype)])
+        step = self.block_size - self.overlap
+        full = max(0, (len(self.rest) - 1 - self.overlap) // step)
+        if not full:
+            return np.empty((0, self.block_size + 1), self.rest.dtype)
+        rows = np.lib.stride_tricks.sliding_window_view(self.rest, self.block_size + 1)[: full * step : step]
+        self.rest = self.rest[full * step :]
+        self.rows += full
+        return rows
+
+    @property
+    def waiting(self) -> int:
+        """Targets that have come and are in no row yet."""
+        return max(0, len(self.rest) - 1 - (self.overlap if self.rows else 0))
+
+    def finish(self, fill: int) -> np.ndarray:
+        """[0 or 1, block_size + 1]: what is left, filled up with `fill`."""
+        if not self.waiting:
+            return np.empty((0, self.block_size + 1), self.rest.dtype)
+        last = np.full((1, self.block_size + 1), fill, self.rest.dtype)
+        last[0, : len(self.rest)] = self.rest
+        self.rows += 1
+        return last
+
+
+def write_blocks(
+    file: Path, ids: Iterable[np.ndarray], block_size: int, dtype: np.dtype, fill: int, overlap: int = 0
+) -> tuple[int, int]:
     """Write a stream of ids as rows; return (rows, targets).
 
     ids: pieces of the stream, each [tokens]. The last row is filled up with `fill`; `targets` tells how much of it counts.
     """
-    import pyarrow as pa
-
     kind = pa.list_(pa.from_numpy_dtype(dtype), block_size + 1)
     schema = pa.schema({"ids": kind})
-    rest = np.empty(0, dtype)
-    rows = targets = 0
+    cutter = RowCutter(block_size, overlap, dtype)
+    tokens = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
 
-        def write(table: np.ndarray) -> None:
-            values = pa.array(np.ascontiguousarray(table).reshape(-1))
-            writer.write_batch(pa.record_batch([pa.FixedSizeListArray.from_arrays(values, type=kind)], schema=schema))
+        def write(rows: np.ndarray) -> None:
+            if len(rows):
+                values = pa.array(np.ascontiguousarray(rows).reshape(-1))
+                column = pa.FixedSizeListArray.from_arrays(values, type=kind)
+                writer.write_batch(pa.record_batch([column], schema=schema))
 
         for piece in ids:
-            rest = np.concatenate([rest, piece.astype(dtype)])
-            full = max(0, (len(rest) - 1) // block_size)
-            if full:
-                write(np.lib.stride_tricks.sliding_window_view(rest, block_size + 1)[: full * block_size : block_size])
-                rest = rest[full * block_size :]
-                rows, targets = rows + full, targets + full * block_size
-        if len(rest) > 1:
-            last = np.full(block_size + 1, fill, dtype)
-            last[: len(rest)] = rest
-            write(last[None])
-            rows, targets = rows + 1, targets + len(rest) - 1
-    return rows, targets
+            tokens += len(piece)
+            write(cutter.cut(piece))
+        write(cutter.finish(fill))
+    return cutter.rows, max(0, tokens - 1)
 
 
 class Blocks:
@@ -58,49 +90,70 @@ class Blocks:
     rows: a datasets.Dataset with the column `ids` of block_size + 1 ids.
     targets: places that are learned, over all rows; what is beyond them in the last row is padding.
     separator: with it, positions begin anew behind each one, so that documents do not attend to each other.
-    multiple: rows are made up to a multiple of it with empty ones, whose targets are all ignored.
+    overlap: ids at the begin of a row that the row before ends with, seen again and not learned again.
     """
 
-    def __init__(self, rows: Any, block_size: int, targets: int, separator: int | None = None) -> None:
+    in_order = False
+    """True where rows have to be taken as they come."""
+
+    def __init__(
+        self, rows: Any, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
+    ) -> None:
         self.rows = rows.with_format("numpy")
         self.block_size = block_size
         self.targets = targets
         self.separator = separator
-        self.multiple = 1
+        self.overlap = overlap
+        self._multiple = 1
 
     @classmethod
-    def load(cls, file: Path, block_size: int, targets: int, separator: int | None = None) -> "Blocks":
+    def load(
+        cls, file: Path, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
+    ) -> "Blocks":
         """Memory-map rows written by write_blocks."""
         import datasets
 
-        return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator)
+        return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator, overlap)
+
+    def arrange(self, rows_per_batch: int, batches: int | None = None) -> None:
+        """Make rows up to a multiple of a batch (over all processes) with empty ones, whose targets are all ignored."""
+        self._multiple = rows_per_batch
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.multiple) * self.multiple
+        return -(-len(self.rows) // self._multiple) * self._multiple
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {name: column[0] for name, column in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A batch of rows: input_ids, labels and shift_labels, each [rows, block_size] int64.
+        """A batch of rows; see build_batch."""
+        numbers = np.asarray(indices)
+        stored = np.minimum(numbers, len(self.rows) - 1)  # an empty row looks like the last one, with no target
+        step = self.block_size - self.overlap
+        first, last = np.where(numbers > 0, self.overlap, 0), self.targets - numbers * step
+        return build_batch(np.asarray(self.rows[stored]["ids"]), first, last, self.separator)
 
-        shift_labels are the targets. Losses of transformers use them as they are and leave labels aside, which other
-        models shift by one themselves. position_ids come with them where documents are isolated: transformers then
-        builds the mask from their resets, provided that no attention_mask is given and use_cache is off.
-        """
-        import torch
 
-        stored = np.minimum(indices, len(self.rows) - 1)  # an empty row looks like the last one, with no target
-        ids = np.asarray(self.rows[stored]["ids"]).astype(np.int64)
-        inputs, targets = ids[:, :-1], ids[:, 1:].copy()
-        labels = inputs.copy()
-        places = np.asarray(indices)[:, None] * self.block_size + np.arange(self.block_size)
-        targets[places >= self.targets] = IGNORED
-        labels[places > self.targets] = IGNORED
-        batch = {"input_ids": inputs, "labels": labels, "shift_labels": targets}
-        if self.separator is not None:
-            batch["position_ids"] = positions_in_documents(inputs, self.separator)
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator: int | None) -> dict[str, Any]:
+    """Rows as a batch: input_ids, labels and shift_labels, each [rows, block_size] int64.
+
+    rows: [rows, block_size + 1] ids; of each the targets from number `first` up to and without `last` are learned.
+    shift_labels are the targets. Losses of transformers use them as they are and leave labels aside, which other models
+    shift by one themselves. With a separator, position_ids come with them: transformers then builds the mask from their
+    resets, provided that no attention_mask is given and use_cache is off.
+    """
+    import torch
+
+    ids = rows.astype(np.int64)
+    inputs, targets = ids[:, :-1], ids[:, 1:].copy()
+    labels = inputs.copy()
+    places, first, last = np.arange(inputs.shape[1]), first[:, None], last[:, None]
+    targets[(places < first) | (places >= last)] = IGNORED
+    labels[(places > last) | ((places <= first) & (first > 0))] = IGNORED
+    batch = {"input_ids": inputs, "labels": labels, "shift_labels": targets}
+    if separator is not None:
+        batch["position_ids"] = positions_in_documents(inputs, separator)
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
 
 
 def positions_in_documents(ids: np.ndarray, separator: int) -> np.ndarray:

@@ -1,20 +1,25 @@
 """From a data configuration to what a run learns from and is measured on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
-from lmtune.data.documents import select_documents
+from lmtune.data.documents import Selection
 from lmtune.data.ledger import Ledger
+from lmtune.data.progress import show_progress
 from lmtune.data.sources import build_source
-from lmtune.data.tokens import Encoder, hash_tokenizer
-from lmtune.errors import DataError, LedgerError
+from lmtune.data.splits import HELD_OUT, Dealt, Shares
+from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
+from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder, hash_tokenizer
+from lmtune.errors import ConfigError, DataError, LedgerError
 from lmtune.runs import load_json, write_json
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
@@ -25,14 +30,32 @@ RULES_IN_WORDS = {
     DocumentRule.row: "rows",
     DocumentRule.wikitext: "articles, from one ` = Title = ` to the next",
 }
-HELD_OUT = ("validation", "test")
+IDENTITY = [
+    "text_column",
+    "documents",
+    "rows_per_document",
+    "deduplicate",
+    "min_chars",
+    "unicode",
+    "where",
+    "max_documents",
+    "max_bytes",
+    "encoding",
+    "validation_fraction",
+    "test_fraction",
+    "split_by",
+    "validation_split",
+    "test_split",
+]
+"""Settings that decide what is read and held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Ids ready for training and evaluation, and the account of how they came to be."""
 
-    blocks: blocks.Blocks
+    blocks: Any
+    """A torch dataset of rows: Blocks, MixedBlocks or StreamedBlocks."""
     held_out: dict[str, TokenStream]
     """`validation`, and `test` where there is one."""
     ledger: Ledger
@@ -49,38 +72,37 @@ class HeldOut(NamedTuple):
     """hash, stretches or given."""
 
 
+class Survey(NamedTuple):
+    """What one reading of the training split tells, before anything is held out."""
+
+    chars: np.ndarray
+    """[documents] characters of each."""
+    hashes: np.ndarray
+    """[documents] of the text, where the source keeps other splits to compare with; else empty."""
+    by_hash: dict[str, list[Texts]]
+    """Documents that a hash would hold out."""
+    proof: list[str]
+    """Beginnings of documents from all over the text, to prove an encoder on."""
+
+
 class Corpus:
-    """The text of one data configuration, split into sides. Nothing is read before it is needed."""
+    """The text of one data configuration, split into sides. Nothing is read before it is needed.
+
+    Documents pass through in batches and are not kept: the training side is read once to decide what is held out, and
+    once more whenever it is asked for. Held-out documents stay in memory.
+    """
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         self.config = config
         self.seed = seed
         self.source = build_source(config)
+        self.shares = self._find_shares()
         self._encoders: dict[int, Encoder] = {}
 
     @cached_property
     def key(self) -> str:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
-        settings = {
-            name: getattr(self.config, name)
-            for name in [
-                "text_column",
-                "documents",
-                "rows_per_document",
-                "deduplicate",
-                "min_chars",
-                "unicode",
-                "where",
-                "max_documents",
-                "max_bytes",
-                "encoding",
-                "validation_fraction",
-                "test_fraction",
-                "split_by",
-                "validation_split",
-                "test_split",
-            ]
-        }
+        settings = {name: getattr(self.config, name) for name in IDENTITY}
         return cache.key_of(
             {"source": self.source.fingerprint(), "rules": self.source.rules, "seed": self.seed, **settings}
         )
@@ -97,139 +119,263 @@ class Corpus:
             else f"runs of {many:,} consecutive {rule}, since the source names no articles",
         )
 
-    @cached_property
-    def documents(self) -> dict[str, list[str]]:
-        """Documents of each split that the source itself keeps apart, filtered and counted, in the order of the source."""
-        return {side: self._read(side) for side in self.source.splits()}
+    # Reading
 
     @cached_property
-    def sides(self) -> splits.Sides:
-        """Documents of train, validation and test. Fills the ledger up to the split."""
-        given = dict(self.documents)
-        training = given.pop("train")
+    def survey(self) -> Survey:
+        """Reads the training split for the first time and fills the ledger up to the split."""
+        chars, hashes = [], []
+        by_hash: dict[str, list[Texts]] = {side: [] for side in HELD_OUT}
+        proof: list[tuple[int, str]] = []
+        for texts in show_progress(self.load_documents("train", self.ledger), "reading"):
+            marks = hash_texts(texts, self.seed)
+            proof = _sample(proof, marks, texts)
+            chars.append(count_chars(texts))
+            if self._keeps_apart:
+                hashes.append(hash_texts(texts, seed=0))
+            for side, held in splits.deal_by_hash(texts, self.shares, self.seed).items():
+                if side in by_hash:
+                    by_hash[side].append(held)
+        self._check_found("train", self.ledger.documents_read, self.ledger.documents_kept)
+        return Survey(
+            np.concatenate(chars),
+            np.concatenate(hashes or [np.empty(0, np.uint64)]),
+            by_hash,
+            [text for _, text in proof],
+        )
+
+    @cached_property
+    def held_out(self) -> dict[str, list[Texts]]:
+        """Documents of validation and test. Decides the rule of the split and writes it into the ledger."""
         config = self.config
-        if config.split_by is SplitRule.given and not given:
+        if config.split_by is SplitRule.given and not self._keeps_apart:
             raise DataError(
                 f"data.split_by=given: {config.name} keeps nothing apart. Give data.validation_files=, "
                 "name a split with data.validation_split=, or choose hash or stretches."
             )
-        held = {side: self._without_training(texts, set(training)) for side, texts in given.items()}
-        drawn = {side: 0.0 if side in held else getattr(config, f"{side}_fraction") for side in HELD_OUT}
-        if any(drawn.values()) and config.split_by is not SplitRule.given:
-            sides, rule = splits.split_documents(
-                training, config.split_by, drawn["validation"], drawn["test"], self.seed
-            )
-            self.ledger.split_by = rule.value if drawn["validation"] else "given"
-        else:
-            sides = {"train": training, "validation": [], "test": []}
+        survey = self.survey
+        given = {side: self._load_given(side) for side in self.source.splits() if side != "train"}
+        if not any(self.shares):
             self.ledger.split_by = "given"
-        return {**sides, **held}
+            return given
+        rule = splits.choose_rule(survey.chars, config.split_by)
+        counts = {side: sum(map(len, held)) for side, held in survey.by_hash.items()}
+        counts["train"] = len(survey.chars) - sum(counts.values())
+        if config.split_by is None and splits.find_empty(counts, self.shares):
+            rule = SplitRule.stretches  # as a hash may do with some dozens of documents
+        drawn = survey.by_hash
+        if rule is SplitRule.stretches:
+            drawn, counts = self._draw_stretches()
+        splits.check_sides(counts, survey.chars, self.shares)
+        self.ledger.split_by = rule.value if self.shares.validation else "given"
+        return {**{side: texts for side, texts in drawn.items() if texts}, **given}
 
-    def texts(self, which: str) -> Sequence[str]:
-        """Documents of one side, or `all` of them as the source has them."""
-        return [text for texts in self.documents.values() for text in texts] if which == "all" else self.sides[which]
+    @property
+    def rule(self) -> str:
+        """hash, stretches or given: how documents were held out."""
+        _ = self.held_out
+        return self.ledger.split_by
+
+    def batches(self, which: str) -> Iterator[Texts]:
+        """Documents of one side, or `all` of them as the source has them, in its order."""
+        if which == "all":
+            return chain.from_iterable(self.load_documents(split, Ledger()) for split in self.source.splits())
+        held = self.held_out
+        if which in HELD_OUT:
+            return iter(held.get(which, []))
+        return (dealt["train"] for dealt in self._deal() if "train" in dealt)
+
+    def texts(self, which: str) -> Iterator[str]:
+        """Documents of one side, or `all`, one by one."""
+        return iterate_strings(self.batches(which))
+
+    def load_documents(self, split: str, ledger: Ledger) -> Iterator[Texts]:
+        """Documents of one split of the source, filtered and counted."""
+        selection = Selection(self.config, ledger)
+        for shard in range(self.source.count_shards(split)):
+            yield from selection.take(self.source.load_rows(split, shard))
+
+    def _find_shares(self) -> Shares:
+        """What is drawn from the training split: nothing for a side that the source keeps apart itself."""
+        if self.config.split_by is SplitRule.given:
+            return Shares(0.0, 0.0)
+        kept = self.source.splits()
+        return Shares(*(0.0 if side in kept else getattr(self.config, f"{side}_fraction") for side in HELD_OUT))
+
+    @property
+    def _keeps_apart(self) -> bool:
+        return len(self.source.splits()) > 1
+
+    def _deal(self) -> Iterator[Dealt]:
+        """The training split once more, dealt out by the rule that was chosen."""
+        documents = self.load_documents("train", Ledger())
+        if self.ledger.split_by == SplitRule.stretches.value:
+            return splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed)
+        return (splits.deal_by_hash(texts, self.shares, self.seed) for texts in documents)
+
+    def _draw_stretches(self) -> tuple[dict[str, list[Texts]], dict[str, int]]:
+        """(held-out texts, documents with text on each side)."""
+        drawn: dict[str, list[Texts]] = {side: [] for side in HELD_OUT}
+        counts = dict.fromkeys(splits.SIDES, 0)
+        documents = self.load_documents("train", Ledger())
+        for dealt in splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed):
+            for side, texts in dealt.items():
+                counts[side] += sum(not text.isspace() for text in texts.to_pylist())
+                if side in drawn:
+                    drawn[side].append(texts)
+        return drawn, counts
+
+    def _load_given(self, side: str) -> list[Texts]:
+        """Documents that the source itself keeps apart, but for those that also stand in the training text."""
+        ledger = self.ledger
+        read, kept_before = ledger.documents_read, ledger.documents_kept
+        kept, dropped = [], 0
+        for texts in self.load_documents(side, ledger):
+            known = np.isin(hash_texts(texts, seed=0), self.survey.hashes)
+            dropped += int(known.sum())
+            ledger.bytes_kept -= int(count_bytes(texts)[known].sum())
+            if not known.all():
+                kept.append(texts.filter(pa.array(~known)))
+        self._check_found(side, ledger.documents_read - read, ledger.documents_kept - kept_before)
+        ledger.documents_in_training += dropped
+        ledger.documents_kept -= dropped
+        if not kept:
+            raise DataError(
+                f"Every held-out document also stands in the training text ({dropped:,} of them). Give other files to hold out."
+            )
+        return kept
+
+    def _check_found(self, split: str, read: int, kept: int) -> None:
+        if not read:
+            names = ", ".join(str(entry["name"]) for entry in self.source.describe()[:3])
+            raise DataError(f"{names}: expected text, found none ({split}). Check the files and data.text_column.")
+        if not kept:
+            raise DataError(
+                f"All {read:,} documents ({split}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."
+            )
+
+    # Encoding
 
     def prepare(self, tokenizer: Any, block_size: int) -> Prepared:
         """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
-        key = cache.key_of({**self._identity(tokenizer), "block_size": block_size})
+        overlap = self.config.stride
+        if overlap >= block_size:
+            raise ConfigError(
+                f"data.stride={overlap:,}: expected less than the {block_size:,} tokens of a block. Lower it, or leave it out."
+            )
+        key = cache.key_of({**self.identify(tokenizer), "block_size": block_size, "overlap": overlap})
         folder = cache.build_once(key, lambda aside: self._build_blocks(aside, tokenizer, block_size))
         record = load_json(folder / cache.RECORD)
         ledger = Ledger.from_dict(record["ledger"])
         ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
         separator = tokenizer.eos_token_id if self.config.isolate_documents else None
         return Prepared(
-            blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets, separator),
+            blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),
             held_out=self.load_held_out(tokenizer).streams,
             ledger=ledger,
-            facts={**record["facts"], **self._identity(tokenizer)},
+            facts={**record["facts"], **self.identify(tokenizer)},
         )
 
     def load_held_out(self, tokenizer: Any) -> HeldOut:
         """Streams of the held-out sides, from the cache or encoded now; the training side is not."""
-        key = cache.key_of({**self._identity(tokenizer), "held_out": True})
+        key = cache.key_of({**self.identify(tokenizer), "held_out": True})
         folder = cache.build_once(key, lambda aside: self._build_held_out(aside, tokenizer))
         record = load_json(folder / cache.RECORD)
         streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
         return HeldOut(streams, record["split_by"])
 
-    def _encoder(self, tokenizer: Any, proof: Sequence[str]) -> Encoder:
-        """One for each tokenizer, proven on the documents that come first."""
-        if id(tokenizer) not in self._encoders:
-            self._encoders[id(tokenizer)] = Encoder(tokenizer, proof)
-        return self._encoders[id(tokenizer)]
-
-    def _identity(self, tokenizer: Any) -> dict[str, str]:
-        return {"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer)}
-
     def encode_stream(self, which: str, tokenizer: Any) -> TokenStream:
         """One side, or `all`, as a stream; for evaluations that want other text than the held-out sides."""
-        texts = self.texts(which)
-        if not texts:
+        pieces = list(self.encode_batches(which, tokenizer, measured=True))
+        if not pieces:
             raise DataError(
                 f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or another split."
             )
-        table, pieces = _encode(texts, self._encoder(tokenizer, texts), tokenizer.eos_token_id, self.seed)
-        return TokenStream(np.concatenate(list(pieces)), np.concatenate(table), tokenizer.eos_token_id)
+        ids, tables = zip(*pieces, strict=True)
+        return TokenStream(np.concatenate(ids), np.concatenate(tables), tokenizer.eos_token_id)
 
-    def _read(self, side: str) -> list[str]:
-        """Documents of one split of the source, filtered and counted."""
-        before = self.source.unwanted
-        read, kept = select_documents(self.source.load_rows(side), self.config, self.ledger)
-        unwanted = self.source.unwanted - before
-        self.ledger.rows_read += unwanted
-        self.ledger.rows_unwanted += unwanted
-        if not read:
-            names = ", ".join(str(entry["name"]) for entry in self.source.describe()[:3])
-            raise DataError(f"{names}: expected text, found none ({side}). Check the files and data.text_column.")
-        if not kept:
-            raise DataError(
-                f"All {read:,} documents ({side}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."
-            )
-        self.ledger.documents_read += read
-        self.ledger.documents_kept += len(kept)
-        self.ledger.bytes_kept += sum(map(_bytes, kept))
-        return kept
+    def encode_batches(
+        self, which: str, tokenizer: Any, measured: bool = False
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(ids, documents) of consecutive documents: [tokens] with a separator after each, and their DOCUMENT_TABLE rows.
 
-    def _without_training(self, texts: list[str], training: set[str]) -> list[str]:
-        kept = [text for text in texts if text not in training]
-        dropped = len(texts) - len(kept)
-        self.ledger.documents_in_training += dropped
-        self.ledger.documents_kept -= dropped
-        self.ledger.bytes_kept -= sum(_bytes(text) for text in texts if text in training)
-        if not kept:
-            raise DataError(
-                f"Every held-out document also stands in the training text ({len(texts):,} of them). Give other files to hold out."
+        Words, characters and order, which cost more than the encoding itself, are filled in only where `measured`.
+        """
+        separator = tokenizer.eos_token_id
+        encoder = self.find_encoder(tokenizer)
+        for texts in show_progress(self.batches(which), "encoding", self.ledger.bytes_kept):
+            ids, lengths = encoder.encode(texts)
+            if np.any(ids == separator):
+                raise LedgerError("a text encoded to the separator's id: special tokens were not read as text")
+            yield (
+                np.insert(ids, np.cumsum(lengths), separator),
+                build_table(texts, lengths, self.seed if measured else None),
             )
-        return kept
+
+    def find_encoder(self, tokenizer: Any) -> Encoder:
+        """One for each tokenizer, proven on this very text."""
+        if id(tokenizer) not in self._encoders:
+            self._encoders[id(tokenizer)] = Encoder(tokenizer, self.survey.proof)
+        return self._encoders[id(tokenizer)]
+
+    def identify(self, tokenizer: Any) -> dict[str, str]:
+        """Hashes of the text and of what encodes it."""
+        return {"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer)}
 
     def _build_held_out(self, folder: Path, tokenizer: Any) -> None:
         """Encode the held-out sides into `folder`; the record is written last."""
-        sides = [side for side in HELD_OUT if self.sides[side]]
+        sides = [side for side in HELD_OUT if self.held_out.get(side)]
         for side in sides:
             stream = self.encode_stream(side, tokenizer)
             np.save(folder / f"{side}-ids.npy", stream.ids.astype(blocks.id_type(len(tokenizer))))
             np.save(folder / f"{side}-documents.npy", stream.documents)
-        write_json(folder / cache.RECORD, {"sides": sides, "split_by": self.ledger.split_by})
+        write_json(folder / cache.RECORD, {"sides": sides, "split_by": self.rule})
 
     def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> None:
         """Encode the training side into `folder`; the record is written last."""
+        held = self.load_held_out(tokenizer)
         separator, ledger = tokenizer.eos_token_id, self.ledger
-        encoder = self._encoder(tokenizer, self.sides["train"])
+        ledger.split_by = held.split_by
         counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
-        table, pieces = _encode(self.sides["train"], encoder, separator)
         ledger.block_size = block_size
         ledger.blocks, ledger.targets = blocks.write_blocks(
-            folder / "train.arrow", _counted(pieces, counts), block_size, blocks.id_type(len(tokenizer)), separator
+            folder / "train.arrow",
+            self._count(self.encode_batches("train", tokenizer), counts),
+            block_size,
+            blocks.id_type(len(tokenizer)),
+            separator,
+            self.config.stride,
         )
-        ledger.padding = ledger.blocks * block_size - ledger.targets
-        _account(ledger, "train", np.concatenate(table))
-        facts: dict[str, Any] = {"encoder": encoder.name}
-        for side, stream in self.load_held_out(tokenizer).streams.items():
-            _account(ledger, side, stream.documents)
+        ledger.repeated = max(0, ledger.blocks - 1) * self.config.stride
+        ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
+        facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}
+        for side, stream in held.streams.items():
+            ledger.sides[side].add(stream.documents)
             if side == "validation":
                 facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, stream)
         ledger.check()
         write_json(folder / cache.RECORD, {"ledger": ledger.as_dict(), "facts": facts})
+
+    def _count(self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray) -> Iterator[np.ndarray]:
+        """The ids of training pieces, counted in the ledger and token by token in `counts`: [vocabulary]."""
+        for ids, documents in pieces:
+            self.ledger.sides["train"].add(documents)
+            counts += np.bincount(ids, minlength=len(counts))
+            yield ids
+
+
+def build_table(texts: Texts, lengths: np.ndarray, seed: int | None) -> np.ndarray:
+    """[documents] of DOCUMENT_TABLE; characters, words and order only with a seed.
+
+    lengths: [documents] tokens of each, its separator not among them.
+    """
+    rows = np.zeros(len(lengths), dtype=DOCUMENT_TABLE)
+    rows["tokens"], rows["bytes"] = lengths + 1, count_bytes(texts)
+    if seed is not None:
+        rows["characters"] = count_chars(texts)
+        rows["words"] = [len(text.split()) for text in texts.to_pylist()]
+        rows["order"] = hash_texts(texts, seed)
+    return rows
 
 
 def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
@@ -243,51 +389,16 @@ def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
     return float(-(text @ np.log2(probabilities)) / held_out.documents["bytes"].sum())
 
 
-def _encode(
-    texts: Sequence[str], encoder: Encoder, separator: int, seed: int | None = None
-) -> tuple[list[np.ndarray], Iterator[np.ndarray]]:
-    """(table, pieces): the stream as an iterator, and a list that fills with DOCUMENT_TABLE rows while it is read.
+def _sample(kept: list[tuple[int, str]], hashes: np.ndarray, texts: Texts) -> list[tuple[int, str]]:
+    """The beginnings of the documents with the smallest hashes so far: a sample of all, whatever their order."""
+    import pyarrow.compute as pc
 
-    Words and order, which cost more than the encoding itself, are filled in only with a seed: evaluations need them.
-    """
-    table: list[np.ndarray] = []
-
-    def pieces() -> Iterator[np.ndarray]:
-        done = 0
-        for ids, lengths, sizes in encoder.encode_batches(texts):
-            rows = np.zeros(len(lengths), dtype=DOCUMENT_TABLE)
-            rows["tokens"], rows["bytes"] = lengths + 1, sizes
-            if seed is not None:
-                batch = texts[done : done + len(lengths)]
-                rows["words"] = [len(text.split()) for text in batch]
-                rows["order"] = [splits.hash_of(text, seed) for text in batch]
-            table.append(rows)
-            done += len(lengths)
-            if np.any(ids == separator):
-                raise LedgerError("a text encoded to the separator's id: special tokens were not read as text")
-            yield np.insert(ids, np.cumsum(lengths), separator)
-
-    return table, pieces()
-
-
-def _counted(pieces: Iterable[np.ndarray], counts: np.ndarray) -> Iterator[np.ndarray]:
-    for piece in pieces:
-        counts += np.bincount(piece, minlength=len(counts))
-        yield piece
-
-
-def _account(ledger: Ledger, side: str, table: np.ndarray) -> None:
-    counts = ledger.sides[side]
-    counts.documents = counts.separators = len(table)
-    counts.bytes = int(table["bytes"].sum())
-    counts.text_tokens = int(table["tokens"].sum()) - len(table)
+    smallest = np.argsort(hashes)[:PROOF_DOCUMENTS]
+    beginnings = pc.utf8_slice_codeunits(texts.take(pa.array(smallest)), 0, PROOF_CHARS).to_pylist()
+    return sorted([*kept, *zip(hashes[smallest].tolist(), beginnings, strict=True)])[:PROOF_DOCUMENTS]
 
 
 def _load_stream(folder: Path, side: str, separator: int) -> TokenStream:
     return TokenStream(
         np.load(folder / f"{side}-ids.npy", mmap_mode="r"), np.load(folder / f"{side}-documents.npy"), separator
     )
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode())

@@ -1,68 +1,149 @@
 """From rows of a source to documents: what is empty, repeated, unwanted or too much is left out, and counted."""
 
-import unicodedata
+import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
-from lmtune.config import DataConfig, UnicodeForm
+import numpy as np
+import pyarrow as pa
+
+from lmtune.config import DataConfig, DocumentRule, UnicodeForm
 from lmtune.data.ledger import Ledger
-from lmtune.data.splits import hash_of
+from lmtune.data.tables import Rows
+from lmtune.data.texts import Texts, build_texts, count_bytes, count_chars, hash_texts
+
+WIKITEXT_TITLE = re.compile(r"^ = [^=\n](?:[^\n]*[^=\n])? = *$", re.MULTILINE)
+BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
-def select_documents(rows: Iterable[str], config: DataConfig, ledger: Ledger) -> tuple[int, list[str]]:
-    """(documents read, documents kept); every other one is counted in the ledger by its reason."""
-    documents = list(join_rows(_with_text(rows, config, ledger), config.rows_per_document))
-    return len(documents), list(_wanted(documents, config, ledger))
+def split_text(pieces: Iterable[str], rule: DocumentRule) -> Iterator[str]:
+    """Documents of a text that comes in pieces, by rule; line ends around each are not part of it."""
+    if rule is DocumentRule.file:
+        yield "".join(pieces).strip("\n")
+        return
+    rest = ""
+    for piece in pieces:
+        rest += piece
+        edge = _find_last_edge(rest, rule)
+        if edge is not None:
+            yield from _split(rest[: edge[0]], rule)
+            rest = rest[edge[1] :]
+    yield from _split(rest, rule)
 
 
-def join_rows(rows: Iterable[str], many: int) -> Iterator[str]:
+def _find_last_edge(text: str, rule: DocumentRule) -> tuple[int, int] | None:
+    """(end, begin) of the last two documents known to be apart, whatever text follows; None where there is no such place."""
+    if rule is DocumentRule.blank_line:
+        apart = [match.span() for match in BLANK_LINES.finditer(text) if match.end() < len(text)]
+    elif rule is DocumentRule.wikitext:
+        titles = [match for match in WIKITEXT_TITLE.finditer(text) if match.start() > 0 and match.end() < len(text)]
+        apart = [(match.start(), match.start()) for match in titles]
+    else:
+        apart = [(end, end + 1) for end in [text.rfind("\n")] if end >= 0]
+    return apart[-1] if apart else None
+
+
+def _split(text: str, rule: DocumentRule) -> list[str]:
+    if rule is DocumentRule.blank_line:
+        pieces = BLANK_LINES.split(text)
+    elif rule is DocumentRule.wikitext:
+        edges = [0, *(match.start() for match in WIKITEXT_TITLE.finditer(text)), len(text)]
+        pieces = [text[begin:end] for begin, end in pairwise(edges)]
+        pieces = pieces if pieces[0].strip() else pieces[1:]
+    else:
+        pieces = text.split("\n")
+    return [piece.strip("\n") for piece in pieces]
+
+
+class Selection:
+    """Takes documents from rows, shard by shard; what it leaves out is counted in the ledger by its reason.
+
+    Repetitions and limits count over all shards; a run of rows that make one document ends with its shard.
+    """
+
+    def __init__(self, config: DataConfig, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._seen: set[int] = set()
+        self._taken = self._bytes = 0
+
+    def take(self, shard: Iterable[Rows]) -> Iterator[Texts]:
+        """Batches of the documents of one shard that are kept; none is empty."""
+        rows = (kept for batch in shard if len(kept := self._with_text(batch)))
+        for documents in join_rows(rows, self._config.rows_per_document):
+            kept = self._within_limits(self._long_enough(documents))
+            if len(kept):
+                yield kept
+
+    def _with_text(self, batch: Rows) -> Texts:
+        """Rows with text, in the form asked for, each once where data.deduplicate asks so."""
+        import pyarrow.compute as pc
+
+        texts, ledger = batch.texts, self._ledger
+        full = np.asarray(pc.invert(pc.utf8_is_space(texts))) & (count_bytes(texts) > 0)
+        ledger.rows_read += len(texts) + batch.unwanted
+        ledger.rows_unwanted += batch.unwanted
+        ledger.rows_empty += len(texts) - int(full.sum())
+        kept = self._normalized(_keep(texts, full))
+        if self._config.deduplicate:
+            fresh = np.array([self._is_new(mark) for mark in hash_texts(kept, seed=0).tolist()], bool)
+            ledger.rows_repeated += len(kept) - int(fresh.sum())
+            kept = _keep(kept, fresh)
+        ledger.rows_used += len(kept)
+        return kept
+
+    def _normalized(self, texts: Texts) -> Texts:
+        import pyarrow.compute as pc
+
+        if self._config.unicode is UnicodeForm.as_is:
+            return texts
+        normal = pc.utf8_normalize(texts, form="NFC")
+        self._ledger.rows_normalized += int(pc.sum(pc.not_equal(texts, normal)).as_py() or 0)
+        return normal
+
+    def _is_new(self, mark: int) -> bool:
+        known = mark in self._seen
+        self._seen.add(mark)
+        return not known
+
+    def _long_enough(self, documents: Texts) -> Texts:
+        self._ledger.documents_read += len(documents)
+        if not self._config.min_chars:
+            return documents
+        long = count_chars(documents) >= self._config.min_chars
+        self._ledger.documents_short += len(documents) - int(long.sum())
+        return _keep(documents, long)
+
+    def _within_limits(self, documents: Texts) -> Texts:
+        sizes = count_bytes(documents)
+        within = np.ones(len(documents), bool)
+        if self._config.max_documents:
+            within &= self._taken + np.arange(len(documents)) < self._config.max_documents
+        if self._config.max_bytes:
+            within &= self._bytes + np.cumsum(sizes) - sizes < self._config.max_bytes
+        taken, size = int(within.sum()), int(sizes[within].sum())
+        self._taken, self._bytes = self._taken + taken, self._bytes + size
+        self._ledger.documents_over_limit += len(documents) - taken
+        self._ledger.documents_kept += taken
+        self._ledger.bytes_kept += size
+        return _keep(documents, within)
+
+
+def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
     """Runs of `many` consecutive rows as one document each, the last one shorter."""
-    batch: list[str] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == many:
-            yield "\n".join(batch)
-            batch = []
-    if batch:
-        yield "\n".join(batch)
+    if many == 1:
+        yield from batches
+        return
+    waiting: list[str] = []
+    for batch in batches:
+        waiting += batch.to_pylist()
+        full = len(waiting) // many * many
+        if full:
+            yield build_texts("\n".join(waiting[begin : begin + many]) for begin in range(0, full, many))
+            waiting = waiting[full:]
+    if waiting:
+        yield build_texts(["\n".join(waiting)])
 
 
-def _with_text(rows: Iterable[str], config: DataConfig, ledger: Ledger) -> Iterator[str]:
-    """Rows with text, in the form asked for, each once where data.deduplicate asks so."""
-    seen: set[int] = set()
-    for row in rows:
-        ledger.rows_read += 1
-        if not row or row.isspace():
-            ledger.rows_empty += 1
-            continue
-        text = _normalize(row, config, ledger)
-        if config.deduplicate:
-            mark = hash_of(text, seed=0)
-            if mark in seen:
-                ledger.rows_repeated += 1
-                continue
-            seen.add(mark)
-        ledger.rows_used += 1
-        yield text
-
-
-def _normalize(row: str, config: DataConfig, ledger: Ledger) -> str:
-    if config.unicode is UnicodeForm.as_is or unicodedata.is_normalized("NFC", row):
-        return row
-    ledger.rows_normalized += 1
-    return unicodedata.normalize("NFC", row)
-
-
-def _wanted(documents: Iterable[str], config: DataConfig, ledger: Ledger) -> Iterator[str]:
-    taken = size = 0
-    for text in documents:
-        full = (config.max_documents and taken >= config.max_documents) or (
-            config.max_bytes and size >= config.max_bytes
-        )
-        if len(text) < config.min_chars:
-            ledger.documents_short += 1
-        elif full:
-            ledger.documents_over_limit += 1
-        else:
-            taken += 1
-            size += len(text.encode()) if config.max_bytes else 0
-            yield text
+def _keep(texts: Texts, mask: np.ndarray) -> Texts:
+    return texts if mask.all() else texts.filter(pa.array(mask))

@@ -4,8 +4,9 @@ import bz2
 import codecs
 import glob
 import gzip
+import io
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ COMPRESSIONS: dict[str, Callable[..., Any]] = {
     ".xz": lzma.open,
     ".zst": zstandard.open,
 }
+PIECE_BYTES = 16_000_000
+"""Read and decoded at once."""
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -82,29 +85,60 @@ def open_file(file: Path) -> Any:
 
 
 def load_text(file: Path, encoding: str) -> str:
-    """A text file decoded, line ends as LF. Never guesses and never replaces: what does not decode is an error."""
+    """A whole text file; see load_pieces."""
+    return "".join(load_pieces(file, encoding))
+
+
+def load_pieces(file: Path, encoding: str) -> Iterator[str]:
+    """A text file decoded piece by piece, line ends as LF. Never guesses and never replaces: what does not decode is an error."""
     try:
         with open_file(file) as stream:
-            raw = stream.read()
+            raw = stream.read(PIECE_BYTES)
+            decode = _Decoder(file, _find_mark(raw) or encoding)
+            while raw:
+                yield decode(raw)
+                raw = stream.read(PIECE_BYTES)
+            yield decode(b"", final=True)
     except (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError) as error:
         raise DataError(
             f"{file} cannot be read to its end: {first_line(error)}. "
             "It is cut off, or not what its name says; fetch or pack it again."
         ) from error
-    mark = next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
-    try:
-        text = raw.decode(mark or encoding)
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{file} is not {error.encoding}: byte {raw[error.start]:#04x} at offset {error.start:,} (line {line:,}). "
-            "Say what it is, for instance data.encoding=cp1252, or convert the file to UTF-8."
-        ) from error
-    except LookupError as error:
-        raise DataError(
-            f"data.encoding={encoding}: no such encoding. Expected a name such as utf-8, cp1252 or latin-1."
-        ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _find_mark(raw: bytes) -> str | None:
+    """The encoding that a byte-order mark names."""
+    return next((name for mark, name in BYTE_ORDER_MARKS.items() if raw.startswith(mark)), None)
+
+
+class _Decoder:
+    """Decodes pieces of a file, and tells where in the file one does not decode."""
+
+    def __init__(self, file: Path, encoding: str) -> None:
+        try:
+            self._decoder = codecs.getincrementaldecoder(encoding)()
+        except LookupError as error:
+            raise DataError(
+                f"data.encoding={encoding}: no such encoding. Expected a name such as utf-8, cp1252 or latin-1."
+            ) from error
+        self._lines = io.IncrementalNewlineDecoder(None, translate=True)
+        self._file = file
+        self._bytes = self._line_ends = 0
+
+    def __call__(self, raw: bytes, final: bool = False) -> str:
+        waiting = self._decoder.getstate()[0]
+        try:
+            text = self._decoder.decode(raw, final)
+        except UnicodeDecodeError as error:
+            offset = self._bytes - len(waiting) + error.start
+            line = self._line_ends + (waiting + raw).count(b"\n", 0, error.start) + 1
+            raise DataError(
+                f"{self._file} is not {error.encoding}: byte {error.object[error.start]:#04x} at offset {offset:,} "
+                f"(line {line:,}). Say what it is, for instance data.encoding=cp1252, or convert the file to UTF-8."
+            ) from error
+        self._bytes += len(raw)
+        self._line_ends += raw.count(b"\n")
+        return self._lines.decode(text, final)
 
 
 def first_line(error: BaseException) -> str:

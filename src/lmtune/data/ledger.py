@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from lmtune.errors import LedgerError
 
 SIDES = ("train", "validation", "test")
@@ -21,6 +23,13 @@ class Counts:
     @property
     def tokens(self) -> int:
         return self.text_tokens + self.separators
+
+    def add(self, documents: np.ndarray) -> None:
+        """Count documents: rows of DOCUMENT_TABLE."""
+        self.documents += len(documents)
+        self.separators += len(documents)
+        self.bytes += int(documents["bytes"].sum())
+        self.text_tokens += int(documents["tokens"].sum()) - len(documents)
 
 
 @dataclass(slots=True)
@@ -57,6 +66,8 @@ class Ledger:
     blocks: int = 0
     targets: int = 0
     """Training tokens that are predicted once per epoch: all but the first of the stream."""
+    repeated: int = 0
+    """Places of blocks that repeat the end of the block before (data.stride); they are not learned again."""
     padding: int = 0
     """Places of the last block that hold no token; they are not learned."""
 
@@ -78,7 +89,7 @@ class Ledger:
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]
         self._close("training targets", train.tokens - 1, self.targets)
-        self._close("places in blocks", self.blocks * self.block_size, self.targets + self.padding)
+        self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
 
     def as_dict(self) -> dict[str, Any]:
         record = asdict(self)

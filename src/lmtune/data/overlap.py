@@ -8,10 +8,36 @@ from typing import Any
 
 import numpy as np
 
+from lmtune.streams import TokenStream
+
 WORDS = 13
 """Words in a sequence; long enough that equal ones were copied."""
 _TOKEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = np.uint64(0xC2B2AE3D27D4EB4F)
+
+
+class Overlap:
+    """Looks for the sequences of held-out streams in training text that comes piece by piece."""
+
+    def __init__(self, tokenizer: Any, held_out: dict[str, TokenStream], words: int = WORDS) -> None:
+        self._words = words
+        self._opens = find_word_starts(tokenizer)
+        self._separator = tokenizer.eos_token_id
+        self._held = {side: self._hash(stream.ids) for side, stream in held_out.items()}
+        self._seen = {side: np.zeros(len(hashes), bool) for side, hashes in self._held.items()}
+
+    def add(self, ids: np.ndarray) -> None:
+        """Training documents, whole ones, with a separator after each."""
+        training = np.unique(self._hash(ids))
+        for side, hashes in self._held.items():
+            self._seen[side] |= np.isin(hashes, training)
+
+    def shares(self) -> dict[str, float]:
+        """The share of each stream's sequences that have come; nan where it has none."""
+        return {side: float(seen.mean()) if len(seen) else float("nan") for side, seen in self._seen.items()}
+
+    def _hash(self, ids: np.ndarray) -> np.ndarray:
+        return hash_sequences(ids, self._opens, self._separator, self._words)
 
 
 def find_word_starts(tokenizer: Any) -> np.ndarray:
@@ -42,11 +68,6 @@ def hash_sequences(ids: np.ndarray, opens: np.ndarray, separator: int, words: in
             sequences += hashes[offset : offset + count] * power
     borders = np.concatenate([[0], np.cumsum(ends[starts])])
     return sequences[borders[words : words + count] == borders[:count]]
-
-
-def share_seen(held_out: np.ndarray, training: np.ndarray) -> float:
-    """Share of held-out sequences that stand in the training text; nan where the held-out text has none."""
-    return float(np.isin(held_out, training).mean()) if len(held_out) else float("nan")
 
 
 def _powers(base: np.uint64, count: int) -> np.ndarray:

@@ -1,25 +1,23 @@
 """Reading text: files of many kinds, and datasets of the Hub.
 
-A source hands out rows (a row of a table, or a document of a text file) for each split it has, and a fingerprint of
-its content that can be known without reading rows.
+A source hands out rows (a row of a table, or a document of a text file) for each split it has, shard by shard, and a
+fingerprint of its content that can be known without reading rows.
 """
 
-import itertools
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data.cache import checksum_file
-from lmtune.data.files import TEXT_SUFFIXES, find_files, first_line, kind_of, load_text
-from lmtune.data.tables import Table, load_table, render_rows, wrap_dataset
+from lmtune.data.documents import split_text
+from lmtune.data.files import TEXT_SUFFIXES, find_files, first_line, kind_of, load_pieces
+from lmtune.data.tables import Rows, load_table, render_rows, wrap_dataset
+from lmtune.data.texts import batch_strings, iterate_strings
 from lmtune.errors import DataError
 from lmtune.runs import checksum_of
-
-WIKITEXT_TITLE = re.compile(r"^ = [^=\n](?:[^\n]*[^=\n])? = *$", re.MULTILINE)
 
 
 class Source(Protocol):
@@ -27,8 +25,6 @@ class Source(Protocol):
 
     rules: tuple[DocumentRule, ...]
     """What a document is, as the source hands it out; several where files of several kinds are read."""
-    unwanted: int
-    """Rows passed over so far, because data.where asks for other values."""
 
     def fingerprint(self) -> str:
         """Changes when the content does."""
@@ -39,8 +35,11 @@ class Source(Protocol):
     def splits(self) -> tuple[str, ...]:
         """`train`, and those of `validation` and `test` that the source itself keeps apart."""
 
-    def load_rows(self, split: str) -> Iterator[str]:
-        """Rows of one split, in the order of the source."""
+    def count_shards(self, split: str) -> int:
+        """Parts of a split that can be read one by one."""
+
+    def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
+        """Batches of rows of one shard, in the order of the source."""
 
 
 def build_source(config: DataConfig) -> Source:
@@ -50,12 +49,11 @@ def build_source(config: DataConfig) -> Source:
 
 @dataclass(slots=True)
 class FileSource:
-    """Text files and tables on disk."""
+    """Text files and tables on disk; each file is a shard."""
 
     config: DataConfig
     files: dict[str, list[Path]] = field(init=False)
     rules: tuple[DocumentRule, ...] = field(init=False)
-    unwanted: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.files = {"train": find_files("data.files", self.config.files)}
@@ -92,40 +90,41 @@ class FileSource:
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
 
-    def load_rows(self, split: str) -> Iterator[str]:
-        for file in self.files[split]:
-            if kind_of(file) in TEXT_SUFFIXES:
-                yield from split_text(load_text(file, self.config.encoding), self.rule_of(file))
-            else:
-                table = load_table(file, self.config.encoding)
-                yield from _by_rule(self._render(table), self.rule_of(file))
+    def count_shards(self, split: str) -> int:
+        return len(self.files[split])
 
-    def _render(self, table: Table) -> Iterator[str]:
-        return render_rows(table, self.config.text_column, self.config.where, self._pass_over)
-
-    def _pass_over(self) -> None:
-        self.unwanted += 1
+    def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
+        file = self.files[split][shard]
+        if kind_of(file) in TEXT_SUFFIXES:
+            documents = split_text(load_pieces(file, self.config.encoding), self.rule_of(file))
+            return map(Rows, batch_strings(documents))
+        rows = render_rows(load_table(file, self.config.encoding), self.config.text_column, self.config.where)
+        return _by_rule(rows, self.rule_of(file))
 
 
 @dataclass(slots=True)
 class HubSource:
-    """A dataset of the Hugging Face Hub."""
+    """A dataset of the Hugging Face Hub; its shards are the files it is kept in, or all of it once downloaded."""
 
     config: DataConfig
     rules: tuple[DocumentRule, ...] = field(init=False)
-    unwanted: int = field(init=False, default=0)
     _loaded: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rules = (self.config.documents or DocumentRule.row,)
 
     def fingerprint(self) -> str:
-        return checksum_of(json.dumps({split: self._load(split)._fingerprint for split in self.splits()}))
+        prints = {split: getattr(self._load(split), "_fingerprint", None) for split in self.splits()}
+        return checksum_of(json.dumps(prints if not self.config.streaming else [self._name, self.config.revision]))
 
     def describe(self) -> list[dict[str, Any]]:
-        name = "/".join(filter(None, [self.config.path, self.config.subset]))
         return [
-            {"name": name, "split": split, "revision": self.config.revision, "rows": len(self._load(split))}
+            {
+                "name": self._name,
+                "split": split,
+                "revision": self.config.revision,
+                "rows": getattr(self._load(split), "num_rows", None),
+            }
             for split in self.splits()
         ]
 
@@ -133,57 +132,63 @@ class HubSource:
         given = {"validation": self.config.validation_split, "test": self.config.test_split}
         return ("train", *(side for side, split in given.items() if split))
 
-    def load_rows(self, split: str) -> Iterator[str]:
-        table = wrap_dataset(self._load(split), f"{self.config.path} ({split})")
-        rows = render_rows(table, self.config.text_column, self.config.where, self._pass_over)
-        yield from _by_rule(rows, self.rules[0])
+    def count_shards(self, split: str) -> int:
+        return int(self._load(split).num_shards) if self.config.streaming else 1
 
-    def _pass_over(self) -> None:
-        self.unwanted += 1
+    def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
+        dataset = self._load(split)
+        if self.config.streaming:
+            dataset = dataset.shard(num_shards=self.count_shards(split), index=shard, contiguous=True)
+        table = wrap_dataset(dataset, f"{self.config.path} ({split})")
+        return _by_rule(render_rows(table, self.config.text_column, self.config.where), self.rules[0])
+
+    @property
+    def _name(self) -> str:
+        return "/".join(filter(None, [self.config.path, self.config.subset]))
 
     def _load(self, side: str) -> Any:
         if side not in self._loaded:
             import datasets
 
             config = self.config
-            split = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}[
-                side
-            ]
+            splits = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
             try:
                 self._loaded[side] = datasets.load_dataset(
-                    config.path, config.subset, revision=config.revision, split=split
+                    config.path,
+                    config.subset,
+                    revision=config.revision,
+                    split=splits[side],
+                    streaming=config.streaming,
                 )
             except (ValueError, RuntimeError, OSError) as error:
                 raise DataError(
-                    f"{config.path} (data.subset={config.subset}, split {split}) does not load as a dataset: "
+                    f"{config.path} (data.subset={config.subset}, split {splits[side]}) does not load as a dataset: "
                     f"{first_line(error)}. Check data.path, data.subset and data.train_split; data sets that need a "
                     "script of their own are not supported by datasets 5."
                 ) from error
         return self._loaded[side]
 
 
-def split_text(text: str, rule: DocumentRule) -> Iterator[str]:
-    """Documents of one text by rule; line ends around each are not part of it."""
-    if rule is DocumentRule.blank_line:
-        pieces = re.split(r"\n[ \t]*(?:\n[ \t]*)+", text)
-    elif rule in (DocumentRule.line, DocumentRule.row):
-        pieces = text.split("\n")
-    elif rule is DocumentRule.wikitext:
-        starts = [match.start() for match in WIKITEXT_TITLE.finditer(text)]
-        edges = [0, *starts, len(text)]
-        pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
-        pieces = pieces if pieces[0].strip() else pieces[1:]
-    else:
-        pieces = [text]
-    yield from (piece.strip("\n") for piece in pieces)
-
-
-def _by_rule(rows: Iterator[str], rule: DocumentRule) -> Iterator[str]:
+def _by_rule(batches: Iterator[Rows], rule: DocumentRule) -> Iterator[Rows]:
     """Rows of a table, or documents of the text that they are the lines of."""
     if rule is DocumentRule.row:
-        yield from rows
-    else:
-        yield from split_text("".join(row if row.endswith("\n") else row + "\n" for row in rows), rule)
+        yield from batches
+        return
+    unwanted = 0
+
+    def lines() -> Iterable[str]:
+        nonlocal unwanted
+        for texts, passed_over in batches:
+            unwanted += passed_over
+            yield "".join(line if line.endswith("\n") else line + "\n" for line in iterate_strings([texts]))
+
+    for documents in batch_strings(split_text(lines(), rule)):
+        yield Rows(documents, unwanted)
+        unwanted = 0
+    if unwanted:
+        from lmtune.data.texts import build_texts
+
+        yield Rows(build_texts([]), unwanted)
 
 
 def _count(files: list[Path]) -> str:

@@ -1,12 +1,15 @@
-"""Which text is held out. Pure functions of the text, the fractions and the seed."""
+"""Which text is held out. Pure functions of the text, the shares and the seed."""
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-import xxhash
+import numpy as np
+import pyarrow as pa
 
 from lmtune.config import SplitRule
+from lmtune.data.texts import Texts, build_texts, count_chars, hash_texts
 from lmtune.errors import DataError
 
 MIN_DOCUMENTS = 20
@@ -17,102 +20,108 @@ STRETCH_CHARS = 32_768
 """Least length of a held-out stretch: long enough to have a beginning, a middle and long-range context."""
 MAX_STRETCHES = 64
 
-Sides = dict[str, list[str]]
+HELD_OUT = ("validation", "test")
+SIDES = ("train", *HELD_OUT)
+
+Dealt = dict[str, Texts]
+"""Of one batch of documents, those of each side that gets any."""
 
 
-def choose_rule(texts: Sequence[str], rule: SplitRule | None) -> SplitRule:
-    """`hash`, or `stretches` for few documents or one that dwarfs the others; a rule that was asked for stands."""
+class Shares(NamedTuple):
+    """Shares of the text to hold out, each at least 0, together below 1."""
+
+    validation: float
+    test: float
+
+
+def choose_rule(chars: np.ndarray, rule: SplitRule | None) -> SplitRule:
+    """`hash`, or `stretches` for few documents or one that dwarfs the others; a rule that was asked for stands.
+
+    chars: [documents] characters of each.
+    """
     if rule is not None:
         return rule
-    sizes = [len(text) for text in texts]
-    few = len(sizes) < MIN_DOCUMENTS or max(sizes) > MAX_SHARE * sum(sizes)
+    few = len(chars) < MIN_DOCUMENTS or chars.max() > MAX_SHARE * chars.sum()
     return SplitRule.stretches if few else SplitRule.hash
 
 
-def split_documents(
-    texts: Sequence[str], rule: SplitRule | None, validation: float, test: float, seed: int
-) -> tuple[Sides, SplitRule]:
-    """Deal documents out to train, validation and test; return the sides and the rule they were dealt by.
-
-    Without a rule, one is chosen, and stretches take the place of a hash that leaves a side empty, as it may with some
-    dozens of documents. Raises DataError if a side that was asked for, or the training side, is empty all the same.
-    """
-    chosen = choose_rule(texts, rule)
-    sides = _split(texts, chosen, validation, test, seed)
-    if rule is None and chosen is SplitRule.hash and _find_empty(sides, validation, test):
-        chosen = SplitRule.stretches
-        sides = _split(texts, chosen, validation, test, seed)
-    found = f"{len(texts):,} documents of {sum(map(len, texts)):,} characters"
-    empty = _find_empty(sides, validation, test)
-    if empty == "train":
-        raise DataError(f"Nothing is left to train on: {found}. Give more text, or hold out less.")
-    if empty is not None:
-        share = {"validation": validation, "test": test}[empty]
-        raise DataError(
-            f"The {empty} side is empty: {found}, of which a share of {share:.3g} was asked for. "
-            f"Raise data.{empty}_fraction, give data.validation_files=, or give more text."
-        )
-    return sides, chosen
+def deal_by_hash(texts: Texts, shares: Shares, seed: int) -> Dealt:
+    """Each document to the side that a seeded hash of its text falls on: equal texts fall together, others do not move it."""
+    place = hash_texts(texts, seed) / 2.0**64
+    held = {
+        "validation": place < shares.validation,
+        "test": (place >= shares.validation) & (place < sum(shares)),
+        "train": place >= sum(shares),
+    }
+    return {side: texts.filter(pa.array(held[side])) for side in SIDES if held[side].any()}
 
 
-def place_of(text: str, seed: int) -> float:
-    """A document's place in [0, 1): a seeded hash of its text, so equal texts fall together and others do not move it."""
-    return hash_of(text, seed) / 2**64
-
-
-def hash_of(text: str, seed: int) -> int:
-    """xxh3-64 of the UTF-8 text."""
-    return xxhash.xxh3_64_intdigest(text.encode(), seed=seed)
-
-
-def _split(texts: Sequence[str], rule: SplitRule, validation: float, test: float, seed: int) -> Sides:
-    split = _split_by_hash if rule is SplitRule.hash else _split_by_stretches
-    return split(texts, validation, test, seed)
-
-
-def _find_empty(sides: Sides, validation: float, test: float) -> str | None:
-    """The first side that was asked for and holds no text."""
-    asked = {"validation": validation, "test": test, "train": 1.0}
-    return next((side for side, share in asked.items() if share > 0 and not any(map(str.strip, sides[side]))), None)
-
-
-def _split_by_hash(texts: Sequence[str], validation: float, test: float, seed: int) -> Sides:
-    sides: Sides = {"train": [], "validation": [], "test": []}
-    for text in texts:
-        place = place_of(text, seed)
-        sides["validation" if place < validation else "test" if place < validation + test else "train"].append(text)
-    return sides
-
-
-def _split_by_stretches(texts: Sequence[str], validation: float, test: float, seed: int) -> Sides:
+def deal_by_stretches(batches: Iterable[Texts], chars: np.ndarray, shares: Shares, seed: int) -> Iterator[Dealt]:
     """Cut seeded, contiguous stretches out of the documents at line ends; what is left between them is trained on.
 
     Pieces of a document follow each other without a gap: each keeps the line end it was cut behind.
+    chars: [documents] characters of each, over all batches.
     """
-    total = sum(map(len, texts))
-    held = _draw_stretches(total, {"validation": validation, "test": test}, random.Random(f"stretches-{seed}"))
-    sides: Sides = {"train": [], "validation": [], "test": []}
+    held = _draw_stretches(int(chars.sum()), shares, random.Random(f"stretches-{seed}"))
     offset = 0
-    for text in texts:
-        local = [
-            (start - offset, end - offset, side)
-            for start, end, side in held
-            if start < offset + len(text) and end > offset
+    for batch in batches:
+        sizes = count_chars(batch)
+        end = offset + int(sizes.sum())
+        near = [stretch for stretch in held if stretch.begin < end and stretch.end > offset]
+        yield _cut_batch(batch, offset, near, many=len(chars) >= MIN_DOCUMENTS) if near else {"train": batch}
+        offset = end
+
+
+def check_sides(documents: dict[str, int], chars: np.ndarray, shares: Shares) -> None:
+    """Raise DataError if a side that was asked for, or the training side, got no document with text."""
+    empty = find_empty(documents, shares)
+    found = f"{len(chars):,} documents of {int(chars.sum()):,} characters"
+    if empty == "train":
+        raise DataError(f"Nothing is left to train on: {found}. Give more text, or hold out less.")
+    if empty is not None:
+        raise DataError(
+            f"The {empty} side is empty: {found}, of which a share of {getattr(shares, empty):.3g} was asked for. "
+            f"Raise data.{empty}_fraction, give data.validation_files=, or give more text."
+        )
+
+
+def find_empty(documents: dict[str, int], shares: Shares) -> str | None:
+    """The first side that was asked for and has no document."""
+    asked = {**shares._asdict(), "train": 1.0}
+    return next((side for side, share in asked.items() if share > 0 and not documents.get(side)), None)
+
+
+class _Stretch(NamedTuple):
+    """A held-out part of the line of all characters."""
+
+    begin: int
+    end: int
+    side: str
+
+
+def _cut_batch(batch: Texts, offset: int, held: list[_Stretch], many: bool) -> Dealt:
+    """The documents of a batch that begins `offset` characters into the text, cut where stretches meet them."""
+    sides: dict[str, list[str]] = {side: [] for side in SIDES}
+    for text in batch.to_pylist():
+        near = [
+            _Stretch(stretch.begin - offset, stretch.end - offset, stretch.side)
+            for stretch in held
+            if stretch.begin < offset + len(text) and stretch.end > offset
         ]
-        if local and len(texts) >= MIN_DOCUMENTS and len(text) <= STRETCH_CHARS:
-            sides[local[0][2]].append(text)  # among many, a document this short stays whole
+        if near and many and len(text) <= STRETCH_CHARS:
+            sides[near[0].side].append(text)  # among many, a document this short stays whole
         else:
-            for side, piece in _cut(text, local):
+            for side, piece in _cut(text, near):
                 sides[side].append(piece)
         offset += len(text)
-    return sides
+    return {side: build_texts(texts) for side, texts in sides.items() if texts}
 
 
-def _draw_stretches(total: int, fractions: dict[str, float], draw: random.Random) -> list[tuple[int, int, str]]:
-    """(start, end, side) on the line of all characters, sorted, not touching: one stretch in each of equal segments."""
+def _draw_stretches(total: int, shares: Shares, draw: random.Random) -> list[_Stretch]:
+    """On the line of all characters, sorted, not touching: one stretch in each of equal segments."""
     plan = []
-    for side, fraction in fractions.items():
-        wanted = round(total * fraction)
+    for side, share in shares._asdict().items():
+        wanted = round(total * share)
         if wanted:
             count = max(1, min(MAX_STRETCHES, wanted // STRETCH_CHARS))
             plan += [(side, wanted // count)] * count
@@ -121,16 +130,16 @@ def _draw_stretches(total: int, fractions: dict[str, float], draw: random.Random
     segment = total / max(1, len(plan))
     for number, (side, length) in enumerate(plan):
         room = max(0, int(segment) - length)
-        start = int(number * segment) + draw.randint(0, room)
-        stretches.append((start, min(start + length, int((number + 1) * segment)), side))
+        begin = int(number * segment) + draw.randint(0, room)
+        stretches.append(_Stretch(begin, min(begin + length, int((number + 1) * segment)), side))
     return stretches
 
 
-def _cut(text: str, held: list[tuple[int, int, str]]) -> list[tuple[str, str]]:
+def _cut(text: str, held: list[_Stretch]) -> list[tuple[str, str]]:
     """(side, piece) in the order of the text; pieces join to the text exactly."""
     pieces, done = [], 0
-    for start, end, side in held:
-        first = max(done, _line_end(text, start))
+    for begin, end, side in held:
+        first = max(done, _line_end(text, begin))
         last = _line_end(text, max(end, first + 1))  # one line at least, however short the stretch was meant to be
         pieces += [("train", text[done:first]), (side, text[first:last])]
         done = last

@@ -1,31 +1,49 @@
 """Rows of tables: files on disk and datasets of the Hub, and the text that a row holds.
 
 Text is text: nothing here turns `007` into 7, `None` into nothing or `2020-01-25` into a moment, as readers do that guess
-types.
+types. Tables are read in batches; no file is held in memory whole.
 """
 
+import itertools
 import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.data.files import first_line, kind_of, load_text, open_file
+import pyarrow as pa
+
+from lmtune.data.files import first_line, kind_of, load_pieces, load_text, open_file
+from lmtune.data.texts import BATCH_BYTES, Texts, build_texts
 from lmtune.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SAMPLED_ROWS = 1000
 """Rows of a JSON file whose keys count as its columns: not each row has each key."""
+MAX_ROWS = 100_000
+"""In a batch, however short they are."""
+FIELD = re.compile(r"\{([^{}]+)\}")
+"""A column in a template."""
 
 
 class Table(NamedTuple):
     """Rows with the names of their columns."""
 
     names: list[str]
-    rows: Iterable[dict[str, Any]]
+    read: Callable[[list[str]], Iterable[Any]]
+    """Batches of these columns at least: pyarrow tables or record batches, or lists of dicts."""
     where: str
     """The file or dataset, for messages."""
+
+
+class Rows(NamedTuple):
+    """A batch of consecutive rows."""
+
+    texts: Texts
+    unwanted: int = 0
+    """Rows passed over, because data.where asks for other values."""
 
 
 def load_table(file: Path, encoding: str) -> Table:
@@ -35,20 +53,24 @@ def load_table(file: Path, encoding: str) -> Table:
         return _load_separated(file, DELIMITERS[kind], encoding)
     if kind in (".json", ".jsonl"):
         return _load_json(file, encoding)
-    return _load_arrow(file)
+    return _load_parquet(file) if kind == ".parquet" else _load_arrow(file)
 
 
 def wrap_dataset(dataset: Any, where: str) -> Table:
-    """A datasets.Dataset as a table."""
-    return Table(dataset.column_names, dataset, where)
+    """A datasets.Dataset or IterableDataset as a table."""
+    streamed = not hasattr(dataset, "num_rows")
+    rows = SAMPLED_ROWS if streamed else _rows_per_batch(dataset.num_rows, dataset.data.nbytes)
+    return Table(
+        dataset.column_names, lambda names: dataset.select_columns(names).with_format("arrow").iter(rows), where
+    )
 
 
-def render_rows(table: Table, column: str, wanted: dict[str, Any], count: Callable[[], None]) -> Iterator[str]:
+def render_rows(table: Table, column: str, wanted: dict[str, Any]) -> Iterator[Rows]:
     """The text of each row: a column, a dotted path into it, or a template of columns.
 
-    wanted: values that columns have to have; `count` is called for each row that has others.
+    wanted: values that columns have to have.
     """
-    fields = re.findall(r"\{([^{}]+)\}", column)
+    fields = FIELD.findall(column)
     needed = [column] if column in table.names else [name.split(".")[0] for name in fields or [column]]
     for purpose, names in (("text_column", needed), ("where", list(wanted))):
         absent = [name for name in names if name not in table.names]
@@ -57,56 +79,99 @@ def render_rows(table: Table, column: str, wanted: dict[str, Any], count: Callab
                 f"{table.where} has no column {absent[0]!r}; it has {', '.join(table.names)}. "
                 f"Name one of those with data.{purpose}=."
             )
-    rows = table.rows
-    if hasattr(rows, "select_columns"):
-        rows = rows.select_columns(sorted({*needed, *wanted}))
-    for row in rows:
-        if all(row.get(name) == value for name, value in wanted.items()):
-            yield _render_row(row, column, fields, table.where)
+    columns = sorted({*needed, *wanted})
+    for batch in table.read(columns):
+        if not isinstance(batch, list) and not wanted and column in table.names and _is_text(batch[column].type):
+            yield Rows(_as_texts(batch[column]))
         else:
-            count()
+            rows = batch if isinstance(batch, list) else batch.select(columns).to_pylist()
+            chosen = [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
+            texts = [_render_row(row, column, fields, table.where) for row in chosen]
+            yield Rows(_encodable(texts, table.where), len(rows) - len(chosen))
+
+
+def _encodable(texts: list[str], where: str) -> Texts:
+    try:
+        return build_texts(texts)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: a text holds half a character, {error.object[error.start]!r} without its partner, which no encoding "
+            f"can write (after {error.object[max(0, error.start - 30) : error.start]!r}). Mend or leave out that row."
+        ) from error
+
+
+def _rows_per_batch(rows: int, size: int) -> int:
+    """So many rows of a table are BATCH_BYTES, if they are of equal size."""
+    return min(MAX_ROWS, max(1, BATCH_BYTES * rows // max(1, size)))
+
+
+def _is_text(kind: Any) -> bool:
+    return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def _as_texts(column: Any) -> Texts:
+    """A column of strings in one piece, with 64-bit offsets; no value is an empty text."""
+    import pyarrow.compute as pc
+
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    texts = column.cast(pa.large_string())
+    return pc.fill_null(texts, "") if texts.null_count else texts
 
 
 def _load_separated(file: Path, delimiter: str, encoding: str) -> Table:
-    from pyarrow import csv, lib
+    from pyarrow import csv
 
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    read = csv.ReadOptions(encoding=encoding)
+    read = csv.ReadOptions(encoding=encoding, block_size=BATCH_BYTES)
+    with _reading(file), open_file(file) as stream, csv.open_csv(stream, read, parse) as reader:
+        names = reader.schema.names
+
+    def batches(columns: list[str]) -> Iterator[Any]:
+        convert = csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, include_columns=columns
+        )
+        with _reading(file), open_file(file) as stream, csv.open_csv(stream, read, parse, convert) as reader:
+            yield from reader
+
+    return Table(names, batches, str(file))
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Words for what goes wrong in a file of separated values."""
     try:
-        with open_file(file) as stream, csv.open_csv(stream, read, parse) as reader:
-            names = reader.schema.names
-        convert = csv.ConvertOptions(column_types=dict.fromkeys(names, lib.string()), strings_can_be_null=False)
-        with open_file(file) as stream:
-            table = csv.read_csv(stream, read, parse, convert)
-    except (lib.ArrowInvalid, OSError, EOFError, UnicodeDecodeError, LookupError) as error:
+        yield
+    except (pa.ArrowInvalid, OSError, EOFError, UnicodeDecodeError, LookupError) as error:
+        kind = kind_of(file)
         raise DataError(
-            f"{file} does not read as {kind_of(file).lstrip('.')}: {first_line(error)}. Text with {delimiter!r} or line ends in "
-            "it belongs between quotes; say data.encoding= if it is not UTF-8."
+            f"{file} does not read as {kind.lstrip('.')}: {first_line(error)}. Text with {DELIMITERS[kind]!r} or line "
+            "ends in it belongs between quotes; say data.encoding= if it is not UTF-8."
         ) from error
-    return Table(names, (row for batch in table.to_batches() for row in batch.to_pylist()), str(file))
 
 
 def _load_json(file: Path, encoding: str) -> Table:
     """Objects of a .jsonl, one a line, or of a list in a .json."""
+    if kind_of(file) == ".jsonl":
+        return _objects(_parse_lines(file, load_pieces(file, encoding)), file)
     text = load_text(file, encoding)
-    if kind_of(file) == ".jsonl" or not text.lstrip().startswith(("[", "{")):
-        return _objects(list(_parse_lines(file, text)), file)
+    if not text.lstrip().startswith(("[", "{")):
+        return _objects(_parse_lines(file, [text]), file)
     try:
         loaded = json.loads(text)
     except ValueError as error:
         if text.lstrip().startswith("{"):
-            return _objects(list(_parse_lines(file, text)), file)  # lines of objects, as many name .json too
+            return _objects(_parse_lines(file, [text]), file)  # lines of objects, as many name .json too
         raise DataError(f"{file} is not JSON: {first_line(error)}.") from error
     if not isinstance(loaded, list):
         raise DataError(
             f"{file} holds one object with {', '.join(loaded)}; expected a list of objects, or one object a line. "
             "Write out the part that holds the texts."
         )
-    return _objects(loaded, file)
+    return _objects(iter(loaded), file)
 
 
-def _parse_lines(file: Path, text: str) -> Iterator[Any]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _parse_lines(file: Path, pieces: Iterable[str]) -> Iterator[Any]:
+    for number, line in enumerate(_lines(pieces), 1):
         if line and not line.isspace():
             try:
                 yield json.loads(line)
@@ -114,16 +179,54 @@ def _parse_lines(file: Path, text: str) -> Iterator[Any]:
                 raise DataError(f"{file}, line {number:,}, is not JSON: {first_line(error)}.") from error
 
 
-def _objects(rows: list[Any], file: Path) -> Table:
-    wrong = next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
-    if wrong is not None:
-        raise DataError(
-            f'{file}, row {wrong:,}: expected an object such as {{"text": "..."}}, found {type(rows[wrong - 1]).__name__}.'
-        )
-    if not rows:
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from lines
+    yield rest
+
+
+def _objects(rows: Iterator[Any], file: Path) -> Table:
+    checked = _check_objects(rows, file)
+    first = list(itertools.islice(checked, SAMPLED_ROWS))
+    if not first:
         raise DataError(f"{file}: expected rows, found none.")
-    names = list(dict.fromkeys(name for row in rows[:SAMPLED_ROWS] for name in row))
-    return Table(names, rows, str(file))
+    names = list(dict.fromkeys(name for row in first for name in row))
+    rest = iter(lambda: list(itertools.islice(checked, SAMPLED_ROWS)), [])
+    return Table(names, lambda _: itertools.chain([first], rest), str(file))
+
+
+def _check_objects(rows: Iterator[Any], file: Path) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DataError(
+                f'{file}, row {number:,}: expected an object such as {{"text": "..."}}, found {type(row).__name__}.'
+            )
+        yield row
+
+
+def _load_parquet(file: Path) -> Table:
+    """Row groups of a parquet file, without the copy that datasets would make of it."""
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} does not read as parquet: {first_line(error)}.") from error
+    if table.metadata.num_rows == 0:
+        raise DataError(f"{file}: expected rows, found none.")
+    groups = range(table.num_row_groups)
+    size = sum(table.metadata.row_group(group).total_byte_size for group in groups)
+    rows = _rows_per_batch(table.metadata.num_rows, size)
+
+    def batches(columns: list[str]) -> Iterator[Any]:
+        try:
+            yield from table.iter_batches(rows, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file} cannot be read to its end: {first_line(error)}.") from error
+
+    return Table(table.schema_arrow.names, batches, str(file))
 
 
 def _load_arrow(file: Path) -> Table:
@@ -132,14 +235,7 @@ def _load_arrow(file: Path) -> Table:
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs what we raise
     try:
-        if file.is_dir():
-            dataset = datasets.load_from_disk(str(file))
-        else:
-            dataset = (
-                datasets.Dataset.from_parquet(str(file))
-                if kind_of(file) == ".parquet"
-                else datasets.Dataset.from_file(str(file))
-            )
+        dataset = datasets.load_from_disk(str(file)) if file.is_dir() else datasets.Dataset.from_file(str(file))
     except Exception as error:  # datasets lets through whatever pyarrow and the codecs raise
         raise DataError(
             f"{file} does not read as {kind_of(file).lstrip('.')}: {first_line(error.__cause__ or error)}."
@@ -153,7 +249,7 @@ def _render_row(row: dict[str, Any], column: str, fields: list[str], where: str)
     if column in row:
         return _as_text(row[column], column, where)
     if fields:
-        return re.sub(r"\{([^{}]+)\}", lambda match: _as_text(_reach(row, match[1]), match[1], where), column)
+        return FIELD.sub(lambda match: _as_text(_reach(row, match[1]), match[1], where), column)
     return _as_text(_reach(row, column), column, where)
 
 

@@ -3,36 +3,24 @@
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lmtune.data.texts import Texts, build_texts
 from lmtune.runs import checksum_of
 
 logger = logging.getLogger(__name__)
 
-BATCH_CHARS = 16_000_000
-"""Characters encoded at once: enough to keep all cores busy, little enough to keep memory flat."""
 PROOF_DOCUMENTS = 64
 PROOF_CHARS = 4_000
 """Of each document in the sample that both tokenizers encode."""
 
 
-class Encoded(NamedTuple):
-    """A batch of consecutive documents as ids."""
-
-    ids: np.ndarray
-    """[tokens] uint32, documents end to end without separators."""
-    lengths: np.ndarray
-    """[documents] int64: tokens of each."""
-    bytes: np.ndarray
-    """[documents] int64: UTF-8 bytes of each."""
-
-
 Encode = Callable[[Any], tuple[np.ndarray, np.ndarray]]
-"""From an Arrow array of large_string to (ids, lengths)."""
+"""From texts to (ids, lengths)."""
 
 
 class Encoder:
@@ -54,15 +42,10 @@ class Encoder:
         """Which tokenizer does the work."""
         return "tokenizers" if self._encode == self._encode_own else "gigatoken"
 
-    def encode_batches(self, texts: Sequence[str]) -> Iterator[Encoded]:
-        """Batches of consecutive documents as ids."""
-        import pyarrow as pa
-
-        for batch in _batches(texts):
-            # Arrow's buffer goes to gigatoken as it is, ten times faster than Python strings, and knows the bytes.
-            column = pa.array(batch, pa.large_string())
-            ids, lengths = self._encode(column)
-            yield Encoded(ids, lengths, np.diff(np.frombuffer(column.buffers()[1], np.int64, len(batch) + 1)))
+    def encode(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, lengths): [tokens] uint32, documents end to end without separators, and [documents] int64 tokens of each."""
+        # Arrow's buffer goes to gigatoken as it is, ten times faster than Python strings.
+        return self._encode(texts)
 
     def _encode_own(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
         settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
@@ -71,11 +54,8 @@ class Encoder:
         return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum())), lengths
 
     def _agrees(self, fast: Encode, proof: Sequence[str]) -> bool:
-        import pyarrow as pa
-
-        step = max(1, len(proof) // PROOF_DOCUMENTS)
-        sample = [*(text[:PROOF_CHARS] for text in proof[::step]), "<|endoftext|> typed in a text"]
-        column = pa.array(sample, pa.large_string())
+        sample = [*(text[:PROOF_CHARS] for text in proof[:PROOF_DOCUMENTS]), "<|endoftext|> typed in a text"]
+        column = build_texts(sample)
         (ours, our_lengths), (theirs, their_lengths) = fast(column), self._encode_own(column)
         if np.array_equal(ours, theirs) and np.array_equal(our_lengths, their_lengths):
             return True
@@ -145,16 +125,3 @@ def _find_gigatoken(tokenizer: Any) -> Encode | None:
         return np.asarray(ak.flatten(rows), dtype=np.uint32), np.asarray(ak.num(rows), dtype=np.int64)
 
     return encode
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

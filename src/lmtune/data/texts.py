@@ -1,0 +1,78 @@
+"""Columns of text: Arrow arrays of large_string, which are read, filtered and encoded without becoming Python strings.
+
+Text passes through the data room in batches of such columns, so that memory stays flat however much there is.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+Texts = Any
+"""A pyarrow.LargeStringArray without nulls."""
+
+BATCH_BYTES = 16_000_000
+"""Of text in a batch: enough to keep all cores busy, little enough to keep memory flat."""
+
+
+def build_texts(strings: Iterable[str]) -> Texts:
+    """Strings as a column."""
+    return pa.array(list(strings), pa.large_string())
+
+
+def batch_strings(strings: Iterable[str], limit: int = BATCH_BYTES) -> Iterator[Texts]:
+    """Strings as columns of about `limit` characters each."""
+    batch: list[str] = []
+    size = 0
+    for text in strings:
+        batch.append(text)
+        size += len(text)
+        if size >= limit:
+            yield build_texts(batch)
+            batch, size = [], 0
+    if batch:
+        yield build_texts(batch)
+
+
+def edges_of(texts: Texts) -> np.ndarray:
+    """[texts + 1] int64: where each text begins and ends in the bytes of the column."""
+    return np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+
+
+def count_bytes(texts: Texts) -> np.ndarray:
+    """[texts] int64: UTF-8 bytes of each."""
+    return np.diff(edges_of(texts)) if len(texts) else np.empty(0, np.int64)
+
+
+def count_chars(texts: Texts) -> np.ndarray:
+    """[texts] int64: Unicode code points of each."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.utf8_length(texts), dtype=np.int64)
+
+
+def hash_texts(texts: Texts, seed: int) -> np.ndarray:
+    """[texts] uint64: xxh3-64 of the UTF-8 bytes of each."""
+    if not len(texts):
+        return np.empty(0, np.uint64)
+    content = memoryview(texts.buffers()[2] or b"")
+    digest = xxhash.xxh3_64_intdigest
+    return np.fromiter(
+        (digest(content[begin:end], seed=seed) for begin, end in pairwise(edges_of(texts).tolist())),
+        np.uint64,
+        count=len(texts),
+    )
+
+
+def join_texts(batches: Iterable[Texts]) -> Texts:
+    """Columns one after another as one."""
+    return pa.chunked_array([*batches], pa.large_string()).combine_chunks()
+
+
+def iterate_strings(batches: Iterable[Texts]) -> Iterator[str]:
+    """Each text as a Python string."""
+    for batch in batches:
+        yield from batch.to_pylist()
