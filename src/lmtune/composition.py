@@ -87,12 +87,12 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
     return config
 
 
-def build_data_config(name: str) -> DataConfig:
-    """The data section that `data=name` stands for, whatever this command's own data is."""
+def build_data_config(name: str, key: str) -> DataConfig:
+    """The data section that `data=name` stands for, whatever this command's own data is. `key` is what named it."""
     try:
         node = compose("train", overrides=[f"data={name}"])
     except MissingConfigException as error:
-        raise ConfigError("eval_data: " + _explain_missing(error, "train")) from error
+        raise ConfigError(f"{key}: " + _explain_missing(error, "train")) from error
     node.data.name = name
     config = OmegaConf.to_object(node.data)
     assert isinstance(config, DataConfig)

@@ -132,6 +132,9 @@ class DataConfig:
     """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
     isolate_documents: bool = False
     """No token attends to another document of its row: positions begin anew at each."""
+    mix: dict[str, float] = field(default_factory=dict)
+    """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
+    `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""
     streaming: bool = False
     """Read and encode the text while it is trained on; needs training.max_steps."""
     shuffle_blocks: int = 8192
@@ -162,8 +165,28 @@ class DataConfig:
             self.validation_fraction + self.test_fraction,
             "below 1, so that something is left to train on",
         )
+        self._check_mix()
+        _require(
+            not self.streaming or self.split_by is not SplitRule.stretches,
+            "data.split_by",
+            "stretches",
+            "hash or given with data.streaming=true, since stretches need the whole text",
+        )
         _check_paths("data.files", self.files)
         _check_paths("data.validation_files", self.validation_files)
+
+    def _check_mix(self) -> None:
+        if not self.mix:
+            return
+        if self.streaming:
+            raise ConfigError("data.mix and data.streaming=true do not go together, found both. Choose one of the two.")
+        if self.name not in self.mix or len(self.mix) < 2:
+            raise ConfigError(
+                f"data.mix={{{', '.join(self.mix)}}}: expected {self.name}, which data= names, and at least one other. "
+                f"Write for instance data.mix={{{self.name}:0.7,pt-wiki:0.3}}."
+            )
+        for name, weight in self.mix.items():
+            _require(weight > 0, f"data.mix.{name}", weight, "a weight above 0")
 
     @property
     def holds_out(self) -> bool:
@@ -351,6 +374,11 @@ class TrainConfig:
         self.model.anchor()
         _check_training(self.training)
         _adopt_twins(self)
+        if self.data.streaming and self.training.get("max_steps", -1) < 1:
+            raise ConfigError(
+                "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
+                "Say how many steps to train."
+            )
         _check_seed("seed", self.seed)
         _check_seed("samples.seed", self.samples.seed)
         if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.data.holds_out):

@@ -44,7 +44,7 @@ NO_SOURCE = {
 LISTS = frozenset(["data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
 """Keys for which a value that opens with `[` is a list."""
 
-OPEN_KEYS = ("model.config", "data.where")
+OPEN_KEYS = ("model.config", "data.where", "data.mix")
 """Keys below which any name may stand: the names depend on the model or the table, and are checked once that is known."""
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)

@@ -1,6 +1,7 @@
 """`lmtune data`, and further sets to watch."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -98,3 +99,47 @@ def test_isolated_documents_train(lmtune):
     losses = [answer.json["eval"]["sample"]["loss"] for answer in (together, isolated)]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_mixture_is_learned_from_and_accounted_for(lmtune, tmp_path):
+    write_group(tmp_path, "old")
+    answer = lmtune(
+        "train", "data.mix={sample:0.8,old:0.2}", "eval_data=old", "training.max_steps=4", "training.use_cpu=true"
+    )
+    assert answer.code == 0, answer.err
+    mix = json.loads((answer.run / "ledger.json").read_text())["mix"]
+    assert mix["old"]["blocks_per_epoch"] == round(mix["sample"]["blocks"] / 4)
+    assert f"mix: old: {mix['old']['blocks_per_epoch']:,} of {mix['old']['blocks']:,} blocks an epoch" in answer.err
+    assert set(json.loads((answer.run / "results.json").read_text())["eval"]) == {"sample", "old"}
+    missing = lmtune("train", "data.mix={sample:0.8,nowhere:0.2}")
+    assert missing.code == 2
+    assert "data.mix: " in missing.err
+
+
+def test_a_stream_is_trained_on_and_resumed_to_the_same_weights(lmtune, tmp_path):
+    for shard in range(3):
+        rows = [
+            json.dumps({"text": f"documento {n} do arquivo {shard}, sobre saúde e exames"}) + "\n" for n in range(80)
+        ]
+        (tmp_path / f"{shard}.jsonl").write_text("".join(rows), encoding="utf-8")
+    command = (
+        "train", "data.files=*.jsonl", "data.streaming=true", "data.shuffle_blocks=64", "data.block_size=32", "training.use_cpu=true",
+        "samples.enabled=false", "training.max_steps=12", "training.eval_steps=3", "training.save_steps=3", "training.save_total_limit=9",
+    )  # fmt: skip
+    refused = lmtune(*(part for part in command if "max_steps" not in part))
+    assert refused.code == 2
+    assert "data.streaming=true needs training.max_steps=" in refused.err
+    answer = lmtune(*command)
+    assert answer.code == 0, answer.err
+    assert "data: streamed in blocks of 32; held out by hash, among the first 240 documents" in answer.err
+    whole = (answer.run / "model" / "model.safetensors").read_bytes()
+    ledger = (answer.run / "ledger.json").read_text()
+    for name in ("checkpoint-12", "checkpoint-9", "model"):
+        shutil.rmtree(answer.run / name)
+    results = json.loads((answer.run / "results.json").read_text())
+    (answer.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    resumed = lmtune("train", f"resume={answer.run}")
+    assert resumed.code == 0, resumed.err
+    assert "resuming from checkpoint-6" in resumed.err
+    assert (answer.run / "model" / "model.safetensors").read_bytes() == whole
+    assert (answer.run / "ledger.json").read_text() == ledger

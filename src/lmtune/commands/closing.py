@@ -28,7 +28,8 @@ def build_results(
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
         measures["protocol"] |= split
     for measures in list(sets.values())[:1]:
-        measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
+        if "unigram_bits_per_byte" in prepared.facts:
+            measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
     return {
         "run": opened.run.folder.name,
         "name": opened.name,

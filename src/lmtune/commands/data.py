@@ -6,6 +6,7 @@ lmtune data cache=list
 
 import itertools
 import math
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         return manage_cache(config, stdout)
     loading.check_model_source(config.model)
     check_data_source(config.data)
-    corpus = Corpus(config.data, config.seed)
+    corpus = Corpus(replace(config.data, streaming=False), config.seed)
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     block_size = config.data.block_size or loading.find_context(config.model)
     prepared = corpus.prepare(tokenizer, block_size)

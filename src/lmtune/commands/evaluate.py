@@ -9,6 +9,7 @@ from typing import IO, Any
 from lmtune.commands.closing import COLUMNS
 from lmtune.commands.opening import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
+from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.tokens import hash_tokenizer
 from lmtune.errors import ConfigError
@@ -31,7 +32,7 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     model = loading.load_model(checkpoint.path)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     model.to(loading.choose_device(config.device))
-    stream, split_by = build_stream(Corpus(data, seed), split, tokenizer)
+    stream, split_by = build_stream(build_corpus(data, seed), split, tokenizer)
     measures = evaluate_stream(model, stream, context, config.eval.batch_size)
     measures["protocol"] |= {
         "split": split.value,

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from lmtune import __version__
 from lmtune.commands import resuming
 from lmtune.composition import build_data_config
 from lmtune.config import DataConfig, TrainConfig, render_plain
+from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
@@ -77,14 +79,19 @@ def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
     """The data configurations that eval_data names."""
     if config.data.name in config.eval_data:
         raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
-    return {name: build_data_config(name) for name in config.eval_data}
+    return {name: build_data_config(name, "eval_data") for name in config.eval_data}
 
 
-def check_sources(config: TrainConfig, watched: dict[str, DataConfig]) -> None:
+def build_mixed(config: TrainConfig) -> dict[str, DataConfig]:
+    """The data configurations that data.mix names besides `data=` itself."""
+    return {name: build_data_config(name, "data.mix") for name in config.data.mix if name != config.data.name}
+
+
+def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
     check_tracker(config.tracker.name)
     loading.check_model_source(config.model)
-    for data in (config.data, *watched.values()):
+    for data in (config.data, *others):
         check_data_source(data)
 
 
@@ -129,7 +136,7 @@ def load_held_out(
     if "validation" in prepared.held_out:
         sets[config.data.name] = HeldOutSet(prepared.held_out["validation"], prepared.ledger.split_by)
     for name, data in watched.items():
-        streams, split_by = Corpus(data, config.seed).load_held_out(tokenizer)
+        streams, split_by = build_corpus(data, config.seed).load_held_out(tokenizer)
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
@@ -138,9 +145,12 @@ def load_held_out(
     return sets
 
 
-def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig]) -> Opened:
-    """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
-    plain = {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
+def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, sets: dict[str, dict[str, DataConfig]]) -> Opened:
+    """Claim a new run folder, or take up the one to resume; all ranks agree on it.
+
+    sets: other data configurations that the run reads, recorded with it: those of `eval_sets` and `mixed_sets`.
+    """
+    plain = {**render_plain(config), **render_plain(sets)}
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
         str(resuming.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
@@ -185,10 +195,15 @@ def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
     """What is about to happen, in three lines on stderr."""
     ledger, train = prepared.ledger, prepared.ledger.sides["train"]
     held = ledger.sides["validation"]
-    opened.say(
-        f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn "
-        f"in {ledger.blocks:,} blocks of {ledger.block_size:,}; {held.tokens:,} held out by {ledger.split_by}"
-    )
+    if ledger.blocks:
+        opened.say(
+            f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn "
+            f"in {ledger.blocks:,} blocks of {ledger.block_size:,}; {held.tokens:,} held out by {ledger.split_by}"
+        )
+    else:
+        opened.say(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
+    for name, part in ledger.mix.items():
+        opened.say(f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch")
     opened.say(
         f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
     )

@@ -10,17 +10,19 @@ from typing import IO, Any
 from lmtune.commands import closing, opening
 from lmtune.config import TrainConfig
 from lmtune.data.blocks import collate
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpora import build_corpus, prepare_training
+from lmtune.data.corpus import Prepared
 from lmtune.errors import Stopped
 from lmtune.modeling import generation, loading
+from lmtune.runs import write_json
 from lmtune.training import arguments as training_arguments
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
     """Train as configured and print the results; return the objective of the sweep."""
-    watched = opening.build_watched(config)
-    opening.check_sources(config, watched)
-    corpus = Corpus(config.data, config.seed)
+    watched, mixed = opening.build_watched(config), opening.build_mixed(config)
+    opening.check_sources(config, [*watched.values(), *mixed.values()])
+    corpus = build_corpus(config.data, config.seed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out)
     tokenizer, model = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
@@ -30,9 +32,9 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     closing.check_objective(config.objective, [config.data.name, *watched])
-    prepared = corpus.prepare(tokenizer, block_size)
+    prepared = prepare_training(corpus, mixed, tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
-    opened = opening.open_run(config, arguments, prepared, watched)
+    opened = opening.open_run(config, arguments, prepared, {"eval_sets": watched, "mixed_sets": mixed})
     try:
         results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
     finally:
@@ -95,6 +97,7 @@ class Session:
         sets = self.score(self.trainer.model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
         if self.opened.is_main:
+            self._close_ledger()
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
             staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
             loading.save_model(model, self.tokenizer, staged)
@@ -121,7 +124,8 @@ class Session:
         arguments = self.opened.arguments
         # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
         # and the order of an epoch would depend on their number.
-        self.prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size)
+        batches = arguments.max_steps * arguments.gradient_accumulation_steps
+        self.prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
         return LmTrainer(
             model=self.model,
             args=arguments,
@@ -149,6 +153,13 @@ class Session:
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
         return [*chosen, callbacks.LastStep(), self.stop]
+
+    def _close_ledger(self) -> None:
+        """While streaming, what was read is known only now."""
+        ledger = self.prepared.ledger
+        if self.config.data.streaming and ledger.blocks:
+            ledger.check()
+            write_json(self.opened.run.ledger_file, ledger.as_dict())
 
     def _write_samples(self, prompts: list[str]) -> list[str]:
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)

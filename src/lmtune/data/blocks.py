@@ -28,20 +28,28 @@ class RowCutter:
         self.block_size = block_size
         self.overlap = overlap
         self.rest = np.empty(0, dtype)
-        """What has come, but for the beginnings of rows that are cut already."""
+        """What has come, but for the beginnings of rows that are taken already."""
         self.rows = 0
 
-    def cut(self, piece: np.ndarray) -> np.ndarray:
-        """[rows, block_size + 1]: the rows that this piece of the stream completes."""
+    def add(self, piece: np.ndarray) -> None:
+        """Take in the next piece of the stream."""
         self.rest = np.concatenate([self.rest, piece.astype(self.rest.dtype)])
-        step = self.block_size - self.overlap
-        full = max(0, (len(self.rest) - 1 - self.overlap) // step)
+
+    def take(self, most: int | None = None) -> np.ndarray:
+        """[rows, block_size + 1]: full rows, at most so many."""
+        full = self.full if most is None else min(most, self.full)
         if not full:
             return np.empty((0, self.block_size + 1), self.rest.dtype)
+        step = self.block_size - self.overlap
         rows = np.lib.stride_tricks.sliding_window_view(self.rest, self.block_size + 1)[: full * step : step]
         self.rest = self.rest[full * step :]
         self.rows += full
         return rows
+
+    @property
+    def full(self) -> int:
+        """Rows that could be taken now."""
+        return max(0, (len(self.rest) - 1 - self.overlap) // (self.block_size - self.overlap))
 
     @property
     def waiting(self) -> int:
@@ -49,7 +57,7 @@ class RowCutter:
         return max(0, len(self.rest) - 1 - (self.overlap if self.rows else 0))
 
     def finish(self, fill: int) -> np.ndarray:
-        """[0 or 1, block_size + 1]: what is left, filled up with `fill`."""
+        """[0 or 1, block_size + 1]: what is left once all full rows are taken, filled up with `fill`."""
         if not self.waiting:
             return np.empty((0, self.block_size + 1), self.rest.dtype)
         last = np.full((1, self.block_size + 1), fill, self.rest.dtype)
@@ -79,22 +87,50 @@ def write_blocks(
 
         for piece in ids:
             tokens += len(piece)
-            write(cutter.cut(piece))
+            cutter.add(piece)
+            write(cutter.take())
         write(cutter.finish(fill))
     return cutter.rows, max(0, tokens - 1)
 
 
-class Blocks:
-    """A torch dataset that hands out whole batches of ready tensors: no Python list of a row is ever made.
+class TrainingRows:
+    """A torch dataset that hands out whole batches of ready tensors: no Python list of a row is ever made."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        """A batch of rows; see build_batch."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: column[0] for name, column in self.__getitems__([index]).items()}
+
+    def arrange(self, rows_per_batch: int, batches: int) -> None:
+        """Be told the rows of a batch, over all processes, and how many batches a run takes if that was fixed (else -1)."""
+        raise NotImplementedError
+
+    def build_sampler(self, seed: int) -> Any:
+        """The order of rows; None for Trainer's own, a new permutation for each epoch."""
+        return None
+
+    def save_position(self, folder: Path) -> None:
+        """Write down what is needed to go on from here, beside a checkpoint. Rows on disk need nothing."""
+
+    def load_position(self, folder: Path) -> None:
+        """Go on from what save_position wrote."""
+
+
+class Blocks(TrainingRows):
+    """Rows on disk.
+
+    Rows are made up to a multiple of a batch with empty ones, whose targets are all ignored.
 
     rows: a datasets.Dataset with the column `ids` of block_size + 1 ids.
     targets: places that are learned, over all rows; what is beyond them in the last row is padding.
     separator: with it, positions begin anew behind each one, so that documents do not attend to each other.
     overlap: ids at the begin of a row that the row before ends with, seen again and not learned again.
     """
-
-    in_order = False
-    """True where rows have to be taken as they come."""
 
     def __init__(
         self, rows: Any, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
@@ -115,15 +151,11 @@ class Blocks:
 
         return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator, overlap)
 
-    def arrange(self, rows_per_batch: int, batches: int | None = None) -> None:
-        """Make rows up to a multiple of a batch (over all processes) with empty ones, whose targets are all ignored."""
+    def arrange(self, rows_per_batch: int, batches: int) -> None:
         self._multiple = rows_per_batch
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self._multiple) * self._multiple
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {name: column[0] for name, column in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
         """A batch of rows; see build_batch."""

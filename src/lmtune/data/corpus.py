@@ -54,8 +54,7 @@ IDENTITY = [
 class Prepared:
     """Ids ready for training and evaluation, and the account of how they came to be."""
 
-    blocks: Any
-    """A torch dataset of rows: Blocks, MixedBlocks or StreamedBlocks."""
+    blocks: blocks.TrainingRows
     held_out: dict[str, TokenStream]
     """`validation`, and `test` where there is one."""
     ledger: Ledger
@@ -129,7 +128,7 @@ class Corpus:
         proof: list[tuple[int, str]] = []
         for texts in show_progress(self.load_documents("train", self.ledger), "reading"):
             marks = hash_texts(texts, self.seed)
-            proof = _sample(proof, marks, texts)
+            proof = sample_texts(proof, marks, texts)
             chars.append(count_chars(texts))
             if self._keeps_apart:
                 hashes.append(hash_texts(texts, seed=0))
@@ -258,11 +257,8 @@ class Corpus:
 
     def prepare(self, tokenizer: Any, block_size: int) -> Prepared:
         """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
+        self.check_overlap(block_size)
         overlap = self.config.stride
-        if overlap >= block_size:
-            raise ConfigError(
-                f"data.stride={overlap:,}: expected less than the {block_size:,} tokens of a block. Lower it, or leave it out."
-            )
         key = cache.key_of({**self.identify(tokenizer), "block_size": block_size, "overlap": overlap})
         folder = cache.build_once(key, lambda aside: self._build_blocks(aside, tokenizer, block_size))
         record = load_json(folder / cache.RECORD)
@@ -275,6 +271,14 @@ class Corpus:
             ledger=ledger,
             facts={**record["facts"], **self.identify(tokenizer)},
         )
+
+    def check_overlap(self, block_size: int) -> None:
+        """Raise ConfigError for rows that would hold nothing new."""
+        if self.config.stride >= block_size:
+            raise ConfigError(
+                f"data.stride={self.config.stride:,}: expected less than the {block_size:,} tokens of a block. "
+                "Lower it, or leave it out."
+            )
 
     def load_held_out(self, tokenizer: Any) -> HeldOut:
         """Streams of the held-out sides, from the cache or encoded now; the training side is not."""
@@ -389,7 +393,7 @@ def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
     return float(-(text @ np.log2(probabilities)) / held_out.documents["bytes"].sum())
 
 
-def _sample(kept: list[tuple[int, str]], hashes: np.ndarray, texts: Texts) -> list[tuple[int, str]]:
+def sample_texts(kept: list[tuple[int, str]], hashes: np.ndarray, texts: Texts) -> list[tuple[int, str]]:
     """The beginnings of the documents with the smallest hashes so far: a sample of all, whatever their order."""
     import pyarrow.compute as pc
 

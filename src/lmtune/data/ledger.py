@@ -1,6 +1,6 @@
 """Where every row, document, byte and token went. The sums close, or the run stops."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,8 @@ class Ledger:
     documents_over_limit: int = 0
     """Not taken because of data.max_documents or data.max_bytes."""
     documents_in_training: int = 0
-    """Held-out documents that also stand in the training text, dropped from the held-out side."""
+    """Held-out documents that also stand in the training text, dropped from the held-out side (while streaming: from the
+    training side)."""
     documents_kept: int = 0
     bytes_kept: int = 0
     split_by: str = ""
@@ -70,6 +71,10 @@ class Ledger:
     """Places of blocks that repeat the end of the block before (data.stride); they are not learned again."""
     padding: int = 0
     """Places of the last block that hold no token; they are not learned."""
+    waiting: int = 0
+    """While streaming: targets that have been read and are in no block yet."""
+    mix: dict[str, Any] = field(default_factory=dict)
+    """Of each source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
 
     def check(self) -> None:
         """Raise LedgerError where a sum does not close."""
@@ -88,7 +93,7 @@ class Ledger:
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]
-        self._close("training targets", train.tokens - 1, self.targets)
+        self._close("training targets", max(0, train.tokens - 1), self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
 
     def as_dict(self) -> dict[str, Any]:
@@ -104,6 +109,12 @@ class Ledger:
             for name, side in record["sides"].items()
         }
         return cls(**{**record, "sides": sides})
+
+    def restore(self, record: dict[str, Any]) -> None:
+        """Become what was written down."""
+        other = self.from_dict(record)
+        for item in fields(self):
+            setattr(self, item.name, getattr(other, item.name))
 
     @staticmethod
     def _close(what: str, whole: int, parts: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState
 
+from lmtune.data.blocks import TrainingRows
 from lmtune.errors import TrainingError
 from lmtune.runs import MANIFEST, Run, load_json, step_of
 
@@ -39,6 +40,7 @@ class LmTrainer(Trainer):
     """
 
     control: Any  # a TrainerControl, which every callback hands back
+    train_dataset: TrainingRows
 
     def __init__(self, *, run: Run, tokenizer: Any, score: Scorer, manifest: dict[str, Any], **settings: Any) -> None:
         super().__init__(**settings)
@@ -83,6 +85,13 @@ class LmTrainer(Trainer):
                 "lengthen training.warmup_steps, or with training.fp16 use training.bf16."
             )
 
+    # Data
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        own = rows.build_sampler(self.args.data_seed if self.args.data_seed is not None else self.args.seed)
+        return super()._get_train_sampler(train_dataset) if own is None else own
+
     # Effort
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
@@ -118,6 +127,7 @@ class LmTrainer(Trainer):
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint if given; weights are the best ones then, or the last."""
         if checkpoint is not None:
+            self.train_dataset.load_position(checkpoint)
             self.effort = Effort(**load_json(checkpoint / MANIFEST)["effort"])
         total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         self._fix_intervals(total_steps)
@@ -190,6 +200,7 @@ class LmTrainer(Trainer):
             if self.args.should_save:
                 self.state.save_to_json(str(staged / STATE))
                 self.tokenizer.save_pretrained(staged)
+                self.train_dataset.save_position(staged)
                 (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
                 self.run.publish(
                     staged, {"step": self.state.global_step, "effort": asdict(self.effort), **self.manifest}

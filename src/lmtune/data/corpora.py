@@ -1,0 +1,45 @@
+"""The corpus that a data configuration asks for, and what a run learns from: one source, a mixture, or a stream."""
+
+from dataclasses import replace
+from typing import Any
+
+from lmtune.config import DataConfig
+from lmtune.data.blocks import Blocks
+from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.mixture import MixedBlocks, Part
+from lmtune.data.streaming import StreamedCorpus
+
+
+def build_corpus(config: DataConfig, seed: int) -> Corpus:
+    """The text of one data configuration; nothing is read yet."""
+    return StreamedCorpus(config, seed) if config.streaming else Corpus(config, seed)
+
+
+def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
+    """What a run learns from and is measured on.
+
+    mixed: configurations of the other sources of data.mix, by name.
+    """
+    prepared = corpus.prepare(tokenizer, block_size)
+    return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared
+
+
+def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
+    """The lead's held-out text and account, and its rows among those of the other sources."""
+    config = corpus.config
+    same: dict[str, Any] = {"isolate_documents": config.isolate_documents, "stride": config.stride, "streaming": False}
+    others = {
+        name: Corpus(replace(other, **same), corpus.seed).prepare(tokenizer, block_size)
+        for name, other in mixed.items()
+    }
+    parts = {}
+    for name, prepared in {config.name: lead, **others}.items():
+        assert isinstance(prepared.blocks, Blocks)
+        parts[name] = Part(prepared.blocks, config.mix[name])
+    blocks = MixedBlocks(parts)
+    lead.ledger.mix = {
+        name: {"weight": part.weight, "blocks": len(part.blocks.rows), "blocks_per_epoch": taken}
+        for (name, part), taken in zip(parts.items(), blocks.rows_per_epoch, strict=True)
+    }
+    identities = {name: prepared.facts["corpus"] for name, prepared in others.items()}
+    return Prepared(blocks, lead.held_out, lead.ledger, {**lead.facts, "mix": identities})

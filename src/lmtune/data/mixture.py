@@ -1,0 +1,99 @@
+"""Several sources in one epoch, by weight: new text together with some of the old, against forgetting it.
+
+The rows of the first source, that of `data=`, come once an epoch each. Of every other source an epoch takes as many rows
+as its weight asks for, from where the epoch before stopped: each row comes once before any comes again.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lmtune.data.blocks import Blocks, TrainingRows
+
+
+class Part(NamedTuple):
+    """One source of a mixture."""
+
+    blocks: Blocks
+    weight: float
+
+
+class MixedBlocks(TrainingRows):
+    """Rows of several sources, numbered one source after another; the sampler draws epochs from them.
+
+    parts: by name, the one that decides the length of an epoch first.
+    """
+
+    def __init__(self, parts: dict[str, Part]) -> None:
+        self._parts = list(parts.values())
+        self._begins = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
+        self._multiple = 1
+
+    def arrange(self, rows_per_batch: int, batches: int) -> None:
+        self._multiple = rows_per_batch
+
+    @property
+    def rows_per_epoch(self) -> list[int]:
+        """Of each source."""
+        first = self._parts[0]
+        return [max(1, round(len(first.blocks.rows) * part.weight / first.weight)) for part in self._parts]
+
+    def __len__(self) -> int:
+        return -(-sum(self.rows_per_epoch) // self._multiple) * self._multiple
+
+    def build_sampler(self, seed: int) -> "MixtureSampler":
+        rows = [len(part.blocks.rows) for part in self._parts]
+        return MixtureSampler(rows, self.rows_per_epoch, len(self), seed)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        """A batch of rows; numbers beyond the last row are empty ones."""
+        import torch
+
+        numbers = np.asarray(indices)
+        sources = np.minimum(np.searchsorted(self._begins, numbers, side="right") - 1, len(self._parts) - 1)
+        batches, order = [], []
+        for source in np.unique(sources):
+            places = np.flatnonzero(sources == source)
+            batches.append(self._parts[source].blocks.__getitems__((numbers[places] - self._begins[source]).tolist()))
+            order.append(places)
+        back = torch.from_numpy(np.argsort(np.concatenate(order)))
+        return {name: torch.cat([batch[name] for batch in batches])[back] for name in batches[0]}
+
+
+class MixtureSampler:
+    """Numbers of rows for each epoch, a pure function of the seed and the epoch.
+
+    rows: of each source; taken: of each source in an epoch; length: of an epoch, filled up with empty rows.
+    """
+
+    def __init__(self, rows: list[int], taken: list[int], length: int, seed: int) -> None:
+        self._rows = rows
+        self._taken = taken
+        self._length = length
+        self._seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch, a resumed one too."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = [self._draw(source) for source in range(len(self._rows))]
+        empty = np.full(self._length - sum(map(len, drawn)), sum(self._rows))
+        epoch = np.random.default_rng([self._seed, self.epoch]).permutation(np.concatenate([*drawn, empty]))
+        return iter(epoch.tolist())
+
+    def _draw(self, source: int) -> np.ndarray:
+        """The numbers that this epoch takes of one source, from an endless row of permutations."""
+        rows, taken = self._rows[source], self._taken[source]
+        places = np.arange(self.epoch * taken, (self.epoch + 1) * taken)
+        turns = {int(turn): self._permute(source, int(turn)) for turn in np.unique(places // rows)}
+        begin = sum(self._rows[:source])
+        return begin + np.array([turns[place // rows][place % rows] for place in places.tolist()], np.int64)
+
+    def _permute(self, source: int, turn: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, source, turn]).permutation(self._rows[source])
