@@ -70,6 +70,20 @@ def test_named_data_and_models_train(hub, tmp_path, data, model):
     assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-6)
 
 
+def test_a_hub_data_set_streams(hub, tmp_path):
+    command = ("train", "data=pt-wiki", "model=gpt2-small-pt", "training.max_steps=2", "samples.enabled=false", *SMALL)
+    answer = lmtune(hub, tmp_path, *command, "data.streaming=true")
+    assert "data: streamed in blocks of 128; held out by hash, among the first" in answer.stderr
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    ledger = json.loads((run / "ledger.json").read_text())
+    whole = json.loads(lmtune(hub, tmp_path, "data", "data=pt-wiki", "model=gpt2-small-pt", "format=json").stdout)[
+        "ledger"
+    ]
+    assert {side: ledger["sides"][side]["tokens"] for side in ledger["sides"]} == {
+        side: whole["sides"][side]["tokens"] for side in whole["sides"]
+    }
+
+
 def test_a_hub_model_is_scored_on_named_data(hub, tmp_path):
     answer = lmtune(
         hub, tmp_path, "eval", "ckpt=pierreguillou/gpt2-small-portuguese", "data=bio", "data.max_documents=2", "format=json", "device=cpu",

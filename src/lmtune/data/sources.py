@@ -15,7 +15,7 @@ from lmtune.data.cache import checksum_file
 from lmtune.data.documents import split_text
 from lmtune.data.files import TEXT_SUFFIXES, find_files, first_line, kind_of, load_pieces
 from lmtune.data.tables import Rows, load_table, render_rows, wrap_dataset
-from lmtune.data.texts import batch_strings, iterate_strings
+from lmtune.data.texts import batch_strings, build_texts, iterate_strings
 from lmtune.errors import DataError
 from lmtune.runs import checksum_of
 
@@ -114,15 +114,14 @@ class HubSource:
         self.rules = (self.config.documents or DocumentRule.row,)
 
     def fingerprint(self) -> str:
-        prints = {split: getattr(self._load(split), "_fingerprint", None) for split in self.splits()}
-        return checksum_of(json.dumps(prints if not self.config.streaming else [self._name, self.config.revision]))
+        return checksum_of(json.dumps({split: self._load(split)._fingerprint for split in self.splits()}))
 
     def describe(self) -> list[dict[str, Any]]:
         return [
             {
                 "name": self._name,
                 "split": split,
-                "revision": self.config.revision,
+                "revision": self._find_revision(),
                 "rows": getattr(self._load(split), "num_rows", None),
             }
             for split in self.splits()
@@ -145,6 +144,17 @@ class HubSource:
     @property
     def _name(self) -> str:
         return "/".join(filter(None, [self.config.path, self.config.subset]))
+
+    def _find_revision(self) -> str | None:
+        """The commit that is streamed, since nothing else tells whether the content changed; else what was asked for."""
+        config = self.config
+        if not config.streaming or config.path is None or Path(config.path).exists():
+            return config.revision
+        if "commit" not in self._loaded:
+            from huggingface_hub import HfApi
+
+            self._loaded["commit"] = HfApi().dataset_info(config.path, revision=config.revision).sha
+        return str(self._loaded["commit"])
 
     def _load(self, side: str) -> Any:
         if side not in self._loaded:
@@ -186,8 +196,6 @@ def _by_rule(batches: Iterator[Rows], rule: DocumentRule) -> Iterator[Rows]:
         yield Rows(documents, unwanted)
         unwanted = 0
     if unwanted:
-        from lmtune.data.texts import build_texts
-
         yield Rows(build_texts([]), unwanted)
 
 
