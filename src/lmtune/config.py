@@ -65,6 +65,15 @@ class EvalSplit(Enum):
     all = "all"
 
 
+class EvalPrecision(Enum):
+    """In which precision a model is evaluated. The softmax is at least float32, the sums are float64."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
 class CacheAction(Enum):
     """What `lmtune data cache=` does with prepared text."""
 
@@ -269,6 +278,10 @@ class EvalConfig:
 
     context: int | None = None
     """Tokens of a window; by default the positions of the model, at most 1024."""
+    stride: int | None = None
+    """Tokens from one window to the next; by default the whole window. Less gives each token more context, at more cost."""
+    dtype: EvalPrecision = EvalPrecision.float32
+    """Of weights and activations while scoring."""
     batch_size: int = 8
     """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
     max_tokens: int = 250_000
@@ -278,6 +291,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         _require(self.context is None or self.context >= 1, "eval.context", self.context, "1 or more tokens")
+        _require(self.stride is None or self.stride >= 1, "eval.stride", self.stride, "1 or more tokens")
         _require(self.batch_size >= 1, "eval.batch_size", self.batch_size, "1 or more")
         _require(self.max_tokens >= 0, "eval.max_tokens", self.max_tokens, "0 (all) or more")
 

@@ -32,7 +32,8 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     context = loading.check_length("eval.context", config.eval.context, model.config)
     model.to(loading.choose_device(config.device))
     stream, split_by = build_stream(Corpus(data, seed), split, tokenizer)
-    measures = evaluate_stream(model, stream, context, config.eval.batch_size)
+    stride, dtype = config.eval.stride, config.eval.dtype.value
+    measures = evaluate_stream(model, stream, context, config.eval.batch_size, stride=stride, dtype=dtype)
     measures["protocol"] |= {
         "split": split.value,
         "split_by": split_by,

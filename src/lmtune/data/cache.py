@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from lmtune.errors import DataError
 from lmtune.runs import checksum, checksum_of, load_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""

@@ -259,6 +259,7 @@ def _encode(
             rows["tokens"], rows["bytes"] = lengths + 1, sizes
             if seed is not None:
                 batch = texts[done : done + len(lengths)]
+                rows["characters"] = [len(text) for text in batch]
                 rows["words"] = [len(text.split()) for text in batch]
                 rows["order"] = [splits.hash_of(text, seed) for text in batch]
             table.append(rows)
