@@ -288,6 +288,8 @@ class EvalConfig:
     """Held-out tokens scored while training, the same ones each time; 0 for all. The final evaluation scores all."""
     split: EvalSplit | None = None
     """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
+    per_document: bool = False
+    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file."""
 
     def __post_init__(self) -> None:
         _require(self.context is None or self.context >= 1, "eval.context", self.context, "1 or more tokens")
@@ -370,8 +372,10 @@ class TrainConfig:
 class EvalCommandConfig:
     """`lmtune eval`."""
 
-    ckpt: str | None = None
-    """Run folder, checkpoint-<step>, model folder or Hub id."""
+    ckpt: Any = None
+    """Run folder, checkpoint-<step>, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    output: str | None = None
+    """Folder for the file of eval.per_document; by default where you stand."""
     seed: int | None = None
     """Of the split; by default that of the run, or 42."""
     format: OutputFormat = OutputFormat.table
@@ -381,9 +385,17 @@ class EvalCommandConfig:
     """By default the held-out text of the run that `ckpt` names."""
     eval: EvalConfig = field(default_factory=EvalConfig)
 
+    @property
+    def checkpoints(self) -> list[str]:
+        """What `ckpt` names, one or several."""
+        return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
+
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        _check_given("ckpt", self.ckpt, "lmtune eval")
+        for ckpt in self.checkpoints or [""]:
+            _check_given("ckpt", ckpt, "lmtune eval")
+        if len(set(self.checkpoints)) < len(self.checkpoints):
+            raise ConfigError(f"ckpt={self.ckpt}: expected each checkpoint once.")
         if self.seed is not None:
             _check_seed("seed", self.seed)
         if self.data is not None:

@@ -5,7 +5,6 @@ windows of `context` tokens share one token with the window before, so that its 
 stride shorter than the window, tokens have more before them.
 """
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmtune import __version__
 from lmtune.errors import DataError, ModelError, TrainingError
 from lmtune.evaluation.metrics import Sums, measure_all
+from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scoring import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, check_stride, cut_windows
 from lmtune.streams import NO_SEPARATOR, TokenStream
@@ -52,32 +51,24 @@ def evaluate_stream(
 
     Raises TrainingError where a loss is not finite, DataError and ModelError for a stream that cannot be scored.
     """
+    return evaluate_documents(model, stream, context, batch_size, workers, stride, dtype)[0]
+
+
+def evaluate_documents(
+    model: Any,
+    stream: TokenStream,
+    context: int,
+    batch_size: int,
+    workers: Workers | None = None,
+    stride: int | None = None,
+    dtype: str = "float32",
+) -> tuple[dict[str, Any], np.ndarray]:
+    """(measures, [documents] of DOCUMENT_SCORES): as evaluate_stream, with what each document has to do with it."""
     started = time.perf_counter()
     scores = score_documents(model, stream, context, batch_size, workers, stride, dtype)
     measures = measure_all(sum_documents(stream, scores))
     protocol = build_protocol(stream, context, check_stride(stride, context), dtype)
-    return {**measures, "seconds": time.perf_counter() - started, "protocol": protocol}
-
-
-def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:
-    """How the numbers of a stream came to be, as far as the evaluator knows."""
-    import transformers
-
-    return {
-        "windows": "disjoint" if stride == context else "strided",
-        "context": context,
-        "stride": stride,
-        "separator": stream.separator,
-        "detokenizer": None,  # text is scored as it stands
-        "documents": len(stream.documents),
-        "dtype": dtype,
-        "versions": {
-            "lmtune": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
-    }
+    return {**measures, "seconds": time.perf_counter() - started, "protocol": protocol}, scores
 
 
 def score_documents(
