@@ -46,7 +46,7 @@ def test_a_value_that_opens_with_a_bracket_is_a_list(typed, items):
     assert read(f"data.files={typed}") == items
 
 
-@pytest.mark.parametrize("key", ["prompt", "ckpt", "name"])
+@pytest.mark.parametrize("key", ["prompt", "resume", "name"])
 def test_only_keys_that_take_lists_read_brackets_as_one(key):
     assert read(f"{key}=[1] Introduction") == "[1] Introduction"
 

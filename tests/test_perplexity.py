@@ -6,29 +6,35 @@ import numpy as np
 import pytest
 import torch
 
-from lmtune.errors import TrainingError
-from lmtune.evaluation.perplexity import Workers, evaluate_stream, score_stream, window_batches
-from lmtune.streams import DOCUMENT_TABLE, TokenStream
+from lmtune.errors import DataError, ModelError, TrainingError
+from lmtune.evaluation.metrics import Sums
+from lmtune.evaluation.perplexity import Workers, evaluate_stream, score_documents, sum_documents
+from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 KINDS = ["gpt2", "llama", "qwen2", "gpt_neox"]
 
 
-def build_stream(lengths, seed=0, vocabulary=320):
-    """Random documents of so many tokens each, id 0 after each."""
+def build_stream(lengths, seed=0, vocabulary=320, separator=0):
+    """Random documents of so many tokens each, the separator after each."""
     draw = np.random.default_rng(seed)
-    pieces = [np.append(draw.integers(1, vocabulary, length), 0) for length in lengths]
-    table = np.array([(n + 1, 3 * n, 2 * n, max(1, n // 2), i) for i, n in enumerate(lengths)], dtype=DOCUMENT_TABLE)
-    return TokenStream(np.concatenate(pieces).astype(np.uint16), table, separator=0)
+    ends = [] if separator == NO_SEPARATOR else [separator]
+    pieces = [np.append(draw.integers(1, vocabulary, length), ends) for length in lengths]
+    rows = [(n + len(ends), 3 * n, 2 * n, max(1, n // 2), i) for i, n in enumerate(lengths)]
+    return TokenStream(np.concatenate(pieces).astype(np.uint16), np.array(rows, dtype=DOCUMENT_TABLE), separator)
 
 
-def reference(model, stream, context):
-    """[tokens] of (nll, correct) in float64: each window scored alone, its last token only, then one token longer."""
+def reference(model, stream, context, stride):
+    """[tokens] of (nll, correct) in float64: each token scored alone, after what its window shows of the text before it.
+
+    Token t lies in the first window that holds it; windows begin at multiples of the stride.
+    """
     double = model.double()
-    ids = [stream.separator, *stream.ids.tolist()]
+    prefix = [] if stream.separator == NO_SEPARATOR else [stream.separator]
+    ids = [*prefix, *stream.ids.tolist()]
     scored = []
     with torch.no_grad():
-        for place in range(len(stream.ids)):
-            start = place - place % context
+        for place in range(len(ids) - 1):
+            start = 0 if place < context else math.ceil((place - context + 1) / stride) * stride
             logits = double(input_ids=torch.tensor([ids[start : place + 1]]), use_cache=False).logits[0, -1]
             target = ids[place + 1]
             scored.append((-torch.log_softmax(logits, -1)[target].item(), int(logits.argmax()) == target))
@@ -37,49 +43,95 @@ def reference(model, stream, context):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("context", "batch_size"), [(7, 1), (16, 7), (64, 3)])
-def test_every_measure_equals_the_reference(build_tiny, kind, context, batch_size):
+@pytest.mark.parametrize(
+    ("context", "stride", "batch_size"),
+    [(7, 7, 1), (16, 16, 7), (64, 64, 3), (7, 1, 7), (16, 8, 1), (16, 8, 7), (17, 5, 7), (64, 32, 1)],
+)
+def test_every_measure_equals_the_reference(build_tiny, kind, context, stride, batch_size):
     model, stream = build_tiny(kind), build_stream([13, 1, 22, 5])
-    measures = evaluate_stream(model, stream, context, batch_size)
-    scored = reference(model, stream, context)
-    nll, correct = map(list, zip(*scored, strict=True))
+    measures = evaluate_stream(model, stream, context, batch_size, stride=stride)
+    nll, correct = map(list, zip(*reference(model, stream, context, stride), strict=True))
     ends = set((stream.ends - 1).tolist())
     text = math.fsum(loss for place, loss in enumerate(nll) if place not in ends)
-    assert measures["loss"] == pytest.approx(math.fsum(nll) / len(nll), rel=1e-6)
-    assert measures["perplexity"] == pytest.approx(math.exp(math.fsum(nll) / len(nll)), rel=1e-5)
-    assert measures["accuracy"] == sum(correct) / len(correct)
-    assert measures["bits_per_byte"] == pytest.approx(text / math.log(2) / (3 * 41), rel=1e-6)
-    assert measures["separator_loss"] == pytest.approx(math.fsum(nll[place] for place in ends) / 4, rel=1e-6)
-    assert measures["word_perplexity"] == pytest.approx(math.exp(text / 20), rel=1e-5)
-    assert (measures["tokens"], measures["bytes"], measures["words"]) == (45, 123, 20)
+    expected = {
+        "loss": math.fsum(nll) / 45,
+        "perplexity": math.exp(math.fsum(nll) / 45),
+        "accuracy": sum(correct) / 45,
+        "bits_per_byte": text / math.log(2) / (3 * 41),
+        "bits_per_character": text / math.log(2) / (2 * 41),
+        "word_perplexity": math.exp(text / 20),
+        "separator_loss": math.fsum(nll[place] for place in ends) / 4,
+    }
+    for name, value in expected.items():
+        assert measures[name] == pytest.approx(value, rel=1e-6), name
+    counts = [measures[name] for name in ("tokens", "bytes", "characters", "words")]
+    assert counts == [45, 123, 82, 20]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "context", "batch_size"), [(1, 8, 2), (8, 8, 2), (9, 8, 2), (100, 8, 3), (5, 64, 4)]
-)
-def test_windows_cover_every_token_once(tokens, context, batch_size):
-    batches = list(window_batches(tokens, context, batch_size))
-    assert np.concatenate([batch.reshape(-1) for batch in batches]).tolist() == list(range(tokens))
-    assert all(batch.shape[0] <= batch_size and batch.shape[1] <= context for batch in batches)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_sums_of_documents_equal_the_reference(build_tiny, kind):
+    model, stream = build_tiny(kind), build_stream([13, 1, 22, 5])
+    scores = score_documents(model, stream, 16, 2, stride=8)
+    scored = reference(model, stream, 16, 8)
+    for row, end, length in zip(scores, stream.ends, stream.documents["tokens"], strict=True):
+        text = [loss for loss, _ in scored[end - length : end - 1]]
+        assert row["nll"] == pytest.approx(math.fsum(text), rel=1e-6)
+        assert row["separator_nll"] == pytest.approx(scored[end - 1][0], rel=1e-6)
+        assert row["correct"] == sum(right for _, right in scored[end - length : end])
+
+
+def test_without_a_separator_the_first_token_is_left_out_of_every_sum(build_tiny):
+    model, stream = build_tiny(), build_stream([13, 5], separator=NO_SEPARATOR)
+    sums = sum_documents(stream, score_documents(model, stream, 8, 2))
+    scored = reference(model, stream, 8, 8)
+    assert sums.nll == pytest.approx(math.fsum(loss for loss, _ in scored), rel=1e-6)
+    assert (sums.tokens, sums.separators, sums.separator_nll) == (17, 0, 0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_made_only_where_tokens_are_scored(build_tiny, kind, tied):
+    model, stream = build_tiny(kind, tie_word_embeddings=tied), build_stream([40])
+    rows = []
+    model.get_output_embeddings().register_forward_hook(lambda *given: rows.append(given[2].shape[:-1].numel()))
+    evaluate_stream(model, stream, 16, 2, stride=4)
+    # Eight rows decide whether the head is plain; 41 tokens are scored, among 16 * 8 places of windows.
+    assert sum(rows) == 8 + 41
+
+
+def test_a_head_that_caps_its_logits_is_scored_as_the_model_has_it():
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=320, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=64, final_logit_softcapping=0.05,
+    )  # fmt: skip
+    model, stream = Gemma2ForCausalLM(config).eval(), build_stream([30])
+    nll = [loss for loss, _ in reference(model, stream, 16, 16)]
+    assert evaluate_stream(model, stream, 16, 2)["loss"] == pytest.approx(math.fsum(nll) / 31, rel=1e-6)
 
 
 def test_shared_work_adds_up_to_the_same_sums(build_tiny):
     model, stream = build_tiny(), build_stream([40, 31, 9])
-    alone = score_stream(model, stream, 8, 2, Workers())
+    alone = score_documents(model, stream, 8, 2)
     parts = []
     for rank in range(3):
-        score_stream(model, stream, 8, 2, Workers(rank, 3, lambda sums: parts.append(sums.clone()) or sums))
-    together = sum(parts).tolist()
-    assert together[0] == pytest.approx(alone.nll, rel=1e-12)
-    assert together[1:2] + together[3:] == [alone.tokens, alone.separators, alone.correct]
+        score_documents(model, stream, 8, 2, Workers(rank, 3, lambda sums: parts.append(sums.clone()) or sums))
+    together = sum(parts)[:-1]
+    for number, name in enumerate(alone.dtype.names):
+        assert together[:, number].tolist() == pytest.approx(alone[name].tolist(), rel=1e-12)
 
 
 def test_evaluation_leaves_no_trace(build_tiny):
     model, stream = build_tiny().train(), build_stream([30])
     state = torch.random.get_rng_state()
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     first = evaluate_stream(model, stream, 16, 2)
+    evaluate_stream(model, stream, 16, 2, dtype="bfloat16")
     assert model.training
     assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
     assert evaluate_stream(model, stream, 16, 2)["loss"] == first["loss"], "dropout was on"
 
 
@@ -102,9 +154,65 @@ def test_evaluation_is_in_float32_where_training_allows_tf32(build_tiny):
         torch.backends.fp32_precision = before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_precision_is_as_asked_whatever_the_model_has(build_tiny, kind):
+    model, stream = build_tiny(kind), build_stream([30])
+    nll = [loss for loss, _ in reference(model, stream, 16, 16)]
+    losses = {name: evaluate_stream(model, stream, 16, 2, dtype=name)["loss"] for name in ("float64", "bfloat16")}
+    assert losses["float64"] == pytest.approx(math.fsum(nll) / 31, rel=1e-12)
+    half = model.to(torch.bfloat16)
+    with torch.no_grad():
+        logits = half(input_ids=torch.tensor([[0, *stream.ids[:15].tolist()]]), use_cache=False).logits[0].float()
+    first = torch.nn.functional.cross_entropy(logits, torch.from_numpy(stream.ids[:16].astype(np.int64))).item()
+    short = TokenStream(stream.ids[:16], np.array([(16, 1, 1, 1, 0)], dtype=DOCUMENT_TABLE), 0)
+    assert evaluate_stream(half, short, 16, 2, dtype="bfloat16")["loss"] == pytest.approx(first, rel=1e-6)
+    assert losses["bfloat16"] != losses["float64"]
+    assert losses["bfloat16"] == pytest.approx(losses["float64"], rel=1e-2)
+    assert half.dtype == torch.bfloat16
+
+
 def test_damaged_weights_are_an_error_that_names_the_place(build_tiny):
     model, stream = build_tiny(), build_stream([10, 10, 10])
     with torch.no_grad():
         model.transformer.wpe.weight[3] = math.nan
     with pytest.raises(TrainingError, match=r"held-out tokens 0 to 15 \(documents 1 to 2\) is not a finite number"):
         evaluate_stream(model, stream, 8, 2)
+    with torch.no_grad():
+        model.transformer.wpe.weight[3] = 0
+        model.transformer.wte.weight[:] *= 1e5
+    with pytest.raises(TrainingError, match=r"float16 overflows beyond 65,504: try eval.dtype=float32"):
+        evaluate_stream(model, stream, 8, 2, dtype="float16")
+
+
+def test_a_fault_of_one_process_ends_all_of_them(build_tiny):
+    model, stream = build_tiny(), build_stream([30])
+
+    def add_a_fault(sums):
+        sums[-1, 0] += 1
+        return sums
+
+    with pytest.raises(TrainingError, match="Another process met a loss that is not a finite number"):
+        score_documents(model, stream, 8, 2, Workers(0, 2, add_a_fault))
+
+
+def test_what_cannot_be_scored_is_said(build_tiny):
+    model = build_tiny()
+    with pytest.raises(DataError, match="expected at least one token with something before it, found 1 token"):
+        evaluate_stream(model, build_stream([1], separator=NO_SEPARATOR), 8, 2)
+    with pytest.raises(ModelError, match=r"ids up to 4\d\d, the embedding of the model has 320 rows"):
+        evaluate_stream(model, build_stream([200], vocabulary=500), 8, 2)
+
+
+def test_the_protocol_says_how_the_numbers_came_to_be(build_tiny):
+    protocol = evaluate_stream(build_tiny(), build_stream([5, 9]), 8, 2, stride=4, dtype="bfloat16")["protocol"]
+    versions = protocol.pop("versions")
+    assert protocol == {
+        "windows": "strided", "context": 8, "stride": 4, "separator": 0, "detokenizer": None, "documents": 2,
+        "dtype": "bfloat16",
+    }  # fmt: skip
+    assert versions["torch"] == torch.__version__
+    assert {"lmtune", "transformers", "python"} <= set(versions)
+
+
+def test_no_documents_add_up_to_nothing():
+    assert Sums() + Sums(nll=1.0, tokens=1) == Sums(nll=1.0, tokens=1)

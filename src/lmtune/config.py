@@ -65,6 +65,15 @@ class EvalSplit(Enum):
     all = "all"
 
 
+class EvalPrecision(Enum):
+    """In which precision a model is evaluated. The softmax is at least float32, the sums are float64."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
 class CacheAction(Enum):
     """What `lmtune data cache=` does with prepared text."""
 
@@ -300,15 +309,22 @@ class EvalConfig:
 
     context: int | None = None
     """Tokens of a window; by default the positions of the model, at most 1024."""
+    stride: int | None = None
+    """Tokens from one window to the next; by default the whole window. Less gives each token more context, at more cost."""
+    dtype: EvalPrecision = EvalPrecision.float32
+    """Of weights and activations while scoring."""
     batch_size: int = 8
     """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
     max_tokens: int = 250_000
     """Held-out tokens scored while training, the same ones each time; 0 for all. The final evaluation scores all."""
     split: EvalSplit | None = None
     """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
+    per_document: bool = False
+    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file."""
 
     def __post_init__(self) -> None:
         _require(self.context is None or self.context >= 1, "eval.context", self.context, "1 or more tokens")
+        _require(self.stride is None or self.stride >= 1, "eval.stride", self.stride, "1 or more tokens")
         _require(self.batch_size >= 1, "eval.batch_size", self.batch_size, "1 or more")
         _require(self.max_tokens >= 0, "eval.max_tokens", self.max_tokens, "0 (all) or more")
 
@@ -392,8 +408,10 @@ class TrainConfig:
 class EvalCommandConfig:
     """`lmtune eval`."""
 
-    ckpt: str | None = None
-    """Run folder, checkpoint-<step>, model folder or Hub id."""
+    ckpt: Any = None
+    """Run folder, checkpoint-<step>, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    output: str | None = None
+    """Folder for the file of eval.per_document; by default where you stand."""
     seed: int | None = None
     """Of the split; by default that of the run, or 42."""
     format: OutputFormat = OutputFormat.table
@@ -403,9 +421,17 @@ class EvalCommandConfig:
     """By default the held-out text of the run that `ckpt` names."""
     eval: EvalConfig = field(default_factory=EvalConfig)
 
+    @property
+    def checkpoints(self) -> list[str]:
+        """What `ckpt` names, one or several."""
+        return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
+
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        _check_given("ckpt", self.ckpt, "lmtune eval")
+        for ckpt in self.checkpoints or [""]:
+            _check_given("ckpt", ckpt, "lmtune eval")
+        if len(set(self.checkpoints)) < len(self.checkpoints):
+            raise ConfigError(f"ckpt={self.ckpt}: expected each checkpoint once.")
         if self.seed is not None:
             _check_seed("seed", self.seed)
         if self.data is not None:

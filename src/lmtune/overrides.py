@@ -41,7 +41,7 @@ NO_SOURCE = {
 }
 """What a data group says about its own source, taken back."""
 
-LISTS = frozenset(["data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
+LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
 """Keys for which a value that opens with `[` is a list."""
 
 OPEN_KEYS = ("model.config", "data.where", "data.mix")

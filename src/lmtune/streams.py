@@ -10,8 +10,10 @@ import numpy as np
 DOCUMENT_TABLE = np.dtype(
     [("tokens", "<i8"), ("bytes", "<i8"), ("characters", "<i8"), ("words", "<i8"), ("order", "<u8")]
 )
-"""One row a document: tokens with its separator, UTF-8 bytes, characters (Unicode code points), white-space words, and
-a hash to draw subsets by."""
+"""One row a document: tokens with its separator, UTF-8 bytes, code points, white-space words, and a hash to draw subsets by."""
+
+NO_SEPARATOR = -1
+"""In place of the id, for a vocabulary without an end-of-text token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,9 @@ class TokenStream:
 
     ids: [tokens], unsigned integers, possibly memory-mapped.
     documents: [documents] of DOCUMENT_TABLE, in the order of the stream.
-    separator: id that stands after each document.
+    separator: id that stands after each document. With NO_SEPARATOR nothing stands between documents, and the very
+        first token, which nothing predicts, is left out: of the scores, and of the counts of bytes, characters and words
+        in the table.
     """
 
     ids: np.ndarray
@@ -35,10 +39,16 @@ class TokenStream:
         """Position after the separator of each document."""
         return np.cumsum(self.documents["tokens"])
 
+    @property
+    def unscored(self) -> int:
+        """Tokens at the begin that nothing predicts."""
+        return 1 if self.separator == NO_SEPARATOR else 0
+
     def is_separator(self) -> np.ndarray:
         """[tokens] of bool: True where a document ends. Text never encodes to the separator, so the place decides."""
         mask = np.zeros(len(self.ids), dtype=bool)
-        mask[self.ends - 1] = True
+        if self.separator != NO_SEPARATOR:
+            mask[self.ends - 1] = True
         return mask
 
     def select(self, max_tokens: int) -> "TokenStream":

@@ -6,6 +6,7 @@ from typing import IO, Any
 
 from lmtune.config import OutputFormat
 from lmtune.errors import ConfigError
+from lmtune.evaluation.protocol import hash_model
 from lmtune.reporting.card import render_card
 from lmtune.reporting.report import render_report
 from lmtune.runs import Run, load_json, load_jsonl, render_json, render_number, write_json, write_text
@@ -24,9 +25,10 @@ def build_results(
 ) -> dict[str, Any]:
     """results.json: what was done, and the final numbers with their protocol."""
     effort = trainer.effort
+    model = hash_model(trainer.accelerator.unwrap_model(trainer.model))
     for name, measures in sets.items():
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
-        measures["protocol"] |= split
+        measures["protocol"] |= {**split, "model": model}
     for measures in list(sets.values())[:1]:
         if "unigram_bits_per_byte" in prepared.facts:
             measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]

@@ -1,68 +1,128 @@
-"""`lmtune eval`: score a checkpoint on held-out text.
+"""`lmtune eval`: score one checkpoint, or several side by side, on held-out text.
 
 lmtune eval ckpt=outputs/...        on the text that the run held out
 lmtune eval ckpt=gpt2 data=wikitext eval.split=test
+lmtune eval ckpt=[outputs/...,gpt2] the difference, with a confidence interval
 """
 
-from typing import IO, Any
+import sys
+from dataclasses import dataclass
+from typing import IO, Any, NamedTuple
 
-from lmtune.commands.closing import COLUMNS
+import numpy as np
+
+from lmtune.commands import comparing
 from lmtune.commands.opening import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.tokens import hash_tokenizer
 from lmtune.errors import ConfigError
+from lmtune.evaluation.comparison import DocumentBits
+from lmtune.evaluation.protocol import hash_model
+from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
-from lmtune.runs import Run, render_json, render_number
-from lmtune.streams import TokenStream
+from lmtune.runs import Run, render_json
+from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 DEFAULT_SEED = 42
 
 
-def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
-    """Score the checkpoint and print its measures."""
-    from lmtune.evaluation.perplexity import evaluate_stream  # pulls in torch: after the quick checks, not before them
+class Text(NamedTuple):
+    """What is scored."""
 
-    checkpoint = loading.find_checkpoint(str(config.ckpt))
-    data, seed, split = choose_text(config, checkpoint.run)
-    check_data_source(data)
-    tokenizer = load_tokenizer(checkpoint.path)
-    model = loading.load_model(checkpoint.path)
-    context = loading.check_length("eval.context", config.eval.context, model.config)
-    model.to(loading.choose_device(config.device))
-    stream, split_by = build_stream(build_corpus(data, seed), split, tokenizer)
-    measures = evaluate_stream(model, stream, context, config.eval.batch_size)
-    measures["protocol"] |= {
-        "split": split.value,
-        "split_by": split_by,
-        "tokenizer": hash_tokenizer(tokenizer),
+    data: DataConfig
+    seed: int
+    split: EvalSplit
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checkpoint ready to be scored."""
+
+    model: Any
+    tokenizer: Any
+    context: int
+
+
+def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
+    """Score the checkpoints and print their measures."""
+    checkpoints = {ckpt: loading.find_checkpoint(ckpt) for ckpt in config.checkpoints}
+    text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
+    check_data_source(text.data)
+    corpus = build_corpus(text.data, text.seed)
+    scored = {
+        ckpt: score_text(load_checkpoint(config, found), corpus, text.split, config)
+        for ckpt, found in checkpoints.items()
     }
-    results = {"eval": {data.name: measures}}
-    print_measures(results, config.format, stdout)
+    results = comparing.build_results(text.data.name, scored)
+    if config.format is OutputFormat.json:
+        stdout.write(render_json(results) + "\n")
+    else:
+        stdout.write("\n".join(comparing.render_table(text.data.name, scored)) + "\n")
+        if config.eval.per_document:
+            for file in comparing.write_documents(text.data.name, scored, config.output):
+                sys.stderr.write(f"documents, the worst first: {file}\n")
     return results
 
 
-def choose_text(config: EvalCommandConfig, run: Run | None) -> tuple[DataConfig, int, EvalSplit]:
-    """(data, seed, split): the text asked for, else the held-out text of the run that the checkpoint comes from."""
+def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
+    """The text asked for, else the held-out text of the first run among the checkpoints."""
+    split = config.eval.split or EvalSplit.validation
     if config.data is not None:
-        return (
-            config.data,
-            DEFAULT_SEED if config.seed is None else config.seed,
-            config.eval.split or EvalSplit.validation,
-        )
-    if run is None:
+        return Text(config.data, DEFAULT_SEED if config.seed is None else config.seed, split)
+    own = [run for run in runs.values() if run is not None]
+    if not own:
         raise ConfigError(
-            f"ckpt={config.ckpt} comes from no run, so it has no held-out text of its own. Name some: data=wikitext, data.files=..."
+            f"ckpt={next(iter(runs))} comes from no run, so it has no held-out text of its own. Name some: data=wikitext, "
+            "data.files=..."
         )
-    recorded = run.load_config()
-    data = load_data_config(recorded["data"])
-    return data, recorded["seed"] if config.seed is None else config.seed, config.eval.split or EvalSplit.validation
+    recorded = [run.load_config() for run in own]
+    for run, other in zip(own[1:], recorded[1:], strict=True):
+        if (other["data"], other["seed"]) != (recorded[0]["data"], recorded[0]["seed"]):
+            sys.stderr.write(
+                f"{run.folder} was trained on another selection of text than {own[0].folder}, whose held-out documents are "
+                "scored; it may have learned some of them\n"
+            )
+    seed = recorded[0]["seed"] if config.seed is None else config.seed
+    return Text(load_data_config(recorded[0]["data"]), seed, split)
+
+
+def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint) -> Loaded:
+    """Model and tokenizer on their device, with the length of the windows."""
+    tokenizer = load_tokenizer(checkpoint.path, separates=False)
+    model = loading.load_model(checkpoint.path)
+    context = loading.check_length("eval.context", config.eval.context, model.config)
+    check_stride(config.eval.stride, context)
+    return Loaded(model.to(loading.choose_device(config.device)), tokenizer, context)
+
+
+def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCommandConfig) -> comparing.Scored:
+    """The measures of one checkpoint on one split, and what each document has to do with them."""
+    from lmtune.evaluation.perplexity import evaluate_documents
+
+    settings = config.eval
+    stream, split_by = build_stream(corpus, split, loaded.tokenizer)
+    measures, scores = evaluate_documents(
+        loaded.model, stream, loaded.context, settings.batch_size, None, settings.stride, settings.dtype.value
+    )
+    measures["protocol"] |= {
+        "split": split.value,
+        "split_by": split_by,
+        "tokenizer": hash_tokenizer(loaded.tokenizer),
+        "model": hash_model(loaded.model),
+    }
+    scored = comparing.Scored(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
+    if settings.per_document:
+        measures["documents"] = comparing.list_documents(stream, scored, loaded.tokenizer)
+    return scored
 
 
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
     """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
+    if tokenizer.eos_token_id is None:
+        return encode_unseparated(list(corpus.texts(split.value)), tokenizer), corpus.ledger.split_by or "none"
     if split.value in ("validation", "test"):
         streams, split_by = corpus.load_held_out(tokenizer)
         if split.value in streams:
@@ -70,17 +130,15 @@ def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[Toke
     return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
 
 
-def print_measures(results: dict[str, Any], form: OutputFormat, stdout: IO[str]) -> None:
-    """One JSON document, or a table for people."""
-    if form is OutputFormat.json:
-        stdout.write(render_json(results) + "\n")
-        return
-    for name, measures in results["eval"].items():
-        protocol = measures["protocol"]
-        stdout.write(f"{name} ({protocol['split']}, {protocol['documents']:,} documents)\n")
-        for key, words in COLUMNS.items():
-            stdout.write(f"{words:<24}{render_number(measures[key]):>12}\n")
-        stdout.write(
-            f"{measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes; "
-            f"windows of {protocol['context']:,}, {protocol['dtype']}, {measures['seconds']:.1f} s\n"
+def encode_unseparated(texts: list[str], tokenizer: Any) -> TokenStream:
+    """Documents end to end with nothing between them, for a vocabulary without an end-of-text token."""
+    settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+    rows = [tokenizer(text, **settings)["input_ids"] for text in texts]
+    table = np.zeros(len(rows), dtype=DOCUMENT_TABLE)
+    for number, (text, ids) in enumerate(zip(texts, rows, strict=True)):
+        # Nothing predicts the very first token, so what it stands for is in no count.
+        counted = (
+            text if number else text[tokenizer(text, **settings, return_offsets_mapping=True)["offset_mapping"][0][1] :]
         )
+        table[number] = (len(ids), len(counted.encode()), len(counted), len(counted.split()), 0)
+    return TokenStream(np.concatenate([np.array(ids, dtype=np.uint32) for ids in rows]), table, NO_SEPARATOR)

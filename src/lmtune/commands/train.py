@@ -13,6 +13,7 @@ from lmtune.data.blocks import collate
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Prepared
 from lmtune.errors import Stopped
+from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import generation, loading
 from lmtune.runs import write_json
 from lmtune.training import arguments as training_arguments
@@ -31,6 +32,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
         loading.check_isolation(model)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
     context = loading.check_length("eval.context", config.eval.context, model.config)
+    check_stride(config.eval.stride, context)
     closing.check_objective(config.objective, [config.data.name, *watched])
     prepared = prepare_training(corpus, mixed, tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
@@ -111,10 +113,11 @@ class Session:
         from lmtune.evaluation.perplexity import Workers, evaluate_stream
 
         limit = self.config.eval.max_tokens if max_tokens is None else max_tokens
+        stride, dtype = self.config.eval.stride, self.config.eval.dtype.value
         workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
         batch_size = self.trainer.args.per_device_eval_batch_size
         return {
-            name: evaluate_stream(model, held.stream.select(limit), self.context, batch_size, workers)
+            name: evaluate_stream(model, held.stream.select(limit), self.context, batch_size, workers, stride, dtype)
             for name, held in self.held_out.items()
         }
 

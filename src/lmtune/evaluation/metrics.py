@@ -1,8 +1,8 @@
-"""From sums over scored tokens to loss, perplexity, accuracy, bits per byte and word perplexity. Pure arithmetic.
+"""From sums over scored tokens to loss, perplexity, accuracy, bits per byte and per character, and word perplexity.
 
-`loss`, `perplexity` and `accuracy` cover every scored token, separators included. `bits_per_byte` and
-`word_perplexity` take the loss of the text's own tokens over the UTF-8 bytes and white-space words of exactly that text,
-so they compare across vocabularies; `separator_loss` stands apart.
+`loss`, `perplexity` and `accuracy` cover every scored token, separators included. `bits_per_byte`, `bits_per_character`
+and `word_perplexity` take the loss of the text's own tokens over the UTF-8 bytes, Unicode characters and white-space words
+of exactly that text, so they compare across vocabularies; `separator_loss` stands apart. Pure arithmetic.
 """
 
 import math
@@ -28,6 +28,8 @@ class Sums:
     """Tokens, separators included, that the model ranks first."""
     bytes: float = 0.0
     """UTF-8 bytes of the scored text."""
+    characters: float = 0.0
+    """Unicode characters (code points) of the scored text."""
     words: float = 0.0
     """White-space words of the scored text."""
 
@@ -55,6 +57,11 @@ def bits_per_byte(sums: Sums) -> float:
     return sums.nll / math.log(2) / sums.bytes if sums.bytes else math.nan
 
 
+def bits_per_character(sums: Sums) -> float:
+    """Bits that the model needs for one Unicode character of the text."""
+    return sums.nll / math.log(2) / sums.characters if sums.characters else math.nan
+
+
 def word_perplexity(sums: Sums) -> float:
     """Perplexity of the text per white-space word; inf where that is beyond float64."""
     return _exp(sums.nll / sums.words) if sums.words else math.nan
@@ -67,7 +74,15 @@ def separator_loss(sums: Sums) -> float:
 
 MEASURES = {
     measure.__name__: measure
-    for measure in (loss, perplexity, accuracy, bits_per_byte, word_perplexity, separator_loss)
+    for measure in (
+        loss,
+        perplexity,
+        accuracy,
+        bits_per_byte,
+        bits_per_character,
+        word_perplexity,
+        separator_loss,
+    )
 }
 
 
@@ -75,7 +90,8 @@ class LanguageModeling(evaluate.Metric):
     """All measures as a local `evaluate.Metric`: add_batch takes sums of batches, compute what follows from their total.
 
         metric = LanguageModeling()
-        metric.add_batch(nll=[12.5], tokens=[8], separator_nll=[0.7], separators=[1], correct=[3], bytes=[31], words=[6])
+        batch = {"nll": [12.5], "tokens": [8], "separator_nll": [0.7], "separators": [1], "correct": [3]}
+        metric.add_batch(**batch, bytes=[31], characters=[30], words=[6])
         metric.compute()
 
     Nothing is downloaded and no file is kept.
@@ -95,8 +111,9 @@ class LanguageModeling(evaluate.Metric):
 
     def _compute(self, **columns: list[float]) -> dict[str, float]:
         sums = Sums(**{name: math.fsum(values) for name, values in columns.items()})
-        counts = {"tokens": int(sums.tokens + sums.separators), "words": int(sums.words), "bytes": int(sums.bytes)}
-        return {name: measure(sums) for name, measure in MEASURES.items()} | counts
+        counts = {name: int(getattr(sums, name)) for name in ("words", "bytes", "characters")}
+        measures = {name: measure(sums) for name, measure in MEASURES.items()}
+        return {**measures, "tokens": int(sums.tokens + sums.separators), **counts}
 
 
 def measure_all(sums: Sums) -> dict[str, float]:

@@ -1,22 +1,27 @@
 """The one evaluator: training, `lmtune eval` and reports all score text here.
 
 Documents stand end to end, a separator after each. Every token is scored exactly once: the first from one separator,
-windows of `context` tokens share one token with the window before, so that its first token is predicted too.
+windows of `context` tokens share one token with the window before, so that its first token is predicted too. With a
+stride shorter than the window, tokens have more before them.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  the field's name for it
 
-from lmtune.errors import TrainingError
+from lmtune.errors import DataError, ModelError, TrainingError
 from lmtune.evaluation.metrics import Sums, measure_all
-from lmtune.streams import TokenStream
+from lmtune.evaluation.protocol import build_protocol
+from lmtune.evaluation.scoring import UNSCORED, Scorer, open_scorer
+from lmtune.evaluation.windows import Windows, check_stride, cut_windows
+from lmtune.streams import NO_SEPARATOR, TokenStream
+
+DOCUMENT_SCORES = np.dtype([("nll", "<f8"), ("separator_nll", "<f8"), ("correct", "<f8")])
+"""One row a document: nats of its text, nats of its separator, tokens that the model ranks first."""
 
 
 def _alone(sums: torch.Tensor) -> torch.Tensor:
@@ -34,113 +39,122 @@ class Workers:
 
 
 def evaluate_stream(
-    model: Any, stream: TokenStream, context: int, batch_size: int, workers: Workers | None = None
+    model: Any,
+    stream: TokenStream,
+    context: int,
+    batch_size: int,
+    workers: Workers | None = None,
+    stride: int | None = None,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
-    """Measures of `model` on `stream`, in float32, with the protocol that they rest on and the seconds they took.
+    """Measures of `model` on `stream`, with the protocol that they rest on and the seconds they took.
 
-    Raises TrainingError where a loss is not finite.
+    Raises TrainingError where a loss is not finite, DataError and ModelError for a stream that cannot be scored.
     """
+    return evaluate_documents(model, stream, context, batch_size, workers, stride, dtype)[0]
+
+
+def evaluate_documents(
+    model: Any,
+    stream: TokenStream,
+    context: int,
+    batch_size: int,
+    workers: Workers | None = None,
+    stride: int | None = None,
+    dtype: str = "float32",
+) -> tuple[dict[str, Any], np.ndarray]:
+    """(measures, [documents] of DOCUMENT_SCORES): as evaluate_stream, with what each document has to do with it."""
     started = time.perf_counter()
-    sums = score_stream(model, stream, context, batch_size, workers or Workers())
-    protocol = {
-        "context": context,
-        "stride": context,
-        "separator": stream.separator,
-        "documents": len(stream.documents),
-        "dtype": "float32",
-    }
-    return {**measure_all(sums), "seconds": time.perf_counter() - started, "protocol": protocol}
+    scores = score_documents(model, stream, context, batch_size, workers, stride, dtype)
+    measures = measure_all(sum_documents(stream, scores))
+    protocol = build_protocol(stream, context, check_stride(stride, context), dtype)
+    return {**measures, "seconds": time.perf_counter() - started, "protocol": protocol}, scores
 
 
-def score_stream(model: Any, stream: TokenStream, context: int, batch_size: int, workers: Workers) -> Sums:
-    """Sums over all tokens of the stream; each process scores every size-th batch."""
-    separators = stream.is_separator()
-    totals = np.zeros(5)
-    with full_precision(model) as forward:
-        for number, batch in enumerate(window_batches(len(stream.ids), context, batch_size)):
+def score_documents(
+    model: Any,
+    stream: TokenStream,
+    context: int,
+    batch_size: int,
+    workers: Workers | None = None,
+    stride: int | None = None,
+    dtype: str = "float32",
+) -> np.ndarray:
+    """[documents] of DOCUMENT_SCORES; each process scores every size-th batch, and the sums are of all of them."""
+    workers = workers or Workers()
+    check_scorable(model, stream)
+    ends, is_separator = stream.ends, stream.is_separator()
+    totals = np.zeros((len(stream.documents) + 1, 3))
+    fault = None
+    batches = cut_windows(len(stream.ids) - stream.unscored, context, check_stride(stride, context), batch_size)
+    with open_scorer(model, dtype) as scorer:
+        for number, windows in enumerate(batches):
             if number % workers.size == workers.rank:
-                part = _score_batch(forward, model.device, stream, batch)
-                if not np.isfinite(part[0]):
-                    raise TrainingError(_explain_non_finite(stream, batch))
-                totals += _sum_by_kind(*part[1:], separators[batch.reshape(-1)])
-    added = workers.add(torch.from_numpy(totals)).numpy()
-    texts = stream.documents
-    nll, tokens, separator_nll, separator_count, correct = added.tolist()
-    return Sums(
-        nll=nll,
-        tokens=tokens,
-        separator_nll=separator_nll,
-        separators=separator_count,
-        correct=correct,
-        bytes=float(texts["bytes"].sum()),
-        words=float(texts["words"].sum()),
-    )
+                places, losses, correct = score_windows(scorer, stream, windows)
+                documents = np.searchsorted(ends, places, side="right")
+                if not np.isfinite(losses.sum()):
+                    fault = _explain_non_finite(places, documents, dtype)
+                    break
+                kinds = is_separator[places].astype(np.int64)
+                np.add.at(totals, (documents, kinds), losses)
+                np.add.at(totals, (documents, np.full_like(kinds, 2)), correct)
+    totals[-1, 0] = fault is not None
+    totals = workers.add(torch.from_numpy(totals)).numpy()
+    if totals[-1, 0]:  # on every process: one that went on alone would wait for the others forever
+        raise TrainingError(fault or "Another process met a loss that is not a finite number; its message says where.")
+    return np.array([tuple(row) for row in totals[:-1].tolist()], dtype=DOCUMENT_SCORES)
 
 
-def window_batches(tokens: int, context: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Places of the tokens to score, [windows, context] at a time; the last window, if shorter, alone."""
-    full = tokens // context
-    places = np.arange(full * context).reshape(full, context)
-    for start in range(0, full, batch_size):
-        yield places[start : start + batch_size]
-    if tokens > full * context:
-        yield np.arange(full * context, tokens)[None]
-
-
-@contextmanager
-def full_precision(model: Any) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    """A function from ids [rows, places] to logits [rows, places, vocabulary], in float32 without autocast or TF32.
-
-    accelerate hides autocast inside model.forward; its own record of the original is used instead. Random states and
-    the training mode stay as they were.
-    """
-    original = getattr(model, "_original_forward", model.forward)
-    was_training = model.training
-    # The newer of torch's two switches: transformers uses it for TF32, and reading the older one then raises.
-    switches = (torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
-    before = [switch.fp32_precision for switch in switches]
-    model.eval()
-    _set_precision(switches, ["ieee"] * len(switches))
-    try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            yield lambda ids: original(input_ids=ids, use_cache=False).logits
-    finally:
-        _set_precision(switches, before)
-        model.train(was_training)
-
-
-def _set_precision(switches: Sequence[Any], values: Sequence[str]) -> None:
-    for switch, value in zip(switches, values, strict=True):
-        switch.fp32_precision = value
-
-
-def _score_batch(
-    forward: Callable[[torch.Tensor], torch.Tensor], device: torch.device, stream: TokenStream, places: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """(sum, nll [tokens] float64, correct [tokens] bool) of one batch of windows."""
+def score_windows(scorer: Scorer, stream: TokenStream, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(places in the stream, nll, correct) of the scored tokens of a batch of windows."""
+    places = windows.places + stream.unscored
+    before = stream.ids[np.maximum(places - 1, 0)].astype(np.int64)
+    inputs = np.where(places > 0, before, stream.separator)
     targets = stream.ids[places].astype(np.int64)
-    inputs = np.where(places > 0, stream.ids[np.maximum(places - 1, 0)], stream.separator).astype(np.int64)
-    logits = forward(torch.from_numpy(inputs).to(device))
-    wanted = torch.from_numpy(targets).to(device)
-    # Row by row: the float32 copy that the softmax makes is then one window, not the batch.
-    nll = torch.stack(
-        [F.cross_entropy(row.float(), goal, reduction="none") for row, goal in zip(logits, wanted, strict=True)]
+    targets[:, : windows.length - windows.scored] = UNSCORED
+    losses, correct = scorer.score(inputs, targets)
+    return places[:, windows.length - windows.scored :].reshape(-1), losses, correct
+
+
+def sum_documents(stream: TokenStream, scores: np.ndarray) -> Sums:
+    """The sums of a whole stream from those of its documents."""
+    table = stream.documents
+    separators = 0 if stream.separator == NO_SEPARATOR else len(table)
+    return Sums(
+        nll=float(scores["nll"].sum()),
+        tokens=float(len(stream.ids) - stream.unscored - separators),
+        separator_nll=float(scores["separator_nll"].sum()),
+        separators=float(separators),
+        correct=float(scores["correct"].sum()),
+        bytes=float(table["bytes"].sum()),
+        characters=float(table["characters"].sum()),
+        words=float(table["words"].sum()),
     )
-    correct = logits.argmax(dim=-1) == wanted
-    losses = nll.cpu().double().reshape(-1).numpy()
-    return float(losses.sum()), losses, correct.cpu().reshape(-1).numpy()
 
 
-def _sum_by_kind(losses: np.ndarray, correct: np.ndarray, separators: np.ndarray) -> np.ndarray:
-    ends = int(separators.sum())
-    end_loss = losses[separators].sum()
-    return np.array([losses.sum() - end_loss, len(losses) - ends, end_loss, ends, correct.sum()], dtype=np.float64)
+def check_scorable(model: Any, stream: TokenStream) -> None:
+    """Raise DataError where there is nothing to score, ModelError for ids that the model does not have."""
+    if len(stream.ids) <= stream.unscored:
+        raise DataError(
+            "There is nothing to score: expected at least one token with something before it, found "
+            f"{len(stream.ids)} token(s). Give a longer text."
+        )
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    largest = max(int(stream.ids.max()), stream.separator)
+    if largest >= rows:
+        raise ModelError(
+            f"The tokenizer gives ids up to {largest:,}, the embedding of the model has {rows:,} rows. "
+            "Give a checkpoint whose tokenizer belongs to its weights."
+        )
 
 
-def _explain_non_finite(stream: TokenStream, places: np.ndarray) -> str:
-    first, last = int(places.min()), int(places.max())
-    documents = np.searchsorted(stream.ends, [first, last], side="right")
+def _explain_non_finite(places: np.ndarray, documents: np.ndarray, dtype: str) -> str:
+    remedy = (
+        "float16 overflows beyond 65,504: try eval.dtype=float32."
+        if dtype == "float16"
+        else "The weights are damaged. Take an earlier checkpoint; if it was trained here, lower training.learning_rate."
+    )
     return (
-        f"The loss of held-out tokens {first:,} to {last:,} (documents {documents[0] + 1} to {documents[1] + 1}) is not a finite "
-        "number, so the weights are damaged. Take an earlier checkpoint, and lower training.learning_rate."
+        f"The loss of held-out tokens {places.min():,} to {places.max():,} (documents {documents.min() + 1} to "
+        f"{documents.max() + 1}) is not a finite number. {remedy}"
     )

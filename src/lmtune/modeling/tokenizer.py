@@ -11,10 +11,10 @@ LEARNING_CHARS = 32_000_000
 """Characters that a vocabulary is learned from; frequencies settle long before."""
 
 
-def load_tokenizer(path: str, revision: str | None = None) -> Any:
+def load_tokenizer(path: str, revision: str | None = None, separates: bool = True) -> Any:
     """A tokenizer from a folder or the Hub, ready for documents that end in a separator.
 
-    Raises ModelError if it does not load or has no end-of-text token.
+    Raises ModelError if it does not load, or has no end-of-text token though `separates` asks for one.
     """
     from transformers import AutoTokenizer
 
@@ -28,7 +28,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
         raise ModelError(
             f"{path}: its tokenizer is empty; expected vocabulary files beside the model. Name another with model.tokenizer=."
         )
-    if tokenizer.eos_token_id is None:
+    if separates and tokenizer.eos_token_id is None:
         raise ModelError(
             f"{path}: its tokenizer has no end-of-text token, which has to stand between documents. "
             "Set eos_token in its tokenizer_config.json, or name another with model.tokenizer=."

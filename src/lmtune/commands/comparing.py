@@ -1,0 +1,156 @@
+"""How `lmtune eval` shows one checkpoint, or several side by side, on the same documents."""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmtune.commands.closing import COLUMNS
+from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
+from lmtune.runs import render_number, slug
+from lmtune.streams import TokenStream
+
+PER_TOKEN = frozenset(["perplexity", "loss", "accuracy"])
+"""Measures that do not compare across vocabularies."""
+BEGINNING_TOKENS = 24
+SHOWN_DOCUMENTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One checkpoint on one set."""
+
+    measures: dict[str, Any]
+    documents: DocumentBits
+
+
+def build_results(name: str, scored: dict[str, Scored]) -> dict[str, Any]:
+    """What format=json prints: `eval` of one checkpoint; `models` and their differences of several."""
+    sets = {ckpt: {"eval": {name: each.measures}} for ckpt, each in scored.items()}
+    if len(sets) == 1:
+        return next(iter(sets.values()))
+    differences = {ckpt: {name: difference.as_dict()} for ckpt, difference in compare_with_first(scored).items()}
+    return {
+        "models": sets,
+        "comparison": {
+            "baseline": next(iter(sets)),
+            "measure": "bits_per_byte",
+            "same_vocabulary": have_same_vocabulary(scored),
+            "differences": differences,
+        },
+    }
+
+
+def compare_with_first(scored: dict[str, Scored]) -> dict[str, Difference]:
+    """For each checkpoint but the first, its bits per byte less those of the first."""
+    first, *others = scored.items()
+    return {ckpt: compare_documents(each.documents, first[1].documents) for ckpt, each in others}
+
+
+def have_same_vocabulary(scored: dict[str, Scored]) -> bool:
+    """True where numbers per token mean the same for all checkpoints."""
+    return len({each.measures["protocol"]["tokenizer"] for each in scored.values()}) == 1
+
+
+def render_table(name: str, scored: dict[str, Scored]) -> list[str]:
+    """Measures for people: a column for each checkpoint, differences below."""
+    first = next(iter(scored.values())).measures
+    protocol = first["protocol"]
+    head = f"{name} ({protocol['split']}, {protocol['documents']:,} documents)"
+    labels = [] if len(scored) == 1 else [_shorten(ckpt) for ckpt in scored]
+    width = max(12, *(len(label) + 2 for label in labels)) if labels else 12
+    lines = [head, f"{'':<24}" + "".join(f"{label:>{width}}" for label in labels)] if labels else [head]
+    same = have_same_vocabulary(scored)
+    for key, words in COLUMNS.items():
+        if same or key not in PER_TOKEN:
+            numbers = (render_number(each.measures[key]) for each in scored.values())
+            lines.append(f"{words:<24}" + "".join(f"{number:>{width}}" for number in numbers))
+    if not same:
+        lines.append(
+            "The checkpoints have different vocabularies, so what they lose per token (loss, perplexity, accuracy) does not "
+            "compare and is left out; bits per byte and word perplexity do."
+        )
+    lines += _render_differences(scored)
+    lines.append(_render_counts(scored))
+    return lines + [line for ckpt, each in scored.items() for line in _render_worst(ckpt, each, len(scored) > 1)]
+
+
+def list_documents(stream: TokenStream, scored: Scored, tokenizer: Any) -> list[dict[str, Any]]:
+    """Every document with its bits per byte and its beginning, the worst first."""
+    table = stream.documents
+    begins = stream.ends - table["tokens"]
+    bits = scored.documents.nll / math.log(2) / np.maximum(table["bytes"], 1)
+    return [
+        {
+            "document": int(place) + 1,
+            "bits_per_byte": float(bits[place]),
+            "bytes": int(table["bytes"][place]),
+            "tokens": int(table["tokens"][place]),
+            "beginning": _decode_beginning(stream, int(begins[place]), int(stream.ends[place]), tokenizer),
+        }
+        for place in np.argsort(-bits, kind="stable")
+    ]
+
+
+def write_documents(name: str, scored: dict[str, Scored], output: str | None) -> list[Path]:
+    """One .csv file for each checkpoint, with what list_documents found."""
+    folder = Path(output or ".").expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, (ckpt, each) in enumerate(scored.items(), start=1):
+        count = f"{number}-" if len(scored) > 1 else ""
+        files.append(folder / f"documents-{count}{slug(ckpt)}-{name}.csv")
+        with files[-1].open("w", encoding="utf-8", newline="") as stream:
+            documents = each.measures["documents"]
+            writer = csv.DictWriter(stream, documents[0])
+            writer.writeheader()
+            writer.writerows(documents)
+    return files
+
+
+def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: Any) -> str:
+    ids = stream.ids[begin : min(end, begin + BEGINNING_TOKENS)].astype(np.int64)
+    text = tokenizer.decode(ids[ids != stream.separator].tolist())
+    return " ".join(text.split())
+
+
+def _render_differences(scored: dict[str, Scored]) -> list[str]:
+    if len(scored) == 1:
+        return []
+    baseline = _shorten(next(iter(scored)))
+    return [
+        f"{_shorten(ckpt)} less {baseline}: {difference.difference:+.4f} bits per byte, {difference.confidence:.0%} interval "
+        f"{difference.low:+.4f} to {difference.high:+.4f} (paired bootstrap over {difference.documents:,} documents)"
+        for ckpt, difference in compare_with_first(scored).items()
+    ]
+
+
+def _render_counts(scored: dict[str, Scored]) -> str:
+    first = next(iter(scored.values())).measures
+    tokens = " and ".join(dict.fromkeys(f"{each.measures['tokens']:,}" for each in scored.values()))
+    windows = " and ".join(dict.fromkeys(_render_windows(each.measures["protocol"]) for each in scored.values()))
+    seconds = sum(each.measures["seconds"] for each in scored.values())
+    return f"{tokens} tokens, {first['words']:,} words, {first['bytes']:,} bytes; {windows}, {seconds:.1f} s"
+
+
+def _render_windows(protocol: dict[str, Any]) -> str:
+    stride = "" if protocol["windows"] == "disjoint" else f" every {protocol['stride']:,}"
+    return f"windows of {protocol['context']:,}{stride}, {protocol['dtype']}"
+
+
+def _render_worst(ckpt: str, scored: Scored, several: bool) -> list[str]:
+    documents = scored.measures.get("documents", [])[:SHOWN_DOCUMENTS]
+    if not documents:
+        return []
+    lines = ["", f"the worst documents{f' of {_shorten(ckpt)}' if several else ''}, bits per byte"]
+    return lines + [
+        f"{each['bits_per_byte']:>9.4f}  {each['document']:>6}  {each['beginning'][:90]}" for each in documents
+    ]
+
+
+def _shorten(ckpt: str) -> str:
+    """The end of a path or id, long enough to know it by."""
+    return ckpt if len(ckpt) <= 28 else "..." + ckpt[-25:]

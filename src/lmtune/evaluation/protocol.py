@@ -1,0 +1,47 @@
+"""What has to stand beside a number so that another can be compared with it."""
+
+import platform
+from typing import Any
+
+import xxhash
+
+from lmtune import __version__
+from lmtune.streams import TokenStream
+
+
+def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:
+    """How the numbers of a stream came to be, as far as the evaluator knows; doors add split, tokenizer and model."""
+    return {
+        "windows": "disjoint" if stride == context else "strided",
+        "context": context,
+        "stride": stride,
+        "separator": stream.separator,
+        "detokenizer": None,  # text is scored as it stands
+        "documents": len(stream.documents),
+        "dtype": dtype,
+        "versions": collect_versions(),
+    }
+
+
+def collect_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    import torch
+    import transformers
+
+    return {
+        "lmtune": __version__,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def hash_model(model: Any) -> str:
+    """xxh3-128 of all weights by name, in the precision they have; a tied head counts once."""
+    import torch
+
+    digest = xxhash.xxh3_128()
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,172 @@
+"""From ids to the negative log-likelihood of chosen tokens, without keeping logits.
+
+The body of the model runs over whole windows; its head only over the places that are scored, a chunk of rows at a time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+UNSCORED = -1
+"""Target of a place that is only context."""
+CHUNK_BYTES = {"cpu": 32 << 20}
+"""Logits held at once, in float32. On a CPU more rows are no faster than these, and memory is what evaluations run out of."""
+ACCELERATOR_CHUNK_BYTES = 512 << 20
+
+
+class Scored(NamedTuple):
+    """What a model makes of the scored tokens of a batch, row by row."""
+
+    nll: np.ndarray
+    """[scored] float64: negative log-likelihood, in nats."""
+    correct: np.ndarray
+    """[scored] bool: the model ranks the token first."""
+
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model in evaluation mode and in one precision, as `open_scorer` yields it."""
+
+    device: torch.device
+    body: Forward
+    """From ids [rows, places] to the input of the head [rows, places, features], or to logits where `head` is none."""
+    head: Forward
+    """From that input at the scored places [scored, features] to their logits [scored, vocabulary]."""
+    vocabulary: int
+
+    def score(self, inputs: np.ndarray, targets: np.ndarray) -> Scored:
+        """Score `targets` [rows, places], each predicted from the inputs [rows, places] up to its own place.
+
+        Places with the target UNSCORED are context. Shorter rows may be filled up on their right with any id: no place
+        sees what stands after it.
+        """
+        wanted = torch.from_numpy(targets.astype(np.int64, copy=False)).to(self.device)
+        ids = torch.from_numpy(inputs.astype(np.int64, copy=False)).to(self.device)
+        places = wanted != UNSCORED
+        features, goals = self.body(ids)[places], wanted[places]
+        rows = max(1, CHUNK_BYTES.get(self.device.type, ACCELERATOR_CHUNK_BYTES) // (4 * self.vocabulary))
+        parts = [
+            _score_rows(self.head(some), goal)
+            for some, goal in zip(features.split(rows), goals.split(rows), strict=True)
+        ]
+        losses, correct = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        return Scored(losses.astype(np.float64), correct)
+
+
+@contextmanager
+def open_scorer(model: Any, dtype: str = "float32") -> Iterator[Scorer]:
+    """A scorer for any causal language model, in `dtype` without autocast or TF32; the softmax is at least float32.
+
+    Random states, training mode and weights are as before afterwards. Models whose head is not a plain linear, or that
+    scale or cap its logits (Gemma 2, Cohere, Granite), make all logits of a batch.
+    """
+    # accelerate hides autocast inside model.forward; its own record of the original is used instead.
+    original = getattr(model, "_original_forward", model.forward)
+    with _evaluating(model), _exact_products(), _cast(model, getattr(torch, dtype)), ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(model.device.type, enabled=False))
+        plain = find_plain_head(model)
+        vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        if plain is None:
+            yield Scorer(model.device, lambda ids: original(input_ids=ids, use_cache=False).logits, _same, vocabulary)
+        else:
+            yield Scorer(model.device, plain.body, plain.head, vocabulary)
+
+
+class PlainHead(NamedTuple):
+    """A model taken apart at its head."""
+
+    body: Forward
+    head: Forward
+
+
+def find_plain_head(model: Any) -> PlainHead | None:
+    """The body and the head of a model whose logits are head(body(ids)), None for any other.
+
+    Eight tokens decide: the head's input has to be the last hidden state and its output the logits, bit for bit.
+    Comparing losses would not do; Gemma 2's cap moves that of a small model by 1e-5.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
+    head, base = inner.get_output_embeddings(), getattr(inner, "base_model", inner)
+    if type(head) is not torch.nn.Linear or base is inner:
+        return None
+
+    def body(ids: torch.Tensor) -> torch.Tensor:
+        return base(input_ids=ids, use_cache=False).last_hidden_state
+
+    seen: list[torch.Tensor] = []
+    hook = head.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
+    ids = torch.arange(8, device=inner.device)[None] % inner.get_input_embeddings().weight.shape[0]
+    original = getattr(model, "_original_forward", model.forward)
+    try:
+        logits = original(input_ids=ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    plain = len(seen) == 2 and torch.equal(seen[1], logits) and torch.equal(seen[0], body(ids))
+    return PlainHead(body, head) if plain else None
+
+
+def _same(logits: torch.Tensor) -> torch.Tensor:
+    return logits
+
+
+def _score_rows(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(nll, correct) of rows of logits [rows, vocabulary], which are overwritten.
+
+    In place, since a second copy would double the memory; the largest logit goes first, since GPT-2's lie near -100,
+    where float32 has steps of 8e-6.
+    """
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    largest, ranked_first = logits.max(dim=-1)
+    chosen = logits.gather(-1, targets[:, None])[:, 0] - largest
+    return logits.sub_(largest[:, None]).exp_().sum(dim=-1).log_() - chosen, ranked_first == targets
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Without dropout."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Float32 products in float32, not in TF32 or bfloat16."""
+    # The newer of torch's two switches: transformers uses it for TF32, and reading the older one then raises.
+    switches = (torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    _set_precision(switches, ["ieee"] * len(switches))
+    try:
+        yield
+    finally:
+        _set_precision(switches, before)
+
+
+def _set_precision(switches: Sequence[Any], values: Sequence[str]) -> None:
+    for switch, value in zip(switches, values, strict=True):
+        switch.fp32_precision = value
+
+
+@contextmanager
+def _cast(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """The weights in another precision for a while; buffers such as rotary frequencies stay, as in a loaded model."""
+    others = [weight for weight in model.parameters() if weight.is_floating_point() and weight.dtype != dtype]
+    kept = [weight.data for weight in others]
+    for weight in others:
+        weight.data = weight.data.to(dtype)
+    try:
+        yield
+    finally:
+        for weight, data in zip(others, kept, strict=True):
+            weight.data = data

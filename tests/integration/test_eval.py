@@ -1,0 +1,163 @@
+"""`lmtune eval` on saved models: side by side, by document, in any precision, and what it refuses."""
+
+import csv
+import json
+import math
+
+import pytest
+
+CPU = "device=cpu"
+
+
+@pytest.fixture
+def save_tiny(build_tiny, tokenizer, tmp_path):
+    """A function that saves a random tiny model with a tokenizer; returns its folder."""
+    from lmtune.modeling.loading import save_model
+
+    def save(name, seed=0, other=None, **settings):
+        save_model(build_tiny(seed=seed, **settings), other or tokenizer, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.fixture
+def text_file(texts, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("\n\n".join(texts), encoding="utf-8")
+    return (f"data.files={file}", "data.documents=blank_line", CPU)
+
+
+def test_checkpoints_stand_side_by_side_with_an_interval(lmtune, save_tiny, text_file, texts):
+    one, other = save_tiny("one"), save_tiny("other", seed=1)
+    answer = lmtune("eval", f"ckpt=[{one},{other}]", *text_file, "format=json")
+    assert answer.code == 0, answer.err
+    models, comparison = answer.json["models"], answer.json["comparison"]
+    assert list(models) == [str(one), str(other)]
+    found = comparison["differences"][str(other)]["files"]
+    bits = [models[str(folder)]["eval"]["files"]["bits_per_byte"] for folder in (one, other)]
+    assert found["difference"] == pytest.approx(bits[1] - bits[0], abs=1e-9)
+    assert found["low"] < found["difference"] < found["high"]
+    assert (found["documents"], found["confidence"]) == (len(texts), 0.95)
+    alone = lmtune("eval", f"ckpt={other}", *text_file, "format=json").json["eval"]["files"]
+    assert alone["loss"] == models[str(other)]["eval"]["files"]["loss"]
+    table = lmtune("eval", f"ckpt=[{one},{other}]", *text_file).out
+    assert f"{bits[1]:.4f}" in table
+    assert "perplexity" in table.replace("word perplexity", "")
+    assert f"(paired bootstrap over {len(texts)} documents)" in table
+
+
+def test_perplexities_of_different_vocabularies_are_not_compared(lmtune, save_tiny, text_file, texts):
+    from lmtune.modeling.tokenizer import learn_tokenizer
+
+    other = learn_tokenizer(texts, vocab_size=300, max_length=64)
+    one, two = save_tiny("one"), save_tiny("two", other=other)
+    answer = lmtune("eval", f"ckpt=[{one},{two}]", *text_file)
+    assert answer.code == 0, answer.err
+    assert "\nperplexity" not in answer.out
+    assert "\nloss" not in answer.out
+    assert "The checkpoints have different vocabularies" in answer.out
+    assert "\nbits per byte" in answer.out
+    comparison = lmtune("eval", f"ckpt=[{one},{two}]", *text_file, "format=json").json["comparison"]
+    assert comparison["same_vocabulary"] is False
+
+
+def test_documents_are_listed_the_worst_first(lmtune, save_tiny, text_file, texts, tmp_path):
+    folder = save_tiny("one")
+    whole = lmtune("eval", f"ckpt={folder}", *text_file, "eval.per_document=true", "format=json").json["eval"]["files"]
+    listed = whole["documents"]
+    assert sorted(each["document"] for each in listed) == list(range(1, len(texts) + 1))
+    bits = [each["bits_per_byte"] for each in listed]
+    assert bits == sorted(bits, reverse=True)
+    total = sum(each["bits_per_byte"] * each["bytes"] for each in listed)
+    assert total / whole["bytes"] == pytest.approx(whole["bits_per_byte"], rel=1e-9)
+    for each in listed:
+        assert each["bytes"] == len(texts[each["document"] - 1].encode())
+        assert " ".join(texts[each["document"] - 1].split()).startswith(each["beginning"][:20])
+    answer = lmtune("eval", f"ckpt={folder}", *text_file, "eval.per_document=true", "output=tables")
+    with (tmp_path / "tables" / "documents-one-files.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["bits_per_byte"]) for row in rows] == pytest.approx(bits, rel=1e-6)
+    assert f"{bits[0]:.4f}" in answer.out
+
+
+def test_stride_and_precision_are_in_the_numbers_and_the_protocol(lmtune, save_tiny, text_file):
+    folder = save_tiny("one")
+    plain = lmtune("eval", f"ckpt={folder}", *text_file, "format=json").json["eval"]["files"]
+    other = lmtune("eval", f"ckpt={folder}", *text_file, "eval.stride=7", "eval.dtype=float64", "format=json").json[
+        "eval"
+    ]["files"]
+    assert (plain["protocol"]["windows"], plain["protocol"]["dtype"]) == ("disjoint", "float32")
+    assert (other["protocol"]["windows"], other["protocol"]["stride"]) == ("strided", 7)
+    assert plain["tokens"] == other["tokens"]
+    assert plain["loss"] != other["loss"]
+    assert plain["protocol"]["model"] == other["protocol"]["model"]
+    assert set(plain["protocol"]) == {
+        "windows", "context", "stride", "separator", "detokenizer", "documents", "dtype", "versions", "split", "split_by",
+        "tokenizer", "model",
+    }  # fmt: skip
+
+
+def test_a_vocabulary_without_an_end_of_text_token_is_scored_without_it(lmtune, build_tiny, text_file, texts, tmp_path):
+    import copy
+
+    import torch
+
+    from lmtune.modeling.loading import save_model
+    from lmtune.modeling.tokenizer import learn_tokenizer
+
+    bare = learn_tokenizer(texts, vocab_size=320, max_length=64)
+    plain = copy.deepcopy(bare)
+    for name in ("eos_token", "bos_token", "unk_token", "pad_token"):
+        setattr(plain, name, None)
+    model = build_tiny()
+    save_model(model, plain, tmp_path / "bare")
+    answer = lmtune("eval", f"ckpt={tmp_path / 'bare'}", *text_file, "format=json")
+    assert answer.code == 0, answer.err
+    measures = answer.json["eval"]["files"]
+    ids = [token for text in texts for token in bare(text)["input_ids"]]
+    first = len(bare.decode(ids[:1]).encode())
+    assert measures["tokens"] == len(ids) - 1
+    assert measures["bytes"] == sum(len(text.encode()) for text in texts) - first
+    assert measures["separator_loss"] is None
+    windows = [ids[start : start + 65] for start in range(0, len(ids) - 1, 64)]
+    with torch.no_grad():
+        nll = math.fsum(
+            torch.nn.functional.cross_entropy(
+                model(torch.tensor([window[:-1]])).logits[0], torch.tensor(window[1:]), reduction="sum"
+            ).item()
+            for window in windows
+        )
+    assert measures["loss"] == pytest.approx(nll / (len(ids) - 1), rel=1e-6)
+
+
+def test_what_cannot_be_scored_costs_one_paragraph(lmtune, save_tiny, text_file, tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    good, damaged, small = save_tiny("good"), save_tiny("damaged"), save_tiny("small", seed=2)
+    weights = load_file(damaged / "model.safetensors")
+    weights["transformer.wpe.weight"][5] = torch.nan
+    save_file(weights, damaged / "model.safetensors", {"format": "pt"})
+    weights = load_file(small / "model.safetensors")
+    weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:100].clone()
+    save_file(weights, small / "model.safetensors", {"format": "pt"})
+    config = json.loads((small / "config.json").read_text())
+    (small / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+    (tmp_path / "empty.txt").write_text("")
+    cases = {
+        (f"ckpt={damaged}", *text_file): "The loss of held-out tokens 0 to 511 (documents 1 to",
+        (f"ckpt={small}", *text_file): "the embedding of the model has 100 rows",
+        (f"ckpt={good}", "data.files=empty.txt", CPU): "empty.txt: expected text, found an empty file.",
+        (f"ckpt={good}", *text_file, "eval.stride=100"): "eval.stride=100: windows have 64 tokens",
+        (f"ckpt={good}", *text_file, "eval.stride=0"): "eval.stride=0: expected 1 or more tokens",
+        (f"ckpt=[{good},{good}]", *text_file): "expected each checkpoint once",
+        (f"ckpt=[{good},nowhere/at-all]", *text_file): "nowhere/at-all",
+        (f"ckpt={good}", CPU): "comes from no run, so it has no held-out text of its own",
+    }
+    for arguments, expected in cases.items():
+        answer = lmtune("eval", *arguments)
+        assert answer.code == 2, (arguments, answer.out)
+        assert expected in answer.err
+        assert answer.err.count("error:") == 1
+        assert answer.out == ""
