@@ -141,10 +141,13 @@ class Run:
         return final
 
     def cut_back(self, step: int) -> None:
-        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that no step is recorded twice."""
+        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that nothing is recorded twice.
+
+        Also the summary of the training, which is logged again however far it had come.
+        """
         for file in (self.metrics_file, self.samples_file):
             if file.exists():
-                kept = [line for line in load_jsonl(file) if line.get("step", 0) <= step]
+                kept = [line for line in load_jsonl(file) if line["step"] <= step and "train_runtime" not in line]
                 write_text(file, "".join(render_json_line(line) for line in kept))
 
 

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerState
+from transformers.trainer_callback import ExportableState
 
 from lmtune.errors import TrainingError
 from lmtune.runs import MANIFEST, Run, load_json, step_of
@@ -26,6 +27,18 @@ class Effort:
     """Tokens predicted, over all processes; padding is none."""
     seconds: float = 0.0
     """In training steps: evaluations, samples and saves left out."""
+
+
+@dataclass(slots=True)
+class LossSums:
+    """Trainer's sums of the training loss, kept with each checkpoint: Trainer begins them anew at every start."""
+
+    logged: float = 0.0
+    """Of all steps up to the last log."""
+    logged_step: int = 0
+    """The step of that log."""
+    pending: list[float] = field(default_factory=list)
+    """Of the steps since, one for each rank."""
 
 
 STATE = "trainer_state.json"
@@ -48,6 +61,7 @@ class LmTrainer(Trainer):
         self.score = score
         self.manifest = manifest
         self.effort = Effort()
+        self._carried = LossSums()
         self._pending: list[torch.Tensor] = []
         self._resumed_at = time.perf_counter()
         self._staging = False
@@ -118,11 +132,13 @@ class LmTrainer(Trainer):
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint if given; weights are the best ones then, or the last."""
         if checkpoint is not None:
-            self.effort = Effort(**load_json(checkpoint / MANIFEST)["effort"])
-        total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+            manifest = load_json(checkpoint / MANIFEST)
+            self.effort, self._carried = Effort(**manifest["effort"]), LossSums(**manifest["loss"])
+        plan = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        samples, total_steps = plan[3], plan[-1]
         self._fix_intervals(total_steps)
-        if checkpoint is not None and step_of(checkpoint) >= total_steps:
-            self._load_finished(checkpoint)
+        if checkpoint is not None and (step_of(checkpoint) >= total_steps or _was_to_stop(checkpoint)):
+            self._finish_from(checkpoint, samples)
             return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._settle()
@@ -142,12 +158,33 @@ class LmTrainer(Trainer):
         self._resumed_at = time.perf_counter()  # setting up is not training
         return prepared
 
-    def _load_finished(self, checkpoint: Path) -> None:
+    def _finish_from(self, checkpoint: Path, samples: int) -> None:
         """Take up a run that was interrupted after its last step: Trainer would train one step more."""
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
         self._anchor_best(checkpoint)
-        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        self._load_from_checkpoint(best or str(checkpoint))
+        self._load_from_checkpoint(str(checkpoint))
+        self._restore_sums()
+        self._finalize_training(None, samples, 0.0)
+
+    def _run_epoch(self, **settings: Any) -> None:
+        self._restore_sums()
+        super()._run_epoch(**settings)
+
+    def _restore_sums(self) -> None:
+        """Go on with the loss sums of the checkpoint, so that the first log and train_loss are those of the whole run."""
+        if self._carried.pending:
+            pending, rank = self._carried.pending, self.args.process_index
+            known = len(pending) == self.args.world_size
+            mine = pending[rank] if known else sum(pending) / len(pending)
+            self._tr_loss = torch.tensor(mine, device=self.args.device)
+            self._total_loss_scalar, self._globalstep_last_logged = self._carried.logged, self._carried.logged_step
+            self._carried = LossSums()
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """As Trainer does, but train_loss, train_runtime and the rates are of all steps, over all starts of the run."""
+        self._settle()
+        self._initial_global_step = 0
+        return super()._finalize_training(trial, num_train_samples, time.time() - self.effort.seconds)
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, epochs: int, checkpoint: str | None, trial: Any
@@ -155,7 +192,16 @@ class LmTrainer(Trainer):
         position = super()._init_training_state(max_steps, steps_per_epoch, epochs, checkpoint, trial)
         if checkpoint is not None:
             self._anchor_best(Path(checkpoint))
+            self._restore_callbacks()
         return position
+
+    def _restore_callbacks(self) -> None:
+        """Give callbacks their counters back (early stopping has one). Trainer's own way would put them behind the last."""
+        for callback in self.callback_handler.callbacks:
+            stored = self.state.stateful_callbacks.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and stored is not None:
+                for name, value in stored["attributes"].items():
+                    setattr(callback, name, value)
 
     def _anchor_best(self, checkpoint: Path) -> None:
         """The path of the best checkpoint is stored as it was; the run folder may have moved since."""
@@ -186,14 +232,14 @@ class LmTrainer(Trainer):
                 self._staging = False
                 self.args.push_to_hub = push
             self._anchor_staged_best(name)
+            sums = LossSums(self._total_loss_scalar, self._globalstep_last_logged, self._gather_pending())
             self.accelerator.wait_for_everyone()  # every rank has written its random state
             if self.args.should_save:
                 self.state.save_to_json(str(staged / STATE))
                 self.tokenizer.save_pretrained(staged)
                 (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-                self.run.publish(
-                    staged, {"step": self.state.global_step, "effort": asdict(self.effort), **self.manifest}
-                )
+                progress = {"step": self.state.global_step, "effort": asdict(self.effort), "loss": asdict(sums)}
+                self.run.publish(staged, {**progress, **self.manifest})
                 self._rotate()
             self.accelerator.wait_for_everyone()
             if push:
@@ -210,6 +256,10 @@ class LmTrainer(Trainer):
         if best is not None and Path(best).parent == self.run.staging_folder:
             self.state.best_model_checkpoint = str(self.run.folder / name)
 
+    def _gather_pending(self) -> list[float]:
+        """The loss summed since the last log, on each rank."""
+        return list(map(float, self.accelerator.gather(self._tr_loss.reshape(1)).tolist()))
+
     def _rotate(self) -> None:
         """Keep the newest save_total_limit checkpoints, and the best one besides."""
         limit = self.args.save_total_limit
@@ -217,6 +267,12 @@ class LmTrainer(Trainer):
         for folder in self.run.checkpoints()[limit:] if limit else []:
             if best is None or folder != Path(best):
                 self.run.discard(folder)
+
+
+def _was_to_stop(checkpoint: Path) -> bool:
+    """True if the run had decided to stop (patience at an end) when it wrote the checkpoint."""
+    control = load_json(checkpoint / STATE)["stateful_callbacks"]["TrainerControl"]
+    return bool(control["args"]["should_training_stop"])
 
 
 def flatten(sets: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:
