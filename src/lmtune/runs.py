@@ -6,11 +6,14 @@ outputs/<name>/<date>/
     model/  results.json  report.html
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,13 +22,30 @@ from typing import Any
 
 import xxhash
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from lmtune.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"
 TRASH = ".trash"
+LOCK = ".lock"
+HEARTBEAT_LIMIT = 60
+"""Seconds without a sign of life after which the holder of a run counts as dead, where the file system has no locks."""
+PATIENCE = 65
+"""Seconds to watch for that sign: clocks of other machines are not trusted."""
+
+
+NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])
+"""What a file system without locks answers."""
+
+OWN_FILES = frozenset(
+    [
+        *("config.yaml", ".hydra", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md"),
+        *("train.log", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
+    ]
+)
+"""What stands in a run folder before its first checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +94,32 @@ class Run:
     def staging_folder(self) -> Path:
         return self.folder / STAGING
 
-    def lock(self) -> FileLock:
-        """Hold the run for this process alone; the operating system lets go of it when the process ends."""
-        lock = FileLock(self.folder / ".lock")
+    def lock(self) -> BaseFileLock:
+        """Hold the run for this process alone, for as long as it lives; raise CheckpointError where another holds it.
+
+        The operating system lets go of the lock when the process ends. Where the file system has no locks, a heartbeat
+        in the folder stands for one.
+        """
+        holder = self.folder / f"{LOCK}.json"
         try:
-            lock.acquire(timeout=0)
+            lock = _lock(self.folder / LOCK)
         except Timeout:
             raise CheckpointError(
-                f"{self.folder} is in use by another process. Wait for it to end, or start a run of its own (leave out resume=)."
+                f"{self.folder} is in use by {_describe_holder(holder)}. Wait for it to end, or start a run of its own "
+                "(leave out resume=)."
             ) from None
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "started": started})
         return lock
+
+    def withdraw(self) -> None:
+        """Take back a run that has learned nothing, so that nobody resumes it: remove what was written into its folder."""
+        self.config_file.unlink(missing_ok=True)  # first: it marks a run
+        for file in self.folder.iterdir():
+            if file.name in OWN_FILES:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        with contextlib.suppress(OSError):  # something of the user's, or of a tracker's, is in it
+            self.folder.rmdir()
 
     def load_results(self) -> dict[str, Any]:
         """results.json, or an empty dict before there is one."""
@@ -128,6 +164,9 @@ class Run:
 
     def publish(self, staged: Path, manifest: dict[str, Any]) -> Path:
         """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
+        for record in (self.metrics_file, self.samples_file):
+            if record.exists():
+                _sync(record)  # lines up to the checkpoint's step are never missing beside it
         seal(staged, manifest)
         return self.place(staged)
 
@@ -279,8 +318,16 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def append_jsonl(file: Path, value: dict[str, Any]) -> None:
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(render_json_line(value))
+    """Add a line; where that fails (a full disk), raise OSError and leave the file as it was."""
+    line = render_json_line(value).encode()
+    with file.open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            if stream.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        except OSError:
+            stream.truncate(end)
+            raise
 
 
 def render_json_line(value: dict[str, Any]) -> str:
@@ -300,8 +347,13 @@ def render_number(value: float | None) -> str:
 def write_text(file: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the new one, never half of it."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(file)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _sync(aside)
+        aside.replace(file)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _without_infinities(value: Any) -> Any:
@@ -318,6 +370,27 @@ def _candidates(stamp: str) -> Iterator[str]:
     while True:
         yield f"{stamp}-{number}"
         number += 1
+
+
+def _lock(file: Path) -> BaseFileLock:
+    """The operating system's lock on a file, or a heartbeat where there is none; raise Timeout where another has it."""
+    lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except OSError as error:  # Timeout is one too, without a number
+        if error.errno not in NO_LOCKS:
+            raise
+        lock = SoftFileLease(file.with_name(f"{file.name}.lease"), lease_duration=HEARTBEAT_LIMIT)
+        lock.acquire(timeout=PATIENCE)
+    return lock
+
+
+def _describe_holder(file: Path) -> str:
+    try:
+        holder = load_json(file)
+    except (OSError, CheckpointError):
+        return "another process"
+    return f"process {holder.get('pid')} on {holder.get('host')}, which started {holder.get('started')}"
 
 
 def _sync(file: Path) -> None:

@@ -54,9 +54,20 @@ class Opened:
     def fail(self, status: str, reason: str) -> None:
         """Leave word of how the run ended."""
         if self.is_main:
-            results = {**self.run.load_results(), "status": status, "reason": reason}
-            write_json(self.run.results_file, results)
+            try:
+                results = {**self.run.load_results(), "status": status, "reason": reason}
+                write_json(self.run.results_file, results)
+            except OSError as error:  # what ended the run is the news, not that the disk is full
+                self.say(f"{self.run.results_file.name} could not be written: {error.strerror}")
             self.say(f"run folder: {self.run.folder}")
+
+    def stop(self, reason: str) -> None:
+        """Leave word of a run that was asked to stop; one that has no checkpoint yet is taken back."""
+        if self.is_main and not self.run.checkpoints():
+            self.run.withdraw()
+            self.say("stopped before the first checkpoint, so no run folder is left")
+        else:
+            self.fail("stopped", reason)
 
     def find_results(self) -> dict[str, Any] | None:
         """The results of a run that has completed: it is not trained again."""
@@ -174,7 +185,11 @@ def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared:
     opened.held.callback(lock.release)
     opened.held.callback(_log_to(run.log_file))
     if not run.config_file.exists():
-        _record(opened, plain, prepared)
+        try:
+            _record(opened, plain, prepared)
+        except BaseException:
+            run.withdraw()
+            raise
         return
     resuming.check_settings(config, run, plain)
     if run.load_results().get("status") != "completed":

@@ -48,8 +48,8 @@ def train(session: "Session") -> dict[str, Any]:
         session.prepare()
         session.fit()
         return session.finish()
-    except Stopped as stopped:
-        session.opened.fail("stopped", str(stopped))
+    except (Stopped, KeyboardInterrupt) as stopped:
+        session.opened.stop(str(stopped) or "stopped by SIGINT")
         raise
     except BaseException as error:
         session.opened.fail("failed", str(error))

@@ -166,8 +166,9 @@ class LastStep(TrainerCallback):
 class StopOnSignal(TrainerCallback):
     """SIGTERM, SIGINT or SIGUSR1: finish the running step, save a checkpoint at its boundary, then raise Stopped.
 
-    All ranks agree on the step, whichever of them got the signal. A second signal ends the process at once. Has to be
-    the last callback, so that the others have done their part of the step.
+    All ranks agree on the step, whichever of them got the signal. Before the first step there is nothing to save, so one
+    process alone stops at once. A second signal ends the process at once. Has to be the last callback, so that the others
+    have done their part of the step.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -179,25 +180,38 @@ class StopOnSignal(TrainerCallback):
         """The signal that this process got."""
         self.agreed = 0
         """The one that all ranks know of."""
+        self.waits = True
+        """Whether a step has been done that is worth saving, or other ranks have to be told."""
         self.stopping = False
         self.previous: dict[int, Any] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.waits = args.world_size > 1
         self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
+        self.waits = True
         # On a GPU, asking the other ranks makes the device wait, so it is done where a log waits for it anyway.
         if (
             args.device.type == "cpu"
             or args.world_size == 1
             or state.global_step % max(1, int(args.logging_steps)) == 0
+            or state.global_step >= state.max_steps
         ):
             self.agreed = self.all_reduce_max(self.received)
-        if self.agreed and state.global_step < state.max_steps:
-            self.stopping = True
-            control.should_save = True
+        # What an epoch's end brings belongs to its last step: resumed after it, the run would begin the next epoch.
+        ends_epoch = state.epoch is not None and float(state.epoch).is_integer()
+        if self.agreed and not (ends_epoch or state.global_step >= state.max_steps):
+            self._save(control)
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self.agreed and not self.stopping:
+            self._save(control)
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -214,10 +228,16 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, handler)
         self.previous = {}
 
+    def _save(self, control: TrainerControl) -> None:
+        self.stopping = True
+        control.should_save = True
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        if not self.waits:
+            raise Stopped(number, 0)
         self.say(
             f"signal {signal.Signals(number).name}: finishing this step, then saving a checkpoint; again to stop at once"
         )
