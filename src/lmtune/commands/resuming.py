@@ -14,6 +14,7 @@ OUTPUTS = Path("outputs")
 WITHOUT_EFFECT = [
     "resume",
     "resume_force",
+    "stop_on_failed_save",
     "format",
     "name",
     "output",

@@ -96,9 +96,7 @@ class Session:
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
-            loading.save_model(model, self.tokenizer, staged)
-            self.opened.run.place(staged)
+            closing.save_model(self.opened.run, model, self.tokenizer)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
         return results
@@ -132,6 +130,8 @@ class Session:
             tokenizer=self.tokenizer,
             score=self.score,
             manifest=self.opened.manifest,
+            say=self.progress.say,
+            stop_on_failed_save=self.config.stop_on_failed_save,
             callbacks=self._build_callbacks(),
         )
 
@@ -141,7 +141,7 @@ class Session:
         from lmtune.training import callbacks
 
         config, run = self.config, self.opened.run
-        chosen: list[Any] = [callbacks.Recorder(run), self.progress]
+        chosen: list[Any] = [callbacks.Recorder(run, self.progress.say), self.progress]
         if config.samples.enabled and config.prompts:
             chosen.append(
                 callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say)

@@ -2,7 +2,9 @@
 
 import math
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,11 +19,35 @@ from lmtune.runs import Run, append_jsonl, load_jsonl, write_text
 Write = Callable[[list[str]], list[str]]
 
 
+def say_on_stderr(text: str) -> None:
+    """One line."""
+    sys.stderr.write(text + "\n")
+
+
+class Journal:
+    """A JSON Lines file that outlives a full disk: what could not be written waits for the next line."""
+
+    def __init__(self, file: Path, say: Callable[[str], None]) -> None:
+        self.file = file
+        self.say = say
+        self.waiting: list[dict[str, Any]] = []
+
+    def add(self, value: dict[str, Any]) -> None:
+        """Write a line, after those that wait."""
+        self.waiting.append(value)
+        try:
+            while self.waiting:
+                append_jsonl(self.file, self.waiting[0])
+                del self.waiting[0]
+        except OSError as error:
+            self.say(f"{self.file.name} COULD NOT BE WRITTEN: {error.strerror}. {len(self.waiting)} lines wait.")
+
+
 class Recorder(TrainerCallback):
     """Writes metrics.jsonl: one object for each log and each evaluation."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, say: Callable[[str], None] = say_on_stderr) -> None:
+        self.journal = Journal(run.metrics_file, say)
 
     def on_log(
         self,
@@ -33,7 +59,7 @@ class Recorder(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero and logs:
             numbers = {name: value for name, value in logs.items() if isinstance(value, (int, float))}
-            append_jsonl(self.run.metrics_file, {"step": state.global_step, **numbers})
+            self.journal.add({"step": state.global_step, **numbers})
 
 
 class Sampler(TrainerCallback):
@@ -45,19 +71,18 @@ class Sampler(TrainerCallback):
         self.write = write
         self.show = show
         self.say = say
+        self.journal = Journal(run.samples_file, say)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         texts = self.write(self.prompts)
-        append_jsonl(
-            self.run.samples_file,
-            {
-                "step": state.global_step,
-                "samples": [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)],
-            },
-        )
-        write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
+        pairs = [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]
+        self.journal.add({"step": state.global_step, "samples": pairs})
+        try:
+            write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
+        except OSError as error:  # written anew at each evaluation
+            self.say(f"{self.run.samples_page.name} could not be written: {error.strerror}")
         for text in texts[: self.show]:
             self.say(f"  « {' '.join(text.split())} »")
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerState
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import SaveStrategy
 
 from lmtune.errors import TrainingError
 from lmtune.runs import MANIFEST, Run, load_json, step_of
+from lmtune.training.callbacks import reduce_max, say_on_stderr
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""
@@ -41,6 +44,9 @@ class LossSums:
     """Of the steps since, one for each rank."""
 
 
+SAVE_ERRORS = (OSError, RuntimeError, SafetensorError)
+"""What a full or failing disk raises: Python's own, torch.save's, and that of safetensors."""
+
 STATE = "trainer_state.json"
 """Trainer's record of where it is, in each checkpoint."""
 
@@ -53,18 +59,33 @@ class LmTrainer(Trainer):
 
     control: Any  # a TrainerControl, which every callback hands back
 
-    def __init__(self, *, run: Run, tokenizer: Any, score: Scorer, manifest: dict[str, Any], **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        run: Run,
+        tokenizer: Any,
+        score: Scorer,
+        manifest: dict[str, Any],
+        say: Callable[[str], None] = say_on_stderr,
+        stop_on_failed_save: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self.remove_callback(PrinterCallback)  # it writes to stdout, which is for results
         self.run = run
         self.tokenizer = tokenizer  # not processing_class: Trainer would write its padding id into the model's config
         self.score = score
         self.manifest = manifest
+        self.say = say
+        self.stop_on_failed_save = stop_on_failed_save
         self.effort = Effort()
         self._carried = LossSums()
         self._pending: list[torch.Tensor] = []
         self._resumed_at = time.perf_counter()
         self._staging = False
+        self._failure: BaseException | None = None
+        self._best_before: tuple[float | None, int | None, str | None] = (None, None, None)
+        self._resumed_from: Path | None = None
 
     # Evaluation
 
@@ -131,6 +152,7 @@ class LmTrainer(Trainer):
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint if given; weights are the best ones then, or the last."""
+        self._resumed_from = checkpoint
         if checkpoint is not None:
             manifest = load_json(checkpoint / MANIFEST)
             self.effort, self._carried = Effort(**manifest["effort"]), LossSums(**manifest["loss"])
@@ -220,30 +242,96 @@ class LmTrainer(Trainer):
         return str(self.run.staging_folder) if self._staging else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save aside, seal with a manifest, move into place, and only then delete older ones."""
+        """Save aside, seal with a manifest, move into place, and only then delete older ones.
+
+        Where that fails on any rank, the earlier checkpoints stand as they were and the run goes on.
+        """
         with self._aside():
             name = f"checkpoint-{self.state.global_step}"
-            staged = self.run.staging_folder / name
             push, self.args.push_to_hub = self.args.push_to_hub, False  # it would upload from the staging folder
-            self._staging = True
+            self._staging, self._failure = True, None
             try:
-                super()._save_checkpoint(model, trial)
+                with self._noting_failure():
+                    super()._save_checkpoint(model, trial)
             finally:
                 self._staging = False
                 self.args.push_to_hub = push
             self._anchor_staged_best(name)
             sums = LossSums(self._total_loss_scalar, self._globalstep_last_logged, self._gather_pending())
-            self.accelerator.wait_for_everyone()  # every rank has written its random state
-            if self.args.should_save:
-                self.state.save_to_json(str(staged / STATE))
-                self.tokenizer.save_pretrained(staged)
-                (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-                progress = {"step": self.state.global_step, "effort": asdict(self.effort), "loss": asdict(sums)}
-                self.run.publish(staged, {**progress, **self.manifest})
-                self._rotate()
-            self.accelerator.wait_for_everyone()
-            if push:
+            if not self._failed_anywhere() and self.args.should_save:  # every rank has written its random state
+                with self._noting_failure():
+                    self._publish(name, sums)
+            if self._failed_anywhere():
+                self._give_up_save(name)
+            elif push:
                 self._push_from_checkpoint(str(self.run.folder / name))
+
+    def _publish(self, name: str, sums: LossSums) -> None:
+        staged = self.run.staging_folder / name
+        self.state.save_to_json(str(staged / STATE))
+        self.tokenizer.save_pretrained(staged)
+        (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        progress = {"step": self.state.global_step, "effort": asdict(self.effort), "loss": asdict(sums)}
+        self.run.publish(staged, {**progress, **self.manifest})
+        self._rotate()
+
+    # An error that left one of these on one rank alone would let the others wait for it for ever.
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        with self._noting_failure():
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with self._noting_failure():
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _save_scaler(self, output_dir: str) -> None:
+        with self._noting_failure():
+            super()._save_scaler(output_dir)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        with self._noting_failure():
+            super()._save_rng_state(output_dir)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """Keep the first error of a save until all ranks can hear of it."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except SAVE_ERRORS as error:
+            self._failure = self._failure or error
+
+    def _failed_anywhere(self) -> bool:
+        return reduce_max(int(self._failure is not None), self.args.device) > 0
+
+    def _give_up_save(self, name: str) -> None:
+        """Say what failed, make room, and forget that the step was the best: its weights are not there."""
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_metric, self.state.best_global_step, self.state.best_model_checkpoint = self._best_before
+        reason = " ".join(str(self._failure or "another process could not write").split())
+        last = next((folder.name for folder in self.run.checkpoints()), None)
+        if self.args.should_save:
+            self.run.sweep()
+            self.say(
+                f"{name} COULD NOT BE SAVED: {reason}. "
+                + (f"The last whole checkpoint is {last}. " if last else "There is no checkpoint yet. ")
+                + "The next save tries again."
+            )
+        if self.stop_on_failed_save:
+            raise TrainingError(
+                f"{name} could not be saved ({reason}), and stop_on_failed_save=true. Make room in {self.run.folder} or mend "
+                f"the disk, then go on with resume={self.run.folder}."
+            )
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As Trainer does, but only steps whose weights are kept can be the best; a stop signal's checkpoint is not one."""
+        state = self.state
+        self._best_before = (state.best_metric, state.best_global_step, state.best_model_checkpoint)
+        by_steps = self.args.save_strategy == SaveStrategy.STEPS
+        kept = state.global_step % int(self.args.save_steps) == 0 or state.global_step >= state.max_steps
+        return bool((kept or not by_steps) and super()._determine_best_metric(metrics, trial))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """As Trainer does, but a tied head is not missing: it is the embedding."""
@@ -261,11 +349,12 @@ class LmTrainer(Trainer):
         return list(map(float, self.accelerator.gather(self._tr_loss.reshape(1)).tolist()))
 
     def _rotate(self) -> None:
-        """Keep the newest save_total_limit checkpoints, and the best one besides."""
+        """Keep the newest save_total_limit checkpoints, and besides them the best one and the one resumed from."""
         limit = self.args.save_total_limit
         best = self.state.best_model_checkpoint
+        spared = {self._resumed_from, None if best is None else Path(best)}
         for folder in self.run.checkpoints()[limit:] if limit else []:
-            if best is None or folder != Path(best):
+            if folder not in spared:
                 self.run.discard(folder)
 
 
