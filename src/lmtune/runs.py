@@ -101,15 +101,19 @@ class Run:
         in the folder stands for one.
         """
         holder = self.folder / f"{LOCK}.json"
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
         try:
             lock = _lock(self.folder / LOCK)
+            write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "started": started})
         except Timeout:
             raise CheckpointError(
                 f"{self.folder} is in use by {_describe_holder(holder)}. Wait for it to end, or start a run of its own "
                 "(leave out resume=)."
             ) from None
-        started = datetime.now().astimezone().isoformat(timespec="seconds")
-        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "started": started})
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder}: expected a folder to write in, found: {error.strerror}. Mend that, or give output=."
+            ) from error
         return lock
 
     def withdraw(self) -> None:
@@ -148,6 +152,10 @@ class Run:
                 return folder, complaints
             complaints.append(f"{folder.name}: {fault}")
         return None, complaints
+
+    def measure_checkpoints(self) -> int:
+        """Bytes that the checkpoints take."""
+        return sum(file.stat().st_size for folder in self.checkpoints() for file in folder.rglob("*") if file.is_file())
 
     def sweep(self) -> None:
         """Remove what an interrupted save left behind."""

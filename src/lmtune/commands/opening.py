@@ -1,6 +1,7 @@
 """How `lmtune train` begins: what is checked before anything heavy, and how a run folder is opened or resumed."""
 
 import logging
+import platform
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
+from lmtune.training import resources
 from lmtune.training.arguments import check_tracker, point_tracker
 
 
@@ -149,7 +151,9 @@ def load_held_out(
     return sets
 
 
-def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig]) -> Opened:
+def open_run(
+    config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig], model: Any
+) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
     plain = {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
     fingerprint = resuming.fingerprint_of(plain)
@@ -158,9 +162,8 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: d
     )
     arguments.output_dir = folder
     manifest = {
-        "lmtune": __version__,
         "fingerprint": fingerprint,
-        "world_size": int(arguments.world_size),
+        "machine": describe_machine(arguments, model),
         "facts": prepared.facts,
     }
     opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
@@ -168,17 +171,23 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: d
         opened.held.callback(point_tracker(config.tracker.name, opened.run.folder))
     try:
         if opened.is_main:
-            _enter(opened, config, plain, prepared)
+            steps = resources.count_steps(arguments, len(prepared.blocks))
+            room = resources.estimate_room(arguments, model, steps)
+            _enter(opened, config, plain, prepared, room)
         chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
         opened.held.close()
         raise
     opened.checkpoint = Path(chosen) if chosen else None
+    if opened.checkpoint:
+        resuming.restore_threads(opened.checkpoint)
     arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
     return opened
 
 
-def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared) -> None:
+def _enter(
+    opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared, room: resources.Room
+) -> None:
     """Lock the run folder, then record a new run or find where an old one stopped."""
     run = opened.run
     lock = run.lock()
@@ -186,6 +195,7 @@ def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared:
     opened.held.callback(_log_to(run.log_file))
     if not run.config_file.exists():
         try:
+            resources.check_room(run.folder, room, present=0)
             _record(opened, plain, prepared)
         except BaseException:
             run.withdraw()
@@ -193,7 +203,29 @@ def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared:
         return
     resuming.check_settings(config, run, plain)
     if run.load_results().get("status") != "completed":
+        resources.check_room(run.folder, room, run.measure_checkpoints())
         opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force, opened.say)
+
+
+def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
+    """What besides settings and data decides the bits of a result; kept in each manifest, compared at a resume."""
+    import torch
+    import transformers
+
+    device = arguments.device
+    return {
+        "processes": int(arguments.world_size),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} {platform.machine()}",
+        "attention": model.config._attn_implementation,
+        "compiled": bool(arguments.torch_compile),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "lmtune": __version__,
+    }
 
 
 def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:

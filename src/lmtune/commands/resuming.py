@@ -146,5 +146,19 @@ def _check_same_world(
             f"{run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
             "would be neither. Put it back as it was, or say resume_force=true."
         )
-    if before["world_size"] != now["world_size"]:
-        say(f"{before['world_size']} processes then, {now['world_size']} now: the result will not be bit-equal")
+    differences = [
+        f"{name} {before['machine'].get(name)} then, {now['machine'][name]} now"
+        for name in now["machine"]
+        if name != "threads" and before["machine"].get(name) != now["machine"][name]
+    ]
+    if differences:
+        say(f"{'; '.join(differences)}: the result need not be bit-equal to that of a run never stopped")
+    if before["machine"]["threads"] != now["machine"]["threads"]:
+        say(f"going on with {before['machine']['threads']} threads as before, not {now['machine']['threads']}")
+
+
+def restore_threads(checkpoint: Path) -> None:
+    """Compute with as many threads as the run has had: the order of a sum depends on it."""
+    import torch
+
+    torch.set_num_threads(load_json(checkpoint / MANIFEST)["machine"]["threads"])

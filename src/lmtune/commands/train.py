@@ -11,9 +11,10 @@ from lmtune.commands import closing, opening
 from lmtune.config import TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus, Prepared
-from lmtune.errors import Stopped
+from lmtune.errors import Stopped, TrainingError
 from lmtune.modeling import generation, loading
 from lmtune.training import arguments as training_arguments
+from lmtune.training import resources
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
@@ -32,7 +33,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     closing.check_objective(config.objective, [config.data.name, *watched])
     prepared = corpus.prepare(tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
-    opened = opening.open_run(config, arguments, prepared, watched)
+    opened = opening.open_run(config, arguments, prepared, watched, model)
     try:
         results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
     finally:
@@ -86,6 +87,13 @@ class Session:
         """Train to the end, from the checkpoint that the run was opened with."""
         try:
             self.trainer.fit(self.opened.checkpoint)
+        except (RuntimeError, MemoryError) as error:
+            if not resources.is_out_of_memory(error):
+                raise
+            remedy = resources.render_memory_remedy(self.opened.arguments, self.prepared.ledger.block_size)
+            raise TrainingError(
+                f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
+            ) from error
         finally:
             self.progress.close()
             self.stop.restore()

@@ -81,6 +81,8 @@ class LmTrainer(Trainer):
         self.effort = Effort()
         self._carried = LossSums()
         self._pending: list[torch.Tensor] = []
+        self._unchecked: list[tuple[int, float, torch.Tensor]] = []
+        """Step, learning rate and loss of each batch since the last look; on the device, as looking waits for it."""
         self._resumed_at = time.perf_counter()
         self._staging = False
         self._failure: BaseException | None = None
@@ -103,18 +105,26 @@ class LmTrainer(Trainer):
 
     def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         if self.control.should_log or self.control.should_save:
-            self._check_finite(tr_loss)
+            self._check_finite()
         super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
 
-    def _check_finite(self, tr_loss: torch.Tensor | None = None) -> None:
-        """Raise before damaged weights are evaluated or saved. Reads the loss only where it is read anyway: no sync per step."""
-        summed = getattr(self, "_tr_loss", None) if tr_loss is None else tr_loss
-        if summed is not None and not bool(torch.isfinite(summed).all()):
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._unchecked.append((self.state.global_step + 1, self._get_learning_rate(), loss.detach()))
+        return loss
+
+    def _check_finite(self) -> None:
+        """Raise before damaged weights are evaluated or saved. Reads losses only where one is read anyway: no sync per step."""
+        steps, self._unchecked = self._unchecked, []
+        broken = (~torch.isfinite(torch.stack([loss for *_, loss in steps]))).nonzero() if steps else torch.empty(0)
+        if len(broken):
+            step, rate, loss = steps[int(broken[0])]
+            batches = [number for number, (other, *_) in enumerate(steps) if other == step]
             saved = self.run.checkpoints()
             last = f"The last good checkpoint is {saved[0].name}. " if saved else ""
             raise TrainingError(
-                f"The training loss became {float(summed):.3g} by step {self.state.global_step} (learning rate "
-                f"{self._get_learning_rate():.3g}); expected a finite number. {last}Lower training.learning_rate, "
+                f"The training loss became {float(loss):.3g} at step {step}, batch {batches.index(int(broken[0])) + 1} of "
+                f"{len(batches)} (learning rate {rate:.3g}); expected a finite number. {last}Lower training.learning_rate, "
                 "lengthen training.warmup_steps, or with training.fp16 use training.bf16."
             )
 
