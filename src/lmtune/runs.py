@@ -27,6 +27,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 from lmtune.errors import CheckpointError
 
 MANIFEST = "manifest.json"
+STATE = "trainer_state.json"
+"""Trainer's record of where it is, in each checkpoint."""
 STAGING = ".staging"
 TRASH = ".trash"
 LOCK = ".lock"
@@ -249,13 +251,14 @@ def step_of(folder: Path) -> int:
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write manifest.json last: every file with its size and checksum, all of it on disk before."""
+    """Write manifest.json last: every file with its size and checksum, its own too, all of it on disk before."""
     files = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         file.chmod(0o644)  # safetensors writes 0600, which another user (a container, a web server) cannot read
         files[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
         _sync(file)
-    write_json(folder / MANIFEST, {**manifest, "files": files})
+    content = {**manifest, "files": files}
+    write_json(folder / MANIFEST, {**content, "xxh3_128": checksum_of(render_json(content))})
     _sync(folder / MANIFEST)
     _sync_folder(folder)
 
@@ -266,6 +269,8 @@ def find_fault(folder: Path) -> str | None:
         manifest = load_json(folder / MANIFEST)
     except (OSError, CheckpointError):
         return f"{MANIFEST} is missing or unreadable, so the save did not finish"
+    if manifest.pop("xxh3_128", None) != checksum_of(render_json(manifest)):
+        return f"{MANIFEST} does not have the checksum it was saved with"
     for name, expected in manifest.get("files", {}).items():
         file = folder / name
         if not file.is_file():

@@ -8,7 +8,19 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.runs import MANIFEST, Run, checksum_of, claim_folder, find_newest, load_json, slug, step_of, write_json
+from lmtune.runs import (
+    MANIFEST,
+    STATE,
+    Run,
+    checksum_of,
+    claim_folder,
+    find_fault,
+    find_newest,
+    load_json,
+    slug,
+    step_of,
+    write_json,
+)
 
 OUTPUTS = Path("outputs")
 WITHOUT_EFFECT = [
@@ -124,6 +136,8 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str]
     checkpoint, complaints = run.find_checkpoint()
     if checkpoint is not None:
         _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force, say)
+    if checkpoint is not None:
+        complaints += _find_broken_best(run, checkpoint)
     for complaint in complaints:
         say(f"set aside {complaint}")
         broken = run.folder / complaint.split(":")[0]
@@ -131,6 +145,18 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str]
     run.cut_back(step_of(checkpoint) if checkpoint else -1)
     write_json(run.results_file, {**run.load_results(), "status": "running"})
     return checkpoint
+
+
+def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
+    """What is wrong with the best checkpoint, read only when the run ends: too late to learn of it."""
+    stored = load_json(checkpoint / STATE)["best_model_checkpoint"]
+    best = run.folder / Path(stored).name if stored else checkpoint
+    fault = find_fault(best) if best not in (checkpoint, run.folder) and best.is_dir() else None
+    return (
+        [f"{best.name}: {fault}. It was the best so far; the best of the steps to come takes its place"]
+        if fault
+        else []
+    )
 
 
 def _check_same_world(

@@ -15,7 +15,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import SaveStrategy
 
 from lmtune.errors import TrainingError
-from lmtune.runs import MANIFEST, Run, load_json, step_of
+from lmtune.runs import MANIFEST, STATE, Run, load_json, step_of
 from lmtune.training.callbacks import reduce_max, say_on_stderr
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
@@ -46,9 +46,6 @@ class LossSums:
 
 SAVE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What a full or failing disk raises: Python's own, torch.save's, and that of safetensors."""
-
-STATE = "trainer_state.json"
-"""Trainer's record of where it is, in each checkpoint."""
 
 
 class LmTrainer(Trainer):
@@ -240,7 +237,9 @@ class LmTrainer(Trainer):
         stored = load_json(checkpoint / STATE)["best_model_checkpoint"]
         if stored is not None:
             best = self.run.folder / Path(stored).name
-            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+            self.state.best_model_checkpoint = str(best)
+            if not best.is_dir():
+                self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
 
     @property
     def best_step(self) -> int | None:
