@@ -18,6 +18,7 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
+from lmtune.overrides import find_secret
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
 from lmtune.training import resources
@@ -156,6 +157,7 @@ def open_run(
 ) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
     plain = {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
+    check_no_secret(plain)
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
         str(resuming.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
@@ -183,6 +185,16 @@ def open_run(
         resuming.restore_threads(opened.checkpoint)
     arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
     return opened
+
+
+def check_no_secret(plain: dict[str, Any]) -> None:
+    """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
+    for key, value in resuming.flatten(plain).items():
+        if (found := find_secret(str(value))) is not None:
+            raise ConfigError(
+                f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "
+                "in the environment, where the library that needs it looks."
+            )
 
 
 def _enter(
@@ -262,7 +274,10 @@ def _record_hydra(folder: Path) -> None:
         return
     folder.mkdir(exist_ok=True)
     hydra = HydraConfig.get()
-    OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "hydra.yaml")
+    record = OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})
+    for name in record.hydra.job.env_set:
+        record.hydra.job.env_set[name] = "***"  # often a secret
+    OmegaConf.save(record, folder / "hydra.yaml")
     OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
 
 
