@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test check tests slow format clean
+.PHONY: demo test check tests slow survival format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lmtune train
@@ -22,6 +22,10 @@ tests: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow"
+
+# make survival N=200   kill trainings N times at random instants and count what survives
+survival: $(VENV)/.dev
+	$(BIN)/python tests/survival/killing.py --kills $(or $(N),200)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,10 @@
 """What lies in a run folder: claimed once, sealed whole, read back or refused."""
 
+import errno
 import os
+import resource
+import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -113,15 +117,77 @@ def test_records_are_cut_back_to_a_step(tmp_path):
     assert runs.load_jsonl(run.metrics_file) == [{"step": 1}, {"step": 2}]
 
 
-def test_a_run_in_use_is_refused(tmp_path):
-    run = Run(tmp_path)
+@pytest.fixture
+def lockless(monkeypatch):
+    """A file system that knows no locks."""
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
+    monkeypatch.setattr(runs, "HEARTBEAT_LIMIT", 1)
+
+
+def check_in_use(run):
     held = run.lock()
     try:
-        with pytest.raises(CheckpointError, match="is in use by another process"):
+        with pytest.raises(
+            CheckpointError, match=rf"in use by process {os.getpid()} on {socket.gethostname()}, which started 20"
+        ):
             run.lock()
     finally:
         held.release()
     run.lock().release()
+
+
+def test_a_run_in_use_is_refused_and_its_holder_named(tmp_path):
+    check_in_use(Run(tmp_path))
+
+
+def test_a_heartbeat_holds_a_run_where_the_file_system_has_no_locks(tmp_path, lockless, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 0.5)
+    check_in_use(Run(tmp_path))
+
+
+def test_a_heartbeat_that_stopped_counts_as_dead(tmp_path, lockless):
+    run = Run(tmp_path)
+    dead = run.lock()
+    dead._stop_heartbeat()
+    marker = tmp_path / ".lock.lease"
+    marker.write_text(marker.read_text().replace(socket.gethostname(), "elsewhere"))
+    run.lock().release()
+
+
+def test_a_run_is_taken_back_without_what_is_not_its_own(tmp_path):
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    held = run.lock()
+    run.config_file.write_text("a: 1")
+    (run.folder / ".hydra").mkdir()
+    (run.folder / "notes.txt").write_text("mine")
+    run.withdraw()
+    assert [path.name for path in run.folder.iterdir()] == ["notes.txt"]
+    (run.folder / "notes.txt").unlink()
+    run.withdraw()
+    assert not run.folder.exists()
+    held.release()
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    runs.append_jsonl(file, {"step": 1})
+    before, limit = file.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limit[1]))
+    try:
+        with pytest.raises(OSError):
+            runs.append_jsonl(file, {"step": 2})
+        assert file.read_text() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, previous)
+    runs.append_jsonl(file, {"step": 2})
+    assert runs.load_jsonl(file) == [{"step": 1}, {"step": 2}]
 
 
 def test_the_newest_run_of_a_configuration_is_found(tmp_path):

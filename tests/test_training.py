@@ -221,10 +221,10 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(build_trainer
                 with torch.no_grad():
                     model.get_input_embeddings().weight.fill_(math.nan)
 
-    trainer = build_trainer(callbacks=[Poison()], logging_steps=100)
+    trainer = build_trainer(callbacks=[Poison()], logging_steps=100, gradient_accumulation_steps=2)
     with pytest.raises(
         TrainingError,
-        match=r"became nan by step 8 .*The last good checkpoint is checkpoint-4\. Lower training\.learning_rate",
+        match=r"became nan at step 6, batch 1 of 2 \(learning rate \d.*The last good checkpoint is checkpoint-4\. Lower training\.learning_rate",
     ):
         trainer.fit(None)
     assert [folder.name for folder in trainer.run.checkpoints()] == ["checkpoint-4"]

@@ -127,8 +127,9 @@ class Dispatch:
         import hydra
 
         from lmtune import composition
-        from lmtune.overrides import prepare_overrides
+        from lmtune.overrides import check_secrets, prepare_overrides
 
+        check_secrets(overrides)
         composition.check_user_conf()
         composition.check_flags(overrides)
         composition.register(self.name)

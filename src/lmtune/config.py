@@ -364,6 +364,8 @@ class TrainConfig:
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = False
     """Resume although settings that change the result differ."""
+    stop_on_failed_save: bool = False
+    """End the run when a checkpoint cannot be saved; otherwise that is said aloud and the next save tries again."""
     format: OutputFormat = OutputFormat.table
     objective: str = "bits_per_byte"
     """What a sweep minimises: a metric of the first evaluation set, or <set>.<metric>."""

@@ -4,12 +4,15 @@ Hydra's grammar refuses `prompt=tem já`, sweeps over `prompt=Em 2020, o` and br
 For keys that hold free text, what stands after `=` is the value, so it is quoted before Hydra sees it.
 """
 
+import os
 import re
 from functools import cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+
+from lmtune.errors import ConfigError
 
 FREE_TEXT = frozenset(
     [
@@ -47,6 +50,12 @@ LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "da
 OPEN_KEYS = ("model.config", "data.where", "data.mix")
 """Keys below which any name may stand: the names depend on the model or the table, and are checked once that is known."""
 
+SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
+"""Names of keys and of environment variables whose value is nobody else's business."""
+
+SECRET_VALUE = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+"""Tokens of the Hugging Face Hub."""
+
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
 
@@ -59,6 +68,29 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         for argument, match in zip(arguments, typed, strict=True)
     ]
     return [*_own_groups(given), *_own_files(given), *prepared]
+
+
+def check_secrets(arguments: list[str]) -> None:
+    """Raise ConfigError for an override that carries a secret, before Hydra writes it into a record or an error message."""
+    for argument in arguments:
+        match = _OVERRIDE.fullmatch(argument)
+        if (
+            match
+            and match["value"]
+            and (SECRET_NAME.search(match["key"].split(".")[-1]) or find_secret(match["value"]))
+        ):
+            raise ConfigError(
+                f"{match['key']}= carries a secret, which would be written into the record of the run. Expected none on the "
+                "command line: set an environment variable instead, such as HF_TOKEN or WANDB_API_KEY."
+            )
+
+
+def find_secret(text: str) -> str | None:
+    """Why a text must not be written down: the variable whose value it holds, or what it looks like."""
+    for name, value in os.environ.items():
+        if SECRET_NAME.search(name) and len(value) >= 8 and value in text:
+            return f"the value of {name}"
+    return "a token of the Hub" if SECRET_VALUE.search(text) else None
 
 
 def _own_groups(given: set[str]) -> list[str]:

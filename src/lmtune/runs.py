@@ -6,11 +6,14 @@ outputs/<name>/<date>/
     model/  results.json  report.html
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,13 +22,32 @@ from typing import Any
 
 import xxhash
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from lmtune.errors import CheckpointError
 
 MANIFEST = "manifest.json"
+STATE = "trainer_state.json"
+"""Trainer's record of where it is, in each checkpoint."""
 STAGING = ".staging"
 TRASH = ".trash"
+LOCK = ".lock"
+HEARTBEAT_LIMIT = 60
+"""Seconds without a sign of life after which the holder of a run counts as dead, where the file system has no locks."""
+PATIENCE = 65
+"""Seconds to watch for that sign: clocks of other machines are not trusted."""
+
+
+NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])
+"""What a file system without locks answers."""
+
+OWN_FILES = frozenset(
+    [
+        *("config.yaml", ".hydra", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md"),
+        *("train.log", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
+    ]
+)
+"""What stands in a run folder before its first checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +96,36 @@ class Run:
     def staging_folder(self) -> Path:
         return self.folder / STAGING
 
-    def lock(self) -> FileLock:
-        """Hold the run for this process alone; the operating system lets go of it when the process ends."""
-        lock = FileLock(self.folder / ".lock")
+    def lock(self) -> BaseFileLock:
+        """Hold the run for this process alone, for as long as it lives; raise CheckpointError where another holds it.
+
+        The operating system lets go of the lock when the process ends. Where the file system has no locks, a heartbeat
+        in the folder stands for one.
+        """
+        holder = self.folder / f"{LOCK}.json"
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
         try:
-            lock.acquire(timeout=0)
+            lock = _lock(self.folder / LOCK)
+            write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "started": started})
         except Timeout:
             raise CheckpointError(
-                f"{self.folder} is in use by another process. Wait for it to end, or start a run of its own (leave out resume=)."
+                f"{self.folder} is in use by {_describe_holder(holder)}. Wait for it to end, or start a run of its own "
+                "(leave out resume=)."
             ) from None
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder}: expected a folder to write in, found: {error.strerror}. Mend that, or give output=."
+            ) from error
         return lock
+
+    def withdraw(self) -> None:
+        """Take back a run that has learned nothing, so that nobody resumes it: remove what was written into its folder."""
+        self.config_file.unlink(missing_ok=True)  # first: it marks a run
+        for file in self.folder.iterdir():
+            if file.name in OWN_FILES:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        with contextlib.suppress(OSError):  # something of the user's, or of a tracker's, is in it
+            self.folder.rmdir()
 
     def load_results(self) -> dict[str, Any]:
         """results.json, or an empty dict before there is one."""
@@ -113,6 +155,10 @@ class Run:
             complaints.append(f"{folder.name}: {fault}")
         return None, complaints
 
+    def measure_checkpoints(self) -> int:
+        """Bytes that the checkpoints take."""
+        return sum(file.stat().st_size for folder in self.checkpoints() for file in folder.rglob("*") if file.is_file())
+
     def sweep(self) -> None:
         """Remove what an interrupted save left behind."""
         shutil.rmtree(self.staging_folder, ignore_errors=True)
@@ -128,6 +174,9 @@ class Run:
 
     def publish(self, staged: Path, manifest: dict[str, Any]) -> Path:
         """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
+        for record in (self.metrics_file, self.samples_file):
+            if record.exists():
+                _sync(record)  # lines up to the checkpoint's step are never missing beside it
         seal(staged, manifest)
         return self.place(staged)
 
@@ -141,10 +190,13 @@ class Run:
         return final
 
     def cut_back(self, step: int) -> None:
-        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that no step is recorded twice."""
+        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that nothing is recorded twice.
+
+        Also the summary of the training, which is logged again however far it had come.
+        """
         for file in (self.metrics_file, self.samples_file):
             if file.exists():
-                kept = [line for line in load_jsonl(file) if line.get("step", 0) <= step]
+                kept = [line for line in load_jsonl(file) if line["step"] <= step and "train_runtime" not in line]
                 write_text(file, "".join(render_json_line(line) for line in kept))
 
 
@@ -199,13 +251,14 @@ def step_of(folder: Path) -> int:
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write manifest.json last: every file with its size and checksum, all of it on disk before."""
+    """Write manifest.json last: every file with its size and checksum, its own too, all of it on disk before."""
     files = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         file.chmod(0o644)  # safetensors writes 0600, which another user (a container, a web server) cannot read
         files[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
         _sync(file)
-    write_json(folder / MANIFEST, {**manifest, "files": files})
+    content = {**manifest, "files": files}
+    write_json(folder / MANIFEST, {**content, "xxh3_128": checksum_of(render_json(content))})
     _sync(folder / MANIFEST)
     _sync_folder(folder)
 
@@ -216,6 +269,8 @@ def find_fault(folder: Path) -> str | None:
         manifest = load_json(folder / MANIFEST)
     except (OSError, CheckpointError):
         return f"{MANIFEST} is missing or unreadable, so the save did not finish"
+    if manifest.pop("xxh3_128", None) != checksum_of(render_json(manifest)):
+        return f"{MANIFEST} does not have the checksum it was saved with"
     for name, expected in manifest.get("files", {}).items():
         file = folder / name
         if not file.is_file():
@@ -276,8 +331,16 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def append_jsonl(file: Path, value: dict[str, Any]) -> None:
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(render_json_line(value))
+    """Add a line; where that fails (a full disk), raise OSError and leave the file as it was."""
+    line = render_json_line(value).encode()
+    with file.open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            if stream.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        except OSError:
+            stream.truncate(end)
+            raise
 
 
 def render_json_line(value: dict[str, Any]) -> str:
@@ -297,8 +360,13 @@ def render_number(value: float | None) -> str:
 def write_text(file: Path, text: str) -> None:
     """Write a file so that a reader sees the old text or the new one, never half of it."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(file)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _sync(aside)
+        aside.replace(file)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _without_infinities(value: Any) -> Any:
@@ -315,6 +383,27 @@ def _candidates(stamp: str) -> Iterator[str]:
     while True:
         yield f"{stamp}-{number}"
         number += 1
+
+
+def _lock(file: Path) -> BaseFileLock:
+    """The operating system's lock on a file, or a heartbeat where there is none; raise Timeout where another has it."""
+    lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except OSError as error:  # Timeout is one too, without a number
+        if error.errno not in NO_LOCKS:
+            raise
+        lock = SoftFileLease(file.with_name(f"{file.name}.lease"), lease_duration=HEARTBEAT_LIMIT)
+        lock.acquire(timeout=PATIENCE)
+    return lock
+
+
+def _describe_holder(file: Path) -> str:
+    try:
+        holder = load_json(file)
+    except (OSError, CheckpointError):
+        return "another process"
+    return f"process {holder.get('pid')} on {holder.get('host')}, which started {holder.get('started')}"
 
 
 def _sync(file: Path) -> None:

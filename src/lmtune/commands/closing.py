@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmtune.config import OutputFormat
-from lmtune.errors import ConfigError
+from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import hash_model
+from lmtune.modeling import loading
 from lmtune.reporting.card import render_card
 from lmtune.reporting.report import render_report
 from lmtune.runs import Run, load_json, load_jsonl, render_json, render_number, write_json, write_text
@@ -73,6 +74,21 @@ def build_epochs(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def save_model(run: Run, model: Any, tokenizer: Any) -> None:
+    """Put the model of a run into model/, whole or not at all; raise CheckpointError where it does not fit."""
+    from safetensors import SafetensorError
+
+    staged = run.staging_folder / run.model_folder.name
+    try:
+        loading.save_model(model, tokenizer, staged)
+        run.place(staged)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{run.model_folder} could not be written: {error}. Its training is done and its last checkpoint is whole: "
+            f"make room, then resume={run.folder}."
+        ) from error
 
 
 def write_pages(run: Run, results: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How `lmtune train` begins: what is checked before anything heavy, and how a run folder is opened or resumed."""
 
 import logging
+import platform
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -19,8 +20,10 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
+from lmtune.overrides import find_secret
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
+from lmtune.training import resources
 from lmtune.training.arguments import check_tracker, point_tracker
 
 
@@ -56,9 +59,20 @@ class Opened:
     def fail(self, status: str, reason: str) -> None:
         """Leave word of how the run ended."""
         if self.is_main:
-            results = {**self.run.load_results(), "status": status, "reason": reason}
-            write_json(self.run.results_file, results)
+            try:
+                results = {**self.run.load_results(), "status": status, "reason": reason}
+                write_json(self.run.results_file, results)
+            except OSError as error:  # what ended the run is the news, not that the disk is full
+                self.say(f"{self.run.results_file.name} could not be written: {error.strerror}")
             self.say(f"run folder: {self.run.folder}")
+
+    def stop(self, reason: str) -> None:
+        """Leave word of a run that was asked to stop; one that has no checkpoint yet is taken back."""
+        if self.is_main and not self.run.checkpoints():
+            self.run.withdraw()
+            self.say("stopped before the first checkpoint, so no run folder is left")
+        else:
+            self.fail("stopped", reason)
 
     def find_results(self) -> dict[str, Any] | None:
         """The results of a run that has completed: it is not trained again."""
@@ -145,21 +159,23 @@ def load_held_out(
     return sets
 
 
-def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, sets: dict[str, dict[str, DataConfig]]) -> Opened:
+def open_run(
+    config: TrainConfig, arguments: Any, prepared: Prepared, sets: dict[str, dict[str, DataConfig]], model: Any
+) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it.
 
     sets: other data configurations that the run reads, recorded with it: those of `eval_sets` and `mixed_sets`.
     """
     plain = {**render_plain(config), **render_plain(sets)}
+    check_no_secret(plain)
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
         str(resuming.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
     )
     arguments.output_dir = folder
     manifest = {
-        "lmtune": __version__,
         "fingerprint": fingerprint,
-        "world_size": int(arguments.world_size),
+        "machine": describe_machine(arguments, model),
         "facts": prepared.facts,
     }
     opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
@@ -167,28 +183,71 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, sets: dict
         opened.held.callback(point_tracker(config.tracker.name, opened.run.folder))
     try:
         if opened.is_main:
-            _enter(opened, config, plain, prepared)
+            steps = resources.count_steps(arguments, len(prepared.blocks))
+            room = resources.estimate_room(arguments, model, steps)
+            _enter(opened, config, plain, prepared, room)
         chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
         opened.held.close()
         raise
     opened.checkpoint = Path(chosen) if chosen else None
+    if opened.checkpoint:
+        resuming.restore_threads(opened.checkpoint)
     arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
     return opened
 
 
-def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared) -> None:
+def check_no_secret(plain: dict[str, Any]) -> None:
+    """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
+    for key, value in resuming.flatten(plain).items():
+        if (found := find_secret(str(value))) is not None:
+            raise ConfigError(
+                f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "
+                "in the environment, where the library that needs it looks."
+            )
+
+
+def _enter(
+    opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared, room: resources.Room
+) -> None:
     """Lock the run folder, then record a new run or find where an old one stopped."""
     run = opened.run
     lock = run.lock()
     opened.held.callback(lock.release)
     opened.held.callback(_log_to(run.log_file))
     if not run.config_file.exists():
-        _record(opened, plain, prepared)
+        try:
+            resources.check_room(run.folder, room, present=0)
+            _record(opened, plain, prepared)
+        except BaseException:
+            run.withdraw()
+            raise
         return
     resuming.check_settings(config, run, plain)
     if run.load_results().get("status") != "completed":
+        resources.check_room(run.folder, room, run.measure_checkpoints())
         opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force, opened.say)
+
+
+def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
+    """What besides settings and data decides the bits of a result; kept in each manifest, compared at a resume."""
+    import torch
+    import transformers
+
+    device = arguments.device
+    return {
+        "processes": int(arguments.world_size),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} {platform.machine()}",
+        "attention": model.config._attn_implementation,
+        "compiled": bool(arguments.torch_compile),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "lmtune": __version__,
+    }
 
 
 def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
@@ -230,7 +289,10 @@ def _record_hydra(folder: Path) -> None:
         return
     folder.mkdir(exist_ok=True)
     hydra = HydraConfig.get()
-    OmegaConf.save(OmegaConf.create({"hydra": hydra}), folder / "hydra.yaml")
+    record = OmegaConf.create({"hydra": OmegaConf.to_container(hydra)})
+    for name in record.hydra.job.env_set:
+        record.hydra.job.env_set[name] = "***"  # often a secret
+    OmegaConf.save(record, folder / "hydra.yaml")
     OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
 
 

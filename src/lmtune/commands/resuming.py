@@ -8,12 +8,25 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.runs import MANIFEST, Run, checksum_of, claim_folder, find_newest, load_json, slug, step_of, write_json
+from lmtune.runs import (
+    MANIFEST,
+    STATE,
+    Run,
+    checksum_of,
+    claim_folder,
+    find_fault,
+    find_newest,
+    load_json,
+    slug,
+    step_of,
+    write_json,
+)
 
 OUTPUTS = Path("outputs")
 WITHOUT_EFFECT = [
     "resume",
     "resume_force",
+    "stop_on_failed_save",
     "format",
     "name",
     "output",
@@ -123,6 +136,8 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str]
     checkpoint, complaints = run.find_checkpoint()
     if checkpoint is not None:
         _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force, say)
+    if checkpoint is not None:
+        complaints += _find_broken_best(run, checkpoint)
     for complaint in complaints:
         say(f"set aside {complaint}")
         broken = run.folder / complaint.split(":")[0]
@@ -130,6 +145,18 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str]
     run.cut_back(step_of(checkpoint) if checkpoint else -1)
     write_json(run.results_file, {**run.load_results(), "status": "running"})
     return checkpoint
+
+
+def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
+    """What is wrong with the best checkpoint, read only when the run ends: too late to learn of it."""
+    stored = load_json(checkpoint / STATE)["best_model_checkpoint"]
+    best = run.folder / Path(stored).name if stored else checkpoint
+    fault = find_fault(best) if best not in (checkpoint, run.folder) and best.is_dir() else None
+    return (
+        [f"{best.name}: {fault}. It was the best so far; the best of the steps to come takes its place"]
+        if fault
+        else []
+    )
 
 
 def _check_same_world(
@@ -145,5 +172,19 @@ def _check_same_world(
             f"{run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
             "would be neither. Put it back as it was, or say resume_force=true."
         )
-    if before["world_size"] != now["world_size"]:
-        say(f"{before['world_size']} processes then, {now['world_size']} now: the result will not be bit-equal")
+    differences = [
+        f"{name} {before['machine'].get(name)} then, {now['machine'][name]} now"
+        for name in now["machine"]
+        if name != "threads" and before["machine"].get(name) != now["machine"][name]
+    ]
+    if differences:
+        say(f"{'; '.join(differences)}: the result need not be bit-equal to that of a run never stopped")
+    if before["machine"]["threads"] != now["machine"]["threads"]:
+        say(f"going on with {before['machine']['threads']} threads as before, not {now['machine']['threads']}")
+
+
+def restore_threads(checkpoint: Path) -> None:
+    """Compute with as many threads as the run has had: the order of a sum depends on it."""
+    import torch
+
+    torch.set_num_threads(load_json(checkpoint / MANIFEST)["machine"]["threads"])

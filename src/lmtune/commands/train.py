@@ -12,11 +12,12 @@ from lmtune.config import TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Prepared
-from lmtune.errors import Stopped
+from lmtune.errors import Stopped, TrainingError
 from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import generation, loading
 from lmtune.runs import write_json
 from lmtune.training import arguments as training_arguments
+from lmtune.training import resources
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
@@ -36,7 +37,8 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     closing.check_objective(config.objective, [config.data.name, *watched])
     prepared = prepare_training(corpus, mixed, tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
-    opened = opening.open_run(config, arguments, prepared, {"eval_sets": watched, "mixed_sets": mixed})
+    sets = {"eval_sets": watched, "mixed_sets": mixed}
+    opened = opening.open_run(config, arguments, prepared, sets, model)
     try:
         results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
     finally:
@@ -52,8 +54,8 @@ def train(session: "Session") -> dict[str, Any]:
         session.prepare()
         session.fit()
         return session.finish()
-    except Stopped as stopped:
-        session.opened.fail("stopped", str(stopped))
+    except (Stopped, KeyboardInterrupt) as stopped:
+        session.opened.stop(str(stopped) or "stopped by SIGINT")
         raise
     except BaseException as error:
         session.opened.fail("failed", str(error))
@@ -90,6 +92,13 @@ class Session:
         """Train to the end, from the checkpoint that the run was opened with."""
         try:
             self.trainer.fit(self.opened.checkpoint)
+        except (RuntimeError, MemoryError) as error:
+            if not resources.is_out_of_memory(error):
+                raise
+            remedy = resources.render_memory_remedy(self.opened.arguments, self.prepared.ledger.block_size)
+            raise TrainingError(
+                f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
+            ) from error
         finally:
             self.progress.close()
             self.stop.restore()
@@ -101,9 +110,7 @@ class Session:
         if self.opened.is_main:
             self._close_ledger()
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
-            loading.save_model(model, self.tokenizer, staged)
-            self.opened.run.place(staged)
+            closing.save_model(self.opened.run, model, self.tokenizer)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
         return results
@@ -139,6 +146,8 @@ class Session:
             tokenizer=self.tokenizer,
             score=self.score,
             manifest=self.opened.manifest,
+            say=self.progress.say,
+            stop_on_failed_save=self.config.stop_on_failed_save,
             callbacks=self._build_callbacks(),
         )
 
@@ -148,7 +157,7 @@ class Session:
         from lmtune.training import callbacks
 
         config, run = self.config, self.opened.run
-        chosen: list[Any] = [callbacks.Recorder(run), self.progress]
+        chosen: list[Any] = [callbacks.Recorder(run, self.progress.say), self.progress]
         if config.samples.enabled and config.prompts:
             chosen.append(
                 callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say)

@@ -2,7 +2,9 @@
 
 import math
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,11 +19,35 @@ from lmtune.runs import Run, append_jsonl, load_jsonl, write_text
 Write = Callable[[list[str]], list[str]]
 
 
+def say_on_stderr(text: str) -> None:
+    """One line."""
+    sys.stderr.write(text + "\n")
+
+
+class Journal:
+    """A JSON Lines file that outlives a full disk: what could not be written waits for the next line."""
+
+    def __init__(self, file: Path, say: Callable[[str], None]) -> None:
+        self.file = file
+        self.say = say
+        self.waiting: list[dict[str, Any]] = []
+
+    def add(self, value: dict[str, Any]) -> None:
+        """Write a line, after those that wait."""
+        self.waiting.append(value)
+        try:
+            while self.waiting:
+                append_jsonl(self.file, self.waiting[0])
+                del self.waiting[0]
+        except OSError as error:
+            self.say(f"{self.file.name} COULD NOT BE WRITTEN: {error.strerror}. {len(self.waiting)} lines wait.")
+
+
 class Recorder(TrainerCallback):
     """Writes metrics.jsonl: one object for each log and each evaluation."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, say: Callable[[str], None] = say_on_stderr) -> None:
+        self.journal = Journal(run.metrics_file, say)
 
     def on_log(
         self,
@@ -33,7 +59,7 @@ class Recorder(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero and logs:
             numbers = {name: value for name, value in logs.items() if isinstance(value, (int, float))}
-            append_jsonl(self.run.metrics_file, {"step": state.global_step, **numbers})
+            self.journal.add({"step": state.global_step, **numbers})
 
 
 class Sampler(TrainerCallback):
@@ -45,19 +71,18 @@ class Sampler(TrainerCallback):
         self.write = write
         self.show = show
         self.say = say
+        self.journal = Journal(run.samples_file, say)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         texts = self.write(self.prompts)
-        append_jsonl(
-            self.run.samples_file,
-            {
-                "step": state.global_step,
-                "samples": [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)],
-            },
-        )
-        write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
+        pairs = [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]
+        self.journal.add({"step": state.global_step, "samples": pairs})
+        try:
+            write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
+        except OSError as error:  # written anew at each evaluation
+            self.say(f"{self.run.samples_page.name} could not be written: {error.strerror}")
         for text in texts[: self.show]:
             self.say(f"  « {' '.join(text.split())} »")
 
@@ -166,8 +191,9 @@ class LastStep(TrainerCallback):
 class StopOnSignal(TrainerCallback):
     """SIGTERM, SIGINT or SIGUSR1: finish the running step, save a checkpoint at its boundary, then raise Stopped.
 
-    All ranks agree on the step, whichever of them got the signal. A second signal ends the process at once. Has to be
-    the last callback, so that the others have done their part of the step.
+    All ranks agree on the step, whichever of them got the signal. Before the first step there is nothing to save, so one
+    process alone stops at once. A second signal ends the process at once. Has to be the last callback, so that the others
+    have done their part of the step.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -179,25 +205,38 @@ class StopOnSignal(TrainerCallback):
         """The signal that this process got."""
         self.agreed = 0
         """The one that all ranks know of."""
+        self.waits = True
+        """Whether a step has been done that is worth saving, or other ranks have to be told."""
         self.stopping = False
         self.previous: dict[int, Any] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.waits = args.world_size > 1
         self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
+        self.waits = True
         # On a GPU, asking the other ranks makes the device wait, so it is done where a log waits for it anyway.
         if (
             args.device.type == "cpu"
             or args.world_size == 1
             or state.global_step % max(1, int(args.logging_steps)) == 0
+            or state.global_step >= state.max_steps
         ):
             self.agreed = self.all_reduce_max(self.received)
-        if self.agreed and state.global_step < state.max_steps:
-            self.stopping = True
-            control.should_save = True
+        # What an epoch's end brings belongs to its last step: resumed after it, the run would begin the next epoch.
+        ends_epoch = state.epoch is not None and float(state.epoch).is_integer()
+        if self.agreed and not (ends_epoch or state.global_step >= state.max_steps):
+            self._save(control)
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self.agreed and not self.stopping:
+            self._save(control)
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -214,10 +253,16 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, handler)
         self.previous = {}
 
+    def _save(self, control: TrainerControl) -> None:
+        self.stopping = True
+        control.should_save = True
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        if not self.waits:
+            raise Stopped(number, 0)
         self.say(
             f"signal {signal.Signals(number).name}: finishing this step, then saving a checkpoint; again to stop at once"
         )

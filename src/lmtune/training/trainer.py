@@ -4,16 +4,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, Trainer, TrainerState
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import SaveStrategy
 
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import TrainingError
-from lmtune.runs import MANIFEST, Run, load_json, step_of
+from lmtune.runs import MANIFEST, STATE, Run, load_json, step_of
+from lmtune.training.callbacks import reduce_max, say_on_stderr
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""
@@ -29,8 +33,20 @@ class Effort:
     """In training steps: evaluations, samples and saves left out."""
 
 
-STATE = "trainer_state.json"
-"""Trainer's record of where it is, in each checkpoint."""
+@dataclass(slots=True)
+class LossSums:
+    """Trainer's sums of the training loss, kept with each checkpoint: Trainer begins them anew at every start."""
+
+    logged: float = 0.0
+    """Of all steps up to the last log."""
+    logged_step: int = 0
+    """The step of that log."""
+    pending: list[float] = field(default_factory=list)
+    """Of the steps since, one for each rank."""
+
+
+SAVE_ERRORS = (OSError, RuntimeError, SafetensorError)
+"""What a full or failing disk raises: Python's own, torch.save's, and that of safetensors."""
 
 
 class LmTrainer(Trainer):
@@ -42,17 +58,35 @@ class LmTrainer(Trainer):
     control: Any  # a TrainerControl, which every callback hands back
     train_dataset: TrainingRows
 
-    def __init__(self, *, run: Run, tokenizer: Any, score: Scorer, manifest: dict[str, Any], **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        run: Run,
+        tokenizer: Any,
+        score: Scorer,
+        manifest: dict[str, Any],
+        say: Callable[[str], None] = say_on_stderr,
+        stop_on_failed_save: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self.remove_callback(PrinterCallback)  # it writes to stdout, which is for results
         self.run = run
         self.tokenizer = tokenizer  # not processing_class: Trainer would write its padding id into the model's config
         self.score = score
         self.manifest = manifest
+        self.say = say
+        self.stop_on_failed_save = stop_on_failed_save
         self.effort = Effort()
+        self._carried = LossSums()
         self._pending: list[torch.Tensor] = []
+        self._unchecked: list[tuple[int, float, torch.Tensor]] = []
+        """Step, learning rate and loss of each batch since the last look; on the device, as looking waits for it."""
         self._resumed_at = time.perf_counter()
         self._staging = False
+        self._failure: BaseException | None = None
+        self._best_before: tuple[float | None, int | None, str | None] = (None, None, None)
+        self._resumed_from: Path | None = None
 
     # Evaluation
 
@@ -70,18 +104,26 @@ class LmTrainer(Trainer):
 
     def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         if self.control.should_log or self.control.should_save:
-            self._check_finite(tr_loss)
+            self._check_finite()
         super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
 
-    def _check_finite(self, tr_loss: torch.Tensor | None = None) -> None:
-        """Raise before damaged weights are evaluated or saved. Reads the loss only where it is read anyway: no sync per step."""
-        summed = getattr(self, "_tr_loss", None) if tr_loss is None else tr_loss
-        if summed is not None and not bool(torch.isfinite(summed).all()):
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._unchecked.append((self.state.global_step + 1, self._get_learning_rate(), loss.detach()))
+        return loss
+
+    def _check_finite(self) -> None:
+        """Raise before damaged weights are evaluated or saved. Reads losses only where one is read anyway: no sync per step."""
+        steps, self._unchecked = self._unchecked, []
+        broken = (~torch.isfinite(torch.stack([loss for *_, loss in steps]))).nonzero() if steps else torch.empty(0)
+        if len(broken):
+            step, rate, loss = steps[int(broken[0])]
+            batches = [number for number, (other, *_) in enumerate(steps) if other == step]
             saved = self.run.checkpoints()
             last = f"The last good checkpoint is {saved[0].name}. " if saved else ""
             raise TrainingError(
-                f"The training loss became {float(summed):.3g} by step {self.state.global_step} (learning rate "
-                f"{self._get_learning_rate():.3g}); expected a finite number. {last}Lower training.learning_rate, "
+                f"The training loss became {float(loss):.3g} at step {step}, batch {batches.index(int(broken[0])) + 1} of "
+                f"{len(batches)} (learning rate {rate:.3g}); expected a finite number. {last}Lower training.learning_rate, "
                 "lengthen training.warmup_steps, or with training.fp16 use training.bf16."
             )
 
@@ -126,13 +168,16 @@ class LmTrainer(Trainer):
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint if given; weights are the best ones then, or the last."""
+        self._resumed_from = checkpoint
         if checkpoint is not None:
             self.train_dataset.load_position(checkpoint)
-            self.effort = Effort(**load_json(checkpoint / MANIFEST)["effort"])
-        total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+            manifest = load_json(checkpoint / MANIFEST)
+            self.effort, self._carried = Effort(**manifest["effort"]), LossSums(**manifest["loss"])
+        plan = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        samples, total_steps = plan[3], plan[-1]
         self._fix_intervals(total_steps)
-        if checkpoint is not None and step_of(checkpoint) >= total_steps:
-            self._load_finished(checkpoint)
+        if checkpoint is not None and (step_of(checkpoint) >= total_steps or _was_to_stop(checkpoint)):
+            self._finish_from(checkpoint, samples)
             return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._settle()
@@ -152,12 +197,33 @@ class LmTrainer(Trainer):
         self._resumed_at = time.perf_counter()  # setting up is not training
         return prepared
 
-    def _load_finished(self, checkpoint: Path) -> None:
+    def _finish_from(self, checkpoint: Path, samples: int) -> None:
         """Take up a run that was interrupted after its last step: Trainer would train one step more."""
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
         self._anchor_best(checkpoint)
-        best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
-        self._load_from_checkpoint(best or str(checkpoint))
+        self._load_from_checkpoint(str(checkpoint))
+        self._restore_sums()
+        self._finalize_training(None, samples, 0.0)
+
+    def _run_epoch(self, **settings: Any) -> None:
+        self._restore_sums()
+        super()._run_epoch(**settings)
+
+    def _restore_sums(self) -> None:
+        """Go on with the loss sums of the checkpoint, so that the first log and train_loss are those of the whole run."""
+        if self._carried.pending:
+            pending, rank = self._carried.pending, self.args.process_index
+            known = len(pending) == self.args.world_size
+            mine = pending[rank] if known else sum(pending) / len(pending)
+            self._tr_loss = torch.tensor(mine, device=self.args.device)
+            self._total_loss_scalar, self._globalstep_last_logged = self._carried.logged, self._carried.logged_step
+            self._carried = LossSums()
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """As Trainer does, but train_loss, train_runtime and the rates are of all steps, over all starts of the run."""
+        self._settle()
+        self._initial_global_step = 0
+        return super()._finalize_training(trial, num_train_samples, time.time() - self.effort.seconds)
 
     def _init_training_state(
         self, max_steps: int, steps_per_epoch: int, epochs: int, checkpoint: str | None, trial: Any
@@ -165,14 +231,25 @@ class LmTrainer(Trainer):
         position = super()._init_training_state(max_steps, steps_per_epoch, epochs, checkpoint, trial)
         if checkpoint is not None:
             self._anchor_best(Path(checkpoint))
+            self._restore_callbacks()
         return position
+
+    def _restore_callbacks(self) -> None:
+        """Give callbacks their counters back (early stopping has one). Trainer's own way would put them behind the last."""
+        for callback in self.callback_handler.callbacks:
+            stored = self.state.stateful_callbacks.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and stored is not None:
+                for name, value in stored["attributes"].items():
+                    setattr(callback, name, value)
 
     def _anchor_best(self, checkpoint: Path) -> None:
         """The path of the best checkpoint is stored as it was; the run folder may have moved since."""
         stored = load_json(checkpoint / STATE)["best_model_checkpoint"]
         if stored is not None:
             best = self.run.folder / Path(stored).name
-            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
+            self.state.best_model_checkpoint = str(best)
+            if not best.is_dir():
+                self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
 
     @property
     def best_step(self) -> int | None:
@@ -184,31 +261,97 @@ class LmTrainer(Trainer):
         return str(self.run.staging_folder) if self._staging else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save aside, seal with a manifest, move into place, and only then delete older ones."""
+        """Save aside, seal with a manifest, move into place, and only then delete older ones.
+
+        Where that fails on any rank, the earlier checkpoints stand as they were and the run goes on.
+        """
         with self._aside():
             name = f"checkpoint-{self.state.global_step}"
-            staged = self.run.staging_folder / name
             push, self.args.push_to_hub = self.args.push_to_hub, False  # it would upload from the staging folder
-            self._staging = True
+            self._staging, self._failure = True, None
             try:
-                super()._save_checkpoint(model, trial)
+                with self._noting_failure():
+                    super()._save_checkpoint(model, trial)
             finally:
                 self._staging = False
                 self.args.push_to_hub = push
             self._anchor_staged_best(name)
-            self.accelerator.wait_for_everyone()  # every rank has written its random state
-            if self.args.should_save:
-                self.state.save_to_json(str(staged / STATE))
-                self.tokenizer.save_pretrained(staged)
-                self.train_dataset.save_position(staged)
-                (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-                self.run.publish(
-                    staged, {"step": self.state.global_step, "effort": asdict(self.effort), **self.manifest}
-                )
-                self._rotate()
-            self.accelerator.wait_for_everyone()
-            if push:
+            sums = LossSums(self._total_loss_scalar, self._globalstep_last_logged, self._gather_pending())
+            if not self._failed_anywhere() and self.args.should_save:  # every rank has written its random state
+                with self._noting_failure():
+                    self._publish(name, sums)
+            if self._failed_anywhere():
+                self._give_up_save(name)
+            elif push:
                 self._push_from_checkpoint(str(self.run.folder / name))
+
+    def _publish(self, name: str, sums: LossSums) -> None:
+        staged = self.run.staging_folder / name
+        self.state.save_to_json(str(staged / STATE))
+        self.tokenizer.save_pretrained(staged)
+        self.train_dataset.save_position(staged)
+        (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        progress = {"step": self.state.global_step, "effort": asdict(self.effort), "loss": asdict(sums)}
+        self.run.publish(staged, {**progress, **self.manifest})
+        self._rotate()
+
+    # An error that left one of these on one rank alone would let the others wait for it for ever.
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        with self._noting_failure():
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with self._noting_failure():
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _save_scaler(self, output_dir: str) -> None:
+        with self._noting_failure():
+            super()._save_scaler(output_dir)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        with self._noting_failure():
+            super()._save_rng_state(output_dir)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """Keep the first error of a save until all ranks can hear of it."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except SAVE_ERRORS as error:
+            self._failure = self._failure or error
+
+    def _failed_anywhere(self) -> bool:
+        return reduce_max(int(self._failure is not None), self.args.device) > 0
+
+    def _give_up_save(self, name: str) -> None:
+        """Say what failed, make room, and forget that the step was the best: its weights are not there."""
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_metric, self.state.best_global_step, self.state.best_model_checkpoint = self._best_before
+        reason = " ".join(str(self._failure or "another process could not write").split())
+        last = next((folder.name for folder in self.run.checkpoints()), None)
+        if self.args.should_save:
+            self.run.sweep()
+            self.say(
+                f"{name} COULD NOT BE SAVED: {reason}. "
+                + (f"The last whole checkpoint is {last}. " if last else "There is no checkpoint yet. ")
+                + "The next save tries again."
+            )
+        if self.stop_on_failed_save:
+            raise TrainingError(
+                f"{name} could not be saved ({reason}), and stop_on_failed_save=true. Make room in {self.run.folder} or mend "
+                f"the disk, then go on with resume={self.run.folder}."
+            )
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """As Trainer does, but only steps whose weights are kept can be the best; a stop signal's checkpoint is not one."""
+        state = self.state
+        self._best_before = (state.best_metric, state.best_global_step, state.best_model_checkpoint)
+        by_steps = self.args.save_strategy == SaveStrategy.STEPS
+        kept = state.global_step % int(self.args.save_steps) == 0 or state.global_step >= state.max_steps
+        return bool((kept or not by_steps) and super()._determine_best_metric(metrics, trial))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """As Trainer does, but a tied head is not missing: it is the embedding."""
@@ -221,13 +364,24 @@ class LmTrainer(Trainer):
         if best is not None and Path(best).parent == self.run.staging_folder:
             self.state.best_model_checkpoint = str(self.run.folder / name)
 
+    def _gather_pending(self) -> list[float]:
+        """The loss summed since the last log, on each rank."""
+        return list(map(float, self.accelerator.gather(self._tr_loss.reshape(1)).tolist()))
+
     def _rotate(self) -> None:
-        """Keep the newest save_total_limit checkpoints, and the best one besides."""
+        """Keep the newest save_total_limit checkpoints, and besides them the best one and the one resumed from."""
         limit = self.args.save_total_limit
         best = self.state.best_model_checkpoint
+        spared = {self._resumed_from, None if best is None else Path(best)}
         for folder in self.run.checkpoints()[limit:] if limit else []:
-            if best is None or folder != Path(best):
+            if folder not in spared:
                 self.run.discard(folder)
+
+
+def _was_to_stop(checkpoint: Path) -> bool:
+    """True if the run had decided to stop (patience at an end) when it wrote the checkpoint."""
+    control = load_json(checkpoint / STATE)["stateful_callbacks"]["TrainerControl"]
+    return bool(control["args"]["should_training_stop"])
 
 
 def flatten(sets: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:
