@@ -56,6 +56,25 @@ class ModelInit(Enum):
     scratch = "scratch"
 
 
+class LossChoice(Enum):
+    """How the training loss is computed."""
+
+    auto = "auto"
+    """`fused` where the model allows it, else `plain`."""
+    fused = "fused"
+    """Head and cross-entropy together, some rows at a time: no logits in memory."""
+    plain = "plain"
+    """As the model's own class does."""
+
+
+class SaveDtype(Enum):
+    """In which precision model/ is saved."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class EvalSplit(Enum):
     """Which documents `lmtune eval` scores."""
 
@@ -193,6 +212,10 @@ class ModelConfig:
     """Entries of a learned vocabulary."""
     learning_rate: float = 5e-5
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
+    loss: LossChoice = LossChoice.auto
+    """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
+    save_dtype: SaveDtype = SaveDtype.float32
+    """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
 
     def __post_init__(self) -> None:
         _require(

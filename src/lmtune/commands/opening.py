@@ -98,9 +98,12 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
     """(tokenizer, model), the weights of a new model drawn from the seed."""
     from transformers import set_seed
 
+    from lmtune.modeling.loss import install_loss
+
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.sides["train"])
     set_seed(config.seed)
     model, remarks = loading.build_model(config.model, tokenizer)
+    remarks.append(install_loss(model, config.model.loss))
     for remark in remarks:
         sys.stderr.write(remark + "\n")
     return tokenizer, model

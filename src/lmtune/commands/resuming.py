@@ -22,6 +22,7 @@ WITHOUT_EFFECT = [
     "samples",
     "prompts",
     "generation",
+    "model.save_dtype",
     "training.logging_steps",
     "training.save_total_limit",
     "training.dataloader_num_workers",

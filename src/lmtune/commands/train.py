@@ -92,12 +92,14 @@ class Session:
 
     def finish(self) -> dict[str, Any]:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
+        dtype = self.config.model.save_dtype
+        loading.round_weights(self.trainer.model, dtype)
         sets = self.score(self.trainer.model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
             staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
-            loading.save_model(model, self.tokenizer, staged)
+            loading.save_model(model, self.tokenizer, staged, dtype)
             self.opened.run.place(staged)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
