@@ -1,6 +1,7 @@
 """The fused loss: the true loss and its gradients, under everything that wraps a model, and only where it is true."""
 
 import copy
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 from lmtune.config import LossChoice
 from lmtune.errors import ConfigError
 from lmtune.modeling import loss as losses
-from lmtune.modeling.loss import IGNORED, find_obstacle, install_loss, linear_cross_entropy
+from lmtune.modeling.loss import IGNORED, find_obstacle, install_loss, is_fused, linear_cross_entropy
 
 SMALL = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
          "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64, "pad_token_id": None, "bos_token_id": 0,
@@ -113,7 +114,8 @@ def assert_close(one, other, rtol):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_whole_models_learn_the_same(build_tiny, kind, dtype):
     model, fused = build_tiny(kind), build_tiny(kind)
-    assert install_loss(fused, LossChoice.auto).startswith("loss: fused")
+    assert install_loss(fused, LossChoice.auto) == []
+    assert is_fused(fused)
     batch = batch_of()
     for counted in ({}, {"num_items_in_batch": torch.tensor(123)}):
         assert_close(step(fused, dtype, **batch, **counted), step(model, dtype, **batch, **counted),
@@ -151,9 +153,9 @@ def test_a_head_with_a_bias_is_fused():
 def test_models_whose_logits_are_not_their_heads_output_are_refused_by_name(kind, settings, reason):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL, **settings))
-    own = model.forward
-    assert install_loss(model, LossChoice.auto).startswith("loss: plain, since")
-    assert model.forward == own
+    (remark,) = install_loss(model, LossChoice.auto)
+    assert re.search(reason, remark)
+    assert not is_fused(model)
     with pytest.raises(ConfigError, match=rf"model\.loss=fused.*{reason}.*Leave model\.loss out"):
         install_loss(model, LossChoice.fused)
 

@@ -317,6 +317,17 @@ class EarlyStoppingConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class BatchConfig:
+    """How much text goes into one optimizer step."""
+
+    tokens: int | None = None
+    """Over all devices; rows per device and accumulation follow from it. By default training.* says both."""
+
+    def __post_init__(self) -> None:
+        _require(self.tokens is None or self.tokens >= 1, "batch.tokens", self.tokens, "1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
 class SamplesConfig:
     """Texts written by the model while it learns."""
 
@@ -353,6 +364,7 @@ class TrainConfig:
     tracker: TrackerConfig = MISSING
     training: dict[str, Any] = field(default_factory=dict, metadata={"keys": "training"})
     generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
+    batch: BatchConfig = field(default_factory=BatchConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)

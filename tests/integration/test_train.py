@@ -194,6 +194,20 @@ def test_a_run_cut_after_a_checkpoint_ends_as_the_straight_one(lmtune, run):
     assert steps[0] == steps[1]
 
 
+def test_a_resumed_run_keeps_the_precision_it_began_with(lmtune, run):
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["chosen"]["optim"] == "adamw_torch_fused"
+    other = not config["chosen"].get("bf16", False)
+    config["chosen"]["bf16"] = other
+    (run / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    shutil.rmtree(run / "checkpoint-6")
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    answer = lmtune("train", f"resume={run}")
+    assert answer.code == 0, answer.err
+    assert ("bf16 autocast" if other else "float32") + ", adamw_torch_fused" in answer.err
+
+
 def test_a_broken_newest_checkpoint_is_passed_over(lmtune, run):
     (run / "checkpoint-6" / "model.safetensors").write_bytes(b"")
     results = json.loads((run / "results.json").read_text())

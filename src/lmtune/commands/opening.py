@@ -19,7 +19,10 @@ from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
-from lmtune.training.arguments import check_tracker, point_tracker
+from lmtune.training import devices
+from lmtune.training.arguments import check_tracker, count_devices, point_tracker
+from lmtune.training.batches import BatchPlan
+from lmtune.training.throughput import Yardstick
 
 
 @dataclass
@@ -103,7 +106,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.sides["train"])
     set_seed(config.seed)
     model, remarks = loading.build_model(config.model, tokenizer)
-    remarks.append(install_loss(model, config.model.loss))
+    remarks += install_loss(model, config.model.loss)
     for remark in remarks:
         sys.stderr.write(remark + "\n")
     return tokenizer, model
@@ -141,9 +144,25 @@ def load_held_out(
     return sets
 
 
-def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig]) -> Opened:
+def choose_settings(config: TrainConfig, watched: dict[str, DataConfig]) -> dict[str, Any]:
+    """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
+    device = devices.find_device(bool(config.training.get("use_cpu")))
+    resumed = resuming.find_run(config, resuming.fingerprint_of(_render(config, watched)))
+    if resumed is not None:
+        return devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
+    return devices.choose_settings(config.training, device)
+
+
+def _render(config: TrainConfig, watched: dict[str, DataConfig]) -> dict[str, Any]:
+    """config.yaml as plain values, without what lmtune chose."""
+    return {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
+
+
+def open_run(
+    config: TrainConfig, arguments: Any, prepared: Prepared, watched: dict[str, DataConfig], chosen: dict[str, Any]
+) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
-    plain = {**render_plain(config), "eval_sets": {name: render_plain(data) for name, data in watched.items()}}
+    plain = {**_render(config, watched), "chosen": chosen}
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
         str(resuming.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
@@ -161,11 +180,11 @@ def open_run(config: TrainConfig, arguments: Any, prepared: Prepared, watched: d
     try:
         if opened.is_main:
             _enter(opened, config, plain, prepared)
-        chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
+        checkpoint = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
         opened.held.close()
         raise
-    opened.checkpoint = Path(chosen) if chosen else None
+    opened.checkpoint = Path(checkpoint) if checkpoint else None
     arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
     return opened
 
@@ -184,8 +203,10 @@ def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared:
         opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force, opened.say)
 
 
-def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
-    """What is about to happen, in three lines on stderr."""
+def say_plan(opened: Opened, model: Any, prepared: Prepared, yardstick: Yardstick) -> None:
+    """What is about to happen, in a few lines on stderr."""
+    from lmtune.modeling.loss import is_fused
+
     ledger, train = prepared.ledger, prepared.ledger.sides["train"]
     held = ledger.sides["validation"]
     opened.say(
@@ -195,6 +216,16 @@ def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
     opened.say(
         f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
     )
+    used = devices.find_device(opened.arguments.use_cpu)
+    attention = getattr(model.config, "_attn_implementation", None)
+    opened.say(devices.render_settings(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
+    args = opened.arguments
+    rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
+    opened.say(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
+    if yardstick.peak is not None:
+        opened.say(
+            f"MFU: {yardstick.flops_per_token / 1e9:.3g} GFLOP a token, of {yardstick.peak / 1e12:.0f} TFLOP/s a chip"
+        )
     opened.say(f"run folder: {opened.run.folder}")
     if opened.checkpoint:
         opened.say(f"resuming from {opened.checkpoint.name}")

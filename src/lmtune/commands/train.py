@@ -21,18 +21,20 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     watched = opening.build_watched(config)
     opening.check_sources(config, watched)
     corpus = Corpus(config.data, config.seed)
-    arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out)
+    chosen = opening.choose_settings(config, watched)
+    arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out, chosen)
     tokenizer, model = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     opening.try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
         loading.check_isolation(model)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+    training_arguments.apply_batch(config, arguments, block_size)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     closing.check_objective(config.objective, [config.data.name, *watched])
     prepared = corpus.prepare(tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
-    opened = opening.open_run(config, arguments, prepared, watched)
+    opened = opening.open_run(config, arguments, prepared, watched, chosen)
     try:
         results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
     finally:
@@ -80,7 +82,7 @@ class Session:
         self.progress = ProgressLine()
         self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
         self.trainer = self._build_trainer()
-        opening.say_plan(self.opened, self.model, self.prepared)
+        opening.say_plan(self.opened, self.model, self.prepared, self.trainer.yardstick)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""

@@ -34,25 +34,30 @@ SCALED_BY = (
 """Keys of model configs that make logits something else than the head's output (gemma2, cohere, granite, falcon_h1)."""
 
 
-def install_loss(model: Any, choice: LossChoice) -> str:
-    """Make `model(..., labels=...)` compute its loss without logits where that can be done; return a remark for the user.
+def install_loss(model: Any, choice: LossChoice) -> list[str]:
+    """Make `model(..., labels=...)` compute its loss without logits where that can be done; return why it cannot, if so.
 
     The forward method is replaced on the instance, so wrappers (DDP, FSDP, autocast, torch.compile, peft) put
     themselves around it as usual. Without labels (generation, evaluation) the model answers as its class does.
     Raises ConfigError for LossChoice.fused where the model does not allow it.
     """
     if choice is LossChoice.plain:
-        return "loss: plain, as model.loss says"
+        return []
     obstacle = find_obstacle(model)
     if obstacle is None:
         model.forward = types.MethodType(_build_forward(type(model).forward), model)
-        return "loss: fused with the head, no logits in memory"
+        return []
     if choice is LossChoice.fused:
         raise ConfigError(
             f"model.loss=fused: expected logits that are a plain linear head's output, found that {obstacle}. "
             "Leave model.loss out, and the plain loss is taken."
         )
-    return f"loss: plain, since {obstacle}"
+    return [f"plain loss, with logits in memory: {obstacle}"]
+
+
+def is_fused(model: Any) -> bool:
+    """True where install_loss has replaced the forward method."""
+    return "forward" in vars(model)
 
 
 def find_obstacle(model: Any) -> str | None:
