@@ -25,7 +25,7 @@ def write_shards(folder, shards=3, rows=40, seed=0):
 
 
 def prepare(files, tokenizer, block_size=8, seed=3, **chosen):
-    given = {"validation_fraction": 0.1, "split_by": SplitRule.hash, **chosen}
+    given = {"validation_fraction": 0.3, "split_by": SplitRule.hash, **chosen}
     prepared = build_corpus(DataConfig(files=files, **given), seed).prepare(tokenizer, block_size)
     if given.get("streaming"):
         prepared.blocks.arrange(4, 500)

@@ -1,6 +1,7 @@
 """The loop: a true loss, samples without a trace, whole checkpoints, exact resume, and stopping when asked."""
 
 import copy
+import functools
 import json
 import math
 import signal
@@ -212,6 +213,41 @@ def test_every_target_of_an_epoch_is_learned_once(build_trainer, prepared):
     trainer = build_trainer(max_steps=-1, num_train_epochs=2, eval_strategy="no", load_best_model_at_end=False)
     trainer.fit(None)
     assert trainer.effort.targets == 2 * prepared.ledger.targets
+
+
+def test_less_memory_means_more_passes_and_the_same_step(build_trainer, build_tiny, prepared):
+    """training.auto_find_batch_size, with a model that has no room for more than three rows."""
+
+    def cramped(model):
+        own = model.forward
+
+        def forward(*args, **kwargs):
+            if len(kwargs["input_ids"]) > 3 and model.training:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 1 GB")
+            return own(*args, **kwargs)
+
+        model.forward = functools.wraps(own)(forward)
+        return model
+
+    settings = {"max_steps": -1, "num_train_epochs": 1, "eval_strategy": "no", "load_best_model_at_end": False,
+                "per_device_train_batch_size": 8, "optim": "sgd"}  # fmt: skip
+    roomy = build_trainer("roomy", build_tiny(), **settings)
+    roomy.fit(None)
+    small = build_trainer("small", cramped(build_tiny()), auto_find_batch_size=True, **settings)
+    small.fit(None)
+    assert (small.args.per_device_train_batch_size, small.args.gradient_accumulation_steps) == (2, 4)
+    assert small.effort.targets == roomy.effort.targets == prepared.ledger.targets
+    assert small.state.global_step == roomy.state.global_step
+
+
+def test_each_log_tells_the_pace(build_trainer):
+    trainer = build_trainer(logging_steps=2)
+    trainer.fit(None)
+    logged = [line for line in load_jsonl(trainer.run.metrics_file) if "loss" in line]
+    assert [line["step"] for line in logged] == [2, 4, 6, 8]
+    assert all(line["tokens_per_second"] > 0 and line["memory_gb"] > 0.1 for line in logged)
+    assert logged[0]["seconds_left"] > logged[-1]["seconds_left"] == 0
+    assert "mfu" not in logged[0], "nobody knows the peak of this CPU"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(build_trainer):

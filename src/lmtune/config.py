@@ -56,6 +56,25 @@ class ModelInit(Enum):
     scratch = "scratch"
 
 
+class LossChoice(Enum):
+    """How the training loss is computed."""
+
+    auto = "auto"
+    """`fused` where the model allows it, else `plain`."""
+    fused = "fused"
+    """Head and cross-entropy together, some rows at a time: no logits in memory."""
+    plain = "plain"
+    """As the model's own class does."""
+
+
+class SaveDtype(Enum):
+    """In which precision model/ is saved."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class EvalSplit(Enum):
     """Which documents `lmtune eval` scores."""
 
@@ -233,6 +252,10 @@ class ModelConfig:
     """Entries of a learned vocabulary."""
     learning_rate: float = 5e-5
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
+    loss: LossChoice = LossChoice.auto
+    """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
+    save_dtype: SaveDtype = SaveDtype.float32
+    """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
 
     def __post_init__(self) -> None:
         _require(
@@ -341,6 +364,17 @@ class EarlyStoppingConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class BatchConfig:
+    """How much text goes into one optimizer step."""
+
+    tokens: int | None = None
+    """Over all devices; rows per device and accumulation follow from it. By default training.* says both."""
+
+    def __post_init__(self) -> None:
+        _require(self.tokens is None or self.tokens >= 1, "batch.tokens", self.tokens, "1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
 class SamplesConfig:
     """Texts written by the model while it learns."""
 
@@ -379,6 +413,7 @@ class TrainConfig:
     tracker: TrackerConfig = MISSING
     training: dict[str, Any] = field(default_factory=dict, metadata={"keys": "training"})
     generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
+    batch: BatchConfig = field(default_factory=BatchConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -71,6 +72,15 @@ def test_the_model_loads_as_it_is(run):
     text = pipeline("text-generation", model=str(folder))("O paciente", max_new_tokens=5)[0]["generated_text"]
     assert text.startswith("O paciente")
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+def test_a_model_saved_in_bfloat16_is_the_one_that_was_scored(lmtune):
+    answer = lmtune("train", *SHORT, "model.save_dtype=bfloat16", "samples.enabled=false", "format=json")
+    assert answer.code == 0, answer.err
+    (folder,) = Path("outputs").glob("*/*/model")
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    again = lmtune("eval", f"ckpt={folder}", "device=cpu", "format=json").json["eval"]["sample"]
+    assert again["loss"] == pytest.approx(answer.json["eval"]["sample"]["loss"], rel=1e-6)
 
 
 def test_the_card_and_the_report_tell_the_numbers(run):
@@ -182,6 +192,20 @@ def test_a_run_cut_after_a_checkpoint_ends_as_the_straight_one(lmtune, run):
         for text in (metrics, (run / "metrics.jsonl").read_text())
     ]
     assert steps[0] == steps[1]
+
+
+def test_a_resumed_run_keeps_the_precision_it_began_with(lmtune, run):
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["chosen"]["optim"] == "adamw_torch_fused"
+    other = not config["chosen"].get("bf16", False)
+    config["chosen"]["bf16"] = other
+    (run / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    shutil.rmtree(run / "checkpoint-6")
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    answer = lmtune("train", f"resume={run}")
+    assert answer.code == 0, answer.err
+    assert ("bf16 autocast" if other else "float32") + ", adamw_torch_fused" in answer.err
 
 
 def test_a_broken_newest_checkpoint_is_passed_over(lmtune, run):

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import IO, Any
 
-from lmtune.config import OutputFormat
+from lmtune.config import OutputFormat, SaveDtype
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import loading
@@ -76,13 +76,13 @@ def build_epochs(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def save_model(run: Run, model: Any, tokenizer: Any) -> None:
+def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype) -> None:
     """Put the model of a run into model/, whole or not at all; raise CheckpointError where it does not fit."""
     from safetensors import SafetensorError
 
     staged = run.staging_folder / run.model_folder.name
     try:
-        loading.save_model(model, tokenizer, staged)
+        loading.save_model(model, tokenizer, staged, dtype)
         run.place(staged)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(

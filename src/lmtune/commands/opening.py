@@ -23,8 +23,10 @@ from lmtune.modeling import generation, loading
 from lmtune.overrides import find_secret
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
-from lmtune.training import resources
-from lmtune.training.arguments import check_tracker, point_tracker
+from lmtune.training import devices, resources
+from lmtune.training.arguments import check_tracker, count_devices, point_tracker
+from lmtune.training.batches import BatchPlan
+from lmtune.training.throughput import Yardstick
 
 
 @dataclass
@@ -119,9 +121,12 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
     """(tokenizer, model), the weights of a new model drawn from the seed."""
     from transformers import set_seed
 
+    from lmtune.modeling.loss import install_loss
+
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
     model, remarks = loading.build_model(config.model, tokenizer)
+    remarks += install_loss(model, config.model.loss)
     for remark in remarks:
         sys.stderr.write(remark + "\n")
     return tokenizer, model
@@ -159,14 +164,29 @@ def load_held_out(
     return sets
 
 
-def open_run(
-    config: TrainConfig, arguments: Any, prepared: Prepared, sets: dict[str, dict[str, DataConfig]], model: Any
-) -> Opened:
-    """Claim a new run folder, or take up the one to resume; all ranks agree on it.
+Sets = dict[str, dict[str, DataConfig]]
+"""Other data configurations that a run reads, recorded with it: those of `eval_sets` and `mixed_sets`."""
 
-    sets: other data configurations that the run reads, recorded with it: those of `eval_sets` and `mixed_sets`.
-    """
-    plain = {**render_plain(config), **render_plain(sets)}
+
+def choose_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
+    """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
+    device = devices.find_device(bool(config.training.get("use_cpu")))
+    resumed = resuming.find_run(config, resuming.fingerprint_of(_render(config, sets)))
+    if resumed is not None:
+        return devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
+    return devices.choose_settings(config.training, device)
+
+
+def _render(config: TrainConfig, sets: Sets) -> dict[str, Any]:
+    """config.yaml as plain values, without what lmtune chose."""
+    return {**render_plain(config), **render_plain(sets)}
+
+
+def open_run(
+    config: TrainConfig, arguments: Any, prepared: Prepared, sets: Sets, chosen: dict[str, Any], model: Any
+) -> Opened:
+    """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
+    plain = {**_render(config, sets), "chosen": chosen}
     check_no_secret(plain)
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
@@ -186,11 +206,11 @@ def open_run(
             steps = resources.count_steps(arguments, len(prepared.blocks))
             room = resources.estimate_room(arguments, model, steps)
             _enter(opened, config, plain, prepared, room)
-        chosen = _share(str(opened.checkpoint) if opened.checkpoint else "")
+        checkpoint = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
         opened.held.close()
         raise
-    opened.checkpoint = Path(chosen) if chosen else None
+    opened.checkpoint = Path(checkpoint) if checkpoint else None
     if opened.checkpoint:
         resuming.restore_threads(opened.checkpoint)
     arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
@@ -250,8 +270,10 @@ def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
-    """What is about to happen, in three lines on stderr."""
+def say_plan(opened: Opened, model: Any, prepared: Prepared, yardstick: Yardstick) -> None:
+    """What is about to happen, in a few lines on stderr."""
+    from lmtune.modeling.loss import is_fused
+
     ledger, train = prepared.ledger, prepared.ledger.sides["train"]
     held = ledger.sides["validation"]
     if ledger.blocks:
@@ -266,6 +288,16 @@ def say_plan(opened: Opened, model: Any, prepared: Prepared) -> None:
     opened.say(
         f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
     )
+    used = devices.find_device(opened.arguments.use_cpu)
+    attention = getattr(model.config, "_attn_implementation", None)
+    opened.say(devices.render_settings(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
+    args = opened.arguments
+    rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
+    opened.say(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
+    if yardstick.peak is not None:
+        opened.say(
+            f"MFU: {yardstick.flops_per_token / 1e9:.3g} GFLOP a token, of {yardstick.peak / 1e12:.0f} TFLOP/s a chip"
+        )
     opened.say(f"run folder: {opened.run.folder}")
     if opened.checkpoint:
         opened.say(f"resuming from {opened.checkpoint.name}")

@@ -35,6 +35,8 @@ WITHOUT_EFFECT = [
     "samples",
     "prompts",
     "generation",
+    "model.save_dtype",
+    "chosen",
     "training.logging_steps",
     "training.save_total_limit",
     "training.dataloader_num_workers",
@@ -66,22 +68,30 @@ def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
-    """The run folder that resume= names or finds, else a new one at output= or below outputs/."""
+def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
+    """The run that resume= names or finds, None where a new one is to be started."""
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
         return _find_resumed(Path(config.resume).expanduser())
+    if config.resume != "auto":
+        return None
     output = Path(config.output).expanduser() if config.output is not None else None
-    taken = output is not None and (output / "config.yaml").exists()
-    if config.resume == "auto":
-        below = OUTPUTS if output else OUTPUTS / name_run(config)  # jobs of a sweep lie beside each other, by date
-        found = Run(output) if taken and output else find_newest(below, fingerprint)
-        if found is not None:
-            return found
-    if taken:
+    if output is not None and (output / "config.yaml").exists():
+        return Run(output)
+    below = OUTPUTS if output else OUTPUTS / name_run(config)  # jobs of a sweep lie beside each other, by date
+    return find_newest(below, fingerprint)
+
+
+def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
+    """The run folder that resume= names or finds, else a new one at output= or below outputs/."""
+    found = find_run(config, fingerprint)
+    if found is not None:
+        return found
+    if config.output is None:
+        return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
+    output = Path(config.output).expanduser()
+    if (output / "config.yaml").exists():
         raise CheckpointError(f"{output} already holds a run. Give another output=, or go on with it: resume={output}.")
-    if output is not None:
-        return _make_folder(output)
-    return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
+    return _make_folder(output)
 
 
 def _make_folder(folder: Path) -> Run:

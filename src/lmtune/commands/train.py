@@ -24,21 +24,23 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     """Train as configured and print the results; return the objective of the sweep."""
     watched, mixed = opening.build_watched(config), opening.build_mixed(config)
     opening.check_sources(config, [*watched.values(), *mixed.values()])
+    sets = {"eval_sets": watched, "mixed_sets": mixed}
     corpus = build_corpus(config.data, config.seed)
-    arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out)
+    chosen = opening.choose_settings(config, sets)
+    arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out, chosen)
     tokenizer, model = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     opening.try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
         loading.check_isolation(model)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+    training_arguments.apply_batch(config, arguments, block_size)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     check_stride(config.eval.stride, context)
     closing.check_objective(config.objective, [config.data.name, *watched])
     prepared = prepare_training(corpus, mixed, tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
-    sets = {"eval_sets": watched, "mixed_sets": mixed}
-    opened = opening.open_run(config, arguments, prepared, sets, model)
+    opened = opening.open_run(config, arguments, prepared, sets, chosen, model)
     try:
         results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
     finally:
@@ -86,7 +88,7 @@ class Session:
         self.progress = ProgressLine()
         self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
         self.trainer = self._build_trainer()
-        opening.say_plan(self.opened, self.model, self.prepared)
+        opening.say_plan(self.opened, self.model, self.prepared, self.trainer.yardstick)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
@@ -105,12 +107,14 @@ class Session:
 
     def finish(self) -> dict[str, Any]:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
+        dtype = self.config.model.save_dtype
+        loading.round_weights(self.trainer.model, dtype)
         sets = self.score(self.trainer.model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
         if self.opened.is_main:
             self._close_ledger()
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            closing.save_model(self.opened.run, model, self.tokenizer)
+            closing.save_model(self.opened.run, model, self.tokenizer, dtype)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
         return results

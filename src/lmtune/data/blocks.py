@@ -96,6 +96,8 @@ def write_blocks(
 class TrainingRows:
     """A torch dataset that hands out whole batches of ready tensors: no Python list of a row is ever made."""
 
+    block_size: int
+
     def __len__(self) -> int:
         raise NotImplementedError
 

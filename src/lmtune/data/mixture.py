@@ -27,6 +27,7 @@ class MixedBlocks(TrainingRows):
 
     def __init__(self, parts: dict[str, Part]) -> None:
         self._parts = list(parts.values())
+        self.block_size = self._parts[0].blocks.block_size
         self._begins = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
         self._multiple = 1
 

@@ -175,7 +175,7 @@ class Reader:
         self._corpus = corpus
         self._encoder = encoder
         self._separator = separator
-        self._block_size = block_size
+        self.block_size = block_size
         self._dtype = dtype
         self._shuffled = corpus.config.shuffle_blocks
         self._size = self._shuffled * max(1, LEAST_ROWS // self._shuffled)
@@ -193,7 +193,7 @@ class Reader:
             mark = Mark(row=last.end, turn=mark.turn + 1)
 
     def _read_pass(self, mark: Mark) -> Iterator[Window]:
-        cutter = RowCutter(self._block_size, self._corpus.config.stride, self._dtype)
+        cutter = RowCutter(self.block_size, self._corpus.config.stride, self._dtype)
         cutter.rows = mark.row_of_pass
         read_ahead = (mark.place, mark.rest)
         for place, ids in chain([read_ahead], self._encode(mark, self._open_ledger(mark))):
@@ -204,7 +204,7 @@ class Reader:
                 self._account(mark.turn, cutter)
                 yield window
         rows, waiting = cutter.take(), cutter.waiting
-        room = self._block_size - (cutter.overlap if cutter.rows else 0)
+        room = self.block_size - (cutter.overlap if cutter.rows else 0)
         rows = np.concatenate([rows, cutter.finish(self._separator)])
         if len(rows):
             self._account(mark.turn, cutter, padding=room - waiting if waiting else 0)
@@ -214,7 +214,7 @@ class Reader:
         """learned_of_last: targets of the last row, where it is not full."""
         numbers = mark.row_of_pass + np.arange(len(rows))
         first = np.where(numbers > 0, self._corpus.config.stride, 0)
-        last = np.full(len(rows), self._block_size)
+        last = np.full(len(rows), self.block_size)
         if learned_of_last:
             last[-1] = first[-1] + learned_of_last
         order = self._order(len(rows), mark)
@@ -294,6 +294,7 @@ class StreamedBlocks(TrainingRows):
 
     def __init__(self, reader: Reader, separator: int | None) -> None:
         self._reader = reader
+        self.block_size = reader.block_size
         self._separator = separator
         self._length = 0
         self._marks = [Mark()]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune import keys
-from lmtune.config import ModelConfig, ModelInit
+from lmtune.config import ModelConfig, ModelInit, SaveDtype
 from lmtune.errors import CheckpointError, ConfigError, ModelError
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import tokenizer as tokenizers
@@ -220,10 +220,22 @@ def check_isolation(model: Any) -> None:
         )
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a folder that from_pretrained and pipeline("text-generation") load as it is."""
+def round_weights(model: Any, dtype: SaveDtype) -> None:
+    """Round float32 weights in place to those that `dtype` can hold, so that scores are of what save_model will write."""
+    import torch
+
+    if dtype is not SaveDtype.float32:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(parameter.to(getattr(torch, dtype.value)))
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, dtype: SaveDtype = SaveDtype.float32) -> None:
+    """Write a folder that from_pretrained and pipeline("text-generation") load as it is; the model is in `dtype` then."""
+    import torch
+
     model.config.use_cache = True  # Trainer switches it off for training; generation without it is quadratic
-    model.save_pretrained(folder)
+    model.to(getattr(torch, dtype.value)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes 0600

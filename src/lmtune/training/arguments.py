@@ -8,6 +8,7 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import ConfigError
+from lmtune.training.batches import USUAL_ROWS, plan_batch
 
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """Tracker to the package that it needs."""
@@ -24,14 +25,17 @@ def check_tracker(name: str) -> None:
         )
 
 
-def build_arguments(config: TrainConfig, folder: Path, has_validation: bool) -> Any:
+def build_arguments(
+    config: TrainConfig, folder: Path, has_validation: bool, chosen: dict[str, Any] | None = None
+) -> Any:
     """TrainingArguments for a run in `folder`; raise ConfigError for what transformers refuses.
 
-    Building them starts the process group where a launcher has set one up.
+    chosen: settings for the device, of those that the user left open. Building the arguments starts the process group
+    where a launcher has set one up.
     """
     from transformers import TrainingArguments
 
-    settings = _complete(dict(config.training), has_validation)
+    settings = _complete({**(chosen or {}), **config.training}, has_validation)
     try:
         return TrainingArguments(
             **{
@@ -47,6 +51,27 @@ def build_arguments(config: TrainConfig, folder: Path, has_validation: bool) -> 
         )
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise ConfigError(f"training.*: {' '.join(str(error).split())}") from error
+
+
+def apply_batch(config: TrainConfig, arguments: Any, block_size: int) -> None:
+    """Set rows per device and accumulation so that a step is batch.tokens; raise ConfigError where none fit."""
+    if config.batch.tokens is None:
+        return
+    plan = plan_batch(
+        config.batch.tokens,
+        block_size,
+        count_devices(arguments),
+        config.training.get("per_device_train_batch_size"),
+        config.training.get("gradient_accumulation_steps"),
+        most_rows=config.batch.tokens if arguments.auto_find_batch_size else USUAL_ROWS,
+    )
+    arguments.per_device_train_batch_size = plan.per_device
+    arguments.gradient_accumulation_steps = plan.accumulation
+
+
+def count_devices(arguments: Any) -> int:
+    """Devices that share a step: one for each process, or all of one process's GPUs under DataParallel."""
+    return int(arguments.world_size) * max(1, int(arguments.n_gpu))
 
 
 def check_optimizer(arguments: Any, model: Any) -> None:
@@ -111,6 +136,8 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
         settings["load_best_model_at_end"] = False
         settings.pop("metric_for_best_model", None)
         settings.setdefault("save_strategy", "steps")
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        settings["use_cpu"] = True  # said, because transformers refuses bf16 on a CPU that was not asked for by name
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())  # elsewhere torch only warns about it
     settings.setdefault("ddp_find_unused_parameters", False)  # every parameter gets a gradient; searching costs a pass
     settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))

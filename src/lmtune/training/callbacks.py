@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.errors import Stopped
 from lmtune.runs import Run, append_jsonl, load_jsonl, write_text
+from lmtune.training.throughput import render_pace
 
 Write = Callable[[list[str]], list[str]]
 
@@ -119,7 +120,6 @@ class ProgressLine(TrainerCallback):
                 TextColumn("training"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(),
                 TextColumn("{task.fields[loss]}"),
             )
             self.bar = Progress(*columns, console=self.console, transient=True)
@@ -140,7 +140,7 @@ class ProgressLine(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        text = f"loss {logs['loss']:.4f}"
+        text = f"loss {logs['loss']:.4f}  {render_pace(logs)}"
         if self.bar and self.task is not None:
             self.bar.update(self.task, loss=text)
         elif state.global_step % max(args.logging_steps, math.ceil(state.max_steps / 20)) < args.logging_steps:

@@ -1,5 +1,6 @@
 """transformers' Trainer with a true evaluation, whole checkpoints, and no hidden NaN."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from transformers.trainer_utils import SaveStrategy
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import TrainingError
 from lmtune.runs import MANIFEST, STATE, Run, load_json, step_of
+from lmtune.training import devices, throughput
+from lmtune.training.arguments import count_devices
+from lmtune.training.batches import split_rows
 from lmtune.training.callbacks import reduce_max, say_on_stderr
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
@@ -79,9 +83,12 @@ class LmTrainer(Trainer):
         self.stop_on_failed_save = stop_on_failed_save
         self.effort = Effort()
         self._carried = LossSums()
+        self.yardstick = self._build_yardstick()
         self._pending: list[torch.Tensor] = []
         self._unchecked: list[tuple[int, float, torch.Tensor]] = []
         """Step, learning rate and loss of each batch since the last look; on the device, as looking waits for it."""
+        self._begun = (0, Effort())
+        self._logged = self._begun
         self._resumed_at = time.perf_counter()
         self._staging = False
         self._failure: BaseException | None = None
@@ -134,7 +141,39 @@ class LmTrainer(Trainer):
         own = rows.build_sampler(self.args.data_seed if self.args.data_seed is not None else self.args.seed)
         return super()._get_train_sampler(train_dataset) if own is None else own
 
-    # Effort
+    # Effort and pace
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As Trainer does; training losses come with the pace since the last of them."""
+        if "loss" in logs:
+            logs.update(self._measure_pace())
+        super().log(logs, start_time)
+
+    def _measure_pace(self) -> dict[str, float]:
+        self._settle()
+        (step, before), now = self._logged, self.effort
+        self._logged = (self.state.global_step, copy.copy(now))
+        seconds = now.seconds - before.seconds
+        pace = (now.targets - before.targets) / seconds
+        share = self.yardstick.utilisation(pace, self.args.world_size)
+        return {
+            "tokens_per_second": pace,
+            **({} if share is None else {"mfu": share}),
+            "memory_gb": throughput.measure_memory(self.args.device) / 1e9,
+            "seconds_left": seconds / (self.state.global_step - step) * (self.state.max_steps - self.state.global_step),
+        }
+
+    def _build_yardstick(self) -> throughput.Yardstick:
+        device = devices.find_device(self.args.use_cpu)
+        half = self.args.bf16 or self.args.fp16
+        return throughput.Yardstick(
+            throughput.count_flops(self.model, self.train_dataset.block_size),
+            throughput.find_peak(device.kind, device.name, half, bool(self.args.tf32)),
+        )
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Trainer's own walks through all parameters at every batch to count them."""
+        return int(inputs["input_ids"].numel() * self.yardstick.flops_per_token)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         batches, targets = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -173,6 +212,7 @@ class LmTrainer(Trainer):
             self.train_dataset.load_position(checkpoint)
             manifest = load_json(checkpoint / MANIFEST)
             self.effort, self._carried = Effort(**manifest["effort"]), LossSums(**manifest["loss"])
+            self._begun = (step_of(checkpoint), copy.copy(self.effort))
         plan = self.set_initial_training_values(self.args, self.get_train_dataloader())
         samples, total_steps = plan[3], plan[-1]
         self._fix_intervals(total_steps)
@@ -192,9 +232,26 @@ class LmTrainer(Trainer):
             # Rounded by themselves they could drift apart, and the best evaluation would have no checkpoint.
             self.args.save_steps = self.args.eval_steps * max(1, round(shares["save_steps"] / shares["eval_steps"]))
 
+    def _update_auto_batch_size(self, batch_size: int) -> None:
+        """Less memory for training.auto_find_batch_size, while a step keeps its rows where they divide."""
+        rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        devices = count_devices(self.args)
+        smaller = split_rows(
+            rows, max(1, batch_size // max(1, self.args.n_gpu)), devices, self.train_dataset.block_size
+        )
+        self.args.per_device_train_batch_size = smaller.per_device
+        self.args.gradient_accumulation_steps = smaller.accumulation
+        self.train_dataset.arrange(
+            self.args.train_batch_size * self.args.world_size,
+            self.args.max_steps * self.args.gradient_accumulation_steps,
+        )
+        super()._update_auto_batch_size(self.args.train_batch_size)
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         prepared = super()._prepare_for_training(*args, **kwargs)
-        self._resumed_at = time.perf_counter()  # setting up is not training
+        # Setting up is not training; nor is a beginning that ran out of memory (training.auto_find_batch_size).
+        self._resumed_at = time.perf_counter()
+        self._pending, self._logged, self.effort = [], self._begun, copy.copy(self._begun[1])
         return prepared
 
     def _finish_from(self, checkpoint: Path, samples: int) -> None:

@@ -1,0 +1,68 @@
+"""What the chip is, and the training settings that are fastest on it.
+
+Evaluation is not touched by any of them: it runs in float32 without autocast or TF32 wherever it runs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+PRECISIONS = ("bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a process trains on."""
+
+    kind: str
+    """cpu, cuda or mps."""
+    name: str
+    bf16: bool
+    """It multiplies bfloat16 matrices in hardware: CUDA from compute capability 8.0, CPUs with AVX512-BF16 or AMX."""
+    tf32: bool = False
+    """It multiplies float32 matrices in TF32: CUDA from compute capability 8.0."""
+
+
+def find_device(use_cpu: bool) -> Device:
+    """The device that Trainer will choose."""
+    import torch
+
+    if torch.cuda.is_available() and not use_cpu:
+        # Emulated bfloat16, which older chips have, is slower than float32: the capability decides, not is_bf16_supported.
+        recent = torch.cuda.get_device_capability()[0] >= 8 and torch.version.cuda is not None
+        return Device("cuda", torch.cuda.get_device_name(), bf16=recent or torch.version.hip is not None, tf32=recent)
+    if torch.backends.mps.is_available() and not use_cpu:
+        return Device("mps", "Apple GPU", bf16=False)
+    found = torch.cpu.get_capabilities()
+    multiplies = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return Device("cpu", str(found.get("cpu_name") or found.get("architecture") or "CPU"), bf16=multiplies)
+
+
+def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
+    """Values for the TrainingArguments that `given` leaves open.
+
+    torch.compile is never among them: where it pays has not been measured yet on any device.
+    """
+    chosen: dict[str, Any] = {"optim": "adamw_torch_fused"}
+    if device.bf16 and not any(name in given for name in PRECISIONS):
+        chosen["bf16"] = True
+    if device.tf32:
+        chosen["tf32"] = True
+    return {name: value for name, value in chosen.items() if name not in given}
+
+
+def keep_settings(chosen: dict[str, Any], device: Device) -> dict[str, Any]:
+    """What was chosen when a run began, for the device that it goes on with: transformers refuses TF32 where there is none."""
+    return {name: value for name, value in chosen.items() if name != "tf32" or device.tf32}
+
+
+def render_settings(device: Device, arguments: Any, attention: str | None, loss: str) -> str:
+    """One line: what will be used on which chip."""
+    precision = "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32"
+    parts = [
+        precision + (" with TF32" if arguments.tf32 else ""),
+        f"{arguments.optim.value}",
+        f"{attention or 'its own'} attention",
+        f"{loss} loss",
+        "torch.compile" if arguments.torch_compile else "no torch.compile",
+    ]
+    return f"{device.kind} ({device.name}): {', '.join(parts)}"

@@ -1,0 +1,89 @@
+"""How fast a training goes: real tokens a second, the share of the chip's peak that they use, memory, time left."""
+
+import resource
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+PEAKS = {
+    "H200": (989e12, 495e12),
+    "H100 PCIe": (756e12, 378e12),
+    "H100": (989e12, 495e12),
+    "A100": (312e12, 156e12),
+    "L40S": (362e12, 183e12),
+    "L4": (121e12, 60e12),
+}
+"""FLOP/s of dense matrix products in bfloat16 or float16, and in TF32, from NVIDIA's data sheets; the first part of a chip's
+name that fits counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What model FLOPs utilisation is measured with (Chowdhery et al. 2022, PaLM, appendix B).
+
+    MFU = tokens/s x flops_per_token / (peak x processes).
+    """
+
+    flops_per_token: float
+    peak: float | None
+    """FLOP/s of one chip, None where it is not known."""
+
+    def utilisation(self, tokens_per_second: float, processes: int) -> float | None:
+        """MFU from 0 to 1, None without a known peak."""
+        return None if self.peak is None else tokens_per_second * self.flops_per_token / (self.peak * processes)
+
+
+def count_flops(model: Any, context: int) -> float:
+    """FLOPs of a forward and backward pass for one token in a row of `context` tokens.
+
+    6 for each weight of a matrix product that learns, 4 for one that does not; 12 x layers x width x context for the
+    attention scores, causal or not. Embedding tables count only where they are the head.
+    """
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    weights = {
+        id(module.weight): module.weight for module in model.modules() if isinstance(module, (Linear, Conv1D))
+    }.values()
+    products = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in weights)
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None) or 0  # models without attention have none
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // max(1, heads))
+    return float(products + 12 * config.num_hidden_layers * width * context)
+
+
+def find_peak(kind: str, name: str, half: bool, tf32: bool) -> float | None:
+    """FLOP/s of a chip in the precision that is used, None where it is not known (CPUs, float32 without TF32)."""
+    if kind != "cuda" or not (half or tf32):
+        return None
+    words = name.replace("-", " ").split()
+    for part, (fast, slow) in PEAKS.items():
+        if all(word in words for word in part.split()):
+            return fast if half else slow
+    return None
+
+
+def measure_memory(device: Any) -> float:
+    """Peak bytes: allocated on a GPU, else resident in this process."""
+    if device.type == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def render_pace(logs: dict[str, Any]) -> str:
+    """The pace as one line: tokens a second, MFU where it is known, memory, time left."""
+    parts = [f"{logs['tokens_per_second']:,.0f} tokens/s"]
+    if "mfu" in logs:
+        parts.append(f"MFU {logs['mfu']:.0%}")
+    return "  ".join([*parts, f"{logs['memory_gb']:.1f} GB", f"{render_duration(logs['seconds_left'])} left"])
+
+
+def render_duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,44 @@
+"""Settings that a device is fastest with, and whose wish counts."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from lmtune.training.devices import Device, choose_settings, find_device, keep_settings, render_settings
+
+HOPPER = Device("cuda", "NVIDIA H200", bf16=True, tf32=True)
+OLD = Device("cpu", "an old CPU", bf16=False)
+
+
+def test_what_the_user_leaves_open_follows_the_chip():
+    assert choose_settings({}, HOPPER) == {"optim": "adamw_torch_fused", "bf16": True, "tf32": True}
+    assert choose_settings({}, OLD) == {"optim": "adamw_torch_fused"}
+
+
+@pytest.mark.parametrize("wish", [{"bf16": False}, {"fp16": True}, {"bf16": True}])
+def test_a_precision_of_the_users_wins(wish):
+    assert "bf16" not in choose_settings(wish, HOPPER)
+
+
+def test_other_wishes_win_too():
+    assert choose_settings({"optim": "sgd", "tf32": False, "bf16": False}, HOPPER) == {}
+
+
+def test_a_resumed_run_keeps_what_was_chosen_but_for_what_the_chip_lacks():
+    assert keep_settings({"bf16": True, "tf32": True}, HOPPER) == {"bf16": True, "tf32": True}
+    assert keep_settings({"bf16": True, "tf32": True}, OLD) == {"bf16": True}
+
+
+def test_use_cpu_means_the_cpu():
+    device = find_device(use_cpu=True)
+    assert (device.kind, device.tf32) == ("cpu", False)
+    assert device.name
+
+
+def test_the_line_says_what_is_used():
+    arguments = SimpleNamespace(
+        bf16=True, fp16=False, tf32=True, torch_compile=False, optim=SimpleNamespace(value="adamw_torch_fused")
+    )
+    assert render_settings(HOPPER, arguments, "sdpa", "fused") == (
+        "cuda (NVIDIA H200): bf16 autocast with TF32, adamw_torch_fused, sdpa attention, fused loss, no torch.compile"
+    )
