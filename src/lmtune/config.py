@@ -73,6 +73,15 @@ class CacheAction(Enum):
     prune = "prune"
 
 
+class TokenizerText(Enum):
+    """What a vocabulary is learned from."""
+
+    train = "train"
+    """The training side alone: held-out text stays unseen."""
+    all = "all"
+    """Everything, held-out documents included, as GPorTuguese-2 did."""
+
+
 class OutputFormat(Enum):
     """What stands on stdout."""
 
@@ -430,6 +439,57 @@ class DataCommandConfig:
         self.data.check_source()
         self.data.anchor()
         self.model.check_source()
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerConfig:
+    """A byte-level BPE vocabulary to learn."""
+
+    vocab_size: int = 50257
+    """Entries: 256 bytes, the special tokens, and merges for the rest; GPT-2 has 50,257."""
+    min_frequency: int = 2
+    """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
+    special_tokens: list[str] = field(default_factory=lambda: ["<|endoftext|>"])
+    """They get the first ids; the first of them stands between documents."""
+    text: TokenizerText = TokenizerText.train
+    """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
+    max_length: int = 1024
+    """Tokens that a model with this vocabulary will take (model_max_length)."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.special_tokens), "tokenizer.special_tokens", self.special_tokens, "one or more tokens")
+        least = 256 + len(self.special_tokens)
+        _require(
+            self.vocab_size >= least,
+            "tokenizer.vocab_size",
+            self.vocab_size,
+            f"{least} or more, one for each byte and special token",
+        )
+        _require(self.min_frequency >= 1, "tokenizer.min_frequency", self.min_frequency, "1 or more")
+        _require(self.max_length >= 2, "tokenizer.max_length", self.max_length, "2 or more tokens")
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerCommandConfig:
+    """`lmtune tokenizer`."""
+
+    seed: int = 42
+    """Of the split: the same as that of the runs to come, so that held-out text stays unseen."""
+    output: str | None = None
+    """Folder of the tokenizer, instead of outputs/<data>-tokenizer/<date>."""
+    format: OutputFormat = OutputFormat.table
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = MISSING
+    model: ModelConfig | None = None
+    """Whose tokenizer to compare with; none by default."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        _check_seed("seed", self.seed)
+        self.data.check_source()
+        self.data.anchor()
+        if self.model is not None:
+            self.model.check_source()
 
 
 LEAST_VALUES = {
