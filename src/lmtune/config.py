@@ -56,6 +56,17 @@ class ModelInit(Enum):
     scratch = "scratch"
 
 
+class Transplant(Enum):
+    """How embeddings move to another vocabulary. Rows of tokens that both have are copied."""
+
+    off = "off"
+    """They do not: a vocabulary other than the model's own is refused."""
+    mean = "mean"
+    """Other rows begin as the mean of all old ones (Guillou 2020)."""
+    fvt = "fvt"
+    """Other rows begin as the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
+
+
 class EvalSplit(Enum):
     """Which documents `lmtune eval` scores."""
 
@@ -200,6 +211,10 @@ class ModelConfig:
     """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
     vocab_size: int = 1024
     """Entries of a learned vocabulary."""
+    transplant: Transplant = Transplant.off
+    """How pretrained embeddings move to the vocabulary of `tokenizer`: off, mean or fvt."""
+    legacy_ids: bool = False
+    """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
     learning_rate: float = 5e-5
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
 
@@ -252,6 +267,12 @@ class ModelConfig:
         if self.path is None and "model_type" not in self.config:
             raise ConfigError(
                 "model.init=scratch needs model.config.model_type= (such as gpt2) or model.path= to take the config from."
+            )
+        if self.transplant is not Transplant.off and (self.init is ModelInit.scratch or self.tokenizer is None):
+            missing = "model.init=scratch" if self.init is ModelInit.scratch else "no model.tokenizer="
+            raise ConfigError(
+                f"model.transplant={self.transplant.value} moves pretrained embeddings to the vocabulary of model.tokenizer=, "
+                f"found {missing}. Name both, or leave it out."
             )
 
 

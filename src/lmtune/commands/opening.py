@@ -17,6 +17,7 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
 from lmtune.modeling import generation, loading
+from lmtune.modeling.transplant import Move
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
 from lmtune.training.arguments import check_tracker, point_tracker
@@ -94,16 +95,17 @@ def check_data_source(config: DataConfig) -> None:
         check_available("dataset", config.path, config.revision, DataError)
 
 
-def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
-    """(tokenizer, model), the weights of a new model drawn from the seed."""
+def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | None]:
+    """(tokenizer, model, move): the weights of a new model drawn from the seed; the move to another vocabulary, if any."""
     from transformers import set_seed
 
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.sides["train"])
     set_seed(config.seed)
-    model, remarks = loading.build_model(config.model, tokenizer)
+    move = loading.find_move(config.model, tokenizer)
+    model, remarks = loading.build_model(config.model, tokenizer, move)
     for remark in remarks:
         sys.stderr.write(remark + "\n")
-    return tokenizer, model
+    return tokenizer, model, move
 
 
 def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:

@@ -13,6 +13,8 @@ from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import Stopped
 from lmtune.modeling import generation, loading
+from lmtune.modeling.transplant import Move
+from lmtune.runs import write_json
 from lmtune.training import arguments as training_arguments
 
 
@@ -22,7 +24,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     opening.check_sources(config, watched)
     corpus = Corpus(config.data, config.seed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out)
-    tokenizer, model = opening.build_model(config, corpus)
+    tokenizer, model, move = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     opening.try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
@@ -34,7 +36,9 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
     opened = opening.open_run(config, arguments, prepared, watched)
     try:
-        results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
+        results = opened.find_results() or train(
+            Session(config, opened, prepared, held_out, context, model, tokenizer, move)
+        )
     finally:
         opened.close()
     if opened.is_main:
@@ -69,6 +73,8 @@ class Session:
     """Tokens of an evaluation window."""
     model: Any
     tokenizer: Any
+    move: Move | None
+    """From the vocabulary that the weights came with to that of `tokenizer`."""
     progress: Any = field(init=False)
     stop: Any = field(init=False)
     trainer: Any = field(init=False)
@@ -80,6 +86,8 @@ class Session:
         self.progress = ProgressLine()
         self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
         self.trainer = self._build_trainer()
+        if self.move is not None and self.opened.is_main:
+            write_json(self.opened.run.transplant_file, self.move.report())
         opening.say_plan(self.opened, self.model, self.prepared)
 
     def fit(self) -> None:
@@ -94,6 +102,8 @@ class Session:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
         sets = self.score(self.trainer.model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
+        if self.move is not None:
+            results["transplant"] = self.move.report()
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
             staged = self.opened.run.staging_folder / self.opened.run.model_folder.name

@@ -116,7 +116,8 @@ def check_same_vocabulary(given: Any, own: Any, name: str) -> None:
         raise ModelError(
             f"model.tokenizer={name} is not the vocabulary that these weights were trained with: of its {len(ours):,} entries "
             f"{len(ours.keys() & theirs.keys()):,} are known to the checkpoint and {same:,} have the same id. "
-            "Leave model.tokenizer out, or train from scratch with model.init=scratch."
+            "Move the embeddings to it with model.transplant=mean (or fvt), leave model.tokenizer out, or train from scratch "
+            "with model.init=scratch."
         )
 
 
