@@ -4,6 +4,7 @@ lmtune train data=bio model=gpt2-small-pt
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out)
     tokenizer, model, move = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
+    check_finetune(config, arguments, model)
     opening.try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
         loading.check_isolation(model)
@@ -44,6 +46,14 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     if opened.is_main:
         closing.print_results(results, opened.run.folder, config.format, stdout)
     return closing.find_objective(results, config.objective)
+
+
+def check_finetune(config: TrainConfig, arguments: Any, model: Any) -> None:
+    """Raise ConfigError where the model or the arguments do not go with finetune=."""
+    if config.finetune.name == "gradual":
+        from lmtune.training.gradual import check_gradual
+
+        check_gradual(arguments, model, config.finetune)
 
 
 def train(session: "Session") -> dict[str, Any]:
@@ -126,13 +136,16 @@ class Session:
         }
 
     def _build_trainer(self) -> Any:
+        from lmtune.training.gradual import GradualTrainer
         from lmtune.training.trainer import LmTrainer
 
+        gradual = self.config.finetune.name == "gradual"
+        kind = partial(GradualTrainer, finetune=self.config.finetune) if gradual else LmTrainer
         arguments = self.opened.arguments
         # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
         # and the order of an epoch would depend on their number.
         self.prepared.blocks.multiple = arguments.train_batch_size * arguments.world_size
-        return LmTrainer(
+        return kind(
             model=self.model,
             args=arguments,
             train_dataset=self.prepared.blocks,
