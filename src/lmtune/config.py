@@ -6,7 +6,7 @@ checks the command line and every YAML file against, and raise ConfigError where
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +231,14 @@ class ModelConfig:
             self._check_config()
 
     def anchor(self) -> None:
-        """Make paths of local models absolute."""
+        """Make paths of local models absolute; a run folder stands for the model in it."""
         for name in ("path", "tokenizer"):
             value = getattr(self, name)
-            if value is not None and Path(value).expanduser().exists():
-                setattr(self, name, str(Path(value).expanduser().resolve()))
+            folder = Path(value).expanduser() if value is not None else None
+            if folder is not None and folder.exists():
+                inside = folder / "model"
+                is_run = (folder / "config.yaml").exists() and inside.is_dir()
+                setattr(self, name, str((inside if is_run else folder).resolve()))
 
     def _check_config(self) -> None:
         if self.init is ModelInit.pretrained:
@@ -480,13 +483,36 @@ class EvalCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class GridConfig:
+    """Values to try beside each other, every combination."""
+
+    temperature: list[float] = field(default_factory=list)
+    """`grid.temperature=[0.5,1.0]`"""
+    top_k: list[int] = field(default_factory=list)
+    """`grid.top_k=[10,50]`"""
+
+    def settings(self) -> list[dict[str, Any]]:
+        """generation.* of each cell; one cell without settings where nothing is to be tried."""
+        axes = {name: values for name, values in (("temperature", self.temperature), ("top_k", self.top_k)) if values}
+        return [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
+
+
+@dataclass(kw_only=True, slots=True)
 class GenerateConfig:
     """`lmtune generate`."""
 
     ckpt: str | None = None
     """Run folder, checkpoint-<step>, model folder or Hub id."""
     prompt: str | None = None
+    prompts: list[str] = field(default_factory=list)
+    """Further prompts."""
+    prompts_file: str | None = None
+    """A text file with a prompt on each line; blank lines are left out."""
+    top: int = 0
+    """Print so many likeliest next tokens with their probabilities, instead of a text."""
+    grid: GridConfig = field(default_factory=GridConfig)
     seed: int = 42
+    """Each prompt begins with it, so its text depends on no other prompt."""
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
     generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
@@ -495,7 +521,8 @@ class GenerateConfig:
         """Raise ConfigError for what can be known before anything is loaded."""
         _check_given("ckpt", self.ckpt, "lmtune generate")
         _check_seed("seed", self.seed)
-        if not self.prompt:
+        _require(self.top >= 0, "top", self.top, "0 (off) or more")
+        if not (self.prompt or self.prompts or self.prompts_file):
             raise ConfigError(
                 'lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".'
             )

@@ -24,6 +24,7 @@ FREE_TEXT = frozenset(
         "model.path",
         "model.tokenizer",
         "prompts",
+        "prompts_file",
         "data.prompts",
     ]
 )
