@@ -27,8 +27,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-SHAPE = {"model_type": "gpt2", "n_layer": 4, "n_embd": 128, "n_head": 4, "n_positions": 128}
-ENTRIES = 4096
+SHAPE = {"model_type": "gpt2", "n_layer": 4, "n_embd": 64, "n_head": 4, "n_positions": 128}
+ENTRIES = 2048
 RATE = 1e-3  # of the arms without phases, and of the source
 PHASES = [
     {"epochs": 0.2, "groups": 1, "learning_rate": 2e-3},
@@ -37,7 +37,7 @@ PHASES = [
     {"epochs": 0.4, "groups": 4, "learning_rate": 1e-3, "lowest_learning_rate": 1e-4},
 ]
 QUIET = ["samples.enabled=false", "eval.max_tokens=20000", "training.eval_steps=0.25", "format=json"]
-ARMS = ("recipe", "recipe-fvt", "no-move", "full", "english", "scratch")
+ARMS = ("recipe", "no-move", "english", "scratch", "recipe-fvt", "full")
 
 
 def lmtune(folder, command, *arguments):
