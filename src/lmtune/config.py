@@ -306,7 +306,7 @@ class FinetuneConfig:
     """Which parameters learn."""
 
     name: str = "full"
-    """`full`: all of them. `gradual`: layer group by layer group, in phases."""
+    """`full`: all of them. `gradual`: layer group by layer group, in phases. `lora`: a low-rank adapter."""
     block_groups: int = 3
     """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
     phases: list[PhaseConfig] = field(default_factory=list)
@@ -319,11 +319,26 @@ class FinetuneConfig:
     """gradual: and ends at its highest value divided by this."""
     momentum: list[float] = field(default_factory=lambda: [0.95, 0.85])
     """gradual: Adam's first beta at the lowest and at the highest rate."""
+    rank: int = 8
+    """lora: rank of the adapter's matrices."""
+    alpha: float = 16.0
+    """lora: the adapter counts alpha / rank times."""
+    dropout: float = 0.0
+    """lora: of the adapter's input."""
+    target_modules: list[str] = field(default_factory=list)
+    """lora: names of the layers that get one; by default all linear layers of the blocks."""
+    embeddings: bool = False
+    """lora: let embedding and head learn whole, tied as before."""
+    merge: bool = True
+    """lora: save the model with the adapter merged in, in float32; false saves the adapter alone."""
 
     def __post_init__(self) -> None:
         _require(self.block_groups >= 1, "finetune.block_groups", self.block_groups, "1 or more")
         _require(0 <= self.pct_start <= 1, "finetune.pct_start", self.pct_start, "a share from 0 to 1")
         _require(self.div > 0 and self.div_final > 0, "finetune.div, finetune.div_final", self.div, "more than 0")
+        _require(self.rank >= 1, "finetune.rank", self.rank, "1 or more")
+        _require(self.alpha > 0, "finetune.alpha", self.alpha, "more than 0")
+        _require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "at least 0 and below 1")
         sound = len(self.momentum) == 2 and all(0 <= value < 1 for value in self.momentum)
         _require(sound, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
 

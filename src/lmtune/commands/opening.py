@@ -16,7 +16,7 @@ from lmtune.config import DataConfig, TrainConfig, render_plain
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
-from lmtune.modeling import generation, loading
+from lmtune.modeling import adapters, generation, loading
 from lmtune.modeling.transplant import Move
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
@@ -84,6 +84,8 @@ def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
 def check_sources(config: TrainConfig, watched: dict[str, DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
     check_tracker(config.tracker.name)
+    if config.finetune.name == "lora":
+        adapters.check_adapter(config.finetune, config.model)
     loading.check_model_source(config.model)
     for data in (config.data, *watched.values()):
         check_data_source(data)

@@ -13,7 +13,7 @@ from lmtune.config import TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import Stopped
-from lmtune.modeling import generation, loading
+from lmtune.modeling import adapters, generation, loading
 from lmtune.modeling.transplant import Move
 from lmtune.runs import write_json
 from lmtune.training import arguments as training_arguments
@@ -27,13 +27,13 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out)
     tokenizer, model, move = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
-    check_finetune(config, arguments, model)
     opening.try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
         loading.check_isolation(model)
     block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     closing.check_objective(config.objective, [config.data.name, *watched])
+    model = prepare_finetune(config, arguments, model)
     prepared = corpus.prepare(tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
     opened = opening.open_run(config, arguments, prepared, watched)
@@ -48,12 +48,15 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     return closing.find_objective(results, config.objective)
 
 
-def check_finetune(config: TrainConfig, arguments: Any, model: Any) -> None:
-    """Raise ConfigError where the model or the arguments do not go with finetune=."""
+def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
+    """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
+    if config.finetune.name == "lora":
+        return adapters.add_adapter(model, config.finetune)
     if config.finetune.name == "gradual":
         from lmtune.training.gradual import check_gradual
 
         check_gradual(arguments, model, config.finetune)
+    return model
 
 
 def train(session: "Session") -> dict[str, Any]:
@@ -116,6 +119,8 @@ class Session:
             results["transplant"] = self.move.report()
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            if self.config.finetune.name == "lora" and self.config.finetune.merge:
+                model = adapters.merge_adapter(model)
             staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
             loading.save_model(model, self.tokenizer, staged)
             self.opened.run.place(staged)

@@ -57,7 +57,7 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
 
 
 def _find_in_run(run: Run) -> Checkpoint:
-    if (run.model_folder / "config.json").exists():
+    if any((run.model_folder / name).exists() for name in ("config.json", "adapter_config.json")):
         return Checkpoint(str(run.model_folder), run)
     newest, complaints = run.find_checkpoint()
     if newest is None:
