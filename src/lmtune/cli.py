@@ -40,6 +40,7 @@ COMMANDS = {
     "eval": Command("lmtune.commands.evaluate", "perplexity, bits per byte and accuracy of a checkpoint"),
     "data": Command("lmtune.commands.data", "where every document and token goes; nothing is trained"),
     "generate": Command("lmtune.commands.generate", "continue a prompt with a checkpoint"),
+    "tokenizer": Command("lmtune.commands.tokenizer", "learn a byte-level BPE vocabulary from text"),
 }
 
 
@@ -165,7 +166,7 @@ class Dispatch:
             config = composition.build_config(node, composition.SCHEMAS[self.name])
             if self.name == "train":
                 config.output = config.output or _hydra_folder(sweeping)
-            elif self.name in ("eval", "data") and config.data is not None:
+            elif self.name in ("eval", "data", "tokenizer") and config.data is not None:
                 config.data.name = HydraConfig.get().runtime.choices["data"]
             door: Callable[..., Any] = importlib.import_module(COMMANDS[self.name].module).run
             with quiet_stdout() as stdout:

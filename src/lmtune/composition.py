@@ -19,7 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lmtune import keys
-from lmtune.config import DataCommandConfig, DataConfig, EvalCommandConfig, GenerateConfig, TrainConfig
+from lmtune.config import (
+    DataCommandConfig,
+    DataConfig,
+    EvalCommandConfig,
+    GenerateConfig,
+    TokenizerCommandConfig,
+    TrainConfig,
+)
 from lmtune.errors import ConfigError
 
 SCHEMAS: dict[str, type] = {
@@ -27,6 +34,7 @@ SCHEMAS: dict[str, type] = {
     "eval": EvalCommandConfig,
     "data": DataCommandConfig,
     "generate": GenerateConfig,
+    "tokenizer": TokenizerCommandConfig,
 }
 
 HYDRA_FLAGS = frozenset(
@@ -58,7 +66,7 @@ HYDRA_FLAGS = frozenset(
     ]
 )
 
-Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig)
+Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig, TokenizerCommandConfig)
 
 
 def find_conf() -> Path:

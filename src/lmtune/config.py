@@ -6,6 +6,7 @@ checks the command line and every YAML file against, and raise ConfigError where
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,17 @@ class SaveDtype(Enum):
     float16 = "float16"
 
 
+class Transplant(Enum):
+    """How embeddings move to another vocabulary. Rows of tokens that both have are copied."""
+
+    off = "off"
+    """They do not: a vocabulary other than the model's own is refused."""
+    mean = "mean"
+    """Other rows begin as the mean of all old ones (Guillou 2020)."""
+    fvt = "fvt"
+    """Other rows begin as the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
+
+
 class EvalSplit(Enum):
     """Which documents `lmtune eval` scores."""
 
@@ -99,6 +111,15 @@ class CacheAction(Enum):
     off = "off"
     list = "list"
     prune = "prune"
+
+
+class TokenizerText(Enum):
+    """What a vocabulary is learned from."""
+
+    train = "train"
+    """The training side alone: held-out text stays unseen."""
+    all = "all"
+    """Everything, held-out documents included, as GPorTuguese-2 did."""
 
 
 class OutputFormat(Enum):
@@ -250,6 +271,10 @@ class ModelConfig:
     """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
     vocab_size: int = 1024
     """Entries of a learned vocabulary."""
+    transplant: Transplant = Transplant.off
+    """How pretrained embeddings move to the vocabulary of `tokenizer`: off, mean or fvt."""
+    legacy_ids: bool = False
+    """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
     learning_rate: float = 5e-5
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
     loss: LossChoice = LossChoice.auto
@@ -269,11 +294,14 @@ class ModelConfig:
             self._check_config()
 
     def anchor(self) -> None:
-        """Make paths of local models absolute."""
+        """Make paths of local models absolute; a run folder stands for the model in it."""
         for name in ("path", "tokenizer"):
             value = getattr(self, name)
-            if value is not None and Path(value).expanduser().exists():
-                setattr(self, name, str(Path(value).expanduser().resolve()))
+            folder = Path(value).expanduser() if value is not None else None
+            if folder is not None and folder.exists():
+                inside = folder / "model"
+                is_run = (folder / "config.yaml").exists() and inside.is_dir()
+                setattr(self, name, str((inside if is_run else folder).resolve()))
 
     def _check_config(self) -> None:
         if self.init is ModelInit.pretrained:
@@ -307,6 +335,33 @@ class ModelConfig:
             raise ConfigError(
                 "model.init=scratch needs model.config.model_type= (such as gpt2) or model.path= to take the config from."
             )
+        if self.transplant is not Transplant.off and (self.init is ModelInit.scratch or self.tokenizer is None):
+            missing = "model.init=scratch" if self.init is ModelInit.scratch else "no model.tokenizer="
+            raise ConfigError(
+                f"model.transplant={self.transplant.value} moves pretrained embeddings to the vocabulary of model.tokenizer=, "
+                f"found {missing}. Name both, or leave it out."
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class PhaseConfig:
+    """A stretch of finetune=gradual."""
+
+    epochs: float = 1.0
+    """Passes over the text."""
+    groups: int = 1
+    """Layer groups that learn, counted from the top: 1 is embeddings, head and final norm."""
+    learning_rate: float = 1e-3
+    """Highest rate of the top group."""
+    lowest_learning_rate: float | None = None
+    """Highest rate of the lowest group; those between have equal ratios. By default all groups have the same."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs > 0, "finetune.phases.epochs", self.epochs, "more than 0")
+        _require(self.groups >= 1, "finetune.phases.groups", self.groups, "1 or more")
+        _require(self.learning_rate > 0, "finetune.phases.learning_rate", self.learning_rate, "more than 0")
+        lowest = self.lowest_learning_rate
+        _require(lowest is None or lowest > 0, "finetune.phases.lowest_learning_rate", lowest, "more than 0")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -314,7 +369,71 @@ class FinetuneConfig:
     """Which parameters learn."""
 
     name: str = "full"
-    """`full`: all of them."""
+    """`full`: all of them. `gradual`: layer group by layer group, in phases. `lora`: a low-rank adapter."""
+    block_groups: int = 3
+    """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
+    phases: list[PhaseConfig] = field(default_factory=list)
+    """gradual: one after the other, each with its own one-cycle."""
+    pct_start: float = 0.25
+    """gradual: share of a phase in which the rate rises."""
+    div: float = 25.0
+    """gradual: the rate begins at its highest value divided by this."""
+    div_final: float = 1e5
+    """gradual: and ends at its highest value divided by this."""
+    momentum: list[float] = field(default_factory=lambda: [0.95, 0.85])
+    """gradual: Adam's first beta at the lowest and at the highest rate."""
+    rank: int = 8
+    """lora: rank of the adapter's matrices."""
+    alpha: float = 16.0
+    """lora: the adapter counts alpha / rank times."""
+    dropout: float = 0.0
+    """lora: of the adapter's input."""
+    target_modules: list[str] = field(default_factory=list)
+    """lora: names of the layers that get one; by default all linear layers of the blocks."""
+    embeddings: bool = False
+    """lora: let embedding and head learn whole, tied as before."""
+    merge: bool = True
+    """lora: save the model with the adapter merged in, in float32; false saves the adapter alone."""
+
+    def __post_init__(self) -> None:
+        _require(self.block_groups >= 1, "finetune.block_groups", self.block_groups, "1 or more")
+        _require(0 <= self.pct_start <= 1, "finetune.pct_start", self.pct_start, "a share from 0 to 1")
+        _require(self.div > 0 and self.div_final > 0, "finetune.div, finetune.div_final", self.div, "more than 0")
+        _require(self.rank >= 1, "finetune.rank", self.rank, "1 or more")
+        _require(self.alpha > 0, "finetune.alpha", self.alpha, "more than 0")
+        _require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "at least 0 and below 1")
+        sound = len(self.momentum) == 2 and all(0 <= value < 1 for value in self.momentum)
+        _require(sound, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
+
+    def rule(self, training: dict[str, Any]) -> None:
+        """Settle what the phases own in `training`; raise ConfigError where that was set besides."""
+        if self.name != "gradual":
+            return
+        _require(bool(self.phases), "finetune.phases", self.phases, "one phase or more")
+        for name in OWNED_BY_PHASES:
+            if training.pop(name, None) is not None:
+                raise ConfigError(
+                    f"training.{name} is set, but with finetune=gradual the phases own epochs, learning rate and schedule. "
+                    "Set finetune.phases=[{epochs: 1, groups: 1, learning_rate: 1e-3}, ...] instead, or use finetune=full."
+                )
+        *_, epochs = accumulate(phase.epochs for phase in self.phases)
+        training |= {
+            "num_train_epochs": epochs,
+            "learning_rate": max(phase.learning_rate for phase in self.phases),
+            "lr_scheduler_type": "constant",  # rates are set before each step
+            "ddp_find_unused_parameters": True,  # frozen ones get no gradient
+        }
+
+
+OWNED_BY_PHASES = (
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+)
+"""Training arguments that finetune=gradual settles."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -425,6 +544,7 @@ class TrainConfig:
         self.data.anchor()
         self.model.check_source()
         self.model.anchor()
+        self.finetune.rule(self.training)
         _check_training(self.training)
         _adopt_twins(self)
         if self.data.streaming and self.training.get("max_steps", -1) < 1:
@@ -477,13 +597,36 @@ class EvalCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class GridConfig:
+    """Values to try beside each other, every combination."""
+
+    temperature: list[float] = field(default_factory=list)
+    """`grid.temperature=[0.5,1.0]`"""
+    top_k: list[int] = field(default_factory=list)
+    """`grid.top_k=[10,50]`"""
+
+    def settings(self) -> list[dict[str, Any]]:
+        """generation.* of each cell; one cell without settings where nothing is to be tried."""
+        axes = {name: values for name, values in (("temperature", self.temperature), ("top_k", self.top_k)) if values}
+        return [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
+
+
+@dataclass(kw_only=True, slots=True)
 class GenerateConfig:
     """`lmtune generate`."""
 
     ckpt: str | None = None
     """Run folder, checkpoint-<step>, model folder or Hub id."""
     prompt: str | None = None
+    prompts: list[str] = field(default_factory=list)
+    """Further prompts."""
+    prompts_file: str | None = None
+    """A text file with a prompt on each line; blank lines are left out."""
+    top: int = 0
+    """Print so many likeliest next tokens with their probabilities, instead of a text."""
+    grid: GridConfig = field(default_factory=GridConfig)
     seed: int = 42
+    """Each prompt begins with it, so its text depends on no other prompt."""
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
     generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
@@ -492,7 +635,8 @@ class GenerateConfig:
         """Raise ConfigError for what can be known before anything is loaded."""
         _check_given("ckpt", self.ckpt, "lmtune generate")
         _check_seed("seed", self.seed)
-        if not self.prompt:
+        _require(self.top >= 0, "top", self.top, "0 (off) or more")
+        if not (self.prompt or self.prompts or self.prompts_file):
             raise ConfigError(
                 'lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".'
             )
@@ -529,6 +673,57 @@ class DataCommandConfig:
         self.data.check_source()
         self.data.anchor()
         self.model.check_source()
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerConfig:
+    """A byte-level BPE vocabulary to learn."""
+
+    vocab_size: int = 50257
+    """Entries: 256 bytes, the special tokens, and merges for the rest; GPT-2 has 50,257."""
+    min_frequency: int = 2
+    """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
+    special_tokens: list[str] = field(default_factory=lambda: ["<|endoftext|>"])
+    """They get the first ids; the first of them stands between documents."""
+    text: TokenizerText = TokenizerText.train
+    """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
+    max_length: int = 1024
+    """Tokens that a model with this vocabulary will take (model_max_length)."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.special_tokens), "tokenizer.special_tokens", self.special_tokens, "one or more tokens")
+        least = 256 + len(self.special_tokens)
+        _require(
+            self.vocab_size >= least,
+            "tokenizer.vocab_size",
+            self.vocab_size,
+            f"{least} or more, one for each byte and special token",
+        )
+        _require(self.min_frequency >= 1, "tokenizer.min_frequency", self.min_frequency, "1 or more")
+        _require(self.max_length >= 2, "tokenizer.max_length", self.max_length, "2 or more tokens")
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerCommandConfig:
+    """`lmtune tokenizer`."""
+
+    seed: int = 42
+    """Of the split: the same as that of the runs to come, so that held-out text stays unseen."""
+    output: str | None = None
+    """Folder of the tokenizer, instead of outputs/<data>-tokenizer/<date>."""
+    format: OutputFormat = OutputFormat.table
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = MISSING
+    model: ModelConfig | None = None
+    """Whose tokenizer to compare with; none by default."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        _check_seed("seed", self.seed)
+        self.data.check_source()
+        self.data.anchor()
+        if self.model is not None:
+            self.model.check_source()
 
 
 LEAST_VALUES = {

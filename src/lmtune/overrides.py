@@ -27,6 +27,7 @@ FREE_TEXT = frozenset(
         "model.path",
         "model.tokenizer",
         "prompts",
+        "prompts_file",
         "data.prompts",
     ]
 )

@@ -1,7 +1,7 @@
 """What lies in a run folder, and the rules by which a run is opened, sealed and resumed.
 
 outputs/<name>/<date>/
-    config.yaml  .hydra/  ledger.json  metrics.jsonl  samples.jsonl  samples.md  train.log
+    config.yaml  .hydra/  ledger.json  transplant.json  metrics.jsonl  samples.jsonl  samples.md  train.log
     checkpoint-<step>/   with manifest.json, written last
     model/  results.json  report.html
 """
@@ -63,6 +63,10 @@ class Run:
     @property
     def ledger_file(self) -> Path:
         return self.folder / "ledger.json"
+
+    @property
+    def transplant_file(self) -> Path:
+        return self.folder / "transplant.json"
 
     @property
     def metrics_file(self) -> Path:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from lmtune import cli
+
 MISTAKES = {
     ("train", "dta=bio"): "dta is not a key of lmtune train. Did you mean data?",
     (
@@ -88,7 +90,7 @@ MISTAKES = {
     ("eval", "ckpt=x", "eval.split=dev"): "eval.split: Invalid value 'dev'",
     ("generate", "ckpt=."): "lmtune generate needs prompt=, found none.",
     ("generate", "ckpt=./nowhere", "prompt=a"): "ckpt=./nowhere: expected a run folder",
-    ("tarin",): "tarin is not a command; expected one of train, eval, data, generate. Did you mean train?",
+    ("tarin",): f"tarin is not a command; expected one of {', '.join(cli.COMMANDS)}. Did you mean train?",
 }
 
 

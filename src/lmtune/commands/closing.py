@@ -8,7 +8,7 @@ from lmtune.config import OutputFormat, SaveDtype
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import loading
-from lmtune.reporting.card import render_card
+from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.report import render_report
 from lmtune.runs import Run, load_json, load_jsonl, render_json, render_number, write_json, write_text
 
@@ -150,6 +150,8 @@ def render_table(results: dict[str, Any]) -> list[str]:
             lines.append(f"{words:<24}{before:>12}{render_number(measures[key]):>12}")
         if "unigram_bits_per_byte" in measures:
             lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
+    if all(float(row["epoch"]).is_integer() for row in results["epochs"]):
+        lines += render_epochs(results["epochs"])
     train = results["train"]
     lines.append(
         f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, "

@@ -1,27 +1,76 @@
-"""`lmtune generate`: continue a prompt; nothing but the text on stdout.
+"""`lmtune generate`: continue prompts; nothing but the text on stdout.
 
 lmtune generate ckpt=outputs/... prompt="O paciente chegou no hospital" seed=1
+lmtune generate ckpt=outputs/... prompt="Quem era Jim Henson? Jim Henson era um" top=10
+lmtune generate ckpt=outputs/... prompts_file=prompts.txt grid.temperature=[0.5,1.0] grid.top_k=[10,50]
 """
 
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 from lmtune.config import GenerateConfig, OutputFormat
+from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.runs import render_json
 
 
-def run(config: GenerateConfig, stdout: IO[str]) -> list[str]:
-    """Write the prompt with its continuation."""
+def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
+    """Write each prompt with its continuations, or the tokens that are likeliest to come next."""
+    prompts = load_prompts(config)
     checkpoint = loading.find_checkpoint(str(config.ckpt))
     tokenizer = load_tokenizer(checkpoint.path)
     model = loading.load_model(checkpoint.path)
     loading.mend_special_ids(model, tokenizer)
-    settings = generation.build_generation_config(model, config.generation)
+    cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
     model.to(loading.choose_device(config.device)).eval()
-    texts = generation.generate(model, tokenizer, str(config.prompt), settings, config.seed)
-    if config.format is OutputFormat.json:
-        stdout.write(render_json({"prompt": config.prompt, "texts": texts}) + "\n")
+    if config.top:
+        answers = [{"prompt": p, "next": generation.find_next(model, tokenizer, p, config.top)} for p in prompts]
     else:
-        stdout.write("\n\n".join(texts) + "\n")
-    return texts
+        answers = [
+            {"prompt": p, **cell, "texts": generation.generate(model, tokenizer, p, settings, config.seed)}
+            for p in prompts
+            for cell, settings in cells
+        ]
+    stdout.write(render(answers, config.format) + "\n")
+    return answers
+
+
+def load_prompts(config: GenerateConfig) -> list[str]:
+    """prompt=, then prompts=, then the lines of prompts_file=."""
+    prompts = [*filter(None, [config.prompt]), *config.prompts]
+    if config.prompts_file is not None:
+        file = Path(config.prompts_file).expanduser()
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"prompts_file={file}: expected a text file in UTF-8, found: {error}.") from error
+        prompts += [line for line in lines if line.strip()]
+    if not prompts:
+        raise DataError(f"prompts_file={config.prompts_file} has no line with text. Write a prompt on each line.")
+    return prompts
+
+
+def build_settings(config: GenerateConfig, model: Any, cell: dict[str, Any]) -> Any:
+    """GenerationConfig of one cell of the grid; raise ConfigError where it would have no effect."""
+    if cell and config.generation.get("do_sample") is False:
+        raise ConfigError(
+            "grid.temperature and grid.top_k need sampling, found generation.do_sample=false. Leave it out."
+        )
+    return generation.build_generation_config(model, {**config.generation, **cell})
+
+
+def render(answers: list[dict[str, Any]], form: OutputFormat) -> str:
+    """The texts, a heading above those of a grid; or the table of next tokens."""
+    if form is OutputFormat.json:
+        return render_json(answers[0] if len(answers) == 1 else answers)
+    return "\n\n".join(_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers)
+
+
+def _render_texts(answer: dict[str, Any]) -> str:
+    cell = ", ".join(f"{name} {value}" for name, value in answer.items() if name not in ("prompt", "texts"))
+    return "\n\n".join([f"== {cell} ==", *answer["texts"]] if cell else answer["texts"])
+
+
+def _render_next(answer: dict[str, Any]) -> str:
+    return "\n".join([answer["prompt"], *(f"{probability:>8.4f}  {token!r}" for token, probability in answer["next"])])

@@ -19,7 +19,8 @@ from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
-from lmtune.modeling import generation, loading
+from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling.transplant import Move
 from lmtune.overrides import find_secret
 from lmtune.runs import Run, write_json, write_text
 from lmtune.streams import TokenStream
@@ -106,6 +107,8 @@ def build_mixed(config: TrainConfig) -> dict[str, DataConfig]:
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
     check_tracker(config.tracker.name)
+    if config.finetune.name == "lora":
+        adapters.check_adapter(config.finetune, config.model)
     loading.check_model_source(config.model)
     for data in (config.data, *others):
         check_data_source(data)
@@ -117,19 +120,20 @@ def check_data_source(config: DataConfig) -> None:
         check_available("dataset", config.path, config.revision, DataError)
 
 
-def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any]:
-    """(tokenizer, model), the weights of a new model drawn from the seed."""
+def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | None]:
+    """(tokenizer, model, move): the weights of a new model drawn from the seed; the move to another vocabulary, if any."""
     from transformers import set_seed
 
     from lmtune.modeling.loss import install_loss
 
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
-    model, remarks = loading.build_model(config.model, tokenizer)
+    move = loading.find_move(config.model, tokenizer)
+    model, remarks = loading.build_model(config.model, tokenizer, move)
     remarks += install_loss(model, config.model.loss)
     for remark in remarks:
         sys.stderr.write(remark + "\n")
-    return tokenizer, model
+    return tokenizer, model, move
 
 
 def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:

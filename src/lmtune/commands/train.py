@@ -4,6 +4,7 @@ lmtune train data=bio model=gpt2-small-pt
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,8 @@ from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Prepared
 from lmtune.errors import Stopped, TrainingError
 from lmtune.evaluation.windows import check_stride
-from lmtune.modeling import generation, loading
+from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling.transplant import Move
 from lmtune.runs import write_json
 from lmtune.training import arguments as training_arguments
 from lmtune.training import resources
@@ -28,7 +30,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     corpus = build_corpus(config.data, config.seed)
     chosen = opening.choose_settings(config, sets)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out, chosen)
-    tokenizer, model = opening.build_model(config, corpus)
+    tokenizer, model, move = opening.build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     opening.try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
@@ -38,16 +40,30 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     context = loading.check_length("eval.context", config.eval.context, model.config)
     check_stride(config.eval.stride, context)
     closing.check_objective(config.objective, [config.data.name, *watched])
+    model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, mixed, tokenizer, block_size)
     held_out = opening.load_held_out(config, prepared, watched, tokenizer)
     opened = opening.open_run(config, arguments, prepared, sets, chosen, model)
     try:
-        results = opened.find_results() or train(Session(config, opened, prepared, held_out, context, model, tokenizer))
+        results = opened.find_results() or train(
+            Session(config, opened, prepared, held_out, context, model, tokenizer, move)
+        )
     finally:
         opened.close()
     if opened.is_main:
         closing.print_results(results, opened.run.folder, config.format, stdout)
     return closing.find_objective(results, config.objective)
+
+
+def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
+    """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
+    if config.finetune.name == "lora":
+        return adapters.add_adapter(model, config.finetune)
+    if config.finetune.name == "gradual":
+        from lmtune.training.gradual import check_gradual
+
+        check_gradual(arguments, model, config.finetune)
+    return model
 
 
 def train(session: "Session") -> dict[str, Any]:
@@ -77,6 +93,8 @@ class Session:
     """Tokens of an evaluation window."""
     model: Any
     tokenizer: Any
+    move: Move | None
+    """From the vocabulary that the weights came with to that of `tokenizer`."""
     progress: Any = field(init=False)
     stop: Any = field(init=False)
     trainer: Any = field(init=False)
@@ -88,6 +106,8 @@ class Session:
         self.progress = ProgressLine()
         self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
         self.trainer = self._build_trainer()
+        if self.move is not None and self.opened.is_main:
+            write_json(self.opened.run.transplant_file, self.move.report())
         opening.say_plan(self.opened, self.model, self.prepared, self.trainer.yardstick)
 
     def fit(self) -> None:
@@ -111,9 +131,13 @@ class Session:
         loading.round_weights(self.trainer.model, dtype)
         sets = self.score(self.trainer.model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, sets, self.prepared, self.held_out)
+        if self.move is not None:
+            results["transplant"] = self.move.report()
         if self.opened.is_main:
             self._close_ledger()
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            if self.config.finetune.name == "lora" and self.config.finetune.merge:
+                model = adapters.merge_adapter(model)
             closing.save_model(self.opened.run, model, self.tokenizer, dtype)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
@@ -133,14 +157,17 @@ class Session:
         }
 
     def _build_trainer(self) -> Any:
+        from lmtune.training.gradual import GradualTrainer
         from lmtune.training.trainer import LmTrainer
 
+        gradual = self.config.finetune.name == "gradual"
+        kind = partial(GradualTrainer, finetune=self.config.finetune) if gradual else LmTrainer
         arguments = self.opened.arguments
         # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
         # and the order of an epoch would depend on their number.
         batches = arguments.max_steps * arguments.gradient_accumulation_steps
         self.prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
-        return LmTrainer(
+        return kind(
             model=self.model,
             args=arguments,
             train_dataset=self.prepared.blocks,

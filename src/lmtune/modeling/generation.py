@@ -56,14 +56,35 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     import torch
     from transformers import set_seed
 
-    room = check_room(model, config)
-    ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"][-room:]
-    ids = torch.tensor([ids or [tokenizer.bos_token_id or tokenizer.eos_token_id]], device=model.device)
+    ids = encode_prompt(model, tokenizer, prompt, check_room(model, config))
     set_seed(seed)
     with _explained(), torch.no_grad():
         # The tokenizer is for stop_strings.
         rows = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config, tokenizer=tokenizer)
     return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+
+
+def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[str, float]]:
+    """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
+    import torch
+
+    ids = encode_prompt(model, tokenizer, prompt, getattr(model.config, "max_position_embeddings", None) or 10**9)
+    with torch.no_grad():
+        probabilities = model(input_ids=ids, use_cache=False).logits[0, -1].double().softmax(dim=-1)
+    best = probabilities.topk(min(top, len(probabilities)))
+    return [
+        (tokenizer.decode([index]), value)
+        for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+
+
+def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
+    """[1, tokens] on the model's device: the end of the prompt that fits, or the token that opens a text for an empty one."""
+    import torch
+
+    ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"][-room:]
+    opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return torch.tensor([ids or [opening]], device=model.device)
 
 
 def generate_aside(

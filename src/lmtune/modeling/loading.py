@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lmtune import keys
-from lmtune.config import ModelConfig, ModelInit, SaveDtype
+from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.errors import CheckpointError, ConfigError, ModelError
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import tokenizer as tokenizers
+from lmtune.modeling.transplant import Move, plan_move, transplant
 from lmtune.runs import Run, step_of
 
 MAX_CONTEXT = 1024
@@ -56,7 +57,7 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
 
 
 def _find_in_run(run: Run) -> Checkpoint:
-    if (run.model_folder / "config.json").exists():
+    if any((run.model_folder / name).exists() for name in ("config.json", "adapter_config.json")):
         return Checkpoint(str(run.model_folder), run)
     newest, complaints = run.find_checkpoint()
     if newest is None:
@@ -69,12 +70,15 @@ def _find_in_run(run: Run) -> Checkpoint:
 
 def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
     """The tokenizer that the configuration asks for. `texts` is called for the training text if one is to be learned."""
+    moves = config.transplant is not Transplant.off
     if config.tokenizer == tokenizers.LEARN:
-        if config.init is ModelInit.pretrained:
+        if config.init is ModelInit.pretrained and not moves:
             raise ConfigError(
-                "model.tokenizer=learn needs model.init=scratch: pretrained embeddings belong to the vocabulary they came with."
+                "model.tokenizer=learn needs model.init=scratch, or model.transplant=mean: pretrained embeddings belong to the "
+                "vocabulary they came with."
             )
-        positions = int(config.config.get("n_positions") or config.config.get("max_position_embeddings") or MAX_CONTEXT)
+        settings = config.config
+        positions = int(settings.get("n_positions") or settings.get("max_position_embeddings") or find_context(config))
         return tokenizers.learn_tokenizer(texts(), config.vocab_size, positions)
     source = config.tokenizer or config.path
     if source is None:
@@ -82,27 +86,42 @@ def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
             "model.init=scratch without model.path= needs model.tokenizer=, a folder, a Hub id or learn; found none."
         )
     tokenizer = tokenizers.load_tokenizer(source, config.revision if source == config.path else None)
-    if config.tokenizer and config.path and config.init is ModelInit.pretrained:
+    if config.tokenizer and config.path and config.init is ModelInit.pretrained and not moves:
         tokenizers.check_same_vocabulary(
             tokenizer, tokenizers.load_tokenizer(config.path, config.revision), config.tokenizer
         )
     return tokenizer
 
 
-def build_model(config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
+def find_move(config: ModelConfig, tokenizer: Any) -> Move | None:
+    """How the model's embeddings move to the vocabulary of `tokenizer`; None where they do not."""
+    if config.transplant is Transplant.off:
+        return None
+    return plan_move(tokenizers.load_tokenizer(str(config.path), config.revision), tokenizer, config.transplant)
+
+
+def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -> tuple[Any, list[str]]:
     """(model, remarks): a causal language model in float32 on the CPU, its special ids those of the tokenizer."""
     model = (
         load_model(str(config.path), config.revision)
         if config.init is ModelInit.pretrained
         else _build_from_scratch(config, tokenizer)
     )
+    if move is not None:
+        transplant(model, move)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"The tokenizer has {len(tokenizer):,} entries, the embedding of the model only {rows:,} rows. "
             "Name the tokenizer that belongs to these weights with model.tokenizer=, or leave out model.config.vocab_size."
         )
-    return model, mend_special_ids(model, tokenizer)
+    remarks = [] if move is None else [move.render()]
+    if config.legacy_ids:
+        return model, [
+            *remarks,
+            "model.legacy_ids=true: special ids of the model's config stay those of its old vocabulary",
+        ]
+    return model, remarks + mend_special_ids(model, tokenizer)
 
 
 def load_model(path: str, revision: str | None = None) -> Any:

@@ -1,14 +1,19 @@
 """Tokenizers: the model's own, another, or one learned from the training text."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from lmtune.errors import ModelError
 
 END_OF_TEXT = "<|endoftext|>"
 LEARN = "learn"
 LEARNING_CHARS = 32_000_000
-"""Characters that a vocabulary is learned from; frequencies settle long before."""
+"""Characters that model.tokenizer=learn reads; frequencies settle long before."""
+MEASURED_CHARS = 5_000_000
+"""Characters that a vocabulary is measured on."""
+BROKEN = "\ufffd"
+"""What bytes that are no whole character decode to."""
 
 
 def load_tokenizer(path: str, revision: str | None = None, separates: bool = True) -> Any:
@@ -36,30 +41,64 @@ def load_tokenizer(path: str, revision: str | None = None, separates: bool = Tru
     return complete(tokenizer)
 
 
-def learn_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> Any:
+def learn_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    max_length: int,
+    min_frequency: int = 2,
+    special_tokens: Sequence[str] = (END_OF_TEXT,),
+    max_chars: int | None = LEARNING_CHARS,
+) -> Any:
     """A byte-level BPE as GPT-2's (Radford et al. 2019; Sennrich et al. 2016, arXiv:1508.07909) learned from texts.
 
-    No text is unknown to it: it falls back to bytes. The end-of-text token is id 0.
+    No text is unknown to it: it falls back to bytes. Special tokens get the first ids; the first of them ends a text.
+    max_chars: read no more of the texts than this; None for all of them.
     """
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     learner = ByteLevelBPETokenizer()
     learner.train_from_iterator(
-        _head(texts, LEARNING_CHARS),
+        texts if max_chars is None else _head(texts, max_chars),
         vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=[END_OF_TEXT],
+        min_frequency=min_frequency,
+        special_tokens=list(special_tokens),
         show_progress=False,
     )
+    end = special_tokens[0]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=learner._tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
+        bos_token=end,
+        eos_token=end,
+        unk_token=end,
         model_max_length=max_length,
     )
     return complete(tokenizer)
+
+
+class Fit(NamedTuple):
+    """How a vocabulary fits a text."""
+
+    tokens_per_word: float
+    """Tokens for each white-space word."""
+    bytes_per_token: float
+    """UTF-8 bytes for each token."""
+    byte_fallback: float
+    """Share of tokens that are parts of a character; nothing is unknown to a byte-level vocabulary."""
+
+
+def measure_fit(tokenizer: Any, texts: Iterable[str]) -> Fit:
+    """Counts over the first MEASURED_CHARS characters of texts, special tokens typed in them read as text."""
+    counts: Counter[int] = Counter()
+    words = size = 0
+    for text in _head(texts, MEASURED_CHARS):
+        counts.update(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
+        words += len(text.split())
+        size += len(text.encode())
+    total = sum(counts.values())
+    decoded = tokenizer.batch_decode([[index] for index in counts])
+    parts = sum(count for count, text in zip(counts.values(), decoded, strict=True) if BROKEN in text)
+    return Fit(total / max(1, words), size / max(1, total), parts / max(1, total))
 
 
 def complete(tokenizer: Any) -> Any:
@@ -77,7 +116,8 @@ def check_same_vocabulary(given: Any, own: Any, name: str) -> None:
         raise ModelError(
             f"model.tokenizer={name} is not the vocabulary that these weights were trained with: of its {len(ours):,} entries "
             f"{len(ours.keys() & theirs.keys()):,} are known to the checkpoint and {same:,} have the same id. "
-            "Leave model.tokenizer out, or train from scratch with model.init=scratch."
+            "Move the embeddings to it with model.transplant=mean (or fvt), leave model.tokenizer out, or train from scratch "
+            "with model.init=scratch."
         )
 
 

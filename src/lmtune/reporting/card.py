@@ -43,6 +43,7 @@ def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: l
         f"A causal language model, {start} on {config['data']['name']} with lmtune {__version__}: "
         f"{train['steps']:,} steps, {train['targets']:,} tokens learned.",
         "",
+        *_render_transplant(results.get("transplant")),
         "## Evaluation",
         "",
     ]
@@ -75,6 +76,17 @@ def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
         f"{render_number(row['perplexity'])} | {render_number(row['bits_per_byte'])} | "
         f"{row['seconds']:.1f} | {row['cumulative_seconds']:.1f} |"
         for row in epochs
+    ]
+
+
+def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
+    if counts is None:
+        return []
+    return [
+        f"Its vocabulary is another than that of the model it comes from: of {counts['new_entries']:,} embeddings "
+        f"{counts['shared']:,} were copied and {counts['initialised']:,} initialised (`model.transplant={counts['method']}`); "
+        f"{counts['lost']:,} old ones were left behind.",
+        "",
     ]
 
 

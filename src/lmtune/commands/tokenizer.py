@@ -1,0 +1,101 @@
+"""`lmtune tokenizer`: learn a byte-level BPE vocabulary from text, ready for from_pretrained.
+
+lmtune tokenizer data=pt-wiki model=gpt2
+lmtune train data=pt-wiki model=gpt2 model.tokenizer=outputs/pt-wiki-tokenizer/... model.transplant=mean
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from lmtune.commands.opening import check_data_source
+from lmtune.commands.resuming import OUTPUTS
+from lmtune.config import OutputFormat, TokenizerCommandConfig
+from lmtune.data.corpora import build_corpus
+from lmtune.errors import ConfigError
+from lmtune.modeling import loading
+from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
+from lmtune.runs import claim_folder, render_json, slug, write_json
+
+
+def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
+    """Learn the vocabulary, save it, and print how it fits the text beside that of the model."""
+    check_sources(config)
+    corpus = build_corpus(config.data, config.seed)
+    settings = config.tokenizer
+    tokenizer = learn_tokenizer(
+        corpus.texts(settings.text.value),
+        settings.vocab_size,
+        settings.max_length,
+        settings.min_frequency,
+        settings.special_tokens,
+        max_chars=None,
+    )
+    measured_on = "validation" if corpus.held_out.get("validation") else "train"
+    folder = make_folder(config)
+    tokenizer.save_pretrained(folder)
+    account = {
+        "folder": str(folder),
+        "entries": len(tokenizer),
+        "learned_from": {
+            "data": config.data.name,
+            "text": settings.text.value,
+            "seed": config.seed,
+            "min_frequency": settings.min_frequency,
+        },
+        "measured_on": measured_on,
+        "fit": measure_fit(tokenizer, corpus.texts(measured_on))._asdict(),
+    }
+    if config.model is not None:
+        source = config.model.tokenizer or str(config.model.path)
+        revision = config.model.revision if source == config.model.path else None
+        theirs = measure_fit(load_tokenizer(source, revision), corpus.texts(measured_on))
+        account["source"] = {"tokenizer": source, "fit": theirs._asdict()}
+    write_json(folder / "lmtune.json", account)
+    stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")
+    return account
+
+
+def check_sources(config: TokenizerCommandConfig) -> None:
+    """Raise for sources that are not there, a model without a vocabulary of its own, and a folder that is taken."""
+    if config.output and (Path(config.output).expanduser() / "tokenizer.json").exists():
+        raise ConfigError(f"output={config.output} already holds a tokenizer. Give another folder.")
+    check_data_source(config.data)
+    if config.model is not None:
+        if config.model.tokenizer == LEARN:
+            raise ConfigError(
+                f"model={config.model.name} learns its vocabulary, so there is none to compare with yet. Leave model= out."
+            )
+        loading.check_model_source(config.model)
+
+
+def make_folder(config: TokenizerCommandConfig) -> Path:
+    """The folder that output= names, else a new one below outputs/."""
+    if config.output is None:
+        return claim_folder(OUTPUTS, f"{slug(config.data.name)}-tokenizer", datetime.now())
+    folder = Path(config.output).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output={folder}: expected a folder that can be made, found: {error.strerror}.") from error
+    return folder
+
+
+def render_account(account: dict[str, Any]) -> str:
+    """The account as a table, the folder last."""
+    learned, source = account["learned_from"], account.get("source")
+    fits = [("learned", Fit(**account["fit"]))] + ([(source["tokenizer"], Fit(**source["fit"]))] if source else [])
+    lines = [
+        f"{account['entries']:,} entries, learned from {learned['data']} ({learned['text']}, seed {learned['seed']}); "
+        f"measured on its {account['measured_on']} documents",
+        "",
+        f"{'tokenizer':<40}{'tokens/word':>12}{'bytes/token':>12}{'parts of characters':>21}",
+    ]
+    for name, fit in fits:
+        lines.append(
+            f"{name[-39:]:<40}{fit.tokens_per_word:>12.3f}{fit.bytes_per_token:>12.3f}{100 * fit.byte_fallback:>19.3f} %"
+        )
+    if source:
+        more = 100 * (source["fit"]["tokens_per_word"] / account["fit"]["tokens_per_word"] - 1)
+        lines += ["", f"the other vocabulary needs {more:+.1f} % tokens for the same text"]
+    return "\n".join([*lines, f"tokenizer: {account['folder']}"])

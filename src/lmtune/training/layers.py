@@ -1,0 +1,53 @@
+"""Layer groups of a decoder: its blocks in even parts from the input upwards, then all that stands around them."""
+
+from typing import Any
+
+import torch
+
+from lmtune.errors import ConfigError
+
+Group = list[tuple[str, torch.nn.Parameter]]
+
+
+def find_blocks(model: Any) -> tuple[str, int]:
+    """(prefix, count): where the blocks of a decoder are, such as ("transformer.h.", 12).
+
+    They are the list of modules that is as long as the config says the model is deep. Raises ConfigError without one.
+    """
+    depth = getattr(model.config, "num_hidden_layers", None)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == depth:
+            return f"{name}.", len(module)
+    raise ConfigError(
+        f"finetune=gradual needs a decoder made of a list of blocks; {type(model).__name__} has none of length {depth}. "
+        "Use finetune=full."
+    )
+
+
+def build_groups(model: Any, block_groups: int) -> list[Group]:
+    """Named parameters in groups, the lowest blocks first; embeddings, head, final norm and the like are the top group.
+
+    Tied weights count once. Raises ConfigError for more groups than blocks.
+    """
+    prefix, count = find_blocks(model)
+    if block_groups > count:
+        raise ConfigError(f"finetune.block_groups={block_groups}: the model has {count} blocks. Give at most {count}.")
+    groups: list[Group] = [[] for _ in range(block_groups + 1)]
+    for name, parameter in model.named_parameters():
+        inside = name.startswith(prefix)
+        number = int(name.removeprefix(prefix).split(".")[0]) * block_groups // count if inside else block_groups
+        groups[number].append((name, parameter))
+    return groups
+
+
+def set_trainable(optimizer: Any, lowest_group: int) -> None:
+    """Let parameters of the groups from `lowest_group` upwards learn, and no others.
+
+    Frozen ones have no gradient, so the optimizer passes them over: no step, no weight decay, their state as it was.
+    """
+    for group in optimizer.param_groups:
+        learns = group["layer_group"] >= lowest_group
+        for parameter in group["params"]:
+            parameter.requires_grad_(learns)
+            if not learns:
+                parameter.grad = None

@@ -1,0 +1,99 @@
+"""LoRA: what learns, that ties hold, and that the merged model is the one that was trained."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("peft")
+
+from transformers import AutoModelForCausalLM
+
+from lmtune.config import FinetuneConfig
+from lmtune.errors import ConfigError
+from lmtune.modeling.adapters import add_adapter, merge_adapter
+
+IDS = torch.arange(1, 33)[None]
+
+
+def shake(model):
+    """Random values in everything that learns, as training would leave."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_the_merged_model_is_the_trained_one_and_ties_hold(build_tiny, kind, embeddings):
+    model = build_tiny(kind)
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    adapted = shake(add_adapter(model, FinetuneConfig(name="lora", embeddings=embeddings)))
+    expected = adapted(input_ids=IDS, use_cache=False).logits.detach()
+    merged = merge_adapter(adapted)
+    torch.testing.assert_close(merged(input_ids=IDS, use_cache=False).logits, expected, rtol=1e-4, atol=1e-4)
+    assert (merged.get_output_embeddings().weight is merged.get_input_embeddings().weight) == tied
+    assert type(merged).__name__ == type(build_tiny(kind)).__name__
+
+
+def test_only_the_adapter_learns(build_tiny):
+    adapted = add_adapter(build_tiny(), FinetuneConfig(name="lora", rank=4, target_modules=["c_attn"]))
+    learning = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert len(learning) == 4
+    assert all("c_attn.lora_" in name for name in learning)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"), [(["wte"], "an embedding or the head"), (["q_proj"], "which GPT2LMHeadModel does not have")]
+)
+def test_targets_that_no_adapter_fits_are_refused(build_tiny, targets, message):
+    with pytest.raises(ConfigError, match=message):
+        add_adapter(build_tiny(), FinetuneConfig(name="lora", target_modules=targets))
+
+
+@pytest.fixture
+def asked(build_tiny, tokenizer, tmp_path):
+    build_tiny().save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    return ("train", "finetune=lora", "model.path=base", "data.block_size=32", "samples.enabled=false", "format=json",
+            "training.max_steps=8", "training.eval_steps=4", "training.learning_rate=1e-2", "training.use_cpu=true")  # fmt: skip
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_a_run_saves_what_it_scored(lmtune, asked, tmp_path, merge):
+    trained = lmtune(*asked, f"finetune.merge={merge}", "output=run")
+    assert trained.code == 0, trained.err
+    assert (tmp_path / "run/model/adapter_config.json").exists() != merge
+    scored = lmtune("eval", "ckpt=run", "device=cpu", "format=json").json["eval"]["sample"]
+    assert scored["loss"] == pytest.approx(trained.json["eval"]["sample"]["loss"], rel=1e-6)
+    assert trained.json["epochs"][-1]["loss"] < trained.json["epochs"][0]["loss"]
+    if merge:
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model")
+        assert model.dtype == torch.float32
+        assert model.config.architectures == ["GPT2LMHeadModel"]
+
+
+def test_a_resumed_adapter_ends_with_the_same_bits(lmtune, asked, tmp_path):
+    import shutil
+
+    settings = ("training.load_best_model_at_end=false", "training.save_total_limit=5")
+    assert lmtune(*asked, *settings, "output=straight").code == 0
+    shutil.copytree(tmp_path / "straight", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut/checkpoint-8")
+    shutil.rmtree(tmp_path / "cut/model")
+    results = json.loads((tmp_path / "cut/results.json").read_text())
+    (tmp_path / "cut/results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    assert lmtune("train", "resume=cut", "output=cut").code == 0
+    one, other = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "model").state_dict() for name in ("straight", "cut")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_adapter_without_its_base_is_refused(lmtune):
+    answer = lmtune("train", "finetune=lora", "finetune.merge=false")
+    assert answer.code == 2
+    assert "finetune.merge=false keeps the adapter alone" in answer.err

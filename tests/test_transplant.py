@@ -1,0 +1,186 @@
+"""Embeddings moved to another vocabulary: which rows are copied, how the others begin, and what stays as it was."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+from lmtune.config import Transplant
+from lmtune.errors import ModelError
+from lmtune.modeling.tokenizer import complete, learn_tokenizer
+from lmtune.modeling.transplant import plan_move, transplant
+
+OTHER_TEXTS = [f"The patient {name} came to the hospital at {hour}." for name in ("João", "Ann") for hour in range(9)]
+
+
+@pytest.fixture(scope="module")
+def other():
+    return learn_tokenizer(OTHER_TEXTS, vocab_size=300, max_length=64)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox"])
+def test_shared_rows_are_copied_and_others_begin_as_the_mean(build_tiny, tokenizer, other, kind):
+    model = build_tiny(kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = head.weight is embedding.weight
+    old, old_head = embedding.weight.detach().clone(), head.weight.detach().clone()
+    move = plan_move(tokenizer, other, Transplant.mean)
+    transplant(model, move)
+    theirs = tokenizer.get_vocab()
+    for values, weight in (
+        (old, model.get_input_embeddings().weight),
+        (old_head, model.get_output_embeddings().weight),
+    ):
+        assert weight.shape == (len(other), 32)
+        mean = values.double().mean(dim=0).float()
+        for token, index in other.get_vocab().items():
+            assert torch.equal(weight[index], values[theirs[token]] if token in theirs else mean), token
+    assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied == (kind == "gpt2")
+    same = {name for name, value in model.state_dict().items() if value.shape == before[name].shape}
+    assert len(same) >= len(before) - 2
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in same)
+    assert model.config.vocab_size == len(other)
+
+
+def test_the_report_counts_shared_initialised_and_lost(tokenizer, other):
+    ours, theirs = set(other.get_vocab()), set(tokenizer.get_vocab())
+    assert plan_move(tokenizer, other, Transplant.mean).report() == {
+        "method": "mean",
+        "old_entries": len(theirs),
+        "new_entries": len(ours),
+        "shared": len(ours & theirs),
+        "same_id": sum(other.get_vocab()[token] == tokenizer.get_vocab()[token] for token in ours & theirs),
+        "initialised": len(ours - theirs),
+        "lost": len(theirs - ours),
+    }
+
+
+def test_fvt_begins_with_the_mean_of_the_pieces(build_tiny, tokenizer, other):
+    model = build_tiny("gpt2")
+    old = model.get_input_embeddings().weight.detach().clone()
+    transplant(model, plan_move(tokenizer, other, Transplant.fvt))
+    new = model.get_input_embeddings().weight.detach()
+    begun = [token for token in other.get_vocab().keys() - tokenizer.get_vocab().keys() if token.isascii()]
+    assert len(begun) > 5
+    for token in begun:
+        pieces = tokenizer(token)["input_ids"]
+        assert len(pieces) > 1
+        torch.testing.assert_close(new[other.get_vocab()[token]], old[pieces].mean(dim=0))
+
+
+def test_the_end_of_text_keeps_its_row_under_another_name(build_tiny, tokenizer):
+    renamed = learn_tokenizer(OTHER_TEXTS, vocab_size=300, max_length=64, special_tokens=["</s>"])
+    move = plan_move(tokenizer, renamed, Transplant.mean)
+    assert move.sources[renamed.eos_token_id] == tokenizer.eos_token_id
+
+
+def test_rows_beyond_the_old_vocabulary_count_for_nothing(tokenizer, other):
+    padded = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=len(tokenizer) + 64))
+    weight = padded.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[len(tokenizer) :] = 1000.0
+    mean = weight[: len(tokenizer)].detach().double().mean(dim=0).float()
+    move = plan_move(tokenizer, other, Transplant.mean)
+    transplant(padded, move)
+    new = padded.get_input_embeddings().weight[int(np.flatnonzero(move.sources < 0)[0])]
+    assert torch.equal(new.detach(), mean)
+
+
+def test_vocabularies_of_another_alphabet_are_refused(tokenizer):
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    plain = Tokenizer(models.BPE({"a": 0, "▁a": 1, "</s>": 2}, []))
+    plain.decoder = decoders.Metaspace()
+    foreign = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>")
+    with pytest.raises(ModelError, match="moves between byte-level vocabularies"):
+        plan_move(tokenizer, foreign, Transplant.mean)
+
+
+def test_a_run_moves_a_model_and_keeps_the_account(lmtune, build_tiny, tokenizer, other, tmp_path):
+    build_tiny("gpt2").save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    other.save_pretrained(tmp_path / "other")
+    asked = (
+        "train",
+        "model.path=source",
+        "model.tokenizer=other",
+        "training.max_steps=2",
+        "samples.enabled=false",
+        "data.block_size=32",
+    )
+    refused = lmtune(*asked)
+    assert refused.code == 2
+    assert "model.transplant=mean" in refused.err
+    answer = lmtune(*asked, "model.transplant=fvt", "output=run")
+    assert answer.code == 0, answer.err
+    report = plan_move(tokenizer, other, Transplant.fvt).report()
+    assert json.loads((tmp_path / "run/transplant.json").read_text()) == report
+    assert json.loads((tmp_path / "run/results.json").read_text())["transplant"] == report
+    assert f"{report['shared']:,} were copied" in (tmp_path / "run/model/README.md").read_text()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "run/model")
+    assert saved.get_vocab() == other.get_vocab()
+    for config in (model.config, model.generation_config):
+        assert (config.bos_token_id, config.eos_token_id) == (other.bos_token_id, other.eos_token_id)
+    assert model.generation_config.pad_token_id == other.pad_token_id
+
+
+def test_a_vocabulary_learned_on_the_way(lmtune, build_tiny, tokenizer, tmp_path):
+    build_tiny("gpt2").save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    learned = ("model.tokenizer=learn", "model.vocab_size=500", "model.transplant=mean", "output=run")
+    answer = lmtune(
+        "train", "model.path=source", *learned, "training.max_steps=1", "samples.enabled=false", "data.block_size=32"
+    )
+    assert answer.code == 0, answer.err
+    assert json.loads((tmp_path / "run/transplant.json").read_text())["new_entries"] == 500
+
+
+def test_legacy_ids_keep_those_of_the_old_vocabulary(tokenizer, build_tiny, tmp_path):
+    from lmtune.config import ModelConfig
+    from lmtune.modeling.loading import build_model, find_move
+
+    model = build_tiny("gpt2")
+    model.config.eos_token_id = 77
+    model.save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    settings = {"path": str(tmp_path / "source"), "tokenizer": "unused", "transplant": Transplant.mean}
+    for legacy, expected in ((True, 77), (False, 0)):
+        config = ModelConfig(**settings, legacy_ids=legacy)
+        built, _ = build_model(config, tokenizer, find_move(config, tokenizer))
+        assert built.config.eos_token_id == expected
+
+
+def test_transplant_without_another_vocabulary_is_refused(lmtune):
+    answer = lmtune("train", "model=gpt2", "model.transplant=mean")
+    assert answer.code == 2
+    assert "found no model.tokenizer=" in answer.err
+
+
+def test_gpt2_moves_to_a_portuguese_vocabulary(real_data):
+    """On real files: an independent count of shared tokens, the mean to float precision, blocks untouched, the head tied."""
+    english = complete(GPT2TokenizerFast.from_pretrained(real_data / "gpt2-tokenizer"))
+    with gzip.open(real_data / "pt-wiki" / "machado.jsonl.gz", "rt", encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines][:30]
+    portuguese = learn_tokenizer(texts, 20_000, 1024, max_chars=None)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    move = plan_move(english, portuguese, Transplant.mean)
+    transplant(model, move)
+    entries = json.loads((real_data / "gpt2-tokenizer" / "vocab.json").read_text())
+    learned = json.loads(portuguese.backend_tokenizer.to_str())["model"]["vocab"]
+    shared = sorted(entries.keys() & learned.keys())
+    assert move.report()["shared"] == len(shared) > 2000
+    old, new = before["transformer.wte.weight"], model.transformer.wte.weight.detach()
+    assert torch.equal(new[[learned[token] for token in shared]], old[[entries[token] for token in shared]])
+    begun = new[[index for token, index in learned.items() if token not in entries]]
+    torch.testing.assert_close(begun, old.mean(dim=0).expand_as(begun))
+    assert model.lm_head.weight is model.transformer.wte.weight
+    embeddings = ("transformer.wte.weight", "lm_head.weight")
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items() if name not in embeddings)
