@@ -2,7 +2,7 @@
 
     LMTUNE_TEST_DATA=... python benchmarks/data.py --megabytes 19 200 --runs 5
 
-Both sides start from one datasets.Dataset in memory and end with indexable blocks on disk, with fresh cache folders and
+Both sides start from one memory-mapped datasets.Dataset and end with indexable blocks on disk, with fresh cache folders and
 imports outside the clock. run_clm: a batched tokenizer map, then the group_texts map with labels, one process. lmtune:
 the whole of Corpus.prepare (split, proof against the tokenizer, ids, blocks, ledger). The texts are WikiText-2's articles,
 repeated with their sentences shuffled and numbered until there are enough distinct ones.
@@ -15,6 +15,7 @@ import random
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -24,30 +25,36 @@ import psutil
 from transformers import GPT2TokenizerFast
 
 from lmtune.config import DataConfig
-from lmtune.data import cache
+from lmtune.data import cache, splits
+from lmtune.data.blocks import write_blocks
 from lmtune.data.corpus import Corpus
 from lmtune.data.documents import split_text
 from lmtune.data.files import load_text
+from lmtune.data.ledger import Ledger
 from lmtune.data.sources import DocumentRule, HubSource
 from lmtune.data.tokens import describe_tokenizer
 
 BLOCK = 1024
+STAGED = 250
+"""Megabytes up to which stages are timed one by one, which keeps all of their results in memory."""
 
 
-def build_texts(folder, megabytes):
-    """Distinct documents of so many megabytes together."""
+def write_texts(file, folder, megabytes):
+    """Distinct documents of so many megabytes together, as an Arrow file."""
     articles = list(split_text([load_text(folder / "wikitext-2" / "train.txt.gz", "utf-8")], DocumentRule.wikitext))
-    draw, texts, size = random.Random(0), [], 0
-    for turn in itertools.count():
-        for article in articles:
-            sentences = article.split(" . ")
-            if turn:
-                draw.shuffle(sentences)
-            texts.append(f"{turn} " + " . ".join(sentences))
-            size += len(texts[-1].encode())
-            if size >= megabytes * 1e6:
-                return texts
-    raise AssertionError("unreachable: the turns do not end")
+    draw, size = random.Random(0), 0
+    with datasets.arrow_writer.ArrowWriter(path=str(file)) as writer:
+        for turn in itertools.count():
+            for article in articles:
+                sentences = article.split(" . ")
+                if turn:
+                    draw.shuffle(sentences)
+                text = f"{turn} " + " . ".join(sentences)
+                writer.write({"text": text})
+                size += len(text.encode())
+                if size >= megabytes * 1e6:
+                    writer.finalize()
+                    return
 
 
 def run_clm(dataset, tokenizer, folder):
@@ -69,14 +76,73 @@ def run_clm(dataset, tokenizer, folder):
     return len(tokenized.map(group, batched=True, cache_file_name=str(folder / "blocks.arrow")))
 
 
-def lmtune(dataset, tokenizer, folder):
-    """Everything that lmtune train does with text before the first step."""
-    os.environ["LMTUNE_CACHE"] = str(folder)
+def build_bench_corpus(dataset):
     config = DataConfig(path="benchmark", validation_fraction=0.05)
     corpus = Corpus(config, seed=0)
     corpus.source = HubSource(config)
     corpus.source._loaded["train"] = dataset
-    return len(corpus.prepare(tokenizer, BLOCK).blocks)
+    return corpus
+
+
+def lmtune(dataset, tokenizer, folder):
+    """Everything that lmtune train does with text before the first step."""
+    os.environ["LMTUNE_CACHE"] = str(folder)
+    return len(build_bench_corpus(dataset).prepare(tokenizer, BLOCK).blocks)
+
+
+def time_stages(dataset, tokenizer):
+    """Seconds of each stage by itself, one after another over all text."""
+    corpus = build_bench_corpus(dataset)
+
+    def consume(batches):
+        started = time.perf_counter()
+        kept = list(batches)
+        return kept, time.perf_counter() - started
+
+    _, read = consume(rows.texts for rows in corpus.source.load_rows("train", 0))
+    documents, selected = consume(corpus.load_documents("train", Ledger()))
+    started = time.perf_counter()
+    _ = corpus.survey
+    surveyed = time.perf_counter() - started - selected
+    dealt, hashed = consume(splits.deal_by_hash(texts, corpus.shares, 0)["train"] for texts in documents)
+    encoder = corpus.find_encoder(tokenizer)
+    encoded, ids = consume(encoder.encode(texts) for texts in dealt)
+    joined, separated = consume(np.insert(each, np.cumsum(lengths), 50256) for each, lengths in encoded)
+    _, counted = consume(np.bincount(each, minlength=50257) for each in joined)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        write_blocks(Path(folder) / "train.arrow", joined, BLOCK, np.dtype(np.uint16), 0)
+        written = time.perf_counter() - started
+    return {
+        "Arrow to batches of text (twice)": 2 * read,
+        "empty rows, counts (twice)": 2 * (selected - read),
+        "lengths, hashes, sample": surveyed,
+        "hash and deal out": hashed,
+        "ids": ids,
+        "separators": separated,
+        "unigram counts": counted,
+        "rows, cast, write": written,
+    }
+
+
+class PeakMemory:
+    """Highest private memory of this process above that at the begin, sampled every 50 ms."""
+
+    def __enter__(self):
+        self.process, self.stop = psutil.Process(), threading.Event()
+        self.begin = self.process.memory_full_info().uss
+        self.peak = 0
+        self.thread = threading.Thread(target=self._sample)
+        self.thread.start()
+        return self
+
+    def _sample(self):
+        while not self.stop.wait(0.05):
+            self.peak = max(self.peak, self.process.memory_full_info().uss - self.begin)
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
 
 
 def timed(work, dataset, tokenizer):
@@ -106,25 +172,43 @@ def main():
     )
     print(f"{'MB':>7} {'side':<8} {'median s':>9} {'MB/s':>8} {'min':>7} {'max':>7} {'MB on disk':>11}")
     for megabytes in arguments.megabytes:
-        dataset = datasets.Dataset.from_dict({"text": build_texts(source, megabytes)})
-        sides = {
-            name: work for name, work in (("run_clm", run_clm), ("lmtune", lmtune)) if arguments.only in (None, name)
-        }
-        rounds = [
-            {name: timed(work, dataset, tokenizer) for name, work in sides.items()} for _ in range(arguments.runs)
-        ]
-        for name in sides:
-            seconds = [each[name][0] for each in rounds]
-            median = statistics.median(seconds)
-            spread = f"{min(seconds):>7.2f} {max(seconds):>7.2f}"
-            disk = rounds[0][name][1] / 1e6
-            print(f"{megabytes:>7.0f} {name:<8} {median:>9.2f} {megabytes / median:>8.1f} {spread} {disk:>11.1f}")
-        if len(sides) == 2:
-            ratios = [each["run_clm"][0] / each["lmtune"][0] for each in rounds]
-            middle = statistics.median(ratios)
-            print(f"{megabytes:>7.0f} ratio, pair by pair: median {middle:.1f}, {min(ratios):.1f} to {max(ratios):.1f}")
-        memory = psutil.Process().memory_full_info()
-        print(f"        private memory of this process afterwards: {memory.uss / 1e9:.2f} GB")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "texts.arrow"
+            write_texts(file, source, megabytes)
+            measure(datasets.Dataset.from_file(str(file)), tokenizer, megabytes, arguments)
+
+
+def measure(dataset, tokenizer, megabytes, arguments):
+    sides = {name: work for name, work in (("run_clm", run_clm), ("lmtune", lmtune)) if arguments.only in (None, name)}
+    rounds = [{name: timed(work, dataset, tokenizer) for name, work in sides.items()} for _ in range(arguments.runs)]
+    for name in sides:
+        seconds = [each[name][0] for each in rounds]
+        median = statistics.median(seconds)
+        spread = f"{min(seconds):>7.2f} {max(seconds):>7.2f}"
+        disk = rounds[0][name][1] / 1e6
+        print(f"{megabytes:>7.0f} {name:<8} {median:>9.2f} {megabytes / median:>8.1f} {spread} {disk:>11.1f}")
+    if len(sides) == 2:
+        ratios = [each["run_clm"][0] / each["lmtune"][0] for each in rounds]
+        middle = statistics.median(ratios)
+        print(f"{megabytes:>7.0f} ratio, pair by pair: median {middle:.1f}, {min(ratios):.1f} to {max(ratios):.1f}")
+    if "lmtune" in sides:
+        measure_more(dataset, tokenizer, megabytes)
+
+
+def measure_more(dataset, tokenizer, megabytes):
+    """Memory, a warm start, and where the time goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        with PeakMemory() as memory:
+            lmtune(dataset, tokenizer, folder)
+        started = time.perf_counter()
+        lmtune(dataset, tokenizer, folder)
+        warm = time.perf_counter() - started
+    print(
+        f"{megabytes:>7.0f} lmtune: at most {memory.peak / 1e9:.2f} GB more private memory; again, warm: {warm:.3f} s"
+    )
+    if megabytes <= STAGED:
+        for stage, seconds in time_stages(dataset, tokenizer).items():
+            print(f"{'':>16}{seconds:>8.2f} s {megabytes / max(seconds, 1e-9):>8.0f} MB/s  {stage}")
 
 
 if __name__ == "__main__":
