@@ -168,10 +168,18 @@ def measure_words(task: Task, rows: list[dict[str, Any]], subject: Subject) -> O
 def measure_tokens(task: Task, rows: list[dict[str, Any]], subject: Subject) -> Outcome:
     """Profile hf_docs: perplexity per token of raw rows joined by a blank line."""
     text = "\n\n".join(task.read_texts(rows))
-    stride = min(HF_DOCS_STRIDE, subject.context)
     # The documentation feeds windows of as many tokens as the model has positions, of which the last predicts nothing.
-    nll, tokens = score_text(text, subject, max(1, subject.context - 1), NO_SEPARATOR, stride)
-    protocol = {"windows": "strided", "stride": stride, "separator": None, "detokenizer": None, "unit": "tokens"}
+    context = max(1, subject.context - 1)
+    stride = min(HF_DOCS_STRIDE, context)
+    nll, tokens = score_text(text, subject, context, NO_SEPARATOR, stride)
+    protocol = {
+        "windows": "strided",
+        "context": context,
+        "stride": stride,
+        "separator": None,
+        "detokenizer": None,
+        "unit": "tokens",
+    }
     return Outcome({"perplexity": exp(nll / tokens)}, {"tokens": tokens}, protocol)
 
 
