@@ -12,7 +12,7 @@ CONF = composition.find_conf()
 CHOICES = sorted(
     (file.parent.name, file.stem)
     for file in CONF.glob("*/*.yaml")
-    if file.parent.name not in ("training", "generation")
+    if file.parent.name not in ("training", "generation", "suite")
 )
 
 
@@ -35,6 +35,12 @@ def test_every_choice_composes(group, choice):
     assert node.hydra.runtime.choices[group] == choice
     if group in ("data", "model", "tracker", "finetune"):
         assert node[group].name == choice
+
+
+@pytest.mark.parametrize("choice", sorted(file.stem for file in (CONF / "suite").glob("*.yaml")))
+def test_every_suite_composes(choice):
+    node = compose("eval", overrides=["ckpt=x", f"suite={choice}"], return_hydra_config=True)
+    assert node.suite.name == choice
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -105,6 +105,14 @@ class EvalPrecision(Enum):
     float64 = "float64"
 
 
+class SuiteProfile(Enum):
+    """Whose protocol the tasks of `suite=gpt2-zeroshot` follow."""
+
+    paper = "paper"
+    hf_docs = "hf_docs"
+    lm_eval = "lm_eval"
+
+
 class CacheAction(Enum):
     """What `lmtune data cache=` does with prepared text."""
 
@@ -562,6 +570,45 @@ class TrainConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class SuiteConfig:
+    """Benchmarks that `lmtune eval` runs instead of scoring text."""
+
+    name: str = "gpt2-zeroshot"
+    """Name of the group."""
+    harness: bool = False
+    """True for tasks of EleutherAI's harness (the extra `bench`), false for GPT-2's zero-shot table."""
+    profile: SuiteProfile = SuiteProfile.paper
+    """Of gpt2-zeroshot: paper, hf_docs (the strided loop of transformers' documentation) or lm_eval."""
+    tasks: list[str] = field(default_factory=list)
+    """Which tasks, by name; by default all of gpt2-zeroshot."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
+    include: str | None = None
+    """Folder with task files of one's own for the harness."""
+    limit: int | None = None
+    """Only the first so many examples (lines of running text) of each task; for a try."""
+
+    def __post_init__(self) -> None:
+        _require(self.limit is None or self.limit >= 1, "suite.limit", self.limit, "1 or more examples")
+
+    def check(self) -> None:
+        """Raise ConfigError for tasks that the suite does not have."""
+        if self.harness:
+            _require(
+                bool(self.tasks), "suite.tasks", self.tasks, "names of the harness's tasks, such as [lambada_openai]"
+            )
+            return
+        for key, names in (("suite.tasks", self.tasks), ("suite.files", list(self.files))):
+            for name in names:
+                remedy = keys.render_suggestion(name, ZEROSHOT_TASKS)
+                _require(name in ZEROSHOT_TASKS, key, name, f"some of {', '.join(ZEROSHOT_TASKS)}.{remedy}".rstrip("."))
+
+
+ZEROSHOT_TASKS = ("lambada", "cbt-cn", "cbt-ne", "wikitext-2", "ptb", "enwik8", "text8", "wikitext-103", "lm1b")
+"""The sets of GPT-2's zero-shot table."""
+
+
+@dataclass(kw_only=True, slots=True)
 class EvalCommandConfig:
     """`lmtune eval`."""
 
@@ -576,6 +623,8 @@ class EvalCommandConfig:
     """auto, cpu, cuda, cuda:1, mps."""
     data: DataConfig | None = None
     """By default the held-out text of the run that `ckpt` names."""
+    suite: SuiteConfig | None = None
+    """Benchmarks instead of text."""
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     @property
@@ -589,6 +638,10 @@ class EvalCommandConfig:
             _check_given("ckpt", ckpt, "lmtune eval")
         if len(set(self.checkpoints)) < len(self.checkpoints):
             raise ConfigError(f"ckpt={self.ckpt}: expected each checkpoint once.")
+        if self.suite is not None:
+            self.suite.check()
+            if self.data is not None:
+                raise ConfigError("suite= brings its own text, and data= names another. Leave one of them out.")
         if self.seed is not None:
             _check_seed("seed", self.seed)
         if self.data is not None:

@@ -121,6 +121,8 @@ def quote(text: str) -> str:
 
 
 def _prepare(prefix: str, key: str, value: str) -> str:
+    if key.startswith("suite.files."):
+        return f"++{key}={quote(value)}"
     if key.startswith(OPEN_KEYS):
         return f"++{key}={value}"
     if key == "eval_data" and not value.startswith("["):

@@ -3,15 +3,17 @@
 lmtune eval ckpt=outputs/...        on the text that the run held out
 lmtune eval ckpt=gpt2 data=wikitext eval.split=test
 lmtune eval ckpt=[outputs/...,gpt2] the difference, with a confidence interval
+lmtune eval ckpt=gpt2 suite=gpt2-zeroshot
 """
 
 import sys
-from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from lmtune.commands import comparing
+from lmtune.commands import benchmarking, comparing
+from lmtune.commands.benchmarking import Loaded
 from lmtune.commands.opening import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
@@ -37,18 +39,16 @@ class Text(NamedTuple):
     split: EvalSplit
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A checkpoint ready to be scored."""
-
-    model: Any
-    tokenizer: Any
-    context: int
-
-
 def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
     checkpoints = {ckpt: loading.find_checkpoint(ckpt) for ckpt in config.checkpoints}
+    if config.suite is not None:
+        return benchmarking.run(
+            config,
+            config.suite,
+            {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()},
+            stdout,
+        )
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     corpus = build_corpus(text.data, text.seed)

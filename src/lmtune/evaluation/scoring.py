@@ -13,8 +13,8 @@ import torch
 
 UNSCORED = -1
 """Target of a place that is only context."""
-CHUNK_BYTES = {"cpu": 32 << 20}
-"""Logits held at once, in float32. On a CPU more rows are no faster than these, and memory is what evaluations run out of."""
+CHUNK_BYTES = {"cpu": 16 << 20}
+"""Logits held at once, in float32: 83 rows of GPT-2 on a CPU. Four times as many made a window 8 % faster there."""
 ACCELERATOR_CHUNK_BYTES = 512 << 20
 
 

@@ -1,0 +1,109 @@
+"""`lmtune eval suite=`: GPT-2's zero-shot table, or tasks of EleutherAI's harness.
+
+lmtune eval ckpt=gpt2 suite=gpt2-zeroshot suite.tasks=[lambada,wikitext-2]
+lmtune eval ckpt=RUN suite=portuguese
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
+
+from lmtune.config import EvalCommandConfig, OutputFormat, SuiteConfig
+from lmtune.data.tokens import hash_tokenizer
+from lmtune.evaluation.protocol import hash_model
+from lmtune.runs import render_json, render_number
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checkpoint ready to be scored."""
+
+    model: Any
+    tokenizer: Any
+    context: int
+
+
+def run(
+    config: EvalCommandConfig, suite: SuiteConfig, loads: dict[str, Callable[[], Loaded]], stdout: IO[str]
+) -> dict[str, Any]:
+    """Run the suite on each checkpoint, one after the other, and print the table."""
+    measure = measure_harness if suite.harness else measure_zeroshot
+    if suite.harness:
+        from lmtune.evaluation.benchmarks import harness
+
+        harness.check_installed()
+    models = {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
+    results = {"models": models} if len(models) > 1 else next(iter(models.values()))
+    if config.format is OutputFormat.json:
+        stdout.write(render_json(results) + "\n")
+    else:
+        render = render_harness if suite.harness else render_zeroshot
+        stdout.write("\n".join(line for ckpt, each in models.items() for line in render(ckpt, suite, each)) + "\n")
+    return results
+
+
+def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
+    """Each task's values, or the reason why there are none."""
+    from lmtune.evaluation.benchmarks import zeroshot
+
+    settings = config.eval
+    subject = zeroshot.Subject(
+        loaded.model, loaded.tokenizer, loaded.context, settings.batch_size, settings.dtype.value
+    )
+    hashes = {"tokenizer": hash_tokenizer(loaded.tokenizer), "model": hash_model(loaded.model)}
+    results = {}
+    for name in suite.tasks or zeroshot.TASKS:
+        found = zeroshot.run_task(
+            zeroshot.TASKS[name], suite.profile.value, subject, suite.files.get(name), suite.limit
+        )
+        if "protocol" in found:
+            found["protocol"] |= hashes
+        results[name] = found
+    return results
+
+
+def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
+    """What the harness itself makes of its tasks."""
+    from lmtune.evaluation.benchmarks import harness
+
+    settings = config.eval
+    return harness.run_tasks(
+        loaded.model,
+        loaded.tokenizer,
+        suite.tasks,
+        context=loaded.context,
+        batch_size=settings.batch_size,
+        dtype=settings.dtype.value,
+        include=suite.include,
+        limit=suite.limit,
+    )
+
+
+def render_zeroshot(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
+    """The ten columns as rows: measured, and published for each size."""
+    from lmtune.evaluation.benchmarks.zeroshot import COLUMNS, PUBLISHED
+
+    lines = [
+        f"{ckpt}  suite {suite.name}, profile {suite.profile.value}; published figures: Radford et al. 2019, table 3"
+    ]
+    lines.append(f"{'':<26}{'measured':>12}" + "".join(f"{size:>9}" for size in PUBLISHED))
+    for place, (column, words) in enumerate(COLUMNS.items()):
+        task, _, measure = column.partition("_")
+        found = results["tasks"].get(task)
+        if found is None:
+            continue
+        number = "-" if "missing" in found else render_number(found[measure])
+        published = "".join(f"{figures[place]:>9.2f}" for figures in PUBLISHED.values())
+        lines.append(f"{words:<26}{number:>12}{published}")
+    missing = {task: found["missing"] for task, found in results["tasks"].items() if "missing" in found}
+    return [*lines, *(f"{task} is missing: {reason}" for task, reason in missing.items())]
+
+
+def render_harness(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
+    """A line for each measure of each task."""
+    lines = [f"{ckpt}  suite {suite.name}"]
+    for task, found in results["tasks"].items():
+        for name, value in found.items():
+            if isinstance(value, (int, float)):
+                lines.append(f"{task:<32}{name:<28}{render_number(value):>12}")
+    return lines

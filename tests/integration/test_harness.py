@@ -1,0 +1,114 @@
+"""EleutherAI's harness on local files, and our profile `lm_eval` against it."""
+
+import gzip
+import json
+import math
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="the extra bench is not installed")
+
+CPU = "device=cpu"
+# The harness's own tasks, told to read local files: a task that overrides a shipped one by name is refused by it.
+TASKS = {
+    "local_wikitext": """
+task: local_wikitext
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/wikitext.jsonl}}}}
+output_type: loglikelihood_rolling
+test_split: test
+doc_to_text: ""
+doc_to_target: !function preprocess.wikitext_detokenizer
+process_results: !function preprocess.process_results
+metric_list: [{{metric: word_perplexity}}, {{metric: byte_perplexity}}, {{metric: bits_per_byte}}]
+""",
+    "local_lambada": """
+task: local_lambada
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/lambada.jsonl}}}}
+output_type: loglikelihood
+test_split: test
+doc_to_text: "{{{{text.split(' ')[:-1]|join(' ')}}}}"
+doc_to_target: "{{{{' '+text.split(' ')[-1]}}}}"
+metric_list: [{{metric: perplexity, aggregation: perplexity, higher_is_better: false}}, {{metric: acc, aggregation: mean, higher_is_better: true}}]
+""",
+}
+
+
+def write_tasks(folder):
+    """Task files of the harness in tasks/, with its own functions beside them."""
+    (folder / "tasks").mkdir()
+    for name, text in TASKS.items():
+        (folder / "tasks" / f"{name}.yaml").write_text(text.format(folder=folder))
+    source = "from lm_eval.tasks.wikitext.preprocess_wikitext import process_results, wikitext_detokenizer\n"
+    (folder / "tasks" / "preprocess.py").write_text(source)
+
+
+@pytest.fixture
+def save_gpt2(tmp_path, real_data):
+    """A random GPT-2 of 64 positions with GPT-2's own vocabulary, large enough in its weights to have preferences."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=64, initializer_range=0.2))
+    model.save_pretrained(tmp_path / "model")
+    GPT2TokenizerFast.from_pretrained(real_data / "gpt2-tokenizer").save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def read(file):
+    with gzip.open(file, "rt", encoding="utf-8", newline="\n") as stream:
+        return stream.read()
+
+
+@pytest.mark.slow
+def test_profile_lm_eval_equals_the_harness(lmtune, save_gpt2, real_data, tmp_path):
+    from lmtune.evaluation.benchmarks.zeroshot import split_pages
+
+    pages = split_pages(read(real_data / "wikitext-2" / "test.raw.txt.gz").removesuffix("\n").split("\n"))[:6]
+    passages = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:200]
+    (tmp_path / "wikitext.jsonl").write_text("".join(json.dumps({"page": page}) + "\n" for page in pages))
+    (tmp_path / "lambada.jsonl").write_text("".join(line + "\n" for line in passages))
+    write_tasks(tmp_path)
+    theirs = lmtune(
+        "eval", f"ckpt={save_gpt2}", "suite=lm_eval", "suite.tasks=[local_wikitext,local_lambada]", f"suite.include={tmp_path}/tasks",
+        "format=json", CPU,
+    )  # fmt: skip
+    assert theirs.code == 0, theirs.err
+    ours = lmtune(
+        "eval", f"ckpt={save_gpt2}", "suite=gpt2-zeroshot", "suite.profile=lm_eval", "suite.tasks=[wikitext-2,lambada]",
+        f"suite.files.wikitext-2={tmp_path}/wikitext.jsonl", f"suite.files.lambada={tmp_path}/lambada.jsonl", "format=json", CPU,
+    )  # fmt: skip
+    assert ours.code == 0, ours.err
+    found, expected = ours.json["tasks"], theirs.json["tasks"]
+    for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
+        assert found["wikitext-2"][name] == pytest.approx(expected["local_wikitext"][name], rel=1e-4), name
+    # Of random weights the perplexity is a number of thirty digits: its logarithm is what compares.
+    assert math.log(found["lambada"]["perplexity"]) == pytest.approx(
+        math.log(expected["local_lambada"]["perplexity"]), rel=1e-5
+    )
+    assert found["lambada"]["accuracy"] / 100 == pytest.approx(expected["local_lambada"]["acc"], rel=1e-4)
+    assert expected["local_wikitext"]["protocol"]["harness"].startswith("lm-eval 0.4")
+
+
+@pytest.mark.slow
+def test_an_unknown_task_is_refused(lmtune, save_gpt2):
+    answer = lmtune("eval", f"ckpt={save_gpt2}", "suite=lm_eval", "suite.tasks=[no_such_task]", CPU)
+    assert answer.code == 2
+    assert "suite.tasks names no_such_task, which lm-eval" in answer.err
+
+
+@pytest.mark.slow
+def test_the_portuguese_tasks_are_there():
+    from lm_eval.tasks import TaskManager
+
+    from lmtune.composition import find_conf
+
+    names = [
+        line.strip(" -")
+        for line in (find_conf() / "suite" / "portuguese.yaml").read_text().splitlines()
+        if line.startswith("  -")
+    ]
+    assert len(names) > 10
+    assert set(names) <= set(TaskManager().all_tasks)
