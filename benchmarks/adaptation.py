@@ -129,9 +129,10 @@ def run_arm(folder, arm, seed, text, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--folder", type=Path, default=Path("outputs/adaptation"))
     parser.add_argument("--english-bytes", type=int, default=1_500_000)
-    parser.add_argument("--portuguese-bytes", type=int, default=800_000)
+    parser.add_argument("--portuguese-bytes", type=int, default=500_000)
     arguments = parser.parse_args()
     folder, data = arguments.folder.resolve(), Path(os.environ["LMTUNE_TEST_DATA"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,10 +146,10 @@ def main():
     )
     ours, theirs = fit["fit"]["tokens_per_word"], fit["source"]["fit"]["tokens_per_word"]
     print(f"tokens per Portuguese word: {ours:.3f} learned, {theirs:.3f} English")
-    rows = {arm: [] for arm in ARMS}
+    rows = {arm: [] for arm in arguments.arms}
     for seed in arguments.seeds:
         steps = run_arm(folder, "recipe", seed, text, 0)["train"]["steps"]
-        for arm in ARMS:
+        for arm in arguments.arms:
             results = run_arm(folder, arm, seed, text, steps)
             (measures,) = results["eval"].values()
             rows[arm].append(measures["bits_per_byte"])

@@ -112,7 +112,7 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny):
         run = Run(tmp_path / name)
         run.folder.mkdir(exist_ok=True)
         training = {
-            "use_cpu": True, "per_device_train_batch_size": 8, "eval_steps": 8, "save_steps": 2, "logging_steps": 1,
+            "use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 8, "eval_steps": 8, "save_steps": 2, "logging_steps": 1,
             "eval_strategy": "steps", "metric_for_best_model": "bits_per_byte", "greater_is_better": False,
             "load_best_model_at_end": False, "save_total_limit": 20, "optim": "adamw_torch", **settings,
         }  # fmt: skip
@@ -138,7 +138,7 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny):
 
 
 def test_what_is_frozen_stays_bit_equal_and_the_rest_moves(build_trainer):
-    trainer = build_trainer()
+    trainer = build_trainer(save_strategy="no")
     phases = trainer.timeline.phases
     assert len(phases) == 3
     snapshots = Snapshots(phase.first for phase in phases)
@@ -158,7 +158,7 @@ def test_what_is_frozen_stays_bit_equal_and_the_rest_moves(build_trainer):
 
 
 def test_rates_and_momentum_are_logged_as_they_were_used(build_trainer):
-    trainer = build_trainer()
+    trainer = build_trainer(save_strategy="no")
     trainer.fit(None)
     lines = [line for line in load_jsonl(trainer.run.metrics_file) if "learning_rate" in line]
     assert [line["step"] for line in lines] == list(range(1, trainer.timeline.steps + 1))

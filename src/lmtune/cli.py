@@ -40,6 +40,7 @@ COMMANDS = {
     "eval": Command("lmtune.commands.evaluate", "perplexity, bits per byte and accuracy of a checkpoint"),
     "data": Command("lmtune.commands.data", "where every document and token goes; nothing is trained"),
     "generate": Command("lmtune.commands.generate", "continue a prompt with a checkpoint"),
+    "lr-find": Command("lmtune.commands.lr_find", "which learning rates suit a training: an LR range test"),
     "tokenizer": Command("lmtune.commands.tokenizer", "learn a byte-level BPE vocabulary from text"),
 }
 

@@ -24,6 +24,7 @@ from lmtune.config import (
     DataConfig,
     EvalCommandConfig,
     GenerateConfig,
+    LrFindConfig,
     TokenizerCommandConfig,
     TrainConfig,
 )
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, type] = {
     "data": DataCommandConfig,
     "generate": GenerateConfig,
     "tokenizer": TokenizerCommandConfig,
+    "lr-find": LrFindConfig,
 }
 
 HYDRA_FLAGS = frozenset(
@@ -66,7 +68,9 @@ HYDRA_FLAGS = frozenset(
     ]
 )
 
-Config = TypeVar("Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig, TokenizerCommandConfig)
+Config = TypeVar(
+    "Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig, TokenizerCommandConfig, LrFindConfig
+)
 
 
 def find_conf() -> Path:
@@ -223,7 +227,7 @@ def _known_keys(command: str) -> set[str]:
         return found
 
     groups = {folder.name for folder in find_conf().iterdir() if folder.is_dir()}
-    return walk(_build_schema(SCHEMAS[command]), "") | (groups if command == "train" else set())
+    return walk(_build_schema(SCHEMAS[command]), "") | (groups if command in ("train", "lr-find") else set())
 
 
 def _section_type(annotation: Any) -> type | None:

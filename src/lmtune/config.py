@@ -609,6 +609,36 @@ ZEROSHOT_TASKS = ("lambada", "cbt-cn", "cbt-ne", "wikitext-2", "ptb", "enwik8", 
 
 
 @dataclass(kw_only=True, slots=True)
+class RangeConfig:
+    """The LR range test (Smith 2017, arXiv:1506.01186)."""
+
+    start: float = 1e-7
+    end: float = 1.0
+    steps: int = 100
+    """From start to end in equal ratios, or until the loss is four times the lowest."""
+    phase: int = 1
+    """With finetune=gradual: the phase whose layer groups learn, from 1."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.start < self.end, "range.start, range.end", (self.start, self.end), "0 < start < end")
+        _require(self.steps >= 10, "range.steps", self.steps, "10 or more")
+        _require(self.phase >= 1, "range.phase", self.phase, "1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class LrFindConfig(TrainConfig):
+    """`lmtune lr-find`: what `lmtune train` is told, and the range to try."""
+
+    range: RangeConfig = field(default_factory=RangeConfig)
+
+    def check(self) -> None:
+        """As lmtune train does; raise ConfigError for a phase that there is not."""
+        TrainConfig.check(self)
+        phases = max(1, len(self.finetune.phases))
+        _require(self.range.phase <= phases, "range.phase", self.range.phase, f"at most {phases}, the last phase")
+
+
+@dataclass(kw_only=True, slots=True)
 class EvalCommandConfig:
     """`lmtune eval`."""
 

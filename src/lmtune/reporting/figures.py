@@ -8,8 +8,18 @@ INK = "#010203"
 """Drawn in a colour no one else uses, then replaced by the page's own, so that dark pages work."""
 
 
-def render_curve(steps: Sequence[float], values: Sequence[float], title: str, identity: str) -> str:
-    """One curve over steps as an <svg> element; `identity` keeps its ids apart from those of other figures."""
+def render_curve(
+    steps: Sequence[float],
+    values: Sequence[float],
+    title: str,
+    identity: str,
+    below: str = "step",
+    scale: str = "linear",
+) -> str:
+    """One curve over steps as an <svg> element; `identity` keeps its ids apart from those of other figures.
+
+    below: what the horizontal axis counts; scale: linear or log.
+    """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -18,7 +28,8 @@ def render_curve(steps: Sequence[float], values: Sequence[float], title: str, id
     axes = figure.add_subplot()
     axes.plot(list(steps), list(values), color=INK, linewidth=1.6, marker="o" if len(steps) < 30 else "", markersize=3)
     axes.set_title(title, fontsize=10, color=INK)
-    axes.set_xlabel("step", fontsize=9, color=INK)
+    axes.set_xscale(scale)
+    axes.set_xlabel(below, fontsize=9, color=INK)
     axes.tick_params(colors=INK, labelsize=8)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))

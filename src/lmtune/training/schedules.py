@@ -100,6 +100,15 @@ def exponential(step: int, steps: int, begin: float, end: float) -> float:
     return begin * (end / begin) ** (step / max(1, steps - 1))
 
 
+def smooth(losses: Sequence[float], beta: float = 0.9) -> list[float]:
+    """[steps] exponential mean, corrected for its beginning (Kingma, Ba 2014, arXiv:1412.6980, section 3)."""
+    mean, smoothed = 0.0, []
+    for number, loss in enumerate(losses, 1):
+        mean = beta * mean + (1 - beta) * loss
+        smoothed.append(mean / (1 - beta**number))
+    return smoothed
+
+
 def find_suggestions(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     """From an LR range test to rates worth trying (Smith 2017, arXiv:1506.01186; fastai's `lr_find`).
 

@@ -1,0 +1,105 @@
+"""`lmtune lr-find`: the settings of a training, tried with rates that grow; a curve and a suggestion.
+
+lmtune lr-find data=bio model=gpt2-small-pt
+"""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from lmtune.commands import opening
+from lmtune.commands.resuming import OUTPUTS, name_run
+from lmtune.commands.train import prepare_finetune
+from lmtune.config import LrFindConfig, OutputFormat
+from lmtune.data.blocks import collate
+from lmtune.data.corpus import Corpus
+from lmtune.errors import TrainingError
+from lmtune.modeling import loading
+from lmtune.reporting.figures import render_curve
+from lmtune.runs import claim_folder, render_json, write_json, write_text
+from lmtune.training.arguments import build_arguments
+from lmtune.training.schedules import find_suggestions, smooth
+
+LEAST_STEPS = 3
+"""Fewer points have no slope to speak of."""
+
+
+def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
+    """Try the rates, write lr-find.json and lr-find.svg, and print what to take."""
+    opening.check_sources(config, {})
+    settle(config)
+    corpus = Corpus(config.data, config.seed)
+    arguments = build_arguments(config, Path("unopened"), has_validation=False)
+    tokenizer, model, _ = opening.build_model(config, corpus)
+    block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+    model = prepare_finetune(config, arguments, model)
+    prepared = corpus.prepare(tokenizer, block_size)
+    tried = try_rates(config, arguments, model, prepared.blocks)
+    if arguments.process_index == 0:
+        folder = make_folder(config)
+        write_json(folder / "lr-find.json", tried)
+        curve = render_curve(
+            tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"
+        )
+        write_text(folder / "lr-find.svg", curve)
+        stdout.write(render(tried, folder, config.format) + "\n")
+    return tried
+
+
+def settle(config: LrFindConfig) -> None:
+    """Training arguments of the test: its own number of steps, nothing evaluated or saved."""
+    config.training |= {
+        "max_steps": config.range.steps,
+        "learning_rate": config.range.start,
+        "lr_scheduler_type": "constant",  # rates are set before each step
+        "warmup_steps": 0,
+        "save_strategy": "no",
+    }
+
+
+def try_rates(config: LrFindConfig, arguments: Any, model: Any, blocks: Any) -> dict[str, Any]:
+    """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is no number from the start."""
+    from lmtune.training.lr_range import RangeTrainer, freeze_below
+
+    if config.finetune.name == "gradual":
+        freeze_below(model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
+    blocks.multiple = arguments.train_batch_size * arguments.world_size
+    trainer = RangeTrainer(
+        settings=config.range, model=model, args=arguments, train_dataset=blocks, data_collator=collate
+    )
+    trainer.train()
+    finite = next((place for place, loss in enumerate(trainer.losses) if not math.isfinite(loss)), len(trainer.losses))
+    rates, losses = trainer.rates[:finite], trainer.losses[:finite]
+    if len(losses) < LEAST_STEPS:
+        raise TrainingError(
+            f"The loss was finite for {len(losses)} of {config.range.steps} steps from a rate of {config.range.start:.3g}; "
+            f"expected {LEAST_STEPS} or more. Lower range.start, or check the weights."
+        )
+    smoothed = smooth(losses)
+    return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": find_suggestions(rates, smoothed)}
+
+
+def make_folder(config: LrFindConfig) -> Path:
+    """output=, else a new folder below outputs/."""
+    if config.output is None:
+        return claim_folder(OUTPUTS, f"{name_run(config)}-lr-find", datetime.now())
+    folder = Path(config.output).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def render(tried: dict[str, Any], folder: Path, form: OutputFormat) -> str:
+    """The suggestions as a table, or everything as JSON."""
+    if form is OutputFormat.json:
+        return render_json({**tried, "folder": str(folder)})
+    found = tried["suggestions"]
+    return "\n".join(
+        [
+            f"{len(tried['rates'])} rates from {tried['rates'][0]:.2e} to {tried['rates'][-1]:.2e}",
+            f"{'a tenth of the rate of the lowest loss':<42}{found['minimum_tenth']:.2e}",
+            f"{'where the loss falls fastest':<42}{found['steepest']:.2e}",
+            f"try training.learning_rate={found['minimum_tenth']:.1e}",
+            f"curve: {folder / 'lr-find.svg'}",
+        ]
+    )

@@ -1,0 +1,51 @@
+"""lmtune lr-find: rates in equal ratios, an end where the loss diverges, a suggestion below that."""
+
+import pytest
+
+from lmtune.training.schedules import exponential, smooth
+
+ASKED = ("lr-find", "training.use_cpu=true", "training.per_device_train_batch_size=4", "format=json", "output=found")
+
+
+def test_rates_rise_in_equal_ratios():
+    rates = [exponential(step, 5, 1e-4, 1.0) for step in range(5)]
+    assert rates == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+
+
+def test_a_smoothed_constant_is_that_constant():
+    assert smooth([3.0] * 5) == pytest.approx([3.0] * 5)
+    assert smooth([0.0, 1.0])[-1] == pytest.approx(0.1 / 0.19)
+
+
+def test_the_test_ends_where_the_loss_diverges_and_suggests_less(lmtune, tmp_path):
+    answer = lmtune(*ASKED, "range.start=1e-4", "range.end=1000", "range.steps=40")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert 10 < len(found["rates"]) == len(found["losses"]) < 40
+    assert found["smoothed"][-1] > 2 * min(found["smoothed"])
+    for name in ("minimum_tenth", "steepest"):
+        assert found["suggestions"][name] < found["rates"][-1] / 5
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"lr-find.json", "lr-find.svg"}
+    assert (tmp_path / "found/lr-find.svg").read_text().startswith("<svg")
+
+
+def test_gradual_tries_the_groups_of_a_phase(lmtune):
+    answer = lmtune(*ASKED, "finetune=gradual", "range.phase=2", "range.steps=10")
+    assert answer.code == 0, answer.err
+    assert len(answer.json["rates"]) == 10
+    refused = lmtune(*ASKED, "finetune=gradual", "range.phase=5")
+    assert refused.code == 2
+    assert "range.phase=5: expected at most 4" in refused.err
+
+
+def test_it_is_told_what_a_training_is_told():
+    import yaml
+
+    from lmtune.composition import find_conf
+
+    train, tried = (yaml.safe_load((find_conf() / name).read_text()) for name in ("train.yaml", "lr-find.yaml"))
+    same = [str(line).replace("lr-find", "train") for line in tried["defaults"]]
+    assert same == list(map(str, train["defaults"]))
+    assert {key: value for key, value in tried.items() if key not in ("defaults", "hydra")} == {
+        key: value for key, value in train.items() if key not in ("defaults", "hydra")
+    }
