@@ -9,12 +9,16 @@ evaluation, samples or saves. The clock stands on optimizer steps, by the same h
 process with its model loaded: resident memory on a CPU, allocated memory on a GPU. "First step" is from the start of the
 process to the end of the first optimizer step, prepared blocks given, step-0 evaluation and samples left out.
 
+On a machine that is shared, the ratios by CPU time (over run_clm / over the bare loop) say more than those by the clock,
+best with OMP_NUM_THREADS=1: threads that wait for each other spend CPU time too.
+
 lmtune learns every token of the stream; blocks of run_clm lose one target each, so its curve may differ by about 1/block.
 The bare loop compiles its model where --compile is given (always on CUDA, as nanoGPT does); then so does one more lmtune.
 """
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -39,11 +43,12 @@ class Clock:
 
     def __init__(self, settings):
         import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook
 
         self.settings, self.torch, self.steps, self.stamps = settings, torch, 0, []
         self.first = None
         self.loaded = None
-        torch.optim.optimizer.register_optimizer_step_post_hook(self.tick)
+        register_optimizer_step_post_hook(self.tick)
         self.handle = torch.nn.modules.module.register_module_forward_pre_hook(self.note_loaded)
 
     def note_loaded(self, *_):
@@ -58,18 +63,19 @@ class Clock:
             if self.steps == 1:
                 self.first = time.time() - self.settings["started"]
             if self.steps >= self.settings["warmup"]:
-                self.stamps.append((self.steps, time.perf_counter()))
+                self.stamps.append((self.steps, time.perf_counter(), time.process_time()))
 
     def result(self, losses):
         spans = [
-            (later - sooner) / (last - first)
-            for (first, sooner), (last, later) in zip(self.stamps, self.stamps[1:], strict=False)
+            [(b - a) / (after[0] - before[0]) for a, b in zip(before[1:], after[1:], strict=True)]
+            for before, after in itertools.pairwise(self.stamps)
         ]
+        wall, cpu = (statistics.median(each) for each in zip(*spans, strict=True))
         if self.torch.cuda.is_available():
             peak = self.torch.cuda.max_memory_allocated() - self.settings["parameters"] * 4
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self.loaded
-        return {"step": statistics.median(spans), "first": self.first, "memory": peak, "losses": losses}
+        return {"step": wall, "cpu": cpu, "first": self.first, "memory": peak, "losses": losses}
 
 
 def memory_now():
@@ -112,16 +118,17 @@ def prepare(settings):
     data = DataConfig(files=str(text), validation_fraction=0.0)
     rows = Corpus(data, SEED).prepare(tokenizer, settings["block"]).blocks.rows
     np.save(folder / "stream.npy", np.asarray(rows["ids"])[:-1, :-1].reshape(-1).astype(np.uint16))
-    prepare_run_clm(folder, settings["block"])
+    prepare_run_clm(folder, settings["block"], settings["batch"] * settings["steps"])
     return {"text": str(text), "parameters": model.num_parameters()}
 
 
-def prepare_run_clm(folder, block):
+def prepare_run_clm(folder, block, rows):
     """run_clm's blocks of the same stream: its group_texts, on pieces as long as its batched map hands over."""
     import datasets
     import numpy as np
 
-    stream = np.load(folder / "stream.npy", mmap_mode="r")
+    datasets.disable_progress_bars()
+    stream = np.load(folder / "stream.npy", mmap_mode="r")[: rows * block]
 
     def group(examples):
         ids = np.concatenate(examples["input_ids"])
@@ -229,6 +236,7 @@ def measure(settings, side, precision, compiled):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"{side} {precision} failed:\n{ended.stderr[-3000:]}")
+    print(f"  {side} {precision} {ended.stdout.splitlines()[-1]}", file=sys.stderr, flush=True)
     return json.loads(ended.stdout.splitlines()[-1])
 
 
@@ -237,22 +245,25 @@ def report(settings, rounds):
     tokens = settings["batch"] * settings["block"]
     logits = tokens * 50257 * 4
     print(f"one [batch, block, vocabulary] float32 tensor: {logits / 1e6:,.0f} MB; {tokens:,} tokens a step")
-    print(f"{'side':<24}{'ms a step':>11}{'tokens/s':>10}{'x run_clm':>11}{'x bare':>9}{'memory MB':>11}"
+    print(f"{'side':<24}{'ms a step':>11}{'tokens/s':>10}{'x run_clm':>11}{'x bare':>9}{'by CPU time':>14}{'memory MB':>11}"
           f"{'first s':>9}{'curve':>9}")  # fmt: skip
     for name in rounds[0]:
         precision = name.split()[1]
         steps = statistics.median(each[name]["step"] for each in rounds)
-        against = {}
+        against, by_cpu = {}, {}
         for other in ("run_clm", "bare"):
             rival = f"{other} {'float32' if precision == 'chosen' else precision}"
             rival += " compiled" if other == "bare" and f"{rival} compiled" in rounds[0] else ""
             ratios = [each[rival]["step"] / each[name]["step"] for each in rounds if rival in each]
             against[other] = f"{statistics.median(ratios):.2f}" if ratios else ""
+            ratios = [each[rival]["cpu"] / each[name]["cpu"] for each in rounds if rival in each]
+            by_cpu[other] = f"{statistics.median(ratios):.2f}" if ratios else "-"
         curve = rounds[0][name]["losses"]
         true = rounds[0]["bare float32"]["losses"] if "bare float32" in rounds[0] else curve
         apart = max(abs(a - b) / b for a, b in zip(curve, true, strict=False))
         print(
             f"{name:<24}{steps * 1e3:>11.1f}{tokens / steps:>10,.0f}{against['run_clm']:>11}{against['bare']:>9}"
+            f"{' / '.join(by_cpu.values()):>14}"
             f"{statistics.median(each[name]['memory'] for each in rounds) / 1e6:>11,.0f}"
             f"{statistics.median(each[name]['first'] for each in rounds):>9.1f}{apart:>9.1e}"
         )
@@ -274,7 +285,7 @@ def main():
         return
     compiled = arguments.compile or arguments.device == "cuda"
     cases = [(side, precision, False) for precision in arguments.precisions for side in SIDES]
-    cases += [("lmtune", "chosen", False)]
+    cases.insert(len(SIDES), ("lmtune", "chosen", False))
     if compiled:
         cases += [(side, precision, True) for precision in arguments.precisions for side in ("lmtune", "bare")]
     with tempfile.TemporaryDirectory() as folder:

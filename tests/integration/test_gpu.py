@@ -5,6 +5,11 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+import yaml
+
+from lmtune.modeling.loss import linear_cross_entropy
+from lmtune.training.devices import find_device
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,3 +60,54 @@ def test_generation_repeats_itself_for_a_seed(lmtune):
     run = lmtune("train", "training.max_steps=6", "samples.enabled=false").run
     command = ("generate", f"ckpt={run}", "prompt=O paciente chegou no hospital", "seed=1")
     assert lmtune(*command).out == lmtune(*command).out
+
+
+def plain(hidden, weight, bias, targets):
+    return F.cross_entropy(F.linear(hidden, weight, bias).to(hidden.dtype), targets, reduction="sum")
+
+
+def head_step(loss_of, dtype=None, upcast=torch.float32):
+    """(loss and gradients in float64, peak bytes) of GPT-2's head on 4,096 rows."""
+    torch.manual_seed(0)
+    weight = torch.randn(50257, 768, device="cuda") * 0.05
+    targets = torch.randint(50257, (4096,), device="cuda")
+    hidden = torch.randn(4096, 768, device="cuda") + weight[targets] * 20
+    parts = [part.to(upcast).requires_grad_() for part in (hidden, weight)]
+    del hidden, weight
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with torch.autocast("cuda", dtype, enabled=dtype is not None):
+        loss = loss_of(*parts, None, targets) / len(targets)
+    loss.backward()
+    return [loss.detach().double(), *(part.grad.double() for part in parts)], torch.cuda.max_memory_allocated() - before
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(None, 1e-5), (torch.bfloat16, 1e-4), (torch.float16, 1e-4)], ids=str)
+def test_the_fused_loss_is_as_true_as_the_plain_one_and_holds_no_logits(dtype, least):
+    reference, _ = head_step(plain, upcast=torch.float64)
+    (ours, peak), (theirs, plain_peak) = head_step(linear_cross_entropy, dtype), head_step(plain, dtype)
+    for mine, other, true in zip(ours, theirs, reference, strict=True):
+        error, bound = float((mine - true).norm() / true.norm()), float((other - true).norm() / true.norm())
+        assert error <= max(1.05 * bound, least)
+    assert peak <= plain_peak - 4096 * 50257 * 4
+
+
+def test_settings_follow_the_chip_and_the_pace_is_told(lmtune):
+    answer = lmtune("train", "training.max_steps=20", "samples.enabled=false")
+    assert answer.code == 0, answer.err
+    device = find_device(use_cpu=False)
+    chosen = yaml.safe_load((answer.run / "config.yaml").read_text(encoding="utf-8"))["chosen"]
+    assert (chosen.get("bf16", False), chosen.get("tf32", False)) == (device.bf16, device.tf32)
+    assert f"cuda ({device.name}): {'bf16 autocast' if device.bf16 else 'float32'}" in answer.err
+    lines = [json.loads(line) for line in (answer.run / "metrics.jsonl").read_text().splitlines()]
+    paces = [line for line in lines if "loss" in line]
+    assert paces
+    assert all(line["tokens_per_second"] > 0 and line["memory_gb"] > 0 for line in paces)
+    assert all(0 < line["mfu"] < 1 for line in paces if "mfu" in line)
+
+
+def test_a_compiled_run_ends_as_the_eager_one(lmtune):
+    short = ("training.max_steps=6", "samples.enabled=false", "training.optim=sgd", "training.learning_rate=0.1")
+    eager, compiled = lmtune("train", *short), lmtune("train", *short, "training.torch_compile=true")
+    assert eager.code == compiled.code == 0, compiled.err
+    assert numbers_of(compiled.run)["loss"] == pytest.approx(numbers_of(eager.run)["loss"], rel=1e-3)

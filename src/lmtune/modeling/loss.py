@@ -81,13 +81,14 @@ def find_obstacle(model: Any) -> str | None:
     try:
         with torch.no_grad():
             plain = type(model).forward(model, input_ids=ids, labels=ids, use_cache=False)
-            hidden = model.base_model(input_ids=ids, use_cache=False, return_dict=True).last_hidden_state
+            base = model.base_model(input_ids=ids, use_cache=False, return_dict=True)
     finally:
         hook.remove()
         model.train(was_training)
     if not seen or not torch.equal(seen["logits"], plain.logits):
         return f"{name} changes its logits after the head"
-    if not torch.equal(seen["hidden"], hidden):
+    hidden = getattr(base, "last_hidden_state", None)
+    if hidden is None or not torch.equal(seen["hidden"], hidden):
         return f"{name} does more than its base model before the head"
     fused = linear_cross_entropy(hidden, head.weight, head.bias, _shift(ids)) / (ids.numel() - 1)
     if not torch.allclose(fused, plain.loss, rtol=1e-5):
