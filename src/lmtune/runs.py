@@ -44,7 +44,7 @@ NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLC
 OWN_FILES = frozenset(
     [
         *("config.yaml", ".hydra", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md"),
-        *("train.log", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
+        *("train.log", "tracker.json", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
     ]
 )
 """What stands in a run folder before its first checkpoint."""
@@ -87,6 +87,10 @@ class Run:
     @property
     def log_file(self) -> Path:
         return self.folder / "train.log"
+
+    @property
+    def tracker_file(self) -> Path:
+        return self.folder / "tracker.json"
 
     @property
     def model_folder(self) -> Path:
@@ -144,6 +148,10 @@ class Run:
         """checkpoint-<step> folders, newest first, whole or not."""
         found = [(step_of(folder), folder) for folder in self.folder.glob("checkpoint-*") if folder.is_dir()]
         return [folder for step, folder in sorted(found, reverse=True) if step >= 0]
+
+    def find_tracker_id(self, name: str) -> str | None:
+        """The id under which a tracker knows this run, once it has been told one."""
+        return load_json(self.tracker_file).get(name) if self.tracker_file.exists() else None
 
     def find_checkpoint(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint that verifies, and what was wrong with each newer one."""
