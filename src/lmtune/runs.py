@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -260,11 +261,17 @@ def step_of(folder: Path) -> int:
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
     """Write manifest.json last: every file with its size and checksum, its own too, all of it on disk before."""
-    files = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    for file in paths:
         file.chmod(0o644)  # safetensors writes 0600, which another user (a container, a web server) cannot read
-        files[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
-        _sync(file)
+    with ThreadPoolExecutor(1) as disk:  # the disk writes while the processor reads
+        written = [disk.submit(_sync, file) for file in paths]
+        files = {
+            file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
+            for file in paths
+        }
+        for each in written:
+            each.result()
     content = {**manifest, "files": files}
     write_json(folder / MANIFEST, {**content, "xxh3_128": checksum_of(render_json(content))})
     _sync(folder / MANIFEST)
@@ -292,10 +299,10 @@ def find_fault(folder: Path) -> str | None:
 
 def checksum(file: Path) -> str:
     """xxh3-128 of a file, in hexadecimal."""
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 
