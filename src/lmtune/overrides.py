@@ -77,7 +77,7 @@ def check_secrets(arguments: list[str]) -> None:
         match = _OVERRIDE.fullmatch(argument)
         if (
             match
-            and match["value"]
+            and match["value"] not in ("", "null")
             and (SECRET_NAME.search(match["key"].split(".")[-1]) or find_secret(match["value"]))
         ):
             raise ConfigError(

@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLC
 OWN_FILES = frozenset(
     [
         *("config.yaml", ".hydra", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md"),
-        *("train.log", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
+        *("train.log", "tracker.json", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
     ]
 )
 """What stands in a run folder before its first checkpoint."""
@@ -91,6 +92,10 @@ class Run:
     @property
     def log_file(self) -> Path:
         return self.folder / "train.log"
+
+    @property
+    def tracker_file(self) -> Path:
+        return self.folder / "tracker.json"
 
     @property
     def model_folder(self) -> Path:
@@ -148,6 +153,10 @@ class Run:
         """checkpoint-<step> folders, newest first, whole or not."""
         found = [(step_of(folder), folder) for folder in self.folder.glob("checkpoint-*") if folder.is_dir()]
         return [folder for step, folder in sorted(found, reverse=True) if step >= 0]
+
+    def find_tracker_id(self, name: str) -> str | None:
+        """The id under which a tracker knows this run, once it has been told one."""
+        return load_json(self.tracker_file).get(name) if self.tracker_file.exists() else None
 
     def find_checkpoint(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint that verifies, and what was wrong with each newer one."""
@@ -256,11 +265,17 @@ def step_of(folder: Path) -> int:
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
     """Write manifest.json last: every file with its size and checksum, its own too, all of it on disk before."""
-    files = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    for file in paths:
         file.chmod(0o644)  # safetensors writes 0600, which another user (a container, a web server) cannot read
-        files[file.relative_to(folder).as_posix()] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
-        _sync(file)
+    with ThreadPoolExecutor(1) as disk:  # the disk writes while the processor reads
+        written = [disk.submit(_sync, file) for file in paths]
+        files = {
+            file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
+            for file in paths
+        }
+        for each in written:
+            each.result()
     content = {**manifest, "files": files}
     write_json(folder / MANIFEST, {**content, "xxh3_128": checksum_of(render_json(content))})
     _sync(folder / MANIFEST)
@@ -288,10 +303,10 @@ def find_fault(folder: Path) -> str | None:
 
 def checksum(file: Path) -> str:
     """xxh3-128 of a file, in hexadecimal."""
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(buffer[:count])
     return digest.hexdigest()
 
 

@@ -203,8 +203,9 @@ def open_run(
         "facts": prepared.facts,
     }
     opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
+    arguments.run_name = arguments.run_name or opened.name
     if config.tracker.name != "none":
-        opened.held.callback(point_tracker(config.tracker.name, opened.run.folder))
+        opened.held.callback(point_tracker(config.tracker.name, opened.run))
     try:
         if opened.is_main:
             steps = resources.count_steps(arguments, len(prepared.blocks))

@@ -189,6 +189,8 @@ class Session:
 
         config, run = self.config, self.opened.run
         chosen: list[Any] = [callbacks.Recorder(run, self.progress.say), self.progress]
+        if config.tracker.name != "none":
+            chosen.append(callbacks.TrackerNote(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
             chosen.append(
                 callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say)

@@ -1,5 +1,6 @@
 """TrainingArguments from the configuration."""
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Callable
@@ -8,10 +9,14 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import ConfigError
+from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
 
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """Tracker to the package that it needs."""
+
+TRACKER_IDS = {"wandb": "WANDB_RUN_ID", "mlflow": "MLFLOW_RUN_ID"}
+"""Tracker to the variable that makes it go on with a run it knows."""
 
 
 def check_tracker(name: str) -> None:
@@ -97,26 +102,39 @@ def check_optimizer(arguments: Any, model: Any) -> None:
         ) from error
 
 
-def point_tracker(name: str, run_folder: Path) -> Callable[[], None]:
-    """Keep a tracker's files with the run, unless the user's environment says otherwise; return what undoes it.
+def point_tracker(name: str, run: Run) -> Callable[[], None]:
+    """Keep a tracker's files with the run, and go on with its curve, unless the user's environment says otherwise.
 
-    Undone at the end of the run: the next job of a sweep would take it for the user's own wish.
+    Returns what undoes it at the end of the run: the next job of a sweep would take it for the user's own wish.
     """
     places = {
-        "tensorboard": ("TENSORBOARD_LOGGING_DIR", str(run_folder / "tensorboard")),
-        "wandb": ("WANDB_DIR", str(run_folder)),
-        "mlflow": ("MLFLOW_TRACKING_URI", f"sqlite:///{run_folder / 'mlflow.db'}"),
-        "trackio": ("TRACKIO_DIR", str(run_folder / "trackio")),
+        "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(run.folder / "tensorboard")},
+        "wandb": {"WANDB_DIR": str(run.folder), "WANDB_RESUME": "allow"},
+        "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{run.folder / 'mlflow.db'}"},
+        "trackio": {"TRACKIO_DIR": str(run.folder / "trackio")},  # it goes on with a run of the same name by itself
     }
-    variable, place = places[name]
-    if variable in os.environ:
-        return lambda: None
-    os.environ[variable] = place
+    wanted = places[name]
+    if name in TRACKER_IDS and (known := run.find_tracker_id(name)):
+        wanted[TRACKER_IDS[name]] = known
+    ours = {variable: value for variable, value in wanted.items() if variable not in os.environ}
+    os.environ.update(ours)
 
     def undo() -> None:
-        os.environ.pop(variable, None)
+        for variable in ours:
+            os.environ.pop(variable, None)
 
     return undo
+
+
+def find_tracker_id(name: str) -> str | None:
+    """The id that a tracker has given the run that is being logged, None where it has no use for one."""
+    if name not in TRACKER_IDS:
+        return None
+    tracker = importlib.import_module(name)
+    if name == "wandb":
+        return None if tracker.run is None else str(tracker.run.id)
+    active = tracker.active_run()
+    return None if active is None else str(active.info.run_id)
 
 
 def _check_best(metric: str | None) -> None:

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.errors import Stopped
-from lmtune.runs import Run, append_jsonl, load_jsonl, write_text
+from lmtune.runs import Run, append_jsonl, load_jsonl, write_json, write_text
+from lmtune.training.arguments import find_tracker_id
 from lmtune.training.throughput import render_pace
 
 Write = Callable[[list[str]], list[str]]
@@ -61,6 +62,18 @@ class Recorder(TrainerCallback):
         if state.is_world_process_zero and logs:
             numbers = {name: value for name, value in logs.items() if isinstance(value, (int, float))}
             self.journal.add({"step": state.global_step, **numbers})
+
+
+class TrackerNote(TrainerCallback):
+    """Writes down under which id the tracker knows the run, so that a resumed run goes on with the same curve."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self.run = run
+        self.name = name
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero and (known := find_tracker_id(self.name)) is not None:
+            write_json(self.run.tracker_file, {self.name: known})
 
 
 class Sampler(TrainerCallback):
