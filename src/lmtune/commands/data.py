@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmtune.commands.opening import check_data_source
+from lmtune.commands.preparing import check_data_source
 from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
 from lmtune.data.corpus import Corpus, Prepared

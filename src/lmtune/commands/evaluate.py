@@ -14,7 +14,7 @@ import numpy as np
 
 from lmtune.commands import benchmarking, comparing
 from lmtune.commands.benchmarking import Loaded
-from lmtune.commands.opening import check_data_source
+from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus

@@ -8,17 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from lmtune.commands import opening
+from lmtune.commands.preparing import Setup, build_setup
 from lmtune.commands.resuming import OUTPUTS, name_run
-from lmtune.commands.train import prepare_finetune
 from lmtune.config import LrFindConfig, OutputFormat
 from lmtune.data.blocks import collate
-from lmtune.data.corpus import Corpus
 from lmtune.errors import TrainingError
-from lmtune.modeling import loading
 from lmtune.reporting.figures import render_curve
 from lmtune.runs import claim_folder, render_json, write_json, write_text
-from lmtune.training.arguments import build_arguments
 from lmtune.training.schedules import find_suggestions, smooth
 
 LEAST_STEPS = 3
@@ -27,16 +23,10 @@ LEAST_STEPS = 3
 
 def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
     """Try the rates, write lr-find.json and lr-find.svg, and print what to take."""
-    opening.check_sources(config, {})
     settle(config)
-    corpus = Corpus(config.data, config.seed)
-    arguments = build_arguments(config, Path("unopened"), has_validation=False)
-    tokenizer, model, _ = opening.build_model(config, corpus)
-    block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
-    model = prepare_finetune(config, arguments, model)
-    prepared = corpus.prepare(tokenizer, block_size)
-    tried = try_rates(config, arguments, model, prepared.blocks)
-    if arguments.process_index == 0:
+    setup = build_setup(config)
+    tried = try_rates(config, setup)
+    if setup.arguments.process_index == 0:
         folder = make_folder(config)
         write_json(folder / "lr-find.json", tried)
         curve = render_curve(
@@ -55,18 +45,23 @@ def settle(config: LrFindConfig) -> None:
         "lr_scheduler_type": "constant",  # rates are set before each step
         "warmup_steps": 0,
         "save_strategy": "no",
+        "eval_strategy": "no",
+        "load_best_model_at_end": False,
     }
 
 
-def try_rates(config: LrFindConfig, arguments: Any, model: Any, blocks: Any) -> dict[str, Any]:
+def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is no number from the start."""
     from lmtune.training.lr_range import RangeTrainer, freeze_below
 
     if config.finetune.name == "gradual":
-        freeze_below(model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
-    blocks.multiple = arguments.train_batch_size * arguments.world_size
+        freeze_below(setup.model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
     trainer = RangeTrainer(
-        settings=config.range, model=model, args=arguments, train_dataset=blocks, data_collator=collate
+        settings=config.range,
+        model=setup.model,
+        args=setup.arguments,
+        train_dataset=setup.prepared.blocks,
+        data_collator=collate,
     )
     trainer.train()
     finite = next((place for place, loss in enumerate(trainer.losses) if not math.isfinite(loss)), len(trainer.losses))

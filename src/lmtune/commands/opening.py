@@ -1,31 +1,25 @@
-"""How `lmtune train` begins: what is checked before anything heavy, and how a run folder is opened or resumed."""
+"""How a run folder is opened or resumed, and what `lmtune train` says before its first step."""
 
 import logging
 import platform
 import sys
-from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from lmtune import __version__
 from lmtune.commands import resuming
-from lmtune.composition import build_data_config
-from lmtune.config import DataConfig, TrainConfig, render_plain
-from lmtune.data.corpora import build_corpus
-from lmtune.data.corpus import Corpus, Prepared
-from lmtune.errors import ConfigError, DataError
-from lmtune.hub import check_available
-from lmtune.modeling import adapters, generation, loading
-from lmtune.modeling.transplant import Move
+from lmtune.commands.preparing import Setup, render_settings
+from lmtune.config import TrainConfig
+from lmtune.data.corpus import Prepared
+from lmtune.errors import ConfigError
 from lmtune.overrides import find_secret
 from lmtune.runs import Run, write_json, write_text
-from lmtune.streams import TokenStream
 from lmtune.training import devices, resources
-from lmtune.training.arguments import check_tracker, count_devices, point_tracker
+from lmtune.training.arguments import count_devices, point_tracker
 from lmtune.training.batches import BatchPlan
 from lmtune.training.throughput import Yardstick
 
@@ -92,105 +86,10 @@ class Opened:
         self.held.close()
 
 
-def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
-    """The data configurations that eval_data names."""
-    if config.data.name in config.eval_data:
-        raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
-    return {name: build_data_config(name, "eval_data") for name in config.eval_data}
-
-
-def build_mixed(config: TrainConfig) -> dict[str, DataConfig]:
-    """The data configurations that data.mix names besides `data=` itself."""
-    return {name: build_data_config(name, "data.mix") for name in config.data.mix if name != config.data.name}
-
-
-def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
-    """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
-    check_tracker(config.tracker.name)
-    if config.finetune.name == "lora":
-        adapters.check_adapter(config.finetune, config.model)
-    loading.check_model_source(config.model)
-    for data in (config.data, *others):
-        check_data_source(data)
-
-
-def check_data_source(config: DataConfig) -> None:
-    """Raise DataError for a Hub dataset that cannot be had."""
-    if config.files is None and config.path is not None and not Path(config.path).exists():
-        check_available("dataset", config.path, config.revision, DataError)
-
-
-def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | None]:
-    """(tokenizer, model, move): the weights of a new model drawn from the seed; the move to another vocabulary, if any."""
-    from transformers import set_seed
-
-    from lmtune.modeling.loss import install_loss
-
-    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
-    set_seed(config.seed)
-    move = loading.find_move(config.model, tokenizer)
-    model, remarks = loading.build_model(config.model, tokenizer, move)
-    remarks += install_loss(model, config.model.loss)
-    for remark in remarks:
-        sys.stderr.write(remark + "\n")
-    return tokenizer, model, move
-
-
-def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
-    """Raise ConfigError for generation settings that fail, now and not at the first sample: write one token."""
-    if config.samples.enabled and config.prompts:
-        settings = {**config.generation, "max_new_tokens": 1, "min_new_tokens": None, "min_length": None}
-        generation.check_room(model, generation.build_generation_config(model, config.generation))
-        generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
-
-
-class HeldOutSet(NamedTuple):
-    """Text that is scored while the model learns."""
-
-    stream: TokenStream
-    split_by: str
-
-
-def load_held_out(
-    config: TrainConfig, prepared: Prepared, watched: dict[str, DataConfig], tokenizer: Any
-) -> dict[str, HeldOutSet]:
-    """The held-out text of `data=` first, then that of each set of `eval_data=`."""
-    sets = {}
-    if "validation" in prepared.held_out:
-        sets[config.data.name] = HeldOutSet(prepared.held_out["validation"], prepared.ledger.split_by)
-    for name, data in watched.items():
-        streams, split_by = build_corpus(data, config.seed).load_held_out(tokenizer)
-        if "validation" not in streams:
-            raise DataError(
-                f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
-            )
-        sets[name] = HeldOutSet(streams["validation"], split_by)
-    return sets
-
-
-Sets = dict[str, dict[str, DataConfig]]
-"""Other data configurations that a run reads, recorded with it: those of `eval_sets` and `mixed_sets`."""
-
-
-def choose_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
-    """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
-    device = devices.find_device(bool(config.training.get("use_cpu")))
-    resumed = resuming.find_run(config, resuming.fingerprint_of(_render(config, sets)))
-    if resumed is not None:
-        return devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
-    return devices.choose_settings(config.training, device)
-
-
-def _render(config: TrainConfig, sets: Sets) -> dict[str, Any]:
-    """config.yaml as plain values, without what lmtune chose."""
-    return {**render_plain(config), **render_plain(sets)}
-
-
-def open_run(
-    config: TrainConfig, arguments: Any, prepared: Prepared, sets: Sets, chosen: dict[str, Any], model: Any
-) -> Opened:
+def open_run(setup: Setup) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
-    plain = {**_render(config, sets), "chosen": chosen}
+    config, arguments, prepared = setup.config, setup.arguments, setup.prepared
+    plain = {**render_settings(config, setup.sets), "chosen": setup.chosen}
     check_no_secret(plain)
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
@@ -199,7 +98,7 @@ def open_run(
     arguments.output_dir = folder
     manifest = {
         "fingerprint": fingerprint,
-        "machine": describe_machine(arguments, model),
+        "machine": describe_machine(arguments, setup.model),
         "facts": prepared.facts,
     }
     opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
@@ -209,7 +108,7 @@ def open_run(
     try:
         if opened.is_main:
             steps = resources.count_steps(arguments, len(prepared.blocks))
-            room = resources.estimate_room(arguments, model, steps)
+            room = resources.estimate_room(arguments, setup.model, steps)
             _enter(opened, config, plain, prepared, room)
         checkpoint = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
@@ -275,12 +174,12 @@ def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def say_plan(opened: Opened, model: Any, prepared: Prepared, yardstick: Yardstick) -> None:
+def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
     """What is about to happen, in a few lines on stderr."""
     from lmtune.modeling.loss import is_fused
 
-    ledger, train = prepared.ledger, prepared.ledger.sides["train"]
-    held = ledger.sides["validation"]
+    model, ledger = setup.model, setup.prepared.ledger
+    train, held = ledger.sides["train"], ledger.sides["validation"]
     if ledger.blocks:
         opened.say(
             f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn "

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from lmtune.commands.opening import check_data_source
+from lmtune.commands.preparing import check_data_source
 from lmtune.commands.resuming import OUTPUTS
 from lmtune.config import OutputFormat, TokenizerCommandConfig
 from lmtune.data.corpora import build_corpus

@@ -4,22 +4,22 @@ import math
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.config import RangeConfig
 from lmtune.training.layers import build_groups
+from lmtune.training.rows import RowTrainer
 from lmtune.training.schedules import exponential, smooth
 
 DIVERGED = 4.0
 """The test ends where the smoothed loss is this many times its lowest (fastai's `lr_find`)."""
 
 
-class RangeTrainer(Trainer):
+class RangeTrainer(RowTrainer):
     """Trainer that tries rates instead of training: nothing is evaluated, saved or kept."""
 
     def __init__(self, *, settings: RangeConfig, **others: Any) -> None:
         super().__init__(**others)
-        self.remove_callback(PrinterCallback)  # it writes to stdout, which is for results
         self.settings = settings
         self.rates: list[float] = []
         self.losses: list[float] = []

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer, TrainerState
+from transformers import TrainerState
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import SaveStrategy
 
-from lmtune.data.blocks import TrainingRows
 from lmtune.errors import TrainingError
 from lmtune.runs import MANIFEST, STATE, Run, load_json, step_of
 from lmtune.training import devices, throughput
 from lmtune.training.arguments import count_devices
 from lmtune.training.batches import split_rows
 from lmtune.training.callbacks import reduce_max, say_on_stderr
+from lmtune.training.rows import RowTrainer
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""
@@ -53,14 +53,13 @@ SAVE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What a full or failing disk raises: Python's own, torch.save's, and that of safetensors."""
 
 
-class LmTrainer(Trainer):
+class LmTrainer(RowTrainer):
     """Trainer for causal language models on ready blocks.
 
     Its evaluation is lmtune's own, its checkpoints appear whole or not at all, and a loss that is not finite stops it.
     """
 
     control: Any  # a TrainerControl, which every callback hands back
-    train_dataset: TrainingRows
 
     def __init__(
         self,
@@ -74,7 +73,6 @@ class LmTrainer(Trainer):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.remove_callback(PrinterCallback)  # it writes to stdout, which is for results
         self.run = run
         self.tokenizer = tokenizer  # not processing_class: Trainer would write its padding id into the model's config
         self.score = score
@@ -133,13 +131,6 @@ class LmTrainer(Trainer):
                 f"{len(batches)} (learning rate {rate:.3g}); expected a finite number. {last}Lower training.learning_rate, "
                 "lengthen training.warmup_steps, or with training.fp16 use training.bf16."
             )
-
-    # Data
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        own = rows.build_sampler(self.args.data_seed if self.args.data_seed is not None else self.args.seed)
-        return super()._get_train_sampler(train_dataset) if own is None else own
 
     # Effort and pace
 

@@ -1,0 +1,167 @@
+"""What a training needs before its first step, checked in the order of what the checks cost."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lmtune.commands import resuming
+from lmtune.composition import build_data_config
+from lmtune.config import DataConfig, TrainConfig, render_plain
+from lmtune.data.corpora import build_corpus, prepare_training
+from lmtune.data.corpus import Corpus, Prepared
+from lmtune.errors import ConfigError, DataError
+from lmtune.evaluation.windows import check_stride
+from lmtune.hub import check_available
+from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling.transplant import Move
+from lmtune.streams import TokenStream
+from lmtune.training import arguments as training_arguments
+from lmtune.training import devices
+
+Sets = dict[str, dict[str, DataConfig]]
+"""Other data configurations that a run reads, recorded with it: those of `eval_sets` and `mixed_sets`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A training, ready but for its run folder."""
+
+    config: TrainConfig
+    sets: Sets
+    chosen: dict[str, Any]
+    """Training arguments that lmtune chose for the device."""
+    arguments: Any
+    tokenizer: Any
+    model: Any
+    move: Move | None
+    """From the vocabulary that the weights came with to that of `tokenizer`."""
+    context: int
+    """Tokens of an evaluation window."""
+    prepared: Prepared
+
+
+def build_setup(config: TrainConfig) -> Setup:
+    """Load, build and prepare everything; raise for whatever can be known to fail."""
+    sets = {"eval_sets": build_watched(config), "mixed_sets": build_mixed(config)}
+    check_sources(config, [data for each in sets.values() for data in each.values()])
+    corpus = build_corpus(config.data, config.seed)
+    chosen = choose_settings(config, sets)
+    arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out, chosen)
+    tokenizer, model, move = build_model(config, corpus)
+    training_arguments.check_optimizer(arguments, model)
+    try_generation(config, model, tokenizer)
+    if config.data.isolate_documents:
+        loading.check_isolation(model)
+    block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+    training_arguments.apply_batch(config, arguments, block_size)
+    context = loading.check_length("eval.context", config.eval.context, model.config)
+    check_stride(config.eval.stride, context)
+    model = prepare_finetune(config, arguments, model)
+    prepared = prepare_training(corpus, sets["mixed_sets"], tokenizer, block_size)
+    # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
+    # and the order of an epoch would depend on their number.
+    batches = arguments.max_steps * arguments.gradient_accumulation_steps
+    prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
+    return Setup(config, sets, chosen, arguments, tokenizer, model, move, context, prepared)
+
+
+def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
+    """The data configurations that eval_data names."""
+    if config.data.name in config.eval_data:
+        raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
+    return {name: build_data_config(name, "eval_data") for name in config.eval_data}
+
+
+def build_mixed(config: TrainConfig) -> dict[str, DataConfig]:
+    """The data configurations that data.mix names besides `data=` itself."""
+    return {name: build_data_config(name, "data.mix") for name in config.data.mix if name != config.data.name}
+
+
+def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
+    """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
+    training_arguments.check_tracker(config.tracker.name)
+    if config.finetune.name == "lora":
+        adapters.check_adapter(config.finetune, config.model)
+    loading.check_model_source(config.model)
+    for data in (config.data, *others):
+        check_data_source(data)
+
+
+def check_data_source(config: DataConfig) -> None:
+    """Raise DataError for a Hub dataset that cannot be had."""
+    if config.files is None and config.path is not None and not Path(config.path).exists():
+        check_available("dataset", config.path, config.revision, DataError)
+
+
+def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | None]:
+    """(tokenizer, model, move): the weights of a new model drawn from the seed; the move to another vocabulary, if any."""
+    from transformers import set_seed
+
+    from lmtune.modeling.loss import install_loss
+
+    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
+    set_seed(config.seed)
+    move = loading.find_move(config.model, tokenizer)
+    model, remarks = loading.build_model(config.model, tokenizer, move)
+    remarks += install_loss(model, config.model.loss)
+    for remark in remarks:
+        sys.stderr.write(remark + "\n")
+    return tokenizer, model, move
+
+
+def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
+    """Raise ConfigError for generation settings that fail, now and not at the first sample: write one token."""
+    if config.samples.enabled and config.prompts:
+        settings = {**config.generation, "max_new_tokens": 1, "min_new_tokens": None, "min_length": None}
+        generation.check_room(model, generation.build_generation_config(model, config.generation))
+        generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
+
+
+def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
+    """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
+    if config.finetune.name == "lora":
+        return adapters.add_adapter(model, config.finetune)
+    if config.finetune.name == "gradual":
+        from lmtune.training.gradual import check_gradual
+
+        check_gradual(arguments, model, config.finetune)
+    return model
+
+
+def choose_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
+    """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
+    device = devices.find_device(bool(config.training.get("use_cpu")))
+    resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config, sets)))
+    if resumed is not None:
+        return devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
+    return devices.choose_settings(config.training, device)
+
+
+def render_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
+    """config.yaml as plain values, without what lmtune chose."""
+    return {**render_plain(config), **render_plain(sets)}
+
+
+class HeldOutSet(NamedTuple):
+    """Text that is scored while the model learns."""
+
+    stream: TokenStream
+    split_by: str
+
+
+def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
+    """The held-out text of `data=` first, then that of each set of `eval_data=`."""
+    config, prepared = setup.config, setup.prepared
+    sets = {}
+    if "validation" in prepared.held_out:
+        sets[config.data.name] = HeldOutSet(prepared.held_out["validation"], prepared.ledger.split_by)
+    for name, data in setup.sets["eval_sets"].items():
+        streams, split_by = build_corpus(data, config.seed).load_held_out(setup.tokenizer)
+        if "validation" not in streams:
+            raise DataError(
+                f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
+            )
+        sets[name] = HeldOutSet(streams["validation"], split_by)
+    return sets
