@@ -92,7 +92,7 @@ def small_disk(folder, megabytes):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_run_outlives_a_disk_that_is_full_for_a_while(tmp_path):
-    steps = ("training.max_steps=60", "training.eval_steps=5", "training.logging_steps=1")
+    steps = ("training.max_steps=30", "training.eval_steps=5", "training.logging_steps=1")
     (tmp_path / "straight").mkdir()
     _, expected = killing.undisturbed(tmp_path / "straight", steps)
     with small_disk(tmp_path / "disk", 16) as disk:

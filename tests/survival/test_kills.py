@@ -1,9 +1,12 @@
 """A run that is killed anywhere ends with the bits of the run that was not."""
 
 import random
+import shutil
 
 import killing
 import pytest
+
+from lmtune import runs
 
 EPOCHS = ("training.eval_strategy=epoch", "training.num_train_epochs=2", "training.max_steps=-1")
 OFTEN = ("training.save_steps=2", "training.load_best_model_at_end=false", "training.max_steps=30")
@@ -44,3 +47,19 @@ def test_kills_leave_no_trace_whatever_the_schedule(tmp_path, overrides):
 @pytest.mark.slow
 def test_kills_leave_no_trace_in_two_processes(tmp_path):
     survive(tmp_path, 6, "training.per_device_train_batch_size=4", "training.logging_steps=3", world_size=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_run_killed_after_its_last_save_only_ends(tmp_path, world_size):
+    overrides = ("training.max_steps=10", "training.per_device_train_batch_size=4")
+    training = killing.Training(tmp_path, overrides, world_size)
+    training.start()
+    training.finish()
+    (run,) = training.runs
+    expected = killing.load_outcome(run)
+    runs.write_json(run.results_file, {**run.load_results(), "status": "running"})
+    shutil.rmtree(run.model_folder)
+    training.start("resume=auto")
+    training.finish()
+    assert expected.differences(killing.load_outcome(run)) == []

@@ -248,6 +248,8 @@ class LmTrainer(RowTrainer):
     def _finish_from(self, checkpoint: Path, samples: int) -> None:
         """Take up a run that was interrupted after its last step: Trainer would train one step more."""
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
+        self.state.is_world_process_zero = self.is_world_process_zero()  # it was rank 0 that wrote the state
+        self.state.is_local_process_zero = self.is_local_process_zero()
         self._anchor_best(checkpoint)
         self._load_from_checkpoint(str(checkpoint))
         self._restore_sums()
