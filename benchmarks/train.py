@@ -58,7 +58,7 @@ class Clock:
     def tick(self, *_):
         self.steps += 1
         if self.steps == 1 or self.steps % self.settings["every"] == 0:
-            if self.torch.cuda.is_available():
+            if self.settings["device"] == "cuda":
                 self.torch.cuda.synchronize()
             if self.steps == 1:
                 self.first = time.time() - self.settings["started"]
@@ -71,7 +71,7 @@ class Clock:
             for before, after in itertools.pairwise(self.stamps)
         ]
         wall, cpu = (statistics.median(each) for each in zip(*spans, strict=True))
-        if self.torch.cuda.is_available():
+        if self.settings["device"] == "cuda":
             peak = self.torch.cuda.max_memory_allocated() - self.settings["parameters"] * 4
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self.loaded

@@ -5,6 +5,10 @@ import pytest
 from lmtune import cli
 
 MISTAKES = {
+    ("train", "batch.tokens=1000"): "batch.tokens=1000: expected a multiple of 128 (128 tokens a row x 1 device(s)). "
+    "Give batch.tokens=896 or batch.tokens=1024.",
+    ("train", "batch.tokens=0"): "batch.tokens=0: expected 1 or more.",
+    ("train", "model.loss=fast"): "model.loss",
     ("train", "dta=bio"): "dta is not a key of lmtune train. Did you mean data?",
     (
         "train",

@@ -56,8 +56,8 @@ def install_loss(model: Any, choice: LossChoice) -> list[str]:
 
 
 def is_fused(model: Any) -> bool:
-    """True where install_loss has replaced the forward method."""
-    return "forward" in vars(model)
+    """True where install_loss has replaced the forward method, whatever has been put around it since."""
+    return bool(getattr(model.forward, "fuses_loss", False))
 
 
 def find_obstacle(model: Any) -> str | None:
@@ -122,6 +122,7 @@ def _build_forward(original: Callable[..., Any]) -> Callable[..., Any]:
             count = (targets != IGNORED).sum()
         return CausalLMOutputWithPast(loss=summed / (count.to(summed.device) if torch.is_tensor(count) else count))
 
+    forward.fuses_loss = True  # type: ignore[attr-defined]
     return forward
 
 
@@ -190,8 +191,8 @@ class _HalfPrecision(torch.autograd.Function):
             summed -= torch.where(counted, logs.gather(1, places), 0).sum()
             if any(learned):
                 # d loss / d logits = softmax - one_hot, and 0 where nothing is learned.
-                slope = logs.exp_().scatter_add_(1, places, torch.full_like(places, -1, dtype=logs.dtype))
-                _add_gradients(grads, start, (slope * counted).to(half), chunk, matrix)
+                slope = logs.exp_().scatter_add_(1, places, torch.full_like(places, -1, dtype=logs.dtype)).mul_(counted)
+                _add_gradients(grads, start, slope.to(half), chunk, matrix)
         ctx.save_for_backward(*grads)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return summed

@@ -3,6 +3,7 @@
 Evaluation is not touched by any of them: it runs in float32 without autocast or TF32 wherever it runs.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,11 @@ def find_device(use_cpu: bool) -> Device:
     import torch
 
     if torch.cuda.is_available() and not use_cpu:
-        # Emulated bfloat16, which older chips have, is slower than float32: the capability decides, not is_bf16_supported.
-        recent = torch.cuda.get_device_capability()[0] >= 8 and torch.version.cuda is not None
-        return Device("cuda", torch.cuda.get_device_name(), bf16=recent or torch.version.hip is not None, tf32=recent)
+        local = min(int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count() - 1)  # of this process, not of all
+        chip = torch.cuda.get_device_properties(local)
+        # Emulated bfloat16, which older chips have, is slow: the capability decides, not torch.cuda.is_bf16_supported.
+        recent = torch.version.cuda is not None and chip.major >= 8
+        return Device("cuda", chip.name, bf16=recent or torch.version.hip is not None, tf32=recent)
     if torch.backends.mps.is_available() and not use_cpu:
         return Device("mps", "Apple GPU", bf16=False)
     found = torch.cpu.get_capabilities()
