@@ -1,0 +1,65 @@
+"""What a run is told: dataclasses that explain and guard each key. No torch in here.
+
+The values live in conf/ (one YAML group for each class); these classes give Hydra the names and types that it
+checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
+"""
+
+from lmtune.config.checks import render_plain
+from lmtune.config.commands import (
+    CacheAction,
+    DataCommandConfig,
+    EvalCommandConfig,
+    GenerateConfig,
+    GridConfig,
+    LrFindConfig,
+    OutputFormat,
+    RangeConfig,
+    TokenizerCommandConfig,
+    TokenizerConfig,
+    TokenizerText,
+    TrainConfig,
+)
+from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
+from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
+from lmtune.config.finetune import OWNED_BY_PHASES, FinetuneConfig, PhaseConfig
+from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
+
+__all__ = [
+    "OWNED_BY_PHASES",
+    "ZEROSHOT_TASKS",
+    "BatchConfig",
+    "CacheAction",
+    "DataCommandConfig",
+    "DataConfig",
+    "DocumentRule",
+    "EarlyStoppingConfig",
+    "EvalCommandConfig",
+    "EvalConfig",
+    "EvalPrecision",
+    "EvalSplit",
+    "FinetuneConfig",
+    "GenerateConfig",
+    "GridConfig",
+    "LossChoice",
+    "LrFindConfig",
+    "ModelConfig",
+    "ModelInit",
+    "OutputFormat",
+    "PhaseConfig",
+    "RangeConfig",
+    "SamplesConfig",
+    "SaveDtype",
+    "SplitRule",
+    "SuiteConfig",
+    "SuiteProfile",
+    "TokenizerCommandConfig",
+    "TokenizerConfig",
+    "TokenizerText",
+    "TrackerConfig",
+    "TrainConfig",
+    "Transplant",
+    "UnicodeForm",
+    "load_data_config",
+    "render_plain",
+]

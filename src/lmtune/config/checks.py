@@ -1,0 +1,56 @@
+"""What every part of a configuration is checked with."""
+
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from lmtune.errors import ConfigError
+
+
+def require(holds: bool, key: str, found: object, expected: str) -> None:
+    """Raise ConfigError, with what was found and expected, unless something holds."""
+    if not holds:
+        raise ConfigError(f"{key}={found}: expected {expected}.")
+
+
+def check_given(key: str, value: str | None, command: str) -> None:
+    """Raise ConfigError unless a checkpoint is named."""
+    if not value:
+        raise ConfigError(
+            f"{command} needs {key}=, found none. Give a run folder (outputs/...), a checkpoint, a model folder or a Hub id."
+        )
+
+
+def check_paths(key: str, value: Any) -> None:
+    """Raise ConfigError for anything but a path or a list of paths."""
+    paths = value if isinstance(value, list) else [value]
+    if value is not None and not (paths and all(isinstance(path, str) and path for path in paths)):
+        raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
+
+
+def check_seed(key: str, value: int) -> None:
+    """Raise ConfigError for a seed that NumPy refuses."""
+    require(0 <= value < 2**32, key, value, "a whole number from 0 to 4294967295")
+
+
+def anchor_paths(paths: Any) -> Any:
+    """Paths from where the user stands, one or a list, made absolute; those inside the package stay."""
+    if isinstance(paths, list):
+        return [anchor_paths(path) for path in paths]
+    if paths is None or paths.startswith("pkg://"):
+        return paths
+    return str(Path.cwd() / Path(paths).expanduser())
+
+
+def render_plain(config: Any) -> Any:
+    """A config as plain values, for YAML and JSON."""
+    if isinstance(config, Enum):
+        return config.value
+    if isinstance(config, dict):
+        return {key: render_plain(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [render_plain(value) for value in config]
+    if hasattr(config, "__dataclass_fields__"):
+        return {item.name: render_plain(getattr(config, item.name)) for item in fields(config)}
+    return config

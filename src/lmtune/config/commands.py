@@ -1,0 +1,315 @@
+"""What each command is told: one class for each."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import product
+from typing import Any
+
+from omegaconf import MISSING
+
+from lmtune.config.checks import check_given, check_seed, require
+from lmtune.config.data import DataConfig
+from lmtune.config.evaluation import EvalConfig, SuiteConfig
+from lmtune.config.finetune import FinetuneConfig
+from lmtune.config.model import ModelConfig
+from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig, check_training
+from lmtune.errors import ConfigError
+
+
+class OutputFormat(Enum):
+    """What stands on stdout."""
+
+    table = "table"
+    json = "json"
+
+
+class CacheAction(Enum):
+    """What `lmtune data cache=` does with prepared text."""
+
+    off = "off"
+    list = "list"
+    prune = "prune"
+
+
+class TokenizerText(Enum):
+    """What a vocabulary is learned from."""
+
+    train = "train"
+    """The training side alone: held-out text stays unseen."""
+    all = "all"
+    """Everything, held-out documents included, as GPorTuguese-2 did."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """`lmtune train`."""
+
+    name: str | None = None
+    """First folder under outputs/; by default <data>-<model>."""
+    output: str | None = None
+    """The run folder itself, instead of outputs/<name>/<date>."""
+    seed: int = 42
+    resume: str = "off"
+    """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
+    resume_force: bool = False
+    """Resume although settings that change the result differ."""
+    stop_on_failed_save: bool = False
+    """End the run when a checkpoint cannot be saved; otherwise that is said aloud and the next save tries again."""
+    format: OutputFormat = OutputFormat.table
+    objective: str = "bits_per_byte"
+    """What a sweep minimises: a metric of the first evaluation set, or <set>.<metric>."""
+    prompts: list[str] = field(default_factory=list)
+    """Beginnings that the model continues while it learns; by default those of the data."""
+    eval_data: list[str] = field(default_factory=list)
+    """Further sets to watch, by the names of their groups: `eval_data=[pt-wiki,wikitext]`."""
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    finetune: FinetuneConfig = MISSING
+    tracker: TrackerConfig = MISSING
+    training: dict[str, Any] = field(default_factory=dict, metadata={"keys": "training"})
+    generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        require(bool(self.resume), "resume", self.resume, "off, auto or a run folder")
+        self.data.check_source()
+        self.data.anchor()
+        self.model.check_source()
+        self.model.anchor()
+        self.finetune.rule(self.training)
+        check_training(self.training)
+        _adopt_twins(self)
+        if self.data.streaming and self.training.get("max_steps", -1) < 1:
+            raise ConfigError(
+                "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
+                "Say how many steps to train."
+            )
+        check_seed("seed", self.seed)
+        check_seed("samples.seed", self.samples.seed)
+        if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.data.holds_out):
+            raise ConfigError(
+                "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
+                "Choose one of the two."
+            )
+
+
+_TWINS = {
+    "seed": "seed",
+    "resume_from_checkpoint": "resume",
+    "report_to": "tracker",
+    "run_name": "name",
+    "output_dir": "output",
+}
+"""Keys of TrainingArguments that have their home elsewhere."""
+
+
+def _adopt_twins(config: TrainConfig) -> None:
+    """Move values of `training.*` that have a home elsewhere to that home; refuse two that differ."""
+    untouched = TrainConfig()
+    for twin, home in _TWINS.items():
+        value = config.training.pop(twin, None)
+        if value is None:
+            continue
+        if home == "tracker":
+            value = value[0] if isinstance(value, list) and len(value) == 1 else value
+            current, default = config.tracker.name, "none"
+        else:
+            current, default = getattr(config, home), getattr(untouched, home)
+        if current not in (default, value):
+            raise ConfigError(f"{home}={current} and training.{twin}={value} differ; they mean the same. Keep {home}=.")
+        if home == "tracker":
+            config.tracker.name = str(value)
+        else:
+            setattr(config, home, value)
+
+
+@dataclass(kw_only=True, slots=True)
+class RangeConfig:
+    """The LR range test (Smith 2017, arXiv:1506.01186)."""
+
+    start: float = 1e-7
+    end: float = 1.0
+    steps: int = 100
+    """From start to end in equal ratios, or until the loss is four times the lowest."""
+    phase: int = 1
+    """With finetune=gradual: the phase whose layer groups learn, from 1."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.start < self.end, "range.start, range.end", (self.start, self.end), "0 < start < end")
+        require(self.steps >= 10, "range.steps", self.steps, "10 or more")
+        require(self.phase >= 1, "range.phase", self.phase, "1 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class LrFindConfig(TrainConfig):
+    """`lmtune lr-find`: what `lmtune train` is told, and the range to try."""
+
+    range: RangeConfig = field(default_factory=RangeConfig)
+
+    def check(self) -> None:
+        """As lmtune train does; raise ConfigError for a phase that there is not."""
+        TrainConfig.check(self)
+        phases = max(1, len(self.finetune.phases))
+        require(self.range.phase <= phases, "range.phase", self.range.phase, f"at most {phases}, the last phase")
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalCommandConfig:
+    """`lmtune eval`."""
+
+    ckpt: Any = None
+    """Run folder, checkpoint-<step>, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    output: str | None = None
+    """Folder for the file of eval.per_document; by default where you stand."""
+    seed: int | None = None
+    """Of the split; by default that of the run, or 42."""
+    format: OutputFormat = OutputFormat.table
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    data: DataConfig | None = None
+    """By default the held-out text of the run that `ckpt` names."""
+    suite: SuiteConfig | None = None
+    """Benchmarks instead of text."""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """What `ckpt` names, one or several."""
+        return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        for ckpt in self.checkpoints or [""]:
+            check_given("ckpt", ckpt, "lmtune eval")
+        if len(set(self.checkpoints)) < len(self.checkpoints):
+            raise ConfigError(f"ckpt={self.ckpt}: expected each checkpoint once.")
+        if self.suite is not None:
+            self.suite.check()
+            if self.data is not None:
+                raise ConfigError("suite= brings its own text, and data= names another. Leave one of them out.")
+        if self.seed is not None:
+            check_seed("seed", self.seed)
+        if self.data is not None:
+            self.data.check_source()
+            self.data.anchor()
+
+
+@dataclass(kw_only=True, slots=True)
+class GridConfig:
+    """Values to try beside each other, every combination."""
+
+    temperature: list[float] = field(default_factory=list)
+    """`grid.temperature=[0.5,1.0]`"""
+    top_k: list[int] = field(default_factory=list)
+    """`grid.top_k=[10,50]`"""
+
+    def settings(self) -> list[dict[str, Any]]:
+        """generation.* of each cell; one cell without settings where nothing is to be tried."""
+        axes = {name: values for name, values in (("temperature", self.temperature), ("top_k", self.top_k)) if values}
+        return [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
+
+
+@dataclass(kw_only=True, slots=True)
+class GenerateConfig:
+    """`lmtune generate`."""
+
+    ckpt: str | None = None
+    """Run folder, checkpoint-<step>, model folder or Hub id."""
+    prompt: str | None = None
+    prompts: list[str] = field(default_factory=list)
+    """Further prompts."""
+    prompts_file: str | None = None
+    """A text file with a prompt on each line; blank lines are left out."""
+    top: int = 0
+    """Print so many likeliest next tokens with their probabilities, instead of a text."""
+    grid: GridConfig = field(default_factory=GridConfig)
+    seed: int = 42
+    """Each prompt begins with it, so its text depends on no other prompt."""
+    format: OutputFormat = OutputFormat.table
+    device: str = "auto"
+    generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given("ckpt", self.ckpt, "lmtune generate")
+        check_seed("seed", self.seed)
+        require(self.top >= 0, "top", self.top, "0 (off) or more")
+        if not (self.prompt or self.prompts or self.prompts_file):
+            raise ConfigError(
+                'lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".'
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class DataCommandConfig:
+    """`lmtune data`."""
+
+    seed: int = 42
+    format: OutputFormat = OutputFormat.table
+    cache: CacheAction = CacheAction.off
+    """list: what is kept of prepared text; prune: remove it."""
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    """Whose tokenizer counts."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_seed("seed", self.seed)
+        self.data.check_source()
+        self.data.anchor()
+        self.model.check_source()
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerConfig:
+    """A byte-level BPE vocabulary to learn."""
+
+    vocab_size: int = 50257
+    """Entries: 256 bytes, the special tokens, and merges for the rest; GPT-2 has 50,257."""
+    min_frequency: int = 2
+    """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
+    special_tokens: list[str] = field(default_factory=lambda: ["<|endoftext|>"])
+    """They get the first ids; the first of them stands between documents."""
+    text: TokenizerText = TokenizerText.train
+    """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
+    max_length: int = 1024
+    """Tokens that a model with this vocabulary will take (model_max_length)."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.special_tokens), "tokenizer.special_tokens", self.special_tokens, "one or more tokens")
+        least = 256 + len(self.special_tokens)
+        require(
+            self.vocab_size >= least,
+            "tokenizer.vocab_size",
+            self.vocab_size,
+            f"{least} or more, one for each byte and special token",
+        )
+        require(self.min_frequency >= 1, "tokenizer.min_frequency", self.min_frequency, "1 or more")
+        require(self.max_length >= 2, "tokenizer.max_length", self.max_length, "2 or more tokens")
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerCommandConfig:
+    """`lmtune tokenizer`."""
+
+    seed: int = 42
+    """Of the split: the same as that of the runs to come, so that held-out text stays unseen."""
+    output: str | None = None
+    """Folder of the tokenizer, instead of outputs/<data>-tokenizer/<date>."""
+    format: OutputFormat = OutputFormat.table
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = MISSING
+    model: ModelConfig | None = None
+    """Whose tokenizer to compare with; none by default."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_seed("seed", self.seed)
+        self.data.check_source()
+        self.data.anchor()
+        if self.model is not None:
+            self.model.check_source()

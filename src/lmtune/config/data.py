@@ -1,0 +1,173 @@
+"""`data=`: where the text comes from, what a document is, and what is held out."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from lmtune.config.checks import anchor_paths, check_paths, require
+from lmtune.errors import ConfigError
+
+
+class DocumentRule(Enum):
+    """What one document is."""
+
+    file = "file"
+    """The whole file."""
+    blank_line = "blank_line"
+    """What stands between blank lines."""
+    line = "line"
+    """Every line that is not blank."""
+    row = "row"
+    """A row of the table (Hub, jsonl, csv, parquet)."""
+    wikitext = "wikitext"
+    """One article, from one ` = Title = ` to the next."""
+
+
+class UnicodeForm(Enum):
+    """In which form text is encoded."""
+
+    as_is = "as_is"
+    nfc = "nfc"
+    """Accents composed with their letters, as nearly all Portuguese text on the web has them."""
+
+
+class SplitRule(Enum):
+    """How documents are held out."""
+
+    hash = "hash"
+    """By a seeded hash of the text: a document stays on its side when others are added."""
+    stretches = "stretches"
+    """Contiguous stretches of few, large documents."""
+    given = "given"
+    """By the source itself: its own splits, or data.validation_files."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Where the text comes from, what a document is, and what is held out."""
+
+    name: str = "files"
+    """Name of the group, used for the run folder and in results.json."""
+    language: str | None = None
+    """ISO 639-1 code for the model card."""
+    path: str | None = None
+    """Hub id of a dataset. Not used when `files` is set."""
+    subset: str | None = None
+    """Configuration of the Hub dataset, such as `20231101.pt`."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub dataset."""
+    train_split: str = "train"
+    validation_split: str | None = None
+    """A split of the Hub dataset to hold out; without one, documents are held out of the training split."""
+    test_split: str | None = None
+    files: Any = None
+    """Path, glob, folder or list of them; replaces the Hub dataset."""
+    validation_files: Any = None
+    """Files to hold out, instead of documents of `files`."""
+    text_column: str = "text"
+    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`)."""
+    documents: DocumentRule | None = None
+    """What one document is; by default the file for .txt, the row for tables."""
+    rows_per_document: int = 1
+    """Consecutive rows joined by a line end into one document, for sources whose rows are sentences."""
+    deduplicate: bool = False
+    """Drop exact repetitions of a row (or document), before rows are joined."""
+    where: dict[str, Any] = field(default_factory=dict)
+    """Keep only rows of tables with these values in these columns: `data.where={lang:pt}`."""
+    unicode: UnicodeForm = UnicodeForm.as_is
+    """`nfc` composes accents with their letters."""
+    min_chars: int = 0
+    """Drop documents with fewer characters."""
+    max_documents: int | None = None
+    """Keep only the first documents of the source."""
+    max_bytes: int | None = None
+    """Keep only the documents that begin within the first so many UTF-8 bytes."""
+    encoding: str = "utf-8"
+    """Of text files. A byte-order mark is recognised."""
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.0
+    split_by: SplitRule | None = None
+    """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
+    block_size: int | None = None
+    """Tokens of a training row; by default the positions of the model, at most 1024."""
+    stride: int = 0
+    """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
+    isolate_documents: bool = False
+    """No token attends to another document of its row: positions begin anew at each."""
+    mix: dict[str, float] = field(default_factory=dict)
+    """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
+    `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""
+    streaming: bool = False
+    """Read and encode the text while it is trained on; needs training.max_steps."""
+    shuffle_blocks: int = 8192
+    """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
+    epochs: float = 3.0
+    """Passes over the text that suit it; `training.num_train_epochs` follows it."""
+    prompts: list[str] = field(default_factory=list)
+    """Beginnings in the language of the data, continued by the model while it learns."""
+
+    def __post_init__(self) -> None:
+        require(self.rows_per_document >= 1, "data.rows_per_document", self.rows_per_document, "1 or more")
+        require(self.min_chars >= 0, "data.min_chars", self.min_chars, "0 or more")
+        require(
+            self.max_documents is None or self.max_documents > 0, "data.max_documents", self.max_documents, "1 or more"
+        )
+        require(self.max_bytes is None or self.max_bytes > 0, "data.max_bytes", self.max_bytes, "1 or more")
+        require(self.block_size is None or self.block_size >= 2, "data.block_size", self.block_size, "2 or more tokens")
+        require(self.stride >= 0, "data.stride", self.stride, "0 or more tokens")
+        require(self.shuffle_blocks >= 1, "data.shuffle_blocks", self.shuffle_blocks, "1 or more")
+        require(self.epochs > 0, "data.epochs", self.epochs, "more than 0")
+        for key in ("validation_fraction", "test_fraction"):
+            require(0 <= getattr(self, key) < 1, f"data.{key}", getattr(self, key), "at least 0 and below 1")
+        require(
+            self.validation_fraction + self.test_fraction < 1,
+            "data.validation_fraction + data.test_fraction",
+            self.validation_fraction + self.test_fraction,
+            "below 1, so that something is left to train on",
+        )
+        self._check_mix()
+        require(
+            not self.streaming or self.split_by is not SplitRule.stretches,
+            "data.split_by",
+            "stretches",
+            "hash or given with data.streaming=true, since stretches need the whole text",
+        )
+        check_paths("data.files", self.files)
+        check_paths("data.validation_files", self.validation_files)
+
+    def _check_mix(self) -> None:
+        if not self.mix:
+            return
+        if self.streaming:
+            raise ConfigError("data.mix and data.streaming=true do not go together, found both. Choose one of the two.")
+        if self.name not in self.mix or len(self.mix) < 2:
+            raise ConfigError(
+                f"data.mix={{{', '.join(self.mix)}}}: expected {self.name}, which data= names, and at least one other. "
+                f"Write for instance data.mix={{{self.name}:0.7,pt-wiki:0.3}}."
+            )
+        for name, weight in self.mix.items():
+            require(weight > 0, f"data.mix.{name}", weight, "a weight above 0")
+
+    @property
+    def holds_out(self) -> bool:
+        """True if some text will be held out for validation."""
+        return self.validation_fraction > 0 or self.validation_files is not None or self.validation_split is not None
+
+    def anchor(self) -> None:
+        """Make relative paths absolute, so that the record of a run means the same files from anywhere."""
+        self.files, self.validation_files = anchor_paths(self.files), anchor_paths(self.validation_files)
+
+    def check_source(self) -> None:
+        """Raise ConfigError unless there is something to read."""
+        if self.files is None and self.path is None:
+            raise ConfigError(
+                "data=files needs data.files=, found none. Give a path, a glob or a folder, such as "
+                "data.files='texts/*.txt', or choose a named data set: data=sample, data=bio."
+            )
+
+
+def load_data_config(plain: dict[str, Any]) -> DataConfig:
+    """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again."""
+    rules: dict[str, type[Enum]] = {"documents": DocumentRule, "split_by": SplitRule, "unicode": UnicodeForm}
+    enums = {name: kind(plain[name]) for name, kind in rules.items() if plain.get(name)}
+    return DataConfig(**{**plain, **enums})

@@ -1,0 +1,99 @@
+"""`eval` and `suite=`: how numbers are measured."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from lmtune import keys
+from lmtune.config.checks import require
+
+
+class EvalSplit(Enum):
+    """Which documents `lmtune eval` scores."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+    all = "all"
+
+
+class EvalPrecision(Enum):
+    """In which precision a model is evaluated. The softmax is at least float32, the sums are float64."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """How held-out text is scored."""
+
+    context: int | None = None
+    """Tokens of a window; by default the positions of the model, at most 1024."""
+    stride: int | None = None
+    """Tokens from one window to the next; by default the whole window. Less gives each token more context, at more cost."""
+    dtype: EvalPrecision = EvalPrecision.float32
+    """Of weights and activations while scoring."""
+    batch_size: int = 8
+    """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
+    max_tokens: int = 250_000
+    """Held-out tokens scored while training, the same ones each time; 0 for all. The final evaluation scores all."""
+    split: EvalSplit | None = None
+    """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
+    per_document: bool = False
+    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file."""
+
+    def __post_init__(self) -> None:
+        require(self.context is None or self.context >= 1, "eval.context", self.context, "1 or more tokens")
+        require(self.stride is None or self.stride >= 1, "eval.stride", self.stride, "1 or more tokens")
+        require(self.batch_size >= 1, "eval.batch_size", self.batch_size, "1 or more")
+        require(self.max_tokens >= 0, "eval.max_tokens", self.max_tokens, "0 (all) or more")
+
+
+class SuiteProfile(Enum):
+    """Whose protocol the tasks of `suite=gpt2-zeroshot` follow."""
+
+    paper = "paper"
+    hf_docs = "hf_docs"
+    lm_eval = "lm_eval"
+
+
+@dataclass(kw_only=True, slots=True)
+class SuiteConfig:
+    """Benchmarks that `lmtune eval` runs instead of scoring text."""
+
+    name: str = "gpt2-zeroshot"
+    """Name of the group."""
+    harness: bool = False
+    """True for tasks of EleutherAI's harness (the extra `bench`), false for GPT-2's zero-shot table."""
+    profile: SuiteProfile = SuiteProfile.paper
+    """Of gpt2-zeroshot: paper, hf_docs (the strided loop of transformers' documentation) or lm_eval."""
+    tasks: list[str] = field(default_factory=list)
+    """Which tasks, by name; by default all of gpt2-zeroshot."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
+    include: str | None = None
+    """Folder with task files of one's own for the harness."""
+    limit: int | None = None
+    """Only the first so many examples (lines of running text) of each task; for a try."""
+
+    def __post_init__(self) -> None:
+        require(self.limit is None or self.limit >= 1, "suite.limit", self.limit, "1 or more examples")
+
+    def check(self) -> None:
+        """Raise ConfigError for tasks that the suite does not have."""
+        if self.harness:
+            require(
+                bool(self.tasks), "suite.tasks", self.tasks, "names of the harness's tasks, such as [lambada_openai]"
+            )
+            return
+        for key, names in (("suite.tasks", self.tasks), ("suite.files", list(self.files))):
+            for name in names:
+                remedy = keys.render_suggestion(name, ZEROSHOT_TASKS)
+                require(name in ZEROSHOT_TASKS, key, name, f"some of {', '.join(ZEROSHOT_TASKS)}.{remedy}".rstrip("."))
+
+
+ZEROSHOT_TASKS = ("lambada", "cbt-cn", "cbt-ne", "wikitext-2", "ptb", "enwik8", "text8", "wikitext-103", "lm1b")
+"""The sets of GPT-2's zero-shot table."""

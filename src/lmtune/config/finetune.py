@@ -1,0 +1,101 @@
+"""`finetune=`: which parameters learn, and when."""
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from lmtune.config.checks import require
+from lmtune.errors import ConfigError
+
+
+@dataclass(kw_only=True, slots=True)
+class PhaseConfig:
+    """A stretch of finetune=gradual."""
+
+    epochs: float = 1.0
+    """Passes over the text."""
+    groups: int = 1
+    """Layer groups that learn, counted from the top: 1 is embeddings, head and final norm."""
+    learning_rate: float = 1e-3
+    """Highest rate of the top group."""
+    lowest_learning_rate: float | None = None
+    """Highest rate of the lowest group; those between have equal ratios. By default all groups have the same."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0, "finetune.phases.epochs", self.epochs, "more than 0")
+        require(self.groups >= 1, "finetune.phases.groups", self.groups, "1 or more")
+        require(self.learning_rate > 0, "finetune.phases.learning_rate", self.learning_rate, "more than 0")
+        lowest = self.lowest_learning_rate
+        require(lowest is None or lowest > 0, "finetune.phases.lowest_learning_rate", lowest, "more than 0")
+
+
+@dataclass(kw_only=True, slots=True)
+class FinetuneConfig:
+    """Which parameters learn."""
+
+    name: str = "full"
+    """`full`: all of them. `gradual`: layer group by layer group, in phases. `lora`: a low-rank adapter."""
+    block_groups: int = 3
+    """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
+    phases: list[PhaseConfig] = field(default_factory=list)
+    """gradual: one after the other, each with its own one-cycle."""
+    pct_start: float = 0.25
+    """gradual: share of a phase in which the rate rises."""
+    div: float = 25.0
+    """gradual: the rate begins at its highest value divided by this."""
+    div_final: float = 1e5
+    """gradual: and ends at its highest value divided by this."""
+    momentum: list[float] = field(default_factory=lambda: [0.95, 0.85])
+    """gradual: Adam's first beta at the lowest and at the highest rate."""
+    rank: int = 8
+    """lora: rank of the adapter's matrices."""
+    alpha: float = 16.0
+    """lora: the adapter counts alpha / rank times."""
+    dropout: float = 0.0
+    """lora: of the adapter's input."""
+    target_modules: list[str] = field(default_factory=list)
+    """lora: names of the layers that get one; by default all linear layers of the blocks."""
+    embeddings: bool = False
+    """lora: let embedding and head learn whole, tied as before."""
+    merge: bool = True
+    """lora: save the model with the adapter merged in, in float32; false saves the adapter alone."""
+
+    def __post_init__(self) -> None:
+        require(self.block_groups >= 1, "finetune.block_groups", self.block_groups, "1 or more")
+        require(0 <= self.pct_start <= 1, "finetune.pct_start", self.pct_start, "a share from 0 to 1")
+        require(self.div > 0 and self.div_final > 0, "finetune.div, finetune.div_final", self.div, "more than 0")
+        require(self.rank >= 1, "finetune.rank", self.rank, "1 or more")
+        require(self.alpha > 0, "finetune.alpha", self.alpha, "more than 0")
+        require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "at least 0 and below 1")
+        sound = len(self.momentum) == 2 and all(0 <= value < 1 for value in self.momentum)
+        require(sound, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
+
+    def rule(self, training: dict[str, Any]) -> None:
+        """Settle what the phases own in `training`; raise ConfigError where that was set besides."""
+        if self.name != "gradual":
+            return
+        require(bool(self.phases), "finetune.phases", self.phases, "one phase or more")
+        for name in OWNED_BY_PHASES:
+            if training.pop(name, None) is not None:
+                raise ConfigError(
+                    f"training.{name} is set, but with finetune=gradual the phases own epochs, learning rate and schedule. "
+                    "Set finetune.phases=[{epochs: 1, groups: 1, learning_rate: 1e-3}, ...] instead, or use finetune=full."
+                )
+        *_, epochs = accumulate(phase.epochs for phase in self.phases)
+        training |= {
+            "num_train_epochs": epochs,
+            "learning_rate": max(phase.learning_rate for phase in self.phases),
+            "lr_scheduler_type": "constant",  # rates are set before each step
+            "ddp_find_unused_parameters": True,  # frozen ones get no gradient
+        }
+
+
+OWNED_BY_PHASES = (
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+)
+"""Training arguments that finetune=gradual settles."""

@@ -1,0 +1,155 @@
+"""`model=`: which model, from which weights, with which vocabulary."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from lmtune import keys
+from lmtune.config.checks import require
+from lmtune.errors import ConfigError
+
+
+class ModelInit(Enum):
+    """Where the weights come from."""
+
+    pretrained = "pretrained"
+    scratch = "scratch"
+
+
+class LossChoice(Enum):
+    """How the training loss is computed."""
+
+    auto = "auto"
+    """`fused` where the model allows it, else `plain`."""
+    fused = "fused"
+    """Head and cross-entropy together, some rows at a time: no logits in memory."""
+    plain = "plain"
+    """As the model's own class does."""
+
+
+class SaveDtype(Enum):
+    """In which precision model/ is saved."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Transplant(Enum):
+    """How embeddings move to another vocabulary. Rows of tokens that both have are copied."""
+
+    off = "off"
+    """They do not: a vocabulary other than the model's own is refused."""
+    mean = "mean"
+    """Other rows begin as the mean of all old ones (Guillou 2020)."""
+    fvt = "fvt"
+    """Other rows begin as the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Which model, from which weights, with which vocabulary."""
+
+    name: str = "hub"
+    """Name of the group, used for the run folder."""
+    path: str | None = None
+    """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
+    revision: str | None = None
+    init: ModelInit = ModelInit.pretrained
+    config: dict[str, Any] = field(default_factory=dict)
+    """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
+    tokenizer: str | None = None
+    """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
+    vocab_size: int = 1024
+    """Entries of a learned vocabulary."""
+    transplant: Transplant = Transplant.off
+    """How pretrained embeddings move to the vocabulary of `tokenizer`: off, mean or fvt."""
+    legacy_ids: bool = False
+    """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
+    learning_rate: float = 5e-5
+    """Peak rate that suits these weights; `training.learning_rate` follows it."""
+    loss: LossChoice = LossChoice.auto
+    """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
+    save_dtype: SaveDtype = SaveDtype.float32
+    """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.vocab_size > 256,
+            "model.vocab_size",
+            self.vocab_size,
+            "more than 256, one for each byte and the separator",
+        )
+        require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "more than 0")
+        if self.config:
+            self._check_config()
+
+    def anchor(self) -> None:
+        """Make paths of local models absolute; a run folder stands for the model in it."""
+        for name in ("path", "tokenizer"):
+            value = getattr(self, name)
+            folder = Path(value).expanduser() if value is not None else None
+            if folder is not None and folder.exists():
+                inside = folder / "model"
+                is_run = (folder / "config.yaml").exists() and inside.is_dir()
+                setattr(self, name, str((inside if is_run else folder).resolve()))
+
+    def _check_config(self) -> None:
+        if self.init is ModelInit.pretrained:
+            raise ConfigError(
+                f"model.config.{next(iter(self.config))} is only for model.init=scratch, found model.init=pretrained: "
+                "the config of pretrained weights is given. Leave it out, or add model.init=scratch."
+            )
+        model_type = self.config.get("model_type")
+        if model_type is None:
+            return  # the config of model.path decides; checked once that is loaded
+        known = keys.load_model_config_fields(str(model_type))
+        if known is None:
+            raise ConfigError(
+                f"model.config.model_type={model_type}: expected a model type of transformers, such as gpt2 or llama."
+            )
+        settings = {name: value for name, value in self.config.items() if name != "model_type"}
+        keys.check_names(settings, known, "model.config.")
+        keys.check_types(settings, known, "model.config.")
+        for name in SIZES & settings.keys():
+            value = settings[name]
+            require(value is None or value >= 1, f"model.config.{name}", value, "1 or more")
+
+    def check_source(self) -> None:
+        """Raise ConfigError unless there is something to load or build."""
+        if self.path is None and self.init is ModelInit.pretrained:
+            raise ConfigError(
+                "model=hub needs model.path=, found none. Give a Hub id or a folder, such as "
+                "model.path=openai-community/gpt2, or choose a named model: model=gpt2-tiny, model=gpt2."
+            )
+        if self.path is None and "model_type" not in self.config:
+            raise ConfigError(
+                "model.init=scratch needs model.config.model_type= (such as gpt2) or model.path= to take the config from."
+            )
+        if self.transplant is not Transplant.off and (self.init is ModelInit.scratch or self.tokenizer is None):
+            missing = "model.init=scratch" if self.init is ModelInit.scratch else "no model.tokenizer="
+            raise ConfigError(
+                f"model.transplant={self.transplant.value} moves pretrained embeddings to the vocabulary of model.tokenizer=, "
+                f"found {missing}. Name both, or leave it out."
+            )
+
+
+SIZES = frozenset(
+    [
+        "n_layer",
+        "n_head",
+        "n_embd",
+        "n_positions",
+        "n_inner",
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "head_dim",
+    ]
+)
+"""Keys of model configs that count something there has to be."""
