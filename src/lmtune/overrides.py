@@ -75,15 +75,19 @@ def check_secrets(arguments: list[str]) -> None:
     """Raise ConfigError for an override that carries a secret, before Hydra writes it into a record or an error message."""
     for argument in arguments:
         match = _OVERRIDE.fullmatch(argument)
-        if (
-            match
-            and match["value"] not in ("", "null")
-            and (SECRET_NAME.search(match["key"].split(".")[-1]) or find_secret(match["value"]))
-        ):
-            raise ConfigError(
-                f"{match['key']}= carries a secret, which would be written into the record of the run. Expected none on the "
-                "command line: set an environment variable instead, such as HF_TOKEN or WANDB_API_KEY."
-            )
+        if match is None or match["value"] in ("", "null"):
+            continue
+        name = match["key"].split(".")[-1]
+        if SECRET_NAME.search(name):
+            remedy = f"Set the environment variable {'HF_TOKEN' if name == 'hub_token' else name.upper()} instead."
+        elif find_secret(match["value"]):
+            remedy = "Leave it in the environment, where the library that needs it looks."
+        else:
+            continue
+        raise ConfigError(
+            f"{match['key']}= carries a secret, which would be written into the record of the run; expected none on the "
+            f"command line. {remedy}"
+        )
 
 
 def find_secret(text: str) -> str | None:
