@@ -54,8 +54,8 @@ class LmTrainer(Trainer):
         self.effort = Effort()
         self.yardstick = self._build_yardstick()
         self._pending: list[torch.Tensor] = []
-        self._begun = (0, Effort())
-        self._logged = self._begun
+        self._begun: Effort | None = None
+        self._logged = (0, Effort())
         self._resumed_at = time.perf_counter()
         self._staging = False
 
@@ -158,7 +158,6 @@ class LmTrainer(Trainer):
         """Train to the end, from a checkpoint if given; weights are the best ones then, or the last."""
         if checkpoint is not None:
             self.effort = Effort(**load_json(checkpoint / MANIFEST)["effort"])
-            self._begun = (step_of(checkpoint), copy.copy(self.effort))
         total_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         self._fix_intervals(total_steps)
         if checkpoint is not None and step_of(checkpoint) >= total_steps:
@@ -180,10 +179,8 @@ class LmTrainer(Trainer):
     def _update_auto_batch_size(self, batch_size: int) -> None:
         """Less memory for training.auto_find_batch_size, while a step keeps its rows where they divide."""
         rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        devices = count_devices(self.args)
-        smaller = split_rows(
-            rows, max(1, batch_size // max(1, self.args.n_gpu)), devices, self.train_dataset.block_size
-        )
+        most = max(1, batch_size // max(1, self.args.n_gpu))
+        smaller = split_rows(rows, most, count_devices(self.args), self.train_dataset.block_size)
         self.args.per_device_train_batch_size = smaller.per_device
         self.args.gradient_accumulation_steps = smaller.accumulation
         self.train_dataset.multiple = self.args.train_batch_size * self.args.world_size
@@ -191,9 +188,12 @@ class LmTrainer(Trainer):
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         prepared = super()._prepare_for_training(*args, **kwargs)
-        # Setting up is not training; nor is a beginning that ran out of memory (training.auto_find_batch_size).
-        self._resumed_at = time.perf_counter()
-        self._pending, self._logged, self.effort = [], self._begun, copy.copy(self._begun[1])
+        if self.args.auto_find_batch_size:
+            # A beginning that ran out of memory was no training.
+            self._begun = self._begun or copy.copy(self.effort)
+            self._pending, self.effort = [], copy.copy(self._begun)
+        self._logged = (self.state.global_step, copy.copy(self.effort))
+        self._resumed_at = time.perf_counter()  # setting up is not training
         return prepared
 
     def _load_finished(self, checkpoint: Path) -> None:
