@@ -85,8 +85,8 @@ class LmTrainer(RowTrainer):
         self._pending: list[torch.Tensor] = []
         self._unchecked: list[tuple[int, float, torch.Tensor]] = []
         """Step, learning rate and loss of each batch since the last look; on the device, as looking waits for it."""
-        self._begun = (0, Effort())
-        self._logged = self._begun
+        self._begun: Effort | None = None
+        self._logged = (0, Effort())
         self._resumed_at = time.perf_counter()
         self._staging = False
         self._failure: BaseException | None = None
@@ -203,7 +203,6 @@ class LmTrainer(RowTrainer):
             self.train_dataset.load_position(checkpoint)
             manifest = load_json(checkpoint / MANIFEST)
             self.effort, self._carried = Effort(**manifest["effort"]), LossSums(**manifest["loss"])
-            self._begun = (step_of(checkpoint), copy.copy(self.effort))
         plan = self.set_initial_training_values(self.args, self.get_train_dataloader())
         samples, total_steps = plan[3], plan[-1]
         self._fix_intervals(total_steps)
@@ -226,10 +225,8 @@ class LmTrainer(RowTrainer):
     def _update_auto_batch_size(self, batch_size: int) -> None:
         """Less memory for training.auto_find_batch_size, while a step keeps its rows where they divide."""
         rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        devices = count_devices(self.args)
-        smaller = split_rows(
-            rows, max(1, batch_size // max(1, self.args.n_gpu)), devices, self.train_dataset.block_size
-        )
+        most = max(1, batch_size // max(1, self.args.n_gpu))
+        smaller = split_rows(rows, most, count_devices(self.args), self.train_dataset.block_size)
         self.args.per_device_train_batch_size = smaller.per_device
         self.args.gradient_accumulation_steps = smaller.accumulation
         self.train_dataset.arrange(
@@ -240,9 +237,12 @@ class LmTrainer(RowTrainer):
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         prepared = super()._prepare_for_training(*args, **kwargs)
-        # Setting up is not training; nor is a beginning that ran out of memory (training.auto_find_batch_size).
-        self._resumed_at = time.perf_counter()
-        self._pending, self._logged, self.effort = [], self._begun, copy.copy(self._begun[1])
+        if self.args.auto_find_batch_size:
+            # A beginning that ran out of memory was no training.
+            self._begun = self._begun or copy.copy(self.effort)
+            self._pending, self.effort = [], copy.copy(self._begun)
+        self._logged = (self.state.global_step, copy.copy(self.effort))
+        self._resumed_at = time.perf_counter()  # setting up is not training
         return prepared
 
     def _finish_from(self, checkpoint: Path, samples: int) -> None:
