@@ -12,7 +12,7 @@ import yaml
 from lmtune import __version__
 from lmtune.commands import resuming
 from lmtune.composition import build_data_config
-from lmtune.config import DataConfig, TrainConfig, render_plain
+from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.hub import check_available
@@ -84,7 +84,7 @@ def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
 def check_sources(config: TrainConfig, watched: dict[str, DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
     check_tracker(config.tracker.name)
-    if config.finetune.name == "lora":
+    if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
     loading.check_model_source(config.model)
     for data in (config.data, *watched.values()):

@@ -4,18 +4,18 @@ lmtune tokenizer data=pt-wiki model=gpt2
 lmtune train data=pt-wiki model=gpt2 model.tokenizer=outputs/pt-wiki-tokenizer/... model.transplant=mean
 """
 
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from lmtune.commands.opening import check_data_source
-from lmtune.commands.resuming import OUTPUTS
-from lmtune.config import OutputFormat, TokenizerCommandConfig
+from lmtune.commands.resuming import make_output
+from lmtune.config import OutputFormat, TokenizerCommandConfig, TokenizerText
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
-from lmtune.runs import claim_folder, render_json, slug, write_json
+from lmtune.runs import render_json, slug, write_json
 
 
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
@@ -23,16 +23,16 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     check_sources(config)
     corpus = Corpus(config.data, config.seed)
     settings = config.tokenizer
+    chosen = choose_texts(corpus, settings.text)
     tokenizer = learn_tokenizer(
-        corpus.texts(settings.text.value),
+        chosen.learned_from,
         settings.vocab_size,
         settings.max_length,
         settings.min_frequency,
         settings.special_tokens,
         max_chars=None,
     )
-    measured_on = "validation" if corpus.sides["validation"] else "train"
-    folder = make_folder(config)
+    folder = make_output(config.output, f"{slug(config.data.name)}-tokenizer")
     tokenizer.save_pretrained(folder)
     account = {
         "folder": str(folder),
@@ -43,17 +43,32 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
             "seed": config.seed,
             "min_frequency": settings.min_frequency,
         },
-        "measured_on": measured_on,
-        "fit": measure_fit(tokenizer, corpus.texts(measured_on))._asdict(),
+        "measured_on": chosen.side,
+        "fit": measure_fit(tokenizer, chosen.measured_on)._asdict(),
     }
     if config.model is not None:
         source = config.model.tokenizer or str(config.model.path)
         revision = config.model.revision if source == config.model.path else None
-        theirs = measure_fit(load_tokenizer(source, revision), corpus.texts(measured_on))
+        theirs = measure_fit(load_tokenizer(source, revision), chosen.measured_on)
         account["source"] = {"tokenizer": source, "fit": theirs._asdict()}
     write_json(folder / "lmtune.json", account)
     stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")
     return account
+
+
+class Texts(NamedTuple):
+    """What a vocabulary is learned from, and measured on."""
+
+    learned_from: Iterable[str]
+    measured_on: Iterable[str]
+    side: str
+    """Of the measured documents: validation, or train where nothing is held out."""
+
+
+def choose_texts(corpus: Corpus, text: TokenizerText) -> Texts:
+    """Documents to learn from, and held-out ones to measure on where there are some."""
+    side = "validation" if len(corpus.texts("validation")) else "train"
+    return Texts(corpus.texts(text.value), corpus.texts(side), side)
 
 
 def check_sources(config: TokenizerCommandConfig) -> None:
@@ -67,18 +82,6 @@ def check_sources(config: TokenizerCommandConfig) -> None:
                 f"model={config.model.name} learns its vocabulary, so there is none to compare with yet. Leave model= out."
             )
         loading.check_model_source(config.model)
-
-
-def make_folder(config: TokenizerCommandConfig) -> Path:
-    """The folder that output= names, else a new one below outputs/."""
-    if config.output is None:
-        return claim_folder(OUTPUTS, f"{slug(config.data.name)}-tokenizer", datetime.now())
-    folder = Path(config.output).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output={folder}: expected a folder that can be made, found: {error.strerror}.") from error
-    return folder
 
 
 def render_account(account: dict[str, Any]) -> str:

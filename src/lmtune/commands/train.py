@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmtune.commands import closing, opening
-from lmtune.config import TrainConfig
+from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import Stopped
@@ -50,9 +50,9 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
 
 def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
     """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
-    if config.finetune.name == "lora":
+    if config.finetune.method is FinetuneMethod.lora:
         return adapters.add_adapter(model, config.finetune)
-    if config.finetune.name == "gradual":
+    if config.finetune.method is FinetuneMethod.gradual:
         from lmtune.training.gradual import check_gradual
 
         check_gradual(arguments, model, config.finetune)
@@ -119,7 +119,7 @@ class Session:
             results["transplant"] = self.move.report()
         if self.opened.is_main:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            if self.config.finetune.name == "lora" and self.config.finetune.merge:
+            if self.config.finetune.method is FinetuneMethod.lora and self.config.finetune.merge:
                 model = adapters.merge_adapter(model)
             staged = self.opened.run.staging_folder / self.opened.run.model_folder.name
             loading.save_model(model, self.tokenizer, staged)
@@ -144,7 +144,7 @@ class Session:
         from lmtune.training.gradual import GradualTrainer
         from lmtune.training.trainer import LmTrainer
 
-        gradual = self.config.finetune.name == "gradual"
+        gradual = self.config.finetune.method is FinetuneMethod.gradual
         kind = partial(GradualTrainer, finetune=self.config.finetune) if gradual else LmTrainer
         arguments = self.opened.arguments
         # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
