@@ -9,7 +9,7 @@ pytest.importorskip("peft")
 
 from transformers import AutoModelForCausalLM
 
-from lmtune.config import FinetuneConfig
+from lmtune.config import FinetuneConfig, FinetuneMethod
 from lmtune.errors import ConfigError
 from lmtune.modeling.adapters import add_adapter, merge_adapter
 
@@ -31,7 +31,7 @@ def shake(model):
 def test_the_merged_model_is_the_trained_one_and_ties_hold(build_tiny, kind, embeddings):
     model = build_tiny(kind)
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    adapted = shake(add_adapter(model, FinetuneConfig(name="lora", embeddings=embeddings)))
+    adapted = shake(add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora, embeddings=embeddings)))
     expected = adapted(input_ids=IDS, use_cache=False).logits.detach()
     merged = merge_adapter(adapted)
     torch.testing.assert_close(merged(input_ids=IDS, use_cache=False).logits, expected, rtol=1e-4, atol=1e-4)
@@ -40,7 +40,7 @@ def test_the_merged_model_is_the_trained_one_and_ties_hold(build_tiny, kind, emb
 
 
 def test_only_the_adapter_learns(build_tiny):
-    adapted = add_adapter(build_tiny(), FinetuneConfig(name="lora", rank=4, target_modules=["c_attn"]))
+    adapted = add_adapter(build_tiny(), FinetuneConfig(method=FinetuneMethod.lora, rank=4, target_modules=["c_attn"]))
     learning = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
     assert len(learning) == 4
     assert all("c_attn.lora_" in name for name in learning)
@@ -51,7 +51,7 @@ def test_only_the_adapter_learns(build_tiny):
 )
 def test_targets_that_no_adapter_fits_are_refused(build_tiny, targets, message):
     with pytest.raises(ConfigError, match=message):
-        add_adapter(build_tiny(), FinetuneConfig(name="lora", target_modules=targets))
+        add_adapter(build_tiny(), FinetuneConfig(method=FinetuneMethod.lora, target_modules=targets))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from lmtune.config import DataConfig, FinetuneConfig, PhaseConfig, TrainConfig
+from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfig, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
@@ -20,7 +20,7 @@ from lmtune.training.layers import build_groups
 from lmtune.training.schedules import build_timeline, cosine, find_suggestions, spread
 
 PUBLISHED = FinetuneConfig(
-    name="gradual",
+    method=FinetuneMethod.gradual,
     phases=[
         PhaseConfig(groups=1, learning_rate=2e-3),
         PhaseConfig(groups=2, learning_rate=1e-3, lowest_learning_rate=1e-3 / 2.6**4),
@@ -29,7 +29,7 @@ PUBLISHED = FinetuneConfig(
     ],
 )
 SHORT = FinetuneConfig(
-    name="gradual",
+    method=FinetuneMethod.gradual,
     block_groups=2,
     phases=[
         PhaseConfig(groups=1, learning_rate=2e-3, epochs=0.5),

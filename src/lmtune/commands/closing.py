@@ -150,8 +150,9 @@ def render_table(results: dict[str, Any]) -> list[str]:
             lines.append(f"{words:<24}{before:>12}{render_number(measures[key]):>12}")
         if "unigram_bits_per_byte" in measures:
             lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
-    if all(float(row["epoch"]).is_integer() for row in results["epochs"]):
-        lines += render_epochs(results["epochs"])
+    rows = results["epochs"]
+    if rows and all(float(row["epoch"]).is_integer() for row in rows):
+        lines += render_epochs(rows)
     train = results["train"]
     lines.append(
         f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, "

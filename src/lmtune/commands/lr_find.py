@@ -4,17 +4,16 @@ lmtune lr-find data=bio model=gpt2-small-pt
 """
 
 import math
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from lmtune.commands.preparing import Setup, build_setup
-from lmtune.commands.resuming import OUTPUTS, name_run
-from lmtune.config import LrFindConfig, OutputFormat
+from lmtune.commands.resuming import make_output, name_run
+from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
 from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
 from lmtune.reporting.figures import render_curve
-from lmtune.runs import claim_folder, render_json, write_json, write_text
+from lmtune.runs import render_json, write_json, write_text
 from lmtune.training.schedules import find_suggestions, smooth
 
 LEAST_STEPS = 3
@@ -27,7 +26,7 @@ def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
     setup = build_setup(config)
     tried = try_rates(config, setup)
     if setup.arguments.process_index == 0:
-        folder = make_folder(config)
+        folder = make_output(config.output, f"{name_run(config)}-lr-find")
         write_json(folder / "lr-find.json", tried)
         curve = render_curve(
             tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"
@@ -54,7 +53,7 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is no number from the start."""
     from lmtune.training.lr_range import RangeTrainer, freeze_below
 
-    if config.finetune.name == "gradual":
+    if config.finetune.method is FinetuneMethod.gradual:
         freeze_below(setup.model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
     trainer = RangeTrainer(
         settings=config.range,
@@ -73,15 +72,6 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
         )
     smoothed = smooth(losses)
     return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": find_suggestions(rates, smoothed)}
-
-
-def make_folder(config: LrFindConfig) -> Path:
-    """output=, else a new folder below outputs/."""
-    if config.output is None:
-        return claim_folder(OUTPUTS, f"{name_run(config)}-lr-find", datetime.now())
-    folder = Path(config.output).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def render(tried: dict[str, Any], folder: Path, form: OutputFormat) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lmtune.commands import resuming
 from lmtune.composition import build_data_config
-from lmtune.config import DataConfig, TrainConfig, render_plain
+from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
@@ -82,7 +82,7 @@ def build_mixed(config: TrainConfig) -> dict[str, DataConfig]:
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
     training_arguments.check_tracker(config.tracker.name)
-    if config.finetune.name == "lora":
+    if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
     loading.check_model_source(config.model)
     for data in (config.data, *others):
@@ -121,9 +121,9 @@ def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
 
 def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
     """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
-    if config.finetune.name == "lora":
+    if config.finetune.method is FinetuneMethod.lora:
         return adapters.add_adapter(model, config.finetune)
-    if config.finetune.name == "gradual":
+    if config.finetune.method is FinetuneMethod.gradual:
         from lmtune.training.gradual import check_gradual
 
         check_gradual(arguments, model, config.finetune)

@@ -94,6 +94,13 @@ def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     return _make_folder(output)
 
 
+def make_output(output: str | None, name: str) -> Path:
+    """The folder that output= names, else a new one below outputs/<name>/; for commands that are no runs."""
+    if output is None:
+        return claim_folder(OUTPUTS, name, datetime.now())
+    return _make_folder(Path(output).expanduser()).folder
+
+
 def _make_folder(folder: Path) -> Run:
     try:
         folder.mkdir(parents=True, exist_ok=True)

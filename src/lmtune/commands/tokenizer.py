@@ -4,18 +4,17 @@ lmtune tokenizer data=pt-wiki model=gpt2
 lmtune train data=pt-wiki model=gpt2 model.tokenizer=outputs/pt-wiki-tokenizer/... model.transplant=mean
 """
 
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from lmtune.commands.preparing import check_data_source
-from lmtune.commands.resuming import OUTPUTS
+from lmtune.commands.resuming import make_output
 from lmtune.config import OutputFormat, TokenizerCommandConfig
 from lmtune.data.corpora import build_corpus
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
-from lmtune.runs import claim_folder, render_json, slug, write_json
+from lmtune.runs import render_json, slug, write_json
 
 
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
@@ -23,6 +22,7 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     check_sources(config)
     corpus = build_corpus(config.data, config.seed)
     settings = config.tokenizer
+    measured_on = "validation" if corpus.held_out.get("validation") else "train"
     tokenizer = learn_tokenizer(
         corpus.texts(settings.text.value),
         settings.vocab_size,
@@ -31,8 +31,7 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         settings.special_tokens,
         max_chars=None,
     )
-    measured_on = "validation" if corpus.held_out.get("validation") else "train"
-    folder = make_folder(config)
+    folder = make_output(config.output, f"{slug(config.data.name)}-tokenizer")
     tokenizer.save_pretrained(folder)
     account = {
         "folder": str(folder),
@@ -67,18 +66,6 @@ def check_sources(config: TokenizerCommandConfig) -> None:
                 f"model={config.model.name} learns its vocabulary, so there is none to compare with yet. Leave model= out."
             )
         loading.check_model_source(config.model)
-
-
-def make_folder(config: TokenizerCommandConfig) -> Path:
-    """The folder that output= names, else a new one below outputs/."""
-    if config.output is None:
-        return claim_folder(OUTPUTS, f"{slug(config.data.name)}-tokenizer", datetime.now())
-    folder = Path(config.output).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output={folder}: expected a folder that can be made, found: {error.strerror}.") from error
-    return folder
 
 
 def render_account(account: dict[str, Any]) -> str:

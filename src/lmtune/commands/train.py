@@ -8,7 +8,7 @@ from functools import partial
 from typing import IO, Any
 
 from lmtune.commands import closing, opening, preparing
-from lmtune.config import TrainConfig
+from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.errors import Stopped, TrainingError
 from lmtune.modeling import adapters, generation, loading
@@ -94,7 +94,7 @@ class Session:
         if self.opened.is_main:
             self._close_ledger()
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            if self.setup.config.finetune.name == "lora" and self.setup.config.finetune.merge:
+            if self.setup.config.finetune.method is FinetuneMethod.lora and self.setup.config.finetune.merge:
                 model = adapters.merge_adapter(model)
             closing.save_model(self.opened.run, model, self.setup.tokenizer, dtype)
             closing.write_pages(self.opened.run, results)
@@ -120,7 +120,7 @@ class Session:
         from lmtune.training.gradual import GradualTrainer
         from lmtune.training.trainer import LmTrainer
 
-        gradual = self.setup.config.finetune.name == "gradual"
+        gradual = self.setup.config.finetune.method is FinetuneMethod.gradual
         kind = partial(GradualTrainer, finetune=self.setup.config.finetune) if gradual else LmTrainer
         arguments = self.opened.arguments
         return kind(

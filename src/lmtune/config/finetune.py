@@ -1,11 +1,23 @@
 """`finetune=`: which parameters learn, and when."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import accumulate
 from typing import Any
 
 from lmtune.config.checks import require
 from lmtune.errors import ConfigError
+
+
+class FinetuneMethod(Enum):
+    """Which parameters learn, and when."""
+
+    full = "full"
+    """All of them, from the first step."""
+    gradual = "gradual"
+    """Layer group by layer group, in phases."""
+    lora = "lora"
+    """A low-rank adapter."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,7 +46,9 @@ class FinetuneConfig:
     """Which parameters learn."""
 
     name: str = "full"
-    """`full`: all of them. `gradual`: layer group by layer group, in phases. `lora`: a low-rank adapter."""
+    """Name of the group."""
+    method: FinetuneMethod = FinetuneMethod.full
+    """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter."""
     block_groups: int = 3
     """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
     phases: list[PhaseConfig] = field(default_factory=list)
@@ -72,7 +86,7 @@ class FinetuneConfig:
 
     def rule(self, training: dict[str, Any]) -> None:
         """Settle what the phases own in `training`; raise ConfigError where that was set besides."""
-        if self.name != "gradual":
+        if self.method is not FinetuneMethod.gradual:
             return
         require(bool(self.phases), "finetune.phases", self.phases, "one phase or more")
         for name in OWNED_BY_PHASES:
