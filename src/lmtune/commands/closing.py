@@ -22,14 +22,14 @@ COLUMNS = {
 
 
 def build_results(
-    opened: Any, trainer: Any, sets: dict[str, dict[str, Any]], prepared: Any, held_out: dict[str, Any]
+    opened: Any, trainer: Any, model: Any, sets: dict[str, dict[str, Any]], prepared: Any, held_out: dict[str, Any]
 ) -> dict[str, Any]:
     """results.json: what was done, and the final numbers with their protocol."""
     effort = trainer.effort
-    model = hash_model(trainer.accelerator.unwrap_model(trainer.model))
+    identity = hash_model(model)
     for name, measures in sets.items():
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
-        measures["protocol"] |= {**split, "model": model}
+        measures["protocol"] |= {**split, "model": identity}
     for measures in list(sets.values())[:1]:
         if "unigram_bits_per_byte" in prepared.facts:
             measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]

@@ -86,16 +86,14 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
         dtype = self.setup.config.model.save_dtype
-        loading.round_weights(self.trainer.model, dtype)
-        sets = self.score(self.trainer.model, max_tokens=0)
-        results = closing.build_results(self.opened, self.trainer, sets, self.setup.prepared, self.held_out)
+        model = self._take_model()
+        loading.round_weights(model, dtype)
+        sets = self.score(model, max_tokens=0)
+        results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         if self.opened.is_main:
             self._close_ledger()
-            model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-            if self.setup.config.finetune.method is FinetuneMethod.lora and self.setup.config.finetune.merge:
-                model = adapters.merge_adapter(model)
             closing.save_model(self.opened.run, model, self.setup.tokenizer, dtype)
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
@@ -154,6 +152,12 @@ class Session:
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
         return [*chosen, callbacks.LastStep(), self.stop]
+
+    def _take_model(self) -> Any:
+        """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""
+        model, finetune = self.trainer.accelerator.unwrap_model(self.trainer.model), self.setup.config.finetune
+        merges = finetune.method is FinetuneMethod.lora and finetune.merge
+        return adapters.merge_adapter(model) if merges else model
 
     def _close_ledger(self) -> None:
         """While streaming, what was read is known only now."""
