@@ -34,7 +34,8 @@ SETTINGS = (
     "model.config.n_head=2",
     "model.config.resid_pdrop=0.1",  # draws random numbers at every step
 )
-CLOCKS = ("seconds", "runtime", "per_second")
+MEASURED = ("seconds", "runtime", "per_second", "memory", "mfu")
+"""Parts of names that stand for what the machine did, not for the training."""
 """What in a record depends on the clock."""
 
 PAUSE = 0.01
@@ -145,7 +146,7 @@ class Outcome:
 
     weights: bytes
     metrics: list
-    """Lines of metrics.jsonl, without clocks."""
+    """Lines of metrics.jsonl, without clocks and memory."""
     samples: str
 
     def differences(self, other):
@@ -164,7 +165,7 @@ class Outcome:
 
 def load_outcome(run):
     metrics = [
-        {name: value for name, value in line.items() if not any(clock in name for clock in CLOCKS)}
+        {name: value for name, value in line.items() if not any(part in name for part in MEASURED)}
         for line in runs.load_jsonl(run.metrics_file)
     ]
     weights = (run.model_folder / "model.safetensors").read_bytes()
