@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SHAPE = {"model_type": "gpt2", "n_layer": 4, "n_embd": 64, "n_head": 4, "n_positions": 128}
 ENTRIES = 2048
-RATE = 1e-3  # of the arms without phases, and of the source
+SOURCE_RATE = 1e-3
 PHASES = [
     {"epochs": 0.2, "groups": 1, "learning_rate": 2e-3},
     {"epochs": 0.2, "groups": 2, "learning_rate": 2e-3, "lowest_learning_rate": 2e-4},
@@ -89,7 +89,7 @@ def build_source(folder, data, max_bytes):
         "format=json",
     )
     return lmtune(
-        folder, "train", *english, *scratch("en"), *QUIET, f"training.learning_rate={RATE}", "training.num_train_epochs=2",
+        folder, "train", *english, *scratch("en"), *QUIET, f"training.learning_rate={SOURCE_RATE}", "training.num_train_epochs=2",
         "output=source",
     )  # fmt: skip
 
@@ -110,10 +110,10 @@ def write_without_move(folder):
     tokenizer.save_pretrained(folder / "anew")
 
 
-def run_arm(folder, arm, seed, text, steps):
+def run_arm(folder, arm, seed, text, steps, rate):
     phases = ",".join("{" + ",".join(f"{key}: {value}" for key, value in phase.items()) + "}" for phase in PHASES)
     gradual = ["finetune=gradual", f"finetune.phases=[{phases}]"]
-    plain = [f"training.learning_rate={RATE}", f"training.max_steps={steps}"]
+    plain = [f"training.learning_rate={rate}", f"training.max_steps={steps}"]
     moved = ["model.path=source/model", "model.tokenizer=pt"]
     settings = {
         "recipe": [*moved, "model.transplant=mean", *gradual],
@@ -130,6 +130,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate of the arms without phases")
     parser.add_argument("--folder", type=Path, default=Path("outputs/adaptation"))
     parser.add_argument("--english-bytes", type=int, default=1_500_000)
     parser.add_argument("--portuguese-bytes", type=int, default=500_000)
@@ -148,9 +149,9 @@ def main():
     print(f"tokens per Portuguese word: {ours:.3f} learned, {theirs:.3f} English")
     rows = {arm: [] for arm in arguments.arms}
     for seed in arguments.seeds:
-        steps = run_arm(folder, "recipe", seed, text, 0)["train"]["steps"]
+        steps = run_arm(folder, "recipe", seed, text, 0, 0)["train"]["steps"]
         for arm in arguments.arms:
-            results = run_arm(folder, arm, seed, text, steps)
+            results = run_arm(folder, arm, seed, text, steps, arguments.rate)
             (measures,) = results["eval"].values()
             rows[arm].append(measures["bits_per_byte"])
             print(
