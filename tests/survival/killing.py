@@ -36,7 +36,6 @@ SETTINGS = (
 )
 MEASURED = ("seconds", "runtime", "per_second", "memory", "mfu")
 """Parts of names that stand for what the machine did, not for the training."""
-"""What in a record depends on the clock."""
 
 PAUSE = 0.01
 """Seconds added before each part of a save."""
