@@ -88,7 +88,7 @@ def test_inputs_and_targets_are_neighbours_across_rows(tmp_path):
 def test_empty_rows_make_up_a_multiple_and_hold_no_target(tmp_path):
     _, targets = write_blocks(tmp_path / "x.arrow", [np.arange(30, dtype=np.uint32)], 8, np.dtype(np.uint16), fill=0)
     blocks = Blocks.load(tmp_path / "x.arrow", 8, targets)
-    blocks.arrange(6)
+    blocks.arrange(6, -1)
     assert len(blocks) == 6
     assert stream_of(blocks) == list(range(30))
     assert (blocks.__getitems__([4, 5])["shift_labels"] == -100).all()
