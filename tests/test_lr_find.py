@@ -25,6 +25,7 @@ def test_the_test_ends_where_the_loss_diverges_and_suggests_less(lmtune, tmp_pat
     assert found["smoothed"][-1] > 2 * min(found["smoothed"])
     for name in ("minimum_tenth", "steepest"):
         assert found["suggestions"][name] < found["rates"][-1] / 5
+    assert {path.name for path in tmp_path.iterdir()} == {"found"}
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"lr-find.json", "lr-find.svg"}
     assert (tmp_path / "found/lr-find.svg").read_text().startswith("<svg")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lmtune.config import SplitRule
 from lmtune.data import splits
+from lmtune.data.ledger import SIDES
 from lmtune.data.texts import build_texts
 from lmtune.errors import DataError
 
@@ -24,9 +25,7 @@ def split(texts, rule, validation, test, seed, batch=7):
         dealt = [splits.deal_by_hash(column, shares, seed) for column in columns]
     else:
         dealt = list(splits.deal_by_stretches(columns, chars, shares, seed))
-    sides = {
-        side: [text for deal in dealt for text in deal.get(side, build_texts([])).to_pylist()] for side in splits.SIDES
-    }
+    sides = {side: [text for deal in dealt for text in deal.get(side, build_texts([])).to_pylist()] for side in SIDES}
     splits.check_sides({side: len(found) for side, found in sides.items()}, chars, shares)
     return sides
 

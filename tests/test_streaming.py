@@ -78,21 +78,38 @@ def test_each_pass_holds_the_same_rows_in_another_order(tmp_path, small_windows,
 
 
 @pytest.mark.parametrize("chosen", [{}, {"deduplicate": True}, {"stride": 2}, {"rows_per_document": 3}])
-@pytest.mark.parametrize("stop", [4, 36, 100, 260])
+@pytest.mark.parametrize("stop", [4, 36, 100, 260, 356])
 def test_a_stream_goes_on_where_it_stopped(tmp_path, small_windows, tokenizer, chosen, stop):
     files = write_shards(tmp_path)
     undisturbed = prepare(files, tokenizer, streaming=True, shuffle_blocks=8, **chosen)
-    expected = targets(undisturbed.blocks, range(400))
+    expected = targets(undisturbed.blocks, range(460))
     first = prepare(files, tokenizer, streaming=True, shuffle_blocks=8, **chosen)
     assert targets(first.blocks, range(stop)) == expected[:stop]
     first.blocks.save_position(tmp_path)
     second = prepare(files, tokenizer, streaming=True, shuffle_blocks=8, **chosen)
     second.blocks.load_position(tmp_path)
-    assert targets(second.blocks, range(stop, 400)) == expected[stop:]
+    assert targets(second.blocks, range(stop, 460)) == expected[stop:]
     undisturbed.ledger.check()
     assert account(second.ledger) == account(undisturbed.ledger)
     begun_anew = prepare(files, tokenizer, streaming=True, shuffle_blocks=8, **chosen)
-    assert targets(begun_anew.blocks, range(stop, 400)) == expected[stop:], "only slower without the position"
+    assert targets(begun_anew.blocks, range(stop, 460)) == expected[stop:], "only slower without the position"
+
+
+@pytest.mark.parametrize("stop", [60, 250])
+def test_the_account_closes_where_held_out_text_is_kept_apart(tmp_path, small_windows, tokenizer, stop):
+    files = write_shards(tmp_path)
+    rows = (tmp_path / "1.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "held.json").write_text("".join([*rows[:3], '{"text": "outra"}\n']), encoding="utf-8")
+    chosen = {"validation_files": str(tmp_path / "held.json"), "split_by": SplitRule.given, "shuffle_blocks": 8}
+    straight, first, second = (prepare(files, tokenizer, streaming=True, **chosen) for _ in range(3))
+    straight.blocks.__getitems__(list(range(460)))
+    first.blocks.__getitems__(list(range(stop)))
+    first.blocks.save_position(tmp_path)
+    second.blocks.load_position(tmp_path)
+    second.blocks.__getitems__(list(range(stop, 460)))
+    second.ledger.check()
+    assert second.ledger.documents_in_training >= 3
+    assert account(second.ledger) == account(straight.ledger)
 
 
 def test_going_on_reads_no_earlier_shard(tmp_path, small_windows, tokenizer, monkeypatch):

@@ -29,6 +29,7 @@ from lmtune.config import (
     TrainConfig,
 )
 from lmtune.errors import ConfigError
+from lmtune.runs import number_names
 
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
@@ -116,7 +117,7 @@ def build_data_config(name: str, key: str) -> DataConfig:
 @cache
 def find_free_folder(path: str) -> str:
     """`path`, or with -2, -3, ... behind it where that is taken; the same answer to every job of a sweep."""
-    taken = (candidate for candidate in _numbered(path) if not Path(candidate).exists())
+    taken = (candidate for candidate in number_names(path) if not Path(candidate).exists())
     return next(taken)
 
 
@@ -276,11 +277,3 @@ def _find_user_conf() -> Path | None:
     user = Path.cwd() / "conf"
     ours = (Path.cwd() / "src" / "lmtune" / "composition.py").exists()  # a checkout of lmtune itself
     return user if user.is_dir() and not ours and user.resolve() != find_conf().resolve() else None
-
-
-def _numbered(path: str) -> Any:
-    yield path
-    number = 2
-    while True:
-        yield f"{path}-{number}"
-        number += 1

@@ -13,6 +13,11 @@ The text of an LmtuneError says what was expected, what was found, and what to d
 """
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line without a full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 class LmtuneError(Exception):
     """A mistake that the user can mend."""
 

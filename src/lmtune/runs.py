@@ -45,7 +45,7 @@ NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLC
 OWN_FILES = frozenset(
     [
         *("config.yaml", ".hydra", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md"),
-        *("train.log", "tracker.json", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
+        *("train.log", "tracker.json", "transplant.json", STAGING, TRASH, LOCK, f"{LOCK}.json", f"{LOCK}.lease"),
     ]
 )
 """What stands in a run folder before its first checkpoint."""
@@ -202,6 +202,10 @@ class Run:
         _sync_folder(self.folder)
         return final
 
+    def has_learned(self) -> bool:
+        """True once the loss of a step has been logged."""
+        return self.metrics_file.exists() and any("loss" in line for line in load_jsonl(self.metrics_file))
+
     def cut_back(self, step: int) -> None:
         """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that nothing is recorded twice.
 
@@ -223,7 +227,7 @@ def claim_folder(root: Path, name: str, now: datetime) -> Path:
             f"{parent.absolute()} cannot be made: {error.strerror}. Stand elsewhere, or give output=."
         ) from error
     stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
-    for candidate in _candidates(stamp):
+    for candidate in number_names(stamp):
         try:
             (parent / candidate).mkdir()
         except FileExistsError:
@@ -396,11 +400,12 @@ def _without_infinities(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _candidates(stamp: str) -> Iterator[str]:
-    yield stamp
+def number_names(name: str) -> Iterator[str]:
+    """The name, then with -2, -3, ... behind it, without end."""
+    yield name
     number = 2
     while True:
-        yield f"{stamp}-{number}"
+        yield f"{name}-{number}"
         number += 1
 
 

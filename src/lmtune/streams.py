@@ -12,6 +12,9 @@ DOCUMENT_TABLE = np.dtype(
 )
 """One row a document: tokens with its separator, UTF-8 bytes, code points, white-space words, and a hash to draw subsets by."""
 
+PLAIN_TEXT = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+"""How a tokenizer of transformers encodes a text as it stands: nothing is added, special tokens typed in it are text."""
+
 NO_SEPARATOR = -1
 """In place of the id, for a vocabulary without an end-of-text token."""
 

@@ -1,7 +1,10 @@
 """`lmtune data`, and further sets to watch."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -110,7 +113,15 @@ def test_a_mixture_is_learned_from_and_accounted_for(lmtune, tmp_path):
     mix = json.loads((answer.run / "ledger.json").read_text())["mix"]
     assert mix["old"]["blocks_per_epoch"] == round(mix["sample"]["blocks"] / 4)
     assert f"mix: old: {mix['old']['blocks_per_epoch']:,} of {mix['old']['blocks']:,} blocks an epoch" in answer.err
-    assert set(json.loads((answer.run / "results.json").read_text())["eval"]) == {"sample", "old"}
+    results = json.loads((answer.run / "results.json").read_text())
+    assert set(results["eval"]) == {"sample", "old"}
+    begin = results["epochs"][0]
+    shown = [line.split()[3:] for line in answer.out.splitlines() if line.startswith("bits per byte")]
+    assert shown == [
+        [f"{begin['bits_per_byte']:.4f}", f"{results['eval']['sample']['bits_per_byte']:.4f}"],
+        [f"{begin['sets']['old']['bits_per_byte']:.4f}", f"{results['eval']['old']['bits_per_byte']:.4f}"],
+    ]
+    assert "unopened" not in {path.name for path in tmp_path.iterdir()}
     missing = lmtune("train", "data.mix={sample:0.8,nowhere:0.2}")
     assert missing.code == 2
     assert "data.mix: " in missing.err
@@ -143,3 +154,33 @@ def test_a_stream_is_trained_on_and_resumed_to_the_same_weights(lmtune, tmp_path
     assert "resuming from checkpoint-6" in resumed.err
     assert (answer.run / "model" / "model.safetensors").read_bytes() == whole
     assert (answer.run / "ledger.json").read_text() == ledger
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_mixture_resumed_in_its_second_epoch_ends_with_the_same_weights(tmp_path, processes):
+    write_group(tmp_path, "new")
+    write_group(tmp_path, "old")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [
+        *launcher, "-m", "lmtune", "train", "data=new", "data.mix={new:0.5,old:0.5}", "data.epochs=2", "training.use_cpu=true",
+        "samples.enabled=false", "training.eval_steps=0.25", "training.save_steps=0.25", "training.save_total_limit=9",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def train(*more):
+        answer = subprocess.run(
+            [*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        return answer.stderr
+
+    train()
+    (run,) = (tmp_path / "outputs").glob("*/*")
+    whole = (run / "model" / "model.safetensors").read_bytes()
+    *_, third, last = sorted(run.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    for folder in (last, run / "model"):
+        shutil.rmtree(folder)
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    assert f"resuming from {third.name}" in train(f"resume={run}")
+    assert (run / "model" / "model.safetensors").read_bytes() == whole

@@ -50,25 +50,33 @@ def build_results(
             "best_step": trainer.best_step,
         },
         "eval": sets,
-        "epochs": build_epochs(load_jsonl(opened.run.metrics_file))
+        "epochs": build_epochs(load_jsonl(opened.run.metrics_file), list(sets)[1:])
         if opened.is_main and opened.run.metrics_file.exists()
         else [],
     }
 
 
-def build_epochs(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each evaluation while training, the one before the first step included."""
+EPOCH_MEASURES = ("loss", "accuracy", "perplexity", "bits_per_byte")
+
+
+def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[str, Any]]:
+    """A row for each evaluation while training, the one before the first step included.
+
+    others: names of the sets besides the first; what was measured on them stands under `sets`.
+    """
     rows: list[dict[str, Any]] = []
     for line in metrics:
         if "eval_loss" in line:
             before = rows[-1]["cumulative_seconds"] if rows else 0.0
             total = line["train_seconds"]
-            measures = {name: line[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "bits_per_byte")}
+            measures = {name: line[f"eval_{name}"] for name in EPOCH_MEASURES}
+            sets = {other: {name: line[f"eval_{other}_{name}"] for name in EPOCH_MEASURES} for other in others}
             rows.append(
                 {
                     "epoch": line.get("epoch", 0.0),
                     "step": line["step"],
                     **measures,
+                    **({"sets": sets} if sets else {}),
                     "seconds": total - before,
                     "cumulative_seconds": total,
                 }
@@ -140,10 +148,11 @@ def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, std
 
 
 def render_table(results: dict[str, Any]) -> list[str]:
-    """Held-out measures before and after, one line each."""
+    """Held-out measures before and after, one line each. While training, and so before it, at most eval.max_tokens are scored."""
     lines = []
-    first = results["epochs"][0] if results["epochs"] else {}
-    for name, measures in results["eval"].items():
+    begin = results["epochs"][0] if results["epochs"] else {}
+    for number, (name, measures) in enumerate(results["eval"].items()):
+        first = begin if number == 0 else begin.get("sets", {}).get(name, {})
         lines.append(f"{name + ' (held out)':<24}{'before':>12}{'after':>12}")
         for key, words in COLUMNS.items():
             before = render_number(first[key]) if key in first else ""

@@ -26,7 +26,7 @@ from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.runs import Run, render_json
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
 
 DEFAULT_SEED = 42
 
@@ -132,13 +132,14 @@ def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[Toke
 
 def encode_unseparated(texts: list[str], tokenizer: Any) -> TokenStream:
     """Documents end to end with nothing between them, for a vocabulary without an end-of-text token."""
-    settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-    rows = [tokenizer(text, **settings)["input_ids"] for text in texts]
+    rows = [tokenizer(text, **PLAIN_TEXT)["input_ids"] for text in texts]
     table = np.zeros(len(rows), dtype=DOCUMENT_TABLE)
     for number, (text, ids) in enumerate(zip(texts, rows, strict=True)):
         # Nothing predicts the very first token, so what it stands for is in no count.
         counted = (
-            text if number else text[tokenizer(text, **settings, return_offsets_mapping=True)["offset_mapping"][0][1] :]
+            text
+            if number
+            else text[tokenizer(text, **PLAIN_TEXT, return_offsets_mapping=True)["offset_mapping"][0][1] :]
         )
         table[number] = (len(ids), len(counted.encode()), len(counted), len(counted.split()), 0)
     return TokenStream(np.concatenate([np.array(ids, dtype=np.uint32) for ids in rows]), table, NO_SEPARATOR)

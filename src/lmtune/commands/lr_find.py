@@ -5,6 +5,7 @@ lmtune lr-find data=bio model=gpt2-small-pt
 
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from lmtune.commands.preparing import Setup, build_setup
@@ -24,7 +25,9 @@ def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
     """Try the rates, write lr-find.json and lr-find.svg, and print what to take."""
     settle(config)
     setup = build_setup(config)
-    tried = try_rates(config, setup)
+    with TemporaryDirectory() as folder_of_trainer:
+        setup.arguments.output_dir = folder_of_trainer  # Trainer makes it, and nothing is written there
+        tried = try_rates(config, setup)
     if setup.arguments.process_index == 0:
         folder = make_output(config.output, f"{name_run(config)}-lr-find")
         write_json(folder / "lr-find.json", tried)

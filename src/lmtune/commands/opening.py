@@ -65,9 +65,9 @@ class Opened:
 
     def stop(self, reason: str) -> None:
         """Leave word of a run that was asked to stop; one that has no checkpoint yet is taken back."""
-        if self.is_main and not self.run.checkpoints():
+        if self.is_main and not self.run.checkpoints() and not self.run.has_learned():
             self.run.withdraw()
-            self.say("stopped before the first checkpoint, so no run folder is left")
+            self.say("stopped before the first step was logged, so no run folder is left")
         else:
             self.fail("stopped", reason)
 
@@ -117,7 +117,7 @@ def open_run(setup: Setup) -> Opened:
     opened.checkpoint = Path(checkpoint) if checkpoint else None
     if opened.checkpoint:
         resuming.restore_threads(opened.checkpoint)
-    arguments.eval_on_start = "validation" in prepared.held_out and opened.checkpoint is None
+    arguments.eval_on_start = config.evaluates and opened.checkpoint is None
     return opened
 
 

@@ -48,7 +48,7 @@ def build_setup(config: TrainConfig) -> Setup:
     check_sources(config, [data for each in sets.values() for data in each.values()])
     corpus = build_corpus(config.data, config.seed)
     chosen = choose_settings(config, sets)
-    arguments = training_arguments.build_arguments(config, Path("unopened"), config.data.holds_out, chosen)
+    arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     tokenizer, model, move = build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)

@@ -160,7 +160,8 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str]
         broken = run.folder / complaint.split(":")[0]
         broken.rename(run.folder / f"broken-{broken.name}-{os.getpid()}")
     run.cut_back(step_of(checkpoint) if checkpoint else -1)
-    write_json(run.results_file, {**run.load_results(), "status": "running"})
+    results = {name: value for name, value in run.load_results().items() if name != "reason"}
+    write_json(run.results_file, {**results, "status": "running"})
     return checkpoint
 
 
@@ -181,8 +182,8 @@ def _check_same_world(
 ) -> None:
     changed = [
         word
-        for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"))
-        if before["facts"].get(key) != now["facts"][key]
+        for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"), ("mix", "text mixed in"))
+        if before["facts"].get(key) != now["facts"].get(key)
     ]
     if changed and not force:
         raise CheckpointError(

@@ -93,8 +93,8 @@ class Session:
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         if self.opened.is_main:
-            self._close_ledger()
             closing.save_model(self.opened.run, model, self.setup.tokenizer, dtype)
+            self._close_ledger()
             closing.write_pages(self.opened.run, results)
         self.trainer.accelerator.wait_for_everyone()
         return results

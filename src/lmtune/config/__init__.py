@@ -21,12 +21,11 @@ from lmtune.config.commands import (
 )
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
-from lmtune.config.finetune import OWNED_BY_PHASES, FinetuneConfig, FinetuneMethod, PhaseConfig
+from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
 
 __all__ = [
-    "OWNED_BY_PHASES",
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",

@@ -10,7 +10,7 @@ from omegaconf import MISSING
 from lmtune.config.checks import check_given, check_seed, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
-from lmtune.config.finetune import FinetuneConfig
+from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.model import ModelConfig
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig, check_training
 from lmtune.errors import ConfigError
@@ -80,20 +80,40 @@ class TrainConfig:
         self.data.anchor()
         self.model.check_source()
         self.model.anchor()
+        self._check_streaming()
         self.finetune.rule(self.training)
         check_training(self.training)
         _adopt_twins(self)
-        if self.data.streaming and self.training.get("max_steps", -1) < 1:
+        check_seed("seed", self.seed)
+        check_seed("samples.seed", self.samples.seed)
+        if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
+            raise ConfigError(
+                "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
+                "Choose one of the two."
+            )
+
+    @property
+    def evaluates(self) -> bool:
+        """True if there is held-out text to score while training."""
+        return self.data.holds_out or bool(self.eval_data)
+
+    def _check_streaming(self) -> None:
+        if not self.data.streaming:
+            return
+        if self.finetune.method is FinetuneMethod.gradual:
+            raise ConfigError(
+                "data.streaming=true and finetune=gradual do not go together, found both: phases last epochs, and nobody knows how "
+                "long a stream is. Choose one of the two."
+            )
+        if (self.training.get("max_steps") or -1) < 1:
             raise ConfigError(
                 "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
                 "Say how many steps to train."
             )
-        check_seed("seed", self.seed)
-        check_seed("samples.seed", self.samples.seed)
-        if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.data.holds_out):
+        if self.training.get("dataloader_num_workers"):
             raise ConfigError(
-                "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
-                "Choose one of the two."
+                "training.dataloader_num_workers: expected 0 with data.streaming=true, which reads and encodes in the process that "
+                "trains, so that its position can be saved. Leave it out."
             )
 
 
@@ -152,6 +172,8 @@ class LrFindConfig(TrainConfig):
 
     def check(self) -> None:
         """As lmtune train does; raise ConfigError for a phase that there is not."""
+        if self.data.streaming:
+            self.training["max_steps"] = self.range.steps
         TrainConfig.check(self)
         phases = max(1, len(self.finetune.phases))
         require(self.range.phase <= phases, "range.phase", self.range.phase, f"at most {phases}, the last phase")
@@ -262,6 +284,7 @@ class DataCommandConfig:
         self.data.check_source()
         self.data.anchor()
         self.model.check_source()
+        self.model.anchor()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -313,3 +336,4 @@ class TokenizerCommandConfig:
         self.data.anchor()
         if self.model is not None:
             self.model.check_source()
+            self.model.anchor()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import Selection
-from lmtune.data.ledger import Ledger
+from lmtune.data.ledger import SIDES, Ledger
 from lmtune.data.progress import show_progress
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Dealt, Shares
@@ -68,7 +68,7 @@ class HeldOut(NamedTuple):
     streams: dict[str, TokenStream]
     """`validation` and `test`, where there are such documents."""
     split_by: str
-    """hash, stretches or given."""
+    """hash, stretches or given; of a stream, among how many documents too."""
 
 
 class Survey(NamedTuple):
@@ -215,7 +215,7 @@ class Corpus:
     def _draw_stretches(self) -> tuple[dict[str, list[Texts]], dict[str, int]]:
         """(held-out texts, documents with text on each side)."""
         drawn: dict[str, list[Texts]] = {side: [] for side in HELD_OUT}
-        counts = dict.fromkeys(splits.SIDES, 0)
+        counts = dict.fromkeys(SIDES, 0)
         documents = self.load_documents("train", Ledger())
         for dealt in splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed):
             for side, texts in dealt.items():

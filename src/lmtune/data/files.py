@@ -12,7 +12,7 @@ from typing import Any
 
 import zstandard
 
-from lmtune.errors import DataError
+from lmtune.errors import DataError, first_line
 
 PACKAGE = "pkg://lmtune/"
 TEXT_SUFFIXES = (".txt",)
@@ -139,8 +139,3 @@ class _Decoder:
         self._bytes += len(raw)
         self._line_ends += raw.count(b"\n")
         return self._lines.decode(text, final)
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

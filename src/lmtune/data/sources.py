@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data.cache import checksum_file
 from lmtune.data.documents import split_text
-from lmtune.data.files import TEXT_SUFFIXES, find_files, first_line, kind_of, load_pieces
+from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of, load_pieces
 from lmtune.data.tables import Rows, load_table, render_rows, wrap_dataset
 from lmtune.data.texts import batch_strings, build_texts, iterate_strings
-from lmtune.errors import DataError
+from lmtune.errors import DataError, first_line
 from lmtune.runs import checksum_of
 
 
@@ -152,8 +152,14 @@ class HubSource:
             return config.revision
         if "commit" not in self._loaded:
             from huggingface_hub import HfApi
+            from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-            self._loaded["commit"] = HfApi().dataset_info(config.path, revision=config.revision).sha
+            try:
+                self._loaded["commit"] = HfApi().dataset_info(config.path, revision=config.revision).sha
+            except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+                raise DataError(
+                    f"{config.path} cannot be streamed: {first_line(error)}. Check the network, or leave out data.streaming."
+                ) from error
         return str(self._loaded["commit"])
 
     def _load(self, side: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import SplitRule
+from lmtune.data.ledger import SIDES
 from lmtune.data.texts import Texts, build_texts, count_chars, hash_texts
 from lmtune.errors import DataError
 
@@ -21,7 +22,6 @@ STRETCH_CHARS = 32_768
 MAX_STRETCHES = 64
 
 HELD_OUT = ("validation", "test")
-SIDES = ("train", *HELD_OUT)
 
 Dealt = dict[str, Texts]
 """Of one batch of documents, those of each side that gets any."""

@@ -181,6 +181,11 @@ class Reader:
         self._size = self._shuffled * max(1, LEAST_ROWS // self._shuffled)
         self._unread = corpus.ledger.as_dict()
 
+    @property
+    def ledger(self) -> Ledger:
+        """Of the first pass."""
+        return self._corpus.ledger
+
     def read(self, mark: Mark) -> Iterator[Window]:
         """Windows in order, the one of the mark first."""
         while True:
@@ -229,8 +234,8 @@ class Reader:
     def _encode(self, mark: Mark, ledger: Ledger) -> Iterator[tuple[Place, np.ndarray]]:
         """Training ids of one pass from a place on, each piece with the place behind it."""
         corpus, place = self._corpus, mark.place
-        if place.begin is not None and place.now is not None:
-            ledger.restore({**place.begin, "sides": place.now["sides"]})  # rows of the shard are counted once more
+        if place.begin is not None:
+            ledger.restore(place.begin)  # the shard is read, and counted, once more
         selection = Selection(corpus.config, ledger)
         order = corpus.order_shards(mark.turn)
         begin, base, done = place.begin or ledger.as_dict(), place.shard, 0
@@ -238,11 +243,12 @@ class Reader:
             if not corpus.counts_from_begin and shard > base:
                 begin, base, done = ledger.as_dict(), shard, 0
             for texts in selection.take(corpus.source.load_rows("train", order[shard])):
-                known, done = done, done + len(texts)
-                if base == place.shard and done <= place.documents:
+                done += len(texts)
+                if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
+                    if done == place.documents and place.now is not None:
+                        ledger.restore(place.now)
                     continue
-                fresh = texts[max(0, place.documents - known) :] if base == place.shard else texts
-                ids = self._encode_training(fresh, ledger, accounted=mark.turn == 0)
+                ids = self._encode_training(texts, ledger, accounted=mark.turn == 0)
                 yield Place(base, done, begin, ledger.as_dict()), ids
 
     def _open_ledger(self, mark: Mark) -> Ledger:
@@ -341,12 +347,14 @@ class StreamedBlocks(TrainingRows):
         ]
         rests: dict[str, Any] = {f"rest{number}": mark.rest for number, mark in enumerate(marks)}
         rests["marks"] = np.array(json.dumps(record))
+        rests["ledger"] = np.array(json.dumps(self._reader.ledger.as_dict()))
         np.savez(folder / POSITION, **rests)
 
     def load_position(self, folder: Path) -> None:
         if not (folder / POSITION).exists():
             return
         with np.load(folder / POSITION, allow_pickle=False) as saved:
+            self._reader.ledger.restore(json.loads(str(saved["ledger"])))
             record = json.loads(str(saved["marks"]))
             self._marks = [Mark()] + [
                 Mark(**{**mark, "place": Place(**mark["place"]), "rest": saved[f"rest{number}"]})

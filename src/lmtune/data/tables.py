@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from lmtune.data.files import first_line, kind_of, load_pieces, load_text, open_file
+from lmtune.data.files import kind_of, load_pieces, load_text, open_file
 from lmtune.data.texts import BATCH_BYTES, Texts, build_texts
-from lmtune.errors import DataError
+from lmtune.errors import DataError, first_line
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SAMPLED_ROWS = 1000

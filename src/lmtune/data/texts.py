@@ -67,11 +67,6 @@ def hash_texts(texts: Texts, seed: int) -> np.ndarray:
     )
 
 
-def join_texts(batches: Iterable[Texts]) -> Texts:
-    """Columns one after another as one."""
-    return pa.chunked_array([*batches], pa.large_string()).combine_chunks()
-
-
 def iterate_strings(batches: Iterable[Texts]) -> Iterator[str]:
     """Each text as a Python string."""
     for batch in batches:

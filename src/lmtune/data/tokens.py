@@ -11,6 +11,7 @@ import numpy as np
 
 from lmtune.data.texts import Texts, build_texts
 from lmtune.runs import checksum_of
+from lmtune.streams import PLAIN_TEXT
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ class Encoder:
         return self._encode(texts)
 
     def _encode_own(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
-        settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        rows = self._tokenizer(column.to_pylist(), **settings)["input_ids"]
+        rows = self._tokenizer(column.to_pylist(), **PLAIN_TEXT)["input_ids"]
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum())), lengths
 

@@ -44,7 +44,7 @@ def loss(sums: Sums) -> float:
 
 def perplexity(sums: Sums) -> float:
     """exp(loss); inf where that is beyond float64."""
-    return _exp(loss(sums))
+    return exp(loss(sums))
 
 
 def accuracy(sums: Sums) -> float:
@@ -64,7 +64,7 @@ def bits_per_character(sums: Sums) -> float:
 
 def word_perplexity(sums: Sums) -> float:
     """Perplexity of the text per white-space word; inf where that is beyond float64."""
-    return _exp(sums.nll / sums.words) if sums.words else math.nan
+    return exp(sums.nll / sums.words) if sums.words else math.nan
 
 
 def separator_loss(sums: Sums) -> float:
@@ -123,7 +123,8 @@ def measure_all(sums: Sums) -> dict[str, float]:
     return result
 
 
-def _exp(exponent: float) -> float:
+def exp(exponent: float) -> float:
+    """math.exp, inf where that is beyond float64."""
     try:
         return math.exp(exponent)
     except OverflowError:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmtune.errors import ConfigError
+from lmtune.streams import PLAIN_TEXT
 
 DEFAULT_NEW_TOKENS = 60
 NO_TEXT = frozenset(
@@ -82,7 +83,7 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
     """[1, tokens] on the model's device: the end of the prompt that fits, or the token that opens a text for an empty one."""
     import torch
 
-    ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"][-room:]
+    ids = tokenizer(prompt, **PLAIN_TEXT)["input_ids"][-room:]
     opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     return torch.tensor([ids or [opening]], device=model.device)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmtune import keys
 from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
-from lmtune.errors import CheckpointError, ConfigError, ModelError
+from lmtune.errors import CheckpointError, ConfigError, ModelError, first_line
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import tokenizer as tokenizers
 from lmtune.modeling.transplant import Move, plan_move, transplant
@@ -50,7 +50,10 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         inside_run = step_of(folder) >= 0 or folder.name == "model"
         parent = folder.resolve().parent
-        return Checkpoint(str(folder), Run(parent) if inside_run and (parent / "config.yaml").exists() else None)
+        run = Run(parent) if inside_run and (parent / "config.yaml").exists() else None
+        if run is not None:
+            _check_base(run, folder)
+        return Checkpoint(str(folder), run)
     raise CheckpointError(
         f"ckpt={ckpt}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor config.json in it."
     )
@@ -65,7 +68,19 @@ def _find_in_run(run: Run) -> Checkpoint:
         raise CheckpointError(
             f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}."
         )
+    _check_base(run, newest)
     return Checkpoint(str(newest), run)
+
+
+def _check_base(run: Run, folder: Path) -> None:
+    """Raise CheckpointError for an adapter whose base was made by its own run, and lies nowhere."""
+    model = run.load_config()["model"]
+    made = model.get("transplant", "off") != "off" or model["init"] == ModelInit.scratch.value
+    if made and (folder / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{folder} holds an adapter alone, on weights that its run made (model.transplant= or model.init=scratch). "
+            f"Finish the run, which merges it: lmtune train resume={run.folder}."
+        )
 
 
 def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
@@ -135,7 +150,7 @@ def load_model(path: str, revision: str | None = None) -> Any:
     except (
         Exception
     ) as error:  # a missing file, a broken download, an architecture without a causal head: it does not load
-        line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        line = first_line(error)
         raise ModelError(
             f"{path} does not load as a causal language model: {line}. Check model.path and the files in it."
         ) from error
@@ -159,7 +174,7 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
             )
         return _with_true_loss(AutoModelForCausalLM.from_config(described))
     except (ValueError, OSError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
-        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = first_line(error)
         raise ConfigError(f"model.config does not describe a causal language model: {what}") from error
 
 
@@ -240,12 +255,20 @@ def check_isolation(model: Any) -> None:
 
 
 def round_weights(model: Any, dtype: SaveDtype) -> None:
-    """Round float32 weights in place to those that `dtype` can hold, so that scores are of what save_model will write."""
+    """Round float32 weights in place to those that `dtype` can hold, so that scores are of what save_model will write.
+
+    Of a model with an adapter only what learns: its base is not written.
+    """
     import torch
 
     if dtype is not SaveDtype.float32:
         with torch.no_grad():
-            for parameter in model.parameters():
+            written = [
+                parameter
+                for parameter in model.parameters()
+                if parameter.requires_grad or not hasattr(model, "get_base_model")
+            ]
+            for parameter in written:
                 parameter.copy_(parameter.to(getattr(torch, dtype.value)))
 
 

@@ -57,7 +57,8 @@ def install_loss(model: Any, choice: LossChoice) -> list[str]:
 
 def is_fused(model: Any) -> bool:
     """True where install_loss has replaced the forward method, whatever has been put around it since."""
-    return bool(getattr(model.forward, "fuses_loss", False))
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
+    return bool(getattr(inner.forward, "fuses_loss", False))
 
 
 def find_obstacle(model: Any) -> str | None:

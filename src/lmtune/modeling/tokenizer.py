@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lmtune.errors import ModelError
+from lmtune.errors import ModelError, first_line
+from lmtune.streams import PLAIN_TEXT
 
 END_OF_TEXT = "<|endoftext|>"
 LEARN = "learn"
@@ -27,7 +28,7 @@ def load_tokenizer(path: str, revision: str | None = None, separates: bool = Tru
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except Exception as error:  # whatever json, tokenizers and the Hub client raise means: it does not load
         raise ModelError(
-            f"{path}: its tokenizer does not load: {_first_line(error)}. Name another with model.tokenizer=."
+            f"{path}: its tokenizer does not load: {first_line(error)}. Name another with model.tokenizer=."
         ) from error
     if len(tokenizer) == 0:
         raise ModelError(
@@ -92,7 +93,7 @@ def measure_fit(tokenizer: Any, texts: Iterable[str]) -> Fit:
     counts: Counter[int] = Counter()
     words = size = 0
     for text in _head(texts, MEASURED_CHARS):
-        counts.update(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
+        counts.update(tokenizer(text, **PLAIN_TEXT)["input_ids"])
         words += len(text.split())
         size += len(text.encode())
     total = sum(counts.values())
@@ -128,7 +129,3 @@ def _head(texts: Iterable[str], limit: int) -> Iterator[str]:
         size += len(text)
         if size >= limit:
             return
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

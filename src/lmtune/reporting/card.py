@@ -33,9 +33,9 @@ def render_card(name: str, results: dict[str, Any], config: dict[str, Any], samp
 
 
 def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> list[str]:
-    start = (
-        "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {config['model']['path']}"
-    )
+    # A path of the machine where it was trained says nothing to a reader of the card.
+    source = _base_model(config) or config["model"]["name"]
+    start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {source}"
     train = results["train"]
     lines = [
         f"# {name}",
@@ -113,13 +113,19 @@ def _base_model(config: dict[str, Any]) -> str | None:
     return path if named else None
 
 
+def _dataset_of(key: str, config: dict[str, Any]) -> str:
+    """The Hub id of a held-out set, or its name."""
+    data = config["data"] if key == config["data"]["name"] else config["eval_sets"][key]
+    return str(data["path"] if data["path"] and not data["files"] else key)
+
+
 def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
     from huggingface_hub import EvalResult
 
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=config["data"]["path"] or key,
+            dataset_type=_dataset_of(key, config),
             dataset_name=key,
             metric_type=name,
             metric_value=measures[name],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmtune.errors import CheckpointError
+from lmtune.training.batches import split_rows
 
 TWO_MOMENTS = 8.0
 """Bytes that Adam keeps for a parameter: two numbers of 4."""
@@ -70,14 +71,15 @@ def render_memory_remedy(arguments: Any, block_size: int) -> str:
     steps = []
     batch, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
     if batch > 1:
+        less = split_rows(batch * accumulation, batch // 2, devices=1, block_size=block_size)
         steps.append(
-            f"training.per_device_train_batch_size={batch // 2} "
-            f"training.gradient_accumulation_steps={math.ceil(accumulation * batch / (batch // 2))} (the same global batch)"
+            f"training.per_device_train_batch_size={less.per_device} "
+            f"training.gradient_accumulation_steps={less.accumulation} (the same global batch)"
         )
     if arguments.per_device_eval_batch_size > 1:
         steps.append(f"training.per_device_eval_batch_size={arguments.per_device_eval_batch_size // 2}")
-    if not arguments.gradient_checkpointing:
-        steps.append("training.gradient_checkpointing=true (the same result, slower)")
+    if not arguments.activation_checkpointing:
+        steps.append("training.activation_checkpointing=true (the same result, slower)")
     if not (arguments.bf16 or arguments.fp16):
         steps.append("training.bf16=true")
     if arguments.optim != "adafactor":

@@ -121,16 +121,21 @@ class LmTrainer(RowTrainer):
         """Raise before damaged weights are evaluated or saved. Reads losses only where one is read anyway: no sync per step."""
         steps, self._unchecked = self._unchecked, []
         broken = (~torch.isfinite(torch.stack([loss for *_, loss in steps]))).nonzero() if steps else torch.empty(0)
-        if len(broken):
-            step, rate, loss = steps[int(broken[0])]
-            batches = [number for number, (other, *_) in enumerate(steps) if other == step]
-            saved = self.run.checkpoints()
-            last = f"The last good checkpoint is {saved[0].name}. " if saved else ""
+        if not reduce_max(int(len(broken) > 0), self.args.device):
+            return
+        if not len(broken):  # one that went on alone would wait for the others forever
             raise TrainingError(
-                f"The training loss became {float(loss):.3g} at step {step}, batch {batches.index(int(broken[0])) + 1} of "
-                f"{len(batches)} (learning rate {rate:.3g}); expected a finite number. {last}Lower training.learning_rate, "
-                "lengthen training.warmup_steps, or with training.fp16 use training.bf16."
+                "Another process met a training loss that is not a finite number; its message says where."
             )
+        step, rate, loss = steps[int(broken[0])]
+        batches = [number for number, (other, *_) in enumerate(steps) if other == step]
+        saved = self.run.checkpoints()
+        last = f"The last good checkpoint is {saved[0].name}. " if saved else ""
+        raise TrainingError(
+            f"The training loss became {float(loss):.3g} at step {step}, batch {batches.index(int(broken[0])) + 1} of "
+            f"{len(batches)} (learning rate {rate:.3g}); expected a finite number. {last}Lower training.learning_rate, "
+            "lengthen training.warmup_steps, or with training.fp16 use training.bf16."
+        )
 
     # Effort and pace
 

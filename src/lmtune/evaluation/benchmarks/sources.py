@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmtune.errors import DataError
+from lmtune.errors import DataError, first_line
 from lmtune.hub import check_available
 
 
@@ -43,9 +43,7 @@ def _load_file(file: Path) -> list[dict[str, Any]]:
         if ".jsonl" in file.suffixes:
             return [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{file} does not read: {str(error).splitlines()[0]}. Expected .txt or .jsonl in UTF-8."
-        ) from error
+        raise DataError(f"{file} does not read: {first_line(error)}. Expected .txt or .jsonl in UTF-8.") from error
     return [{"text": line} for line in lines]
 
 
@@ -59,4 +57,4 @@ def _load_hub(source: Source) -> list[dict[str, Any]]:
     try:
         return list(datasets.load_dataset(source.path, None if source.folder else source.subset, **settings))
     except Exception as error:  # whatever the Hub client, fsspec and Arrow raise means: it cannot be had
-        raise DataError(f"{source} does not load: {(str(error) or type(error).__name__).splitlines()[0]}.") from error
+        raise DataError(f"{source} does not load: {first_line(error)}.") from error

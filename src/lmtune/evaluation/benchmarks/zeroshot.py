@@ -24,10 +24,11 @@ from lmtune.evaluation.benchmarks import detokenizers
 from lmtune.evaluation.benchmarks.detokenizers import Detokenizer
 from lmtune.evaluation.benchmarks.requests import Request, rolling_requests, score_requests
 from lmtune.evaluation.benchmarks.sources import Source, load_rows
+from lmtune.evaluation.metrics import exp
 from lmtune.evaluation.perplexity import score_documents
 from lmtune.evaluation.protocol import collect_versions
 from lmtune.evaluation.scoring import open_scorer
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
 
 PUBLISHED = {
     "124M": (35.13, 45.99, 87.65, 83.4, 29.41, 65.85, 1.16, 1.17, 37.50, 75.20),
@@ -65,8 +66,7 @@ class Subject:
     dtype: str
 
     def encode(self, text: str) -> list[int]:
-        settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        return list(self.tokenizer(text, **settings)["input_ids"])
+        return list(self.tokenizer(text, **PLAIN_TEXT)["input_ids"])
 
     def score(self, requests: list[Request]) -> list[tuple[float, bool]]:
         with open_scorer(self.model, self.dtype) as scorer:
@@ -335,11 +335,6 @@ def count_shared(rows: list[list[int]]) -> int:
     """Tokens that all rows begin with; at most so many that each keeps one to be scored."""
     shared = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
     return min(shared, min(map(len, rows)) - 1)
-
-
-def exp(exponent: float) -> float:
-    """math.exp, inf where that is beyond float64."""
-    return math.exp(exponent) if exponent < 709 else math.inf
 
 
 PARQUET = "refs/convert/parquet"
