@@ -12,7 +12,8 @@ from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
 from lmtune.evaluation.perplexity import evaluate_stream
-from lmtune.runs import Run, load_jsonl
+from lmtune.records import load_jsonl
+from lmtune.runs import Run
 from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import LastStep, Recorder
 from lmtune.training.gradual import GradualTrainer

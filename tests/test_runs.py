@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from lmtune import runs
+from lmtune import records, runs
 from lmtune.errors import CheckpointError
 from lmtune.runs import Run
 
@@ -50,7 +50,7 @@ def test_two_processes_never_claim_the_same_folder(tmp_path):
     ],
 )
 def test_names_come_from_the_last_path_part(text, name):
-    assert runs.slug(text) == name
+    assert records.slug(text) == name
 
 
 def test_a_checkpoint_is_whole_where_it_stands(tmp_path):
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_whole_where_it_stands(tmp_path):
     (final,) = publish(run, 5)
     assert final == tmp_path / "checkpoint-5"
     assert runs.find_fault(final) is None
-    assert sorted(runs.load_json(final / runs.MANIFEST)["files"]) == ["inner/state", "model.safetensors"]
+    assert sorted(records.load_json(final / runs.MANIFEST)["files"]) == ["inner/state", "model.safetensors"]
     assert not (run.staging_folder / "checkpoint-5").exists()
 
 
@@ -110,11 +110,11 @@ def test_files_can_be_read_by_others(tmp_path):
 def test_records_are_cut_back_to_a_step(tmp_path):
     run = Run(tmp_path)
     for step in (1, 2, 3):
-        runs.append_jsonl(run.metrics_file, {"step": step})
+        records.append_jsonl(run.metrics_file, {"step": step})
     with run.metrics_file.open("a") as stream:
         stream.write('{"step": 4, "lo')
     run.cut_back(2)
-    assert runs.load_jsonl(run.metrics_file) == [{"step": 1}, {"step": 2}]
+    assert records.load_jsonl(run.metrics_file) == [{"step": 1}, {"step": 2}]
 
 
 @pytest.fixture
@@ -175,19 +175,19 @@ def test_a_run_is_taken_back_without_what_is_not_its_own(tmp_path):
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    runs.append_jsonl(file, {"step": 1})
+    records.append_jsonl(file, {"step": 1})
     before, limit = file.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limit[1]))
     try:
         with pytest.raises(OSError):
-            runs.append_jsonl(file, {"step": 2})
+            records.append_jsonl(file, {"step": 2})
         assert file.read_text() == before
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, previous)
-    runs.append_jsonl(file, {"step": 2})
-    assert runs.load_jsonl(file) == [{"step": 1}, {"step": 2}]
+    records.append_jsonl(file, {"step": 2})
+    assert records.load_jsonl(file) == [{"step": 1}, {"step": 2}]
 
 
 def test_the_newest_run_of_a_configuration_is_found(tmp_path):
@@ -196,7 +196,7 @@ def test_the_newest_run_of_a_configuration_is_found(tmp_path):
         folder.mkdir(parents=True)
         Run(folder).config_file.write_text("{}")
         os.utime(Run(folder).config_file, (age, age))
-        runs.write_json(Run(folder).results_file, {"fingerprint": fingerprint})
+        records.write_json(Run(folder).results_file, {"fingerprint": fingerprint})
     found = runs.find_newest(tmp_path / "outputs", "x")
     assert found is not None
     assert found.folder.name == "b"
@@ -207,7 +207,7 @@ def test_a_broken_record_is_an_error_of_ours_and_skipped_in_a_search(tmp_path):
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
         Run(tmp_path / name).config_file.write_text("")
-        runs.write_json(Run(tmp_path / name).results_file, {"fingerprint": "x"})
+        records.write_json(Run(tmp_path / name).results_file, {"fingerprint": "x"})
     Run(tmp_path / "broken").results_file.write_text("")
     assert runs.find_newest(tmp_path, "x") == Run(tmp_path / "whole")
     with pytest.raises(CheckpointError, match=r"results\.json is not JSON"):
@@ -217,8 +217,8 @@ def test_a_broken_record_is_an_error_of_ours_and_skipped_in_a_search(tmp_path):
 
 
 def test_numbers_that_json_has_no_word_for_become_null():
-    assert runs.render_json({"a": [1.5, float("inf")], "b": float("nan")}) == '{"a": [1.5, null], "b": null}'
-    assert [runs.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]
+    assert records.render_json({"a": [1.5, float("inf")], "b": float("nan")}) == '{"a": [1.5, null], "b": null}'
+    assert [records.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]
 
 
 def test_a_folder_takes_the_place_of_one_of_the_same_name(tmp_path):

@@ -17,7 +17,8 @@ from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError, Stopped, TrainingError
 from lmtune.evaluation.perplexity import evaluate_stream
 from lmtune.modeling.generation import generate_aside
-from lmtune.runs import MANIFEST, Run, find_fault, load_json, load_jsonl
+from lmtune.records import load_json, load_jsonl
+from lmtune.runs import MANIFEST, Run, find_fault
 from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import LastStep, Recorder, Sampler, StopOnSignal, render_samples
 from lmtune.training.trainer import LmTrainer, flatten

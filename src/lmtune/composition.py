@@ -29,7 +29,7 @@ from lmtune.config import (
     TrainConfig,
 )
 from lmtune.errors import ConfigError
-from lmtune.runs import number_names
+from lmtune.records import number_names
 
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,

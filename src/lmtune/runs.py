@@ -8,24 +8,33 @@ outputs/<name>/<date>/
 
 import contextlib
 import errno
-import json
-import math
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import xxhash
 import yaml
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from lmtune.errors import CheckpointError
+from lmtune.records import (
+    checksum,
+    checksum_of,
+    load_json,
+    load_jsonl,
+    number_names,
+    render_json,
+    render_json_line,
+    sync,
+    sync_folder,
+    write_json,
+    write_text,
+)
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
@@ -189,7 +198,7 @@ class Run:
         """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
         for record in (self.metrics_file, self.samples_file):
             if record.exists():
-                _sync(record)  # lines up to the checkpoint's step are never missing beside it
+                sync(record)  # lines up to the checkpoint's step are never missing beside it
         seal(staged, manifest)
         return self.place(staged)
 
@@ -199,7 +208,7 @@ class Run:
         if final.exists():
             self.discard(final)
         staged.rename(final)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         return final
 
     def has_learned(self) -> bool:
@@ -273,7 +282,7 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
     for file in paths:
         file.chmod(0o644)  # safetensors writes 0600, which another user (a container, a web server) cannot read
     with ThreadPoolExecutor(1) as disk:  # the disk writes while the processor reads
-        written = [disk.submit(_sync, file) for file in paths]
+        written = [disk.submit(sync, file) for file in paths]
         files = {
             file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
             for file in paths
@@ -282,8 +291,8 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
             each.result()
     content = {**manifest, "files": files}
     write_json(folder / MANIFEST, {**content, "xxh3_128": checksum_of(render_json(content))})
-    _sync(folder / MANIFEST)
-    _sync_folder(folder)
+    sync(folder / MANIFEST)
+    sync_folder(folder)
 
 
 def find_fault(folder: Path) -> str | None:
@@ -305,110 +314,6 @@ def find_fault(folder: Path) -> str | None:
     return None
 
 
-def checksum(file: Path) -> str:
-    """xxh3-128 of a file, in hexadecimal."""
-    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
-    with file.open("rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            digest.update(buffer[:count])
-    return digest.hexdigest()
-
-
-def checksum_of(text: str) -> str:
-    """xxh3-128 of a text, in hexadecimal."""
-    return xxhash.xxh3_128_hexdigest(text.encode())
-
-
-def slug(text: str) -> str:
-    """The last part of a path or Hub id as a folder name: `pucpr/gpt2-bio-pt` to `gpt2-bio-pt`."""
-    last = re.split(r"[/\\]", text.rstrip("/\\"))[-1]
-    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "run"
-
-
-def load_json(file: Path) -> dict[str, Any]:
-    """A JSON object; raise CheckpointError for a file that holds none."""
-    try:
-        loaded = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file} is not JSON ({error}), so it was cut off or changed. Start the run anew."
-        ) from error
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, found {type(loaded).__name__}.")
-    return loaded
-
-
-def load_jsonl(file: Path) -> list[dict[str, Any]]:
-    """Lines of a JSON Lines file; a last line cut off by a kill is left out."""
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
-
-
-def write_json(file: Path, value: Any) -> None:
-    write_text(file, render_json(value, indent=2) + "\n")
-
-
-def append_jsonl(file: Path, value: dict[str, Any]) -> None:
-    """Add a line; where that fails (a full disk), raise OSError and leave the file as it was."""
-    line = render_json_line(value).encode()
-    with file.open("ab", buffering=0) as stream:
-        end = stream.tell()
-        try:
-            if stream.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
-        except OSError:
-            stream.truncate(end)
-            raise
-
-
-def render_json_line(value: dict[str, Any]) -> str:
-    return render_json(value) + "\n"
-
-
-def render_json(value: Any, indent: int | None = None) -> str:
-    """JSON as every reader takes it: numbers that are not finite become null, as JSON has no word for them."""
-    return json.dumps(_without_infinities(value), ensure_ascii=False, indent=indent, allow_nan=False)
-
-
-def render_number(value: float | None) -> str:
-    """Four decimals, or a dash for a number that is not there or not finite."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        _sync(aside)
-        aside.replace(file)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _without_infinities(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_infinities(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_infinities(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def number_names(name: str) -> Iterator[str]:
-    """The name, then with -2, -3, ... behind it, without end."""
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
-
-
 def _lock(file: Path) -> BaseFileLock:
     """The operating system's lock on a file, or a heartbeat where there is none; raise Timeout where another has it."""
     lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
@@ -428,16 +333,3 @@ def _describe_holder(file: Path) -> str:
     except (OSError, CheckpointError):
         return "another process"
     return f"process {holder.get('pid')} on {holder.get('host')}, which started {holder.get('started')}"
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

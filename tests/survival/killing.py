@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lmtune import runs
+from lmtune import records, runs
 
 SETTINGS = (
     "training.use_cpu=true",
@@ -165,7 +165,7 @@ class Outcome:
 def load_outcome(run):
     metrics = [
         {name: value for name, value in line.items() if not any(part in name for part in MEASURED)}
-        for line in runs.load_jsonl(run.metrics_file)
+        for line in records.load_jsonl(run.metrics_file)
     ]
     weights = (run.model_folder / "model.safetensors").read_bytes()
     return Outcome(weights, metrics, run.samples_file.read_text())

@@ -11,7 +11,7 @@ from typing import IO, Any
 from lmtune.config import EvalCommandConfig, OutputFormat, SuiteConfig
 from lmtune.data.tokens import hash_tokenizer
 from lmtune.evaluation.protocol import hash_model
-from lmtune.runs import render_json, render_number
+from lmtune.records import render_json, render_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from lmtune.config import OutputFormat, SaveDtype
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import loading
+from lmtune.records import load_json, load_jsonl, render_json, render_number, write_json, write_text
 from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.report import render_report
-from lmtune.runs import Run, load_json, load_jsonl, render_json, render_number, write_json, write_text
+from lmtune.runs import Run
 
 COLUMNS = {
     "bits_per_byte": "bits per byte",

@@ -10,7 +10,7 @@ import numpy as np
 
 from lmtune.commands.closing import COLUMNS
 from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
-from lmtune.runs import render_number, slug
+from lmtune.records import render_number, slug
 from lmtune.streams import TokenStream
 
 PER_TOKEN = frozenset(["perplexity", "loss", "accuracy"])

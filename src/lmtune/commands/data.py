@@ -18,7 +18,7 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.overlap import Overlap
 from lmtune.modeling import loading
-from lmtune.runs import render_json
+from lmtune.records import render_json
 
 SHOWN_CHARS = 300
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)

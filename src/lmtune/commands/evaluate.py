@@ -25,7 +25,8 @@ from lmtune.evaluation.protocol import hash_model
 from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
-from lmtune.runs import Run, render_json
+from lmtune.records import render_json
+from lmtune.runs import Run
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
 
 DEFAULT_SEED = 42

@@ -12,7 +12,7 @@ from lmtune.config import GenerateConfig, OutputFormat
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.tokenizer import load_tokenizer
-from lmtune.runs import render_json
+from lmtune.records import render_json
 
 
 def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from lmtune.commands.resuming import make_output, name_run
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
 from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
+from lmtune.records import render_json, write_json, write_text
 from lmtune.reporting.figures import render_curve
-from lmtune.runs import render_json, write_json, write_text
 from lmtune.training.schedules import find_suggestions, smooth
 
 LEAST_STEPS = 3

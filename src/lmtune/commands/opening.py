@@ -17,7 +17,8 @@ from lmtune.config import TrainConfig
 from lmtune.data.corpus import Prepared
 from lmtune.errors import ConfigError
 from lmtune.overrides import find_secret
-from lmtune.runs import Run, write_json, write_text
+from lmtune.records import write_json, write_text
+from lmtune.runs import Run
 from lmtune.training import devices, resources
 from lmtune.training.arguments import count_devices, point_tracker
 from lmtune.training.batches import BatchPlan

@@ -8,19 +8,8 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.runs import (
-    MANIFEST,
-    STATE,
-    Run,
-    checksum_of,
-    claim_folder,
-    find_fault,
-    find_newest,
-    load_json,
-    slug,
-    step_of,
-    write_json,
-)
+from lmtune.records import checksum_of, load_json, slug, write_json
+from lmtune.runs import MANIFEST, STATE, Run, claim_folder, find_fault, find_newest, step_of
 
 OUTPUTS = Path("outputs")
 WITHOUT_EFFECT = [

@@ -14,7 +14,7 @@ from lmtune.data.corpora import build_corpus
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
-from lmtune.runs import render_json, slug, write_json
+from lmtune.records import render_json, slug, write_json
 
 
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.errors import Stopped, TrainingError
 from lmtune.modeling import adapters, generation, loading
-from lmtune.runs import write_json
+from lmtune.records import write_json
 from lmtune.training import resources
 
 

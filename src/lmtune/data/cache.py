@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lmtune.errors import DataError
-from lmtune.runs import checksum, checksum_of, load_json, write_json
+from lmtune.records import checksum, checksum_of, load_json, write_json
 
 FORMAT = 2
 """Raised whenever prepared text is written in another way; older entries are then built anew."""

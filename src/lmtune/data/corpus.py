@@ -20,7 +20,7 @@ from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder, hash_tokenizer
 from lmtune.errors import ConfigError, DataError, LedgerError
-from lmtune.runs import load_json, write_json
+from lmtune.records import load_json, write_json
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 RULES_IN_WORDS = {

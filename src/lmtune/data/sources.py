@@ -17,7 +17,7 @@ from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of, load_pieces
 from lmtune.data.tables import Rows, load_table, render_rows, wrap_dataset
 from lmtune.data.texts import batch_strings, build_texts, iterate_strings
 from lmtune.errors import DataError, first_line
-from lmtune.runs import checksum_of
+from lmtune.records import checksum_of
 
 
 class Source(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmtune.data.texts import Texts, build_texts
-from lmtune.runs import checksum_of
+from lmtune.records import checksum_of
 from lmtune.streams import PLAIN_TEXT
 
 logger = logging.getLogger(__name__)

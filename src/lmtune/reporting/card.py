@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from lmtune import __version__
-from lmtune.runs import render_number
+from lmtune.records import render_number
 
 MEASURES = {
     "bits_per_byte": "bits per byte",

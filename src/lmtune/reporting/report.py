@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from lmtune.records import render_number
 from lmtune.reporting.figures import render_curve
-from lmtune.runs import render_number
 
 CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
 

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.errors import Stopped
-from lmtune.runs import Run, append_jsonl, load_jsonl, write_json, write_text
+from lmtune.records import append_jsonl, load_jsonl, write_json, write_text
+from lmtune.runs import Run
 from lmtune.training.arguments import find_tracker_id
 from lmtune.training.throughput import render_pace
 

@@ -16,7 +16,8 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import SaveStrategy
 
 from lmtune.errors import TrainingError
-from lmtune.runs import MANIFEST, STATE, Run, load_json, step_of
+from lmtune.records import load_json
+from lmtune.runs import MANIFEST, STATE, Run, step_of
 from lmtune.training import devices, throughput
 from lmtune.training.arguments import count_devices
 from lmtune.training.batches import split_rows

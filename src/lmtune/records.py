@@ -1,0 +1,135 @@
+"""Files that are whole or not there: JSON, JSON Lines and text, with the checksums and names that belong to them."""
+
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from lmtune.errors import CheckpointError
+
+
+def load_json(file: Path) -> dict[str, Any]:
+    """A JSON object; raise CheckpointError for a file that holds none."""
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file} is not JSON ({error}), so it was cut off or changed. Start the run anew."
+        ) from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, found {type(loaded).__name__}.")
+    return loaded
+
+
+def load_jsonl(file: Path) -> list[dict[str, Any]]:
+    """Lines of a JSON Lines file; a last line cut off by a kill is left out."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def write_json(file: Path, value: Any) -> None:
+    """JSON, indented for people; see write_text."""
+    write_text(file, render_json(value, indent=2) + "\n")
+
+
+def append_jsonl(file: Path, value: dict[str, Any]) -> None:
+    """Add a line; where that fails (a full disk), raise OSError and leave the file as it was."""
+    line = render_json_line(value).encode()
+    with file.open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            if stream.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        except OSError:
+            stream.truncate(end)
+            raise
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never half of it."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        sync(aside)
+        aside.replace(file)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def render_json(value: Any, indent: int | None = None) -> str:
+    """JSON as every reader takes it: numbers that are not finite become null, as JSON has no word for them."""
+    return json.dumps(_without_infinities(value), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def render_json_line(value: dict[str, Any]) -> str:
+    """A line of JSON Lines."""
+    return render_json(value) + "\n"
+
+
+def render_number(value: float | None) -> str:
+    """Four decimals, or a dash for a number that is not there or not finite."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def slug(text: str) -> str:
+    """The last part of a path or Hub id as a folder name: `pucpr/gpt2-bio-pt` to `gpt2-bio-pt`."""
+    last = re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "run"
+
+
+def number_names(name: str) -> Iterator[str]:
+    """The name, then with -2, -3, ... behind it, without end."""
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def checksum(file: Path) -> str:
+    """xxh3-128 of a file, in hexadecimal."""
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def checksum_of(text: str) -> str:
+    """xxh3-128 of a text, in hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def sync(file: Path) -> None:
+    """Have the content of a file on the disk."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
