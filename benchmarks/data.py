@@ -125,6 +125,20 @@ def time_stages(dataset, tokenizer):
     }
 
 
+def time_files(dataset, tokenizer):
+    """Seconds from a file of each kind to blocks, its content hashed for the first time."""
+    seconds = {}
+    for kind, write in (("jsonl", dataset.to_json), ("parquet", dataset.to_parquet)):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"texts.{kind}"
+            write(file)
+            os.environ["LMTUNE_CACHE"] = str(Path(folder) / "cache")
+            started = time.perf_counter()
+            Corpus(DataConfig(files=str(file), validation_fraction=0.05), 0).prepare(tokenizer, BLOCK)
+            seconds[kind] = time.perf_counter() - started
+    return seconds
+
+
 class PeakMemory:
     """Highest private memory of this process above that at the begin, sampled every 50 ms."""
 
@@ -206,6 +220,8 @@ def measure_more(dataset, tokenizer, megabytes):
     print(
         f"{megabytes:>7.0f} lmtune: at most {memory.peak / 1e9:.2f} GB more private memory; again, warm: {warm:.3f} s"
     )
+    for kind, seconds in time_files(dataset, tokenizer).items():
+        print(f"{megabytes:>7.0f} lmtune from {kind:<8} {seconds:>8.2f} s {megabytes / seconds:>8.1f} MB/s")
     if megabytes <= STAGED:
         for stage, seconds in time_stages(dataset, tokenizer).items():
             print(f"{'':>16}{seconds:>8.2f} s {megabytes / max(seconds, 1e-9):>8.0f} MB/s  {stage}")

@@ -18,7 +18,7 @@ from lmtune.data import cache
 from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
 from lmtune.data.corpus import Corpus, unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
-from lmtune.data.texts import build_texts
+from lmtune.data.texts import build_texts, hash_texts
 from lmtune.data.tokens import Encoder, hash_tokenizer
 from lmtune.errors import DataError, LedgerError
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
@@ -398,3 +398,27 @@ def test_documents_of_a_file_follow_the_rule(tmp_path):
     assert len(read(DocumentRule.line)) == 6
     assert len(read(DocumentRule.blank_line)) == 4
     assert len(read(DocumentRule.file)) == 1
+
+
+def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokenizer):
+    from dataclasses import replace
+
+    from lmtune.data.corpora import build_corpus, prepare_training
+
+    texts = [f"um documento, número {n}, com algumas palavras" for n in range(200)]
+    own = DataConfig(
+        name="new",
+        files=write_lines(tmp_path, texts, "new.jsonl"),
+        mix={"new": 0.5, "old": 0.5},
+        validation_fraction=0.3,
+    )
+    old = DataConfig(name="old", files=write_lines(tmp_path, texts, "old.jsonl"), validation_fraction=0.05)
+    corpus = build_corpus(own, 0)
+    ledger = prepare_training(corpus, {"old": old}, tokenizer, 16).ledger
+    held = set(corpus.texts("validation"))
+    assert ledger.mix["old"]["documents_held_elsewhere"] == len(held) > 30
+    left = Corpus(
+        replace(old), 0, left_out=np.concatenate([hash_texts(part, 0) for part in corpus.held_out["validation"]])
+    )
+    assert held.isdisjoint(left.texts("train"))
+    left.prepare(tokenizer, 16).ledger.check()

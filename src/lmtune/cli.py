@@ -164,11 +164,11 @@ class Dispatch:
 
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
+            if self.name in ("eval", "data", "tokenizer") and node.data is not None:
+                node.data.name = HydraConfig.get().runtime.choices["data"]
             config = composition.build_config(node, composition.SCHEMAS[self.name])
             if self.name == "train":
                 config.output = config.output or _hydra_folder(sweeping)
-            elif self.name in ("eval", "data", "tokenizer") and config.data is not None:
-                config.data.name = HydraConfig.get().runtime.choices["data"]
             door: Callable[..., Any] = importlib.import_module(COMMANDS[self.name].module).run
             with quiet_stdout() as stdout:
                 return door(config, stdout)

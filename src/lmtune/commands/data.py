@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmtune.commands.preparing import check_data_source
+from lmtune.commands.preparing import build_mixed, check_data_source
 from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
+from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.overlap import Overlap
@@ -29,11 +30,13 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     if config.cache is not CacheAction.off:
         return manage_cache(config, stdout)
     loading.check_model_source(config.model)
-    check_data_source(config.data)
-    corpus = Corpus(replace(config.data, streaming=False), config.seed)
+    mixed = build_mixed(config.data)
+    for data in (config.data, *mixed.values()):
+        check_data_source(data)
+    corpus = build_corpus(replace(config.data, streaming=False), config.seed)  # the account is of all the text
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     block_size = config.data.block_size or loading.find_context(config.model)
-    prepared = corpus.prepare(tokenizer, block_size)
+    prepared = prepare_training(corpus, mixed, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
     if config.format is OutputFormat.json:
         stdout.write(render_json(account) + "\n")
@@ -100,6 +103,11 @@ def render_ledger(ledger: Ledger) -> list[str]:
         f"{ledger.blocks:,} blocks of {ledger.block_size:,}: {ledger.targets:,} targets, every training token but the first; "
         f"{ledger.padding:,} places left over" + (f", {ledger.repeated:,} repeated" if ledger.repeated else ""),
         f"documents are {ledger.documents_are}",
+        *(
+            f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch, "
+            f"{part['documents_held_elsewhere']:,} documents left out that are held out elsewhere"
+            for name, part in ledger.mix.items()
+        ),
     ]
 
 

@@ -28,6 +28,7 @@ from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.records import render_json
 from lmtune.runs import Run
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
+from lmtune.training.resources import explain_memory
 
 DEFAULT_SEED = 42
 
@@ -105,9 +106,10 @@ def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCom
 
     settings = config.eval
     stream, split_by = build_stream(corpus, split, loaded.tokenizer)
-    measures, scores = evaluate_documents(
-        loaded.model, stream, loaded.context, settings.batch_size, None, settings.stride, settings.dtype.value
-    )
+    with explain_memory("eval.batch_size=1; a lower eval.context; eval.dtype=bfloat16; device=cpu"):
+        measures, scores = evaluate_documents(
+            loaded.model, stream, loaded.context, settings.batch_size, None, settings.stride, settings.dtype.value
+        )
     measures["protocol"] |= {
         "split": split.value,
         "split_by": split_by,

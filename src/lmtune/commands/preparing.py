@@ -44,7 +44,7 @@ class Setup:
 
 def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
-    sets = {"eval_sets": build_watched(config), "mixed_sets": build_mixed(config)}
+    sets = {"eval_sets": build_watched(config), "mixed_sets": build_mixed(config.data)}
     check_sources(config, [data for each in sets.values() for data in each.values()])
     corpus = build_corpus(config.data, config.seed)
     chosen = choose_settings(config, sets)
@@ -74,9 +74,9 @@ def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
     return {name: build_data_config(name, "eval_data") for name in config.eval_data}
 
 
-def build_mixed(config: TrainConfig) -> dict[str, DataConfig]:
+def build_mixed(data: DataConfig) -> dict[str, DataConfig]:
     """The data configurations that data.mix names besides `data=` itself."""
-    return {name: build_data_config(name, "data.mix") for name in config.data.mix if name != config.data.name}
+    return {name: build_data_config(name, "data.mix") for name in data.mix if name != data.name}
 
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:

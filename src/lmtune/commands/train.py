@@ -3,6 +3,7 @@
 lmtune train data=bio model=gpt2-small-pt
 """
 
+import signal
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -10,7 +11,7 @@ from typing import IO, Any
 from lmtune.commands import closing, opening, preparing
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
-from lmtune.errors import Stopped, TrainingError
+from lmtune.errors import Stopped
 from lmtune.modeling import adapters, generation, loading
 from lmtune.records import write_json
 from lmtune.training import resources
@@ -38,7 +39,8 @@ def train(session: "Session") -> dict[str, Any]:
         session.fit()
         return session.finish()
     except (Stopped, KeyboardInterrupt) as stopped:
-        session.opened.stop(str(stopped) or "stopped by SIGINT")
+        number = getattr(stopped, "signal_number", signal.SIGINT)
+        session.opened.stop(f"stopped by signal {number:d} after step {session.step}")
         raise
     except BaseException as error:
         session.opened.fail("failed", str(error))
@@ -57,6 +59,12 @@ class Session:
     stop: Any = field(init=False)
     trainer: Any = field(init=False)
 
+    @property
+    def step(self) -> int:
+        """Steps done so far."""
+        trainer = getattr(self, "trainer", None)
+        return int(trainer.state.global_step) if trainer is not None else 0
+
     def prepare(self) -> None:
         """Build the trainer with all that watches it, and say what is about to happen."""
         from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
@@ -70,15 +78,10 @@ class Session:
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
+        remedy = resources.render_memory_remedy(self.opened.arguments, self.setup.prepared.ledger.block_size)
         try:
-            self.trainer.fit(self.opened.checkpoint)
-        except (RuntimeError, MemoryError) as error:
-            if not resources.is_out_of_memory(error):
-                raise
-            remedy = resources.render_memory_remedy(self.opened.arguments, self.setup.prepared.ledger.block_size)
-            raise TrainingError(
-                f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
-            ) from error
+            with resources.explain_memory(remedy):
+                self.trainer.fit(self.opened.checkpoint)
         finally:
             self.progress.close()
             self.stop.restore()
@@ -88,7 +91,8 @@ class Session:
         dtype = self.setup.config.model.save_dtype
         model = self._take_model()
         loading.round_weights(model, dtype)
-        sets = self.score(model, max_tokens=0)
+        with resources.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
+            sets = self.score(model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()

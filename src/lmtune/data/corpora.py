@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lmtune.config import DataConfig
 from lmtune.data.blocks import Blocks
 from lmtune.data.corpus import Corpus, Prepared
@@ -25,11 +27,15 @@ def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: An
 
 
 def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
-    """The lead's held-out text and account, and its rows among those of the other sources."""
+    """The lead's held-out text and account, and its rows among those of the other sources.
+
+    Documents that the lead holds out are left out of the others, whatever their own splits say.
+    """
     config = corpus.config
     same: dict[str, Any] = {"isolate_documents": config.isolate_documents, "stride": config.stride, "streaming": False}
+    held = np.concatenate([np.empty(0, np.uint64), *(stream.documents["order"] for stream in lead.held_out.values())])
     others = {
-        name: Corpus(replace(other, **same), corpus.seed).prepare(tokenizer, block_size)
+        name: Corpus(replace(other, **same), corpus.seed, left_out=held).prepare(tokenizer, block_size)
         for name, other in mixed.items()
     }
     parts = {}
@@ -38,7 +44,12 @@ def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer
         parts[name] = Part(prepared.blocks, config.mix[name])
     blocks = MixedBlocks(parts)
     lead.ledger.mix = {
-        name: {"weight": part.weight, "blocks": len(part.blocks.rows), "blocks_per_epoch": taken}
+        name: {
+            "weight": part.weight,
+            "blocks": len(part.blocks.rows),
+            "blocks_per_epoch": taken,
+            "documents_held_elsewhere": others[name].ledger.documents_held_elsewhere if name in others else 0,
+        }
         for (name, part), taken in zip(parts.items(), blocks.rows_per_epoch, strict=True)
     }
     identities = {name: prepared.facts["corpus"] for name, prepared in others.items()}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
@@ -89,11 +90,14 @@ class Corpus:
 
     Documents pass through in batches and are not kept: the training side is read once to decide what is held out, and
     once more whenever it is asked for. Held-out documents stay in memory.
+
+    left_out: hashes of documents (with this seed) that are held out elsewhere, and so are not to be learned from here.
     """
 
-    def __init__(self, config: DataConfig, seed: int) -> None:
+    def __init__(self, config: DataConfig, seed: int, left_out: np.ndarray | None = None) -> None:
         self.config = config
         self.seed = seed
+        self.left_out = np.empty(0, np.uint64) if left_out is None else np.unique(left_out)
         self.source = build_source(config)
         self.shares = self._find_shares()
         self._encoders: dict[int, Encoder] = {}
@@ -102,9 +106,8 @@ class Corpus:
     def key(self) -> str:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
         settings = {name: getattr(self.config, name) for name in IDENTITY}
-        return cache.key_of(
-            {"source": self.source.fingerprint(), "rules": self.source.rules, "seed": self.seed, **settings}
-        )
+        content = {"source": self.source.fingerprint(), "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
+        return cache.key_of({**content, "rules": self.source.rules, "seed": self.seed, **settings})
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -192,7 +195,17 @@ class Corpus:
         """Documents of one split of the source, filtered and counted."""
         selection = Selection(self.config, ledger)
         for shard in range(self.source.count_shards(split)):
-            yield from selection.take(self.source.load_rows(split, shard))
+            documents = selection.take(self.source.load_rows(split, shard))
+            yield from self._leave_out(documents, ledger) if len(self.left_out) else documents
+
+    def _leave_out(self, batches: Iterable[Texts], ledger: Ledger) -> Iterator[Texts]:
+        for texts in batches:
+            known = np.isin(hash_texts(texts, self.seed), self.left_out)
+            ledger.documents_held_elsewhere += int(known.sum())
+            ledger.documents_kept -= int(known.sum())
+            ledger.bytes_kept -= int(count_bytes(texts)[known].sum())
+            if not known.all():
+                yield texts.filter(pa.array(~known))
 
     def _find_shares(self) -> Shares:
         """What is drawn from the training split: nothing for a side that the source keeps apart itself."""

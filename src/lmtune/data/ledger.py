@@ -58,6 +58,8 @@ class Ledger:
     documents_in_training: int = 0
     """Held-out documents that also stand in the training text, dropped from the held-out side (while streaming: from the
     training side)."""
+    documents_held_elsewhere: int = 0
+    """Held out in the source that this one is mixed with, and so not learned from."""
     documents_kept: int = 0
     bytes_kept: int = 0
     split_by: str = ""
@@ -85,7 +87,11 @@ class Ledger:
         self._close(
             "documents read",
             self.documents_read,
-            self.documents_short + self.documents_over_limit + self.documents_in_training + self.documents_kept,
+            self.documents_short
+            + self.documents_over_limit
+            + self.documents_in_training
+            + self.documents_held_elsewhere
+            + self.documents_kept,
         )
         if self.split_by != "stretches":
             self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))

@@ -2,10 +2,12 @@
 
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.errors import CheckpointError
+from lmtune.errors import CheckpointError, TrainingError
 from lmtune.training.batches import split_rows
 
 TWO_MOMENTS = 8.0
@@ -64,6 +66,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+@contextmanager
+def explain_memory(remedy: str) -> Iterator[None]:
+    """Raise TrainingError, with what to change, in place of an allocation that failed."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
+        ) from error
 
 
 def render_memory_remedy(arguments: Any, block_size: int) -> str:
