@@ -5,6 +5,7 @@ import importlib
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from lmtune import composition, keys
 
@@ -41,6 +42,17 @@ def test_every_choice_composes(group, choice):
 def test_every_suite_composes(choice):
     node = compose("eval", overrides=["ckpt=x", f"suite={choice}"], return_hydra_config=True)
     assert node.suite.name == choice
+
+
+@pytest.mark.parametrize("choice", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
+def test_the_samples_of_every_recipe_can_be_written(build_tiny, choice):
+    from lmtune.modeling.generation import build_generation_config
+
+    node = composed(f"experiment={choice}")
+    HydraConfig.instance().set_config(node)
+    given = [name for name in node.generation if not OmegaConf.is_missing(node.generation, name)]
+    settings = {name: node.generation[name] for name in given}
+    assert build_generation_config(build_tiny(), settings).max_new_tokens > 0
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -20,7 +20,7 @@ from lmtune.data.corpus import Corpus, unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
 from lmtune.data.texts import build_texts, hash_texts
 from lmtune.data.tokens import Encoder, hash_tokenizer
-from lmtune.errors import DataError, LedgerError
+from lmtune.errors import ConfigError, DataError, LedgerError
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 words = st.lists(
@@ -422,3 +422,29 @@ def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokeniz
     )
     assert held.isdisjoint(left.texts("train"))
     left.prepare(tokenizer, 16).ledger.check()
+
+
+@pytest.mark.parametrize("block_size", [3, 8, 64])
+def test_padded_rows_hold_one_document_each_and_learn_all_of_it(tmp_path, tokenizer, block_size):
+    texts = [f"documento {n}" + ", com mais palavras" * (n % 5) for n in range(60)]
+    corpus = Corpus(DataConfig(files=write_lines(tmp_path, texts), packing=False), 0)
+    prepared = corpus.prepare(tokenizer, block_size)
+    prepared.ledger.check()
+    assert prepared.ledger.targets == prepared.ledger.sides["train"].tokens
+    batch = prepared.blocks.__getitems__(list(range(len(prepared.blocks))))
+    learned = batch["shift_labels"]
+    assert learned[learned >= 0].tolist() == corpus.encode_stream("train", tokenizer).ids.tolist()
+    begins = batch["input_ids"][:, 0] == tokenizer.eos_token_id
+    assert int(begins.sum()) == prepared.ledger.sides["train"].documents
+    ends = (learned == tokenizer.eos_token_id).sum(dim=1)
+    assert int(ends.max()) == 1, "no row holds two documents"
+    prepared.blocks.arrange(7, -1)
+    assert len(prepared.blocks) % 7 == 0
+    assert (prepared.blocks[len(prepared.blocks) - 1]["shift_labels"] >= 0).sum() in range(block_size + 1)
+
+
+def test_padded_rows_do_not_go_with_text_end_to_end():
+    with pytest.raises(
+        ConfigError, match=r"data\.packing=false gives each document rows of its own; found data\.stride"
+    ):
+        DataConfig(files="a", packing=False, stride=2)

@@ -100,7 +100,8 @@ def render_ledger(ledger: Ledger) -> list[str]:
     return [
         *lines,
         "",
-        f"{ledger.blocks:,} blocks of {ledger.block_size:,}: {ledger.targets:,} targets, every training token but the first; "
+        f"{ledger.blocks:,} blocks of {ledger.block_size:,}: {ledger.targets:,} targets, every training token"
+        f"{' but the first' if ledger.packed else ''}; "
         f"{ledger.padding:,} places left over" + (f", {ledger.repeated:,} repeated" if ledger.repeated else ""),
         f"documents are {ledger.documents_are}",
         *(

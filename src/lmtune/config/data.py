@@ -90,6 +90,8 @@ class DataConfig:
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
     block_size: int | None = None
     """Tokens of a training row; by default the positions of the model, at most 1024."""
+    packing: bool = True
+    """Rows hold the text end to end; with `false` each document has rows of its own, the last one filled up."""
     stride: int = 0
     """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
     isolate_documents: bool = False
@@ -126,6 +128,12 @@ class DataConfig:
             "below 1, so that something is left to train on",
         )
         self._check_mix()
+        if not self.packing and (self.stride or self.streaming):
+            other = "data.stride" if self.stride else "data.streaming"
+            raise ConfigError(
+                f"data.packing=false gives each document rows of its own; found {other} beside it, which is for text end to end. "
+                "Choose one of the two."
+            )
         require(
             not self.streaming or self.split_by is not SplitRule.stretches,
             "data.split_by",

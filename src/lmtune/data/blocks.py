@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+ROWS_AT_ONCE = 8192
 IGNORED = -100
 """Label of a place that is not learned (torch's default ignore_index)."""
 
@@ -93,6 +94,39 @@ def write_blocks(
     return cutter.rows, max(0, tokens - 1)
 
 
+def write_padded(
+    file: Path, pieces: Iterable[tuple[np.ndarray, np.ndarray]], block_size: int, dtype: np.dtype, separator: int
+) -> tuple[int, int]:
+    """Write each document in rows of its own, filled up with the separator; return (rows, targets).
+
+    pieces: (ids, documents) as Corpus.encode_batches yields them. A row opens with the id before its first target, a separator
+    where a document begins, so that all of its tokens are learned; a document longer than a row goes on in the next.
+    """
+    kind = pa.list_(pa.from_numpy_dtype(dtype), block_size + 1)
+    schema = pa.schema({"ids": kind, "learned": pa.uint32()})
+    count = targets = 0
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for ids, documents in pieces:
+            begins, learned = _find_rows(documents["tokens"], block_size)
+            stream = np.concatenate([[separator], ids, np.full(block_size, separator)]).astype(dtype)
+            for start in range(0, len(begins), ROWS_AT_ONCE):
+                chunk, size = begins[start : start + ROWS_AT_ONCE, None], learned[start : start + ROWS_AT_ONCE]
+                places = np.arange(block_size + 1)
+                rows = np.where(places <= size[:, None], stream[chunk + places], dtype.type(separator))
+                column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=kind)
+                writer.write_batch(pa.record_batch([column, pa.array(size.astype(np.uint32))], schema=schema))
+            count, targets = count + len(begins), targets + int(learned.sum())
+    return count, targets
+
+
+def _find_rows(tokens: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(begins, learned) of each row: the place of its first target, and how many it has. tokens: [documents] of each."""
+    rows = -(-tokens // block_size)
+    numbers = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    begins = np.repeat(np.cumsum(tokens) - tokens, rows) + numbers * block_size
+    return begins, np.minimum(block_size, np.repeat(tokens, rows) - numbers * block_size)
+
+
 class TrainingRows:
     """A torch dataset that hands out whole batches of ready tensors: no Python list of a row is ever made."""
 
@@ -166,6 +200,17 @@ class Blocks(TrainingRows):
         step = self.block_size - self.overlap
         first, last = np.where(numbers > 0, self.overlap, 0), self.targets - numbers * step
         return build_batch(np.asarray(self.rows[stored]["ids"]), first, last, self.separator)
+
+
+class PaddedBlocks(Blocks):
+    """Rows on disk that hold one document each, as write_padded writes them."""
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        """A batch of rows; see build_batch."""
+        numbers = np.asarray(indices)
+        rows = self.rows[np.minimum(numbers, len(self.rows) - 1)]
+        learned = np.where(numbers < len(self.rows), np.asarray(rows["learned"]).astype(np.int64), -1)
+        return build_batch(np.asarray(rows["ids"]), np.zeros_like(learned), learned, separator=None)
 
 
 def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator: int | None) -> dict[str, Any]:

@@ -32,7 +32,12 @@ def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer
     Documents that the lead holds out are left out of the others, whatever their own splits say.
     """
     config = corpus.config
-    same: dict[str, Any] = {"isolate_documents": config.isolate_documents, "stride": config.stride, "streaming": False}
+    same: dict[str, Any] = {
+        "isolate_documents": config.isolate_documents,
+        "stride": config.stride,
+        "packing": config.packing,
+        "streaming": False,
+    }
     held = np.concatenate([np.empty(0, np.uint64), *(stream.documents["order"] for stream in lead.held_out.values())])
     others = {
         name: Corpus(replace(other, **same), corpus.seed, left_out=held).prepare(tokenizer, block_size)

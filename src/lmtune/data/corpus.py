@@ -272,14 +272,17 @@ class Corpus:
         """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
         self.check_overlap(block_size)
         overlap = self.config.stride
-        key = cache.key_of({**self.identify(tokenizer), "block_size": block_size, "overlap": overlap})
+        shape = {"block_size": block_size, "overlap": overlap, "packing": self.config.packing}
+        key = cache.key_of({**self.identify(tokenizer), **shape})
         folder = cache.build_once(key, lambda aside: self._build_blocks(aside, tokenizer, block_size))
         record = load_json(folder / cache.RECORD)
         ledger = Ledger.from_dict(record["ledger"])
         ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
         separator = tokenizer.eos_token_id if self.config.isolate_documents else None
         return Prepared(
-            blocks=blocks.Blocks.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),
+            blocks=(blocks.Blocks if self.config.packing else blocks.PaddedBlocks).load(
+                folder / "train.arrow", block_size, ledger.targets, separator, overlap
+            ),
             held_out=self.load_held_out(tokenizer).streams,
             ledger=ledger,
             facts={**record["facts"], **self.identify(tokenizer)},
@@ -354,15 +357,15 @@ class Corpus:
         separator, ledger = tokenizer.eos_token_id, self.ledger
         ledger.split_by = held.split_by
         counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
-        ledger.block_size = block_size
-        ledger.blocks, ledger.targets = blocks.write_blocks(
-            folder / "train.arrow",
-            self._count(self.encode_batches("train", tokenizer), counts),
-            block_size,
-            blocks.id_type(len(tokenizer)),
-            separator,
-            self.config.stride,
-        )
+        ledger.block_size, ledger.packed = block_size, self.config.packing
+        file, pieces = folder / "train.arrow", self._count(self.encode_batches("train", tokenizer), counts)
+        dtype = blocks.id_type(len(tokenizer))
+        if self.config.packing:
+            end_to_end = (ids for ids, _ in pieces)
+            written = blocks.write_blocks(file, end_to_end, block_size, dtype, separator, self.config.stride)
+        else:
+            written = blocks.write_padded(file, pieces, block_size, dtype, separator)
+        ledger.blocks, ledger.targets = written
         ledger.repeated = max(0, ledger.blocks - 1) * self.config.stride
         ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
         facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}
@@ -373,12 +376,14 @@ class Corpus:
         ledger.check()
         write_json(folder / cache.RECORD, {"ledger": ledger.as_dict(), "facts": facts})
 
-    def _count(self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray) -> Iterator[np.ndarray]:
-        """The ids of training pieces, counted in the ledger and token by token in `counts`: [vocabulary]."""
+    def _count(
+        self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The pieces of the training side, counted in the ledger and token by token in `counts`: [vocabulary]."""
         for ids, documents in pieces:
             self.ledger.sides["train"].add(documents)
             counts += np.bincount(ids, minlength=len(counts))
-            yield ids
+            yield ids, documents
 
 
 def build_table(texts: Texts, lengths: np.ndarray, seed: int | None) -> np.ndarray:

@@ -69,10 +69,12 @@ class Ledger:
     blocks: int = 0
     targets: int = 0
     """Training tokens that are predicted once per epoch: all but the first of the stream."""
+    packed: bool = True
+    """False where each document has rows of its own (data.packing=false); then all tokens are targets."""
     repeated: int = 0
     """Places of blocks that repeat the end of the block before (data.stride); they are not learned again."""
     padding: int = 0
-    """Places of the last block that hold no token; they are not learned."""
+    """Places of the last block (data.packing=false: of all) that hold no token; they are not learned."""
     waiting: int = 0
     """While streaming: targets that have been read and are in no block yet."""
     mix: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +101,8 @@ class Ledger:
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]
-        self._close("training targets", max(0, train.tokens - 1), self.targets + self.waiting)
+        unpredicted = 1 if self.packed and train.tokens else 0
+        self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
 
     def as_dict(self) -> dict[str, Any]:
