@@ -14,12 +14,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import datasets
+import numpy as np
 import safetensors
 import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from lmtune import runs
+from lmtune.data.blocks import Blocks
 from lmtune.modeling.tokenizer import learn_tokenizer
 from lmtune.training.trainer import LmTrainer
 
@@ -42,7 +45,9 @@ class Clock:
 
 def build_trainer(folder):
     model = GPT2LMHeadModel(GPT2Config())
+    rows = datasets.Dataset.from_dict({"ids": np.zeros((4, 1025), np.uint16)})
     trainer = LmTrainer(
+        train_dataset=Blocks(rows, 1024, targets=4096),
         model=model,
         args=TrainingArguments(str(folder), use_cpu=True, report_to="none", disable_tqdm=True),
         run=runs.Run(folder),
@@ -75,7 +80,7 @@ def main():
     parser.add_argument("--folder", type=Path, help="on the disk to measure; by default a temporary one")
     told = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
-    hashing, syncing, syncing_folders = Clock(runs, "checksum"), Clock(runs, "_sync"), Clock(runs, "_sync_folder")
+    hashing, syncing, syncing_folders = Clock(runs, "checksum"), Clock(runs, "sync"), Clock(runs, "sync_folder")
     with tempfile.TemporaryDirectory(dir=told.folder) as folder:
         trainer = build_trainer(Path(folder))
         timed_save(trainer, Trainer._save_checkpoint)  # warms both up
