@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+SHAPE: dict[str, int] = {}
+"""Keys of GPT2Config that differ from those of GPT-2 small."""
 EXACT = ("training.max_steps=6", "training.full_determinism=true", "training.bf16=true", "model.config.resid_pdrop=0.1")
 
 
@@ -60,6 +63,34 @@ def test_generation_repeats_itself_for_a_seed(lmtune):
     run = lmtune("train", "training.max_steps=6", "samples.enabled=false").run
     command = ("generate", f"ckpt={run}", "prompt=O paciente chegou no hospital", "seed=1")
     assert lmtune(*command).out == lmtune(*command).out
+
+
+def test_gportuguese2_trains_at_its_true_size(lmtune, real_data, tmp_path, capfd):
+    """Random weights of GPT-2's size, a vocabulary learned on the way, Portuguese novels as text; the pace is printed."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+    source = tmp_path / "gpt2"
+    GPT2LMHeadModel(GPT2Config(**SHAPE)).save_pretrained(source)
+    GPT2TokenizerFast.from_pretrained(real_data / "gpt2-tokenizer").save_pretrained(source)
+    novels = ",".join(str(real_data / "pt-wiki" / f"{name}.jsonl.gz") for name in ("machado", "eltec-por"))
+    rates = ("learning_rate: 2e-3", "learning_rate: 1e-3", "learning_rate: 5e-4", "learning_rate: 1e-4")
+    phases = ", ".join(f"{{epochs: 0.06, groups: {groups}, {rate}}}" for groups, rate in enumerate(rates, start=1))
+    answer = lmtune(
+        "train", "experiment=gportuguese2", f"model.path={source}", f"data.files=[{novels}]", f"finetune.phases=[{phases}]",
+        "training.eval_strategy=no", "training.save_strategy=no", "samples.enabled=false", "format=json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    train = answer.json["train"]
+    assert train["steps"] >= 200
+    losses = [json.loads(line) for line in (answer.run / "metrics.jsonl").read_text().splitlines()]
+    logged = [line["loss"] for line in losses if "loss" in line]
+    assert logged[-1] < logged[0]
+    memory = max(line["memory_gb"] for line in losses if "memory_gb" in line)
+    with capfd.disabled():
+        pace = train["tokens_per_second"]
+        sys.stdout.write(
+            f"\ngportuguese2: {pace:,.0f} tokens/s, {memory:.1f} GB, {1.04e9 / pace / 3600:.1f} h for 1.04 billion tokens\n"
+        )
 
 
 def plain(hidden, weight, bias, targets):
