@@ -83,10 +83,14 @@ def find_conf() -> Path:
 
 def register(command: str) -> None:
     """Tell Hydra the command's schema and the folders it may search."""
-    ConfigStore.instance().store(name=f"schema_{command}", node=_build_schema(SCHEMAS[command]))
+    _store_schema(command)
     Plugins.instance().register(UserConf)
     find_free_folder.cache_clear()
     OmegaConf.register_new_resolver("free_folder", find_free_folder, replace=True)
+
+
+def _store_schema(command: str) -> None:
+    ConfigStore.instance().store(name=f"schema_{command}", node=_build_schema(SCHEMAS[command]))
 
 
 def build_config(node: DictConfig, schema: type[Config]) -> Config:
@@ -102,14 +106,19 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
 
 def build_data_config(name: str, key: str) -> DataConfig:
     """The data section that `data=name` stands for, whatever this command's own data is. `key` is what named it."""
+    _store_schema("data")  # whichever command is running
     try:
-        node = compose("train", overrides=[f"data={name}"])
+        node = compose("data", overrides=[f"data={name}"])
     except MissingConfigException as error:
-        raise ConfigError(f"{key}: " + _explain_missing(error, "train")) from error
+        raise ConfigError(f"{key}: " + _explain_missing(error, "data")) from error
     node.data.name = name
     config = OmegaConf.to_object(node.data)
     assert isinstance(config, DataConfig)
-    config.check_source()
+    if config.files is None and config.path is None:
+        raise ConfigError(
+            f"{key} names {name}, which has no text of its own. Expected a data set such as bio; give yours a name in "
+            "conf/data/mine.yaml."
+        )
     config.anchor()
     return config
 

@@ -122,6 +122,8 @@ def test_a_mixture_is_learned_from_and_accounted_for(lmtune, tmp_path):
         [f"{begin['sets']['old']['bits_per_byte']:.4f}", f"{results['eval']['old']['bits_per_byte']:.4f}"],
     ]
     assert "unopened" not in {path.name for path in tmp_path.iterdir()}
+    account = lmtune("data", "data.mix={sample:0.8,old:0.2}", "format=json").json
+    assert account["ledger"]["mix"] == mix
     missing = lmtune("train", "data.mix={sample:0.8,nowhere:0.2}")
     assert missing.code == 2
     assert "data.mix: " in missing.err

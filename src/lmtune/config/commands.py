@@ -208,7 +208,7 @@ class EvalCommandConfig:
         for ckpt in self.checkpoints or [""]:
             check_given("ckpt", ckpt, "lmtune eval")
         if len(set(self.checkpoints)) < len(self.checkpoints):
-            raise ConfigError(f"ckpt={self.ckpt}: expected each checkpoint once.")
+            raise ConfigError(f"ckpt=[{','.join(self.checkpoints)}]: expected each checkpoint once.")
         if self.suite is not None:
             self.suite.check()
             if self.data is not None:

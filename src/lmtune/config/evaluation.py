@@ -6,6 +6,7 @@ from typing import Any
 
 from lmtune import keys
 from lmtune.config.checks import require
+from lmtune.errors import ConfigError
 
 
 class EvalSplit(Enum):
@@ -91,8 +92,10 @@ class SuiteConfig:
             return
         for key, names in (("suite.tasks", self.tasks), ("suite.files", list(self.files))):
             for name in names:
-                remedy = keys.render_suggestion(name, ZEROSHOT_TASKS)
-                require(name in ZEROSHOT_TASKS, key, name, f"some of {', '.join(ZEROSHOT_TASKS)}.{remedy}".rstrip("."))
+                if name not in ZEROSHOT_TASKS:
+                    raise ConfigError(
+                        f"{key}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}.{keys.render_suggestion(name, ZEROSHOT_TASKS)}"
+                    )
 
 
 ZEROSHOT_TASKS = ("lambada", "cbt-cn", "cbt-ne", "wikitext-2", "ptb", "enwik8", "text8", "wikitext-103", "lm1b")
