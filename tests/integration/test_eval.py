@@ -161,3 +161,13 @@ def test_what_cannot_be_scored_costs_one_paragraph(lmtune, save_tiny, text_file,
         assert expected in answer.err
         assert answer.err.count("error:") == 1
         assert answer.out == ""
+
+
+def test_runs_on_the_same_selection_of_text_compare_without_a_warning(lmtune):
+    short = ("training.max_steps=1", "training.use_cpu=true", "samples.enabled=false", "training.eval_strategy=no")
+    for name, settings in (("one", ()), ("other", ("data.block_size=64",)), ("third", ("seed=1",))):
+        assert lmtune("train", *short, *settings, f"output={name}").code == 0
+    same, differ = lmtune("eval", "ckpt=[one,other]", CPU), lmtune("eval", "ckpt=[one,third]", CPU)
+    assert (same.code, differ.code) == (0, 0), differ.err
+    assert "another selection of text" not in same.err
+    assert "third was trained on another selection of text than one" in differ.err

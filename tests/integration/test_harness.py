@@ -114,6 +114,13 @@ def test_an_unknown_task_is_refused(lmtune, save_gpt2):
 
 
 @pytest.mark.slow
+def test_data_that_cannot_be_had_is_an_error_of_the_user(lmtune, save_gpt2):
+    answer = lmtune("eval", f"ckpt={save_gpt2}", "suite=lm_eval", "suite.tasks=[lambada_openai]", CPU)
+    assert answer.code == 2
+    assert "suite.tasks=lambada_openai: the harness cannot get their data" in answer.err
+
+
+@pytest.mark.slow
 def test_the_portuguese_tasks_are_there():
     from lm_eval.tasks import TaskManager
 

@@ -161,7 +161,7 @@ def render_table(results: dict[str, Any]) -> list[str]:
         if "unigram_bits_per_byte" in measures:
             lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
     rows = results["epochs"]
-    if rows and all(float(row["epoch"]).is_integer() for row in rows):
+    if len(rows) > 1 and all(float(row["epoch"]).is_integer() for row in rows):
         lines += render_epochs(rows)
     train = results["train"]
     lines.append(

@@ -17,7 +17,7 @@ from lmtune.commands.benchmarking import Loaded
 from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
-from lmtune.data.corpus import Corpus
+from lmtune.data.corpus import IDENTITY, Corpus
 from lmtune.data.tokens import hash_tokenizer
 from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits
@@ -31,6 +31,8 @@ from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
 from lmtune.training.resources import explain_memory
 
 DEFAULT_SEED = 42
+SOURCE = ("path", "subset", "revision", "train_split", "files", "validation_files")
+"""Settings that name the text itself."""
 
 
 class Text(NamedTuple):
@@ -82,13 +84,18 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
         )
     recorded = [run.load_config() for run in own]
     for run, other in zip(own[1:], recorded[1:], strict=True):
-        if (other["data"], other["seed"]) != (recorded[0]["data"], recorded[0]["seed"]):
+        if select_settings(other) != select_settings(recorded[0]):
             sys.stderr.write(
                 f"{run.folder} was trained on another selection of text than {own[0].folder}, whose held-out documents are "
                 "scored; it may have learned some of them\n"
             )
     seed = recorded[0]["seed"] if config.seed is None else config.seed
     return Text(load_data_config(recorded[0]["data"]), seed, split)
+
+
+def select_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's config.yaml, what decides which text was read and which of it was held out."""
+    return {"seed": config["seed"], **{name: config["data"].get(name) for name in (*SOURCE, *IDENTITY)}}
 
 
 def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint) -> Loaded:

@@ -3,7 +3,7 @@
 import importlib.util
 from typing import Any
 
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, DataError, first_line
 
 
 def check_installed() -> None:
@@ -27,7 +27,7 @@ def run_tasks(
     """Measures of each task by the harness's own names, with the version of the task under `protocol`.
 
     include: a folder of task files of one's own, which are then looked up first and alone where they hold all tasks.
-    Raises ConfigError for tasks that the harness does not know.
+    Raises ConfigError for tasks that the harness does not know, DataError for data that cannot be had.
     """
     import lm_eval
     import torch
@@ -51,7 +51,15 @@ def run_tasks(
         max_length=context,
         softmax_dtype=torch.float32,
     )
-    found = lm_eval.simple_evaluate(model=wrapped, tasks=tasks, task_manager=manager, bootstrap_iters=0, limit=limit)
+    try:
+        found = lm_eval.simple_evaluate(
+            model=wrapped, tasks=tasks, task_manager=manager, bootstrap_iters=0, limit=limit
+        )
+    except (ConnectionError, FileNotFoundError) as error:  # what datasets raises for a set that it cannot get
+        raise DataError(
+            f"suite.tasks={','.join(tasks)}: the harness cannot get their data: {first_line(error)}. Check the network, or give "
+            "suite.include= a folder with task files that name local copies."
+        ) from error
     protocol = {"harness": f"lm-eval {lm_eval.__version__}", "context": context, "dtype": dtype, "limit": limit}
     return {
         task: {
