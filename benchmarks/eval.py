@@ -22,7 +22,7 @@ import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
-from lmtune.evaluation.perplexity import score_documents
+from lmtune.evaluation.perplexity import Scoring, score_documents
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 LENGTH, STRIDE = 1024, 512
@@ -67,7 +67,8 @@ def lmtune(model, ids, batch_size):
     table = np.array([(len(ids), 1, 1, 1, 0)], dtype=DOCUMENT_TABLE)
     stream = TokenStream(ids, table, NO_SEPARATOR)
     dtype = str(model.dtype).removeprefix("torch.")
-    return float(score_documents(model, stream, LENGTH - 1, batch_size, stride=STRIDE, dtype=dtype)["nll"][0])
+    scoring = Scoring(LENGTH - 1, batch_size, STRIDE, dtype)
+    return float(score_documents(model, stream, scoring)["nll"][0])
 
 
 SIDES = {"documentation": strided_loop, "lmtune": lmtune}

@@ -11,7 +11,7 @@ from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfi
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
-from lmtune.evaluation.perplexity import evaluate_stream
+from lmtune.evaluation.perplexity import Scoring, evaluate_stream
 from lmtune.records import load_jsonl
 from lmtune.runs import Run
 from lmtune.training.arguments import build_arguments
@@ -130,7 +130,7 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny):
             data_collator=collate,
             run=run,
             tokenizer=tokenizer,
-            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], 64, 8)},
+            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(64, 8))},
             manifest={"lmtune": "test"},
             callbacks=[Recorder(run), *callbacks, LastStep()],
         )

@@ -8,7 +8,7 @@ import torch
 
 from lmtune.errors import DataError, ModelError, TrainingError
 from lmtune.evaluation.metrics import Sums
-from lmtune.evaluation.perplexity import Workers, evaluate_stream, score_documents, sum_documents
+from lmtune.evaluation.perplexity import Scoring, Workers, evaluate_stream, score_documents, sum_documents
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 KINDS = ["gpt2", "llama", "qwen2", "gpt_neox"]
@@ -49,7 +49,7 @@ def reference(model, stream, context, stride):
 )
 def test_every_measure_equals_the_reference(build_tiny, kind, context, stride, batch_size):
     model, stream = build_tiny(kind), build_stream([13, 1, 22, 5])
-    measures = evaluate_stream(model, stream, context, batch_size, stride=stride)
+    measures = evaluate_stream(model, stream, Scoring(context, batch_size, stride=stride))
     nll, correct = map(list, zip(*reference(model, stream, context, stride), strict=True))
     ends = set((stream.ends - 1).tolist())
     text = math.fsum(loss for place, loss in enumerate(nll) if place not in ends)
@@ -71,7 +71,7 @@ def test_every_measure_equals_the_reference(build_tiny, kind, context, stride, b
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_sums_of_documents_equal_the_reference(build_tiny, kind):
     model, stream = build_tiny(kind), build_stream([13, 1, 22, 5])
-    scores = score_documents(model, stream, 16, 2, stride=8)
+    scores = score_documents(model, stream, Scoring(16, 2, stride=8))
     scored = reference(model, stream, 16, 8)
     for row, end, length in zip(scores, stream.ends, stream.documents["tokens"], strict=True):
         text = [loss for loss, _ in scored[end - length : end - 1]]
@@ -82,7 +82,7 @@ def test_sums_of_documents_equal_the_reference(build_tiny, kind):
 
 def test_without_a_separator_the_first_token_is_left_out_of_every_sum(build_tiny):
     model, stream = build_tiny(), build_stream([13, 5], separator=NO_SEPARATOR)
-    sums = sum_documents(stream, score_documents(model, stream, 8, 2))
+    sums = sum_documents(stream, score_documents(model, stream, Scoring(8, 2)))
     scored = reference(model, stream, 8, 8)
     assert sums.nll == pytest.approx(math.fsum(loss for loss, _ in scored), rel=1e-6)
     assert (sums.tokens, sums.separators, sums.separator_nll) == (17, 0, 0)
@@ -94,7 +94,7 @@ def test_logits_are_made_only_where_tokens_are_scored(build_tiny, kind, tied):
     model, stream = build_tiny(kind, tie_word_embeddings=tied), build_stream([40])
     rows = []
     model.get_output_embeddings().register_forward_hook(lambda *given: rows.append(given[2].shape[:-1].numel()))
-    evaluate_stream(model, stream, 16, 2, stride=4)
+    evaluate_stream(model, stream, Scoring(16, 2, stride=4))
     # Eight rows decide whether the head is plain; 41 tokens are scored, among 16 * 8 places of windows.
     assert sum(rows) == 8 + 41
 
@@ -109,15 +109,15 @@ def test_a_head_that_caps_its_logits_is_scored_as_the_model_has_it():
     )  # fmt: skip
     model, stream = Gemma2ForCausalLM(config).eval(), build_stream([30])
     nll = [loss for loss, _ in reference(model, stream, 16, 16)]
-    assert evaluate_stream(model, stream, 16, 2)["loss"] == pytest.approx(math.fsum(nll) / 31, rel=1e-6)
+    assert evaluate_stream(model, stream, Scoring(16, 2))["loss"] == pytest.approx(math.fsum(nll) / 31, rel=1e-6)
 
 
 def test_shared_work_adds_up_to_the_same_sums(build_tiny):
     model, stream = build_tiny(), build_stream([40, 31, 9])
-    alone = score_documents(model, stream, 8, 2)
+    alone = score_documents(model, stream, Scoring(8, 2))
     parts = []
     for rank in range(3):
-        score_documents(model, stream, 8, 2, Workers(rank, 3, lambda sums: parts.append(sums.clone()) or sums))
+        score_documents(model, stream, Scoring(8, 2), Workers(rank, 3, lambda sums: parts.append(sums.clone()) or sums))
     together = sum(parts)[:-1]
     for number, name in enumerate(alone.dtype.names):
         assert together[:, number].tolist() == pytest.approx(alone[name].tolist(), rel=1e-12)
@@ -127,28 +127,28 @@ def test_evaluation_leaves_no_trace(build_tiny):
     model, stream = build_tiny().train(), build_stream([30])
     state = torch.random.get_rng_state()
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-    first = evaluate_stream(model, stream, 16, 2)
-    evaluate_stream(model, stream, 16, 2, dtype="bfloat16")
+    first = evaluate_stream(model, stream, Scoring(16, 2))
+    evaluate_stream(model, stream, Scoring(16, 2, dtype="bfloat16"))
     assert model.training
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
-    assert evaluate_stream(model, stream, 16, 2)["loss"] == first["loss"], "dropout was on"
+    assert evaluate_stream(model, stream, Scoring(16, 2))["loss"] == first["loss"], "dropout was on"
 
 
 def test_evaluation_is_in_float32_inside_autocast(build_tiny):
     model, stream = build_tiny(), build_stream([30])
-    outside = evaluate_stream(model, stream, 16, 2)["loss"]
+    outside = evaluate_stream(model, stream, Scoring(16, 2))["loss"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert evaluate_stream(model, stream, 16, 2)["loss"] == outside
+        assert evaluate_stream(model, stream, Scoring(16, 2))["loss"] == outside
 
 
 def test_evaluation_is_in_float32_where_training_allows_tf32(build_tiny):
     model, stream = build_tiny(), build_stream([30])
-    outside = evaluate_stream(model, stream, 16, 2)["loss"]
+    outside = evaluate_stream(model, stream, Scoring(16, 2))["loss"]
     before = torch.backends.fp32_precision
     torch.backends.fp32_precision = "tf32"
     try:
-        assert evaluate_stream(model, stream, 16, 2)["loss"] == outside
+        assert evaluate_stream(model, stream, Scoring(16, 2))["loss"] == outside
         assert torch.backends.fp32_precision == "tf32"
     finally:
         torch.backends.fp32_precision = before
@@ -158,14 +158,16 @@ def test_evaluation_is_in_float32_where_training_allows_tf32(build_tiny):
 def test_precision_is_as_asked_whatever_the_model_has(build_tiny, kind):
     model, stream = build_tiny(kind), build_stream([30])
     nll = [loss for loss, _ in reference(model, stream, 16, 16)]
-    losses = {name: evaluate_stream(model, stream, 16, 2, dtype=name)["loss"] for name in ("float64", "bfloat16")}
+    losses = {
+        name: evaluate_stream(model, stream, Scoring(16, 2, dtype=name))["loss"] for name in ("float64", "bfloat16")
+    }
     assert losses["float64"] == pytest.approx(math.fsum(nll) / 31, rel=1e-12)
     half = model.to(torch.bfloat16)
     with torch.no_grad():
         logits = half(input_ids=torch.tensor([[0, *stream.ids[:15].tolist()]]), use_cache=False).logits[0].float()
     first = torch.nn.functional.cross_entropy(logits, torch.from_numpy(stream.ids[:16].astype(np.int64))).item()
     short = TokenStream(stream.ids[:16], np.array([(16, 1, 1, 1, 0)], dtype=DOCUMENT_TABLE), 0)
-    assert evaluate_stream(half, short, 16, 2, dtype="bfloat16")["loss"] == pytest.approx(first, rel=1e-6)
+    assert evaluate_stream(half, short, Scoring(16, 2, dtype="bfloat16"))["loss"] == pytest.approx(first, rel=1e-6)
     assert losses["bfloat16"] != losses["float64"]
     assert losses["bfloat16"] == pytest.approx(losses["float64"], rel=1e-2)
     assert half.dtype == torch.bfloat16
@@ -176,12 +178,12 @@ def test_damaged_weights_are_an_error_that_names_the_place(build_tiny):
     with torch.no_grad():
         model.transformer.wpe.weight[3] = math.nan
     with pytest.raises(TrainingError, match=r"held-out tokens 0 to 15 \(documents 1 to 2\) is not a finite number"):
-        evaluate_stream(model, stream, 8, 2)
+        evaluate_stream(model, stream, Scoring(8, 2))
     with torch.no_grad():
         model.transformer.wpe.weight[3] = 0
         model.transformer.wte.weight[:] *= 1e5
     with pytest.raises(TrainingError, match=r"float16 overflows beyond 65,504: try eval.dtype=float32"):
-        evaluate_stream(model, stream, 8, 2, dtype="float16")
+        evaluate_stream(model, stream, Scoring(8, 2, dtype="float16"))
 
 
 def test_a_fault_of_one_process_ends_all_of_them(build_tiny):
@@ -192,19 +194,21 @@ def test_a_fault_of_one_process_ends_all_of_them(build_tiny):
         return sums
 
     with pytest.raises(TrainingError, match="Another process met a loss that is not a finite number"):
-        score_documents(model, stream, 8, 2, Workers(0, 2, add_a_fault))
+        score_documents(model, stream, Scoring(8, 2), Workers(0, 2, add_a_fault))
 
 
 def test_what_cannot_be_scored_is_said(build_tiny):
     model = build_tiny()
     with pytest.raises(DataError, match="expected at least one token with something before it, found 1 token"):
-        evaluate_stream(model, build_stream([1], separator=NO_SEPARATOR), 8, 2)
+        evaluate_stream(model, build_stream([1], separator=NO_SEPARATOR), Scoring(8, 2))
     with pytest.raises(ModelError, match=r"ids up to 4\d\d, the embedding of the model has 320 rows"):
-        evaluate_stream(model, build_stream([200], vocabulary=500), 8, 2)
+        evaluate_stream(model, build_stream([200], vocabulary=500), Scoring(8, 2))
 
 
 def test_the_protocol_says_how_the_numbers_came_to_be(build_tiny):
-    protocol = evaluate_stream(build_tiny(), build_stream([5, 9]), 8, 2, stride=4, dtype="bfloat16")["protocol"]
+    protocol = evaluate_stream(build_tiny(), build_stream([5, 9]), Scoring(8, 2, stride=4, dtype="bfloat16"))[
+        "protocol"
+    ]
     versions = protocol.pop("versions")
     assert protocol == {
         "windows": "strided", "context": 8, "stride": 4, "separator": 0, "detokenizer": None, "documents": 2,

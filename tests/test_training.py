@@ -15,7 +15,7 @@ from lmtune.config import DataConfig, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError, Stopped, TrainingError
-from lmtune.evaluation.perplexity import evaluate_stream
+from lmtune.evaluation.perplexity import Scoring, evaluate_stream
 from lmtune.modeling.generation import generate_aside
 from lmtune.records import load_json, load_jsonl
 from lmtune.runs import MANIFEST, Run, find_fault
@@ -61,7 +61,7 @@ def build_trainer(tmp_path, tokenizer, prepared, build_tiny):
             data_collator=collate,
             run=run,
             tokenizer=tokenizer,
-            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], 16, 4)},
+            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(16, 4))},
             manifest={"lmtune": "test"},
             callbacks=[*chosen, LastStep(), StopOnSignal(int, print)],
         )
@@ -291,7 +291,7 @@ def test_training_and_evaluation_agree(build_trainer, prepared):
     trainer = build_trainer()
     trainer.fit(None)
     last = [line for line in load_jsonl(trainer.run.metrics_file) if "eval_loss" in line][-1]
-    fresh = evaluate_stream(copy.deepcopy(trainer.model), prepared.held_out["validation"], 16, 1)
+    fresh = evaluate_stream(copy.deepcopy(trainer.model), prepared.held_out["validation"], Scoring(16, 1))
     assert trainer.state.best_global_step == last["step"]
     for name in ("loss", "bits_per_byte", "accuracy", "word_perplexity"):
         assert last[f"eval_{name}"] == pytest.approx(fresh[name], rel=1e-6)

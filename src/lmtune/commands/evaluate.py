@@ -109,14 +109,13 @@ def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint) -
 
 def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCommandConfig) -> comparing.Scored:
     """The measures of one checkpoint on one split, and what each document has to do with them."""
-    from lmtune.evaluation.perplexity import evaluate_documents
+    from lmtune.evaluation.perplexity import Scoring, evaluate_documents
 
     settings = config.eval
     stream, split_by = build_stream(corpus, split, loaded.tokenizer)
     with explain_memory("eval.batch_size=1; a lower eval.context; eval.dtype=bfloat16; device=cpu"):
-        measures, scores = evaluate_documents(
-            loaded.model, stream, loaded.context, settings.batch_size, None, settings.stride, settings.dtype.value
-        )
+        scoring = Scoring(loaded.context, settings.batch_size, settings.stride, settings.dtype.value)
+        measures, scores = evaluate_documents(loaded.model, stream, scoring)
     measures["protocol"] |= {
         "split": split.value,
         "split_by": split_by,

@@ -105,16 +105,15 @@ class Session:
 
     def score(self, model: Any, max_tokens: int | None = None) -> dict[str, dict[str, Any]]:
         """Measures of each held-out set; of at most eval.max_tokens of each, unless told otherwise (0: all)."""
-        from lmtune.evaluation.perplexity import Workers, evaluate_stream
+        from lmtune.evaluation.perplexity import Scoring, Workers, evaluate_stream
 
-        limit = self.setup.config.eval.max_tokens if max_tokens is None else max_tokens
-        stride, dtype = self.setup.config.eval.stride, self.setup.config.eval.dtype.value
-        workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
+        settings = self.setup.config.eval
+        limit = settings.max_tokens if max_tokens is None else max_tokens
         batch_size = self.trainer.args.per_device_eval_batch_size
+        scoring = Scoring(self.setup.context, batch_size, settings.stride, settings.dtype.value)
+        workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
         return {
-            name: evaluate_stream(
-                model, held.stream.select(limit), self.setup.context, batch_size, workers, stride, dtype
-            )
+            name: evaluate_stream(model, held.stream.select(limit), scoring, workers)
             for name, held in self.held_out.items()
         }
 

@@ -24,6 +24,25 @@ DOCUMENT_SCORES = np.dtype([("nll", "<f8"), ("separator_nll", "<f8"), ("correct"
 """One row a document: nats of its text, nats of its separator, tokens that the model ranks first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a text is scored."""
+
+    context: int
+    """Tokens of a window."""
+    batch_size: int
+    """Windows at once."""
+    stride: int | None = None
+    """Tokens from one window to the next; by default the whole window."""
+    dtype: str = "float32"
+    """Of weights and activations: a torch dtype by name."""
+
+    @property
+    def step(self) -> int:
+        """The stride, checked."""
+        return check_stride(self.stride, self.context)
+
+
 def _alone(sums: torch.Tensor) -> torch.Tensor:
     return sums
 
@@ -41,44 +60,35 @@ class Workers:
 def evaluate_stream(
     model: Any,
     stream: TokenStream,
-    context: int,
-    batch_size: int,
+    scoring: Scoring,
     workers: Workers | None = None,
-    stride: int | None = None,
-    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Measures of `model` on `stream`, with the protocol that they rest on and the seconds they took.
 
     Raises TrainingError where a loss is not finite, DataError and ModelError for a stream that cannot be scored.
     """
-    return evaluate_documents(model, stream, context, batch_size, workers, stride, dtype)[0]
+    return evaluate_documents(model, stream, scoring, workers)[0]
 
 
 def evaluate_documents(
     model: Any,
     stream: TokenStream,
-    context: int,
-    batch_size: int,
+    scoring: Scoring,
     workers: Workers | None = None,
-    stride: int | None = None,
-    dtype: str = "float32",
 ) -> tuple[dict[str, Any], np.ndarray]:
     """(measures, [documents] of DOCUMENT_SCORES): as evaluate_stream, with what each document has to do with it."""
     started = time.perf_counter()
-    scores = score_documents(model, stream, context, batch_size, workers, stride, dtype)
+    scores = score_documents(model, stream, scoring, workers)
     measures = measure_all(sum_documents(stream, scores))
-    protocol = build_protocol(stream, context, check_stride(stride, context), dtype)
+    protocol = build_protocol(stream, scoring.context, scoring.step, scoring.dtype)
     return {**measures, "seconds": time.perf_counter() - started, "protocol": protocol}, scores
 
 
 def score_documents(
     model: Any,
     stream: TokenStream,
-    context: int,
-    batch_size: int,
+    scoring: Scoring,
     workers: Workers | None = None,
-    stride: int | None = None,
-    dtype: str = "float32",
 ) -> np.ndarray:
     """[documents] of DOCUMENT_SCORES; each process scores every size-th batch, and the sums are of all of them."""
     workers = workers or Workers()
@@ -86,14 +96,14 @@ def score_documents(
     ends, is_separator = stream.ends, stream.is_separator()
     totals = np.zeros((len(stream.documents) + 1, 3))
     fault = None
-    batches = cut_windows(len(stream.ids) - stream.unscored, context, check_stride(stride, context), batch_size)
-    with open_scorer(model, dtype) as scorer:
+    batches = cut_windows(len(stream.ids) - stream.unscored, scoring.context, scoring.step, scoring.batch_size)
+    with open_scorer(model, scoring.dtype) as scorer:
         for number, windows in enumerate(batches):
             if number % workers.size == workers.rank:
                 places, losses, correct = score_windows(scorer, stream, windows)
                 documents = np.searchsorted(ends, places, side="right")
                 if not np.isfinite(losses.sum()):
-                    fault = _explain_non_finite(places, documents, dtype)
+                    fault = _explain_non_finite(places, documents, scoring.dtype)
                     break
                 kinds = is_separator[places].astype(np.int64)
                 np.add.at(totals, (documents, kinds), losses)

@@ -25,7 +25,7 @@ from lmtune.evaluation.benchmarks.detokenizers import Detokenizer
 from lmtune.evaluation.benchmarks.requests import Request, rolling_requests, score_requests
 from lmtune.evaluation.benchmarks.sources import Source, load_rows
 from lmtune.evaluation.metrics import exp
-from lmtune.evaluation.perplexity import score_documents
+from lmtune.evaluation.perplexity import Scoring, score_documents
 from lmtune.evaluation.protocol import collect_versions
 from lmtune.evaluation.scoring import open_scorer
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
@@ -243,7 +243,7 @@ def score_text(
     table = np.zeros(1, dtype=DOCUMENT_TABLE)
     table["tokens"] = len(ended)
     stream = TokenStream(np.array(ended, dtype=np.uint32), table, separator)
-    scores = score_documents(subject.model, stream, context, subject.batch_size, stride=stride, dtype=subject.dtype)
+    scores = score_documents(subject.model, stream, Scoring(context, subject.batch_size, stride, subject.dtype))
     return float(scores["nll"][0]), len(ids) - stream.unscored
 
 
