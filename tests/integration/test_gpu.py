@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 import yaml
 
-from lmtune.modeling.loss import linear_cross_entropy
+from lmtune.modeling.cross_entropy import linear_cross_entropy
 from lmtune.training.devices import find_device
 
 pytestmark = [

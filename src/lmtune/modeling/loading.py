@@ -10,6 +10,7 @@ from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.errors import CheckpointError, ConfigError, ModelError, first_line
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import tokenizer as tokenizers
+from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.transplant import Move, plan_move, transplant
 from lmtune.runs import Run, step_of
 
@@ -154,7 +155,7 @@ def load_model(path: str, revision: str | None = None) -> Any:
         raise ModelError(
             f"{path} does not load as a causal language model: {line}. Check model.path and the files in it."
         ) from error
-    return _with_true_loss(model)
+    return _refine(model)
 
 
 def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
@@ -172,7 +173,7 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
             described = AutoConfig.for_model(
                 config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
             )
-        return _with_true_loss(AutoModelForCausalLM.from_config(described))
+        return _refine(AutoModelForCausalLM.from_config(described))
     except (ValueError, OSError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
         what = first_line(error)
         raise ConfigError(f"model.config does not describe a causal language model: {what}") from error
@@ -187,13 +188,15 @@ def _hide_bars() -> None:
     hub_utils.enable_progress_bars()  # type: ignore[attr-defined]
 
 
-def _with_true_loss(model: Any) -> Any:
-    """Name the loss, since GPT2LMHeadModel's class name does not.
+def _refine(model: Any) -> Any:
+    """The same model, with its loss named and its activations fused.
 
-    Without it Trainer 5.23 counts a target for the first place of each row, which has none, and every loss comes out
-    (T-1)/T of the true one; the fix of huggingface/transformers#46204 misses GPT-2.
+    GPT2LMHeadModel's class name does not tell its loss. Without it Trainer 5.23 counts a target for the first place of
+    each row, which has none, and every loss comes out (T-1)/T of the true one; the fix of
+    huggingface/transformers#46204 misses GPT-2.
     """
     model.loss_type = "ForCausalLM"
+    fuse_activations(model)
     return model
 
 

@@ -1,9 +1,4 @@
-"""The training loss without logits in memory: head and cross-entropy together, some rows at a time.
-
-GPT-2's logits for 8 rows of 1,024 tokens are 1.65 GB in float32, and the plain loss holds several copies of them. Here the
-gradients of each chunk of rows are taken as soon as its logits exist, as in Liger Kernel (Hsu et al. 2024,
-arXiv:2410.10989); only the chunk's logits are ever in memory.
-"""
+"""The training loss of a model without its logits in memory, for every model whose head allows it."""
 
 import functools
 import inspect
@@ -16,13 +11,7 @@ import torch.nn.functional as F  # noqa: N812  the field's name for it
 
 from lmtune.config import LossChoice
 from lmtune.errors import ConfigError
-
-IGNORED = -100
-"""Label of a place that is not learned, as everywhere in transformers."""
-
-CHUNK_ROWS = {"cpu": 512, "cuda": 2048}
-"""Tokens whose logits are in memory together. On a CPU fewer are slower: torch's own choice of 16 takes 3.5 times as long
-as 512. On a GPU each chunk adds to the head's gradient once, so chunks are larger; 2,048 is reasoned, not measured."""
+from lmtune.modeling.cross_entropy import IGNORED, linear_cross_entropy
 
 SCALED_BY = (
     "final_logit_softcapping",
@@ -130,93 +119,3 @@ def _build_forward(original: Callable[..., Any]) -> Callable[..., Any]:
 def _shift(labels: torch.Tensor) -> torch.Tensor:
     """Each place's target is the label of the next place; the last place of a row has none."""
     return F.pad(labels, (0, 1), value=IGNORED)[..., 1:]
-
-
-def linear_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
-) -> torch.Tensor:
-    """Sum of the cross-entropies of softmax(hidden @ weight.T + bias) at `targets`, a float32 scalar.
-
-    hidden: [..., features]. weight: [vocabulary, features]. bias: [vocabulary]. targets: [...] int64, IGNORED left out.
-
-    Under autocast, or with weights in half precision, the products are taken in that precision and everything else in
-    float32. torch's own operation is not used there: it has no autocast rule, and its sum of losses is kept in
-    bfloat16, where it is off by a tenth over a few thousand tokens (torch 2.13).
-    """
-    kind = hidden.device.type
-    rows = CHUNK_ROWS.get(kind, CHUNK_ROWS["cpu"])
-    flat, wanted = hidden.flatten(0, -2), targets.flatten()
-    half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    if half in (torch.bfloat16, torch.float16):
-        with torch.autocast(kind, enabled=False):
-            learned = tuple(
-                torch.is_grad_enabled() and part is not None and part.requires_grad for part in (flat, weight, bias)
-            )
-            return _HalfPrecision.apply(flat, weight, bias, wanted, half, rows, learned)
-    options = torch.nn.LinearCrossEntropyOptions(
-        batch_chunk_size=rows, allow_retain_graph=torch.compiler.is_compiling()
-    )
-    return F.linear_cross_entropy(
-        flat, weight, wanted, linear_bias=bias, reduction="sum", ignore_index=IGNORED, options=options
-    )
-
-
-class _HalfPrecision(torch.autograd.Function):
-    """Products in bfloat16 or float16, as autocast would take them; softmax, losses and sums over chunks in float32."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        targets: torch.Tensor,
-        half: torch.dtype,
-        rows: int,
-        learned: tuple[bool, bool, bool],
-    ) -> torch.Tensor:
-        """`learned`: whether the gradients of hidden, weight and bias are needed."""
-        inputs, matrix = hidden.to(half), weight.to(half)
-        summed = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        kinds = (hidden.dtype, torch.float32, torch.float32)
-        grads = [
-            torch.zeros_like(part, dtype=kind) if needed and part is not None else None
-            for part, kind, needed in zip((hidden, weight, bias), kinds, learned, strict=True)
-        ]
-        for start in range(0, len(hidden), rows):
-            chunk, goals = inputs[start : start + rows], targets[start : start + rows]
-            logits = F.linear(chunk, matrix, None if bias is None else bias.to(half))
-            logs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-            counted = (goals != IGNORED)[:, None]
-            places = goals.clamp(min=0)[:, None]
-            summed -= torch.where(counted, logs.gather(1, places), 0).sum()
-            if any(learned):
-                # d loss / d logits = softmax - one_hot, and 0 where nothing is learned.
-                slope = logs.exp_().scatter_add_(1, places, torch.full_like(places, -1, dtype=logs.dtype)).mul_(counted)
-                _add_gradients(grads, start, slope.to(half), chunk, matrix)
-        ctx.save_for_backward(*grads)
-        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        return summed
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: torch.Tensor) -> Any:
-        # In place: the head's gradient is as large as the head. A second backward through it is refused by torch.
-        grads = [
-            None if grad is None else grad.mul_(outer).to(dtype)
-            for grad, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return *grads, None, None, None, None
-
-
-def _add_gradients(
-    grads: list[torch.Tensor | None], start: int, slope: torch.Tensor, chunk: torch.Tensor, matrix: torch.Tensor
-) -> None:
-    """Add one chunk's part of the gradients of hidden, weight and bias; slope is [rows, vocabulary]."""
-    hidden, weight, bias = grads
-    if hidden is not None:
-        hidden[start : start + len(chunk)] = slope @ matrix
-    if weight is not None:
-        weight += slope.T @ chunk
-    if bias is not None:
-        bias += slope.sum(0, dtype=torch.float32)
