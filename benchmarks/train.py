@@ -55,7 +55,10 @@ class Clock:
         self.handle.remove()
         self.loaded = memory_now()
 
-    def tick(self, *_):
+    def tick(self, optimizer, *_):
+        learned = sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
+        if learned < self.settings["parameters"]:
+            return  # lmtune tries the optimizer on a toy, to know what its state will take on the disk
         self.steps += 1
         if self.steps == 1 or self.steps % self.settings["every"] == 0:
             if self.settings["device"] == "cuda":

@@ -28,7 +28,7 @@ from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.records import render_json
 from lmtune.runs import Run
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
-from lmtune.training.resources import explain_memory
+from lmtune.training.memory import explain_memory
 
 DEFAULT_SEED = 42
 SOURCE = ("path", "subset", "revision", "train_split", "files", "validation_files")

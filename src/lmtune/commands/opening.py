@@ -19,9 +19,10 @@ from lmtune.errors import ConfigError
 from lmtune.overrides import find_secret
 from lmtune.records import write_json, write_text
 from lmtune.runs import Run
-from lmtune.training import devices, resources
+from lmtune.training import devices
 from lmtune.training.arguments import count_devices, point_tracker
 from lmtune.training.batches import BatchPlan
+from lmtune.training.room import Room, check_room, count_steps, estimate_room
 from lmtune.training.throughput import Yardstick
 
 
@@ -108,8 +109,8 @@ def open_run(setup: Setup) -> Opened:
         opened.held.callback(point_tracker(config.tracker.name, opened.run))
     try:
         if opened.is_main:
-            steps = resources.count_steps(arguments, len(prepared.blocks))
-            room = resources.estimate_room(arguments, setup.model, steps)
+            steps = count_steps(arguments, len(prepared.blocks))
+            room = estimate_room(arguments, setup.model, steps)
             _enter(opened, config, plain, prepared, room)
         checkpoint = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
@@ -132,9 +133,7 @@ def check_no_secret(plain: dict[str, Any]) -> None:
             )
 
 
-def _enter(
-    opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared, room: resources.Room
-) -> None:
+def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared, room: Room) -> None:
     """Lock the run folder, then record a new run or find where an old one stopped."""
     run = opened.run
     lock = run.lock()
@@ -142,7 +141,7 @@ def _enter(
     opened.held.callback(_log_to(run.log_file))
     if not run.config_file.exists():
         try:
-            resources.check_room(run.folder, room, present=0)
+            check_room(run.folder, room, present=0)
             _record(opened, plain, prepared)
         except BaseException:
             run.withdraw()
@@ -150,7 +149,7 @@ def _enter(
         return
     resuming.check_settings(config, run, plain)
     if run.load_results().get("status") != "completed":
-        resources.check_room(run.folder, room, run.measure_checkpoints())
+        check_room(run.folder, room, run.measure_checkpoints())
         opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force, opened.say)
 
 
@@ -199,6 +198,8 @@ def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
     args = opened.arguments
     rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
     opened.say(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
+    for remark in setup.remarks:
+        opened.say(remark)
     if yardstick.peak is not None:
         opened.say(
             f"MFU: {yardstick.flops_per_token / 1e9:.3g} GFLOP a token, of {yardstick.peak / 1e12:.0f} TFLOP/s a chip"

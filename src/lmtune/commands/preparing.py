@@ -16,9 +16,12 @@ from lmtune.evaluation.windows import check_stride
 from lmtune.hub import check_available
 from lmtune.modeling import adapters, generation, loading
 from lmtune.modeling.transplant import Move
+from lmtune.runs import Run
 from lmtune.streams import TokenStream
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices
+from lmtune.training.planning import Plan, plan_steps
+from lmtune.training.room import count_steps
 
 Sets = dict[str, dict[str, DataConfig]]
 """Other data configurations that a run reads, recorded with it: those of `eval_sets` and `mixed_sets`."""
@@ -31,7 +34,9 @@ class Setup:
     config: TrainConfig
     sets: Sets
     chosen: dict[str, Any]
-    """Training arguments that lmtune chose for the device."""
+    """Training arguments that lmtune chose for the device and the steps to come."""
+    remarks: list[str]
+    """What is to be said of the steps to come."""
     arguments: Any
     tokenizer: Any
     model: Any
@@ -47,7 +52,8 @@ def build_setup(config: TrainConfig) -> Setup:
     sets = {"eval_sets": build_watched(config), "mixed_sets": build_mixed(config.data)}
     check_sources(config, [data for each in sets.values() for data in each.values()])
     corpus = build_corpus(config.data, config.seed)
-    chosen = choose_settings(config, sets)
+    resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config, sets)))
+    chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     tokenizer, model, move = build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
@@ -64,7 +70,8 @@ def build_setup(config: TrainConfig) -> Setup:
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
-    return Setup(config, sets, chosen, arguments, tokenizer, model, move, context, prepared)
+    plan = Plan({}, []) if resumed is not None else plan_training(config, arguments, model, prepared)
+    return Setup(config, sets, chosen | plan.chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared)
 
 
 def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
@@ -130,13 +137,20 @@ def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
     return model
 
 
-def choose_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
+def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
     device = devices.find_device(bool(config.training.get("use_cpu")))
-    resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config, sets)))
     if resumed is not None:
         return devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
     return devices.choose_settings(config.training, device)
+
+
+def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Prepared) -> Plan:
+    """Training settings for the steps to come, of those left open; they are set in `arguments` already."""
+    block_size = prepared.ledger.block_size
+    steps = count_steps(arguments, len(prepared.blocks))
+    rows = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    return plan_steps(config.training, arguments, model, block_size, steps * rows * block_size)
 
 
 def render_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lmtune.data.blocks import collate
 from lmtune.errors import Stopped
 from lmtune.modeling import adapters, generation, loading
 from lmtune.records import write_json
-from lmtune.training import resources
+from lmtune.training import memory
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
@@ -78,9 +78,9 @@ class Session:
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
-        remedy = resources.render_memory_remedy(self.opened.arguments, self.setup.prepared.ledger.block_size)
+        remedy = memory.render_memory_remedy(self.opened.arguments, self.setup.prepared.ledger.block_size)
         try:
-            with resources.explain_memory(remedy):
+            with memory.explain_memory(remedy):
                 self.trainer.fit(self.opened.checkpoint)
         finally:
             self.progress.close()
@@ -91,7 +91,7 @@ class Session:
         dtype = self.setup.config.model.save_dtype
         model = self._take_model()
         loading.round_weights(model, dtype)
-        with resources.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
+        with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
             sets = self.score(model, max_tokens=0)
         results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
         if self.setup.move is not None:

@@ -58,6 +58,20 @@ def linear_cross_entropy(
     )
 
 
+def measure_workspace(kind: str, shape: tuple[int, int, int], *, half: bool, fused: bool) -> int:
+    """Bytes that head and loss take at their peak on a device of this kind; shape: (rows, features, vocabulary)."""
+    rows, features, vocabulary = shape
+    if not fused:
+        return rows * vocabulary * (2 * half + 4 + 4 + 4)  # logits, the same in float32, log-probabilities, gradient
+    if not half:
+        return min(rows, ROWS) * vocabulary * 8 + vocabulary * features * 4
+    chunk = CHUNKS.get(kind, CHUNKS["cpu"])
+    logits = min(rows, chunk.product) * vocabulary * 2 + min(rows, chunk.softmax) * vocabulary * 4
+    return logits + vocabulary * features * (
+        2 + 4 + 2
+    )  # the head in half precision, its gradient, one chunk's part of it
+
+
 class _HalfPrecision(torch.autograd.Function):
     """Products in bfloat16 or float16, as autocast would take them; softmax, losses and sums over chunks in float32."""
 
@@ -73,6 +87,7 @@ class _HalfPrecision(torch.autograd.Function):
     ) -> torch.Tensor:
         """`learned`: whether the gradients of hidden, weight and bias are needed."""
         chunk = CHUNKS.get(hidden.device.type, CHUNKS["cpu"])
+        at_once = chunk.product if torch.compiler.is_compiling() else chunk.softmax  # loops are unrolled by a compiler
         inputs, matrix, offset = hidden.to(half), weight.to(half), None if bias is None else bias.to(half)
         counted = (targets != IGNORED)[:, None]
         places = targets.clamp(min=0)[:, None]
@@ -86,7 +101,7 @@ class _HalfPrecision(torch.autograd.Function):
         for start in range(0, len(hidden), chunk.product):
             some = slice(start, start + chunk.product)
             logits = F.linear(inputs[some], matrix, offset)
-            summed += _sum_losses(logits, places[some], counted[some], chunk.softmax, any(learned))
+            summed += _sum_losses(logits, places[some], counted[some], at_once, any(learned))
             _add_gradients(grads, some, logits, inputs[some], matrix, counted[some])
         ctx.save_for_backward(*grads)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)

@@ -41,10 +41,7 @@ def find_device(use_cpu: bool) -> Device:
 
 
 def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Values for the TrainingArguments that `given` leaves open.
-
-    torch.compile is never among them: where it pays has not been measured yet on any device.
-    """
+    """Values for the TrainingArguments that `given` leaves open; what depends on the steps is chosen by plan_steps."""
     chosen: dict[str, Any] = {"optim": "adamw_torch_fused"}
     if device.bf16 and not any(name in given for name in PRECISIONS):
         chosen["bf16"] = True

@@ -2,34 +2,38 @@
 
 from typing import Any
 
-import torch
-
 from lmtune.errors import ConfigError
 
-Group = list[tuple[str, torch.nn.Parameter]]
+Group = list[tuple[str, Any]]
+"""Names and parameters."""
 
 
-def find_blocks(model: Any) -> tuple[str, int]:
+def find_blocks(model: Any) -> tuple[str, int] | None:
     """(prefix, count): where the blocks of a decoder are, such as ("transformer.h.", 12).
 
-    They are the list of modules that is as long as the config says the model is deep. Raises ConfigError without one.
+    They are the list of modules that is as long as the config says the model is deep.
     """
+    from torch.nn import ModuleList
+
     depth = getattr(model.config, "num_hidden_layers", None)
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == depth:
+        if isinstance(module, ModuleList) and len(module) == depth:
             return f"{name}.", len(module)
-    raise ConfigError(
-        f"finetune=gradual needs a decoder made of a list of blocks; {type(model).__name__} has none of length {depth}. "
-        "Use finetune=full."
-    )
+    return None
 
 
 def build_groups(model: Any, block_groups: int) -> list[Group]:
     """Named parameters in groups, the lowest blocks first; embeddings, head, final norm and the like are the top group.
 
-    Tied weights count once. Raises ConfigError for more groups than blocks.
+    Tied weights count once. Raises ConfigError for a model without a list of blocks, and for more groups than blocks.
     """
-    prefix, count = find_blocks(model)
+    found = find_blocks(model)
+    if found is None:
+        raise ConfigError(
+            "finetune=gradual needs a decoder made of a list of blocks as long as its config says it is deep; found none in "
+            f"{type(model).__name__}. Use finetune=full."
+        )
+    prefix, count = found
     if block_groups > count:
         raise ConfigError(f"finetune.block_groups={block_groups}: the model has {count} blocks. Give at most {count}.")
     groups: list[Group] = [[] for _ in range(block_groups + 1)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lmtune.training import devices, throughput
+from lmtune.training import throughput
 from lmtune.training.rows import RowTrainer
 
 
@@ -29,7 +29,7 @@ class PacedTrainer(RowTrainer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.effort = Effort()
-        self.yardstick = self._build_yardstick()
+        self.yardstick = throughput.build_yardstick(self.args, self.model, self.train_dataset.block_size)
         self._pending: list[torch.Tensor] = []
         self._begun: Effort | None = None
         self._logged = (0, Effort())
@@ -74,14 +74,6 @@ class PacedTrainer(RowTrainer):
             "memory_gb": throughput.measure_memory(self.args.device) / 1e9,
             "seconds_left": seconds / (self.state.global_step - step) * (self.state.max_steps - self.state.global_step),
         }
-
-    def _build_yardstick(self) -> throughput.Yardstick:
-        device = devices.find_device(self.args.use_cpu)
-        half = self.args.bf16 or self.args.fp16
-        return throughput.Yardstick(
-            throughput.count_flops(self.model, self.train_dataset.block_size),
-            throughput.find_peak(device.kind, device.name, half, bool(self.args.tf32)),
-        )
 
     def _settle(self) -> None:
         """Add what has been counted since the last time, and the time since then."""

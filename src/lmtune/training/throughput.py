@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from lmtune.training.devices import find_device
+
 PEAKS = {
     "H200": (989e12, 495e12),
     "H100 PCIe": (756e12, 378e12),
@@ -31,6 +33,14 @@ class Yardstick:
     def utilisation(self, tokens_per_second: float, processes: int) -> float | None:
         """MFU from 0 to 1, None without a known peak."""
         return None if self.peak is None else tokens_per_second * self.flops_per_token / (self.peak * processes)
+
+
+def build_yardstick(arguments: Any, model: Any, block_size: int) -> Yardstick:
+    """The yardstick of a training on the device and in the precision of `arguments`."""
+    device = find_device(arguments.use_cpu)
+    half = bool(arguments.bf16 or arguments.fp16)
+    peak = find_peak(device.kind, device.name, half, bool(arguments.tf32))
+    return Yardstick(count_flops(model, block_size), peak)
 
 
 def count_flops(model: Any, context: int) -> float:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import TorchDynamoPlugin
 
 from lmtune.errors import TrainingError
 from lmtune.runs import step_of
@@ -13,6 +15,8 @@ from lmtune.training.arguments import count_devices
 from lmtune.training.batches import split_rows
 from lmtune.training.callbacks import reduce_max
 from lmtune.training.checkpoints import SealedTrainer, was_to_stop
+from lmtune.training.compiling import compiled_blocks, uncompiled
+from lmtune.training.layers import find_blocks
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""
@@ -42,20 +46,27 @@ class LmTrainer(SealedTrainer):
         if checkpoint is not None and (step_of(checkpoint) >= total_steps or was_to_stop(checkpoint)):
             self.finish_from(checkpoint, samples)
             return
-        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with compiled_blocks(self.model, self.args):
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._settle()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Score the held-out sets; the first one's measures are `eval_<measure>`, others `eval_<set>_<measure>`."""
-        with self._aside():
+        with self._aside(), uncompiled() if self.args.torch_compile else nullcontext():
             self._check_finite()
             metrics = flatten(self.score(self.model), metric_key_prefix)
             self.log({**metrics, "train_seconds": self.effort.seconds})
             control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             self.control = control
         return metrics
+
+    def _build_accelerator_args(self, **settings: Any) -> dict[str, Any]:
+        built = super()._build_accelerator_args(**settings)
+        if self.args.torch_compile and find_blocks(self.model) is not None:
+            built["dynamo_plugin"] = TorchDynamoPlugin(backend="no")  # fit() compiles, block by block
+        return built
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)

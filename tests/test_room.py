@@ -1,4 +1,4 @@
-"""Room on the disk is counted before the first step; a lack of memory is answered with settings."""
+"""Room on the disk is counted before the first step."""
 
 import collections
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from lmtune.errors import CheckpointError
-from lmtune.training.resources import Room, check_room, count_steps, estimate_room, is_out_of_memory
+from lmtune.training.room import Room, check_room, count_steps, estimate_room
 
 Usage = collections.namedtuple("Usage", ["total", "used", "free"])
 QUICK = ("training.max_steps=2", "training.use_cpu=true", "samples.enabled=false")
@@ -71,20 +71,3 @@ def test_a_run_without_room_ends_before_its_first_step_and_leaves_no_folder(lmtu
     assert answer.code == 2
     assert "found 1.0 MB free" in answer.err
     assert not list(Path("outputs").glob("*/*"))
-
-
-def test_a_lack_of_memory_names_the_settings_to_lower(lmtune, monkeypatch):
-    def exhaust(*_, **__):
-        torch.empty(10**15)
-
-    monkeypatch.setattr(Trainer, "training_step", exhaust)
-    answer = lmtune("train", *QUICK)
-    assert answer.code == 2
-    assert "Out of memory: " in answer.err
-    assert "1. training.per_device_train_batch_size=4 training.gradient_accumulation_steps=2 (the same" in answer.err
-    assert "Traceback" not in answer.err
-
-
-def test_other_errors_are_not_a_lack_of_memory():
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not is_out_of_memory(RuntimeError("shapes do not fit"))

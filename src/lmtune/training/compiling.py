@@ -1,0 +1,50 @@
+"""torch.compile, block by block: the blocks of a decoder share their code, so what is compiled for one serves all.
+
+Embeddings, head and loss stay as they are. Evaluations and samples run the same blocks uncompiled: their shapes change all
+the time, and each new shape would be compiled anew.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lmtune.errors import first_line
+from lmtune.training.layers import find_blocks
+
+
+@contextmanager
+def compiled_blocks(model: Any, arguments: Any) -> Iterator[None]:
+    """The blocks of `model` compiled, in place and for a while: names of weights and modules do not change."""
+    place = find_blocks(model)
+    if not arguments.torch_compile or place is None:
+        yield
+        return
+    blocks = list(model.get_submodule(place[0].removesuffix(".")))
+    for block in blocks:
+        # Shapes are static: which of two graphs a shape meets would depend on the shapes before it, and so on resuming.
+        block.compile(backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode, dynamic=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block._compiled_call_impl = None
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Compiled code is left aside in here."""
+    import torch
+
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def find_compile_obstacle(device: Any) -> str | None:
+    """Why nothing can be compiled for this device (no compiler, no Triton), None if it can: tries it on a sum."""
+    import torch
+
+    try:
+        torch.compile(lambda values: values * 2 + 1, dynamic=False)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compilers of this machine raise
+        return first_line(error)
+    return None

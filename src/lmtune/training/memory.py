@@ -1,0 +1,159 @@
+"""The memory of a training step: how much it will be, and what to change where it is too much."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from lmtune.errors import TrainingError
+from lmtune.training.batches import split_rows
+from lmtune.training.room import measure_state, render_bytes
+
+
+class StepMemory(NamedTuple):
+    """Bytes of a training step on one device, at its peak."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """What the forward pass keeps for the backward pass, below the head."""
+    head: int
+
+    @property
+    def total(self) -> int:
+        """All of it; gradients of the lower blocks may find place where activations of the upper ones were."""
+        return sum(self)
+
+    def render(self) -> str:
+        """`9.1 GB (activations 6.1 GB, head 1.0 GB, optimizer 1.0 GB)`: the three largest parts are named."""
+        parts = sorted(zip(self._fields, self, strict=True), key=lambda part: -part[1])
+        named = ", ".join(f"{name} {render_bytes(count)}" for name, count in parts[:3])
+        return f"{render_bytes(self.total)} ({named})"
+
+
+def estimate_memory(arguments: Any, model: Any, block_size: int) -> StepMemory | None:
+    """What a step takes on one device without activation checkpointing, None where that cannot be followed.
+
+    A GPU's kernels keep a little more or less than those that are followed here.
+    """
+    from lmtune.modeling.cross_entropy import measure_workspace
+    from lmtune.modeling.loss import is_fused
+
+    activations = measure_activations(arguments, model, block_size)
+    if activations is None:
+        return None
+    weights = list(model.parameters())
+    learned = sum(weight.numel() for weight in weights if weight.requires_grad)
+    vocabulary, features = model.get_input_embeddings().weight.shape
+    head = measure_workspace(
+        arguments.device.type,
+        (arguments.per_device_train_batch_size * block_size, features, vocabulary),
+        half=bool(arguments.bf16 or arguments.fp16),
+        fused=is_fused(model),
+    )
+    return StepMemory(
+        weights=sum(weight.numel() * weight.element_size() for weight in weights),
+        gradients=4 * learned,
+        optimizer=int(learned * measure_state(arguments, model)),
+        activations=activations,
+        head=head,
+    )
+
+
+def measure_activations(arguments: Any, model: Any, block_size: int) -> int | None:
+    """Bytes that the forward pass of a batch keeps for the backward pass, up to the head.
+
+    The pass is followed with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
+    every storage that autograd saves is counted once, and weights not at all. None for a model whose way depends on
+    values, as that of a mixture of experts does.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
+    base, was_training = inner.base_model, inner.training
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        # transformers makes a mask [rows, 1, places, places] of tensors without values, which it leaves out of real ones.
+        if tensor.requires_grad or tensor.shape[1:] != (1, block_size, block_size):
+            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that its place is not given to another one
+        return tensor
+
+    half = torch.float16 if arguments.fp16 else torch.bfloat16
+    # A GPU's attention has its dropout inside. A CPU's keeps all probabilities for it, which training mode shows.
+    inner.train(arguments.device.type == "cpu")
+    try:
+        with (
+            FakeTensorMode() as mode,
+            torch.autocast("cpu", half, enabled=bool(arguments.bf16 or arguments.fp16)),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            given = {name: mode.from_tensor(value) for name, value in [*base.named_parameters(), *base.named_buffers()]}
+            ids = torch.zeros((arguments.per_device_train_batch_size, block_size), dtype=torch.long)
+            torch.func.functional_call(base, given, (), {"input_ids": ids, "use_cache": False})
+    except Exception:  # whatever a model does that needs values; the caller says that nothing is known
+        return None
+    finally:
+        inner.train(was_training)
+    own = {value.untyped_storage()._cdata for value in given.values()}
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
+
+
+def find_free(device: Any, processes: int) -> int:
+    """Bytes that a process may use: what is free on its device, of a CPU's its share among `processes`."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return int(psutil.virtual_memory().available // max(1, processes))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for an allocation that failed, on an accelerator or on the CPU (which has no error class of its own)."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+@contextmanager
+def explain_memory(remedy: str) -> Iterator[None]:
+    """Raise TrainingError, with what to change, in place of an allocation that failed."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
+        ) from error
+
+
+def render_memory_remedy(arguments: Any, block_size: int) -> str:
+    """Settings to change, in order: first those that leave the result as it is, then those that change it least."""
+    steps = []
+    batch, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    if batch > 1:
+        less = split_rows(batch * accumulation, batch // 2, devices=1, block_size=block_size)
+        steps.append(
+            f"training.per_device_train_batch_size={less.per_device} "
+            f"training.gradient_accumulation_steps={less.accumulation} (the same global batch)"
+        )
+    if arguments.per_device_eval_batch_size > 1:
+        steps.append(f"training.per_device_eval_batch_size={arguments.per_device_eval_batch_size // 2}")
+    if not arguments.activation_checkpointing:
+        steps.append("training.activation_checkpointing=true (the same result, slower)")
+    if not (arguments.bf16 or arguments.fp16):
+        steps.append("training.bf16=true")
+    if arguments.optim != "adafactor":
+        steps.append("training.optim=adafactor")
+    if block_size > 2:
+        steps.append(f"data.block_size={block_size // 2}")
+    steps.append("a smaller model")
+    return "; ".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))

@@ -1,0 +1,88 @@
+"""What the steps to come ask for: activation checkpointing where memory is short, torch.compile where it pays."""
+
+from typing import Any, NamedTuple
+
+from lmtune.training.compiling import find_compile_obstacle
+from lmtune.training.layers import find_blocks
+from lmtune.training.memory import StepMemory, estimate_memory, find_free
+from lmtune.training.room import render_bytes
+from lmtune.training.throughput import build_yardstick, render_duration
+
+USABLE = 0.9
+"""Share of the free memory that a step may be expected to take: the rest is for what is not counted, and fragments."""
+
+COMPILE_PAYS_AFTER = 1200.0
+"""Seconds of training from which torch.compile is chosen. It takes about 20 s, which a gain of 2 % makes up for then;
+on a CPU between 0 and 46 % were measured (docs/benchmarks.md)."""
+
+CPU_RATE = 1e11
+"""FLOP/s that training reaches on a thread: 0.8 to 2.1e11 were measured, see docs/benchmarks.md."""
+
+REACHED_SHARE = 0.35
+"""Share of a GPU's peak that training reaches: assumed, not measured. It decides about torch.compile alone."""
+
+
+class Plan(NamedTuple):
+    """Training arguments chosen for the steps to come, and what is to be said of them."""
+
+    chosen: dict[str, Any]
+    remarks: list[str]
+
+
+def plan_steps(given: dict[str, Any], arguments: Any, model: Any, block_size: int, targets: int) -> Plan:
+    """Choose among what `given` leaves open, for a run that will learn so many targets, and set it in `arguments`."""
+    memory = estimate_memory(arguments, model, block_size)
+    plan = _plan_checkpointing(given, arguments, model, memory)
+    if not plan.chosen and "torch_compile" not in given:
+        seconds = estimate_seconds(arguments, model, block_size, targets)
+        compiled = _plan_compile(arguments, model, seconds)
+        plan = Plan(compiled.chosen, plan.remarks + compiled.remarks)
+    for name, value in plan.chosen.items():
+        setattr(arguments, name, value)
+    return plan
+
+
+def estimate_seconds(arguments: Any, model: Any, block_size: int, targets: int) -> float | None:
+    """How long learning so many targets will take, roughly; None on a chip whose peak is not known."""
+    import torch
+
+    yardstick = build_yardstick(arguments, model, block_size)
+    if arguments.device.type == "cpu":
+        rate = CPU_RATE * torch.get_num_threads()
+    elif yardstick.peak is not None:
+        rate = REACHED_SHARE * yardstick.peak
+    else:
+        return None
+    return targets * yardstick.flops_per_token / (rate * arguments.world_size)
+
+
+def _plan_checkpointing(given: dict[str, Any], arguments: Any, model: Any, memory: StepMemory | None) -> Plan:
+    """Activation checkpointing where a step would not fit without it. It changes no result, so the machine may decide."""
+    if memory is None:
+        return Plan({}, [f"memory of a step: not known beforehand for {type(model).__name__}"])
+    free = find_free(arguments.device, arguments.world_size)
+    told = f"memory of a step: about {memory.render()} of {render_bytes(free)} free"
+    left_alone = {"activation_checkpointing", "gradient_checkpointing"} & given.keys() or arguments.auto_find_batch_size
+    if memory.total <= USABLE * free or left_alone or _shards(arguments):
+        return Plan({}, [told])
+    return Plan({"activation_checkpointing": True}, [f"{told}; activations are computed twice instead of kept"])
+
+
+def _plan_compile(arguments: Any, model: Any, seconds: float | None) -> Plan:
+    """torch.compile for runs so long that it pays, where blocks can be found and compiled."""
+    kept_plain = arguments.activation_checkpointing or arguments.auto_find_batch_size or _shards(arguments)
+    # In float32 a CPU gains nothing: products take nearly all of its time.
+    pays = arguments.device.type == "cuda" or (arguments.device.type == "cpu" and arguments.bf16)
+    if kept_plain or not pays or seconds is None or seconds < COMPILE_PAYS_AFTER or find_blocks(model) is None:
+        return Plan({}, [])
+    obstacle = find_compile_obstacle(arguments.device)
+    if obstacle is not None:
+        return Plan(
+            {}, [f"torch.compile would pay in about {render_duration(seconds)}, but does not work here: {obstacle}"]
+        )
+    return Plan({"torch_compile": True, "torch_compile_backend": "inductor"}, [])
+
+
+def _shards(arguments: Any) -> bool:
+    """Weights are spread over devices, so that what one of them holds is not counted here."""
+    return bool(arguments.fsdp or arguments.deepspeed)

@@ -1,0 +1,86 @@
+"""What is chosen for the steps to come: only where it is needed or pays, and never against the user."""
+
+import pytest
+import torch
+import yaml
+from transformers import TrainingArguments
+
+from lmtune.training import planning
+from lmtune.training.planning import estimate_seconds, plan_steps
+
+PLACES = 32
+LONG = 10**13
+"""Targets that take days."""
+QUICK = ("training.max_steps=4", "training.use_cpu=true", "samples.enabled=false")
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return TrainingArguments(str(tmp_path), use_cpu=True, bf16=True, report_to="none", optim="adamw_torch")
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr(planning, "find_free", lambda device, processes: 10**5)
+
+
+@pytest.fixture
+def compilers(monkeypatch):
+    """Compilers that work, tried by nobody."""
+    monkeypatch.setattr(planning, "find_compile_obstacle", lambda device: None)
+
+
+def test_a_step_that_fits_is_left_alone(arguments, build_tiny):
+    plan = plan_steps({}, arguments, build_tiny(), PLACES, 1000)
+    assert plan.chosen == {}
+    assert plan.remarks[0].startswith("memory of a step: about ")
+    assert not arguments.activation_checkpointing
+
+
+def test_a_step_that_does_not_fit_computes_activations_twice(arguments, build_tiny, little_memory):
+    plan = plan_steps({}, arguments, build_tiny(), PLACES, LONG)
+    assert plan.chosen == {"activation_checkpointing": True}
+    assert arguments.activation_checkpointing is True
+    assert plan.remarks[0].endswith("of 0.1 MB free; activations are computed twice instead of kept")
+
+
+@pytest.mark.parametrize("given", [{"activation_checkpointing": False}, {"gradient_checkpointing": False}])
+def test_a_wish_about_activations_counts(arguments, build_tiny, little_memory, given):
+    assert plan_steps({**given, "torch_compile": False}, arguments, build_tiny(), PLACES, LONG).chosen == {}
+
+
+def test_long_runs_are_compiled_and_short_ones_are_not(arguments, build_tiny, compilers):
+    seconds = estimate_seconds(arguments, build_tiny(), PLACES, LONG)
+    enough = int(LONG * planning.COMPILE_PAYS_AFTER / seconds)
+    assert plan_steps({}, arguments, build_tiny(), PLACES, enough // 2).chosen == {}
+    plan = plan_steps({}, arguments, build_tiny(), PLACES, enough * 2)
+    assert plan.chosen == {"torch_compile": True, "torch_compile_backend": "inductor"}
+    assert (arguments.torch_compile, arguments.torch_compile_backend) == (True, "inductor")
+
+
+def test_what_gains_nothing_is_not_compiled(arguments, build_tiny, compilers):
+    assert plan_steps({"torch_compile": False}, arguments, build_tiny(), PLACES, LONG).chosen == {}
+    arguments.bf16 = False
+    assert plan_steps({}, arguments, build_tiny(), PLACES, LONG).chosen == {}
+
+
+def test_a_machine_without_compilers_is_told_why(arguments, build_tiny, monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/c++",))
+    torch._dynamo.reset()
+    plan = plan_steps({}, arguments, build_tiny(), PLACES, LONG)
+    assert plan.chosen == {}
+    assert "torch.compile would pay in about" in plan.remarks[1]
+    assert "but does not work here: " in plan.remarks[1]
+
+
+def test_activations_computed_twice_give_the_same_bits_and_are_kept_on_resume(lmtune, monkeypatch):
+    exact = (*QUICK, "model.config.resid_pdrop=0.1")
+    plain = lmtune("train", *exact)
+    monkeypatch.setattr(planning, "find_free", lambda device, processes: 10**5)
+    twice = lmtune("train", *exact)
+    assert twice.code == plain.code == 0, twice.err
+    assert "activations are computed twice" in twice.err
+    assert yaml.safe_load((twice.run / "config.yaml").read_text())["chosen"]["activation_checkpointing"] is True
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (plain.run, twice.run)]
+    assert weights[0] == weights[1]
