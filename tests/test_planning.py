@@ -50,25 +50,26 @@ def test_a_wish_about_activations_counts(arguments, build_tiny, little_memory, g
 
 
 def test_long_runs_are_compiled_and_short_ones_are_not(arguments, build_tiny, compilers):
-    seconds = estimate_seconds(arguments, build_tiny(), PLACES, LONG)
+    model = build_tiny(attn_pdrop=0.1)
+    seconds = estimate_seconds(arguments, model, PLACES, LONG)
     enough = int(LONG * planning.COMPILE_PAYS_AFTER / seconds)
-    assert plan_steps({}, arguments, build_tiny(), PLACES, enough // 2).chosen == {}
-    plan = plan_steps({}, arguments, build_tiny(), PLACES, enough * 2)
+    assert plan_steps({}, arguments, model, PLACES, enough // 2).chosen == {}
+    plan = plan_steps({}, arguments, model, PLACES, enough * 2)
     assert plan.chosen == {"torch_compile": True, "torch_compile_backend": "inductor"}
     assert (arguments.torch_compile, arguments.torch_compile_backend) == (True, "inductor")
 
 
 def test_what_gains_nothing_is_not_compiled(arguments, build_tiny, compilers):
-    assert plan_steps({"torch_compile": False}, arguments, build_tiny(), PLACES, LONG).chosen == {}
-    arguments.bf16 = False
-    assert plan_steps({}, arguments, build_tiny(), PLACES, LONG).chosen == {}
+    assert plan_steps({"torch_compile": False}, arguments, build_tiny(attn_pdrop=0.1), PLACES, LONG).chosen == {}
+    for kind, settings in (("gpt2", {"attn_pdrop": 0.0}), ("llama", {"attention_dropout": 0.0})):
+        assert plan_steps({}, arguments, build_tiny(kind, **settings), PLACES, LONG).chosen == {}
 
 
 def test_a_machine_without_compilers_is_told_why(arguments, build_tiny, monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/c++",))
     torch._dynamo.reset()
-    plan = plan_steps({}, arguments, build_tiny(), PLACES, LONG)
+    plan = plan_steps({}, arguments, build_tiny(attn_pdrop=0.1), PLACES, LONG)
     assert plan.chosen == {}
     assert "torch.compile would pay in about" in plan.remarks[1]
     assert "but does not work here: " in plan.remarks[1]
