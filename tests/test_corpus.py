@@ -367,6 +367,48 @@ def test_unigram_bits_by_hand():
     assert bits == pytest.approx((np.log2(9 / 1) + np.log2(9 / 5)) / 4)
 
 
+def no_text(ids):
+    """Of a vocabulary whose ids cannot be read piece by piece."""
+    return str(len(ids))
+
+
+def build_stream(encode, documents, end):
+    """A stream of texts, drawn in their order."""
+    rows = [[*encode(text), end] for text in documents]
+    table = [(len(ids), len(text.encode()), len(text), len(text.split()), number)
+             for number, (ids, text) in enumerate(zip(rows, documents, strict=True))]  # fmt: skip
+    return TokenStream(np.concatenate(rows).astype(np.uint16), np.array(table, dtype=DOCUMENT_TABLE), end)
+
+
+@pytest.mark.parametrize("limit", [40, 41, 42, 43, 44, 45, 60, 200])
+def test_a_document_that_is_too_long_is_represented_by_its_end(tokenizer, limit):
+    long = "São João, coração e pão; o ação não é fácil: 🙂 naïve façade. " * 40
+    stream = build_stream(lambda text: tokenizer(text)["input_ids"], ["Era uma vez.", long], tokenizer.eos_token_id)
+    sample = stream.select(limit, lambda ids: tokenizer.decode(ids.tolist()))
+    whole, cut = sample.documents
+    assert whole == stream.documents[0]
+    assert limit - 64 < len(sample.ids) <= limit
+    np.testing.assert_array_equal(sample.ids[whole["tokens"] :], stream.ids[-cut["tokens"] :])
+    end = tokenizer.decode(sample.ids[whole["tokens"] : -1].tolist())
+    assert long.endswith(end)
+    assert (cut["bytes"], cut["characters"], cut["words"]) == (len(end.encode()), len(end), len(end.split()))
+    assert list(np.flatnonzero(sample.is_separator())) == [whole["tokens"] - 1, len(sample.ids) - 1]
+
+
+def test_no_part_is_taken_where_whole_documents_do(tokenizer):
+    texts = ["Era uma vez um rei. " * 4, "O paciente chegou. " * 30]
+    stream = build_stream(lambda text: tokenizer(text)["input_ids"], texts, tokenizer.eos_token_id)
+    first = int(stream.documents["tokens"][0])
+    assert len(stream.select(2 * first, lambda ids: tokenizer.decode(ids.tolist())).documents) == 1
+    assert len(stream.select(2 * first + 1, lambda ids: tokenizer.decode(ids.tolist())).documents) == 2
+
+
+def test_a_vocabulary_that_cannot_be_read_in_parts_leaves_documents_whole(tokenizer):
+    stream = build_stream(lambda text: tokenizer(text)["input_ids"], ["Era uma vez. " * 50], tokenizer.eos_token_id)
+    other = TokenStream(np.concatenate([stream.ids, stream.ids]), np.repeat(stream.documents, 2), stream.separator)
+    np.testing.assert_array_equal(other.select(50, no_text).ids, stream.ids)
+
+
 def test_subsets_are_whole_documents_and_always_the_same(tmp_path, tokenizer, texts):
     stream = (
         Corpus(DataConfig(files=write_lines(tmp_path, texts), validation_fraction=0.5), 0)
@@ -374,14 +416,14 @@ def test_subsets_are_whole_documents_and_always_the_same(tmp_path, tokenizer, te
         .held_out["validation"]
     )
     limits = [60, 120, 400, 10**6]
-    subsets = [stream.select(limit) for limit in limits]
+    subsets = [stream.select(limit, no_text) for limit in limits]
     assert all(
         len(subset.ids) <= max(limit, stream.documents["tokens"].max())
         for subset, limit in zip(subsets, limits, strict=True)
     )
     assert all(len(a.documents) <= len(b.documents) for a, b in pairwise(subsets))
-    assert subsets[-1] is stream is stream.select(0)
-    np.testing.assert_array_equal(stream.select(120).ids, subsets[1].ids)
+    assert subsets[-1] is stream is stream.select(0, no_text)
+    np.testing.assert_array_equal(stream.select(120, no_text).ids, subsets[1].ids)
     assert subsets[1].is_separator().sum() == len(subsets[1].documents)
     assert (subsets[1].ids[subsets[1].is_separator()] == stream.separator).all()
 

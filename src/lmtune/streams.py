@@ -3,6 +3,7 @@
 The data room writes streams, the evaluation room scores them, and neither knows the other.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,12 @@ DOCUMENT_TABLE = np.dtype(
 
 PLAIN_TEXT = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
 """How a tokenizer of transformers encodes a text as it stands: nothing is added, special tokens typed in it are text."""
+
+Decode = Callable[[np.ndarray], str]
+"""From ids to the text that they stand for, character by character."""
+
+CUT_TRIES, CUT_CONTEXT = 64, 8
+"""Places at which a document may be cut, and tokens on either side of it that show whether a character is divided."""
 
 NO_SEPARATOR = -1
 """In place of the id, for a vocabulary without an end-of-text token."""
@@ -54,17 +61,41 @@ class TokenStream:
             mask[self.ends - 1] = True
         return mask
 
-    def select(self, max_tokens: int) -> "TokenStream":
-        """Whole documents of at most `max_tokens` together (0: all), drawn by their hash, in the order of the stream.
+    def select(self, max_tokens: int, decode: Decode) -> "TokenStream":
+        """Documents of at most `max_tokens` together (0: all), drawn by their hash, in the order of the stream.
 
-        The same documents for the same stream, so that evaluations of one run compare. A first document longer than
-        the limit is taken alone, whole: text cut inside would have no honest count of bytes.
+        The same ones for the same stream, so that evaluations of one run compare. Documents are whole; but where whole
+        ones come to less than half of the limit, the next one drawn is represented by its end.
         """
         if not max_tokens or len(self.ids) <= max_tokens:
             return self
         drawn = np.argsort(self.documents["order"], kind="stable")
-        fits = np.cumsum(self.documents["tokens"][drawn]) <= max_tokens
-        chosen = np.sort(drawn[: max(1, int(fits.sum()))])
-        ends = self.ends
-        pieces = [self.ids[ends[i] - self.documents["tokens"][i] : ends[i]] for i in chosen]
-        return TokenStream(np.concatenate(pieces), self.documents[chosen], self.separator)
+        summed = np.cumsum(self.documents["tokens"][drawn])
+        whole = int((summed <= max_tokens).sum())
+        left = max_tokens - (int(summed[whole - 1]) if whole else 0)
+        cut = self._cut_begin(int(drawn[whole]), left, decode) if 2 * left > max_tokens else None
+        pieces = {int(number): self._document(int(number)) for number in drawn[:whole]}
+        if cut is not None:
+            pieces[int(drawn[whole])] = cut
+        elif not whole:  # whatever its length: no honest count of bytes could be had for a part of it
+            pieces[int(drawn[0])] = self._document(int(drawn[0]))
+        ids, rows = zip(*(pieces[number] for number in sorted(pieces)), strict=True)
+        return TokenStream(np.concatenate(ids), np.stack(rows), self.separator)
+
+    def _document(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, row of the table) of a document."""
+        end = int(self.documents["tokens"][: number + 1].sum())
+        return self.ids[end - int(self.documents["tokens"][number]) : end], self.documents[number]
+
+    def _cut_begin(self, number: int, tokens: int, decode: Decode) -> tuple[np.ndarray, np.ndarray] | None:
+        """At most the last `tokens` of a document, from a place where no character is divided; None without one nearby."""
+        ids, row = self._document(number)
+        for start in range(len(ids) - tokens, min(len(ids) - 1, len(ids) - tokens + CUT_TRIES)):
+            around = ids[start - CUT_CONTEXT : start], ids[start : start + CUT_CONTEXT]
+            if decode(around[0]) + decode(around[1]) == decode(np.concatenate(around)):
+                text = decode(ids[start : len(ids) - (self.separator != NO_SEPARATOR)])
+                kept = row.copy()
+                kept["tokens"], kept["bytes"] = len(ids) - start, len(text.encode())
+                kept["characters"], kept["words"] = len(text), len(text.split())
+                return ids[start:], kept
+        return None

@@ -159,9 +159,11 @@ def render_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
 
 
 class HeldOutSet(NamedTuple):
-    """Text that is scored while the model learns."""
+    """Text that is scored while the model learns, and in the end."""
 
     stream: TokenStream
+    sample: TokenStream
+    """What of it is scored while the model learns: eval.max_tokens of it."""
     split_by: str
 
 
@@ -170,12 +172,21 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
     config, prepared = setup.config, setup.prepared
     sets = {}
     if "validation" in prepared.held_out:
-        sets[config.data.name] = HeldOutSet(prepared.held_out["validation"], prepared.ledger.split_by)
+        sets[config.data.name] = build_held_out(setup, prepared.held_out["validation"], prepared.ledger.split_by)
     for name, data in setup.sets["eval_sets"].items():
         streams, split_by = build_corpus(data, config.seed).load_held_out(setup.tokenizer)
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
             )
-        sets[name] = HeldOutSet(streams["validation"], split_by)
+        sets[name] = build_held_out(setup, streams["validation"], split_by)
     return sets
+
+
+def build_held_out(setup: Setup, stream: TokenStream, split_by: str) -> HeldOutSet:
+    """A held-out set with what is scored of it while the model learns."""
+
+    def decode(ids: Any) -> str:
+        return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+
+    return HeldOutSet(stream, stream.select(setup.config.eval.max_tokens, decode), split_by)

@@ -92,7 +92,7 @@ class Session:
         model = self._take_model()
         loading.round_weights(model, dtype)
         with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
-            sets = self.score(model, max_tokens=0)
+            sets = self.score(model, in_full=True)
         results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
@@ -103,17 +103,16 @@ class Session:
         self.trainer.accelerator.wait_for_everyone()
         return results
 
-    def score(self, model: Any, max_tokens: int | None = None) -> dict[str, dict[str, Any]]:
-        """Measures of each held-out set; of at most eval.max_tokens of each, unless told otherwise (0: all)."""
+    def score(self, model: Any, *, in_full: bool = False) -> dict[str, dict[str, Any]]:
+        """Measures of each held-out set: of the sample that is scored while training, or of all of it."""
         from lmtune.evaluation.perplexity import Scoring, Workers, evaluate_stream
 
         settings = self.setup.config.eval
-        limit = settings.max_tokens if max_tokens is None else max_tokens
         batch_size = self.trainer.args.per_device_eval_batch_size
         scoring = Scoring(self.setup.context, batch_size, settings.stride, settings.dtype.value)
         workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
         return {
-            name: evaluate_stream(model, held.stream.select(limit), scoring, workers)
+            name: evaluate_stream(model, held.stream if in_full else held.sample, scoring, workers)
             for name, held in self.held_out.items()
         }
 
