@@ -23,6 +23,7 @@ import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from lmtune.evaluation.perplexity import Scoring, score_documents
+from lmtune.modeling.activations import fuse_activations
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 LENGTH, STRIDE = 1024, 512
@@ -39,9 +40,13 @@ def load_ids(tokens):
     return np.array(tokenizer(text, verbose=False)["input_ids"][:tokens])
 
 
-def build_model(device, dtype):
+def build_model(side, device, dtype):
+    """The same weights for both sides; lmtune fuses the activations of every model that it loads."""
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config()).eval().to(device, getattr(torch, dtype))
+    model = GPT2LMHeadModel(GPT2Config()).eval().to(device, getattr(torch, dtype))
+    if side == "lmtune":
+        fuse_activations(model)
+    return model
 
 
 def strided_loop(model, ids, batch_size):
@@ -76,7 +81,7 @@ SIDES = {"documentation": strided_loop, "lmtune": lmtune}
 
 def measure_memory(side, arguments):
     """Bytes at the peak above the loaded model, in this process; printed for the parent."""
-    model, ids = build_model(arguments.device, arguments.dtype), load_ids(arguments.tokens)
+    model, ids = build_model(side, arguments.device, arguments.dtype), load_ids(arguments.tokens)
     SIDES[side](model, ids[:16], 1)
     if arguments.device == "cuda":
         before = torch.cuda.memory_allocated()
@@ -94,14 +99,15 @@ def measure_memory(side, arguments):
 
 def measure_time(arguments):
     """{side: [(seconds, sum)]}, the sides in turn."""
-    model, ids = build_model(arguments.device, arguments.dtype), load_ids(arguments.tokens)
+    models = {side: build_model(side, arguments.device, arguments.dtype) for side in SIDES}
+    ids = load_ids(arguments.tokens)
     rounds = {name: [] for name in SIDES}
-    for work in SIDES.values():
-        work(model, ids[: LENGTH + STRIDE], 1)
+    for name, work in SIDES.items():
+        work(models[name], ids[: LENGTH + STRIDE], 1)
     for _ in range(arguments.runs):
         for name, work in SIDES.items():
             started = time.perf_counter()
-            total = work(model, ids, arguments.batch_size)
+            total = work(models[name], ids, arguments.batch_size)
             rounds[name].append((time.perf_counter() - started, total))
     return rounds
 
