@@ -57,7 +57,7 @@ def test_a_value_of_the_wrong_type_is_refused(name, value):
     ("name", "value"),
     [
         ("learning_rate", 1), ("learning_rate", 5e-5), ("bf16", True), ("save_total_limit", None), ("eval_steps", 0.1),
-        ("lr_scheduler_type", "cosine"), ("fsdp_config", {"version": 2}), ("debug", ["underflow_overflow"]), ("tf32", None),
+        ("lr_scheduler_type", "cosine"), ("fsdp_config", {"version": 2}), ("debug", ["underflow_overflow"]), ("tf32", None), ("fsdp", True),
     ],
 )  # fmt: skip
 def test_a_value_of_the_right_type_passes(name, value):

@@ -44,6 +44,9 @@ FAMILIAR_NAMES = {
 }
 """What people type, and the name it has here; spelling alone would not find these."""
 
+MISANNOTATED = {"fsdp": "bool | str | list | None"}
+"""Training arguments that take more than transformers 5.23 writes beside their names."""
+
 _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -57,8 +60,8 @@ _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
 
 @cache
 def load_training_fields() -> Mapping[str, str]:
-    """Fields of TrainingArguments: name to annotation, as written in the source."""
-    return _annotated_fields(_transformers_folder() / "training_args.py", "TrainingArguments")
+    """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED."""
+    return {**_annotated_fields(_transformers_folder() / "training_args.py", "TrainingArguments"), **MISANNOTATED}
 
 
 @cache

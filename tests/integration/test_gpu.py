@@ -9,8 +9,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 import yaml
 
+from lmtune.config import LossChoice
+from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.cross_entropy import linear_cross_entropy
+from lmtune.modeling.loss import install_loss
 from lmtune.training.devices import find_device
+from lmtune.training.memory import estimate_memory
 
 pytestmark = [
     pytest.mark.gpu,
@@ -135,6 +139,29 @@ def test_settings_follow_the_chip_and_the_pace_is_told(lmtune):
     assert paces
     assert all(line["tokens_per_second"] > 0 and line["memory_gb"] > 0 for line in paces)
     assert all(0 < line["mfu"] < 1 for line in paces if "mfu" in line)
+
+
+def test_the_memory_of_a_step_is_known_beforehand(tmp_path):
+    """GPT-2's size, 8 rows of 1,024, bfloat16: within a quarter of what the device then holds."""
+    from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+
+    model = GPT2LMHeadModel(GPT2Config(**SHAPE)).cuda()
+    model.loss_type = "ForCausalLM"
+    install_loss(model, LossChoice.fused)
+    fuse_activations(model)
+    arguments = TrainingArguments(str(tmp_path), bf16=True, per_device_train_batch_size=8, optim="adamw_torch_fused")
+    memory = estimate_memory(arguments, model, 1024)
+    assert memory is not None
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.randint(1000, (8, 1024), device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model.train()(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert memory.total == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.25)
 
 
 def test_a_compiled_run_ends_as_the_eager_one(lmtune):

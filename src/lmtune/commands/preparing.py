@@ -55,6 +55,7 @@ def build_setup(config: TrainConfig) -> Setup:
     resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config, sets)))
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
+    training_arguments.check_sharding(arguments)
     tokenizer, model, move = build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)

@@ -58,6 +58,18 @@ def build_arguments(
         raise ConfigError(f"training.*: {' '.join(str(error).split())}") from error
 
 
+def check_sharding(arguments: Any) -> None:
+    """Raise ConfigError for FSDP: evaluations, samples and saves need whole weights, of which each process has a part."""
+    launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
+    if arguments.fsdp or launched:
+        found = "ACCELERATE_USE_FSDP in the environment" if launched else "training.fsdp"
+        raise ConfigError(
+            f"Expected whole weights on each device (one process, or several with DDP), found {found}: lmtune does not evaluate "
+            "and save models that are spread over devices. Leave it out; for a model that hardly fits, in this order: "
+            "training.activation_checkpointing=true, training.optim=adafactor, finetune=lora."
+        )
+
+
 def apply_batch(config: TrainConfig, arguments: Any, block_size: int) -> None:
     """Set rows per device and accumulation so that a step is batch.tokens; raise ConfigError where none fit."""
     if config.batch.tokens is None:

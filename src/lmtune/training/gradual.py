@@ -90,7 +90,7 @@ def check_gradual(arguments: Any, model: Any, finetune: FinetuneConfig) -> None:
         raise ConfigError(
             f"training.optim={arguments.optim.value} groups parameters itself, as finetune=gradual does. Choose one of the two."
         )
-    if arguments.fsdp or arguments.deepspeed:
+    if arguments.deepspeed:
         raise ConfigError(
-            "finetune=gradual works on one device or with DDP; FSDP and DeepSpeed flatten its groups. Use finetune=full."
+            "finetune=gradual works on one device or with DDP; DeepSpeed flattens its groups. Use finetune=full."
         )

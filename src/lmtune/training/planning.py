@@ -90,4 +90,4 @@ def _drops_attention(model: Any) -> bool:
 
 def _shards(arguments: Any) -> bool:
     """Weights are spread over devices, so that what one of them holds is not counted here."""
-    return bool(arguments.fsdp or arguments.deepspeed)
+    return bool(arguments.deepspeed)
