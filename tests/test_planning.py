@@ -1,10 +1,14 @@
 """What is chosen for the steps to come: only where it is needed or pays, and never against the user."""
 
+import json
+import shutil
+
 import pytest
 import torch
 import yaml
 from transformers import TrainingArguments
 
+from lmtune.commands import preparing
 from lmtune.training import planning
 from lmtune.training.planning import estimate_seconds, plan_steps
 
@@ -65,6 +69,15 @@ def test_what_gains_nothing_is_not_compiled(arguments, build_tiny, compilers):
         assert plan_steps({}, arguments, build_tiny(kind, **settings), PLACES, LONG).chosen == {}
 
 
+def test_a_backend_of_the_users_stays(arguments, build_tiny, compilers):
+    arguments.torch_compile, arguments.torch_compile_backend = True, "aot_eager"
+    assert (
+        plan_steps({"torch_compile_backend": "aot_eager"}, arguments, build_tiny(attn_pdrop=0.1), PLACES, LONG).chosen
+        == {}
+    )
+    assert arguments.torch_compile_backend == "aot_eager"
+
+
 def test_a_machine_without_compilers_is_told_why(arguments, build_tiny, monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/c++",))
@@ -73,6 +86,21 @@ def test_a_machine_without_compilers_is_told_why(arguments, build_tiny, monkeypa
     assert plan.chosen == {}
     assert "torch.compile would pay in about" in plan.remarks[1]
     assert "but does not work here: " in plan.remarks[1]
+
+
+def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune, monkeypatch):
+    began = lmtune("train", *QUICK, "training.save_steps=2", "training.eval_steps=2")
+    config = yaml.safe_load((began.run / "config.yaml").read_text())
+    config["chosen"] |= {"torch_compile": True, "torch_compile_backend": "inductor"}
+    (began.run / "config.yaml").write_text(yaml.safe_dump(config))
+    results = json.loads((began.run / "results.json").read_text())
+    (began.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    shutil.rmtree(began.run / "checkpoint-4")
+    monkeypatch.setattr(preparing, "find_compile_obstacle", lambda device: "no compiler")
+    resumed = lmtune("train", f"resume={began.run}")
+    assert resumed.code == 0, resumed.err
+    assert "torch.compile, which this run began with, does not work here: no compiler" in resumed.err
+    assert "no torch.compile" in resumed.err
 
 
 def test_activations_computed_twice_give_the_same_bits_and_are_kept_on_resume(lmtune, monkeypatch):

@@ -69,33 +69,32 @@ class TokenStream:
         """
         if not max_tokens or len(self.ids) <= max_tokens:
             return self
+        lengths, ends = self.documents["tokens"], self.ends
         drawn = np.argsort(self.documents["order"], kind="stable")
-        summed = np.cumsum(self.documents["tokens"][drawn])
+        summed = np.cumsum(lengths[drawn])
         whole = int((summed <= max_tokens).sum())
         left = max_tokens - (int(summed[whole - 1]) if whole else 0)
         cut = self._cut_begin(int(drawn[whole]), left, decode) if 2 * left > max_tokens else None
-        pieces = {int(number): self._document(int(number)) for number in drawn[:whole]}
+        rows = self.documents.copy()
         if cut is not None:
-            pieces[int(drawn[whole])] = cut
-        elif not whole:  # whatever its length: no honest count of bytes could be had for a part of it
-            pieces[int(drawn[0])] = self._document(int(drawn[0]))
-        ids, rows = zip(*(pieces[number] for number in sorted(pieces)), strict=True)
-        return TokenStream(np.concatenate(ids), np.stack(rows), self.separator)
+            rows[drawn[whole]] = cut
+        count = max(1, whole) if cut is None else whole + 1  # at least one document, whatever its length
+        chosen = np.sort(drawn[:count])
+        pieces = [self.ids[ends[i] - rows["tokens"][i] : ends[i]] for i in chosen]
+        return TokenStream(np.concatenate(pieces), rows[chosen], self.separator)
 
-    def _document(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, row of the table) of a document."""
-        end = int(self.documents["tokens"][: number + 1].sum())
-        return self.ids[end - int(self.documents["tokens"][number]) : end], self.documents[number]
+    def _cut_begin(self, number: int, tokens: int, decode: Decode) -> np.ndarray | None:
+        """Row of the table for at most the last `tokens` of a document, which do not begin inside a character.
 
-    def _cut_begin(self, number: int, tokens: int, decode: Decode) -> tuple[np.ndarray, np.ndarray] | None:
-        """At most the last `tokens` of a document, from a place where no character is divided; None without one nearby."""
-        ids, row = self._document(number)
+        None where no such place is nearby: text that cannot be read in parts has no honest count of bytes.
+        """
+        end = int(self.ends[number])
+        ids = self.ids[end - int(self.documents["tokens"][number]) : end]
         for start in range(len(ids) - tokens, min(len(ids) - 1, len(ids) - tokens + CUT_TRIES)):
-            around = ids[start - CUT_CONTEXT : start], ids[start : start + CUT_CONTEXT]
-            if decode(around[0]) + decode(around[1]) == decode(np.concatenate(around)):
+            before, after = ids[max(0, start - CUT_CONTEXT) : start], ids[start : start + CUT_CONTEXT]
+            if decode(before) + decode(after) == decode(np.concatenate([before, after])):
                 text = decode(ids[start : len(ids) - (self.separator != NO_SEPARATOR)])
-                kept = row.copy()
-                kept["tokens"], kept["bytes"] = len(ids) - start, len(text.encode())
-                kept["characters"], kept["words"] = len(text), len(text.split())
-                return ids[start:], kept
+                order = self.documents["order"][number]
+                counts = (len(ids) - start, len(text.encode()), len(text), len(text.split()), order)
+                return np.array(counts, dtype=DOCUMENT_TABLE)
         return None

@@ -20,6 +20,7 @@ from lmtune.runs import Run
 from lmtune.streams import TokenStream
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices
+from lmtune.training.compiling import find_compile_obstacle
 from lmtune.training.planning import Plan, plan_steps
 from lmtune.training.room import count_steps
 
@@ -141,9 +142,13 @@ def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
 def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
     device = devices.find_device(bool(config.training.get("use_cpu")))
-    if resumed is not None:
-        return devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
-    return devices.choose_settings(config.training, device)
+    if resumed is None:
+        return devices.choose_settings(config.training, device)
+    kept = devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
+    if kept.get("torch_compile") and (obstacle := find_compile_obstacle(device.kind)) is not None:
+        sys.stderr.write(f"torch.compile, which this run began with, does not work here: {obstacle}\n")
+        return {name: value for name, value in kept.items() if not name.startswith("torch_compile")}
+    return kept
 
 
 def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Prepared) -> Plan:

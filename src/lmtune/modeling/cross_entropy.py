@@ -61,15 +61,14 @@ def linear_cross_entropy(
 def measure_workspace(kind: str, shape: tuple[int, int, int], *, half: bool, fused: bool) -> int:
     """Bytes that head and loss take at their peak on a device of this kind; shape: (rows, features, vocabulary)."""
     rows, features, vocabulary = shape
+    head = vocabulary * features
     if not fused:
         return rows * vocabulary * (2 * half + 4 + 4 + 4)  # logits, the same in float32, log-probabilities, gradient
     if not half:
-        return min(rows, ROWS) * vocabulary * 8 + vocabulary * features * 4
+        return min(rows, ROWS) * vocabulary * (4 + 4) + 4 * head  # logits and their slopes; the head's gradient
     chunk = CHUNKS.get(kind, CHUNKS["cpu"])
     logits = min(rows, chunk.product) * vocabulary * 2 + min(rows, chunk.softmax) * vocabulary * 4
-    return logits + vocabulary * features * (
-        2 + 4 + 2
-    )  # the head in half precision, its gradient, one chunk's part of it
+    return logits + (2 + 4 + 2) * head  # the head in half precision, its gradient, one chunk's part of that
 
 
 class _HalfPrecision(torch.autograd.Function):

@@ -32,7 +32,7 @@ def plan_steps(given: dict[str, Any], arguments: Any, model: Any, block_size: in
     """Choose among what `given` leaves open, for a run that will learn so many targets, and set it in `arguments`."""
     memory = estimate_memory(arguments, model, block_size)
     plan = _plan_checkpointing(given, arguments, model, memory)
-    if not plan.chosen and "torch_compile" not in given:
+    if not plan.chosen and "torch_compile" not in given and not arguments.torch_compile:  # a backend alone asks for it
         seconds = estimate_seconds(arguments, model, block_size, targets)
         compiled = _plan_compile(arguments, model, seconds)
         plan = Plan(compiled.chosen, plan.remarks + compiled.remarks)
