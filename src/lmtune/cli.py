@@ -60,7 +60,11 @@ def run(arguments: list[str]) -> int:
         return 0
     name, *overrides = arguments
     set_environment()
-    signal.signal(signal.SIGTERM, _raise_stopped)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGUSR1,
+    ):  # the second is what SLURM can be asked to send before it ends a job
+        signal.signal(number, _raise_stopped)
     try:
         if name not in COMMANDS:
             raise LmtuneError(_explain_unknown(name))
@@ -215,7 +219,7 @@ def _explain_unknown(name: str) -> str:
 
 
 def _raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM before training has its own handler: end with 143, undoing what `with` and `finally` undo."""
+    """A signal before training has its own handlers, or after: end with 128 + its number, undoing what `finally` undoes."""
     raise Stopped(number, step=0)
 
 
