@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -79,6 +80,27 @@ def test_a_compiled_run_learns_the_same(lmtune, method):
     assert losses_of(compiled.run) == pytest.approx(losses_of(plain.run), rel=1e-5)
     names = [set(json.loads((run / "model" / "config.json").read_text())) for run in (plain.run, compiled.run)]
     assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    ("wish", "found"),
+    [
+        (
+            "training.torch_compile_backend=foo",
+            "backend foo, mode default: expected a sum to compile, found: Invalid backend: 'foo'",
+        ),
+        (
+            "training.torch_compile_mode=fast",
+            "backend inductor, mode fast: expected a sum to compile, found: Unrecognized mode=fast",
+        ),
+    ],
+)
+def test_what_does_not_compile_is_refused_before_a_run_folder_is_made(lmtune, wish, found):
+    answer = lmtune("train", *QUICK, wish)
+    assert answer.code == 2
+    assert found in answer.err
+    assert "Traceback" not in answer.err
+    assert not list(Path("outputs").glob("*/*"))
 
 
 @pytest.mark.slow

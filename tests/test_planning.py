@@ -25,7 +25,7 @@ def arguments(tmp_path):
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr(planning, "find_free", lambda device, processes: 10**5)
+    monkeypatch.setattr(planning, "find_free", lambda device: 10**5)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune,
 def test_activations_computed_twice_give_the_same_bits_and_are_kept_on_resume(lmtune, monkeypatch):
     exact = (*QUICK, "model.config.resid_pdrop=0.1")
     plain = lmtune("train", *exact)
-    monkeypatch.setattr(planning, "find_free", lambda device, processes: 10**5)
+    monkeypatch.setattr(planning, "find_free", lambda device: 10**5)
     twice = lmtune("train", *exact)
     assert twice.code == plain.code == 0, twice.err
     assert "activations are computed twice" in twice.err

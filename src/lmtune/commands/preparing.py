@@ -20,7 +20,7 @@ from lmtune.runs import Run
 from lmtune.streams import TokenStream
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices
-from lmtune.training.compiling import find_compile_obstacle
+from lmtune.training.compiling import check_compile, find_compile_obstacle
 from lmtune.training.planning import Plan, plan_steps
 from lmtune.training.room import count_steps
 
@@ -57,6 +57,7 @@ def build_setup(config: TrainConfig) -> Setup:
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
+    check_compile(arguments)
     tokenizer, model, move = build_model(config, corpus)
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)
@@ -72,7 +73,7 @@ def build_setup(config: TrainConfig) -> Setup:
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
-    plan = Plan({}, []) if resumed is not None else plan_training(config, arguments, model, prepared)
+    plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     return Setup(config, sets, chosen | plan.chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared)
 
 
@@ -151,12 +152,16 @@ def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     return kept
 
 
-def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Prepared) -> Plan:
-    """Training settings for the steps to come, of those left open; they are set in `arguments` already."""
+def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Prepared, *, begins: bool) -> Plan:
+    """Training settings for the steps to come, of those left open; they are set in `arguments` already.
+
+    A run that does not begin but goes on keeps its choice of torch.compile, which its bits depend on.
+    """
+    given = config.training if begins else {**config.training, "torch_compile": arguments.torch_compile}
     block_size = prepared.ledger.block_size
     steps = count_steps(arguments, len(prepared.blocks))
     rows = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    return plan_steps(config.training, arguments, model, block_size, steps * rows * block_size)
+    return plan_steps(given, arguments, model, block_size, steps * rows * block_size)
 
 
 def render_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lmtune.errors import first_line
+from lmtune.errors import ConfigError, first_line
 from lmtune.training.layers import find_blocks
 
 
@@ -39,12 +39,27 @@ def uncompiled() -> Iterator[None]:
         yield
 
 
-def find_compile_obstacle(device: Any) -> str | None:
+def check_compile(arguments: Any) -> None:
+    """Raise ConfigError where torch.compile is asked for and does not work as asked."""
+    if not arguments.torch_compile:
+        return
+    backend, mode = arguments.torch_compile_backend, arguments.torch_compile_mode
+    obstacle = find_compile_obstacle(arguments.device, backend, mode)
+    if obstacle is not None:
+        raise ConfigError(
+            f"training.torch_compile=true, backend {backend}, mode {mode or 'default'}: expected a sum to compile, found: "
+            f"{obstacle} Choose others with training.torch_compile_backend= and training.torch_compile_mode=, or give "
+            "training.torch_compile=false alone."
+        )
+
+
+def find_compile_obstacle(device: Any, backend: str = "inductor", mode: str | None = None) -> str | None:
     """Why nothing can be compiled for this device (no compiler, no Triton), None if it can: tries it on a sum."""
     import torch
 
     try:
-        torch.compile(lambda values: values * 2 + 1, dynamic=False)(torch.ones(8, device=device))
+        compiled = torch.compile(lambda values: values * 2 + 1, backend=backend, mode=mode, dynamic=False)
+        compiled(torch.ones(8, device=device))
     except Exception as error:  # whatever the compilers of this machine raise
         return first_line(error)
     return None

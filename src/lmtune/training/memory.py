@@ -1,5 +1,6 @@
 """The memory of a training step: how much it will be, and what to change where it is too much."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -100,8 +101,8 @@ def measure_activations(arguments: Any, model: Any, block_size: int) -> int | No
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
 
 
-def find_free(device: Any, processes: int) -> int:
-    """Bytes that a process may use: what is free on its device, of a CPU's its share among `processes`."""
+def find_free(device: Any) -> int:
+    """Bytes that a process may use: what is free on its device, of a CPU's its share among the processes on the machine."""
     import psutil
     import torch
 
@@ -110,7 +111,7 @@ def find_free(device: Any, processes: int) -> int:
         return int(free + torch.cuda.memory_reserved(device))
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
-    return int(psutil.virtual_memory().available // max(1, processes))
+    return int(psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ def _plan_checkpointing(given: dict[str, Any], arguments: Any, model: Any, memor
     """Activation checkpointing where a step would not fit without it. It changes no result, so the machine may decide."""
     if memory is None:
         return Plan({}, [f"memory of a step: not known beforehand for {type(model).__name__}"])
-    free = find_free(arguments.device, arguments.world_size)
+    free = find_free(arguments.device)
     told = f"memory of a step: about {memory.render()} of {render_bytes(free)} free"
     left_alone = {"activation_checkpointing", "gradient_checkpointing"} & given.keys() or arguments.auto_find_batch_size
     if memory.total <= USABLE * free or left_alone or _shards(arguments):
