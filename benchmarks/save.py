@@ -50,7 +50,7 @@ def build_trainer(folder):
         train_dataset=Blocks(rows, 1024, targets=4096),
         model=model,
         args=TrainingArguments(str(folder), use_cpu=True, report_to="none", disable_tqdm=True),
-        run=runs.Run(folder),
+        run=runs.begin_at(folder, "output", folder),
         tokenizer=learn_tokenizer(["um texto para o vocabulário"] * 10, vocab_size=300, max_length=64),
         score=lambda _: {},
         manifest={},
@@ -66,7 +66,8 @@ def build_trainer(folder):
 def timed_save(trainer, save):
     """Seconds of one save into an empty folder."""
     for folder in trainer.run.folder.iterdir():
-        shutil.rmtree(folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
     os.sync()
     trainer.state.global_step += 1
     started = time.perf_counter()

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,14 @@ import pytest
 
 from lmtune import records, runs
 from lmtune.errors import CheckpointError
-from lmtune.runs import Run
+from lmtune.runs import Run, begin_at, begin_below
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return begin_at(tmp_path / "run", "output", tmp_path / "outputs")
 
 
 def stage(run, step, text="weights"):
@@ -30,14 +36,15 @@ def publish(run, *steps):
 
 
 def test_a_taken_name_gets_a_number(tmp_path):
-    names = [runs.claim_folder(tmp_path, "bio-gpt2", NOW).name for _ in range(3)]
+    names = [begin_below(tmp_path, "bio-gpt2", NOW).folder.name for _ in range(3)]
     assert names == ["2026-01-02_03-04-05", "2026-01-02_03-04-05-2", "2026-01-02_03-04-05-3"]
 
 
 def test_two_processes_never_claim_the_same_folder(tmp_path):
     with ThreadPoolExecutor(16) as pool:
-        folders = list(pool.map(lambda _: runs.claim_folder(tmp_path, "a", NOW), range(40)))
-    assert len(set(folders)) == 40
+        begun = list(pool.map(lambda _: begin_below(tmp_path, "a", NOW), range(40)))
+    assert len({run.folder for run in begun}) == 40
+    assert len({run.mark.id for run in begun}) == 40
 
 
 @pytest.mark.parametrize(
@@ -53,10 +60,9 @@ def test_names_come_from_the_last_path_part(text, name):
     assert records.slug(text) == name
 
 
-def test_a_checkpoint_is_whole_where_it_stands(tmp_path):
-    run = Run(tmp_path)
+def test_a_checkpoint_is_whole_where_it_stands(run):
     (final,) = publish(run, 5)
-    assert final == tmp_path / "checkpoint-5"
+    assert final == run.folder / "checkpoint-5"
     assert runs.find_fault(final) is None
     assert sorted(records.load_json(final / runs.MANIFEST)["files"]) == ["inner/state", "model.safetensors"]
     assert not (run.staging_folder / "checkpoint-5").exists()
@@ -74,8 +80,7 @@ def test_a_checkpoint_is_whole_where_it_stands(tmp_path):
         (lambda f: (f / runs.MANIFEST).write_text('{"fil'), "manifest.json is missing or unreadable"),
     ],
 )
-def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, damage, complaint):
-    run = Run(tmp_path)
+def test_a_damaged_checkpoint_is_passed_over_and_named(run, damage, complaint):
     older, newer = publish(run, 5, 10)
     damage(newer)
     found, complaints = run.find_checkpoint()
@@ -84,31 +89,27 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, damage, complai
     assert complaints[0].startswith(f"checkpoint-10: {complaint}")
 
 
-def test_checkpoints_are_ordered_by_step(tmp_path):
-    run = Run(tmp_path)
+def test_checkpoints_are_ordered_by_step(run):
     publish(run, 5, 100, 20)
-    (tmp_path / "checkpoint-best").mkdir()
+    (run.folder / "checkpoint-best").mkdir()
     assert [folder.name for folder in run.checkpoints()] == ["checkpoint-100", "checkpoint-20", "checkpoint-5"]
 
 
-def test_saving_a_step_again_replaces_it(tmp_path):
-    run = Run(tmp_path)
+def test_saving_a_step_again_replaces_it(run):
     publish(run, 5)
     final = run.publish(stage(run, 5, "other weights"), {"step": 5})
     assert (final / "model.safetensors").read_text() == "other weights"
     assert runs.find_fault(final) is None
 
 
-def test_files_can_be_read_by_others(tmp_path):
-    run = Run(tmp_path)
+def test_files_can_be_read_by_others(run):
     staged = stage(run, 5)
     (staged / "model.safetensors").chmod(0o600)
     final = run.publish(staged, {"step": 5})
     assert (final / "model.safetensors").stat().st_mode & 0o777 == 0o644
 
 
-def test_records_are_cut_back_to_a_step(tmp_path):
-    run = Run(tmp_path)
+def test_records_are_cut_back_to_a_step(run):
     for step in (1, 2, 3):
         records.append_jsonl(run.metrics_file, {"step": step})
     with run.metrics_file.open("a") as stream:
@@ -125,7 +126,7 @@ def lockless(monkeypatch):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
-    monkeypatch.setattr(runs, "HEARTBEAT_LIMIT", 1)
+    monkeypatch.setattr(runs.lock, "HEARTBEAT_LIMIT", 1)
 
 
 def check_in_use(run):
@@ -140,37 +141,38 @@ def check_in_use(run):
     run.lock().release()
 
 
-def test_a_run_in_use_is_refused_and_its_holder_named(tmp_path):
-    check_in_use(Run(tmp_path))
+def test_a_run_in_use_is_refused_and_its_holder_named(run):
+    check_in_use(run)
 
 
-def test_a_heartbeat_holds_a_run_where_the_file_system_has_no_locks(tmp_path, lockless, monkeypatch):
-    monkeypatch.setattr(runs, "PATIENCE", 0.5)
-    check_in_use(Run(tmp_path))
+def test_a_heartbeat_holds_a_run_where_the_file_system_has_no_locks(run, lockless, monkeypatch):
+    monkeypatch.setattr(runs.lock, "PATIENCE", 0.5)
+    check_in_use(run)
 
 
-def test_a_heartbeat_that_stopped_counts_as_dead(tmp_path, lockless):
-    run = Run(tmp_path)
+def test_a_heartbeat_that_stopped_counts_as_dead(run, lockless):
     dead = run.lock()
     dead._stop_heartbeat()
-    marker = tmp_path / ".lock.lease"
+    marker = run.folder / ".lock.lease"
     marker.write_text(marker.read_text().replace(socket.gethostname(), "elsewhere"))
     run.lock().release()
 
 
-def test_a_run_is_taken_back_without_what_is_not_its_own(tmp_path):
-    run = Run(tmp_path / "run")
-    run.folder.mkdir()
+def test_a_run_is_taken_back_without_what_is_not_its_own(run):
     held = run.lock()
     run.config_file.write_text("a: 1")
     (run.folder / ".hydra").mkdir()
     (run.folder / "notes.txt").write_text("mine")
     run.withdraw()
     assert [path.name for path in run.folder.iterdir()] == ["notes.txt"]
-    (run.folder / "notes.txt").unlink()
-    run.withdraw()
-    assert not run.folder.exists()
     held.release()
+
+
+def test_a_run_is_taken_back_with_the_folders_that_were_made_for_it(tmp_path):
+    (tmp_path / "kept").mkdir()
+    begin_at(tmp_path / "kept" / "a" / "b", "output", tmp_path).withdraw()
+    begin_at(tmp_path / "kept", "output", tmp_path).withdraw()
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"], "it was there before"
 
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
@@ -190,30 +192,40 @@ def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
     assert records.load_jsonl(file) == [{"step": 1}, {"step": 2}]
 
 
-def test_the_newest_run_of_a_configuration_is_found(tmp_path):
-    for age, (name, fingerprint) in enumerate([("a", "x"), ("b", "x"), ("c", "y")]):
-        folder = tmp_path / "outputs" / name
-        folder.mkdir(parents=True)
-        Run(folder).config_file.write_text("{}")
-        os.utime(Run(folder).config_file, (age, age))
-        records.write_json(Run(folder).results_file, {"fingerprint": fingerprint})
-    found = runs.find_newest(tmp_path / "outputs", "x")
-    assert found is not None
-    assert found.folder.name == "b"
-    assert runs.find_newest(tmp_path / "outputs", "z") is None
+def begin(root, fingerprint):
+    run = begin_below(root, "a", NOW)
+    run.write_results({"fingerprint": fingerprint})
+    return run
 
 
-def test_a_broken_record_is_an_error_of_ours_and_skipped_in_a_search(tmp_path):
-    for name in ("whole", "broken"):
-        (tmp_path / name).mkdir()
-        Run(tmp_path / name).config_file.write_text("")
-        records.write_json(Run(tmp_path / name).results_file, {"fingerprint": "x"})
-    Run(tmp_path / "broken").results_file.write_text("")
-    assert runs.find_newest(tmp_path, "x") == Run(tmp_path / "whole")
+def test_the_run_of_a_configuration_that_was_begun_last_is_found_whatever_the_dates_of_files(tmp_path, monkeypatch):
+    older, newer, _ = begin(tmp_path, "x"), begin(tmp_path, "x"), begin(tmp_path, "y")
+    os.utime(older.folder / "run.json")
+    os.utime(newer.folder / "run.json", (0, 0))
+    assert runs.find_newest(tmp_path, "x") == newer
+    assert runs.find_newest(tmp_path, "z") is None
+    late = runs.mark.datetime
+    monkeypatch.setattr(runs.mark, "datetime", type("Back", (), {"now": lambda zone: late(1970, 1, 1, tzinfo=zone)}))
+    after_the_clock_was_set_back = begin(tmp_path, "x")
+    assert runs.find_newest(tmp_path, "x") == after_the_clock_was_set_back
+
+
+def test_a_copy_does_not_win_over_the_run_that_it_was_made_from(tmp_path):
+    run = begin(tmp_path, "x")
+    for name in ("0", "z"):
+        shutil.copytree(run.folder, tmp_path / "a" / name)
+    assert runs.find_newest(tmp_path, "x") == run
+
+
+def test_a_broken_record_is_skipped_in_a_search_and_named_where_it_is_needed(tmp_path):
+    whole, broken = begin(tmp_path, "x"), begin(tmp_path, "x")
+    broken.results_file.write_text("")
+    assert runs.find_newest(tmp_path, "x") == whole
+    assert broken.find_results() == {}
     with pytest.raises(CheckpointError, match=r"results\.json is not JSON"):
-        Run(tmp_path / "broken").load_results()
-    with pytest.raises(CheckpointError, match=r"config\.yaml holds no configuration"):
-        Run(tmp_path / "whole").load_config()
+        broken.load_results()
+    with pytest.raises(CheckpointError, match=r"config\.yaml: expected the settings of a run"):
+        whole.load_config()
 
 
 def test_numbers_that_json_has_no_word_for_become_null():
@@ -221,19 +233,98 @@ def test_numbers_that_json_has_no_word_for_become_null():
     assert [records.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]
 
 
-def test_a_folder_takes_the_place_of_one_of_the_same_name(tmp_path):
-    run = Run(tmp_path)
-    (run.model_folder).mkdir()
-    (run.model_folder / "old").touch()
+def stage_model(run, name):
     staged = run.staging_folder / "model"
     staged.mkdir(parents=True)
-    (staged / "new").touch()
-    assert run.place(staged) == run.model_folder
-    assert [path.name for path in run.model_folder.iterdir()] == ["new"]
+    (staged / name).touch()
+    runs.seal(staged, {"run": run.mark.id})
+    return staged
 
 
-def test_overrides_of_what_is_no_run_are_refused(tmp_path):
+def test_a_folder_takes_the_place_of_one_of_the_same_name(run):
+    run.place(stage_model(run, "old"))
+    assert run.place(stage_model(run, "new")) == run.model_folder
+    assert sorted(path.name for path in run.model_folder.iterdir()) == ["manifest.json", "new"]
+
+
+@pytest.mark.parametrize("sealed_by", [None, "another run", "this run, with something more in it"])
+def test_a_folder_that_is_not_the_runs_own_is_never_replaced_or_deleted(run, sealed_by):
+    run.model_folder.mkdir()
+    (run.model_folder / "photo.jpg").write_text("mine")
+    if sealed_by == "another run":
+        runs.seal(run.model_folder, {"run": "0123456789abcdef"})
+    if sealed_by and "this" in sealed_by:
+        runs.seal(run.model_folder, {"run": run.mark.id})
+        (run.model_folder / "more.jpg").write_text("mine too")
+    before = {path: path.read_bytes() for path in run.model_folder.iterdir()}
+    with pytest.raises(FileExistsError, match="has not made"):
+        run.place(stage_model(run, "new"))
+    assert not run.discard(run.model_folder)
+    assert {path: path.read_bytes() for path in run.model_folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["report.html", "model", "tensorboard", ".staging"])
+def test_a_name_that_something_else_has_is_not_taken(tmp_path, name):
+    run = begin_at(tmp_path / "run", "output", tmp_path)
+    runs.mark.write_mark(run.folder, runs.mark.replace(run.mark, made=()))
+    (run.folder / name).write_text("mine")
+    with pytest.raises(CheckpointError, match=f"holds {name}, which this run has not made"):
+        run.claim(name)
+    run.sweep()
+    assert (run.folder / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("names", [["notes.txt"], ["checkpoint-1", "model", "results.json"], [".hidden"], ["run.json"]])
+def test_a_folder_with_anything_in_it_is_no_place_for_a_run(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(CheckpointError, match="expected a new folder or an empty one"):
+        begin_at(tmp_path, "output", tmp_path / "outputs")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
+
+
+def test_a_damaged_mark_comes_back_from_a_checkpoint(run):
+    publish(run, 5, 10)
+    before = run.mark
+    for damage in (
+        lambda f: f.unlink(),
+        lambda f: f.write_text("{"),
+        lambda f: f.write_text(f.read_text().replace("10", "11")),
+    ):
+        damage(run.folder / runs.MARK)
+        assert run.restore_mark()
+        assert run.mark == before
+    assert not run.restore_mark()
+
+
+def test_what_is_no_run_is_not_resumed(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
-        runs.load_overrides(str(tmp_path / "nowhere"))
-    with pytest.raises(CheckpointError, match=r"no \.hydra/overrides\.yaml in it"):
-        runs.load_overrides(str(tmp_path))
+        runs.find_resumed(str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match=r"no run\.json in it"):
+        runs.find_resumed(str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "what"), [("checkpoint-5", "checkpoint"), ("model", "finished model")])
+def test_part_of_a_run_is_answered_with_what_to_type(run, name, what):
+    publish(run, 5)
+    run.model_folder.mkdir()
+    with pytest.raises(
+        CheckpointError, match=f"is a {what} of a run.*Give resume={run.folder}, .*checkpoint-5"
+    ) as refused:
+        runs.find_resumed(str(run.folder / name))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_is_moved_or_replaced_is_noticed_and_found_again(run, tmp_path):
+    place = runs.Place(run.folder)
+    place.check()
+    run.folder.rename(tmp_path / "moved")
+    with pytest.raises(CheckpointError, match=rf"moved to {tmp_path}/moved.*resume={tmp_path}/moved"):
+        place.check()
+    run.folder.mkdir()
+    assert not place.is_kept, "another folder lies in its place"
+    assert place.find() == tmp_path / "moved"
+    shutil.rmtree(tmp_path / "moved")
+    with pytest.raises(CheckpointError, match="deleted or replaced"):
+        place.check()
+    place.close()

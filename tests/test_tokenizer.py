@@ -62,7 +62,7 @@ def test_the_command_saves_a_tokenizer_and_compares_it(lmtune, tokenizer, tmp_pa
     assert account["fit"]["tokens_per_word"] < account["source"]["fit"]["tokens_per_word"]
     taken = lmtune(*asked)
     assert taken.code == 2
-    assert "already holds a tokenizer" in taken.err
+    assert "expected a new folder or an empty one" in taken.err
 
 
 def test_only_the_training_side_is_read_unless_told_otherwise(lmtune, tmp_path):

@@ -8,23 +8,28 @@ stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the u
 a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has been composed and checked.
 """
 
-import contextlib
 import importlib
+import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from lmtune import __version__
-from lmtune.errors import LmtuneError, Stopped
+from lmtune import __version__, console
+from lmtune.errors import ConfigError, LmtuneError, Stopped, first_line
+from lmtune.options import Options, take_options
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,34 +57,46 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command; return its exit code."""
+    with console.speaking() as stdout:
+        try:
+            return _run(arguments, stdout)
+        except LmtuneError as error:
+            return report(error)
+        except Stopped as stopped:
+            return stopped.exit_code
+        except BrokenPipeError:  # `| head` has read enough
+            console.discard_output()
+            return 128 + signal.SIGPIPE
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        except SystemExit as end:  # Hydra ends so after --help
+            return int(end.code or 0)
+
+
+def _run(arguments: list[str], stdout: IO[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(render_help())  # noqa: T201
+        stdout.write(render_help() + "\n")
         return 0
     if arguments[0] == "--version":
-        print(f"lmtune {__version__}")  # noqa: T201
+        stdout.write(f"lmtune {__version__}\n")
         return 0
-    name, *overrides = arguments
+    name, *rest = arguments
     set_environment()
     for number in (
         signal.SIGTERM,
         signal.SIGUSR1,
-    ):  # the second is what SLURM can be asked to send before it ends a job
-        signal.signal(number, _raise_stopped)
-    try:
-        if name not in COMMANDS:
-            raise LmtuneError(_explain_unknown(name))
-        return Dispatch(name).run(overrides)
-    except LmtuneError as error:
-        return report(error)
-    except Stopped as stopped:
-        return stopped.exit_code
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except SystemExit as end:  # argparse and Hydra end so after --help
-        return int(end.code or 0)
+        signal.SIGHUP,
+    ):  # SLURM can be asked for the second before it ends a job
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _raise_stopped)
+    if name not in COMMANDS:
+        raise LmtuneError(_explain_unknown(name))
+    _check_where_one_stands()
+    options, keys = take_options(rest)
+    if options.version:
+        stdout.write(f"lmtune {__version__}\n")
+        return 0
+    return Dispatch(name, options).run(keys)
 
 
 def render_help() -> str:
@@ -121,32 +138,34 @@ def report(error: BaseException) -> int:
     return getattr(error, "exit_code", 1)
 
 
+@dataclass
 class Dispatch:
     """Composes a command's configuration with Hydra and opens its door."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.exit_code = 0
+    name: str
+    options: Options
+    exit_code: int = 0
+    told: dict[str, Any] = field(default_factory=dict)
+    """What the run that resume= names was told."""
 
-    def run(self, overrides: list[str]) -> int:
+    def run(self, keys: list[str]) -> int:
+        """Run the command, or each job of a sweep; return the exit code."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        import hydra
-
         from lmtune import composition
-        from lmtune.overrides import check_secrets, prepare_overrides
+        from lmtune.overrides import check_secrets
 
-        check_secrets(overrides)
+        check_secrets(keys)
         composition.check_user_conf()
-        composition.check_flags(overrides)
         composition.register(self.name)
-        if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):
-            overrides = ["eval.split=all", *overrides]  # one's own files are scored whole, unless told otherwise
-        sys.argv = ["lmtune", *resumed_overrides(overrides), *prepare_overrides(overrides)]
-        compose = hydra.main(version_base="1.3", config_path=str(composition.find_conf()), config_name=self.name)
         try:
-            compose(self.open_door)()
+            with ExitStack() as stack:
+                self._compose(self._prepare(keys, stack))
         except composition.HYDRA_ERRORS as error:
             raise LmtuneError(composition.explain(error, self.name)) from error
+        except RecursionError as error:
+            raise ConfigError(
+                "The configuration names itself: a value that takes its own, or a file that lists itself."
+            ) from error
         except ValueError as error:
             if "Config group override" in str(error):
                 raise LmtuneError(
@@ -159,25 +178,89 @@ class Dispatch:
             self.exit_code = error.exit_code
         return self.exit_code
 
+    def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
+        """Arguments for Hydra. The folder of a sweep is made here, after all its jobs have been checked."""
+        from lmtune import composition, sweeps
+        from lmtune.overrides import prepare_overrides
+
+        if self.name == "eval" and any(text.startswith("data.files=") for text in keys):
+            keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
+        overrides = prepare_overrides(self._restore(keys))
+        if not self.options.multirun:
+            sweeps.check_single(overrides)
+        elif not self.options.shows:
+            jobs = sweeps.list_jobs(overrides)
+            sweeps.check_jobs(jobs or [], self.name, composition.find_conf(), self._check_job)
+            if self.name == "train":
+                overrides = stack.enter_context(sweeps.settled_folder(overrides))
+        return [*self.options.render(), *overrides]
+
+    def _restore(self, keys: list[str]) -> list[str]:
+        """`resume=RUN` goes on with what RUN was told: that stands before what is typed now."""
+        from lmtune.runs import find_resumed
+
+        typed = dict(text.split("=", 1) for text in keys if "=" in text)
+        folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
+        if self.name != "train" or folder in ("off", "auto", "null"):
+            return keys
+        from lmtune import resumption
+
+        self.told = find_resumed(folder).load_config()
+        return [*resumption.restore_overrides(self.told, keys), *resumption.drop_repeated(self.told, keys)]
+
+    def _compose(self, arguments: list[str]) -> None:
+        import hydra
+
+        from lmtune import composition
+
+        sys.argv = ["lmtune", *arguments]
+        main = hydra.main(version_base="1.3", config_path=str(composition.find_conf()), config_name=self.name)
+        with ExitStack() as stack:
+            if self.options.shows:  # Hydra prints that
+                stack.enter_context(redirect_stdout(stack.enter_context(console.lend_results())))
+            main(self.open_door)()
+
+    def _check_job(self, node: "DictConfig") -> None:
+        """What can be known of a job before any is run."""
+        config = self._build_config(node)
+        if self.name in ("train", "lr-find"):
+            from lmtune.commands.preparing import check_training
+
+            check_training(config)
+
+    def _build_config(self, node: "DictConfig") -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        from lmtune import composition
+
+        if self.name in ("eval", "data", "tokenizer") and node.data is not None:
+            node.data.name = HydraConfig.get().runtime.choices["data"]
+        config = composition.build_config(node, composition.SCHEMAS[self.name])
+        if self.name in ("train", "lr-find", "data"):
+            composition.resolve_sets(config, self.told)
+        if self.name in ("train", "lr-find"):
+            config.groups = composition.find_choices(self.told)
+        return config
+
     def open_door(self, node: "DictConfig") -> Any:
         """Hydra's task: one job. Returns what a sweeper minimises."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from lmtune import composition
-
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            if self.name in ("eval", "data", "tokenizer") and node.data is not None:
-                node.data.name = HydraConfig.get().runtime.choices["data"]
-            config = composition.build_config(node, composition.SCHEMAS[self.name])
+            config = self._build_config(node)
             if self.name == "train":
-                config.output = config.output or _hydra_folder(sweeping)
+                _choose_hydra_folder(config, sweeping)
             door: Callable[..., Any] = importlib.import_module(COMMANDS[self.name].module).run
-            with quiet_stdout() as stdout:
+            with console.lend_results() as stdout:
                 return door(config, stdout)
         except LmtuneError as error:
             # Said at once: Hydra would keep a job's error until the whole sweep has ended.
+            if sweeping:
+                logger.info(
+                    "job %s of the sweep (%s):", HydraConfig.get().job.num, HydraConfig.get().job.override_dirname
+                )
             self.exit_code = report(error)
             if not sweeping:
                 return None
@@ -185,31 +268,25 @@ class Dispatch:
             raise
 
 
-def resumed_overrides(overrides: list[str]) -> list[str]:
-    """`resume=RUN` goes on with what RUN was told: its recorded overrides stand before those typed now."""
-    from lmtune.runs import load_overrides
-
-    typed = dict(text.split("=", 1) for text in overrides if "=" in text)
-    folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
-    if folder in ("off", "auto"):
-        return []
-    return [text for text in load_overrides(folder) if text.lstrip("+").split("=", 1)[0] not in typed]
-
-
-@contextlib.contextmanager
-def quiet_stdout() -> Any:
-    """Lend out the real stdout for results; whatever a library prints meanwhile goes to stderr."""
-    stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        yield stdout
-
-
-def _hydra_folder(sweeping: bool) -> str | None:
-    """The folder that Hydra gives a job of a sweep, or that the user gave with hydra.run.dir=; else None."""
+def _choose_hydra_folder(config: Any, sweeping: bool) -> None:
+    """Take the folder that Hydra gives a job of a sweep, or that the user gave with hydra.run.dir=."""
     from hydra.core.hydra_config import HydraConfig
 
     folder = str(HydraConfig.get().runtime.output_dir)
-    return folder if sweeping or not Path(folder).samefile(Path.cwd()) else None
+    if sweeping:
+        config.job_folder = folder
+    elif config.output is None and not Path(folder).samefile(Path.cwd()):
+        config.output = folder
+
+
+def _check_where_one_stands() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise LmtuneError(
+            f"The folder where you stand is not there any more ({first_line(error)}); expected one to take paths from. Go to "
+            "another folder."
+        ) from error
 
 
 def _explain_unknown(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from hydra import compose
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -27,9 +28,9 @@ from lmtune.config import (
     LrFindConfig,
     TokenizerCommandConfig,
     TrainConfig,
+    load_data_config,
 )
 from lmtune.errors import ConfigError
-from lmtune.records import number_names
 
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
@@ -40,34 +41,8 @@ SCHEMAS: dict[str, type] = {
     "lr-find": LrFindConfig,
 }
 
-HYDRA_FLAGS = frozenset(
-    [
-        "-h",
-        "--help",
-        "--hydra-help",
-        "--version",
-        "-c",
-        "--cfg",
-        "--resolve",
-        "-p",
-        "--package",
-        "-r",
-        "--run",
-        "-m",
-        "--multirun",
-        "-sc",
-        "--shell-completion",
-        "-cp",
-        "--config-path",
-        "-cn",
-        "--config-name",
-        "-cd",
-        "--config-dir",
-        "--experimental-rerun",
-        "-i",
-        "--info",
-    ]
-)
+RESUMED = "resumed"
+"""Name of the recorded section of a run that goes on, in each group."""
 
 Config = TypeVar(
     "Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig, TokenizerCommandConfig, LrFindConfig
@@ -85,8 +60,6 @@ def register(command: str) -> None:
     """Tell Hydra the command's schema and the folders it may search."""
     _store_schema(command)
     Plugins.instance().register(UserConf)
-    find_free_folder.cache_clear()
-    OmegaConf.register_new_resolver("free_folder", find_free_folder, replace=True)
 
 
 def _store_schema(command: str) -> None:
@@ -99,9 +72,36 @@ def build_config(node: DictConfig, schema: type[Config]) -> Config:
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
     _check_added(node, schema)
-    config = schema(**{item.name: _build_section(node, item) for item in fields(schema)})
+    config = schema(**{item.name: _build_section(node, item) for item in _keys_of(schema)})
     config.check()
     return config
+
+
+def resolve_sets(config: TrainConfig | DataCommandConfig, told: dict[str, Any] | None = None) -> None:
+    """Fill in the data configurations that eval_data= and data.mix= name.
+
+    told: what a run that goes on was told; names that it knew mean what they meant then, wherever one stands now.
+    """
+    told = told or {}
+    mixed = [name for name in config.data.mix if name != config.data.name]
+    config.mixed_sets = _resolve_names(mixed, "data.mix", told.get("mixed_sets", {}))
+    if isinstance(config, TrainConfig):
+        if config.data.name in config.eval_data:
+            raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
+        config.eval_sets = _resolve_names(config.eval_data, "eval_data", told.get("eval_sets", {}))
+
+
+def _resolve_names(names: list[str], key: str, told: dict[str, Any]) -> dict[str, DataConfig]:
+    return {name: load_data_config(told[name]) if name in told else build_data_config(name, key) for name in names}
+
+
+def find_choices(told: dict[str, Any]) -> dict[str, str]:
+    """Group to the choice that was made of it, for lmtune's own groups; where that is the recorded one, what it was then."""
+    chosen = HydraConfig.get().runtime.choices
+    own = {str(group): str(choice) for group, choice in chosen.items() if "/" not in str(group) and choice is not None}
+    recorded = told.get("groups", {})
+    named = {group: recorded.get(group) if choice == RESUMED else choice for group, choice in own.items()}
+    return {group: choice for group, choice in named.items() if choice is not None}
 
 
 def build_data_config(name: str, key: str) -> DataConfig:
@@ -121,25 +121,6 @@ def build_data_config(name: str, key: str) -> DataConfig:
         )
     config.anchor()
     return config
-
-
-@cache
-def find_free_folder(path: str) -> str:
-    """`path`, or with -2, -3, ... behind it where that is taken; the same answer to every job of a sweep."""
-    taken = (candidate for candidate in number_names(path) if not Path(candidate).exists())
-    return next(taken)
-
-
-def check_flags(arguments: list[str]) -> None:
-    """Raise ConfigError for an option that Hydra does not have, most often a key with dashes before it."""
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if name.startswith("-") and name not in HYDRA_FLAGS:
-            bare = name.lstrip("-")
-            raise ConfigError(
-                f"{argument}: {name} is no option; keys are written without dashes: {bare}=... "
-                "Options are -m (every combination of values), --help and --cfg job."
-            )
 
 
 def check_user_conf() -> None:
@@ -229,7 +210,7 @@ def _suggest(key: str, known: set[str]) -> str:
 def _known_keys(command: str) -> set[str]:
     def walk(schema: type, prefix: str) -> set[str]:
         found = set()
-        for item in fields(schema):
+        for item in _keys_of(schema):
             found.add(prefix + item.name)
             section = _section_type(item.type)
             if section is not None:
@@ -253,7 +234,7 @@ def _build_schema(schema: type) -> type:
         "generation": keys.load_generation_fields,
     }
     items: list[Any] = []
-    for item in fields(schema):
+    for item in _keys_of(schema):
         source = item.metadata.get("keys")
         if source:
             section = make_dataclass(source, [(name, Any, MISSING) for name in sorted(names[source]())])
@@ -261,6 +242,11 @@ def _build_schema(schema: type) -> type:
         else:
             items.append((item.name, item.type, _default(item)))
     return make_dataclass(schema.__name__, items, kw_only=True)
+
+
+def _keys_of(schema: type) -> list[Field[Any]]:
+    """Fields that are keys; the others are filled in by composition."""
+    return [item for item in fields(schema) if not item.metadata.get("internal")]
 
 
 def _default(item: Field[Any]) -> Any:

@@ -6,6 +6,7 @@
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
       TrainingError             the run itself: a loss that is no number
+      OutputError               a result that stdout does not take
     LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
     Stopped                     a signal asked the run to end, and its checkpoint is written
 
@@ -16,6 +17,12 @@ The text of an LmtuneError says what was expected, what was found, and what to d
 def first_line(error: BaseException) -> str:
     """What a library's error says, in one line without a full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line, with its kind where that is not one of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, LmtuneError) else ": ".join(filter(None, [type(error).__name__, text]))
 
 
 class LmtuneError(Exception):
@@ -42,6 +49,10 @@ class CheckpointError(LmtuneError):
 
 class TrainingError(LmtuneError):
     """Training cannot go on, though nothing in the program is broken."""
+
+
+class OutputError(LmtuneError):
+    """A result that could not be written to stdout."""
 
 
 class LedgerError(Exception):

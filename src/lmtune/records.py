@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ def load_json(file: Path) -> dict[str, Any]:
     """A JSON object; raise CheckpointError for a file that holds none."""
     try:
         loaded = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{file} is not JSON ({error}), so it was cut off or changed. Start the run anew."
+            f"{file} is not JSON ({error}), so it was cut off or changed. Put it back as it was."
         ) from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{file}: expected a JSON object, found {type(loaded).__name__}.")
@@ -28,13 +29,16 @@ def load_json(file: Path) -> dict[str, Any]:
 
 
 def load_jsonl(file: Path) -> list[dict[str, Any]]:
-    """Lines of a JSON Lines file; a last line cut off by a kill is left out."""
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    """Objects of a JSON Lines file, up to the first line that is none, such as a last one cut off by a kill."""
+    lines: list[dict[str, Any]] = []
+    for line in file.read_bytes().split(b"\n"):
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            loaded = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(loaded, dict):
+            break
+        lines.append(loaded)
     return lines
 
 
@@ -57,15 +61,19 @@ def append_jsonl(file: Path, value: dict[str, Any]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    """Write a file so that a reader sees the old text or the new one, never half of it, after a power cut too."""
+    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # never onto a file that is there
     try:
-        aside.write_text(text, encoding="utf-8")
-        sync(aside)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         aside.replace(file)
-    except OSError:
+    except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    sync_folder(file.parent)
 
 
 def render_json(value: Any, indent: int | None = None) -> str:

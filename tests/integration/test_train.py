@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lmtune import cli
+from lmtune.runs import Run
 
 SHORT = ("training.max_steps=6", "training.use_cpu=true")
 
@@ -40,7 +41,7 @@ def test_a_run_leaves_everything_it_promises(run):
     names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "ledger.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log", "checkpoint-6", "checkpoint-5",
-        "model", "results.json", "report.html",
+        "model", "results.json", "report.html", "run.json",
     }  # fmt: skip
     assert (run / ".hydra" / "overrides.yaml").exists()
     results = json.loads((run / "results.json").read_text())
@@ -199,10 +200,9 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(lmtune, run):
     assert config["chosen"]["optim"] == "adamw_torch_fused"
     other = not config["chosen"].get("bf16", False)
     config["chosen"]["bf16"] = other
-    (run / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    Run(run).write_config(config)
     shutil.rmtree(run / "checkpoint-6")
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    Run(run).write_results({**Run(run).load_results(), "status": "stopped"})
     answer = lmtune("train", f"resume={run}")
     assert answer.code == 0, answer.err
     assert ("bf16 autocast" if other else "float32") + ", adamw_torch_fused" in answer.err
@@ -291,9 +291,10 @@ def test_a_sweep_runs_each_job_in_a_folder_of_its_own(lmtune, tmp_path):
 
 
 def test_a_failing_job_of_a_sweep_is_said_at_once_and_the_others_run(lmtune, tmp_path):
-    answer = lmtune("train", "-m", "data.block_size=5000,64", *SHORT, "samples.enabled=false")
+    answer = lmtune("train", "-m", "data.min_chars=100000,1", *SHORT, "samples.enabled=false")
     assert answer.code == 2
-    assert answer.err.index("error: data.block_size=5000") < answer.err.index("run folder:")
+    assert answer.err.index("job 0 of the sweep (data.min_chars=100000") < answer.err.index("error: All ")
+    assert answer.err.index("error: All ") < answer.err.index("run folder:")
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert json.loads((sweep / "1" / "results.json").read_text())["status"] == "completed"
 

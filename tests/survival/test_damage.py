@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         assert cli.run(["train", *SETTINGS]) == 0
     (run,) = (Run(file.parent) for file in folder.glob("outputs/*/*/config.yaml"))
-    run.results_file.write_text(json.dumps({**run.load_results(), "status": "stopped"}))
+    run.write_results({**run.load_results(), "status": "stopped"})
     return run
 
 
@@ -47,7 +47,14 @@ def run(made, tmp_path):
     return Run(shutil.copytree(made.folder, tmp_path / "outputs" / "copy"))
 
 
-def test_each_damage_to_each_file_is_noticed_named_and_set_aside(run, tmp_path):
+@pytest.fixture
+def said(caplog):
+    """What was said since it was cleared."""
+    caplog.set_level("INFO", logger="lmtune")
+    return caplog
+
+
+def test_each_damage_to_each_file_is_noticed_named_and_set_aside(run, tmp_path, said):
     newest, older = run.checkpoints()
     manifest = json.loads((newest / "manifest.json").read_text())
     names = sorted(path.name for path in newest.iterdir())
@@ -57,11 +64,11 @@ def test_each_damage_to_each_file_is_noticed_named_and_set_aside(run, tmp_path):
             copy = Run(tmp_path / f"{damage}-{name}")
             shutil.copytree(run.folder, copy.folder)
             change(copy.folder / newest.name / name)
-            said = []
-            taken = resuming.take_up(copy, manifest, force=False, say=said.append)
+            said.clear()
+            taken = resuming.take_up(copy, manifest, force=False)
             assert taken == copy.folder / older.name, (damage, name)
-            assert said[0].startswith(f"set aside {newest.name}: "), (damage, name)
-            assert name in said[0]
+            assert said.messages[0].startswith(f"set aside {newest.name}: "), (damage, name)
+            assert name in said.messages[0]
             assert not (copy.folder / newest.name).exists()
             assert len(list(copy.folder.glob(f"broken-{newest.name}-*"))) == 1
             shutil.rmtree(copy.folder)
@@ -105,16 +112,15 @@ def test_a_damaged_best_checkpoint_is_noticed_before_the_run_goes_on(lmtune, run
     assert answer.json["train"]["best_step"] is None
 
 
-def test_another_number_of_threads_is_undone_and_another_library_is_told(run):
+def test_another_number_of_threads_is_undone_and_another_library_is_told(run, said):
     newest = run.checkpoints()[0]
     now = json.loads((newest / "manifest.json").read_text())
     threads = now["machine"]["threads"]
     now["machine"] |= {"threads": threads + 1, "torch": "9.9", "processes": 4}
-    said = []
     torch.set_num_threads(threads + 1)
-    resuming.restore_threads(resuming.take_up(run, now, force=False, say=said.append))
+    resuming.restore_threads(resuming.take_up(run, now, force=False))
     assert torch.get_num_threads() == threads
-    assert said == [
+    assert said.messages == [
         f"processes 1 then, 4 now; torch {torch.__version__} then, 9.9 now: the result need not be bit-equal to that of a run "
         "never stopped",
         f"going on with {threads} threads as before, not {threads + 1}",

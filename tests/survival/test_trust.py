@@ -84,13 +84,13 @@ class Trap:
 )
 def test_a_pickle_in_a_checkpoint_does_not_run(lmtune, tmp_path, file):
     """Even where the manifest has been made to fit."""
-    from lmtune.records import load_json, write_json
+    from lmtune.records import load_json
     from lmtune.runs import Run, seal
 
     first = lmtune("train", *TINY, "training.max_steps=4", "training.eval_steps=2")
     assert first.code == 0, first.err
     run = Run(first.run)
-    write_json(run.results_file, {**run.load_results(), "status": "stopped"})
+    run.write_results({**run.load_results(), "status": "stopped"})
     newest, older = run.checkpoints()
     run.discard(newest)
     torch.save(Trap(), older / file)

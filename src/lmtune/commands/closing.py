@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmtune.config import OutputFormat, SaveDtype
+from lmtune.data.ledger import Ledger
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import loading
-from lmtune.records import load_json, load_jsonl, render_json, render_number, write_json, write_text
-from lmtune.reporting.card import render_card, render_epochs
+from lmtune.records import load_jsonl, render_json, render_number, write_text
+from lmtune.reporting.card import render_epochs
 from lmtune.reporting.report import render_report
-from lmtune.runs import Run
+from lmtune.runs import Run, seal
 
 COLUMNS = {
     "bits_per_byte": "bits per byte",
@@ -85,13 +86,15 @@ def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[
     return rows
 
 
-def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype) -> None:
-    """Put the model of a run into model/, whole or not at all; raise CheckpointError where it does not fit."""
+def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype, card: str) -> None:
+    """Put the model of a run with its card into model/, sealed or not at all; raise CheckpointError where it does not fit."""
     from safetensors import SafetensorError
 
     staged = run.staging_folder / run.model_folder.name
     try:
         loading.save_model(model, tokenizer, staged, dtype)
+        write_text(staged / "README.md", card)
+        seal(staged, {"run": run.mark.id})
         run.place(staged)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
@@ -100,23 +103,26 @@ def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype) -> None:
         ) from error
 
 
-def write_pages(run: Run, results: dict[str, Any]) -> None:
-    """results.json, the model card and the report."""
-    config = run.load_config()
+def load_last_samples(run: Run) -> list[dict[str, str]]:
+    """Prompts and texts of the last evaluation."""
     records = load_jsonl(run.samples_file) if run.samples_file.exists() else []
-    samples = records[-1]["samples"] if records else []
+    return records[-1]["samples"] if records else []
+
+
+def write_pages(run: Run, results: dict[str, Any], ledger: Ledger) -> None:
+    """The report, and results.json, which tells that the run has completed."""
     metrics = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
-    write_text(run.model_folder / "README.md", render_card(results["name"], results, config, samples))
     page = render_report(
         f"{run.folder.parent.name} {run.folder.name}",
         results,
-        load_json(run.ledger_file),
+        ledger.as_dict(),
         metrics,
-        samples,
+        load_last_samples(run),
         run.config_file.read_text(encoding="utf-8"),
     )
+    run.claim(run.report_file.name)
     write_text(run.report_file, page)
-    write_json(run.results_file, results)
+    run.write_results(results)
 
 
 def check_objective(objective: str, sets: list[str]) -> None:

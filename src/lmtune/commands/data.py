@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmtune.commands.preparing import build_mixed, check_data_source
+from lmtune.commands.preparing import check_data_source
 from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
 from lmtune.data.corpora import build_corpus, prepare_training
@@ -30,13 +30,12 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     if config.cache is not CacheAction.off:
         return manage_cache(config, stdout)
     loading.check_model_source(config.model)
-    mixed = build_mixed(config.data)
-    for data in (config.data, *mixed.values()):
+    for data in (config.data, *config.mixed_sets.values()):
         check_data_source(data)
     corpus = build_corpus(replace(config.data, streaming=False), config.seed)  # the account is of all the text
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     block_size = config.data.block_size or loading.find_context(config.model)
-    prepared = prepare_training(corpus, mixed, tokenizer, block_size)
+    prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
     if config.format is OutputFormat.json:
         stdout.write(render_json(account) + "\n")

@@ -9,13 +9,15 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from lmtune.commands.preparing import Setup, build_setup
-from lmtune.commands.resuming import make_output, name_run
+from lmtune.commands.resuming import name_run
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
 from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
 from lmtune.records import render_json, write_json, write_text
 from lmtune.reporting.figures import render_curve
+from lmtune.runs.search import new_folder
 from lmtune.training.schedules import find_suggestions, smooth
+from lmtune.training.trial import explained
 
 LEAST_STEPS = 3
 """Fewer points have no slope to speak of."""
@@ -25,11 +27,10 @@ def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
     """Try the rates, write lr-find.json and lr-find.svg, and print what to take."""
     settle(config)
     setup = build_setup(config)
-    with TemporaryDirectory() as folder_of_trainer:
-        setup.arguments.output_dir = folder_of_trainer  # Trainer makes it, and nothing is written there
-        tried = try_rates(config, setup)
-    if setup.arguments.process_index == 0:
-        folder = make_output(config.output, f"{name_run(config)}-lr-find")
+    if setup.arguments.process_index:
+        return run_test(config, setup)
+    with new_folder(config.output, f"{name_run(config)}-lr-find") as folder:
+        tried = run_test(config, setup)
         write_json(folder / "lr-find.json", tried)
         curve = render_curve(
             tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"
@@ -37,6 +38,13 @@ def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
         write_text(folder / "lr-find.svg", curve)
         stdout.write(render(tried, folder, config.format) + "\n")
     return tried
+
+
+def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
+    """try_rates with a folder for Trainer, which makes one and writes nothing there."""
+    with TemporaryDirectory() as unused:
+        setup.arguments.output_dir = unused
+        return try_rates(config, setup)
 
 
 def settle(config: LrFindConfig) -> None:
@@ -58,13 +66,14 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
 
     if config.finetune.method is FinetuneMethod.gradual:
         freeze_below(setup.model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
-    trainer = RangeTrainer(
-        settings=config.range,
-        model=setup.model,
-        args=setup.arguments,
-        train_dataset=setup.prepared.blocks,
-        data_collator=collate,
-    )
+    with explained():
+        trainer = RangeTrainer(
+            settings=config.range,
+            model=setup.model,
+            args=setup.arguments,
+            train_dataset=setup.prepared.blocks,
+            data_collator=collate,
+        )
     trainer.train()
     finite = next((place for place, loss in enumerate(trainer.losses) if not math.isfinite(loss)), len(trainer.losses))
     rates, losses = trainer.rates[:finite], trainer.losses[:finite]

@@ -2,28 +2,29 @@
 
 import logging
 import platform
-import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lmtune import __version__
 from lmtune.commands import resuming
 from lmtune.commands.preparing import Setup, render_settings
-from lmtune.config import TrainConfig
+from lmtune.console import QuietFileHandler
 from lmtune.data.corpus import Prepared
-from lmtune.errors import ConfigError
+from lmtune.errors import CheckpointError, ConfigError
 from lmtune.overrides import find_secret
-from lmtune.records import write_json, write_text
-from lmtune.runs import Run
+from lmtune.records import write_json
+from lmtune.runs import MARK, Place, Run
+from lmtune.runs.folder import END_NAMES
 from lmtune.training import devices
-from lmtune.training.arguments import count_devices, point_tracker
+from lmtune.training.arguments import TRACKER_NAMES, count_devices, point_tracker
 from lmtune.training.batches import BatchPlan
 from lmtune.training.room import Room, check_room, count_steps, estimate_room
 from lmtune.training.throughput import Yardstick
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,7 +36,11 @@ class Opened:
     arguments: Any
     fingerprint: str
     manifest: dict[str, Any]
+    fresh: bool = False
+    """The run begins here; nothing of it was there before."""
     checkpoint: Path | None = None
+    place: Place | None = None
+    """The folder as rank 0 holds it."""
     held: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -50,48 +55,57 @@ class Opened:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def say(self, text: str) -> None:
-        """A line on stderr, once and not once per rank."""
-        if self.is_main:
-            sys.stderr.write(text + "\n")
+    def check_place(self) -> None:
+        """Raise CheckpointError where the run folder has been moved, deleted or replaced."""
+        if self.place is not None:
+            self.place.check()
 
     def fail(self, status: str, reason: str) -> None:
-        """Leave word of how the run ended."""
-        if self.is_main:
+        """Record in results.json how the run ended, wherever its folder is now."""
+        if not self.is_main:
+            return
+        run = self._find_run()
+        if run is not None:
             try:
-                results = {**self.run.load_results(), "status": status, "reason": reason}
-                write_json(self.run.results_file, results)
-            except OSError as error:  # what ended the run is the news, not that the disk is full
-                self.say(f"{self.run.results_file.name} could not be written: {error.strerror}")
-            self.say(f"run folder: {self.run.folder}")
+                run.write_results({**run.find_results(), "status": status, "reason": reason})
+            except (OSError, CheckpointError) as error:  # what ended the run is the news, not that the disk is full
+                logger.info("%s could not be written: %s", run.results_file.name, error)
+            logger.info("run folder: %s", run.folder)
 
     def stop(self, reason: str) -> None:
-        """Leave word of a run that was asked to stop; one that has no checkpoint yet is taken back."""
-        if self.is_main and not self.run.checkpoints() and not self.run.has_learned():
-            self.run.withdraw()
-            self.say("stopped before the first step was logged, so no run folder is left")
+        """Record that the run was stopped; one that has learned nothing and has no checkpoint is taken back."""
+        run = self._find_run()
+        if self.is_main and run is not None and not run.checkpoints() and not run.has_learned():
+            run.withdraw()
+            logger.info("stopped before the first step was logged, so no run folder is left")
         else:
             self.fail("stopped", reason)
 
     def find_results(self) -> dict[str, Any] | None:
         """The results of a run that has completed: it is not trained again."""
-        results = self.run.load_results()
+        results = self.run.find_results()
         if results.get("status") != "completed":
             return None
-        self.say("this run has completed; here are its results")
+        logger.info("this run has completed; here are its results")
         return results
 
     def close(self) -> None:
-        """Let go of the lock and the log."""
-        if self.is_main:
-            self.run.sweep()
+        """Release the lock and close the log."""
+        run = self._find_run()
+        if self.is_main and run is not None and (run.folder / MARK).exists():
+            run.sweep()
         self.held.close()
+
+    def _find_run(self) -> Run | None:
+        """The run where its folder lies by now."""
+        folder = self.run.folder if self.place is None or self.place.is_kept else self.place.find()
+        return None if folder is None else Run(folder)
 
 
 def open_run(setup: Setup) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
-    config, arguments, prepared = setup.config, setup.arguments, setup.prepared
-    plain = {**render_settings(config, setup.sets), "chosen": setup.chosen}
+    config, arguments = setup.config, setup.arguments
+    plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)
     fingerprint = resuming.fingerprint_of(plain)
     folder = _share(
@@ -101,17 +115,14 @@ def open_run(setup: Setup) -> Opened:
     manifest = {
         "fingerprint": fingerprint,
         "machine": describe_machine(arguments, setup.model),
-        "facts": prepared.facts,
+        "facts": setup.prepared.facts,
+        "told": plain,
     }
     opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
     arguments.run_name = arguments.run_name or opened.name
-    if config.tracker.name != "none":
-        opened.held.callback(point_tracker(config.tracker.name, opened.run))
     try:
         if opened.is_main:
-            steps = count_steps(arguments, len(prepared.blocks))
-            room = estimate_room(arguments, setup.model, steps)
-            _enter(opened, config, plain, prepared, room)
+            _enter(opened, setup, plain)
         checkpoint = _share(str(opened.checkpoint) if opened.checkpoint else "")
     except BaseException:
         opened.held.close()
@@ -133,24 +144,63 @@ def check_no_secret(plain: dict[str, Any]) -> None:
             )
 
 
-def _enter(opened: Opened, config: TrainConfig, plain: dict[str, Any], prepared: Prepared, room: Room) -> None:
+def _enter(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
     """Lock the run folder, then record a new run or find where an old one stopped."""
     run = opened.run
-    lock = run.lock()
-    opened.held.callback(lock.release)
-    opened.held.callback(_log_to(run.log_file))
-    if not run.config_file.exists():
-        try:
-            check_room(run.folder, room, present=0)
-            _record(opened, plain, prepared)
-        except BaseException:
+    opened.fresh = not run.config_file.exists() and not run.checkpoints()
+    try:
+        if not opened.fresh and run.restore_mark():
+            logger.info("%s was damaged or gone; it is written anew from the newest checkpoint", MARK)
+        _hold(opened, setup.config.tracker.name)
+        if opened.fresh:
+            check_room(run.folder, _estimate_room(setup), present=0)
+            _record(opened, plain, setup.prepared)
+        else:
+            _take_up(opened, setup, plain)
+    except BaseException:
+        if opened.fresh:
             run.withdraw()
-            raise
+        raise
+
+
+def _hold(opened: Opened, tracker: str) -> None:
+    """Keep the folder for this process: its lock, its inode, its log, and what trackers write into it."""
+    run = opened.run
+    opened.held.callback(run.lock().release)
+    opened.place = Place(run.folder)
+    opened.held.callback(opened.place.close)
+    run.check_free(*END_NAMES)
+    run.claim(*TRACKER_NAMES.get(tracker, ()))
+    if tracker != "none":
+        opened.held.callback(point_tracker(tracker, run))
+    opened.held.callback(_log_to(run.log_file))
+
+
+def _take_up(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
+    """Go on with a run; one that has completed is left as it is."""
+    run, config = opened.run, setup.config
+    if run.find_results().get("status") == "completed":
+        resuming.check_completed(config, run, plain)
         return
     resuming.check_settings(config, run, plain)
-    if run.load_results().get("status") != "completed":
-        check_room(run.folder, room, run.measure_checkpoints())
-        opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force, opened.say)
+    check_room(run.folder, _estimate_room(setup), run.measure_checkpoints())
+    opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force)
+    _restore_records(opened, plain, setup.prepared)
+
+
+def _restore_records(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
+    """Records that are in memory, written anew: they may have been damaged, or the run been told otherwise since."""
+    run = opened.run
+    if run.find_config() is None:
+        where = f"; what stood there is now {run.set_aside(run.config_file).name}" if run.config_file.exists() else ""
+        logger.info("%s was not as the run wrote it, so it is written anew%s", run.config_file.name, where)
+    run.write_config(plain)
+    write_json(run.ledger_file, prepared.ledger.as_dict())
+
+
+def _estimate_room(setup: Setup) -> Room:
+    steps = count_steps(setup.arguments, len(setup.prepared.blocks))
+    return estimate_room(setup.arguments, setup.model, steps)
 
 
 def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
@@ -181,41 +231,41 @@ def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
     model, ledger = setup.model, setup.prepared.ledger
     train, held = ledger.sides["train"], ledger.sides["validation"]
     if ledger.blocks:
-        opened.say(
+        logger.info(
             f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn "
             f"in {ledger.blocks:,} blocks of {ledger.block_size:,}; {held.tokens:,} held out by {ledger.split_by}"
         )
     else:
-        opened.say(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
+        logger.info(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
     for name, part in ledger.mix.items():
-        opened.say(f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch")
-    opened.say(
+        logger.info(f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch")
+    logger.info(
         f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
     )
     used = devices.find_device(opened.arguments.use_cpu)
     attention = getattr(model.config, "_attn_implementation", None)
-    opened.say(devices.render_settings(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
+    logger.info(devices.render_settings(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
     args = opened.arguments
     rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    opened.say(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
+    logger.info(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
     for remark in setup.remarks:
-        opened.say(remark)
+        logger.info(remark)
     if yardstick.peak is not None:
-        opened.say(
+        logger.info(
             f"MFU: {yardstick.flops_per_token / 1e9:.3g} GFLOP a token, of {yardstick.peak / 1e12:.0f} TFLOP/s a chip"
         )
-    opened.say(f"run folder: {opened.run.folder}")
+    logger.info(f"run folder: {opened.run.folder}")
     if opened.checkpoint:
-        opened.say(f"resuming from {opened.checkpoint.name}")
+        logger.info(f"resuming from {opened.checkpoint.name}")
 
 
 def _record(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
     """Write down what was asked for and what was read, before the first step; config.yaml last, as it marks a run."""
     run = opened.run
     write_json(run.ledger_file, prepared.ledger.as_dict())
-    write_json(run.results_file, {"run": run.folder.name, "status": "running", "fingerprint": opened.fingerprint})
-    _record_hydra(run.folder / ".hydra")
-    write_text(run.config_file, yaml.safe_dump(plain, allow_unicode=True, sort_keys=False))
+    run.write_results({"run": run.folder.name, "status": "running", "fingerprint": opened.fingerprint})
+    _record_hydra(run.hydra_folder)
+    run.write_config(plain)
 
 
 def _record_hydra(folder: Path) -> None:
@@ -247,17 +297,24 @@ def _share(value: str | None) -> str:
     return shared[0]
 
 
-def _log_to(file: Path) -> Any:
-    """Keep warnings of all libraries in train.log as well; return what undoes it."""
+def _log_to(file: Path) -> Callable[[], None]:
+    """Keep what is said, and warnings of all libraries, in train.log as well; return what undoes it."""
     from transformers.utils import logging as transformers_logging
 
-    handler = logging.FileHandler(file, encoding="utf-8")
+    try:
+        handler = QuietFileHandler(file)
+    except OSError as error:
+        logger.info("%s cannot be written: %s", file.name, error.strerror)
+        return lambda: None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    loggers = logging.getLogger(), logging.getLogger("lmtune")
+    for each in loggers:
+        each.addHandler(handler)
     transformers_logging.add_handler(handler)
 
     def undo() -> None:
-        logging.getLogger().removeHandler(handler)
+        for each in loggers:
+            each.removeHandler(handler)
         transformers_logging.remove_handler(handler)
         handler.close()
 

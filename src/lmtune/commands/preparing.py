@@ -1,17 +1,16 @@
 """What a training needs before its first step, checked in the order of what the checks cost."""
 
-import sys
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmtune.commands import resuming
-from lmtune.composition import build_data_config
 from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
-from lmtune.errors import ConfigError, DataError
+from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.hub import check_available
 from lmtune.modeling import adapters, generation, loading
@@ -24,8 +23,7 @@ from lmtune.training.compiling import check_compile, find_compile_obstacle
 from lmtune.training.planning import Plan, plan_steps
 from lmtune.training.room import count_steps
 
-Sets = dict[str, dict[str, DataConfig]]
-"""Other data configurations that a run reads, recorded with it: those of `eval_sets` and `mixed_sets`."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,6 @@ class Setup:
     """A training, ready but for its run folder."""
 
     config: TrainConfig
-    sets: Sets
     chosen: dict[str, Any]
     """Training arguments that lmtune chose for the device and the steps to come."""
     remarks: list[str]
@@ -50,10 +47,8 @@ class Setup:
 
 def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
-    sets = {"eval_sets": build_watched(config), "mixed_sets": build_mixed(config.data)}
-    check_sources(config, [data for each in sets.values() for data in each.values()])
+    resumed = check_training(config)
     corpus = build_corpus(config.data, config.seed)
-    resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config, sets)))
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
@@ -68,25 +63,33 @@ def build_setup(config: TrainConfig) -> Setup:
     context = loading.check_length("eval.context", config.eval.context, model.config)
     check_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
-    prepared = prepare_training(corpus, sets["mixed_sets"], tokenizer, block_size)
+    prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
-    return Setup(config, sets, chosen | plan.chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared)
+    return Setup(config, chosen | plan.chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared)
 
 
-def build_watched(config: TrainConfig) -> dict[str, DataConfig]:
-    """The data configurations that eval_data names."""
-    if config.data.name in config.eval_data:
-        raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
-    return {name: build_data_config(name, "eval_data") for name in config.eval_data}
+def check_training(config: TrainConfig) -> Run | None:
+    """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
+    check_sources(config, [*config.eval_sets.values(), *config.mixed_sets.values()])
+    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values()):
+        build_corpus(data, config.seed)
+    check_lengths(config)
+    resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config)))
+    resuming.check_output(config, resumed)
+    return resumed
 
 
-def build_mixed(data: DataConfig) -> dict[str, DataConfig]:
-    """The data configurations that data.mix names besides `data=` itself."""
-    return {name: build_data_config(name, "data.mix") for name in data.mix if name != data.name}
+def check_lengths(config: TrainConfig) -> None:
+    """Raise ConfigError for rows and windows that are longer than the model has positions, before its weights are loaded."""
+    asked = {"data.block_size": config.data.block_size, "eval.context": config.eval.context}
+    if any(asked.values()):
+        described = loading.load_config(config.model)
+        for key, value in asked.items():
+            loading.check_length(key, value, described)
 
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
@@ -117,7 +120,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | N
     model, remarks = loading.build_model(config.model, tokenizer, move)
     remarks += install_loss(model, config.model.loss)
     for remark in remarks:
-        sys.stderr.write(remark + "\n")
+        logger.info(remark)
     return tokenizer, model, move
 
 
@@ -147,7 +150,7 @@ def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
         return devices.choose_settings(config.training, device)
     kept = devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
     if kept.get("torch_compile") and (obstacle := find_compile_obstacle(device.kind)) is not None:
-        sys.stderr.write(f"torch.compile, which this run began with, does not work here: {obstacle}\n")
+        logger.info("torch.compile, which this run began with, does not work here: %s", obstacle)
         return {name: value for name, value in kept.items() if not name.startswith("torch_compile")}
     return kept
 
@@ -164,9 +167,9 @@ def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Pre
     return plan_steps(given, arguments, model, block_size, steps * rows * block_size)
 
 
-def render_settings(config: TrainConfig, sets: Sets) -> dict[str, Any]:
+def render_settings(config: TrainConfig) -> dict[str, Any]:
     """config.yaml as plain values, without what lmtune chose."""
-    return {**render_plain(config), **render_plain(sets)}
+    return dict(render_plain(config))
 
 
 class HeldOutSet(NamedTuple):
@@ -184,7 +187,7 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
     sets = {}
     if "validation" in prepared.held_out:
         sets[config.data.name] = build_held_out(setup, prepared.held_out["validation"], prepared.ledger.split_by)
-    for name, data in setup.sets["eval_sets"].items():
+    for name, data in config.eval_sets.items():
         streams, split_by = build_corpus(data, config.seed).load_held_out(setup.tokenizer)
         if "validation" not in streams:
             raise DataError(

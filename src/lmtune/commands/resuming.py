@@ -1,17 +1,30 @@
 """Which run folder a training goes into, and the rules by which a stopped run is taken up again."""
 
-import os
-from collections.abc import Callable
+import json
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.records import checksum_of, load_json, slug, write_json
-from lmtune.runs import MANIFEST, STATE, Run, claim_folder, find_fault, find_newest, step_of
+from lmtune.records import checksum_of, load_json, load_jsonl, render_json, render_json_line, slug, write_text
+from lmtune.runs import (
+    MANIFEST,
+    MARK,
+    STATE,
+    Run,
+    begin_at,
+    begin_below,
+    find_fault,
+    find_newest,
+    find_resumed,
+    step_of,
+)
+from lmtune.runs.search import OUTPUTS, check_empty
 
-OUTPUTS = Path("outputs")
+logger = logging.getLogger(__name__)
+
 WITHOUT_EFFECT = [
     "resume",
     "resume_force",
@@ -19,6 +32,8 @@ WITHOUT_EFFECT = [
     "format",
     "name",
     "output",
+    "job_folder",
+    "groups",
     "objective",
     "tracker",
     "samples",
@@ -34,10 +49,13 @@ WITHOUT_EFFECT = [
 ]
 """Settings that leave the weights as they are: a run may be resumed with others."""
 
+ASKED_ANEW = ["resume", "resume_force", "format", "output", "job_folder", "groups", "objective", "chosen"]
+"""Settings that a run which has completed may be asked about with other values."""
+
 
 def fingerprint_of(plain: dict[str, Any]) -> str:
     """Equal for configurations that lead to the same weights."""
-    return checksum_of(repr(sorted(without_neutral(plain).items())))
+    return checksum_of(repr(sorted(leave_out(plain, WITHOUT_EFFECT).items())))
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -48,26 +66,45 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def without_neutral(plain: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the weights."""
+def leave_out(plain: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Settings by dotted key, without some keys and what is below them."""
     return {
         key: value
         for key, value in flatten(plain).items()
-        if not any(key == name or key.startswith(name + ".") for name in WITHOUT_EFFECT)
+        if not any(key == name or key.startswith(name + ".") for name in names)
     }
 
 
 def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     """The run that resume= names or finds, None where a new one is to be started."""
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
-        return _find_resumed(Path(config.resume).expanduser())
+        return find_resumed(config.resume)
     if config.resume != "auto":
         return None
-    output = Path(config.output).expanduser() if config.output is not None else None
-    if output is not None and (output / "config.yaml").exists():
-        return Run(output)
-    below = OUTPUTS if output else OUTPUTS / name_run(config)  # jobs of a sweep lie beside each other, by date
+    if config.output is not None:
+        output = Path(config.output).expanduser()
+        return Run(output) if (output / MARK).exists() else None
+    below = (
+        OUTPUTS if config.job_folder else OUTPUTS / name_run(config)
+    )  # jobs of a sweep lie beside each other, by date
     return find_newest(below, fingerprint)
+
+
+def check_output(config: TrainConfig, found: Run | None) -> None:
+    """Raise CheckpointError, before anything is loaded, for an output= that a new run could not have for itself."""
+    if found is not None and config.output is not None:
+        _check_same_folder(config.output, found)
+    if found is None and config.output is not None:
+        folder = Path(config.output).expanduser()
+        if folder.is_dir():
+            check_empty(folder, "output")
+
+
+def _check_same_folder(output: str, run: Run) -> None:
+    if Path(output).expanduser().absolute() != run.folder.absolute():
+        raise ConfigError(
+            f"output={output} has no effect beside resume={run.folder}, which goes on in its own folder. Leave it out."
+        )
 
 
 def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
@@ -75,29 +112,11 @@ def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     found = find_run(config, fingerprint)
     if found is not None:
         return found
-    if config.output is None:
-        return Run(claim_folder(OUTPUTS, name_run(config), datetime.now()))
-    output = Path(config.output).expanduser()
-    if (output / "config.yaml").exists():
-        raise CheckpointError(f"{output} already holds a run. Give another output=, or go on with it: resume={output}.")
-    return _make_folder(output)
-
-
-def make_output(output: str | None, name: str) -> Path:
-    """The folder that output= names, else a new one below outputs/<name>/; for commands that are no runs."""
-    if output is None:
-        return claim_folder(OUTPUTS, name, datetime.now())
-    return _make_folder(Path(output).expanduser()).folder
-
-
-def _make_folder(folder: Path) -> Run:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"output={folder}: expected a folder that can be made, found: {error.strerror}."
-        ) from error
-    return Run(folder)
+    if config.job_folder is not None:
+        return begin_at(Path(config.job_folder), "hydra.sweep.dir", OUTPUTS)
+    if config.output is not None:
+        return begin_at(Path(config.output).expanduser(), "output", OUTPUTS)
+    return begin_below(OUTPUTS, name_run(config), datetime.now())
 
 
 def name_run(config: TrainConfig) -> str:
@@ -109,31 +128,42 @@ def _model_slug(config: TrainConfig) -> str:
     return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
 
 
-def _find_resumed(folder: Path) -> Run:
-    if not (folder / "config.yaml").exists():
-        raise CheckpointError(
-            f"resume={folder}: expected a run folder, found {'no config.yaml in it' if folder.is_dir() else 'nothing there'}."
-        )
-    return Run(folder)
-
-
 def check_settings(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
     """Raise ConfigError where settings that decide the weights are not those the run was started with."""
-    before, now = without_neutral(run.load_config()), without_neutral(plain)
-    changed = [
-        f"{key}: {before.get(key)} then, {now.get(key)} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    changed = find_changes(run.load_config(), plain, WITHOUT_EFFECT)
     if changed and not config.resume_force:
         raise ConfigError(
-            f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would be neither. "
-            "Leave them as they were, or say resume_force=true."
+            f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would belong to neither. "
+            "Leave them as they were, or say resume_force=true; to begin a run with them from its weights: "
+            f"model.path={run.folder}."
         )
 
 
-def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint of a run that stopped, None where none was written; records are cut back to it.
+def check_completed(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
+    """Raise ConfigError where a run that has completed is named and asked for anything but its results."""
+    changed = find_changes(run.load_config(), plain, ASKED_ANEW)
+    if changed and config.resume == "auto":
+        logger.info("the run has completed, so these settings change nothing in it: %s", "; ".join(changed))
+    elif changed:
+        raise ConfigError(
+            f"{run.folder} has completed, and a run that has completed is not trained further: its learning rate has come to its "
+            f"end, and these settings would change nothing ({'; '.join(changed)}). To train longer or otherwise, begin a run "
+            f"from its weights with model.path={run.folder}; to see its results, leave them out."
+        )
+
+
+def find_changes(before: dict[str, Any], now: dict[str, Any], without: list[str]) -> list[str]:
+    """`key: old then, new now` for each setting that differs."""
+    old, new = leave_out(before, without), leave_out(now, without)
+    return [
+        f"{key}: {old.get(key)} then, {new.get(key)} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def take_up(run: Run, manifest: dict[str, Any], force: bool) -> Path | None:
+    """The newest whole checkpoint of a run that stopped, None where none was written; records are brought back to it.
 
     manifest: what this process would write into a checkpoint. Raises CheckpointError where the text or the vocabulary is
     another by now.
@@ -141,17 +171,60 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool, say: Callable[[str]
     run.sweep()
     checkpoint, complaints = run.find_checkpoint()
     if checkpoint is not None:
-        _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force, say)
-    if checkpoint is not None:
+        _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force)
         complaints += _find_broken_best(run, checkpoint)
-    for complaint in complaints:
-        say(f"set aside {complaint}")
-        broken = run.folder / complaint.split(":")[0]
-        broken.rename(run.folder / f"broken-{broken.name}-{os.getpid()}")
+    _set_aside(run, complaints)
     run.cut_back(step_of(checkpoint) if checkpoint else -1)
-    results = {name: value for name, value in run.load_results().items() if name != "reason"}
-    write_json(run.results_file, {**results, "status": "running"})
+    if checkpoint is not None:
+        restore_metrics(run, checkpoint)
+        _tell_lost_samples(run, checkpoint)
+    results = {name: value for name, value in run.find_results().items() if name != "reason"}
+    run.write_results({"run": run.folder.name, **results, "status": "running", "fingerprint": manifest["fingerprint"]})
     return checkpoint
+
+
+def _set_aside(run: Run, complaints: list[str]) -> None:
+    """Rename damaged checkpoints of the run; what it has not made is named and left where it is."""
+    for complaint in complaints:
+        name = complaint.split(":")[0]
+        if name in run.mark.made:
+            logger.info("set aside %s", complaint)
+            run.set_aside(run.folder / name)
+        else:
+            logger.info("passed over %s. This run has not made it, so it is left as it is", complaint)
+
+
+def restore_metrics(run: Run, checkpoint: Path) -> None:
+    """Write metrics.jsonl anew from the history in a checkpoint, where it does not hold what had been logged by then."""
+    history = [_line_of(entry) for entry in load_json(checkpoint / STATE)["log_history"]]
+    found = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
+    if found != history:
+        write_text(run.metrics_file, "".join(render_json_line(line) for line in history))
+        logger.info(
+            "%s did not hold what had been logged up to %s; it is written anew from that",
+            run.metrics_file.name,
+            checkpoint.name,
+        )
+
+
+def _line_of(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of Trainer's history as it stands in metrics.jsonl, where numbers that are not finite are null."""
+    numbers = {name: value for name, value in entry.items() if isinstance(value, (int, float))}
+    line: dict[str, Any] = json.loads(render_json(numbers))
+    return line
+
+
+def _tell_lost_samples(run: Run, checkpoint: Path) -> None:
+    kept = len(load_jsonl(run.samples_file)) if run.samples_file.exists() else 0
+    wanted = load_json(checkpoint / MANIFEST).get("samples", kept)
+    if kept < wanted:
+        logger.info(
+            "%s holds %d of the %d samples up to %s; the others are lost",
+            run.samples_file.name,
+            kept,
+            wanted,
+            checkpoint.name,
+        )
 
 
 def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
@@ -166,9 +239,7 @@ def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
     )
 
 
-def _check_same_world(
-    run: Run, before: dict[str, Any], now: dict[str, Any], force: bool, say: Callable[[str], None]
-) -> None:
+def _check_same_world(run: Run, before: dict[str, Any], now: dict[str, Any], force: bool) -> None:
     changed = [
         word
         for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"), ("mix", "text mixed in"))
@@ -177,7 +248,8 @@ def _check_same_world(
     if changed and not force:
         raise CheckpointError(
             f"{run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
-            "would be neither. Put it back as it was, or say resume_force=true."
+            "would belong to neither. Put it back as it was, or say resume_force=true; to begin a run on the new text from its "
+            f"weights: model.path={run.folder}."
         )
     differences = [
         f"{name} {before['machine'].get(name)} then, {now['machine'][name]} now"
@@ -185,9 +257,11 @@ def _check_same_world(
         if name != "threads" and before["machine"].get(name) != now["machine"][name]
     ]
     if differences:
-        say(f"{'; '.join(differences)}: the result need not be bit-equal to that of a run never stopped")
+        logger.info("%s: the result need not be bit-equal to that of a run never stopped", "; ".join(differences))
     if before["machine"]["threads"] != now["machine"]["threads"]:
-        say(f"going on with {before['machine']['threads']} threads as before, not {now['machine']['threads']}")
+        logger.info(
+            "going on with %s threads as before, not %s", before["machine"]["threads"], now["machine"]["threads"]
+        )
 
 
 def restore_threads(checkpoint: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmtune.commands.preparing import check_data_source
-from lmtune.commands.resuming import make_output
 from lmtune.config import OutputFormat, TokenizerCommandConfig
 from lmtune.data.corpora import build_corpus
+from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.records import render_json, slug, write_json
+from lmtune.runs.search import new_folder
 
 
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
@@ -23,17 +24,28 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     corpus = build_corpus(config.data, config.seed)
     settings = config.tokenizer
     measured_on = "validation" if corpus.held_out.get("validation") else "train"
-    tokenizer = learn_tokenizer(
-        corpus.texts(settings.text.value),
-        settings.vocab_size,
-        settings.max_length,
-        settings.min_frequency,
-        settings.special_tokens,
-        max_chars=None,
-    )
-    folder = make_output(config.output, f"{slug(config.data.name)}-tokenizer")
-    tokenizer.save_pretrained(folder)
-    account = {
+    with new_folder(config.output, f"{slug(config.data.name)}-tokenizer") as folder:
+        tokenizer = learn_tokenizer(
+            corpus.texts(settings.text.value),
+            settings.vocab_size,
+            settings.max_length,
+            settings.min_frequency,
+            settings.special_tokens,
+            max_chars=None,
+        )
+        tokenizer.save_pretrained(folder)
+    account = build_account(config, corpus, tokenizer, folder, measured_on)
+    write_json(folder / "lmtune.json", account)
+    stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")
+    return account
+
+
+def build_account(
+    config: TokenizerCommandConfig, corpus: Corpus, tokenizer: Any, folder: Path, measured_on: str
+) -> dict[str, Any]:
+    """What was learned from what, and how it fits held-out text beside the vocabulary of the model."""
+    settings = config.tokenizer
+    account: dict[str, Any] = {
         "folder": str(folder),
         "entries": len(tokenizer),
         "learned_from": {
@@ -50,15 +62,11 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         revision = config.model.revision if source == config.model.path else None
         theirs = measure_fit(load_tokenizer(source, revision), corpus.texts(measured_on))
         account["source"] = {"tokenizer": source, "fit": theirs._asdict()}
-    write_json(folder / "lmtune.json", account)
-    stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")
     return account
 
 
 def check_sources(config: TokenizerCommandConfig) -> None:
-    """Raise for sources that are not there, a model without a vocabulary of its own, and a folder that is taken."""
-    if config.output and (Path(config.output).expanduser() / "tokenizer.json").exists():
-        raise ConfigError(f"output={config.output} already holds a tokenizer. Give another folder.")
+    """Raise for sources that are not there, and a model without a vocabulary of its own."""
     check_data_source(config.data)
     if config.model is not None:
         if config.model.tokenizer == LEARN:

@@ -4,27 +4,28 @@ lmtune train data=bio model=gpt2-small-pt
 """
 
 import signal
-from dataclasses import dataclass, field
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from lmtune.commands import closing, opening, preparing
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
-from lmtune.errors import Stopped
+from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
 from lmtune.records import write_json
-from lmtune.training import memory
+from lmtune.reporting.card import render_card
+from lmtune.training import memory, trial
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
     """Train as configured and print the results; return the objective of the sweep."""
     closing.check_objective(config.objective, [config.data.name, *config.eval_data])
     setup = preparing.build_setup(config)
-    held_out = preparing.load_held_out(setup)
+    session = Session(setup, preparing.load_held_out(setup))
     opened = opening.open_run(setup)
     try:
-        results = opened.find_results() or train(Session(setup, opened, held_out))
+        results = opened.find_results() or train(session, opened)
     finally:
         opened.close()
     if opened.is_main:
@@ -32,55 +33,62 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
     return closing.find_objective(results, config.objective)
 
 
-def train(session: "Session") -> dict[str, Any]:
+def train(session: "Session", opened: opening.Opened) -> dict[str, Any]:
     """Train and score; whatever ends the run early is written into results.json on the way out."""
     try:
-        session.prepare()
+        session.attach(opened)
         session.fit()
         return session.finish()
     except (Stopped, KeyboardInterrupt) as stopped:
         number = getattr(stopped, "signal_number", signal.SIGINT)
-        session.opened.stop(f"stopped by signal {number:d} after step {session.step}")
+        opened.stop(f"stopped by signal {number:d} after step {session.step}")
         raise
     except BaseException as error:
-        session.opened.fail("failed", str(error))
+        opened.fail("failed", describe_error(error))
         raise
 
 
-@dataclass
 class Session:
-    """The training itself, once everything that can be known before has been checked."""
+    """The training itself, once everything that can be known before has been checked.
 
-    setup: preparing.Setup
+    held_out: the sets to score, the one that decides first. The trainer is built here, and what would fail in it later is
+    tried, before there is a run folder.
+    """
+
     opened: opening.Opened
-    held_out: dict[str, preparing.HeldOutSet]
-    """The sets to score, the one that decides first."""
-    progress: Any = field(init=False)
-    stop: Any = field(init=False)
-    trainer: Any = field(init=False)
+
+    def __init__(self, setup: preparing.Setup, held_out: dict[str, preparing.HeldOutSet]) -> None:
+        from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
+
+        self.setup = setup
+        self.held_out = held_out
+        self.progress = ProgressLine()
+        self.stop = StopOnSignal(lambda value: reduce_max(value, setup.arguments.device))
+        with TemporaryDirectory() as unused, trial.explained(), memory.explain_memory(self._render_remedy()):
+            setup.arguments.output_dir = unused  # Trainer makes it
+            self.trainer = self._build_trainer()
+            trial.try_training(self.trainer)
 
     @property
     def step(self) -> int:
         """Steps done so far."""
-        trainer = getattr(self, "trainer", None)
-        return int(trainer.state.global_step) if trainer is not None else 0
+        return int(self.trainer.state.global_step)
 
-    def prepare(self) -> None:
-        """Build the trainer with all that watches it, and say what is about to happen."""
-        from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
-
-        self.progress = ProgressLine()
-        self.stop = StopOnSignal(lambda value: reduce_max(value, self.opened.arguments.device), self.progress.say)
-        self.trainer = self._build_trainer()
-        if self.setup.move is not None and self.opened.is_main:
-            write_json(self.opened.run.transplant_file, self.setup.move.report())
-        opening.say_plan(self.opened, self.setup, self.trainer.yardstick)
+    def attach(self, opened: opening.Opened) -> None:
+        """Train into this run folder, with all that watches the steps, and say what is about to happen."""
+        self.opened = opened
+        self.trainer.attach(opened.run, opened.manifest)
+        for callback in self._build_callbacks():
+            self.trainer.add_callback(callback)
+        if self.setup.move is not None and opened.is_main:
+            opened.run.claim(opened.run.transplant_file.name)
+            write_json(opened.run.transplant_file, self.setup.move.report())
+        opening.say_plan(opened, self.setup, self.trainer.yardstick)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
-        remedy = memory.render_memory_remedy(self.opened.arguments, self.setup.prepared.ledger.block_size)
         try:
-            with memory.explain_memory(remedy):
+            with memory.explain_memory(self._render_remedy()):
                 self.trainer.fit(self.opened.checkpoint)
         finally:
             self.progress.close()
@@ -96,10 +104,13 @@ class Session:
         results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
+        self.opened.check_place()
         if self.opened.is_main:
-            closing.save_model(self.opened.run, model, self.setup.tokenizer, dtype)
+            run = self.opened.run
+            card = render_card(results["name"], results, self.opened.manifest["told"], closing.load_last_samples(run))
+            closing.save_model(run, model, self.setup.tokenizer, dtype, card)
             self._close_ledger()
-            closing.write_pages(self.opened.run, results)
+            closing.write_pages(run, results, self.setup.prepared.ledger)
         self.trainer.accelerator.wait_for_everyone()
         return results
 
@@ -122,21 +133,19 @@ class Session:
 
         gradual = self.setup.config.finetune.method is FinetuneMethod.gradual
         kind = partial(GradualTrainer, finetune=self.setup.config.finetune) if gradual else LmTrainer
-        arguments = self.opened.arguments
         return kind(
             model=self.setup.model,
-            args=arguments,
+            args=self.setup.arguments,
             train_dataset=self.setup.prepared.blocks,
             eval_dataset=self.setup.prepared.blocks,  # Trainer only asks whether there is one; score() has the text
             data_collator=collate,
-            run=self.opened.run,
             tokenizer=self.setup.tokenizer,
             score=self.score,
-            manifest=self.opened.manifest,
-            say=self.progress.say,
             stop_on_failed_save=self.setup.config.stop_on_failed_save,
-            callbacks=self._build_callbacks(),
         )
+
+    def _render_remedy(self) -> str:
+        return memory.render_memory_remedy(self.setup.arguments, self.setup.prepared.ledger.block_size)
 
     def _build_callbacks(self) -> list[Any]:
         from transformers import EarlyStoppingCallback
@@ -144,13 +153,11 @@ class Session:
         from lmtune.training import callbacks
 
         config, run = self.setup.config, self.opened.run
-        chosen: list[Any] = [callbacks.Recorder(run, self.progress.say), self.progress]
+        chosen: list[Any] = [callbacks.KeepPlace(self.opened.check_place), callbacks.Recorder(run), self.progress]
         if config.tracker.name != "none":
             chosen.append(callbacks.TrackerNote(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
-            chosen.append(
-                callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show, self.progress.say)
-            )
+            chosen.append(callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
         return [*chosen, callbacks.LastStep(), self.stop]

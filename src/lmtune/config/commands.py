@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lmtune.config.checks import check_given, check_seed, require
+from lmtune.config.checks import INTERNAL, check_given, check_seed, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
@@ -72,6 +72,14 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    eval_sets: dict[str, DataConfig] = field(default_factory=dict, metadata=INTERNAL)
+    """What the names of eval_data stand for."""
+    mixed_sets: dict[str, DataConfig] = field(default_factory=dict, metadata=INTERNAL)
+    """What the names of data.mix stand for, `data=` itself left out."""
+    groups: dict[str, str] = field(default_factory=dict, metadata=INTERNAL)
+    """Group to the choice that was made of it."""
+    job_folder: str | None = field(default=None, metadata=INTERNAL)
+    """The run folder, where a sweep gives it."""
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
@@ -277,6 +285,8 @@ class DataCommandConfig:
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     """Whose tokenizer counts."""
+    mixed_sets: dict[str, DataConfig] = field(default_factory=dict, metadata=INTERNAL)
+    """What the names of data.mix stand for, `data=` itself left out."""
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""

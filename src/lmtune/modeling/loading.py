@@ -232,12 +232,24 @@ def context_of(model_config: Any) -> int:
 
 def find_context(config: ModelConfig) -> int:
     """Positions that the model would have, at most MAX_CONTEXT, without loading its weights."""
+    return context_of(load_config(config))
+
+
+def load_config(config: ModelConfig) -> Any:
+    """The config that the model has or would have; raise ModelError where it does not load."""
     from transformers import AutoConfig
 
-    if config.path is not None:
-        return context_of(AutoConfig.from_pretrained(config.path, revision=config.revision))
     settings = {name: value for name, value in config.config.items() if name != "model_type"}
-    return context_of(AutoConfig.for_model(config.config["model_type"], **settings))
+    if config.path is None:
+        return AutoConfig.for_model(config.config["model_type"], **settings)
+    try:
+        described = AutoConfig.from_pretrained(config.path, revision=config.revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{config.path} does not load as a causal language model: {first_line(error)}. Check model.path and the files in it."
+        ) from error
+    described.update(settings)
+    return described
 
 
 def check_length(key: str, value: int | None, model_config: Any) -> int:

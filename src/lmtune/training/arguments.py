@@ -19,6 +19,15 @@ TRACKER_IDS = {"wandb": "WANDB_RUN_ID", "mlflow": "MLFLOW_RUN_ID"}
 """Tracker to the variable that makes it go on with a run it knows."""
 
 
+TRACKER_NAMES = {
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb", "tracker.json"),
+    "mlflow": ("mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlruns", "tracker.json"),
+    "trackio": ("trackio",),
+}
+"""Tracker to what it makes in the run folder."""
+
+
 def check_tracker(name: str) -> None:
     """Raise ConfigError where the tracker's package is not installed."""
     package = TRACKERS.get(name)

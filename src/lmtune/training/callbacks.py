@@ -1,9 +1,10 @@
 """What happens beside the steps: records, samples, progress, and stopping when asked to."""
 
+import logging
 import math
 import signal
-import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,26 +14,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lmtune import console
 from lmtune.errors import Stopped
 from lmtune.records import append_jsonl, load_jsonl, write_json, write_text
 from lmtune.runs import Run
 from lmtune.training.arguments import find_tracker_id
 from lmtune.training.throughput import render_pace
 
+logger = logging.getLogger(__name__)
+
 Write = Callable[[list[str]], list[str]]
-
-
-def say_on_stderr(text: str) -> None:
-    """One line."""
-    sys.stderr.write(text + "\n")
 
 
 class Journal:
     """A JSON Lines file that outlives a full disk: what could not be written waits for the next line."""
 
-    def __init__(self, file: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, file: Path) -> None:
         self.file = file
-        self.say = say
         self.waiting: list[dict[str, Any]] = []
 
     def add(self, value: dict[str, Any]) -> None:
@@ -43,14 +41,16 @@ class Journal:
                 append_jsonl(self.file, self.waiting[0])
                 del self.waiting[0]
         except OSError as error:
-            self.say(f"{self.file.name} COULD NOT BE WRITTEN: {error.strerror}. {len(self.waiting)} lines wait.")
+            logger.info(
+                "%s COULD NOT BE WRITTEN: %s. %d lines wait.", self.file.name, error.strerror, len(self.waiting)
+            )
 
 
 class Recorder(TrainerCallback):
     """Writes metrics.jsonl: one object for each log and each evaluation."""
 
-    def __init__(self, run: Run, say: Callable[[str], None] = say_on_stderr) -> None:
-        self.journal = Journal(run.metrics_file, say)
+    def __init__(self, run: Run) -> None:
+        self.journal = Journal(run.metrics_file)
 
     def on_log(
         self,
@@ -80,13 +80,12 @@ class TrackerNote(TrainerCallback):
 class Sampler(TrainerCallback):
     """Continues fixed prompts at every evaluation, step 0 included; all texts go to samples.jsonl and samples.md."""
 
-    def __init__(self, run: Run, prompts: list[str], write: Write, show: int, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Run, prompts: list[str], write: Write, show: int) -> None:
         self.run = run
         self.prompts = prompts
         self.write = write
         self.show = show
-        self.say = say
-        self.journal = Journal(run.samples_file, say)
+        self.journal = Journal(run.samples_file)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
@@ -97,9 +96,9 @@ class Sampler(TrainerCallback):
         try:
             write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
         except OSError as error:  # written anew at each evaluation
-            self.say(f"{self.run.samples_page.name} could not be written: {error.strerror}")
+            logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
         for text in texts[: self.show]:
-            self.say(f"  « {' '.join(text.split())} »")
+            logger.info("  « %s »", " ".join(text.split()))
 
 
 def render_samples(records: list[dict[str, Any]]) -> str:
@@ -123,10 +122,7 @@ class ProgressLine(TrainerCallback):
         self.live = self.console.is_terminal and not self.console.is_dumb_terminal
         self.bar: Progress | None = None
         self.task: TaskID | None = None
-
-    def say(self, text: str) -> None:
-        """One line above the bar."""
-        (self.bar.console if self.bar else self.console).print(text, markup=False, highlight=False, soft_wrap=True)
+        self._above = ExitStack()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.live and state.is_world_process_zero:
@@ -139,6 +135,7 @@ class ProgressLine(TrainerCallback):
             self.bar = Progress(*columns, console=self.console, transient=True)
             self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, loss="")
             self.bar.start()
+            self._above.enter_context(console.above(self._print_above))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar and self.task is not None:
@@ -158,7 +155,7 @@ class ProgressLine(TrainerCallback):
         if self.bar and self.task is not None:
             self.bar.update(self.task, loss=text)
         elif state.global_step % max(args.logging_steps, math.ceil(state.max_steps / 20)) < args.logging_steps:
-            self.say(f"step {state.global_step:,} of {state.max_steps:,}  {text}")
+            logger.info("step %s of %s  %s", f"{state.global_step:,}", f"{state.max_steps:,}", text)
 
     def on_evaluate(
         self,
@@ -169,16 +166,20 @@ class ProgressLine(TrainerCallback):
         **_: Any,
     ) -> None:
         if state.is_world_process_zero and metrics:
-            self.say(render_evaluation(state.global_step, metrics))
+            logger.info(render_evaluation(state.global_step, metrics))
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.close()
 
     def close(self) -> None:
         """Take the bar off the screen."""
+        self._above.close()
         if self.bar:
             self.bar.stop()
             self.bar = None
+
+    def _print_above(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def render_evaluation(step: int, metrics: dict[str, Any]) -> str:
@@ -202,19 +203,29 @@ class LastStep(TrainerCallback):
         return control
 
 
+class KeepPlace(TrainerCallback):
+    """Stops a run whose folder has been moved, deleted or replaced, before anything more is written. Has to be the first."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.check()
+
+
 class StopOnSignal(TrainerCallback):
-    """SIGTERM, SIGINT or SIGUSR1: finish the running step, save a checkpoint at its boundary, then raise Stopped.
+    """SIGTERM, SIGINT, SIGUSR1 or SIGHUP: finish the running step, save a checkpoint at its boundary, then raise Stopped.
 
     All ranks agree on the step, whichever of them got the signal. Before the first step there is nothing to save, so one
-    process alone stops at once. A second signal ends the process at once. Has to be the last callback, so that the others
-    have done their part of the step.
+    process alone stops at once. A second signal ends the process at once, but for SIGHUP, which a terminal that closes and
+    its shell both send; where it was ignored from the start (nohup) it still is. Has to be the last callback, so that the
+    others have done their part of the step.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
-    def __init__(self, all_reduce_max: Callable[[int], int], say: Callable[[str], None]) -> None:
+    def __init__(self, all_reduce_max: Callable[[int], int]) -> None:
         self.all_reduce_max = all_reduce_max
-        self.say = say
         self.received = 0
         """The signal that this process got."""
         self.agreed = 0
@@ -226,7 +237,8 @@ class StopOnSignal(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.waits = args.world_size > 1
-        self.previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        heard = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self.previous = {number: signal.signal(number, self._note) for number in heard}
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -273,12 +285,13 @@ class StopOnSignal(TrainerCallback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        for each in self.SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        for each in self.previous:
+            signal.signal(each, signal.SIG_IGN if each == number == signal.SIGHUP else signal.SIG_DFL)
         if not self.waits:
             raise Stopped(number, 0)
-        self.say(
-            f"signal {signal.Signals(number).name}: finishing this step, then saving a checkpoint; again to stop at once"
+        logger.info(
+            "signal %s: finishing this step, then saving a checkpoint; again to stop at once",
+            signal.Signals(number).name,
         )
 
 

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent, and runs that go on from them as if nothing had happened."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,14 +14,17 @@ from transformers import TrainerState
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import SaveStrategy
 
-from lmtune.errors import TrainingError
-from lmtune.records import load_json
+from lmtune.data.streaming import POSITION
+from lmtune.errors import CheckpointError, TrainingError
+from lmtune.records import load_json, load_jsonl
 from lmtune.runs import MANIFEST, STATE, Run, step_of
-from lmtune.training.callbacks import reduce_max, say_on_stderr
+from lmtune.training.callbacks import reduce_max
 from lmtune.training.pace import Effort, PacedTrainer
 
-SAVE_ERRORS = (OSError, RuntimeError, SafetensorError)
-"""What a full or failing disk raises: Python's own, torch.save's, and that of safetensors."""
+logger = logging.getLogger(__name__)
+
+SAVE_ERRORS = (OSError, RuntimeError, SafetensorError, CheckpointError)
+"""What a full or failing disk raises (Python's own, torch.save's, that of safetensors), and a folder with damaged records."""
 
 
 @dataclass(slots=True)
@@ -38,27 +42,35 @@ class LossSums:
 class SealedTrainer(PacedTrainer):
     """Trainer whose checkpoints appear in a run folder sealed, or not at all."""
 
+    run: Run
+    manifest: dict[str, Any]
+
     def __init__(
         self,
         *,
-        run: Run,
         tokenizer: Any,
-        manifest: dict[str, Any],
-        say: Callable[[str], None] = say_on_stderr,
+        run: Run | None = None,
+        manifest: dict[str, Any] | None = None,
         stop_on_failed_save: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.run = run
         self.tokenizer = tokenizer  # not processing_class: Trainer would write its padding id into the model's config
-        self.manifest = manifest
-        self.say = say
+        if run is not None:
+            self.attach(run, manifest or {})
         self.stop_on_failed_save = stop_on_failed_save
         self._carried = LossSums()
         self._staging = False
         self._failure: BaseException | None = None
         self._best_before: tuple[float | None, int | None, str | None] = (None, None, None)
         self._resumed_from: Path | None = None
+        self._kept: set[Path] = set()
+        """Checkpoints that are not deleted, since something of the user's is in them."""
+
+    def attach(self, run: Run, manifest: dict[str, Any]) -> None:
+        """Say where to save, and what stands in each checkpoint's manifest. A trainer is tried before there is a run folder."""
+        self.run, self.manifest = run, manifest
+        self.args.output_dir = str(run.folder)
 
     @property
     def best_step(self) -> int | None:
@@ -168,7 +180,8 @@ class SealedTrainer(PacedTrainer):
         self.train_dataset.save_position(staged)
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         progress = {"step": self.state.global_step, "effort": asdict(self.effort), "loss": asdict(sums)}
-        self.run.publish(staged, {**progress, **self.manifest})
+        samples = len(load_jsonl(self.run.samples_file)) if self.run.samples_file.exists() else 0
+        self.run.publish(staged, {**progress, "samples": samples, **self.manifest}, private=frozenset([POSITION]))
         self._rotate()
 
     # An error that left one of these on one rank alone would let the others wait for it for ever.
@@ -210,10 +223,11 @@ class SealedTrainer(PacedTrainer):
         last = next((folder.name for folder in self.run.checkpoints()), None)
         if self.args.should_save:
             self.run.sweep()
-            self.say(
-                f"{name} COULD NOT BE SAVED: {reason}. "
-                + (f"The last whole checkpoint is {last}. " if last else "There is no checkpoint yet. ")
-                + "The next save tries again."
+            logger.info(
+                "%s COULD NOT BE SAVED: %s. %s. The next save tries again.",
+                name,
+                reason,
+                f"The last whole checkpoint is {last}" if last else "There is no checkpoint yet",
             )
         if self.stop_on_failed_save:
             raise TrainingError(
@@ -249,9 +263,11 @@ class SealedTrainer(PacedTrainer):
         limit = self.args.save_total_limit
         best = self.state.best_model_checkpoint
         spared = {self._resumed_from, None if best is None else Path(best)}
-        for folder in self.run.checkpoints()[limit:] if limit else []:
-            if folder not in spared:
-                self.run.discard(folder)
+        own = [folder for folder in self.run.checkpoints() if folder.name in self.run.mark.made]
+        for folder in own[limit:] if limit else []:
+            if folder not in spared and folder not in self._kept and not self.run.discard(folder):
+                self._kept.add(folder)
+                logger.info("%s holds something that this run has not made, so it stays", folder)
 
 
 def was_to_stop(checkpoint: Path) -> bool:

@@ -1,0 +1,208 @@
+"""What lmtune says to people, and the streams it goes through: words that cannot be delivered never end a run.
+
+    logger = logging.getLogger(__name__)
+    logger.info("resuming from checkpoint-40")
+
+Everything below the logger `lmtune` reaches stderr as plain lines, from rank 0 alone, above a progress bar where one is
+drawn. Results go to stdout, whose failures are told to the caller.
+"""
+
+import codecs
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from lmtune.errors import OutputError
+
+logger = logging.getLogger("lmtune")
+
+_lent: list[Any] = []
+"""Streams for results, the one in force last."""
+
+ESCAPES = "lmtune-escapes"
+"""Name of the error handler that writes what an encoding lacks as `\\uXXXX`, which JSON reads back."""
+
+
+@contextmanager
+def speaking() -> Iterator[IO[str]]:
+    """Say what is logged on stderr, and lend out stdout for results; what libraries print meanwhile goes to stderr too."""
+    _open_descriptors()
+    codecs.register_error(ESCAPES, _escape)
+    outer = sys.stdout, sys.stderr
+    words: Any = WordStream(sys.stderr)
+    results: Any = ResultStream(sys.stdout)
+    _lent.append(results)
+    handler = _Handler()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries put handlers of their own on the root logger
+    sys.stdout, sys.stderr = words, words
+    try:
+        yield results
+    finally:
+        _lent.pop()
+        sys.stdout, sys.stderr = outer
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+
+
+@contextmanager
+def lend_results() -> Iterator[IO[str]]:
+    """The stream for results, in a process that a launcher has started for a job as well."""
+    if _lent:
+        yield _lent[-1]
+    else:
+        with speaking() as results:
+            yield results
+
+
+@contextmanager
+def above(write: Callable[[str], None]) -> Iterator[None]:
+    """Lines go through `write` in here, as a live display needs it."""
+    handlers = [handler for handler in logger.handlers if isinstance(handler, _Handler)]
+    for handler in handlers:
+        handler.write = write
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.write = _write_line
+
+
+def discard_output() -> None:
+    """Let nothing more be written to the process's stdout, as at its end Python would once more try to."""
+    with suppress(OSError, ValueError, AttributeError):  # no stdout, or one without a descriptor: nothing is buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class WordStream(io.TextIOBase):
+    """A stream for people: a reader that has gone, a full disk or an encoding that lacks a letter make it silent."""
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream = _tolerant(stream, "backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write what can be written; always the whole text as far as the caller knows."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.flush()
+
+    def isatty(self) -> bool:
+        """True for a terminal that is still there."""
+        with suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor below; raise io.UnsupportedOperation where there is none."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("no descriptor: the stream was closed when the process began")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a property here, an attribute there
+        """Of the stream below."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+
+class ResultStream(io.TextIOBase):
+    """stdout: a result that cannot be written raises OutputError, or BrokenPipeError where its reader has gone."""
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream = _tolerant(stream, ESCAPES)
+
+    def write(self, text: str) -> int:
+        """Write and flush all of it. A stdout that was closed from the start takes anything."""
+        if self._stream is None:
+            return len(text)
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            discard_output()
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(
+                f"The result could not be written to stdout: {reason}. Everything else is done; run it again with a stdout that "
+                "takes it, or read it in the folder that was named."
+            ) from error
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+class _Handler(logging.Handler):
+    """Prints messages as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write: Callable[[str], None] = _write_line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_first_process():
+            self.write(record.getMessage())
+
+
+class QuietFileHandler(logging.FileHandler):
+    """A log file whose disk may fill up: what cannot be written is left out, and the first time that is said."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, encoding="utf-8", errors="backslashreplace")
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name that logging calls
+        """Called inside `except`."""
+        if not self._failed:
+            self._failed = True
+            _write_line(f"{Path(self.baseFilename).name} could not be written: {sys.exc_info()[1]}")
+
+
+def is_first_process() -> bool:
+    """True for rank 0, which speaks for all."""
+    return os.environ.get("RANK", "0") in ("", "0")
+
+
+def _write_line(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _tolerant(stream: IO[str] | None, errors: str) -> Any:
+    """The stream, so that letters its encoding lacks (in UTF-8: halves of surrogate pairs) are written otherwise."""
+    if isinstance(stream, io.TextIOWrapper):
+        with suppress(OSError, ValueError):
+            stream.reconfigure(errors=errors)
+    return stream
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    pairs = (units[place : place + 2].hex() for place in range(0, len(units), 2))
+    return "".join(f"\\u{pair}" for pair in pairs), error.end
+
+
+def _open_descriptors() -> None:
+    """Have descriptors 0 to 2 open: the next file that is opened would otherwise become stdout or stderr."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(descriptor)

@@ -1,0 +1,111 @@
+"""Options among the arguments of a command: they stand anywhere before, between or after the keys.
+
+    lmtune train data=bio -m seed=1,2 --cfg job
+
+Hydra's own parser takes keys in one piece only and answers a mistake with its usage; so options are taken out first.
+"""
+
+import argparse
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lmtune.errors import ConfigError
+
+CFG = ("job", "hydra", "all")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+KNOWN = (
+    "Options are -m (every combination of values), --help, --cfg job, --resolve, --package NAME, --info and --version."
+)
+OWN_CONFIG = "a command has one configuration of its own, to which conf/ where you stand adds (conf/data/mine.yaml gives data=mine)"
+REFUSED = {
+    "config_name": OWN_CONFIG,
+    "config_path": OWN_CONFIG,
+    "experimental_rerun": "a run goes on with resume=, and config.yaml in its folder has what it was told",
+}
+"""Options of Hydra that have no place here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was said besides keys."""
+
+    help: bool = False
+    hydra_help: bool = False
+    version: bool = False
+    multirun: bool = False
+    cfg: str | None = None
+    resolve: bool = False
+    package: str | None = None
+    info: str | None = None
+    shell_completion: bool = False
+    config_dir: str | None = None
+
+    @property
+    def shows(self) -> bool:
+        """Something is shown, and nothing done."""
+        return bool(self.help or self.hydra_help or self.cfg or self.info or self.shell_completion)
+
+    def render(self) -> list[str]:
+        """As arguments for Hydra; --config-dir is not its business."""
+        switches = ("help", "hydra_help", "multirun", "resolve", "shell_completion")
+        chosen = [f"--{name.replace('_', '-')}" for name in switches if getattr(self, name)]
+        return chosen + [f"--{name}={value}" for name in ("cfg", "package", "info") if (value := getattr(self, name))]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}. {KNOWN}")
+
+
+def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
+    """(options, keys): each in its order. Raises ConfigError for an option that there is not, or a value that it does not take."""
+    taken, keys = _build_parser().parse_known_args(_complete_info(arguments))
+    for argument in keys:
+        if argument.startswith("-"):
+            name = argument.partition("=")[0]
+            raise ConfigError(
+                f"{argument}: {name} is no option; keys are written without dashes: {name.lstrip('-')}=... {KNOWN}"
+            )
+    settings = vars(taken)
+    settings.pop("run")
+    for name, reason in REFUSED.items():
+        if settings.pop(name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} is not taken by lmtune: {reason}. Leave it out.")
+    for name, choices in (("cfg", CFG), ("info", INFO)):
+        if settings[name] not in (None, *choices):
+            raise ConfigError(f"--{name} {settings[name]}: expected one of {', '.join(choices)}.")
+    return Options(**settings), keys
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(add_help=False, allow_abbrev=False, prog="lmtune")
+    for names in (
+        ("--help", "-h"),
+        ("--hydra-help",),
+        ("--version",),
+        ("--multirun", "-m"),
+        ("--run", "-r"),
+        ("--resolve",),
+        ("--shell-completion", "-sc"),
+    ):
+        parser.add_argument(*names, action="store_true")
+    for names in (
+        ("--cfg", "-c"),
+        ("--package", "-p"),
+        ("--info", "-i"),
+        ("--config-dir", "-cd"),
+        ("--config-name", "-cn"),
+        ("--config-path", "-cp"),
+        ("--experimental-rerun",),
+    ):
+        parser.add_argument(*names)
+    return parser
+
+
+def _complete_info(arguments: list[str]) -> list[str]:
+    """`--info` alone means all of it: what follows may be a key."""
+    followed = dict(zip(range(len(arguments)), arguments[1:], strict=False))
+    return [
+        f"{argument}=all" if argument in ("--info", "-i") and followed.get(place) not in INFO else argument
+        for place, argument in enumerate(arguments)
+    ]

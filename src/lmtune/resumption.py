@@ -1,0 +1,112 @@
+"""What a run was told, told to Hydra again: config.yaml of its folder, with what is typed now on top.
+
+config.yaml is the only record that is read, and its paths are absolute, so a run goes on from wherever one stands, from a
+copy as well, and without the conf/ that its names came from. Hydra gets each section as a choice of its group that takes
+the place of the shipped one, so that nothing of another choice shines through.
+"""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from lmtune.composition import RESUMED
+from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.config.finetune import OWNED_BY_PHASES
+from lmtune.errors import ConfigError
+
+GROUPS = ("data", "model", "training", "finetune", "generation", "tracker")
+FOLLOWERS = {
+    "training.num_train_epochs": "data.epochs",
+    "training.learning_rate": "model.learning_rate",
+    "prompts": "data.prompts",
+}
+"""Keys that follow others unless they are set; what is typed for the other has to reach them at a resume too."""
+NOT_TOLD = ("resume", "resume_force", "output")
+"""Keys of a start that say nothing about the run."""
+
+
+def restore_overrides(told: dict[str, Any], typed: list[str]) -> list[str]:
+    """Overrides that stand for what was told, to be put before those typed now; sections are stored where Hydra finds them.
+
+    typed: overrides of the command line. A group that is chosen anew takes the place of the recorded section. Raises
+    ConfigError for another experiment, which could mean anything.
+    """
+    told = follow(told)
+    chosen = dict(text.split("=", 1) for text in typed if "=" in text)
+    recorded = find_choices(told)
+    _check_experiment(chosen.get("experiment"), recorded.get("experiment"))
+    kept = [name for name in GROUPS if chosen.get(name, recorded.get(name)) == recorded.get(name)]
+    store = ConfigStore.instance()
+    for name in kept:
+        store.store(group=name, name=RESUMED, node=literal(told[name]))
+    store.store(group="experiment", name=RESUMED, package="_global_", node=_build_rest(told, kept))
+    return [*(f"{name}={RESUMED}" for name in kept), f"experiment={RESUMED}"]
+
+
+def drop_repeated(told: dict[str, Any], typed: list[str]) -> list[str]:
+    """What was typed, without choices of groups that are the recorded ones: restore_overrides stands for those."""
+    recorded = find_choices(told)
+    return [text for text in typed if text.partition("=")[0] not in recorded or not _repeats(text, recorded)]
+
+
+def find_choices(told: dict[str, Any]) -> dict[str, str | None]:
+    """Group to the recorded choice; `experiment` too."""
+    named = {name: told[name]["name"] for name in GROUPS if "name" in told[name]}
+    return {**dict.fromkeys((*GROUPS, "experiment")), **told.get("groups", {}), **named}
+
+
+def _repeats(text: str, recorded: dict[str, str | None]) -> bool:
+    group, _, choice = text.partition("=")
+    return choice in (recorded[group], "null" if recorded[group] is None else None)
+
+
+def follow(told: dict[str, Any]) -> dict[str, Any]:
+    """What was told, as it was before keys took over the values of others and phases settled theirs."""
+    training = dict(told["training"])
+    if told["finetune"]["method"] == FinetuneMethod.gradual.value:
+        training = {name: value for name, value in training.items() if name not in OWNED_BY_PHASES}
+    free = {**told, "training": training}
+    for key, source in FOLLOWERS.items():
+        section, _, name = key.rpartition(".")
+        owner = free[section] if section else free
+        group, _, other = source.partition(".")
+        if name in owner and owner[name] == told[group].get(other):
+            owner[name] = Follow(source)
+    return free
+
+
+class Follow(str):
+    """The key whose value another one takes."""
+
+
+def literal(value: Any) -> Any:
+    """A value as a configuration that resolves to exactly it: nothing in a record is resolved again."""
+    if isinstance(value, Follow):
+        return f"${{{value}}}"
+    if isinstance(value, dict):
+        return {key: literal(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [literal(each) for each in value]
+    return escape(value) if isinstance(value, str) else value
+
+
+def escape(text: str) -> str:
+    """Text that OmegaConf takes as it stands: an interpolation gets a backslash, and those right before it are doubled."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
+
+
+def _build_rest(told: dict[str, Any], kept: list[str]) -> dict[str, Any]:
+    """Everything beside the groups, and the names that conf/train.yaml takes from the choices."""
+    known = {item.name for item in fields(TrainConfig) if not item.metadata.get("internal")}
+    rest = {key: literal(value) for key, value in told.items() if key in known - {*GROUPS, *NOT_TOLD}}
+    return {**rest, **{name: {"name": escape(told[name]["name"])} for name in kept if "name" in told[name]}}
+
+
+def _check_experiment(typed: str | None, recorded: str | None) -> None:
+    if typed not in (None, "null", recorded):
+        raise ConfigError(
+            f"experiment={typed}: the run was begun with {f'experiment={recorded}' if recorded else 'none'}, and goes on with what "
+            "it was told. Leave it out, or change single keys with resume_force=true."
+        )

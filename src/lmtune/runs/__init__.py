@@ -1,0 +1,34 @@
+"""What lies in a run folder, and the rules by which a run is begun, held, sealed and taken up again.
+
+outputs/<name>/<date>/
+    run.json             the mark: which run made this folder, and which names in it are the run's own
+    config.yaml  .hydra/  ledger.json  transplant.json  metrics.jsonl  samples.jsonl  samples.md  train.log
+    checkpoint-<step>/   with manifest.json, written last
+    model/               with manifest.json
+    results.json  report.html
+
+Nothing is deleted, replaced or appended to by its name alone: the mark or a manifest has to say that the run made it.
+"""
+
+from lmtune.runs.folder import STATE, Run, step_of
+from lmtune.runs.lock import Place
+from lmtune.runs.manifest import MANIFEST, find_fault, load_manifest, seal
+from lmtune.runs.mark import MARK, Mark
+from lmtune.runs.search import begin_at, begin_below, find_newest, find_resumed
+
+__all__ = [
+    "MANIFEST",
+    "MARK",
+    "STATE",
+    "Mark",
+    "Place",
+    "Run",
+    "begin_at",
+    "begin_below",
+    "find_fault",
+    "find_newest",
+    "find_resumed",
+    "load_manifest",
+    "seal",
+    "step_of",
+]

@@ -1,0 +1,347 @@
+"""One run folder: where its records lie, what in it is the run's own, and how its parts come and go."""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import BaseFileLock
+
+from lmtune.errors import CheckpointError
+from lmtune.records import (
+    checksum_of,
+    load_json,
+    load_jsonl,
+    number_names,
+    render_json_line,
+    sync,
+    sync_folder,
+    write_json,
+    write_text,
+)
+from lmtune.runs.lock import LOCK_NAMES, lock_folder
+from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
+from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
+
+STATE = "trainer_state.json"
+"""Trainer's record of where it is, in each checkpoint."""
+STAGING = ".staging"
+TRASH = ".trash"
+HYDRA = ".hydra"
+
+START_NAMES = (
+    *("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log"),
+    *(HYDRA, STAGING, TRASH, *LOCK_NAMES),
+)
+"""What a run may make from its start on."""
+END_NAMES = ("model", "report.html")
+"""What it makes when it completes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.folder / "ledger.json"
+
+    @property
+    def transplant_file(self) -> Path:
+        return self.folder / "transplant.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        return self.folder / "samples.jsonl"
+
+    @property
+    def samples_page(self) -> Path:
+        return self.folder / "samples.md"
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "train.log"
+
+    @property
+    def tracker_file(self) -> Path:
+        return self.folder / "tracker.json"
+
+    @property
+    def hydra_folder(self) -> Path:
+        return self.folder / HYDRA
+
+    @property
+    def model_folder(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def staging_folder(self) -> Path:
+        return self.folder / STAGING
+
+    # What is the run's own
+
+    @property
+    def mark(self) -> Mark:
+        """run.json; raise CheckpointError for a folder without a sound one."""
+        mark = find_mark(self.folder)
+        if mark is None:
+            found = "is not as it was written" if (self.folder / MARK).exists() else "is not there"
+            raise CheckpointError(f"{self.folder / MARK}, which tells what in its folder is the run's own, {found}.")
+        return mark
+
+    def claim(self, *names: str) -> None:
+        """Take names in the folder for the run; raise CheckpointError where something stands there that it has not made."""
+        self.check_free(*names)
+        mark = self.mark
+        if not set(names) <= set(mark.made):
+            write_mark(self.folder, mark.with_names(names))
+
+    def check_free(self, *names: str) -> None:
+        """Raise CheckpointError where one of these names in the folder belongs to something that the run has not made."""
+        mark = self.mark
+        for name in names:
+            if name not in mark.made and os.path.lexists(self.folder / name) and not self.owns(self.folder / name):
+                raise CheckpointError(
+                    f"{self.folder} holds {name}, which this run has not made and would have to replace. Move it elsewhere."
+                )
+
+    def owns(self, folder: Path) -> bool:
+        """True for a sealed folder of this run that holds nothing but what was sealed."""
+        manifest = load_manifest(folder) if folder.is_dir() and not folder.is_symlink() else None
+        return manifest is not None and manifest.get("run") == self.mark.id and find_surplus(folder, manifest) is None
+
+    def lock(self) -> BaseFileLock:
+        """Hold the run for this process alone; raise CheckpointError where another holds it, or nothing can be written."""
+        try:
+            self.claim(*LOCK_NAMES)
+            return lock_folder(self.folder)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder}: expected a folder to write in, found: {error.strerror}. Change that, or give output=."
+            ) from error
+
+    def withdraw(self) -> None:
+        """Take back a run that has learned nothing, so that nobody resumes it: remove what it has made, and no more."""
+        mark = self.mark
+        for name in mark.made:
+            _remove(self.folder / name)
+        (self.folder / MARK).unlink()
+        remove_empty(map(Path, mark.made_folders))
+
+    def restore_mark(self) -> bool:
+        """Put run.json back from the newest checkpoint where it is damaged or gone; True where that was done.
+
+        Raises CheckpointError where no checkpoint holds a copy.
+        """
+        if find_mark(self.folder) is not None:
+            return False
+        sealed = list(self.manifests())
+        marks = (parse_mark(manifest.get("mark", {})) for _, manifest in sealed)
+        mark = next((each for each in marks if each is not None), None)
+        if mark is None:
+            raise CheckpointError(
+                f"{self.folder}: expected a run folder with {MARK}, found none that is whole, and no checkpoint that holds a copy. "
+                "Start the run anew, or go on from its weights with model.path=."
+            )
+        own = tuple(folder.name for folder, manifest in sealed if manifest.get("run") == mark.id)
+        write_mark(self.folder, mark.with_names(own))
+        return True
+
+    # Records
+
+    def load_results(self) -> dict[str, Any]:
+        """results.json, or an empty dict before there is one."""
+        return load_json(self.results_file) if self.results_file.exists() else {}
+
+    def find_results(self) -> dict[str, Any]:
+        """results.json, or an empty dict where it is not there or not as it was written."""
+        try:
+            text = self.results_file.read_text(encoding="utf-8")
+            results = load_json(self.results_file)
+        except (OSError, UnicodeDecodeError, CheckpointError):
+            return {}
+        mark = find_mark(self.folder)
+        stored = (mark.checksums or {}).get(self.results_file.name) if mark else None
+        return results if stored in (None, checksum_of(text)) else {}
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Replace results.json; those of a run that has completed are sealed by the mark."""
+        name, mark = self.results_file.name, self.mark
+        if name in (mark.checksums or {}):
+            write_mark(self.folder, mark.with_checksum(name, None))
+        write_json(self.results_file, results)
+        if results.get("status") == "completed":
+            self._seal_record(self.results_file)
+
+    def load_config(self) -> dict[str, Any]:
+        """What the run was told: config.yaml, or where that was damaged the copy in its newest checkpoint."""
+        return self.find_config() or self._load_sealed_config()
+
+    def find_config(self) -> dict[str, Any] | None:
+        """config.yaml as plain values; None where it is not there or not as the run wrote it."""
+        try:
+            text = self.config_file.read_text(encoding="utf-8")
+            loaded = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+            return None
+        mark = find_mark(self.folder)
+        stored = (mark.checksums or {}).get(self.config_file.name) if mark else None
+        return loaded if isinstance(loaded, dict) and stored in (None, checksum_of(text)) else None
+
+    def write_config(self, plain: dict[str, Any]) -> None:
+        """Replace config.yaml, and seal it by the mark."""
+        write_text(self.config_file, yaml.safe_dump(plain, allow_unicode=True, sort_keys=False))
+        self._seal_record(self.config_file)
+
+    def _load_sealed_config(self) -> dict[str, Any]:
+        for _, manifest in self.manifests():
+            if "told" in manifest:
+                return dict(manifest["told"])
+        raise CheckpointError(
+            f"{self.config_file}: expected the settings of a run, found them missing or damaged, and no checkpoint that holds a "
+            "copy. Start the run anew."
+        )
+
+    def _seal_record(self, file: Path) -> None:
+        write_mark(self.folder, self.mark.with_checksum(file.name, checksum_of(file.read_text(encoding="utf-8"))))
+
+    def find_tracker_id(self, name: str) -> str | None:
+        """The id under which a tracker knows this run, once it has been told one."""
+        return load_json(self.tracker_file).get(name) if self.tracker_file.exists() else None
+
+    def has_learned(self) -> bool:
+        """True once the loss of a step has been logged."""
+        return self.metrics_file.exists() and any("loss" in line for line in load_jsonl(self.metrics_file))
+
+    def cut_back(self, step: int) -> None:
+        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that nothing is recorded twice.
+
+        Also the summary of the training, which is logged again however far it had come.
+        """
+        for file in (self.metrics_file, self.samples_file):
+            if file.exists():
+                kept = [line for line in load_jsonl(file) if line["step"] <= step and "train_runtime" not in line]
+                write_text(file, "".join(render_json_line(line) for line in kept))
+
+    # Checkpoints
+
+    def checkpoints(self) -> list[Path]:
+        """checkpoint-<step> folders, newest first, whole or not."""
+        found = [(step_of(folder), folder) for folder in self.folder.glob("checkpoint-*") if folder.is_dir()]
+        return [folder for step, folder in sorted(found, reverse=True) if step >= 0]
+
+    def manifests(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Checkpoints whose manifest is as it was written, with it, newest first."""
+        for folder in self.checkpoints():
+            manifest = load_manifest(folder)
+            if manifest is not None:
+                yield folder, manifest
+
+    def find_checkpoint(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that verifies, and what was wrong with each newer one."""
+        complaints: list[str] = []
+        for folder in self.checkpoints():
+            fault = find_fault(folder)
+            if fault is None:
+                return folder, complaints
+            complaints.append(f"{folder.name}: {fault}")
+        return None, complaints
+
+    def measure_checkpoints(self) -> int:
+        """Bytes that the checkpoints take."""
+        return sum(file.stat().st_size for folder in self.checkpoints() for file in folder.rglob("*") if file.is_file())
+
+    def sweep(self) -> None:
+        """Remove what an interrupted save left behind."""
+        mark = find_mark(self.folder)
+        for name in {STAGING, TRASH} & set(mark.made if mark else ()):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def discard(self, folder: Path) -> bool:
+        """Delete a sealed folder so that it is never seen half deleted: renamed first, removed then.
+
+        False, and nothing done, where it is not the run's own or holds something that is not.
+        """
+        if not self.owns(folder):
+            return False
+        trash = self.folder / TRASH
+        trash.mkdir(exist_ok=True)
+        target = trash / f"{folder.name}-{os.getpid()}-{len(list(trash.iterdir()))}"
+        folder.rename(target)
+        shutil.rmtree(target, ignore_errors=True)
+        write_mark(self.folder, self.mark.without_name(folder.name))
+        return True
+
+    def set_aside(self, damaged: Path) -> Path:
+        """Rename a damaged checkpoint or record of the run, so that nothing takes it for a whole one."""
+        names = number_names(f"broken-{damaged.name}-{os.getpid()}")
+        target = next(self.folder / name for name in names if not os.path.lexists(self.folder / name))
+        damaged.rename(target)
+        return target
+
+    def publish(self, staged: Path, manifest: dict[str, Any], private: frozenset[str] = frozenset()) -> Path:
+        """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
+        for record in (self.metrics_file, self.samples_file):
+            if record.exists():
+                sync(record)  # lines up to the checkpoint's step are never missing beside it
+        mark = self.mark.with_names((staged.name,))
+        seal(staged, {**manifest, "run": mark.id, "mark": mark.as_dict()}, private)
+        return self.place(staged)
+
+    def place(self, staged: Path) -> Path:
+        """Move a sealed folder out of the staging folder, in the place of one of the run's own of the same name.
+
+        Raises FileExistsError where something stands there that the run has not made.
+        """
+        final = self.folder / staged.name
+        if os.path.lexists(final) and not self.discard(final):
+            raise FileExistsError(errno.EEXIST, "holds something that this run has not made", str(final))
+        self.claim(final.name)
+        staged.rename(final)
+        sync_folder(self.folder)
+        return final
+
+
+def step_of(folder: Path) -> int:
+    """The step in the name of a checkpoint folder, -1 for another name."""
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else -1
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, up to one that is not empty."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # something of the user's, or of another run's, is in it
+            return
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""Folders that are whole or not there: every file with its size and checksum in a manifest that is written last."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lmtune.errors import CheckpointError
+from lmtune.records import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
+
+MANIFEST = "manifest.json"
+CHECKSUM = "xxh3_128"
+
+
+def seal(folder: Path, manifest: dict[str, Any], private: frozenset[str] = frozenset()) -> None:
+    """Write manifest.json last: every file with its size and checksum, its own too, all of it on disk before.
+
+    private: names of files that hold people's text, which their owner alone may read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    for file in paths:
+        # safetensors writes 0600, which another user (a container, a web server) cannot read
+        file.chmod(0o600 if file.name in private else 0o644)
+    with ThreadPoolExecutor(1) as disk:  # the disk writes while the processor reads
+        written = [disk.submit(sync, file) for file in paths]
+        files = {
+            file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, CHECKSUM: checksum(file)}
+            for file in paths
+        }
+        for each in written:
+            each.result()
+    content = {**manifest, "files": files}
+    write_json(folder / MANIFEST, {**content, CHECKSUM: checksum_of(render_json(content))})
+    sync_folder(folder)
+
+
+def load_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder, None where it is missing or is not as it was written."""
+    try:
+        manifest = load_json(folder / MANIFEST)
+    except (OSError, CheckpointError):
+        return None
+    stored = manifest.pop(CHECKSUM, None)
+    return manifest if stored == checksum_of(render_json(manifest)) else None
+
+
+def find_fault(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, None if it is whole: every file there, of the size and checksum it had."""
+    manifest = load_manifest(folder)
+    if manifest is None:
+        return f"{MANIFEST} is missing or unreadable, or not as it was written"
+    for name, expected in manifest["files"].items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != expected["bytes"]:
+            return f"{name} has {file.stat().st_size} bytes, expected {expected['bytes']}"
+        if checksum(file) != expected[CHECKSUM]:
+            return f"{name} does not have the checksum it was saved with"
+    return None
+
+
+def find_surplus(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """A file or link in a sealed folder that its manifest does not name, None where there is none."""
+    known = {*manifest["files"], MANIFEST}
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain_folder(path))
+    return next((name for name in names if name not in known), None)
+
+
+def _is_plain_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

@@ -1,0 +1,152 @@
+"""Where runs are begun, and how one is found again."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from lmtune.errors import CheckpointError
+from lmtune.records import number_names
+from lmtune.runs.folder import START_NAMES, Run, remove_empty, step_of
+from lmtune.runs.mark import MARK, find_mark, new_mark, place_mark
+
+OUTPUTS = Path("outputs")
+SHOWN_NAMES = 3
+
+
+def begin_below(root: Path, name: str, now: datetime) -> Run:
+    """Begin a run at root/name/<date>; a taken name gets -2, -3. Two processes never get the same one."""
+    number = count_runs(root)
+    made = make_dated(root / name, now)
+    with _explained(f"{made[0]}", "Stand elsewhere, or give output=."):
+        return _mark(made[0], number, made)
+
+
+def begin_at(folder: Path, key: str, root: Path) -> Run:
+    """Begin a run in a folder that is named: a new one, or one with nothing in it.
+
+    key: what named it, for messages. Raises CheckpointError for a folder that cannot be made or holds anything.
+    """
+    made = make_given(folder, key)
+    with _explained(f"{key}={folder}", "Give another."):
+        return _mark(folder.absolute(), count_runs(root), made)
+
+
+@contextmanager
+def new_folder(output: str | None, name: str) -> Iterator[Path]:
+    """A folder for what a command writes: the one that output= names, else a new one below outputs/<name>/.
+
+    It is made before the work, which a folder that cannot be made would otherwise cost; work that fails takes it back
+    where nothing was written. Raises CheckpointError for one that cannot be made or holds anything.
+    """
+    given = None if output is None else Path(output).expanduser().absolute()
+    made = make_dated(OUTPUTS / name, datetime.now()) if given is None else make_given(given, "output")
+    try:
+        yield given or made[0]
+    except BaseException:
+        remove_empty(made)
+        raise
+
+
+def make_dated(parent: Path, now: datetime) -> list[Path]:
+    """Make parent/<date>, a taken name gets -2, -3; return it, and what else had to be made above it."""
+    parent = parent.absolute()
+    with _explained(str(parent), "Stand elsewhere, or give output=."):
+        above = make_folders(parent)
+        for candidate in number_names(now.strftime("%Y-%m-%d_%H-%M-%S")):
+            try:
+                (parent / candidate).mkdir()
+            except FileExistsError:
+                continue
+            return [parent / candidate, *above]
+    raise AssertionError("unreachable: candidates do not end")
+
+
+def make_given(folder: Path, key: str) -> list[Path]:
+    """Make a folder that is named, unless it is there with nothing in it; return what had to be made, the innermost first."""
+    folder = folder.absolute()
+    with _explained(f"{key}={folder}", "Give another."):
+        made = make_folders(folder)
+        check_empty(folder, key)
+    return made
+
+
+@contextmanager
+def _explained(what: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{what}: expected a folder that can be made, found: {error.strerror}. {remedy}"
+        ) from error
+
+
+def check_empty(folder: Path, key: str) -> None:
+    """Raise CheckpointError for a folder with anything in it: what is there stays untouched."""
+    names = sorted(path.name for path in folder.iterdir())
+    if MARK in names and find_mark(folder) is not None:
+        raise CheckpointError(f"{folder} already holds a run. Give another {key}=, or go on with it: resume={folder}.")
+    if names:
+        shown = ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
+        raise CheckpointError(
+            f"{key}={folder}: expected a new folder or an empty one, found {len(names):,} things in it ({shown}). Nothing of it "
+            f"was touched. Give a folder of its own, such as {key}={folder / 'run'}."
+        )
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make a folder with its parents; return those that were not there, the innermost first."""
+    made = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def count_runs(root: Path) -> int:
+    """One more than the highest number of a run below `root`."""
+    return 1 + max((mark.number for run in find_runs(root) if (mark := find_mark(run.folder))), default=0)
+
+
+def find_runs(root: Path) -> Iterator[Run]:
+    """Marked folders below `root`, as deep as lmtune makes any: <name>/<date>, sweeps/<date>/<job>."""
+    return (Run(file.parent) for depth in ("", "*/", "*/*/", "*/*/*/") for file in root.glob(f"{depth}{MARK}"))
+
+
+def find_newest(root: Path, fingerprint: str) -> Run | None:
+    """The run with this configuration that was begun last below `root`; of copies, the one that lies where it was begun."""
+    found = [
+        (mark.number, mark.began, Path(mark.folder) == run.folder.absolute(), str(run.folder), run)
+        for run in find_runs(root)
+        if (mark := find_mark(run.folder)) and run.find_results().get("fingerprint") == fingerprint
+    ]
+    return max(found, key=lambda each: each[:-1])[-1] if found else None
+
+
+def find_resumed(typed: str) -> Run:
+    """The run that resume= names; raise CheckpointError, with what to type, for anything else."""
+    folder = Path(typed).expanduser().absolute()
+    run = Run(folder)
+    if (folder / MARK).is_file() or any("mark" in manifest for _, manifest in run.manifests()):
+        return run
+    inside = "checkpoint" if step_of(folder) >= 0 else "finished model" if folder.name == "model" else None
+    if inside and (folder.parent / MARK).is_file():
+        newest, _ = Run(folder.parent).find_checkpoint()
+        where = f", {newest.name}" if newest else ""
+        raise CheckpointError(
+            f"resume={typed} is a {inside} of a run; expected the run itself. Give resume={folder.parent}, which goes on from its "
+            f"newest whole checkpoint{where}; to begin a new run from these weights: model.path={typed}."
+        )
+    found = f"no {MARK} in it" if folder.is_dir() else "no such folder"
+    raise CheckpointError(
+        f"resume={typed}: expected a run folder of lmtune train, found {found}. "
+        "Give a folder such as outputs/<name>/<date>, or resume=auto."
+    )
+
+
+def _mark(folder: Path, number: int, made_folders: list[Path]) -> Run:
+    try:
+        place_mark(folder, new_mark(folder, number, made_folders, START_NAMES))
+    except BaseException:
+        remove_empty(made_folders)
+        raise
+    return Run(folder)

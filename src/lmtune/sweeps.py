@@ -1,0 +1,166 @@
+"""A sweep before its first job: every job's keys are checked, and one folder is settled for all jobs, ranks and launchers."""
+
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from lmtune.errors import CheckpointError, ConfigError, LmtuneError
+from lmtune.overrides import quote
+from lmtune.records import checksum_of, load_json, write_json
+from lmtune.runs.folder import remove_empty
+from lmtune.runs.search import OUTPUTS, make_dated, make_given
+
+SWEEPS = OUTPUTS / "sweeps"
+SWEEP_FOLDER = "hydra.sweep.dir"
+MARK = "sweep.json"
+ABOUT = "lmtune made this folder for the jobs of one sweep, each in a folder of its own."
+RECORDS = frozenset([MARK, "multirun.yaml"])
+"""What lies in the folder of a sweep besides those of its jobs."""
+ONE_FOLDER = ("output",)
+"""Keys that name a folder, of which each job needs one of its own."""
+
+
+def check_single(overrides: list[str]) -> None:
+    """Raise ConfigError for several values where no sweep was asked for."""
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_sweep_override():
+            text = override.input_line or override.get_key_element()
+            raise ConfigError(
+                f"{text}: several values, which -m tries one after the other; found no -m. Add it, or quote the value as one: "
+                f"{override.get_key_element()}=\"'{text.partition('=')[2]}'\"."
+            )
+
+
+def list_jobs(overrides: list[str]) -> list[list[str]] | None:
+    """The overrides of each job; None where another sweeper than Hydra's own decides what comes next.
+
+    Raises ConfigError for a sweep without jobs, and for jobs that would share a folder.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    if any(override.get_key_element().startswith("hydra/sweeper") for override in parsed):
+        return None
+    jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, max_batch_size=None)))
+    if not jobs:
+        swept = ", ".join(override.input_line or "" for override in parsed if override.is_sweep_override())
+        raise ConfigError(f"{swept} names no value, so the sweep has no jobs. Expected values such as seed=1,2.")
+    for override in parsed:
+        if override.get_key_element() in ONE_FOLDER and not override.is_sweep_override() and len(jobs) > 1:
+            raise ConfigError(
+                f"{override.input_line} names one folder for {len(jobs)} jobs. Leave it out, and each gets its own below "
+                f"{SWEEPS}; {SWEEP_FOLDER}= names the folder that they lie in."
+            )
+    return jobs
+
+
+def check_jobs(jobs: list[list[str]], command: str, conf: Path, check: Callable[[DictConfig], None]) -> None:
+    """Compose each job as Hydra will, and check it; raise ConfigError or its like with the job that it is about."""
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        for number, overrides in enumerate(jobs):
+            own = [text for text in overrides if not text.startswith("hydra.")]
+            node = compose(command, overrides=overrides, return_hydra_config=True)
+            HydraConfig.instance().set_config(node)
+            try:
+                check(_without_hydra(node))
+            except LmtuneError as error:
+                raise type(error)(f"job {number} of the sweep ({', '.join(own)}): {error}") from error
+            finally:
+                HydraConfig.instance().cfg = None
+
+
+def _without_hydra(node: DictConfig) -> DictConfig:
+    bare = node.copy()
+    with open_dict(bare):
+        bare.pop("hydra")
+    OmegaConf.set_struct(bare, True)
+    return bare
+
+
+@contextmanager
+def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
+    """The overrides, with the folder of the sweep among them: made now, and the same for every job, rank and launcher.
+
+    A folder that holds no job in the end is removed. Raises CheckpointError for one that holds anything but a sweep.
+    """
+    given = _find_given(overrides)
+    made: list[Path] = []
+    folder = Path(_agree(lambda: str(_make_sweep(given, made))))
+    others = [text for text in overrides if not text.startswith(f"{SWEEP_FOLDER}=")]
+    try:
+        yield [*others, f"{SWEEP_FOLDER}={quote(str(folder))}"]
+    finally:
+        if made and {path.name for path in folder.iterdir()} <= RECORDS:
+            for name in RECORDS:
+                (folder / name).unlink(missing_ok=True)
+            remove_empty(made)
+
+
+def _find_given(overrides: list[str]) -> Path | None:
+    """The folder that hydra.sweep.dir= names, with what Hydra makes of ${now:...} in it."""
+    typed = [text for text in overrides if text.startswith(f"{SWEEP_FOLDER}=")]
+    if not typed:
+        return None
+    value = OverridesParser.create().parse_override(typed[-1]).value()
+    setup_globals()  # registers ${now:...}
+    try:
+        return Path(str(OmegaConf.create({"folder": str(value)}).folder)).expanduser().absolute()
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{typed[-1]}: expected a folder that is the same for all jobs, found one that depends on them. What differs from job "
+            "to job goes into hydra.sweep.subdir=."
+        ) from error
+
+
+def _make_sweep(given: Path | None, made: list[Path]) -> Path:
+    if given is not None and _is_sweep(given):
+        return given
+    made += make_dated(SWEEPS, datetime.now()) if given is None else make_given(given, SWEEP_FOLDER)
+    folder = given or made[0]
+    _mark(folder)
+    return folder
+
+
+def _mark(folder: Path) -> None:
+    identity = secrets.token_hex(8)
+    write_json(folder / MARK, {"about": ABOUT, "id": identity, "xxh3_128": checksum_of(ABOUT + identity)})
+
+
+def _is_sweep(folder: Path) -> bool:
+    try:
+        mark = load_json(folder / MARK)
+    except (OSError, CheckpointError):
+        return False
+    return mark.get("xxh3_128") == checksum_of(ABOUT + str(mark.get("id")))
+
+
+def _agree(choose: Callable[[], str]) -> str:
+    """What rank 0 chooses, on every rank of a launcher; ranks learn it from the store that torchrun keeps for them."""
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        return choose()
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise ConfigError(
+            "-m under several processes needs torchrun, whose ranks can agree on one folder; found another launcher "
+            "(WORLD_SIZE is set). Start the sweep alone, one process a job, or each job by itself."
+        )
+    from torch.distributed import TCPStore
+
+    environment = os.environ
+    store = TCPStore(
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False, wait_for_workers=False
+    )
+    key = f"lmtune/sweep/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if environment.get("RANK") == "0":
+        store.set(key, choose())
+    chosen: str = store.get(key).decode()
+    return chosen
