@@ -3,9 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -294,53 +291,13 @@ def test_an_unchanged_file_is_not_read_again(tmp_path, monkeypatch):
     assert cache.checksum_file(file) != first, "of the same size and date, but another content"
 
 
-BUILDER = """
-import sys, time
-from pathlib import Path
-from lmtune.data import cache
-
-def build(folder):
-    with open(sys.argv[1], "a") as log:
-        log.write("built\\n")
-    time.sleep(float(sys.argv[2]))
-    (folder / "data").write_text("whole")
-    (folder / cache.RECORD).write_text("{}")
-
-print((cache.build_once("key", build) / "data").read_text())
-"""
-
-
-def start_builder(folder, seconds):
-    environment = {**os.environ, "LMTUNE_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-c", BUILDER, str(folder / "log"), str(seconds)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_two_processes_build_an_entry_once(tmp_path):
-    builders = [start_builder(tmp_path, 1.0) for _ in range(2)]
-    answers = [builder.communicate(timeout=60) for builder in builders]
-    assert [out for out, _ in answers] == ["whole\n", "whole\n"]
-    assert (tmp_path / "log").read_text() == "built\n"
-    assert sum("another process is preparing the same text" in err for _, err in answers) == 1
-
-
-def test_a_killed_build_is_built_anew(tmp_path):
-    killed = start_builder(tmp_path, 60)
-    while not (tmp_path / "log").exists():
-        time.sleep(0.05)
-    killed.kill()
-    killed.communicate()
-    assert not (tmp_path / "cache" / "key").exists()
-    assert start_builder(tmp_path, 0).communicate(timeout=60)[0] == "whole\n"
-
-
 def test_an_interrupted_build_leaves_no_entry(tmp_path, tokenizer, texts, monkeypatch):
     corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "só aqui"])), 0)
     monkeypatch.setattr(Ledger, "check", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         corpus.prepare(tokenizer, 16)
     monkeypatch.undo()
-    assert not list(cache.cache_folder().glob("*.building"))
+    assert not list(cache.find_folder().glob(".*-*"))
     assert Corpus(corpus.config, 0).prepare(tokenizer, 16).ledger.targets > 0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lmtune import records, runs
 from lmtune.errors import CheckpointError
-from lmtune.runs import Run, begin_at, begin_below
+from lmtune.runs import begin_at, begin_below
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 

@@ -185,7 +185,7 @@ class Dispatch:
 
         if self.name == "eval" and any(text.startswith("data.files=") for text in keys):
             keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
-        overrides = prepare_overrides(self._restore(keys))
+        overrides = prepare_overrides(self._restore(keys, stack))
         if not self.options.multirun:
             sweeps.check_single(overrides)
         elif not self.options.shows:
@@ -195,7 +195,7 @@ class Dispatch:
                 overrides = stack.enter_context(sweeps.settled_folder(overrides))
         return [*self.options.render(), *overrides]
 
-    def _restore(self, keys: list[str]) -> list[str]:
+    def _restore(self, keys: list[str], stack: ExitStack) -> list[str]:
         """`resume=RUN` goes on with what RUN was told: that stands before what is typed now."""
         from lmtune.runs import find_resumed
 
@@ -206,6 +206,7 @@ class Dispatch:
         from lmtune import resumption
 
         self.told = find_resumed(folder).load_config()
+        stack.callback(resumption.forget)
         return [*resumption.restore_overrides(self.told, keys), *resumption.drop_repeated(self.told, keys)]
 
     def _compose(self, arguments: list[str]) -> None:

@@ -192,7 +192,7 @@ def _check_added(node: DictConfig, schema: type) -> None:
 def _explain_missing(error: MissingConfigException, command: str) -> str:
     name = error.missing_cfg_file or "?"
     group, _, choice = name.rpartition("/")
-    options = list(error.options or [])
+    options = [option for option in error.options or [] if option != RESUMED]
     if not options:
         return f"{name} is not a config of lmtune {command}. See lmtune {command} --help."
     return (

@@ -45,6 +45,13 @@ def restore_overrides(told: dict[str, Any], typed: list[str]) -> list[str]:
     return [*(f"{name}={RESUMED}" for name in kept), f"experiment={RESUMED}"]
 
 
+def forget() -> None:
+    """Take the recorded sections away again: the next command of this process has nothing to do with them."""
+    repository = ConfigStore.instance().repo
+    for name in (*GROUPS, "experiment"):
+        repository.get(name, {}).pop(f"{RESUMED}.yaml", None)
+
+
 def drop_repeated(told: dict[str, Any], typed: list[str]) -> list[str]:
     """What was typed, without choices of groups that are the recorded ones: restore_overrides stands for those."""
     recorded = find_choices(told)

@@ -131,11 +131,11 @@ def test_a_typo_in_a_config_of_the_users_own_is_named_with_its_file(lmtune, tmp_
     assert "data/mine.yaml sets data.fils, which is not a key of lmtune train. Did you mean data.files?" in answer.err
 
 
-def test_a_cache_that_cannot_be_made_is_an_error_of_ours(lmtune, monkeypatch):
+def test_a_cache_that_cannot_be_made_is_done_without(lmtune, monkeypatch):
     monkeypatch.setenv("LMTUNE_CACHE", "/dev/null/cache")
-    answer = lmtune("train")
-    assert answer.code == 2
-    assert "Set LMTUNE_CACHE to a folder that you may write to." in answer.err
+    answer = lmtune("data")
+    assert answer.code == 0
+    assert answer.err.count("/dev/null/cache, where prepared text is kept, is done without: Not a directory.") == 1
 
 
 def test_debugging_shows_where_an_error_comes_from(lmtune, monkeypatch):

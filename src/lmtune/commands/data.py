@@ -138,7 +138,7 @@ def manage_cache(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     done = "removed" if config.cache is CacheAction.prune else "kept"
     total = sum(entry.bytes for entry in entries)
     account = {
-        "folder": str(cache.cache_folder()),
+        "folder": str(cache.find_folder() or ""),
         "bytes": total,
         "entries": [{"folder": entry.folder.name, "bytes": entry.bytes, "built": entry.built} for entry in entries],
     }

@@ -1,36 +1,216 @@
-"""Prepared text on disk, kept by content: built once, by one process at a time, and whole or absent."""
+"""Prepared text on disk, kept by content: whole, or built anew. Nothing here is needed: what is lost is made again.
 
+An entry is a folder named by its key, with a record of its files' sizes and checksums, which are compared whenever it is
+opened. A cache that cannot be locked is used without locks; one that cannot be read or written is done without, in a
+temporary folder. Entries hold people's text, so their owner alone may read them.
+"""
+
+import errno
 import json
+import logging
 import os
-import shutil
-import sys
+import re
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from lmtune.errors import DataError
-from lmtune.records import checksum, checksum_of, load_json, write_json
+from lmtune.errors import CheckpointError, DataError
+from lmtune.records import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
 
-FORMAT = 2
+logger = logging.getLogger(__name__)
+
+FORMAT = 3
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
+NAMES = re.compile(r"record\.json|train\.arrow|(validation|test)-(ids|documents)\.npy")
+"""Files that lmtune puts into an entry. Nothing else in the cache's folder is ever deleted."""
+KEY = re.compile(r"[0-9a-f]{32}")
+
+T = TypeVar("T")
+Build = Callable[[Path], dict[str, Any]]
+"""Writes files into an empty folder; returns what stands in the entry's record besides."""
+Load = Callable[[Path, dict[str, Any]], T]
+"""Opens the files of an entry; gets what Build returned."""
+
+_temporary: dict[str, tuple[Any, dict[str, Any]]] = {}
+"""Entries that found no place in the cache, in folders that go with the process."""
 
 
-def cache_folder() -> Path:
-    """LMTUNE_CACHE, or lmtune below the user's cache folder."""
-    given = os.environ.get("LMTUNE_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lmtune"
+def find_folder() -> Path | None:
+    """LMTUNE_CACHE, or lmtune below the user's cache folder; None for a user without a home."""
+    given, shared = os.environ.get("LMTUNE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if given or shared:
+        return Path(given) if given else Path(str(shared)) / "lmtune"
+    try:
+        return Path.home() / ".cache" / "lmtune"
+    except RuntimeError:  # a number without an entry in passwd, as in many containers
+        return None
 
 
 def key_of(parts: dict[str, Any]) -> str:
     """A name for what comes out of these settings and contents."""
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
+
+
+def cached(key: str, build: Build, load: Load[T]) -> T:
+    """What `load` makes of the entry for `key`, which is built where no whole one is there.
+
+    Other processes that want the same wait meanwhile, and say so. Raises what `build` raises, and DataError where neither
+    the cache nor a temporary folder takes it.
+    """
+    root = find_folder()
+    if root is None:
+        _tell_once("There is no home folder and no LMTUNE_CACHE, so prepared text is not kept")
+        return _load_temporary(key, build, load, "no home folder")
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = root / key
+        if (content := find_content(folder)) is not None:
+            with suppress(OSError):  # it may go just now, by `cache=prune`
+                return load(folder, content)
+        with _locked(root / f"{key}.lock") as alone:
+            content = find_content(folder)
+            if content is None:
+                content = _build_entry(folder, build, sweeps=alone)
+        return load(folder, content)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        _tell_once(
+            f"{root}, where prepared text is kept, is done without: {reason}. LMTUNE_CACHE= names another folder"
+        )
+        return _load_temporary(key, build, load, f"{root}: {reason}")
+
+
+def find_content(folder: Path) -> dict[str, Any] | None:
+    """What stands in the record of an entry, None unless every file of it is there with the bytes it was written with."""
+    try:
+        record = load_json(folder / RECORD)
+    except FileNotFoundError:
+        return None
+    except (OSError, CheckpointError):
+        record = {}
+    fault = _find_fault(folder, record)
+    if fault is not None:
+        _tell_once(f"prepared text {folder.name} is damaged ({fault}), so it is prepared anew")
+        return None
+    content: dict[str, Any] = record["content"]
+    return content
+
+
+def _find_fault(folder: Path, record: dict[str, Any]) -> str | None:
+    if not _is_record(record, folder):
+        return RECORD
+    for name, expected in record["files"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != expected["bytes"] or checksum(file) != expected["xxh3_128"]:
+            return name
+    return None
+
+
+def _is_record(record: dict[str, Any], folder: Path) -> bool:
+    """True for the record of an entry of lmtune's, as it was written."""
+    content = {name: value for name, value in record.items() if name != "xxh3_128"}
+    return record.get("key") == folder.name and record.get("xxh3_128") == checksum_of(render_json(content))
+
+
+def _build_entry(folder: Path, build: Build, sweeps: bool) -> dict[str, Any]:
+    """Build aside, seal, put in place; return the content of the record."""
+    root, key = folder.parent, folder.name
+    if sweeps:
+        for left in root.glob(f".{key}-*"):  # of a build that was killed
+            remove_files(left)
+    aside = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=root))
+    try:
+        content = build(aside)
+        _seal(aside, key, content)
+        if find_content(folder) is None:  # without locks, another may have been faster
+            _place(aside, folder)
+    finally:
+        with suppress(OSError):
+            remove_files(aside)
+    return content
+
+
+def _seal(folder: Path, key: str, content: dict[str, Any]) -> None:
+    """Have all files on the disk, then their record."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        sync(file)
+        files[file.name] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
+    record = {"lmtune": "prepared text", "key": key, "files": files, "content": content}
+    write_json(folder / RECORD, {**record, "xxh3_128": checksum_of(render_json(record))})
+
+
+def _place(aside: Path, folder: Path) -> None:
+    """Move an entry to its name; where something of others' lies there, file by file, the record last."""
+    if folder.is_symlink():
+        raise FileExistsError(errno.EEXIST, "a link has the name of prepared text", str(folder))
+    remove_files(folder)
+    if not folder.exists():
+        aside.rename(folder)
+    else:
+        for file in sorted(aside.iterdir(), key=lambda file: file.name == RECORD):
+            file.replace(folder / file.name)
+    sync_folder(folder.parent)
+
+
+def remove_files(folder: Path) -> None:
+    """Delete what lmtune has put into an entry, its record first, and the folder if nothing else is in it."""
+    if folder.is_symlink():
+        return
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name != RECORD):
+            if NAMES.fullmatch(file.name) and not file.is_dir():
+                file.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _load_temporary(key: str, build: Build, load: Load[T], reason: str) -> T:
+    """As `cached`, in a folder that goes with this process."""
+    if key not in _temporary:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="lmtune-")
+            _temporary[key] = folder, build(Path(folder.name))
+        except OSError as error:
+            raise DataError(
+                f"Prepared text finds no place: expected room in the cache ({reason}) or in {tempfile.gettempdir()} "
+                f"({error.strerror or error}). Make room, or name folders that have it with LMTUNE_CACHE= and TMPDIR=."
+            ) from error
+    folder, content = _temporary[key]
+    return load(Path(folder.name), content)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[bool]:
+    """Hold a lock, so that one process builds; False where the file system has none, and two may build the same."""
+    lock = FileLock(file, mode=0o600, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        logger.info("another process is preparing the same text; waiting for it")
+        lock.acquire()
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@lru_cache
+def _tell_once(text: str) -> None:
+    logger.info(text)
 
 
 def checksum_file(file: Path) -> str:
@@ -49,41 +229,31 @@ def checksum_file(file: Path) -> str:
             "changed": status.st_ctime_ns,  # moves on even where a copying program sets the date back
             "inode": status.st_ino,
         }
-        note = cache_folder() / "files" / f"{checksum_of(str(file.resolve()))}.json"
-        known = load_json(note) if note.exists() else {}
+        note = _find_note(file)
+        known = _load_note(note)
         if {**seen, "checksum": known.get("checksum")} == known:
             return str(known["checksum"])
         digest = checksum(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
-    if time.time_ns() - status.st_mtime_ns > 2_000_000_000:
-        _make_folder(note.parent)
-        write_json(note, {**seen, "checksum": digest})
+    if note is not None and time.time_ns() - status.st_mtime_ns > 2_000_000_000:
+        with suppress(OSError):  # it is read again then
+            note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(note, {**seen, "checksum": digest})
     return digest
 
 
-def build_once(key: str, build: Callable[[Path], None]) -> Path:
-    """The cache entry for `key`, built if it is not there; other processes wait meanwhile and say so."""
-    folder = cache_folder() / key
-    if (folder / RECORD).exists():
-        return folder
-    _make_folder(folder.parent)
-    lock = _acquire(folder.with_suffix(".lock"))
-    try:
-        if not (folder / RECORD).exists():
-            aside = folder.with_suffix(".building")
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.mkdir()
-            try:
-                build(aside)
-            except BaseException:
-                shutil.rmtree(aside, ignore_errors=True)
-                raise
-            aside.rename(folder)
-    finally:
-        lock.release()
-    return folder
+def _find_note(file: Path) -> Path | None:
+    root = find_folder()
+    return None if root is None else root / "files" / f"{checksum_of(str(file.resolve()))}.json"
+
+
+def _load_note(note: Path | None) -> dict[str, Any]:
+    """What is known of a file, {} where that is not there or does not read."""
+    if note is not None:
+        with suppress(OSError, CheckpointError):
+            return load_json(note)
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,43 +267,30 @@ class Entry:
 
 
 def list_entries() -> list[Entry]:
-    """Whole entries, the newest first."""
-    folders = sorted(cache_folder().glob(f"*/{RECORD}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    """Entries that lmtune has made, the newest first; whatever else lies in the folder is none of them."""
+    root = find_folder()
+    found = [path for path in root.iterdir() if _is_entry(path)] if root is not None and root.is_dir() else []
+    dated = sorted(((folder / RECORD).stat().st_mtime, folder) for folder in found)
     return [
         Entry(
-            folder=file.parent,
-            bytes=sum(inner.stat().st_size for inner in file.parent.iterdir()),
-            built=datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "minutes"),
+            folder=folder,
+            bytes=sum(file.stat().st_size for file in folder.iterdir() if NAMES.fullmatch(file.name)),
+            built=datetime.fromtimestamp(date).isoformat(" ", "minutes"),
         )
-        for file in folders
+        for date, folder in reversed(dated)
     ]
+
+
+def _is_entry(folder: Path) -> bool:
+    if not KEY.fullmatch(folder.name) or folder.is_symlink():
+        return False
+    try:
+        return _is_record(load_json(folder / RECORD), folder)
+    except (OSError, CheckpointError):
+        return False
 
 
 def remove_entry(folder: Path) -> None:
     """Delete an entry; its record goes first, so that half an entry is never taken for a whole one."""
-    lock = _acquire(folder.with_suffix(".lock"))
-    try:
-        (folder / RECORD).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        lock.release()
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder}, where prepared text is kept, cannot be made: {error.strerror}. "
-            "Set LMTUNE_CACHE to a folder that you may write to."
-        ) from error
-
-
-def _acquire(file: Path) -> FileLock:
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        sys.stderr.write("another process is preparing the same text; waiting for it\n")
-        lock.acquire()
-    return lock
+    with _locked(folder.with_suffix(".lock")):
+        remove_files(folder)

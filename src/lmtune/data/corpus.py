@@ -21,7 +21,6 @@ from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder, hash_tokenizer
 from lmtune.errors import ConfigError, DataError, LedgerError
-from lmtune.records import load_json, write_json
 from lmtune.streams import DOCUMENT_TABLE, TokenStream
 
 RULES_IN_WORDS = {
@@ -274,19 +273,20 @@ class Corpus:
         overlap = self.config.stride
         shape = {"block_size": block_size, "overlap": overlap, "packing": self.config.packing}
         key = cache.key_of({**self.identify(tokenizer), **shape})
-        folder = cache.build_once(key, lambda aside: self._build_blocks(aside, tokenizer, block_size))
-        record = load_json(folder / cache.RECORD)
-        ledger = Ledger.from_dict(record["ledger"])
-        ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
         separator = tokenizer.eos_token_id if self.config.isolate_documents else None
-        return Prepared(
-            blocks=(blocks.Blocks if self.config.packing else blocks.PaddedBlocks).load(
-                folder / "train.arrow", block_size, ledger.targets, separator, overlap
-            ),
-            held_out=self.load_held_out(tokenizer).streams,
-            ledger=ledger,
-            facts={**record["facts"], **self.identify(tokenizer)},
-        )
+
+        def load(folder: Path, record: dict[str, Any]) -> Prepared:
+            ledger = Ledger.from_dict(record["ledger"])
+            ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
+            kind = blocks.Blocks if self.config.packing else blocks.PaddedBlocks
+            return Prepared(
+                blocks=kind.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),
+                held_out=self.load_held_out(tokenizer).streams,
+                ledger=ledger,
+                facts={**record["facts"], **self.identify(tokenizer)},
+            )
+
+        return cache.cached(key, lambda aside: self._build_blocks(aside, tokenizer, block_size), load)
 
     def check_overlap(self, block_size: int) -> None:
         """Raise ConfigError for rows that would hold nothing new."""
@@ -299,10 +299,12 @@ class Corpus:
     def load_held_out(self, tokenizer: Any) -> HeldOut:
         """Streams of the held-out sides, from the cache or encoded now; the training side is not."""
         key = cache.key_of({**self.identify(tokenizer), "held_out": True})
-        folder = cache.build_once(key, lambda aside: self._build_held_out(aside, tokenizer))
-        record = load_json(folder / cache.RECORD)
-        streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
-        return HeldOut(streams, record["split_by"])
+
+        def load(folder: Path, record: dict[str, Any]) -> HeldOut:
+            streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
+            return HeldOut(streams, record["split_by"])
+
+        return cache.cached(key, lambda aside: self._build_held_out(aside, tokenizer), load)
 
     def encode_stream(self, which: str, tokenizer: Any) -> TokenStream:
         """One side, or `all`, as a stream; for evaluations that want other text than the held-out sides."""
@@ -342,17 +344,17 @@ class Corpus:
         """Hashes of the text and of what encodes it."""
         return {"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer)}
 
-    def _build_held_out(self, folder: Path, tokenizer: Any) -> None:
-        """Encode the held-out sides into `folder`; the record is written last."""
+    def _build_held_out(self, folder: Path, tokenizer: Any) -> dict[str, Any]:
+        """Encode the held-out sides into `folder`; return what the cache is to remember of them."""
         sides = [side for side in HELD_OUT if self.held_out.get(side)]
         for side in sides:
             stream = self.encode_stream(side, tokenizer)
             np.save(folder / f"{side}-ids.npy", stream.ids.astype(blocks.id_type(len(tokenizer))))
             np.save(folder / f"{side}-documents.npy", stream.documents)
-        write_json(folder / cache.RECORD, {"sides": sides, "split_by": self.rule})
+        return {"sides": sides, "split_by": self.rule}
 
-    def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> None:
-        """Encode the training side into `folder`; the record is written last."""
+    def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> dict[str, Any]:
+        """Encode the training side into `folder`; return what the cache is to remember of it."""
         held = self.load_held_out(tokenizer)
         separator, ledger = tokenizer.eos_token_id, self.ledger
         ledger.split_by = held.split_by
@@ -374,7 +376,7 @@ class Corpus:
             if side == "validation":
                 facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, stream)
         ledger.check()
-        write_json(folder / cache.RECORD, {"ledger": ledger.as_dict(), "facts": facts})
+        return {"ledger": ledger.as_dict(), "facts": facts}
 
     def _count(
         self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray
