@@ -239,7 +239,7 @@ def test_an_entry_of_a_read_only_cache_is_read(folder, tmp_path):
 
 def test_text_that_finds_no_place_at_all_is_one_paragraph(folder, monkeypatch):
     monkeypatch.setattr(cache.tempfile, "mkdtemp", refuse(errno.ENOSPC))
-    with pytest.raises(cache.DataError, match="finds no place: .*No space left on device.*Make room.*LMTUNE_CACHE"):
+    with pytest.raises(cache.DataError, match=r"finds no place: .*No space left on device.*Make room.*LMTUNE_CACHE"):
         Builds().load()
 
 

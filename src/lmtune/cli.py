@@ -65,7 +65,6 @@ def run(arguments: list[str]) -> int:
         except Stopped as stopped:
             return stopped.exit_code
         except BrokenPipeError:  # `| head` has read enough
-            console.discard_output()
             return 128 + signal.SIGPIPE
         except KeyboardInterrupt:
             return 128 + signal.SIGINT

@@ -75,12 +75,6 @@ def above(write: Callable[[str], None]) -> Iterator[None]:
             handler.write = _write_line
 
 
-def discard_output() -> None:
-    """Let nothing more be written to the process's stdout, as at its end Python would once more try to."""
-    with suppress(OSError, ValueError, AttributeError):  # no stdout, or one without a descriptor: nothing is buffered
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 class WordStream(io.TextIOBase):
     """A stream for people: a reader that has gone, a full disk or an encoding that lacks a letter make it silent."""
 
@@ -135,18 +129,24 @@ class ResultStream(io.TextIOBase):
             self._stream.write(text)
             self._stream.flush()
         except BrokenPipeError:
+            self._discard()
             raise
         except (OSError, ValueError) as error:
-            discard_output()
+            self._discard()
             reason = getattr(error, "strerror", None) or str(error)
             raise OutputError(
-                f"The result could not be written to stdout: {reason}. Everything else is done; run it again with a stdout that "
-                "takes it, or read it in the folder that was named."
+                f"The result could not be written to stdout: {reason}. All else is done: a run folder, where there is one, holds it; "
+                "otherwise run the command again with a stdout that takes it."
             ) from error
         return len(text)
 
     def writable(self) -> bool:
         return True
+
+    def _discard(self) -> None:
+        """Let what is left in the buffer go nowhere: at the end of the process, Python would try to write it once more."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 class _Handler(logging.Handler):

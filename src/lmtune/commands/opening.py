@@ -180,9 +180,7 @@ def _take_up(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
     """Go on with a run; one that has completed is left as it is."""
     run, config = opened.run, setup.config
     if run.find_results().get("status") == "completed":
-        resuming.check_completed(config, run, plain)
         return
-    resuming.check_settings(config, run, plain)
     check_room(run.folder, _estimate_room(setup), run.measure_checkpoints())
     opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force)
     _restore_records(opened, plain, setup.prepared)

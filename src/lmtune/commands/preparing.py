@@ -74,12 +74,16 @@ def build_setup(config: TrainConfig) -> Setup:
 
 def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
-    check_sources(config, [*config.eval_sets.values(), *config.mixed_sets.values()])
-    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values()):
+    plain = render_settings(config)
+    resumed = resuming.find_run(config, resuming.fingerprint_of(plain))
+    resuming.check_output(config, resumed)
+    if resumed is not None:
+        resuming.check_told(config, resumed, plain)
+    others = [*config.eval_sets.values(), *config.mixed_sets.values()]
+    check_sources(config, others)
+    for data in (config.data, *others):
         build_corpus(data, config.seed)
     check_lengths(config)
-    resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config)))
-    resuming.check_output(config, resumed)
     return resumed
 
 

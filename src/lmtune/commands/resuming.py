@@ -21,7 +21,7 @@ from lmtune.runs import (
     find_resumed,
     step_of,
 )
-from lmtune.runs.search import OUTPUTS, check_empty
+from lmtune.runs.search import OUTPUTS, check_creatable
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +95,7 @@ def check_output(config: TrainConfig, found: Run | None) -> None:
     if found is not None and config.output is not None:
         _check_same_folder(config.output, found)
     if found is None and config.output is not None:
-        folder = Path(config.output).expanduser()
-        if folder.is_dir():
-            check_empty(folder, "output")
+        check_creatable(Path(config.output).expanduser(), "output")
 
 
 def _check_same_folder(output: str, run: Run) -> None:
@@ -126,6 +124,14 @@ def name_run(config: TrainConfig) -> str:
 
 def _model_slug(config: TrainConfig) -> str:
     return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
+
+
+def check_told(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
+    """Raise ConfigError where a run cannot go on with what is said now. A run that was begun and has recorded nothing can."""
+    if run.find_results().get("status") == "completed":
+        check_completed(config, run, plain)
+    elif run.config_file.exists() or run.checkpoints():
+        check_settings(config, run, plain)
 
 
 def check_settings(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:

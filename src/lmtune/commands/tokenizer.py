@@ -15,7 +15,7 @@ from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.records import render_json, slug, write_json
-from lmtune.runs.search import new_folder
+from lmtune.runs.search import check_creatable, new_folder
 
 
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
@@ -66,7 +66,9 @@ def build_account(
 
 
 def check_sources(config: TokenizerCommandConfig) -> None:
-    """Raise for sources that are not there, and a model without a vocabulary of its own."""
+    """Raise for sources that are not there, a model without a vocabulary of its own, and a folder that cannot be made."""
+    if config.output is not None:
+        check_creatable(Path(config.output).expanduser(), "output")
     check_data_source(config.data)
     if config.model is not None:
         if config.model.tokenizer == LEARN:

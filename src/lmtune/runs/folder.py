@@ -34,10 +34,8 @@ STAGING = ".staging"
 TRASH = ".trash"
 HYDRA = ".hydra"
 
-START_NAMES = (
-    *("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log"),
-    *(HYDRA, STAGING, TRASH, *LOCK_NAMES),
-)
+RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
+START_NAMES = (*RECORDS, HYDRA, STAGING, TRASH, *LOCK_NAMES)
 """What a run may make from its start on."""
 END_NAMES = ("model", "report.html")
 """What it makes when it completes."""
@@ -154,8 +152,13 @@ class Run:
     def restore_mark(self) -> bool:
         """Put run.json back from the newest checkpoint where it is damaged or gone; True where that was done.
 
-        Raises CheckpointError where no checkpoint holds a copy.
+        Raises CheckpointError where no checkpoint holds a copy, and for a folder that lies where a record belongs.
         """
+        for name in (MARK, *RECORDS):
+            if (self.folder / name).is_dir():
+                raise CheckpointError(
+                    f"{self.folder / name}: expected a record of the run, found a folder. Move it elsewhere."
+                )
         if find_mark(self.folder) is not None:
             return False
         sealed = list(self.manifests())

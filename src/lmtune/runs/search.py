@@ -1,5 +1,6 @@
 """Where runs are begun, and how one is found again."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,19 @@ def check_empty(folder: Path, key: str) -> None:
             f"{key}={folder}: expected a new folder or an empty one, found {len(names):,} things in it ({shown}). Nothing of it "
             f"was touched. Give a folder of its own, such as {key}={folder / 'run'}."
         )
+
+
+def check_creatable(folder: Path, key: str) -> None:
+    """Raise CheckpointError, with nothing made, for a folder that could not be made or holds anything."""
+    folder = folder.absolute()
+    with _explained(f"{key}={folder}", "Give another."):
+        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if there == folder:
+            check_empty(folder, key)
 
 
 def make_folders(folder: Path) -> list[Path]:
