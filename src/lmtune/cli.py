@@ -134,11 +134,13 @@ class Dispatch:
 
         from lmtune import composition
         from lmtune.overrides import check_secrets, prepare_overrides
+        from lmtune.user_conf.typed import check_hydra_overrides, split_config_dirs
 
         check_secrets(overrides)
-        composition.check_user_conf()
+        check_hydra_overrides(overrides)
+        overrides, config_dirs = split_config_dirs(overrides)
         composition.check_flags(overrides)
-        composition.register(self.name)
+        composition.register(self.name, config_dirs)
         if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):
             overrides = ["eval.split=all", *overrides]  # one's own files are scored whole, unless told otherwise
         sys.argv = ["lmtune", *resumed_overrides(overrides), *prepare_overrides(overrides)]
@@ -188,12 +190,15 @@ class Dispatch:
 def resumed_overrides(overrides: list[str]) -> list[str]:
     """`resume=RUN` goes on with what RUN was told: its recorded overrides stand before those typed now."""
     from lmtune.runs import load_overrides
+    from lmtune.user_conf.typed import check_recorded_overrides
 
     typed = dict(text.split("=", 1) for text in overrides if "=" in text)
     folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
     if folder in ("off", "auto"):
         return []
-    return [text for text in load_overrides(folder) if text.lstrip("+").split("=", 1)[0] not in typed]
+    recorded = load_overrides(folder)
+    check_recorded_overrides(recorded, folder)
+    return [text for text in recorded if text.lstrip("+").split("=", 1)[0] not in typed]
 
 
 @contextlib.contextmanager
