@@ -28,7 +28,7 @@ RECORD_FACTOR = 10
 """Records may be so many times larger than configs: they name by absolute paths what a config named by short ones."""
 
 _TAG = "tag:yaml.org,2002:"
-_PLAIN_TAGS = frozenset(_TAG + kind for kind in ("null", "bool", "int", "float", "str", "map", "seq"))
+_SCALAR_TAGS = frozenset(_TAG + kind for kind in ("null", "bool", "int", "float", "str"))
 _THOUSANDS = re.compile(r"[0-9]{1,3}(_[0-9]{3})*")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -189,12 +189,16 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"
-    ]  # a date stays text, as OmegaConf has it
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]  # a date stays text
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # 1e5, 5e-5 and 1.5e5 are numbers, as OmegaConf has it; YAML 1.1 wants a dot and a sign
+
+
+class _ConfigLoader(_Loader):
+    """Takes 1e5 and 5e-5 for numbers, as OmegaConf does; yaml.safe_dump, which writes records, takes them for text."""
+
+
+_ConfigLoader.add_implicit_resolver(
     f"{_TAG}float", re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
@@ -209,7 +213,7 @@ class _Reader:
     def __init__(self, file: Path, text: str, factor: int = 1, strict: bool = False) -> None:
         self.file = file
         self.strict = strict
-        self.loader = _Loader(text, factor * MAX_VALUES)
+        self.loader = (_ConfigLoader if strict else _Loader)(text, factor * MAX_VALUES)
         self.values_left = factor * MAX_VALUES
         self.characters_left = factor * MAX_BYTES
         self.lines: dict[str, int] = {}
@@ -236,10 +240,10 @@ class _Reader:
         """The value of a node. `key` is its dotted place."""
         self._count(node, key)
         self.lines.setdefault(key, node.start_mark.line + 1)
-        if node.tag not in _PLAIN_TAGS:
-            self._refuse_tag(node, key)
-        if isinstance(node, yaml.ScalarNode):
+        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALAR_TAGS:
             return self._build_scalar(node, key)
+        if node.tag != _TAG + {yaml.SequenceNode: "seq", yaml.MappingNode: "map"}.get(type(node), ""):
+            self._refuse_tag(node, key)
         self.above.append(node)
         if isinstance(node, yaml.SequenceNode):
             built: Any = [self.build(item, f"{key}.{number}") for number, item in enumerate(node.value)]
@@ -257,8 +261,6 @@ class _Reader:
             raise _BoundError("values once its anchors are written out")
 
     def _build_mapping(self, node: Any, key: str) -> dict[str, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            self._refuse(node, key, "expected `key: value` lines, found none. Leave the tag out")
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for name_node, value_node in node.value:

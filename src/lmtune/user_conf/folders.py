@@ -38,19 +38,19 @@ MAX_ENTRIES = 5000
 """Entries of folders that are looked through for a file that stands in the wrong place."""
 
 
-_BLANK = References()
-
-
 class UserConf(SearchPathPlugin):
     """Puts the user's folders on Hydra's search path. What `register` was told holds for this process."""
 
     shipped: ClassVar[Path | None] = None
     folders: ClassVar[tuple[Path, ...]] = ()
+    blank: ClassVar[References] = References()
+    """Shared by the sources of one search path, which Hydra copies together for each composition."""
     references: ClassVar[References] = References()
     """Of the composition that was the last to read a file, for what is said of an error in it."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """First in the row, so that a name in both is noticed; last in effect, since such a name is refused."""
+        UserConf.blank = References()
         for folder in reversed(self.folders):
             search_path.prepend("user", f"{SCHEME}://{folder}")
 
@@ -60,7 +60,7 @@ class UserConfSource(ConfigSource):
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
-        self.references = _BLANK  # one for all sources: Hydra copies them together for each composition
+        self.references = UserConf.blank
 
     @staticmethod
     def scheme() -> str:
@@ -111,7 +111,7 @@ def register(shipped: Path, config_dirs: Sequence[str] = ()) -> None:
     """Let Hydra search the user's folders beside `shipped`, the package's own; ConfigError for a folder that is none."""
     UserConf.shipped = shipped
     UserConf.folders = tuple(_find_folders(shipped, config_dirs))
-    UserConf.references = References()
+    UserConf.blank = UserConf.references = References()
     for plugin in (UserConf, UserConfSource):
         Plugins.instance().register(plugin)
 
