@@ -281,7 +281,7 @@ def test_a_record_has_bounds_too(tmp_path, text):
 
 def test_a_record_may_be_larger_than_a_config(tmp_path):
     file = tmp_path / "config.yaml"
-    files = [f"/home/somebody/corpus/part-{number:08}.txt" for number in range(30_000)]
+    files = [f"/home/somebody/corpus/part-{number:08}.txt" for number in range(plain_yaml.MAX_VALUES + 1000)]
     file.write_text("".join(["files:\n", *(f"- {name}\n" for name in files)]))
     assert load_yaml(file) == {"files": files}
 
@@ -289,12 +289,12 @@ def test_a_record_may_be_larger_than_a_config(tmp_path):
 def read_within(file, data):
     """What the reader makes of bytes, or the error that it raises; fails where that takes over a second."""
     file.write_bytes(data)
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         found = load_document(file).values
     except ConfigError as error:
         found = str(error)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     return found
 
 

@@ -1,6 +1,9 @@
 """Files of the user's conf/ add choices to lmtune's groups; what else they say is refused by name, and runs nothing."""
 
+import copy
 import pickle
+import re
+import textwrap
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -26,6 +29,20 @@ def write(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         return file
+
+    return call
+
+
+@pytest.fixture
+def store_launcher(monkeypatch):
+    """Stores a launcher as a plugin would, for one test."""
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+
+    def call(name):
+        target = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+        store.store(group="hydra/launcher", name=name, node={"_target_": target, "partition": None, "setup": []})
+        return target
 
     return call
 
@@ -60,10 +77,12 @@ REFUSED = {
     ("experiment/mine", GLOBAL + "hydra: {mode: MULTIRUN}"): "hydra.mode: a setting of Hydra itself",
     ("experiment/mine", GLOBAL + "hydra: {launcher: {setup: [ls]}}"): "Write conf/hydra/launcher/mine.yaml",
     ("experiment/mine", GLOBAL + "hydra.output_subdir: x"): "hydra.output_subdir: a setting of Hydra itself",
-    ("experiment/mine", GLOBAL + "hydra: ${data}"): "hydra: expected a mapping, found none.",
+    ("experiment/mine", GLOBAL + "hydra: ${data}"): "hydra: expected `key: value` lines below it, found ${data}.",
     ("experiment/mine", GLOBAL + "hydra: {sweeper: {params: {+hydra.job.chdir: 'true'}}}"): "params.+hydra.job.chdir: a setting of Hydra",
     ("experiment/mine", GLOBAL + "hydra: {sweeper: {params: {+data@hydra.job: x}}}"): "a setting of Hydra itself",
     ("hydra/sweeper/mine", "defaults: [basic]\nparams: {hydra/job_logging: default}"): "a setting of Hydra itself",
+    ("experiment/mine", GLOBAL + "hydra: {sweeper: {params: {hydra: '{job: {chdir: true}}'}}}"): "params.hydra: a setting of Hydra itself",
+    ("data/mine", "where: {++hydra: '{job: {chdir: true}}'}"): "where.++hydra: a setting of Hydra itself",
     ("data/mine", "where: {hydra.job.chdir: true}"): "where.hydra.job.chdir: a setting of Hydra itself",
     ("data/mine", "hydra: {job: {chdir: true}}"): "hydra.job: a setting of Hydra itself",
     ("hydra/sweeper/mine", "params: {seed: '1,2'}"): "expected a defaults list that names the sweeper it builds on, found none. "
@@ -121,6 +140,14 @@ REFUSED = {
     ("experiment/mine", GLOBAL + "defaults: [{override /hydra/callbacks: x}]"): "hydra/callbacks is no group of lmtune's",
     ("experiment/mine", GLOBAL + "defaults: [/hydra/output/default]"): "hydra/output is no group of lmtune's",
     ("experiment/mine", GLOBAL + "defaults: [{override /trainer: gpu}]"): "trainer is no group of lmtune's; expected one of data, model,",
+    ("data/mine", "defaults: [bio, _self_, _self_]"): "defaults.1: expected _self_ once, found it again.",
+    ("experiment/mine", GLOBAL + "defaults: [{override /data: bio}, gpt2-biopt]"): "defaults.1: expected overrides at the end of the list",
+    # Sections that are none.
+    ("experiment/mine", GLOBAL + "data: bio"): "line 2: data: expected `key: value` lines below it, found bio. Write them, or take it out.",
+    ("experiment/mine", GLOBAL + "training:"): "training: expected `key: value` lines below it, found nothing.",
+    ("experiment/mine", GLOBAL + "data: ${model}"): "data: expected `key: value` lines below it, found ${model}.",
+    ("experiment/mine", GLOBAL + "generation: [1]"): "generation: expected `key: value` lines below it, found [1].",
+    ("experiment/mine", GLOBAL + "hydra: {sweeper: '${data}'}"): "hydra.sweeper: expected `key: value` lines below it",
     # Text that a number does not keep.
     ("data/mine", "revision: 1.10"): "line 1: revision: 1.10 is read as 1.1, and text is wanted here. Write '1.10' between quotes.",
     ("data/mine", "revision: 12e03"): "revision: 12e03 is read as 12000.0, and text is wanted here.",
@@ -201,7 +228,7 @@ def test_settings_names_references_and_variables_pass(write, monkeypatch):
     write("data/base", "files: ${oc.env:CORPUS}/x.txt\nlanguage: ${oc.env:NOT_SET,pt}\n")
     write(
         "data/mine",
-        "defaults:\n  - base\n  - _self_\nprompts: ['\\${x}', 'Em ${data.language}']\nmin_chars: ${.rows_per_document}\n",
+        "defaults:\n  - base\n  - _self_\nprompts: ['\\${data.prompts}', 'Em ${data.language}']\nmin_chars: ${.rows_per_document}\n",
     )
     write(
         "experiment/mine",
@@ -211,7 +238,7 @@ def test_settings_names_references_and_variables_pass(write, monkeypatch):
     node = composed("train", "experiment=mine", "resume=off")
     data = OmegaConf.to_container(node.data, resolve=True)
     assert (data["files"], data["language"], data["min_chars"]) == ("/corpus/x.txt", "pt", 1)
-    assert data["prompts"] == ["${x}", "Em pt"]
+    assert data["prompts"] == ["${data.prompts}", "Em pt"]
     assert node.training.max_steps == 7
     assert node.hydra.runtime.choices["tracker"] == "tensorboard"
 
@@ -228,15 +255,27 @@ def test_a_file_of_training_or_generation_keeps_lmtunes_defaults_underneath(writ
     assert composed("generate", "generation=mine").generation.max_new_tokens == 60
 
 
-def test_a_launcher_of_the_users_builds_on_a_known_one(write):
-    known = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher", "partition": None, "setup": []}
-    ConfigStore.instance().store(group="hydra/launcher", name="slurm_stub", node=known)
+def test_a_launcher_of_the_users_builds_on_a_known_one(write, store_launcher):
+    target = store_launcher("slurm_stub")
     write("hydra/launcher/mine", "defaults: [slurm_stub]\npartition: gpu\nsetup: [module load cuda]\n")
     launcher = composed("train", "hydra/launcher=mine").hydra.launcher
-    assert (launcher.partition, launcher._target_) == ("gpu", known["_target_"])
+    assert (launcher.partition, launcher._target_) == ("gpu", target)
     write("hydra/launcher/slurm_stub", "defaults: [basic]\n")
     with pytest.raises(ConfigError, match="hydra/launcher=slurm_stub of an installed plugin have the same name"):
         composed("train", "hydra/launcher=slurm_stub")
+
+
+def test_the_examples_of_the_docs_compose(write, store_launcher):
+    text = (composition.find_conf().parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    section = text.split("## A conf/ folder of your own")[1].split("\n## ")[0]
+    examples = [part for part in section.split("\n\n") if part.startswith("    #")]
+    for example in examples:
+        write(re.search(r"# conf/(\S+)\.yaml", example)[1], textwrap.dedent(example))
+    store_launcher("submitit_slurm")
+    node = composed("train", "experiment=mine", "hydra/launcher=mine")
+    assert len(examples) == 4
+    assert (node.data.language, node.training.max_steps, node.batch.tokens) == ("no", 200, 65536)
+    assert (node.hydra.launcher.partition, node.training.eval_strategy) == ("gpu", "steps")
 
 
 def test_a_sweep_of_the_users_is_written_in_an_experiment_or_a_sweeper(write):

@@ -48,7 +48,7 @@ _PROBLEMS = {
     "expected <block end>": "a line out of step with those above it, or text behind a closing quote. "
     "Indent all keys of one level alike",
     "unexpected end of stream": "a quote that nothing closes. Close it",
-    "expected ',' or": "a bracket that nothing closes. Close it, or put text that begins with a bracket between single quotes",
+    "expected ',' or": "a bracket that nothing closes. Close it, or put text that holds brackets or ${...} between single quotes",
     "unknown escape character": "a backslash between double quotes. Put the text between single quotes",
     "single document": "a second document behind ---. Keep one to a file",
     "duplicate anchor": "the same anchor twice. Give each &name once",
@@ -225,10 +225,10 @@ class _Reader:
             node = self.loader.get_single_node()
             return None if node is None else self.build(node, "")
         except yaml.MarkedYAMLError as error:
-            problem = f"{error.context or ''} {error.problem or ''}"
-            raise ConfigError(_explain_syntax(self.file, problem, error.problem_mark or error.context_mark)) from error
+            problems = (str(error.problem or ""), str(error.context or ""))
+            raise ConfigError(_explain_syntax(self.file, problems, error.problem_mark or error.context_mark)) from error
         except (ValueError, OverflowError) as error:  # PyYAML's, of an escape beyond Unicode, a %YAML beyond numbers
-            raise ConfigError(_explain_syntax(self.file, first_line(error), self.loader.get_mark())) from error
+            raise ConfigError(_explain_syntax(self.file, (first_line(error),), self.loader.get_mark())) from error
         except _BoundError as error:
             raise ConfigError(
                 f"{self.file}: expected the settings of one config, found too many {error}. Take some out."
@@ -365,11 +365,8 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _explain_syntax(file: Path, problem: str, mark: Any) -> str:
-    words = next((words for part, words in _PROBLEMS.items() if part in problem), None)
+def _explain_syntax(file: Path, problems: tuple[str, ...], mark: Any) -> str:
+    """What PyYAML says, the problem before what it was about; in our words where there are any."""
+    words = next((words for part, words in _PROBLEMS.items() if any(part in said for said in problems)), None)
     place = f"{file}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(file)
-    return (
-        f"{place}: expected YAML, found {words}."
-        if words
-        else f"{place}: expected YAML, found: {shorten(problem)}. Mend it."
-    )
+    return f"{place}: expected YAML, found {words or f'something else: {shorten(problems[0])}. Mend it'}."

@@ -30,7 +30,7 @@ RESOLVERS = frozenset(["oc.env", "oc.select", "oc.dict.keys", "oc.dict.values", 
 _CODE_KEYS = frozenset(["_target_", "_args_", "_partial_", "_recursive_", "_convert_", "custom_search_space"])
 """Keys that Hydra or a sweeper of it takes for the name of code."""
 
-_HYDRA_KEY = re.compile(r"(^|\.)[+~]*hydra[./]|@[\w.]*hydra")
+_HYDRA_KEY = re.compile(r"(^|\.)[+~]*hydra([./@]|$)|@[\w.]*hydra")
 """A key of Hydra's own, wherever it stands: the parameters of a sweep are overrides, and may be taken from another key."""
 
 _REMEDIES = {
@@ -61,6 +61,8 @@ def resolve_prefix(group: str) -> str:
 def check_document(document: Document, group: str) -> None:
     """Raise ConfigError for anything that a file of this group has no business to say."""
     _check_package(document, group)
+    if group == "experiment":
+        _check_sections(document)
     _check_keys(document, group)
     for key, text in find_strings(document.values):
         _check_interpolations(document, key, text)
@@ -95,11 +97,17 @@ def find_defaults(document: Document, name: str) -> Iterator[str]:
     listed = document.values.get("defaults", [])
     if not isinstance(listed, list):
         refuse(document, "defaults", f"expected a list of names, found {shorten(listed)}. Write defaults: [NAME]")
+    overriding = False
     for number, item in enumerate(listed):
         place = f"defaults.{number}"
         match, choices = _parse_item(document, place, item)
         if match["path"] == "_self_":
+            if listed.count(item) > 1:
+                refuse(document, place, "expected _self_ once, found it again. Keep one")
             continue
+        if overriding and "override" not in match["keywords"]:
+            refuse(document, place, "expected overrides at the end of the list, found one before it. Put it above them")
+        overriding = "override" in match["keywords"]
         bases = [""] if match["path"].startswith("/") else [f"{name.rpartition('/')[0]}/", f"{find_group(name)}/"]
         for base in dict.fromkeys(bases):  # of a file in a folder below its group, Hydra begins at either
             path = base + match["path"].lstrip("/")
@@ -129,6 +137,23 @@ def _check_package(document: Document, group: str) -> None:
         )
 
 
+def _check_sections(document: Document) -> None:
+    """Keys of an experiment that hold keys of their own hold nothing else."""
+    sweep = document.values.get("hydra")
+    inner = {"hydra.sweeper": sweep["sweeper"]} if isinstance(sweep, dict) and "sweeper" in sweep else {}
+    for key, value in {**document.values, **inner}.items():
+        if key in _section_names() and not isinstance(value, dict):
+            found = "nothing" if value is None else shorten(value)
+            refuse(document, key, f"expected `key: value` lines below it, found {found}. Write them, or take it out")
+
+
+@cache
+def _section_names() -> frozenset[str]:
+    """Keys of lmtune train that hold keys of their own, and those of Hydra that an experiment may set."""
+    own = (item.name for item in fields(TrainConfig) if hasattr(item.type, "__dataclass_fields__") or item.metadata)
+    return frozenset([*own, "hydra", "hydra.sweeper"])
+
+
 def _check_keys(document: Document, group: str) -> None:
     """Names that stand for code, and everything of Hydra's own but what a sweep is told."""
     for key in document.lines:
@@ -139,7 +164,7 @@ def _check_keys(document: Document, group: str) -> None:
                 "names code to run, and lmtune runs none that a config names. Take it out; "
                 "a launcher or sweeper takes its class from the one in its defaults list",
             )
-        inner = re.sub(r"^hydra\.sweeper(\.|$)", "", key) if group == "experiment" else key
+        inner = re.sub(r"^hydra(\.sweeper(\.|$)|$)", "", key) if group == "experiment" else key
         if _HYDRA_KEY.search(inner):
             remedy = next(
                 (words for name, words in _REMEDIES.items() if re.match(rf"{name}(\.|$)", key)), "Take it out"
@@ -149,15 +174,14 @@ def _check_keys(document: Document, group: str) -> None:
                 key,
                 f"a setting of Hydra itself; expected none in a config but those of hydra.sweeper. {remedy}",
             )
-    if group == "experiment" and not isinstance(document.values.get("hydra", {}), dict):
-        refuse(document, "hydra", "expected a mapping, found none. Take it out")
     if group in ("hydra/launcher", "hydra/sweeper"):
         _check_builds_on(document, group)
 
 
 def _check_builds_on(document: Document, group: str) -> None:
     """A launcher or sweeper has its class from the one that its defaults list names."""
-    if document.values and "defaults" not in document.values:
+    listed = document.values.get("defaults", [])
+    if document.values and isinstance(listed, list) and not set(map(str, listed)) - {"_self_"}:
         kind = group.removeprefix("hydra/")
         builds_on = {"launcher": "submitit_slurm", "sweeper": "basic"}[kind]
         raise ConfigError(

@@ -44,9 +44,9 @@ class UserConf(SearchPathPlugin):
     shipped: ClassVar[Path | None] = None
     folders: ClassVar[tuple[Path, ...]] = ()
     blank: ClassVar[References] = References()
-    """Shared by the sources of one search path, which Hydra copies together for each composition."""
+    """One for the sources of a search path, which Hydra copies together for each composition."""
     references: ClassVar[References] = References()
-    """Of the composition that was the last to read a file, for what is said of an error in it."""
+    """Of the composition that was the last to read a file: an error in it is told with its place."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """First in the row, so that a name in both is noticed; last in effect, since such a name is refused."""
@@ -158,10 +158,7 @@ def _load_config_dir(given: str) -> Path:
 
 def _find_conf() -> Path | None:
     """conf/ where the user stands, unless that is a checkout of lmtune itself."""
-    try:
-        here = Path.cwd()
-    except OSError:  # the folder was removed
-        return None
+    here = _load_here()
     own = os.path.lexists(here / "src" / "lmtune" / "composition.py")
     return here / "conf" if not own and _is_folder(here / "conf") else None
 
@@ -214,7 +211,7 @@ def _count_configs(name: str, document: Document, above: tuple[str, ...]) -> int
 
 def _find_near(group: str, choice: str) -> Iterator[Path]:
     """Files of the user's whose name is that of the choice, but for case, ending or folder."""
-    here = Path(os.curdir).absolute()
+    here = _load_here()
     confs = dict.fromkeys([*UserConf.folders, here / "conf", here / "config", here / "configs"])
     folders = [here, here / group, *(folder for conf in confs for folder in _folders_below(conf, 2))]
     entries = (entry for folder in folders for entry in _entries(folder))
@@ -258,7 +255,13 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 
 def _show(file: Path) -> Path:
     """A path as the user would write it: from where they stand, if it is below."""
+    here = _load_here()
+    return file.relative_to(here) if file.is_relative_to(here) else file
+
+
+def _load_here() -> Path:
+    """Where the user stands; a folder that was removed has no name."""
     try:
-        return file.relative_to(Path.cwd())
-    except (ValueError, OSError):
-        return file
+        return Path.cwd()
+    except OSError:
+        return Path(os.curdir)

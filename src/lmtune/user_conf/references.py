@@ -19,7 +19,7 @@ MAX_STEPS = 20
 OURS = {"prompts": "${data.prompts}"}
 """Texts of lmtune's own configs that may refer to what the user writes and be long."""
 
-_PLAIN = re.compile(r"\$\{\s*(\.*[\w.\[\]-]+)\s*\}")
+_PLAIN = re.compile(r"(?<!\\)(?:\\\\)*\$\{\s*(\.*[\w.\[\]-]+)\s*\}")
 _SELECTED = re.compile(r"(oc\.select|oc\.dict\.keys|oc\.dict\.values|hydra)\s*:\s*'?\"?(\.*[\w.\[\]-]+)")
 
 
