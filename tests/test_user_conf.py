@@ -84,9 +84,10 @@ REFUSED = {
     ("experiment/mine", GLOBAL + "hydra: {sweeper: {params: {hydra: '{job: {chdir: true}}'}}}"): "params.hydra: a setting of Hydra itself",
     ("data/mine", "where: {++hydra: '{job: {chdir: true}}'}"): "where.++hydra: a setting of Hydra itself",
     ("data/mine", "where: {hydra.job.chdir: true}"): "where.hydra.job.chdir: a setting of Hydra itself",
-    ("data/mine", "hydra: {job: {chdir: true}}"): "hydra.job: a setting of Hydra itself",
+    ("data/mine", "hydra: {job: {chdir: true}}"): "line 1: hydra: a setting of Hydra itself",
     ("hydra/sweeper/mine", "params: {seed: '1,2'}"): "expected a defaults list that names the sweeper it builds on, found none. "
     "Write defaults: [basic] at its top.",
+    ("hydra/launcher/mine", "defaults: [_self_]\npartition: gpu"): "expected a defaults list that names the launcher it builds on",
     # Interpolations.
     ("data/mine", "language: \"${oc.create:'{_target_: x}'}\""): "language: ${oc.create:...} is nothing that lmtune resolves here",
     ("data/mine", "language: '${ oc.decode : x}'"): "${oc.decode:...} is nothing that lmtune resolves here",
