@@ -3,12 +3,12 @@
 The house has five floors; imports go down only. Rooms of one floor do not know each other, except that in `a < b` the
 right one knows the left one (tests/test_floors.py keeps all of this true):
 
-    floor 4  composition < resumption, sweeps, commands < cli   how Hydra composes a command; one door each; the command line
+    floor 4  user_conf < composition < resumption, sweeps, commands < cli   conf/ of the user's; how Hydra composes; doors; the line
     floor 3  training                                   the only room that knows transformers.Trainer
     floor 2  data, modeling, evaluation, reporting      text to blocks; models; numbers; pages
     floor 1  keys < config, overrides, options          names that transformers accepts; what a run is told
     floor 1  records < runs, streams, hub               what it leaves behind, is measured on, and fetches
-    floor 0  errors < console                           what can go wrong, and whose turn it is; what is said to people
+    floor 0  errors < console, plain_yaml               what can go wrong, and whose turn it is; what is said; YAML of anyone's
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.
 """

@@ -152,10 +152,11 @@ class Dispatch:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
         from lmtune import composition
         from lmtune.overrides import check_secrets
+        from lmtune.user_conf.typed import check_hydra_overrides
 
         check_secrets(keys)
-        composition.check_user_conf()
-        composition.register(self.name)
+        check_hydra_overrides(keys)
+        composition.register(self.name, self.options.config_dir)
         try:
             with ExitStack() as stack:
                 self._compose(self._prepare(keys, stack))

@@ -1,7 +1,7 @@
 """How Hydra composes a command's configuration: schemas, search path, and its errors in our words."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, field, fields, make_dataclass
 from functools import cache
@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
 from yaml import YAMLError
 
 from lmtune import keys
@@ -30,7 +27,9 @@ from lmtune.config import (
     TrainConfig,
     load_data_config,
 )
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, first_line
+from lmtune.user_conf import folders
+from lmtune.user_conf.files import find_group
 
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
@@ -56,10 +55,10 @@ def find_conf() -> Path:
     return shipped if shipped.is_dir() else package.parents[1] / "conf"
 
 
-def register(command: str) -> None:
-    """Tell Hydra the command's schema and the folders it may search."""
+def register(command: str, config_dirs: Sequence[str] = ()) -> None:
+    """Tell Hydra the command's schema and the folders it may search; ConfigError for one of `config_dirs` that is none."""
     _store_schema(command)
-    Plugins.instance().register(UserConf)
+    folders.register(find_conf(), config_dirs)
 
 
 def _store_schema(command: str) -> None:
@@ -68,6 +67,13 @@ def _store_schema(command: str) -> None:
 
 def build_config(node: DictConfig, schema: type[Config]) -> Config:
     """The composed configuration as dataclasses, checked."""
+    try:
+        return _build_config(node, schema)
+    except OmegaConfBaseException as error:  # said here: Hydra would put a line of its own before it
+        raise ConfigError(explain(error, _name_command(schema))) from error
+
+
+def _build_config(node: DictConfig, schema: type[Config]) -> Config:
     absent = sorted(key for key in OmegaConf.missing_keys(node) if key.split(".")[0] not in ("training", "generation"))
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
@@ -123,29 +129,6 @@ def build_data_config(name: str, key: str) -> DataConfig:
     return config
 
 
-def check_user_conf() -> None:
-    """Raise ConfigError where a file of the user's conf/ has the name of one of ours."""
-    user = _find_user_conf()
-    if user is None:
-        return
-    for file in sorted(user.rglob("*.yaml")):
-        ours = find_conf() / file.relative_to(user)
-        if ours.exists():
-            raise ConfigError(
-                f"{file} and {ours} have the same name; expected a name of its own for yours. "
-                f"Rename your file: {file.with_stem('my-' + file.stem).name} gives {file.parent.name}=my-{file.stem}."
-            )
-
-
-class UserConf(SearchPathPlugin):
-    """Searches conf/ of the folder where the user stands, after the package's own."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        user = _find_user_conf()
-        if user is not None:
-            search_path.append("user", f"file://{user}")
-
-
 def explain(error: Exception, command: str) -> str:
     """One paragraph for an error of Hydra or OmegaConf: what was found, what was expected, what to do."""
     cause = error.__cause__
@@ -157,10 +140,12 @@ def explain(error: Exception, command: str) -> str:
             f"{error.override!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
             "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
         )
-    inside_file = re.search(r"In '([^']+)': .*not in.*?full_key: (\S+)", str(error), re.DOTALL)
+    if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType):
+        return _explain_interpolation(error, command)
+    inside_file = re.search(r"In '([^']+)': [^\n]*\n(.*?)\s*full_key: (\S+)", str(error), re.DOTALL)
     if inside_file:
-        file, key = inside_file.groups()
-        return f"{file}.yaml sets {key}, which is not a key of lmtune {command}.{_suggest(key, _known_keys(command))}"
+        file, reason, key = inside_file.groups()
+        return _explain_inside(file, reason, key, command)
     if isinstance(error, ConfigCompositionException) and key and "not in" in str(cause):
         known = _known_keys(command)
         renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
@@ -177,7 +162,7 @@ HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseExcept
 
 def _check_added(node: DictConfig, schema: type) -> None:
     """Raise ConfigError for keys that `+key=value` has added: nothing would ever read them."""
-    command = next(name for name, candidate in SCHEMAS.items() if candidate is schema)
+    command = _name_command(schema)
     known = _known_keys(command)
     for item in node:
         section = None if OmegaConf.is_missing(node, item) else node[item]
@@ -189,15 +174,55 @@ def _check_added(node: DictConfig, schema: type) -> None:
                 )
 
 
+def _name_command(schema: type) -> str:
+    return next(name for name, candidate in SCHEMAS.items() if candidate is schema)
+
+
 def _explain_missing(error: MissingConfigException, command: str) -> str:
     name = error.missing_cfg_file or "?"
-    group, _, choice = name.rpartition("/")
+    group = find_group(name) or name.rpartition("/")[0]
+    choice = name.removeprefix(f"{group}/")
     options = [option for option in error.options or [] if option != RESUMED]
-    if not options:
-        return f"{name} is not a config of lmtune {command}. See lmtune {command} --help."
-    return (
-        f"{group}={choice}: expected one of {', '.join(options)}.{keys.render_suggestion(choice, options, group + '=')}"
-    )
+    parent = re.match(r"In '([^']+)'", str(error))
+    file = folders.find_file(parent[1]) if parent else None
+    where = f"{file}: " if file else ""
+    hint = folders.find_hint(group, choice)
+    if group.startswith("hydra/"):
+        hint += " Those of a plugin are there once it is installed, such as hydra-submitit-launcher."
+    if options:
+        hint = keys.render_suggestion(choice, options, group + "=") + hint
+        return f"{where}{group}={choice}: expected one of {', '.join(options)}.{hint}"
+    if file:
+        return f"{where}its defaults list names {name}, which is no config. Name one that is there.{hint}"
+    return f"{name} is not a config of lmtune {command}. See lmtune {command} --help.{hint}"
+
+
+def _explain_inside(name: str, reason: str, key: str, command: str) -> str:
+    """A file that Hydra cannot merge into the rest: a key that is not there, or a value of the wrong kind."""
+    file = folders.find_file(name) or f"{name}.yaml"
+    if "not in" in reason:
+        return f"{file} sets {key}, which is not a key of lmtune {command}.{_suggest(key, _known_keys(command))}"
+    return f"{file} sets {key}: {reason.strip().splitlines()[0].rstrip('.')}. Give another value."
+
+
+def _explain_interpolation(error: Exception, command: str) -> str:
+    """A `${...}` that comes to nothing, with the file of the user's that says it."""
+    key = str(getattr(error, "full_key", None) or "a value")
+    place = folders.UserConf.references.find_place(key.replace("[", ".").replace("]", ""))
+    where = f"{place}: {key}" if place else key
+    reason = first_line(error)
+    variable = re.search(r"Environment variable '(.*)' not found", reason)
+    name = re.search(r"Interpolation key '(.*)' not found", reason)
+    if variable:
+        return (
+            f"{where} needs the environment variable {variable[1]}, found none of that name. "
+            f"Set it, or write ${{oc.env:{variable[1]},VALUE}} with a value for where there is none."
+        )
+    if name:
+        wanted = f" Write ${{oc.env:{name[1]}}} for the environment variable." if name[1].isupper() else ""
+        suggestion = wanted or _suggest(name[1], _known_keys(command))
+        return f"{where}: ${{{name[1]}}} is no key of lmtune {command}.{suggestion}"
+    return f"{where}: expected ${{key}} of a key with a fitting value, found: {reason}. Write the value itself."
 
 
 def _suggest(key: str, known: set[str]) -> str:
@@ -266,9 +291,3 @@ def _build_section(node: DictConfig, item: Field[Any]) -> Any:
 
 def _plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _find_user_conf() -> Path | None:
-    user = Path.cwd() / "conf"
-    ours = (Path.cwd() / "src" / "lmtune" / "composition.py").exists()  # a checkout of lmtune itself
-    return user if user.is_dir() and not ours and user.resolve() != find_conf().resolve() else None

@@ -135,8 +135,8 @@ class ResultStream(io.TextIOBase):
             self._discard()
             reason = getattr(error, "strerror", None) or str(error)
             raise OutputError(
-                f"The result could not be written to stdout: {reason}. All else is done: a run folder, where there is one, holds it; "
-                "otherwise run the command again with a stdout that takes it."
+                f"The result could not be written to stdout: {reason}. All else is done: a run folder, where there is one, "
+                "holds it; otherwise run the command again with a stdout that takes it."
             ) from error
         return len(text)
 

@@ -16,11 +16,14 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 KNOWN = (
     "Options are -m (every combination of values), --help, --cfg job, --resolve, --package NAME, --info and --version."
 )
-OWN_CONFIG = "a command has one configuration of its own, to which conf/ where you stand adds (conf/data/mine.yaml gives data=mine)"
+OWN_CONFIG = (
+    "a command has one configuration of its own, to which conf/ where you stand and --config-dir FOLDER add: conf/data/mine.yaml "
+    "gives data=mine, conf/experiment/mine.yaml experiment=mine"
+)
 REFUSED = {
     "config_name": OWN_CONFIG,
     "config_path": OWN_CONFIG,
-    "experimental_rerun": "a run goes on with resume=, and config.yaml in its folder has what it was told",
+    "experimental_rerun": "it loads a pickle, which may run code; lmtune train resume=RUN goes on with a run",
 }
 """Options of Hydra that have no place here."""
 
@@ -38,7 +41,8 @@ class Options:
     package: str | None = None
     info: str | None = None
     shell_completion: bool = False
-    config_dir: str | None = None
+    config_dir: tuple[str, ...] = ()
+    """Folders of configs of the user's own, besides conf/ where they stand."""
 
     @property
     def shows(self) -> bool:
@@ -71,10 +75,14 @@ def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
     for name, reason in REFUSED.items():
         if settings.pop(name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} is not taken by lmtune: {reason}. Leave it out.")
+    if "" in settings["config_dir"]:
+        raise ConfigError(
+            "--config-dir: expected a folder of configs behind it, found nothing. Give one: --config-dir FOLDER."
+        )
     for name, choices in (("cfg", CFG), ("info", INFO)):
         if settings[name] not in (None, *choices):
             raise ConfigError(f"--{name} {settings[name]}: expected one of {', '.join(choices)}.")
-    return Options(**settings), keys
+    return Options(**{**settings, "config_dir": tuple(settings["config_dir"])}), keys
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -93,12 +101,12 @@ def _build_parser() -> argparse.ArgumentParser:
         ("--cfg", "-c"),
         ("--package", "-p"),
         ("--info", "-i"),
-        ("--config-dir", "-cd"),
         ("--config-name", "-cn"),
         ("--config-path", "-cp"),
         ("--experimental-rerun",),
     ):
         parser.add_argument(*names)
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
     return parser
 
 

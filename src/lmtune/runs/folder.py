@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from filelock import BaseFileLock
 
-from lmtune.errors import CheckpointError
+from lmtune.errors import CheckpointError, ConfigError
+from lmtune.plain_yaml import load_yaml
 from lmtune.records import (
     checksum_of,
     load_json,
@@ -207,12 +208,12 @@ class Run:
         """config.yaml as plain values; None where it is not there or not as the run wrote it."""
         try:
             text = self.config_file.read_text(encoding="utf-8")
-            loaded = yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
+            loaded = load_yaml(self.config_file)
+        except (OSError, UnicodeDecodeError, ConfigError):
             return None
         mark = find_mark(self.folder)
         stored = (mark.checksums or {}).get(self.config_file.name) if mark else None
-        return loaded if isinstance(loaded, dict) and stored in (None, checksum_of(text)) else None
+        return loaded if loaded and stored in (None, checksum_of(text)) else None
 
     def write_config(self, plain: dict[str, Any]) -> None:
         """Replace config.yaml, and seal it by the mark."""

@@ -102,7 +102,8 @@ def check_creatable(folder: Path, key: str) -> None:
     with _explained(f"{key}={folder}", "Give another."):
         there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
         if not there.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            number = errno.EEXIST if there == folder else errno.ENOTDIR
+            raise OSError(number, os.strerror(number))
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if there == folder:
