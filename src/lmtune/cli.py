@@ -179,8 +179,9 @@ class Dispatch:
         except LmtuneError as error:
             # Said at once: Hydra would keep a job's error until the whole sweep has ended.
             self.exit_code = report(error)
-            if not sweeping:
-                return None
+            objective = getattr(error, "objective", None)  # of a run that completed, but was not pushed
+            if not sweeping or objective is not None:
+                return objective
             error.reported = True  # type: ignore[attr-defined]
             raise
 

@@ -100,13 +100,22 @@ def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype) -> None:
         ) from error
 
 
+def load_card(run: Run, results: dict[str, Any], repo: str | None = None) -> str:
+    """The model card of a run, that of its copy at `repo` on the Hub if one is named."""
+    return render_card(results["name"], results, run.load_config(), _load_samples(run), repo)
+
+
+def _load_samples(run: Run) -> list[dict[str, str]]:
+    """The last samples of a run."""
+    records = load_jsonl(run.samples_file) if run.samples_file.exists() else []
+    return records[-1]["samples"] if records else []
+
+
 def write_pages(run: Run, results: dict[str, Any]) -> None:
     """results.json, the model card and the report."""
-    config = run.load_config()
-    records = load_jsonl(run.samples_file) if run.samples_file.exists() else []
-    samples = records[-1]["samples"] if records else []
+    samples = _load_samples(run)
     metrics = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
-    write_text(run.model_folder / "README.md", render_card(results["name"], results, config, samples))
+    write_text(run.model_folder / "README.md", load_card(run, results))
     page = render_report(
         f"{run.folder.parent.name} {run.folder.name}",
         results,

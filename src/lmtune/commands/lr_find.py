@@ -13,6 +13,7 @@ from lmtune.commands.resuming import make_output, name_run
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
 from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
+from lmtune.exporting.hub import KEYS
 from lmtune.records import render_json, write_json, write_text
 from lmtune.reporting.figures import render_curve
 from lmtune.training.schedules import find_suggestions, smooth
@@ -40,8 +41,8 @@ def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
 
 
 def settle(config: LrFindConfig) -> None:
-    """Training arguments of the test: its own number of steps, nothing evaluated or saved."""
-    config.training |= {
+    """Training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
+    config.training |= dict.fromkeys(KEYS) | {
         "max_steps": config.range.steps,
         "learning_rate": config.range.start,
         "lr_scheduler_type": "constant",  # rates are set before each step

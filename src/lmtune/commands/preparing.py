@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.commands import resuming
+from lmtune.commands import publishing, resuming
 from lmtune.composition import build_data_config
 from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import ConfigError, DataError
 from lmtune.evaluation.windows import check_stride
+from lmtune.exporting.hub import Target
 from lmtune.hub import check_available
 from lmtune.modeling import adapters, generation, loading
 from lmtune.modeling.transplant import Move
@@ -46,12 +47,16 @@ class Setup:
     context: int
     """Tokens of an evaluation window."""
     prepared: Prepared
+    target: Target | None
+    """The repository that takes the model in the end."""
 
 
 def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
     sets = {"eval_sets": build_watched(config), "mixed_sets": build_mixed(config.data)}
+    publishing.check_push(config)
     check_sources(config, [data for each in sets.values() for data in each.values()])
+    target = publishing.open_target(config)
     corpus = build_corpus(config.data, config.seed)
     resumed = resuming.find_run(config, resuming.fingerprint_of(render_settings(config, sets)))
     chosen = choose_settings(config, resumed)
@@ -74,7 +79,8 @@ def build_setup(config: TrainConfig) -> Setup:
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
-    return Setup(config, sets, chosen | plan.chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared)
+    chosen |= plan.chosen
+    return Setup(config, sets, chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared, target)
 
 
 def build_watched(config: TrainConfig) -> dict[str, DataConfig]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.records import checksum_of, load_json, slug, write_json
 from lmtune.runs import MANIFEST, STATE, Run, claim_folder, find_fault, find_newest, step_of
 
@@ -31,6 +32,7 @@ WITHOUT_EFFECT = [
     "training.dataloader_num_workers",
     "training.disable_tqdm",
     "data.prompts",
+    *(f"training.{key}" for key in HUB_KEYS),
 ]
 """Settings that leave the weights as they are: a run may be resumed with others."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
 
-from lmtune.commands import closing, opening, preparing
+from lmtune.commands import closing, opening, preparing, publishing
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.errors import Stopped
@@ -29,7 +29,9 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
         opened.close()
     if opened.is_main:
         closing.print_results(results, opened.run.folder, config.format, stdout)
-    return closing.find_objective(results, config.objective)
+    objective = closing.find_objective(results, config.objective)
+    publishing.push(opened.run, setup.target, results, objective)
+    return objective
 
 
 def train(session: "Session") -> dict[str, Any]:

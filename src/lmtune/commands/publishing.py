@@ -1,0 +1,88 @@
+"""training.push_to_hub in `lmtune train`: settled before a run, done after it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from lmtune.commands import closing, resuming
+from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.errors import ConfigError, PushError
+from lmtune.exporting import contents, hub
+from lmtune.hub import is_hub_id
+from lmtune.runs import Run
+
+
+def check_push(config: TrainConfig) -> None:
+    """Raise ConfigError for a push that cannot be, without asking anybody."""
+    hub.check_settings(config.training)
+    if not config.training.get("push_to_hub"):
+        return
+    key = "name" if config.training.get("hub_model_id") is None else "training.hub_model_id"
+    hub.check_repository(key, name_repository(config))
+    finetune, base = config.finetune, config.model.path
+    if finetune.method is FinetuneMethod.lora and not finetune.merge and not (base and is_hub_id(base)):
+        raise ConfigError(
+            f"training.push_to_hub=true with finetune.merge=false pushes an adapter alone, whose base is {base}, a folder that "
+            "nobody else has. Expected a base on the Hub. Leave finetune.merge=true."
+        )
+
+
+def open_target(config: TrainConfig) -> hub.Target | None:
+    """The repository that takes the model of this run, made now by the first process; None for the others, and without a push."""
+    if not config.training.get("push_to_hub") or os.environ.get("RANK", "0") != "0":
+        return None
+    target, line = hub.open_target(config.training, name_repository(config))
+    sys.stderr.write(line + "\n")
+    return target
+
+
+def push(run: Run, target: hub.Target | None, results: dict[str, Any], objective: float) -> None:
+    """Push the model of a completed run. Raises PushError where that fails: the run is what it was, completed."""
+    if target is None:
+        return
+    try:
+        package = contents.pack(run.model_folder, closing.load_card(run, results, target.repo), results)
+        contents.check_traces(package, contents.build_traces(run.folder, _render_public(run, target)))
+        line = hub.push(target, package, results["name"])
+    except PushError as error:
+        raise PushError(
+            f"{run.folder} has completed and is saved, but its model is not on the Hub ({target.url}): {error}. Then push it: "
+            f"lmtune train resume={run.folder} training.push_to_hub=true",
+            objective,
+        ) from error
+    sys.stderr.write(line + "\n")
+
+
+def name_repository(config: TrainConfig) -> str:
+    """training.hub_model_id, else the run's name; with the number of a job of a sweep behind it, as the jobs share that."""
+    name = config.training.get("hub_model_id") or resuming.name_run(config)
+    job = _find_job(config)
+    return f"{name}-{job}" if job else name
+
+
+def _find_job(config: TrainConfig) -> str | None:
+    """The number of a job of a sweep, which is also the name of its folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return str(HydraConfig.get().job.num)
+    resumed = Path(str(config.resume)).expanduser().absolute()
+    return resumed.name if (resumed.parent / "multirun.yaml").is_file() else None
+
+
+def _render_public(run: Run, target: hub.Target) -> str:
+    """Names that the card says in any case."""
+    config = run.load_config()
+    model, data = config["model"], config["data"]
+    named = (
+        target.repo,
+        config["name"],
+        model["name"],
+        model["path"],
+        data["name"],
+        data["path"],
+        *config["eval_sets"],
+    )
+    return " ".join(str(each) for each in named if each)
