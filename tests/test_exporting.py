@@ -265,6 +265,11 @@ def refuse(status, message):
         (refuse(400, "bad"), "other", "400: bad"),
         (httpx2.ConnectTimeout("timed out"), "silent", "timed out"),
         (KeyError(), "other", "KeyError"),
+        (
+            RuntimeError("Network error: domain: http://hub/api/models/me/x/xet-write-token/main"),
+            "xet",
+            "Network error: domain: http://hub/api/models/me/x/xet-write-token/main",
+        ),
     ],
 )
 def test_an_error_of_the_client_has_a_name_and_a_line(error, fault, detail):
@@ -272,6 +277,11 @@ def test_an_error_of_the_client_has_a_name_and_a_line(error, fault, detail):
     wrapped = RuntimeError("Error while uploading")
     wrapped.__cause__ = error
     assert client.explain(wrapped)["fault"] == fault
+
+
+def test_many_names_are_cut_short():
+    assert hub.list_names(list("abc")) == "a, b, c"
+    assert hub.list_names(list("abcdefghij")) == "a, b, c, d, e, f, g, h and 2 more"
 
 
 @pytest.mark.parametrize("fault", hub.FAULTS)
@@ -282,3 +292,17 @@ def test_every_fault_is_told_with_what_to_do(fault):
     assert "{" not in found + remedy
     assert remedy[0].isupper()
     assert not remedy.endswith(".")
+
+
+@pytest.mark.parametrize(("task", "tried"), [("push", 3), ("open", 1)])
+def test_a_push_alone_is_tried_again_where_the_hub_does_not_answer(monkeypatch, task, tried):
+    asked = []
+
+    def fail(request):
+        asked.append(request)
+        raise refuse(503, "busy")
+
+    monkeypatch.setattr(client, "PAUSES", (0, 0))
+    monkeypatch.setitem(client.TASKS, task, fail)
+    assert client.respond({"task": task}) == {"fault": "silent", "detail": "503: busy"}
+    assert len(asked) == tried

@@ -5,8 +5,10 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +38,10 @@ class Hub:
         self.repos, self.objects, self.requests = {}, {}, []
         self.writers = {"ana"}  # owners whose repositories the tokens may write to
         self.answers = {}  # a part of a path -> (status, message) that is answered instead
-        self.hanging = None  # a part of a path that is never answered
+        self.hanging, self.on_hanging = (
+            None,
+            lambda: None,
+        )  # a part of a path that is never answered, and what happens then
         self.ignored = set()  # files that a .gitignore keeps out
 
     def add(self, repo, files=(), private=True):
@@ -51,6 +56,7 @@ class Hub:
             if part in path:
                 return answer
         if self.hanging and self.hanging in path:
+            self.on_hanging()
             time.sleep(20)
         if path.startswith("/lfs/"):
             self.objects[path.removeprefix("/lfs/")] = body
@@ -179,7 +185,7 @@ def hub(monkeypatch, tmp_path):
         def log_message(self, *_):
             """Nothing: stderr belongs to lmtune."""
 
-        do_GET = do_POST = do_PUT = answer
+        do_GET = do_POST = do_PUT = answer  # noqa: N815 (http.server calls them so)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -304,6 +310,11 @@ OBSTACLES = {
 }  # fmt: skip
 
 
+def settle(config):
+    publishing.check_push(config)
+    publishing.open_target(config)
+
+
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_what_is_in_the_way_is_told(hub, monkeypatch, obstacle):
     arrange, environment, arguments, words = OBSTACLES[obstacle]
@@ -314,8 +325,7 @@ def test_what_is_in_the_way_is_told(hub, monkeypatch, obstacle):
     training = {"push_to_hub": True, **{key.removeprefix("training."): typed[key] for key in typed if "." in key}}
     config = TrainConfig(name=typed["name"], training=training, model=SCRATCH, finetune=FinetuneConfig())
     with pytest.raises(LmtuneError) as told:
-        publishing.check_push(config)
-        publishing.open_target(config)
+        settle(config)
     assert words.format(hub=hub.address) in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -353,21 +363,33 @@ def test_a_hub_that_falls_silent_ends_no_completed_run(lmtune, hub, run, monkeyp
     assert json.loads((run / "results.json").read_text())["status"] == "completed"
 
 
+def test_a_signal_ends_the_push_and_leaves_a_completed_run(lmtune, hub, run):
+    hub.hanging = "/preupload/"
+    hub.on_hanging = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    answer = lmtune("train", f"resume={run}", PUSH)
+    assert answer.code == 128 + signal.SIGTERM
+    assert answer.err.endswith(f"({hub.address}/ana/bio). To push it: lmtune train resume={run} {PUSH}\n")
+    assert json.loads((run / "results.json").read_text())["status"] == "completed"
+
+
 def test_a_push_that_fails_leaves_a_completed_run_that_is_pushed_later(lmtune, hub, run):
     hub.answers["/commit/main"] = (403, "Private repository storage limit reached")
-    answer = lmtune("train", f"resume={run}", PUSH)
+    answer = lmtune(
+        "train", f"resume={run}", PUSH, "training.hub_model_id=ana/other", "training.hub_private_repo=false"
+    )
     assert answer.code == 2
     assert answer.run == run
     assert json.loads((run / "results.json").read_text())["status"] == "completed"
     (error,) = [line for line in answer.err.splitlines() if line.startswith("error: ")]
-    assert f"{run} has completed and is saved, but its model is not on the Hub ({hub.address}/ana/bio)" in error
+    assert f"{run} has completed and is saved, but its model is not on the Hub ({hub.address}/ana/other)" in error
     assert "(403: Private repository storage limit reached)" in error
     assert "Traceback" not in answer.err
     hub.answers.clear()
-    (later,) = re.findall(r"lmtune (train resume=\S+ training\.push_to_hub=true)$", error)
+    (later,) = re.findall(r"Then push it: lmtune (train resume=.*)$", error)
     again = lmtune(*later.split())
     assert again.code == 0, again.err
-    assert set(hub.files("ana/bio")) == UPLOADED
+    assert set(hub.files("ana/other")) == UPLOADED
+    assert not hub.repos["ana/other"]["private"]
 
 
 def test_a_text_that_tells_of_the_machine_is_not_pushed(lmtune, hub, run):
@@ -375,7 +397,10 @@ def test_a_text_that_tells_of_the_machine_is_not_pushed(lmtune, hub, run):
     (run / "model" / "config.json").write_text(json.dumps({**settings, "trained_on": f"{run}/corpus.txt"}))
     answer = lmtune("train", f"resume={run}", PUSH)
     assert answer.code == 2
-    assert "config.json holds the run folder, which is nobody else's business" in answer.err
+    assert (
+        f"config.json holds the run folder, which is nobody else's business. Take it out of {run}/model/config.json. Then"
+        in answer.err
+    )
     assert hub.files("ana/bio") == {}
 
 
@@ -394,13 +419,13 @@ def test_jobs_of_a_sweep_push_to_repositories_of_their_own(lmtune, hub):
     (sweep,) = Path("outputs/sweeps").iterdir()
     assert {json.loads((sweep / number / "results.json").read_text())["status"] for number in "01"} == {"completed"}
     assert (set(hub.files("ana/bio-0")), set(hub.files("ana/bio-1"))) == (set(), UPLOADED)
-    hub.answers.clear()
-    assert lmtune("train", f"resume={sweep / '0'}").code == 0
-    assert set(hub.files("ana/bio-0")) == UPLOADED
+    resumed = TrainConfig(name="bio", resume=str(sweep / "0"))
+    assert publishing.name_repository(resumed) == "bio-0", "it goes where it went, or should have gone"
 
 
 def test_one_process_of_several_pushes(hub, monkeypatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert publishing.open_target(TrainConfig(training={"push_to_hub": True})) is None
     assert hub.requests == []
 

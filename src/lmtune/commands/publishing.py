@@ -7,7 +7,7 @@ from typing import Any
 
 from lmtune.commands import closing, resuming
 from lmtune.config import FinetuneMethod, TrainConfig
-from lmtune.errors import ConfigError, PushError
+from lmtune.errors import ConfigError, PushError, Stopped
 from lmtune.exporting import contents, hub
 from lmtune.hub import is_hub_id
 from lmtune.runs import Run
@@ -30,28 +30,43 @@ def check_push(config: TrainConfig) -> None:
 
 def open_target(config: TrainConfig) -> hub.Target | None:
     """The repository that takes the model of this run, made now by the first process; None for the others, and without a push."""
-    if not config.training.get("push_to_hub") or os.environ.get("RANK", "0") != "0":
+    if not config.training.get("push_to_hub") or _is_one_of_others():
         return None
     target, line = hub.open_target(config.training, name_repository(config))
     sys.stderr.write(line + "\n")
     return target
 
 
-def push(run: Run, target: hub.Target | None, results: dict[str, Any], objective: float) -> None:
+def push(run: Run, config: TrainConfig, target: hub.Target | None, results: dict[str, Any]) -> None:
     """Push the model of a completed run. Raises PushError where that fails: the run is what it was, completed."""
     if target is None:
         return
+    left = f"{run.folder} has completed and is saved, but its model is not on the Hub ({target.url})"
+    later = f"push it: lmtune train resume={run.folder} {_render_typed(config.training)}"
     try:
         package = contents.pack(run.model_folder, closing.load_card(run, results, target.repo), results)
-        contents.check_traces(package, contents.build_traces(run.folder, _render_public(run, target)))
-        line = hub.push(target, package, results["name"])
-    except PushError as error:
-        raise PushError(
-            f"{run.folder} has completed and is saved, but its model is not on the Hub ({target.url}): {error}. Then push it: "
-            f"lmtune train resume={run.folder} training.push_to_hub=true",
-            objective,
-        ) from error
-    sys.stderr.write(line + "\n")
+        contents.check_traces(
+            package, contents.build_traces(run.folder, _render_public(config, target, results["name"]))
+        )
+        sys.stderr.write(hub.push(target, package, results["name"]) + "\n")
+    except (PushError, OSError) as error:
+        raise PushError(f"{left}: {error}. Then {later}", closing.find_objective(results, config.objective)) from error
+    except (Stopped, KeyboardInterrupt):
+        sys.stderr.write(f"{left}. To {later}\n")
+        raise
+
+
+def _render_typed(training: dict[str, Any]) -> str:
+    """The settings of a push, as they are typed."""
+    given = {key: training[key] for key in hub.KEYS if training.get(key) is not None}
+    return " ".join(
+        f"training.{key}={str(value).lower() if value in (True, False) else value}" for key, value in given.items()
+    )
+
+
+def _is_one_of_others() -> bool:
+    """True for a process that a launcher started beside the first; torch is not loaded yet."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and int(os.environ.get("RANK") or 0) > 0
 
 
 def name_repository(config: TrainConfig) -> str:
@@ -72,17 +87,8 @@ def _find_job(config: TrainConfig) -> str | None:
     return resumed.name if (resumed.parent / "multirun.yaml").is_file() else None
 
 
-def _render_public(run: Run, target: hub.Target) -> str:
+def _render_public(config: TrainConfig, target: hub.Target, name: str) -> str:
     """Names that the card says in any case."""
-    config = run.load_config()
-    model, data = config["model"], config["data"]
-    named = (
-        target.repo,
-        config["name"],
-        model["name"],
-        model["path"],
-        data["name"],
-        data["path"],
-        *config["eval_sets"],
-    )
-    return " ".join(str(each) for each in named if each)
+    model, data = config.model, config.data
+    named = (target.repo, name, model.name, model.path, data.name, data.path, *config.eval_data)
+    return " ".join(each for each in named if each)

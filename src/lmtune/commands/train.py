@@ -29,9 +29,8 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
         opened.close()
     if opened.is_main:
         closing.print_results(results, opened.run.folder, config.format, stdout)
-    objective = closing.find_objective(results, config.objective)
-    publishing.push(opened.run, setup.target, results, objective)
-    return objective
+        publishing.push(opened.run, config, setup.target, results)
+    return closing.find_objective(results, config.objective)
 
 
 def train(session: "Session") -> dict[str, Any]:

@@ -8,8 +8,10 @@ and its `detail`. It imports nothing of lmtune, so it starts in a quarter of a s
 
 import contextlib
 import json
+import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -21,8 +23,14 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Offl
 QUESTION_LIMIT, ANSWER_LIMIT, TRANSFER_LIMIT = 2.0, 10.0, 60.0
 """Seconds without a sign from the endpoint: of the first question, of what is asked then, of uploads."""
 
+PAUSES = (5.0, 20.0)
+"""Seconds before a push is tried again."""
+
 WRITE_REFUSED = (401, 402, 403, 409)
 """What creating a repository is answered with where it exists already, or where the token has no right to make one."""
+
+XET = re.compile(r"\b(xet|cas)\b", re.IGNORECASE)
+"""In what hf_xet says of a store that it cannot reach: its errors have no kind of their own."""
 
 FAULT_OF_KIND: dict[type[BaseException], str] = {
     HfHubHTTPError: "other",  # its status tells
@@ -112,13 +120,16 @@ def find_stale(present: list[str], coming: set[str], replaces: list[str]) -> lis
 
 def explain(error: BaseException) -> dict[str, str]:
     """The fault and its detail in one line: of the error itself, or of the one that led to it."""
-    known = next((each for each in _chain(error) if isinstance(each, tuple(FAULT_OF_KIND))), error)
+    chain = list(_chain(error))
+    known = next((each for each in chain if isinstance(each, tuple(FAULT_OF_KIND))), chain[-1])
     if isinstance(known, HfHubHTTPError):
         code = known.response.status_code
         said = known.server_message or known.response.reason_phrase
         return {"fault": _fault_of(code), "detail": _shorten(f"{code}: {said}")}
-    fault = next((fault for kind, fault in FAULT_OF_KIND.items() if isinstance(known, kind)), "other")
-    return {"fault": fault, "detail": _shorten(str(known) or type(known).__name__)}
+    text = str(known) or type(known).__name__
+    unknown = "xet" if XET.search(text) else "other"
+    fault = next((fault for kind, fault in FAULT_OF_KIND.items() if isinstance(known, kind)), unknown)
+    return {"fault": fault, "detail": _shorten(text)}
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -157,15 +168,25 @@ def _shorten(text: str) -> str:
 TASKS = {"open": open_repository, "push": push}
 
 
+def respond(request: dict[str, Any]) -> dict[str, Any]:
+    """What a task answers. A push is tried again where the Hub did not answer: not every question of the client is."""
+    pauses = list(PAUSES) if request["task"] == "push" else []
+    while True:
+        try:
+            answer = TASKS[request["task"]](request)
+        except Exception as error:
+            answer = explain(error)
+        if answer.get("fault") != "silent" or not pauses:
+            return answer
+        time.sleep(pauses.pop(0))
+
+
 def main() -> None:
     """Answer the request on stdin."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, it reaches the whole group: whoever waits decides
     request = json.load(sys.stdin)
     with contextlib.redirect_stdout(sys.stderr):
-        try:
-            answer = TASKS[request["task"]](request)
-        except Exception as error:
-            answer = explain(error)
+        answer = respond(request)
     json.dump(answer, sys.stdout)
 
 

@@ -126,7 +126,9 @@ def check_traces(package: Package, traces: list[Trace]) -> None:
             texts[name] = file.read_text(encoding="utf-8", errors="replace")
     for name, text in texts.items():
         if (found := find_trace(name, text, traces)) is not None:
-            raise PushError(f"{name} holds {found}, which is nobody else's business")
+            source = package.files.get(name)
+            remedy = f"Take it out of {source}" if source else "It comes from a name, a prompt or what the model wrote"
+            raise PushError(f"{name} holds {found}, which is nobody else's business. {remedy}")
 
 
 def find_trace(name: str, text: str, traces: list[Trace]) -> str | None:

@@ -41,6 +41,9 @@ OPEN_LIMIT = 30
 PUSH_LIMIT, SLOWEST = 600, 100_000
 """Seconds for a push, besides those that its bytes take at the slowest rate (bytes a second) that is waited for."""
 
+MOST_NAMES = 8
+"""That are listed in a line."""
+
 CLIENT = Path(__file__).with_name("client.py")
 
 FAULTS = {
@@ -63,6 +66,7 @@ FAULTS = {
     ),
     "silent": ("{endpoint} did not answer as the Hub does ({detail})", "Check the network and HF_ENDPOINT"),
     "slow": ("{endpoint} was not done after {detail}", "Check the network"),
+    "xet": ("{endpoint}: {detail}", "Set HF_HUB_DISABLE_XET=1, which uploads by plain HTTP"),
     "other": ("{endpoint}: {detail}", "Mend that"),
 }
 """What can be wrong between here and the Hub: what was found, and what to do about it."""
@@ -125,7 +129,8 @@ def open_target(training: dict[str, Any], repo: str) -> tuple[Target, str]:
     """
     private, revision = training.get("hub_private_repo") is not False, training.get("hub_revision") or "main"
     asked = {"task": "open", "repo": repo, "private": private, "revision": revision}
-    answer = ask_client(asked, OPEN_LIMIT)
+    # Offline by now, and not when the settings were checked: the endpoint did not answer for a model or a text.
+    answer = {"fault": "silent", "detail": "see above"} if is_offline() else ask_client(asked, OPEN_LIMIT)
     if "fault" in answer:
         found, remedy = explain({"repo": repo, **answer})
         raise PushError(
@@ -142,7 +147,12 @@ def describe(answer: dict[str, Any], private: bool) -> str:
     if answer["made"]:
         return f"new and {visible}"
     old = sorted(name for name in answer["files"] if name == "README.md" or is_any(name, REPLACED))
-    return f"there already and {visible}" + (f" (to be replaced: {', '.join(old)})" if old else "")
+    return f"there already and {visible}" + (f" (to be replaced: {list_names(old)})" if old else "")
+
+
+def list_names(names: list[str]) -> str:
+    """Names in a row, of many the first."""
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def push(target: Target, package: Package, name: str) -> str:
@@ -168,8 +178,8 @@ def render_pushed(target: Target, package: Package, answer: dict[str, Any]) -> s
     if not answer["changed"]:
         return f"Hub: {target.url} holds this model already: {answer['url']}"
     count, size = len(package.files) + len(package.texts), package.size / 1e6
-    removed = f"; removed there: {', '.join(answer['removed'])}" if answer["removed"] else ""
-    left = f"; left here: {', '.join(package.left_out)}" if package.left_out else ""
+    removed = f"; removed there: {list_names(answer['removed'])}" if answer["removed"] else ""
+    left = f"; left here: {list_names(package.left_out)}" if package.left_out else ""
     return f"Hub: pushed {count} files, {size:,.1f} MB, to {answer['url']}{removed}{left}"
 
 
