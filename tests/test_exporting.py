@@ -110,7 +110,7 @@ def test_a_trace_of_the_machine_is_found_in_any_text(machine, tmp_path, file, wh
 
 @given(before=st.text('{}[]", \n', max_size=20), after=st.sampled_from(["", "/x", '"', " ", ",", "'"]))
 def test_a_folder_is_found_wherever_it_stands(before, after):
-    traces = [contents.Trace("a folder", contents._pattern_of_path("/home/ana"))]
+    traces = [contents.Trace("a folder", contents._pattern_of_path("/home/ana"), is_word=False)]
     assert contents.find_trace("README.md", f"{before}/home/ana{after}", traces) == "a folder"
     assert contents.find_trace("README.md", f"{before}/home/anabela{after}", traces) is None
 
@@ -137,6 +137,21 @@ def test_a_name_that_the_card_says_anyway_is_no_trace(monkeypatch, tmp_path):
     monkeypatch.setattr(platform, "node", lambda: "bio-gpt2")
     traces = contents.build_traces(tmp_path, "me/bio-gpt2 sample")
     assert contents.find_trace("results.json", '{"name": "bio-gpt2", "user": "me"}', traces) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        ("tokenizer.json", '{"model": {"vocab": {"/root": 7}}}', None),
+        ("README.md", "> the /root of it; cd /root/ and", None),
+        ("README.md", "> saved in /root/corpus", "the home folder"),
+        ("config.json", '{"path": "/root"}', "the home folder"),
+    ],
+)
+def test_a_home_with_a_short_name_is_found_where_it_is_meant(monkeypatch, tmp_path, file, text, found):
+    monkeypatch.setenv("HOME", "/root")
+    monkeypatch.setattr(getpass, "getuser", lambda: "ana")
+    assert contents.find_trace(file, text, contents.build_traces(tmp_path, "")) == found
 
 
 def test_the_root_of_all_is_no_trace(monkeypatch, tmp_path):

@@ -93,8 +93,8 @@ class Trace:
 
     what: str
     pattern: re.Pattern[str]
-    is_name: bool = False
-    """Names are not looked for in vocabularies, which are lists of words."""
+    is_word: bool
+    """It may be a word of a text too, and so is not looked for in vocabularies, which are lists of such words."""
 
 
 def pack(folder: Path, card: str, results: dict[str, Any]) -> Package:
@@ -128,19 +128,19 @@ def check_traces(package: Package, traces: list[Trace]) -> None:
         if (found := find_trace(name, text, traces)) is not None:
             source = package.files.get(name)
             remedy = f"Take it out of {source}" if source else "It comes from a name, a prompt or what the model wrote"
-            raise PushError(f"{name} holds {found}, which is nobody else's business. {remedy}")
+            unset = ", or unset that variable if it holds no secret" if found.startswith("the value of") else ""
+            raise PushError(f"{name} holds {found}, which is nobody else's business. {remedy}{unset}")
 
 
 def find_trace(name: str, text: str, traces: list[Trace]) -> str | None:
     """What of this machine stands in the text of file `name`, None for nothing."""
-    if (secret := find_secret(text)) is not None:
+    strings, is_vocabulary = list(_strings_of(name, text)), is_any(name, VOCABULARIES)
+    if (secret := find_secret("\n".join([text, *strings]))) is not None:
         return secret
-    looked_for = [trace for trace in traces if not (trace.is_name and is_any(name, VOCABULARIES))]
-    strings = list(_strings_of(name, text))
-    for trace in looked_for:
-        if any(trace.pattern.search(string) for string in strings):
+    for trace in traces:
+        if not (trace.is_word and is_vocabulary) and any(trace.pattern.search(string) for string in strings):
             return trace.what
-    if not is_any(name, VOCABULARIES) and name.endswith(".json") and any(map(_is_path_here, strings)):
+    if name.endswith(".json") and not is_vocabulary and any(map(_is_path_here, strings)):
         return "a path of this machine"
     return None
 
@@ -154,8 +154,12 @@ def build_traces(run: Path, public: str) -> list[Trace]:
     users = [("the user name", _pattern_of_user(name)) for name in _user_names() if not _stands_in(name, public)]
     hosts = [("the host name", _pattern_of_host(name)) for name in _host_names() if not _stands_in(name, public)]
     return [
-        *(Trace(what, _pattern_of_path(text)) for what, folder in folders for text in _spellings(folder)),
-        *(Trace(what, pattern, is_name=True) for what, pattern in users + hosts),
+        *(
+            Trace(what, _pattern_of_path(text), _is_short(text))
+            for what, folder in folders
+            for text in _spellings(folder)
+        ),
+        *(Trace(what, pattern, is_word=True) for what, pattern in users + hosts),
     ]
 
 
@@ -183,10 +187,17 @@ def _host_names() -> set[str]:
     return {part for part in (name, name.partition(".")[0]) if part}
 
 
+def _is_short(path: str) -> bool:
+    """True for a folder such as /data or /root, which texts speak of as well."""
+    return path.count("/") == 1
+
+
 def _pattern_of_path(path: str) -> re.Pattern[str]:
-    """A folder at the begin of a path. A short one, such as /data, only where something of it follows."""
-    inside = r"(?![\w-])" if path.count("/") > 1 else r"(?:\Z|/(?=[\w.]))"
-    return re.compile(r"(?<![\w./-])" + re.escape(path) + inside)
+    """A folder at the begin of a path; a short one alone, or where something of it follows."""
+    text = re.escape(path)
+    return re.compile(
+        rf"\A{text}\Z|(?<![\w./-]){text}/(?=[\w.])" if _is_short(path) else rf"(?<![\w./-]){text}(?![\w-])"
+    )
 
 
 def _pattern_of_user(name: str) -> re.Pattern[str]:
@@ -229,4 +240,4 @@ def _leaves(value: Any) -> Iterator[str]:
 
 def _is_path_here(text: str) -> bool:
     absolute = text.startswith("~/") or (text.startswith("/") and text.count("/") > 1)
-    return absolute and len(text) < 4096 and "\0" not in text and Path(text).expanduser().exists()
+    return absolute and os.path.exists(os.path.expanduser(text))  # noqa: PTH110, PTH111 (Path raises for what it may not see)

@@ -194,7 +194,7 @@ def explain(answer: dict[str, Any]) -> tuple[str, str]:
 
 def ask_client(request: dict[str, Any], limit: float) -> dict[str, Any]:
     """The client's answer, or that it had none within `limit` seconds. -P: nothing is imported from where the user stands."""
-    shows = sys.stderr.isatty() or os.environ.get("LMTUNE_DEBUG") == "1"
+    shows = (sys.stderr is not None and sys.stderr.isatty()) or os.environ.get("LMTUNE_DEBUG") == "1"
     try:
         ended = subprocess.run(
             [sys.executable, "-P", str(CLIENT)],
