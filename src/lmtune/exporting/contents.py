@@ -66,6 +66,9 @@ REPLACED = (*ALLOWED, *OLDER_WEIGHTS)
 RESULT_KEYS = ("name", "status", "train", "eval", "epochs", "transplant")
 """What of results.json is said to the world: the numbers with their protocol."""
 
+SHARED_NAMES = frozenset(["root", "localhost"])
+"""Names that are those of every machine."""
+
 MACHINE_LIKE = re.compile(r"(?=.*[\d.-]).{4,}")
 """A host name that is not likely to be a word of a text as well."""
 
@@ -151,8 +154,8 @@ def build_traces(run: Path, public: str) -> list[Trace]:
     run: the run folder. public: what is published anyway; a name in it gives nothing away.
     """
     folders = [("the run folder", run), *_own_folders()]
-    users = [("the user name", _pattern_of_user(name)) for name in _user_names() if not _stands_in(name, public)]
-    hosts = [("the host name", _pattern_of_host(name)) for name in _host_names() if not _stands_in(name, public)]
+    users = [("the user name", _pattern_of_user(name)) for name in _user_names() if _tells(name, public)]
+    hosts = [("the host name", _pattern_of_host(name)) for name in _host_names() if _tells(name, public)]
     return [
         *(
             Trace(what, _pattern_of_path(text), _is_short(text))
@@ -213,8 +216,10 @@ def _pattern_of_host(name: str) -> re.Pattern[str]:
     return re.compile(rf"\A{text}\Z|(?:@|//){text}(?![\w-]){anywhere}")
 
 
-def _stands_in(name: str, public: str) -> bool:
-    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", public) is not None
+def _tells(name: str, public: str) -> bool:
+    """True for a name that gives something away."""
+    said = re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", public) is not None
+    return not said and name not in SHARED_NAMES
 
 
 def _strings_of(name: str, text: str) -> Iterator[str]:
