@@ -5,7 +5,8 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
 
     floor 4  user_conf < composition < resumption, sweeps, commands < cli   conf/ of the user's; how Hydra composes; doors; the line
     floor 3  training                                   the only room that knows transformers.Trainer
-    floor 2  data, modeling, evaluation, reporting      text to blocks; models; numbers; pages
+    floor 2  data, modeling, evaluation                 text to blocks; models; numbers
+    floor 2  reporting, exporting                       pages; what leaves the machine
     floor 1  keys < config, overrides, options          names that transformers accepts; what a run is told
     floor 1  records < runs, streams, hub               what it leaves behind, is measured on, and fetches
     floor 0  errors < console, plain_yaml               what can go wrong, and whose turn it is; what is said; YAML of anyone's

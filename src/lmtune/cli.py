@@ -263,8 +263,9 @@ class Dispatch:
                     "job %s of the sweep (%s):", HydraConfig.get().job.num, HydraConfig.get().job.override_dirname
                 )
             self.exit_code = report(error)
-            if not sweeping:
-                return None
+            objective = getattr(error, "objective", None)  # of a run that completed, but was not pushed
+            if not sweeping or objective is not None:
+                return objective
             error.reported = True  # type: ignore[attr-defined]
             raise
 

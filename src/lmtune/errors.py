@@ -7,6 +7,7 @@
       CheckpointError           a run folder or checkpoint that cannot be used
       TrainingError             the run itself: a loss that is no number
       OutputError               a result that stdout does not take
+      PushError                 the Hub, or what must not go there; a run that has completed stays so
     LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
     Stopped                     a signal asked the run to end, and its checkpoint is written
 
@@ -53,6 +54,17 @@ class TrainingError(LmtuneError):
 
 class OutputError(LmtuneError):
     """A result that could not be written to stdout."""
+
+
+class PushError(LmtuneError):
+    """A model does not get to the Hub.
+
+    objective: what a sweep minimises, of a run that has completed all the same.
+    """
+
+    def __init__(self, text: str, objective: float | None = None) -> None:
+        super().__init__(text)
+        self.objective = objective
 
 
 class LedgerError(Exception):

@@ -22,6 +22,11 @@ def is_local(path: str) -> bool:
     return Path(path).expanduser().exists() or path.startswith((".", "/", "~"))
 
 
+def is_hub_id(path: str) -> bool:
+    """True for what is named as on the Hub, and is no path that exists here."""
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not is_local(path)
+
+
 def check_available(kind: str, repository: str, revision: str | None, error: type[LmtuneError] = ModelError) -> None:
     """Raise unless a Hub id is cached or can be fetched. `kind` is `model` or `dataset`.
 

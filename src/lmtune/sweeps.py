@@ -20,13 +20,12 @@ from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.overrides import quote
 from lmtune.records import checksum_of, load_json, write_json
 from lmtune.runs.folder import remove_empty
-from lmtune.runs.search import OUTPUTS, make_dated, make_given
+from lmtune.runs.search import OUTPUTS, SWEEP_MARK, make_dated, make_given
 
 SWEEPS = OUTPUTS / "sweeps"
 SWEEP_FOLDER = "hydra.sweep.dir"
-MARK = "sweep.json"
 ABOUT = "lmtune made this folder for the jobs of one sweep, each in a folder of its own."
-RECORDS = frozenset([MARK, "multirun.yaml"])
+RECORDS = frozenset([SWEEP_MARK, "multirun.yaml"])
 """What lies in the folder of a sweep besides those of its jobs."""
 ONE_FOLDER = ("output",)
 """Keys that name a folder, of which each job needs one of its own."""
@@ -133,12 +132,12 @@ def _make_sweep(given: Path | None, made: list[Path]) -> Path:
 
 def _mark(folder: Path) -> None:
     identity = secrets.token_hex(8)
-    write_json(folder / MARK, {"about": ABOUT, "id": identity, "xxh3_128": checksum_of(ABOUT + identity)})
+    write_json(folder / SWEEP_MARK, {"about": ABOUT, "id": identity, "xxh3_128": checksum_of(ABOUT + identity)})
 
 
 def _is_sweep(folder: Path) -> bool:
     try:
-        mark = load_json(folder / MARK)
+        mark = load_json(folder / SWEEP_MARK)
     except (OSError, CheckpointError):
         return False
     return mark.get("xxh3_128") == checksum_of(ABOUT + str(mark.get("id")))

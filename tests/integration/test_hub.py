@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def hub(tmp_path_factory):
     server.wait(timeout=20)
 
 
-def lmtune(hub, folder, *arguments, code=0):
-    command = [sys.executable, "-m", "lmtune", *arguments]
+def lmtune(hub, folder, *arguments, code=0, launcher=()):
+    command = [sys.executable, *launcher, "-m", "lmtune", *arguments]
     answer = subprocess.run(
         command, cwd=folder, env={**os.environ, **hub}, capture_output=True, text=True, timeout=600, check=False
     )
@@ -68,6 +69,61 @@ def test_named_data_and_models_train(hub, tmp_path, data, model):
     measured = lmtune(hub, tmp_path, "eval", f"ckpt={run}", "format=json", "device=cpu", "eval.context=128")
     ours, theirs = json.loads(measured.stdout)["eval"][data], results["eval"][data]
     assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-6)
+
+
+def test_a_pushed_model_comes_back_and_scores_as_its_run_did(hub, tmp_path):
+    online = {**hub, "HF_TOKEN": "any-word"}
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    command = (
+        "train",
+        "model=gpt2-small-pt",
+        "training.max_steps=2",
+        "training.push_to_hub=true",
+        "name=two",
+        "format=json",
+        *SMALL,
+    )
+    answer = lmtune(online, tmp_path, *command, launcher=launcher)
+    assert answer.stderr.count("Hub: pushed") == 1
+    (run,) = (tmp_path / "outputs" / "two").iterdir()
+    with urllib.request.urlopen(f"{hub['HF_ENDPOINT']}/api/models/local-user/two/tree/main") as listing:
+        pushed = {file["path"] for file in json.load(listing)}
+    assert pushed - {".gitattributes"} == {path.name for path in (run / "model").iterdir()} | {"results.json"}
+    load = (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "model, tokenizer = (kind.from_pretrained('local-user/two') for kind in (AutoModelForCausalLM, AutoTokenizer))\n"
+        "assert tokenizer.decode(tokenizer('O paciente')['input_ids']) == 'O paciente'\n"
+        "assert model.config.eos_token_id == tokenizer.eos_token_id\n"
+    )
+    subprocess.run([sys.executable, "-c", load], env={**os.environ, **hub}, check=True, cwd=tmp_path)
+    measured = lmtune(
+        hub, tmp_path, "eval", "ckpt=local-user/two", "data=sample", "format=json", "device=cpu", "eval.context=128"
+    )
+    ours, theirs = json.loads(measured.stdout)["eval"]["sample"], json.loads(answer.stdout)["eval"]["sample"]
+    assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-9)
+
+
+def test_a_pushed_adapter_finds_its_base(hub, tmp_path):
+    pytest.importorskip("peft")
+    online = {**hub, "HF_TOKEN": "any-word"}
+    adapter = (
+        "finetune=lora",
+        "finetune.merge=false",
+        "model=gpt2-small-pt",
+        "name=adapter",
+        "training.max_steps=2",
+        *SMALL,
+    )
+    answer = lmtune(online, tmp_path, "train", *adapter, "training.push_to_hub=true", "format=json")
+    measured = lmtune(
+        hub, tmp_path, "eval", "ckpt=local-user/adapter", "data=sample", "format=json", "device=cpu", "eval.context=128"
+    )
+    ours, theirs = json.loads(measured.stdout)["eval"]["sample"], json.loads(answer.stdout)["eval"]["sample"]
+    assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-9)
+    (run,) = (tmp_path / "outputs" / "adapter").iterdir()
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert "library_name: peft" in card
+    assert "base_model: pierreguillou/gpt2-small-portuguese" in card
 
 
 def test_a_hub_data_set_streams(hub, tmp_path):

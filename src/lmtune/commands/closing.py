@@ -10,7 +10,7 @@ from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import loading
 from lmtune.records import load_jsonl, render_json, render_number, write_text
-from lmtune.reporting.card import render_epochs
+from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.report import render_report
 from lmtune.runs import Run, seal
 
@@ -101,6 +101,11 @@ def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype, card: str
             f"{run.model_folder} could not be written: {error}. Its training is done and its last checkpoint is whole: "
             f"make room, then resume={run.folder}."
         ) from error
+
+
+def load_card(run: Run, results: dict[str, Any], repo: str | None = None) -> str:
+    """The model card of a run, that of its copy at `repo` on the Hub if one is named."""
+    return render_card(results["name"], results, run.load_config(), load_last_samples(run), repo)
 
 
 def load_last_samples(run: Run) -> list[dict[str, str]]:

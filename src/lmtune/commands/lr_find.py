@@ -13,6 +13,7 @@ from lmtune.commands.resuming import name_run
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
 from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
+from lmtune.exporting.hub import KEYS
 from lmtune.records import render_json, write_json, write_text
 from lmtune.reporting.figures import render_curve
 from lmtune.runs.search import new_folder
@@ -48,8 +49,8 @@ def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
 
 
 def settle(config: LrFindConfig) -> None:
-    """Training arguments of the test: its own number of steps, nothing evaluated or saved."""
-    config.training |= {
+    """Training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
+    config.training |= dict.fromkeys(KEYS) | {
         "max_steps": config.range.steps,
         "learning_rate": config.range.start,
         "lr_scheduler_type": "constant",  # rates are set before each step

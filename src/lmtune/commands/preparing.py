@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.commands import resuming
+from lmtune.commands import publishing, resuming
 from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
+from lmtune.exporting.hub import Target
 from lmtune.hub import check_available
 from lmtune.modeling import adapters, generation, loading
 from lmtune.modeling.transplant import Move
@@ -43,11 +44,14 @@ class Setup:
     context: int
     """Tokens of an evaluation window."""
     prepared: Prepared
+    target: Target | None
+    """The repository that takes the model in the end."""
 
 
 def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
     resumed = check_training(config)
+    target = publishing.open_target(config)
     corpus = build_corpus(config.data, config.seed)
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
@@ -69,11 +73,13 @@ def build_setup(config: TrainConfig) -> Setup:
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
-    return Setup(config, chosen | plan.chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared)
+    chosen |= plan.chosen
+    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared, target)
 
 
 def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
+    publishing.check_push(config)
     plain = render_settings(config)
     resumed = resuming.find_run(config, resuming.fingerprint_of(plain))
     resuming.check_output(config, resumed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.records import checksum_of, load_json, load_jsonl, render_json, render_json_line, slug, write_text
 from lmtune.runs import (
     MANIFEST,
@@ -46,10 +47,14 @@ WITHOUT_EFFECT = [
     "training.dataloader_num_workers",
     "training.disable_tqdm",
     "data.prompts",
+    *(f"training.{key}" for key in HUB_KEYS),
 ]
 """Settings that leave the weights as they are: a run may be resumed with others."""
 
-ASKED_ANEW = ["resume", "resume_force", "format", "output", "job_folder", "groups", "objective", "chosen"]
+ASKED_ANEW = [
+    *("resume", "resume_force", "format", "output", "job_folder", "groups", "objective", "chosen"),
+    *(f"training.{key}" for key in HUB_KEYS),
+]
 """Settings that a run which has completed may be asked about with other values."""
 
 

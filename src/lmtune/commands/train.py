@@ -8,13 +8,12 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from lmtune.commands import closing, opening, preparing
+from lmtune.commands import closing, opening, preparing, publishing
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
 from lmtune.records import write_json
-from lmtune.reporting.card import render_card
 from lmtune.training import memory, trial
 
 
@@ -30,6 +29,7 @@ def run(config: TrainConfig, stdout: IO[str]) -> float:
         opened.close()
     if opened.is_main:
         closing.print_results(results, opened.run.folder, config.format, stdout)
+        publishing.push(opened.run, config, setup.target, results)
     return closing.find_objective(results, config.objective)
 
 
@@ -107,8 +107,7 @@ class Session:
         self.opened.check_place()
         if self.opened.is_main:
             run = self.opened.run
-            card = render_card(results["name"], results, self.opened.manifest["told"], closing.load_last_samples(run))
-            closing.save_model(run, model, self.setup.tokenizer, dtype, card)
+            closing.save_model(run, model, self.setup.tokenizer, dtype, closing.load_card(run, results))
             self._close_ledger()
             closing.write_pages(run, results, self.setup.prepared.ledger)
         self.trainer.accelerator.wait_for_everyone()

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from lmtune import __version__
+from lmtune.hub import is_hub_id
 from lmtune.records import render_number
 
 MEASURES = {
@@ -15,32 +16,41 @@ MEASURES = {
 }
 
 
-def render_card(name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> str:
-    """The card as Markdown with the Hub's metadata on top."""
+def render_card(
+    name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]], repo: str | None = None
+) -> str:
+    """The card as Markdown with the Hub's metadata on top.
+
+    repo: where on the Hub the model is loaded from. Paths of the machine where it was trained stay out: they say nothing to a
+    reader.
+    """
     from huggingface_hub import ModelCardData
 
+    dataset = _published_dataset(config["data"])
     data = ModelCardData(
         model_name=name,
         language=config["data"]["language"],
         base_model=_base_model(config),
-        datasets=[config["data"]["path"]] if config["data"]["path"] and not config["data"]["files"] else None,
-        library_name="transformers",
+        datasets=[dataset] if dataset else None,
+        library_name="peft" if _is_adapter(config) else "transformers",
         pipeline_tag="text-generation",
         tags=["lmtune"],
         eval_results=_eval_results(results, config),
     )
-    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples)) + "\n"
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples, repo)) + "\n"
 
 
-def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]]) -> list[str]:
-    # A path of the machine where it was trained says nothing to a reader of the card.
-    source = _base_model(config) or config["model"]["name"]
+def _body(
+    name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]], repo: str | None
+) -> list[str]:
+    source = _base_model(config) or "a model of its author's own"
     start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {source}"
+    kind = "A low-rank adapter (LoRA) for a" if _is_adapter(config) else "A"
     train = results["train"]
     lines = [
         f"# {name}",
         "",
-        f"A causal language model, {start} on {config['data']['name']} with lmtune {__version__}: "
+        f"{kind} causal language model, {start} on {config['data']['name']} with lmtune {__version__}: "
         f"{train['steps']:,} steps, {train['targets']:,} tokens learned.",
         "",
         *_render_transplant(results.get("transplant")),
@@ -57,10 +67,11 @@ def _body(name: str, results: dict[str, Any], config: dict[str, Any], samples: l
         *lines,
         "## Use",
         "",
+        *(["It needs the package `peft`, and loads its base by itself.", ""] if _is_adapter(config) else []),
         "```python",
         "from transformers import pipeline",
         "",
-        f'pipeline("text-generation", model="{name}")("...")',
+        f'pipeline("text-generation", model="{repo or name}")("...")',
         "```",
     ]
 
@@ -109,14 +120,24 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
 
 def _base_model(config: dict[str, Any]) -> str | None:
     path = config["model"]["path"]
-    named = config["model"]["init"] == "pretrained" and path and not path.startswith((".", "/", "~"))
-    return path if named else None
+    return path if config["model"]["init"] == "pretrained" and path and is_hub_id(path) else None
+
+
+def _is_adapter(config: dict[str, Any]) -> bool:
+    finetune = config["finetune"]
+    return finetune["method"] == "lora" and not finetune["merge"]
+
+
+def _published_dataset(data: dict[str, Any]) -> str | None:
+    """The Hub id that a data configuration reads from, None for files and folders."""
+    path = data["path"]
+    return str(path) if path and not data["files"] and is_hub_id(path) else None
 
 
 def _dataset_of(key: str, config: dict[str, Any]) -> str:
     """The Hub id of a held-out set, or its name."""
     data = config["data"] if key == config["data"]["name"] else config["eval_sets"][key]
-    return str(data["path"] if data["path"] and not data["files"] else key)
+    return _published_dataset(data) or key
 
 
 def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:

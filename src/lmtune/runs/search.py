@@ -13,6 +13,8 @@ from lmtune.runs.folder import START_NAMES, Run, remove_empty, step_of
 from lmtune.runs.mark import MARK, find_mark, new_mark, place_mark
 
 OUTPUTS = Path("outputs")
+SWEEP_MARK = "sweep.json"
+"""In the folder of a sweep, whose jobs lie below it."""
 SHOWN_NAMES = 3
 
 

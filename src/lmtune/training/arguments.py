@@ -9,6 +9,7 @@ from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.errors import ConfigError
+from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
 
@@ -49,7 +50,8 @@ def build_arguments(
     """
     from transformers import TrainingArguments
 
-    settings = _complete({**(chosen or {}), **config.training}, has_validation)
+    given = {name: value for name, value in config.training.items() if name not in HUB_KEYS}  # lmtune itself pushes
+    settings = _complete({**(chosen or {}), **given}, has_validation)
     try:
         return TrainingArguments(
             **{

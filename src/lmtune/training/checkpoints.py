@@ -155,14 +155,12 @@ class SealedTrainer(PacedTrainer):
         """
         with self._aside():
             name = f"checkpoint-{self.state.global_step}"
-            push, self.args.push_to_hub = self.args.push_to_hub, False  # it would upload from the staging folder
             self._staging, self._failure = True, None
             try:
                 with self._noting_failure():
                     super()._save_checkpoint(model, trial)
             finally:
                 self._staging = False
-                self.args.push_to_hub = push
             self._anchor_staged_best(name)
             sums = LossSums(self._total_loss_scalar, self._globalstep_last_logged, self._gather_pending())
             if not self._failed_anywhere() and self.args.should_save:  # every rank has written its random state
@@ -170,8 +168,6 @@ class SealedTrainer(PacedTrainer):
                     self._publish(name, sums)
             if self._failed_anywhere():
                 self._give_up_save(name)
-            elif push:
-                self._push_from_checkpoint(str(self.run.folder / name))
 
     def _publish(self, name: str, sums: LossSums) -> None:
         staged = self.run.staging_folder / name

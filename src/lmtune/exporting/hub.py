@@ -1,0 +1,215 @@
+"""training.push_to_hub: where a finished model goes on the Hub, tried before the run begins, and the push at its end.
+
+What huggingface_hub is asked for, it is asked in a process of its own (client.py), which a time limit can end.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmtune import __version__
+from lmtune.errors import ConfigError, PushError
+from lmtune.exporting.contents import REPLACED, Package, is_any
+from lmtune.hub import is_offline
+
+KEYS = (
+    *(
+        "push_to_hub",
+        "hub_model_id",
+        "hub_private_repo",
+        "hub_revision",
+        "hub_strategy",
+        "hub_always_push",
+        "hub_token",
+    ),
+)
+"""Training arguments that are read here; Trainer is given none of them."""
+
+NAME = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]{0,94}\w)?", re.ASCII)
+"""What the Hub takes for an owner or a repository."""
+
+BRANCH = re.compile(r"(?!refs/|.*\.\.|[0-9a-f]{40}\Z)\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
+"""A branch, and not a commit, a tag's full name or a pull request."""
+
+OPEN_LIMIT = 30
+"""Seconds for the questions before a run."""
+PUSH_LIMIT, SLOWEST = 600, 100_000
+"""Seconds for a push, besides those that its bytes take at the slowest rate (bytes a second) that is waited for."""
+
+MOST_NAMES = 8
+"""That are listed in a line."""
+
+CLIENT = Path(__file__).with_name("client.py")
+
+FAULTS = {
+    "offline": ("HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set", "Unset it"),
+    "no_token": (
+        "no token was found, in HF_TOKEN or left by `hf auth login`",
+        "Make one with the right to write at {endpoint}/settings/tokens and set HF_TOKEN to it",
+    ),
+    "refused": (
+        "{endpoint} does not take the token ({detail})",
+        "Set HF_TOKEN to one that is valid and may write, or run `hf auth login`",
+    ),
+    "read_only": (
+        "the token of {user} can only read",
+        "Make one with the right to write at {endpoint}/settings/tokens and set HF_TOKEN to it",
+    ),
+    "forbidden": (
+        "the token of {user} may not write to {repo} at {endpoint} ({detail})",
+        "Name a repository of yours, training.hub_model_id={user}/{name}, or set HF_TOKEN to a token that may write there",
+    ),
+    "silent": ("{endpoint} did not answer as the Hub does ({detail})", "Check the network and HF_ENDPOINT"),
+    "slow": ("{endpoint} was not done after {detail}", "Check the network"),
+    "xet": ("{endpoint}: {detail}", "Set HF_HUB_DISABLE_XET=1, which uploads by plain HTTP"),
+    "other": ("{endpoint}: {detail}", "Mend that"),
+}
+"""What can be wrong between here and the Hub: what was found, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A repository that is there and may be written to."""
+
+    repo: str
+    revision: str
+    endpoint: str
+
+    @property
+    def url(self) -> str:
+        """Where people find it."""
+        return f"{self.endpoint}/{self.repo}"
+
+
+def check_settings(training: dict[str, Any]) -> None:
+    """Raise ConfigError for what of the keys above is not supported, or has no effect; nothing is asked for."""
+    given = [key for key in KEYS if training.get(key) is not None]
+    if not training.get("push_to_hub"):
+        if given and "push_to_hub" not in given:
+            raise ConfigError(
+                f"training.{given[0]} has no effect without training.push_to_hub=true. Add that, or leave it out."
+            )
+        return
+    if training.get("hub_strategy", "end") != "end" or training.get("hub_always_push"):
+        key = "hub_always_push" if training.get("hub_always_push") else "hub_strategy"
+        raise ConfigError(
+            f"training.{key}={training[key]}: expected a push at the end alone (hub_strategy=end, the default here): checkpoints "
+            "hold what only this machine can use. Leave it out."
+        )
+    branch = training.get("hub_revision")
+    if branch is not None and not BRANCH.fullmatch(branch):
+        raise ConfigError(f"training.hub_revision={branch}: expected the name of a branch, such as main or run/2.")
+    if is_offline():
+        raise ConfigError(
+            "training.push_to_hub=true needs the Hub, and HF_HUB_OFFLINE is set. Unset it, or leave it out now and push "
+            "later: lmtune train resume=<run folder> training.push_to_hub=true."
+        )
+
+
+def check_repository(key: str, repo: str) -> None:
+    """Raise ConfigError for what the Hub would not take for a repository, `owner/name` or `name`."""
+    parts = repo.split("/")
+    sound = len(parts) <= 2 and all(NAME.fullmatch(part) for part in parts)
+    if not sound or repo.endswith(".git"):
+        raise ConfigError(
+            f"{key}={repo}: expected what the Hub takes for a repository, owner/name or name: letters A to Z, digits, '_', '-' and "
+            "'.', the last two neither doubled nor at an end. Give training.hub_model_id=owner/name."
+        )
+
+
+def open_target(training: dict[str, Any], repo: str) -> tuple[Target, str]:
+    """The repository, made or found writable now, and a line that says so. Raises PushError where it is not to be had.
+
+    repo: `owner/name`, or a `name` of the token's user.
+    """
+    private, revision = training.get("hub_private_repo") is not False, training.get("hub_revision") or "main"
+    asked = {"task": "open", "repo": repo, "private": private, "revision": revision}
+    # Offline by now, and not when the settings were checked: the endpoint did not answer for a model or a text.
+    answer = {"fault": "silent", "detail": "see above"} if is_offline() else ask_client(asked, OPEN_LIMIT)
+    if "fault" in answer:
+        found, remedy = explain({"repo": repo, **answer})
+        raise PushError(
+            f"training.push_to_hub=true needs a repository of the Hub that can be written to, but {found}. {remedy}, or leave "
+            "out training.push_to_hub."
+        )
+    target = Target(answer["repo"], revision, answer["endpoint"])
+    return target, f"Hub: {target.url}, {describe(answer, private)}, takes the model when the run has completed"
+
+
+def describe(answer: dict[str, Any], private: bool) -> str:
+    """What is known of an open repository that was asked to be private, or not: one that is there stays what it is."""
+    visible = "private" if answer["private"] else "PUBLIC" if private else "public"
+    if answer["made"]:
+        return f"new and {visible}"
+    old = sorted(name for name in answer["files"] if name == "README.md" or is_any(name, REPLACED))
+    return f"there already and {visible}" + (f" (to be replaced: {list_names(old)})" if old else "")
+
+
+def list_names(names: list[str]) -> str:
+    """Names in a row, of many the first."""
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def push(target: Target, package: Package, name: str) -> str:
+    """Upload a package in one commit; return a line that says what went where. Raises PushError, in a clause, where it fails."""
+    asked = {
+        "task": "push",
+        "repo": target.repo,
+        "revision": target.revision,
+        "files": {file: str(path) for file, path in package.files.items()},
+        "texts": package.texts,
+        "replaces": REPLACED,
+        "message": f"{name}, by lmtune {__version__}",
+    }
+    answer = ask_client(asked, PUSH_LIMIT + package.size / SLOWEST)
+    if "fault" in answer:
+        found, remedy = explain({"repo": target.repo, "endpoint": target.endpoint, **answer})
+        raise PushError(f"{found}. {remedy}")
+    return render_pushed(target, package, answer)
+
+
+def render_pushed(target: Target, package: Package, answer: dict[str, Any]) -> str:
+    """What was pushed where, in one line."""
+    if not answer["changed"]:
+        return f"Hub: {target.url} holds this model already: {answer['url']}"
+    count, size = len(package.files) + len(package.texts), package.size / 1e6
+    removed = f"; removed there: {list_names(answer['removed'])}" if answer["removed"] else ""
+    left = f"; left here: {list_names(package.left_out)}" if package.left_out else ""
+    return f"Hub: pushed {count} files, {size:,.1f} MB, to {answer['url']}{removed}{left}"
+
+
+def explain(answer: dict[str, Any]) -> tuple[str, str]:
+    """(what was found, what to do) for an answer with a fault."""
+    endpoint = answer.get("endpoint") or os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    name = answer["repo"].rpartition("/")[2]
+    facts = {"user": "<you>", **answer, "endpoint": endpoint, "name": name}
+    found, remedy = FAULTS[answer["fault"]]
+    return found.format(**facts), remedy.format(**facts)
+
+
+def ask_client(request: dict[str, Any], limit: float) -> dict[str, Any]:
+    """The client's answer, or that it had none within `limit` seconds. -P: nothing is imported from where the user stands."""
+    shows = (sys.stderr is not None and sys.stderr.isatty()) or os.environ.get("LMTUNE_DEBUG") == "1"
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", str(CLIENT)],
+            input=json.dumps(request),
+            stdout=subprocess.PIPE,
+            stderr=None if shows else subprocess.DEVNULL,
+            timeout=limit,
+            check=False,
+            text=True,
+        )
+    except subprocess.TimeoutExpired:
+        return {"fault": "slow", "detail": f"{limit:,.0f} s"}
+    try:
+        answer = json.loads(ended.stdout)
+    except ValueError:
+        return {"fault": "other", "detail": f"the client ended with code {ended.returncode} and no answer"}
+    assert isinstance(answer, dict)
+    return answer
