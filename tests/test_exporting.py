@@ -42,7 +42,7 @@ def test_only_what_is_on_the_list_is_packed(tmp_path_factory, foreign):
     package = contents.pack(folder, "card", RESULTS)
     assert set(package.files) == set(NEEDED)
     assert set(package.texts) == {"README.md", "results.json"}
-    assert set(package.left_out) == foreign - set(NEEDED) - {"README.md"}
+    assert set(package.left_out) == foreign - set(NEEDED) - {"README.md", "manifest.json"}
 
 
 def test_a_sharded_model_and_an_adapter_are_packed_whole(tmp_path):
