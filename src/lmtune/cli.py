@@ -10,6 +10,7 @@ a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has
 
 import importlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -189,8 +190,8 @@ class Dispatch:
         if not self.options.multirun:
             sweeps.check_single(overrides)
         elif not self.options.shows:
-            jobs = sweeps.list_jobs(overrides)
-            sweeps.check_jobs(jobs or [], self.name, composition.find_conf(), self._check_job)
+            conf = composition.find_conf()
+            sweeps.check_jobs(sweeps.list_jobs(overrides, conf) or [], self.name, conf, self._check_job)
             if self.name == "train":
                 overrides = stack.enter_context(sweeps.settled_folder(overrides))
         return [*self.options.render(), *overrides]
@@ -257,17 +258,23 @@ class Dispatch:
             with console.lend_results() as stdout:
                 return door(config, stdout)
         except LmtuneError as error:
-            # Said at once: Hydra would keep a job's error until the whole sweep has ended.
-            if sweeping:
-                logger.info(
-                    "job %s of the sweep (%s):", HydraConfig.get().job.num, HydraConfig.get().job.override_dirname
-                )
-            self.exit_code = report(error)
-            objective = getattr(error, "objective", None)  # of a run that completed, but was not pushed
-            if not sweeping or objective is not None:
-                return objective
-            error.reported = True  # type: ignore[attr-defined]
-            raise
+            return self._end_job(error, sweeping)
+
+    def _end_job(self, error: LmtuneError, sweeping: bool) -> float | None:
+        """Say at once what ended a job, which Hydra would keep until the whole sweep has ended; the others go on."""
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra = HydraConfig.get()
+        if sweeping:
+            logger.info("job %s of the sweep (%s):", hydra.job.num, hydra.job.override_dirname)
+        self.exit_code = report(error)
+        objective: float | None = getattr(error, "objective", None)  # of a run that completed, but was not pushed
+        if not sweeping or objective is not None:
+            return objective
+        if hydra.runtime.choices["hydra/launcher"] == "basic":
+            return math.nan
+        error.reported = True  # type: ignore[attr-defined]  # another process has said it; the launcher has to hear of it
+        raise error
 
 
 def _choose_hydra_folder(config: Any, sweeping: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
@@ -42,12 +43,15 @@ def check_single(overrides: list[str]) -> None:
             )
 
 
-def list_jobs(overrides: list[str]) -> list[list[str]] | None:
+def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
     """The overrides of each job; None where another sweeper than Hydra's own decides what comes next.
+
+    conf: the folder of configs, whose choices `glob(*)` of a group stands for.
 
     Raises ConfigError for a sweep without jobs, and for jobs that would share a folder.
     """
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
     if any(override.get_key_element().startswith("hydra/sweeper") for override in parsed):
         return None
     jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(parsed, max_batch_size=None)))

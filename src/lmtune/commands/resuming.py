@@ -89,10 +89,9 @@ def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     if config.output is not None:
         output = Path(config.output).expanduser()
         return Run(output) if (output / MARK).exists() else None
-    below = (
-        OUTPUTS if config.job_folder else OUTPUTS / name_run(config)
-    )  # jobs of a sweep lie beside each other, by date
-    return find_newest(below, fingerprint)
+    if config.job_folder is not None:  # a job of the same sweep, or of any other
+        return find_newest(Path(config.job_folder).parent, fingerprint) or find_newest(OUTPUTS, fingerprint)
+    return find_newest(OUTPUTS / name_run(config), fingerprint)
 
 
 def check_output(config: TrainConfig, found: Run | None) -> None:

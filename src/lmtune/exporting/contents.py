@@ -107,7 +107,9 @@ def pack(folder: Path, card: str, results: dict[str, Any]) -> Package:
     taken = [name for name in found if is_any(name, ALLOWED)]
     if not any(name.endswith(".safetensors") for name in taken):
         raise PushError(f"expected the weights of a finished model in {folder}, found none")
-    left_out = [name for name in found if name not in taken and name not in (CARD, MANIFEST)]  # it seals the folder here
+    left_out = [
+        name for name in found if name not in taken and name not in (CARD, MANIFEST)
+    ]  # it seals the folder here
     texts = {CARD: card, RESULTS: render_json(select_results(results), indent=2) + "\n"}
     return Package({name: folder / name for name in taken}, texts, left_out)
 
