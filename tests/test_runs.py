@@ -263,7 +263,7 @@ def test_a_folder_that_is_not_the_runs_own_is_never_replaced_or_deleted(run, sea
     assert {path: path.read_bytes() for path in run.model_folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["report.html", "model", "tensorboard", ".staging"])
+@pytest.mark.parametrize("name", ["report.html", "model", "tensorboard", ".lock"])
 def test_a_name_that_something_else_has_is_not_taken(tmp_path, name):
     run = begin_at(tmp_path / "run", "output", tmp_path)
     runs.mark.write_mark(run.folder, runs.mark.replace(run.mark, made=()))

@@ -169,7 +169,7 @@ def _hold(opened: Opened, tracker: str) -> None:
     opened.held.callback(run.lock().release)
     opened.place = Place(run.folder)
     opened.held.callback(opened.place.close)
-    run.check_free(*END_NAMES)
+    run.check_free(*END_NAMES, *(folder.name for folder in run.checkpoints()))
     run.claim(*TRACKER_NAMES.get(tracker, ()))
     if tracker != "none":
         opened.held.callback(point_tracker(tracker, run))

@@ -194,14 +194,14 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool) -> Path | None:
 
 
 def _set_aside(run: Run, complaints: list[str]) -> None:
-    """Rename damaged checkpoints of the run; what it has not made is named and left where it is."""
+    """Rename damaged checkpoints; what is not the run's own is named and left as it is."""
     for complaint in complaints:
-        name = complaint.split(":")[0]
-        if name in run.mark.made:
+        folder = run.folder / complaint.split(":")[0]
+        if run.is_damaged_own(folder):
             logger.info("set aside %s", complaint)
-            run.set_aside(run.folder / name)
+            run.set_aside(folder)
         else:
-            logger.info("passed over %s. This run has not made it, so it is left as it is", complaint)
+            logger.info("passed over %s. It holds something that this run has not made, so it stays", complaint)
 
 
 def restore_metrics(run: Run, checkpoint: Path) -> None:

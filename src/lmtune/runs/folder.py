@@ -31,15 +31,21 @@ from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
 
 STATE = "trainer_state.json"
 """Trainer's record of where it is, in each checkpoint."""
-STAGING = ".staging"
-TRASH = ".trash"
 HYDRA = ".hydra"
+HYDRA_RECORDS = ("hydra.yaml", "overrides.yaml")
 
 RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
-START_NAMES = (*RECORDS, HYDRA, STAGING, TRASH, *LOCK_NAMES)
+START_NAMES = (*RECORDS, HYDRA, *LOCK_NAMES)
 """What a run may make from its start on."""
 END_NAMES = ("model", "report.html")
 """What it makes when it completes."""
+
+
+CHECKPOINT_FILE = re.compile(
+    r"manifest\.json|trainer_state\.json|(generation_|adapter_)?config\.json|(adapter_)?model[\w.-]*\.safetensors(\.index\.json)?"
+    r"|(optimizer|scheduler|scaler)\.pt|rng_state\w*\.pth|stream\.npz|tokenizer[\w.]*|vocab\.json|merges\.txt|\w+\.jinja|README\.md"
+)
+"""What Trainer, transformers and lmtune call the files of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,13 @@ class Run:
 
     @property
     def staging_folder(self) -> Path:
-        return self.folder / STAGING
+        """Where parts of the run are made before they appear. Nobody else's folder has the run's id in its name."""
+        return self.folder / f".staging-{self.mark.id}"
+
+    @property
+    def trash_folder(self) -> Path:
+        """Where parts of the run are deleted."""
+        return self.folder / f".trash-{self.mark.id}"
 
     # What is the run's own
 
@@ -122,7 +134,8 @@ class Run:
         """Raise CheckpointError where one of these names in the folder belongs to something that the run has not made."""
         mark = self.mark
         for name in names:
-            if name not in mark.made and os.path.lexists(self.folder / name) and not self.owns(self.folder / name):
+            made = name in mark.made and name != self.model_folder.name  # sealed, it tells by itself whose it is
+            if os.path.lexists(self.folder / name) and not made and not self.owns(self.folder / name):
                 raise CheckpointError(
                     f"{self.folder} holds {name}, which this run has not made and would have to replace. Move it elsewhere."
                 )
@@ -144,9 +157,13 @@ class Run:
 
     def withdraw(self) -> None:
         """Take back a run that has learned nothing, so that nobody resumes it: remove what it has made, and no more."""
+        self.sweep()
         mark = self.mark
+        for name in HYDRA_RECORDS:
+            (self.hydra_folder / name).unlink(missing_ok=True)
         for name in mark.made:
-            _remove(self.folder / name)
+            path = self.folder / name
+            remove_empty([path]) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         (self.folder / MARK).unlink()
         remove_empty(map(Path, mark.made_folders))
 
@@ -280,9 +297,9 @@ class Run:
 
     def sweep(self) -> None:
         """Remove what an interrupted save left behind."""
-        mark = find_mark(self.folder)
-        for name in {STAGING, TRASH} & set(mark.made if mark else ()):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        if find_mark(self.folder) is not None:
+            for folder in (self.staging_folder, self.trash_folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def discard(self, folder: Path) -> bool:
         """Delete a sealed folder so that it is never seen half deleted: renamed first, removed then.
@@ -291,13 +308,19 @@ class Run:
         """
         if not self.owns(folder):
             return False
-        trash = self.folder / TRASH
+        trash = self.trash_folder
         trash.mkdir(exist_ok=True)
         target = trash / f"{folder.name}-{os.getpid()}-{len(list(trash.iterdir()))}"
         folder.rename(target)
         shutil.rmtree(target, ignore_errors=True)
         write_mark(self.folder, self.mark.without_name(folder.name))
         return True
+
+    def is_damaged_own(self, folder: Path) -> bool:
+        """True for a damaged checkpoint of this run: it has made the name, and no file in it has a name of somebody else's."""
+        sealed = {name for _, manifest in self.manifests() for name in manifest["files"]}
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+        return folder.name in self.mark.made and all(name in sealed or CHECKPOINT_FILE.fullmatch(name) for name in names)
 
     def set_aside(self, damaged: Path) -> Path:
         """Rename a damaged checkpoint or record of the run, so that nothing takes it for a whole one."""
@@ -342,10 +365,3 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
         except OSError:  # something of the user's, or of another run's, is in it
             return
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -44,6 +44,7 @@ class SealedTrainer(PacedTrainer):
 
     run: Run
     manifest: dict[str, Any]
+    _staging_folder: Path
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class SealedTrainer(PacedTrainer):
     def attach(self, run: Run, manifest: dict[str, Any]) -> None:
         """Say where to save, and what stands in each checkpoint's manifest. A trainer is tried before there is a run folder."""
         self.run, self.manifest = run, manifest
+        self._staging_folder = run.staging_folder
         self.args.output_dir = str(run.folder)
 
     @property
@@ -146,7 +148,7 @@ class SealedTrainer(PacedTrainer):
     # Saving
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self.run.staging_folder) if self._staging else super()._get_output_dir(trial)
+        return str(self._staging_folder) if self._staging else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save aside, seal with a manifest, move into place, and only then delete older ones.
@@ -170,7 +172,7 @@ class SealedTrainer(PacedTrainer):
                 self._give_up_save(name)
 
     def _publish(self, name: str, sums: LossSums) -> None:
-        staged = self.run.staging_folder / name
+        staged = self._staging_folder / name
         self.state.save_to_json(str(staged / STATE))
         self.tokenizer.save_pretrained(staged)
         self.train_dataset.save_position(staged)
@@ -247,7 +249,7 @@ class SealedTrainer(PacedTrainer):
 
     def _anchor_staged_best(self, name: str) -> None:
         best = self.state.best_model_checkpoint
-        if best is not None and Path(best).parent == self.run.staging_folder:
+        if best is not None and Path(best).parent == self._staging_folder:
             self.state.best_model_checkpoint = str(self.run.folder / name)
 
     def _gather_pending(self) -> list[float]:
