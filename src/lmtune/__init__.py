@@ -7,7 +7,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 3  training                                   the only room that knows transformers.Trainer
     floor 2  data, modeling, evaluation, reporting      text to blocks; models; numbers; pages
     floor 1  keys < config, overrides                   names that transformers accepts; what a run is told
-    floor 1  records < runs, streams, hub               what it leaves behind, is measured on, and fetches
+    floor 1  records < runs, streams, hub, foreign      what it leaves behind, is measured on, fetches, and never runs
     floor 0  errors < paths                             what can go wrong, and whose turn it is; paths that people type
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.

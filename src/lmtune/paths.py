@@ -91,7 +91,9 @@ class GivenPath:
             return path if path.is_absolute() else Path.cwd() / path
         except OSError as fault:
             raise self.refuse(
-                "a folder to start from", "that the one where you stand has been removed", "Change to another, or give a whole path."
+                "a folder to start from",
+                "that the one where you stand has been removed",
+                "Change to another, or give a whole path.",
             ) from fault
 
     def find_kind(self, path: Path) -> Kind:

@@ -4,7 +4,6 @@ lmtune tokenizer data=pt-wiki model=gpt2
 lmtune train data=pt-wiki model=gpt2 model.tokenizer=outputs/pt-wiki-tokenizer/... model.transplant=mean
 """
 
-from pathlib import Path
 from typing import IO, Any
 
 from lmtune.commands.preparing import check_data_source
@@ -14,6 +13,7 @@ from lmtune.data.corpora import build_corpus
 from lmtune.errors import ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
+from lmtune.paths import GivenPath
 from lmtune.records import render_json, slug, write_json
 
 
@@ -48,7 +48,8 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     if config.model is not None:
         source = config.model.tokenizer or str(config.model.path)
         revision = config.model.revision if source == config.model.path else None
-        theirs = measure_fit(load_tokenizer(source, revision), corpus.texts(measured_on))
+        key = "model.path" if source == config.model.path else "model.tokenizer"
+        theirs = measure_fit(load_tokenizer(source, revision, key=key), corpus.texts(measured_on))
         account["source"] = {"tokenizer": source, "fit": theirs._asdict()}
     write_json(folder / "lmtune.json", account)
     stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")
@@ -57,8 +58,11 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
 
 def check_sources(config: TokenizerCommandConfig) -> None:
     """Raise for sources that are not there, a model without a vocabulary of its own, and a folder that is taken."""
-    if config.output and (Path(config.output).expanduser() / "tokenizer.json").exists():
-        raise ConfigError(f"output={config.output} already holds a tokenizer. Give another folder.")
+    if config.output is not None:
+        output = GivenPath("output", config.output)
+        if output.is_file(output.expand() / "tokenizer.json"):
+            raise ConfigError(f"{output} already holds a tokenizer. Give another folder.")
+        output.check_can_make(output.anchor())
     check_data_source(config.data)
     if config.model is not None:
         if config.model.tokenizer == LEARN:
