@@ -9,7 +9,7 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ Settings = dict[str, dict[str, Any]]
 """The content of those files of a model that are there, by name."""
 IMPLEMENTATION = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
 """Keys of a config that may name a kernel: compiled code on the Hub, which transformers fetches and loads."""
+MODEL = "a causal language model"
+"""What is loaded, as a message says it."""
+ARCHITECTURE = "Take a model whose architecture transformers has."
 MODULES = 5
 """Files of code that a message names."""
 
@@ -87,8 +90,15 @@ def find_file(source: Source, name: str) -> Path | None:
 
 
 def check_settings(source: Source, settings: Settings) -> None:
-    """Raise where the settings of a model ask for code from elsewhere, or for weights that only such code could unpack."""
+    """Raise where the settings of a model ask for code from elsewhere, or for weights that only such code could unpack.
+
+    A source that is asked for its tokenizer alone may hold any model.
+    """
+    if source.key == "model.tokenizer":
+        return
     config = settings.get(CONFIG, {})
+    if "AutoConfig" in (config.get("auto_map") or {}) and config.get("model_type") not in _load_model_types():
+        raise _refuse_code(source, settings, MODEL, ARCHITECTURE)
     kernel = next(_find_kernels(config), None)
     if kernel is not None:
         raise source.error(
@@ -99,8 +109,8 @@ def check_settings(source: Source, settings: Settings) -> None:
     method = packing.get("quant_method") if isinstance(packing, dict) else None
     if method is not None and method not in _load_packings():
         raise source.error(
-            f"{source}: its weights are packed by {show(method)}, which transformers does not know; expected one of "
-            f"{', '.join(sorted(_load_packings()))}, or plain weights. Take a version of the model that is not quantised."
+            f"{source}: its weights are packed by {show(method)}, expected a way of packing that transformers knows, or plain "
+            "weights. Take a version of the model that is not quantised."
         )
 
 
@@ -121,8 +131,8 @@ def sealed() -> Iterator[None]:
 
     doors: list[tuple[Any, str, Any]] = [
         (dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0),  # seconds that it would wait for an answer
-        (dynamic_module_utils, "get_cached_module_file", _refuse_code),
-        (hub_kernels, "get_kernel", _refuse_code),
+        (dynamic_module_utils, "get_cached_module_file", _shut),
+        (hub_kernels, "get_kernel", _shut),
     ]
     kept = [getattr(module, name) for module, name, _ in doors]
     for module, name, shut in doors:
@@ -151,18 +161,23 @@ def explained(source: Source, settings: Settings, what: str, remedy: str) -> Ite
 
 def _explain(source: Source, settings: Settings, what: str, remedy: str, fault: Exception) -> LmtuneError:
     if "trust_remote_code" in str(fault):  # the argument that transformers asks for wherever it meets code
-        modules = _list_modules(settings) or ["not named"]
-        kind = settings.get(CONFIG, {}).get("model_type")
-        return source.error(
-            f"{source} needs code of its own ({', '.join(modules[:MODULES])}), which lmtune never runs; expected {what} that "
-            f"transformers has{f', found the model type {show(kind)}' if kind else ''}. {remedy}"
-        )
+        return _refuse_code(source, settings, what, ARCHITECTURE if what == MODEL else remedy)
     if isinstance(fault, pickle.UnpicklingError) or re.search("weights.only", str(fault), re.IGNORECASE):
         return source.error(
             f"{source}: its weights are a pickle that holds more than tensors, which lmtune never runs; expected {what} in "
             "safetensors. Take a version of the model that has them."
         )
     return source.error(f"{source} does not load as {what}: {first_line(fault)}. {remedy}")
+
+
+def _refuse_code(source: Source, settings: Settings, what: str, remedy: str) -> LmtuneError:
+    modules = _list_modules(settings) or ["not named"]
+    kind = settings.get(CONFIG, {}).get("model_type")
+    found = f", found the model type {show(kind)}" if kind and what == MODEL else ""
+    return source.error(
+        f"{source} needs code of its own ({', '.join(modules[:MODULES])}), which lmtune never runs; expected {what} that "
+        f"transformers has{found}. {remedy}"
+    )
 
 
 def _load_object(source: Source, file: Path, name: str) -> dict[str, Any]:
@@ -192,6 +207,12 @@ def _find_kernels(value: Any, key: str = "") -> Iterator[str]:
         yield value
 
 
+def _load_model_types() -> Container[str]:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return CONFIG_MAPPING_NAMES
+
+
 def _load_packings() -> set[str]:
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
@@ -218,5 +239,5 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(inner)
 
 
-def _refuse_code(name: str, *arguments: object, **settings: object) -> NoReturn:
+def _shut(name: str, *arguments: object, **settings: object) -> NoReturn:
     raise ValueError(f"{name} brings code of its own, which trust_remote_code=False forbids")

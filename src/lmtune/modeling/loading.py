@@ -203,7 +203,7 @@ def _load_weights(source: foreign.Source) -> Any:
     from transformers import AutoModelForCausalLM
 
     _hide_bars()
-    with foreign.explained(source, settings, "a causal language model", "Check the files in it."):
+    with foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
         model = AutoModelForCausalLM.from_pretrained(
             source.path, revision=source.revision, dtype=torch.float32, trust_remote_code=False, weights_only=True
         )

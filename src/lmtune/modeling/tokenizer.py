@@ -1,5 +1,6 @@
 """Tokenizers: the model's own, another, or one learned from the training text."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ MEASURED_CHARS = 5_000_000
 """Characters that a vocabulary is measured on."""
 SHOWN_FILES = 5
 """Of a folder without a tokenizer, in a message."""
+TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
+"""How the tokenizers of transformers are called."""
 REMEDIES = {
     "ckpt": "Put the files of its tokenizer beside the model, as save_pretrained of a tokenizer writes them.",
     "model.path": "Name another with model.tokenizer=.",
@@ -40,6 +43,7 @@ def load_tokenizer(path: str, revision: str | None = None, separates: bool = Tru
     if base is not None and foreign.TOKENIZER not in settings and not _has_vocabulary(source):
         adapters.open_base(base)
         return load_tokenizer(base.path, base.revision, separates, key)
+    foreign.check_settings(source, settings)
     tokenizer = _load(source, settings)
     if len(tokenizer) == 0:
         raise ModelError(
@@ -57,14 +61,25 @@ def _load(source: foreign.Source, settings: foreign.Settings) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     _check_files(source, settings)
+    _check_class(source, settings)
     remedy = REMEDIES[source.key]
     with foreign.explained(source, settings, "a tokenizer", remedy):
         tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):  # any class of transformers can stand in tokenizer_class
-        raise ModelError(
-            f"{source}: its {foreign.TOKENIZER} names the class {type(tokenizer).__name__}, expected a tokenizer. {remedy}"
-        )
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(f"{source}: expected a tokenizer, found a {type(tokenizer).__name__}. {remedy}")
     return tokenizer
+
+
+def _check_class(source: foreign.Source, settings: foreign.Settings) -> None:
+    """Raise ModelError where something of transformers is to be loaded as a tokenizer that is none, with all that it would load."""
+    import transformers
+
+    for file in (foreign.TOKENIZER, foreign.CONFIG):
+        name = settings.get(file, {}).get("tokenizer_class")
+        if isinstance(name, str) and not TOKENIZER_CLASS.fullmatch(name) and hasattr(transformers, name):
+            raise ModelError(
+                f"{source}: its {file} has the tokenizer_class {name}, expected a tokenizer of transformers. {REMEDIES[source.key]}"
+            )
 
 
 def _check_files(source: foreign.Source, settings: foreign.Settings) -> None:

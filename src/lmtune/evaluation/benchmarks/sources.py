@@ -49,7 +49,9 @@ def _load_file(given: GivenPath) -> list[dict[str, Any]]:
         if ".jsonl" in file.suffixes:
             return [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{show(file)} does not read: {first_line(error)}. Expected .txt or .jsonl in UTF-8.") from error
+        raise DataError(
+            f"{show(file)} does not read: {first_line(error)}. Expected .txt or .jsonl in UTF-8."
+        ) from error
     return [{"text": line} for line in lines]
 
 
