@@ -167,7 +167,11 @@ def _explain(source: Source, settings: Settings, what: str, remedy: str, fault: 
             f"{source}: its weights are a pickle that holds more than tensors, which lmtune never runs; expected {what} in "
             "safetensors. Take a version of the model that has them."
         )
-    return source.error(f"{source} does not load as {what}: {first_line(fault)}. {remedy}")
+    if "ignore_mismatched_sizes" in str(fault):
+        return source.error(
+            f"{source} does not load as {what}: its weights have other shapes than its settings say. Fetch all of it again."
+        )
+    return source.error(f"{source} does not load as {what}: {first_line(fault).rstrip(':!')}. {remedy}")
 
 
 def _refuse_code(source: Source, settings: Settings, what: str, remedy: str) -> LmtuneError:

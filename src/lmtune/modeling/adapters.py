@@ -16,13 +16,21 @@ from lmtune.foreign import (
     check_docstrings,
     check_settings,
     explained,
+    find_file,
     load_settings,
 )
 from lmtune.hub import check_available, is_local
 from lmtune.paths import describe, show
 
-OF_SEVERAL = frozenset(["XLORA", "SHADOW"])
+WEIGHTS = "adapter_model.safetensors"
+OLD_WEIGHTS = "adapter_model.bin"
+"""A pickle, of which peft reads the tensors alone."""
+NOT_ALONE = frozenset(["XLORA", "SHADOW"])
 """Kinds of adapters that name further models, which peft would load by itself."""
+NOT_WEIGHTS = frozenset(
+    ["ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"]
+)
+"""Kinds of adapters that add to what the model reads, not to its weights."""
 
 
 def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
@@ -88,13 +96,22 @@ def open_source(source: Source) -> tuple[Settings, Source | None]:
             f"{source} is an adapter, which the package peft reads, and that is not installed; expected a whole model without it. "
             "pip install peft"
         )
-    kind = settings[ADAPTER].get("peft_type")
-    if kind in OF_SEVERAL:
-        raise source.error(
-            f"{source} is an adapter of the kind {kind}, which names further models; expected one of its own, such as LoRA. "
-            "Merge it into its model with peft first."
-        )
+    _check_kind(source, settings[ADAPTER].get("peft_type"))
     return settings, None if CONFIG in settings else _find_base(source, settings)
+
+
+def _check_kind(source: Source, kind: Any) -> None:
+    from peft import PeftType
+
+    if not isinstance(kind, str) or kind in NOT_ALONE | NOT_WEIGHTS or kind not in [each.value for each in PeftType]:
+        raise source.error(
+            f"{source} is an adapter of the kind {show(kind)}; expected one that peft knows, that adds to weights and needs no "
+            "further model, such as LORA. Merge it into its model where it was made."
+        )
+    if source.is_folder and not any(find_file(source, name) for name in (WEIGHTS, OLD_WEIGHTS)):
+        raise source.error(
+            f"{source} is an adapter without its weights; expected {WEIGHTS} beside its {ADAPTER}. Fetch it again."
+        )
 
 
 def _find_base(source: Source, settings: Settings) -> Source:

@@ -173,7 +173,11 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt") -> Any
 
     key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own.
     """
-    model = _load_weights(foreign.Source(key, path, revision))
+    source = foreign.Source(key, path, revision)
+    _, base = adapters.open_source(source)
+    if base is not None and foreign.find_file(source, adapters.WEIGHTS) is None:
+        return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does
+    model = _load_weights(source)
     mend_generation_config(model)
     return model
 
@@ -189,6 +193,7 @@ def _load_to_train(source: foreign.Source) -> tuple[Any, list[str]]:
             )
         model = _load_weights(source)
         return model, mend_generation_config(model)
+    adapters.open_base(base)
     model = adapters.apply_adapter(_load_weights(base), source)
     remark = f"the adapter {show(source.path)} is added into the weights that it lies on, {show(base.path)}"
     return model, [remark, *mend_generation_config(model)]

@@ -38,23 +38,26 @@ def load_tokenizer(path: str, revision: str | None = None, separates: bool = Tru
     key: what named it, for messages. Raises ModelError if it does not load, or has no end-of-text token though `separates` asks
     for one.
     """
-    source = foreign.Source(key, path, revision)
+    tokenizer = _load_complete(foreign.Source(key, path, revision))
+    if separates and tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{key}={show(path)}: its tokenizer has no end-of-text token, which has to stand between documents. "
+            f"Set eos_token in its {foreign.TOKENIZER}. {REMEDIES[key]}"
+        )
+    return complete(tokenizer)
+
+
+def _load_complete(source: foreign.Source) -> Any:
     settings, base = adapters.open_source(source)
     if base is not None and foreign.TOKENIZER not in settings and not _has_vocabulary(source):
-        adapters.open_base(base)
-        return load_tokenizer(base.path, base.revision, separates, key)
+        source, settings = base, adapters.open_base(base)
     foreign.check_settings(source, settings)
     tokenizer = _load(source, settings)
     if len(tokenizer) == 0:
         raise ModelError(
-            f"{source}: its tokenizer is empty; expected vocabulary files beside the model. {REMEDIES[key]}"
+            f"{source}: its tokenizer is empty; expected vocabulary files beside the model. {REMEDIES[source.key]}"
         )
-    if separates and tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"{source}: its tokenizer has no end-of-text token, which has to stand between documents. "
-            f"Set eos_token in its {foreign.TOKENIZER}. {REMEDIES[key]}"
-        )
-    return complete(tokenizer)
+    return tokenizer
 
 
 def _load(source: foreign.Source, settings: foreign.Settings) -> Any:
