@@ -139,6 +139,15 @@ def kind_of(file: Path) -> str:
     return _suffix_of(file)
 
 
+def size_of(file: Path) -> int | None:
+    """Bytes of a file as it lies on the disk; None for a folder. Raises DataError for one that is gone."""
+    found = GivenPath("data.files", str(file), DataError)
+    if found.is_folder(file):
+        return None
+    found.check_file(file, "a file")
+    return file.stat().st_size
+
+
 def _suffix_of(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
