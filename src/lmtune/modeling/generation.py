@@ -10,7 +10,8 @@ from lmtune.streams import PLAIN_TEXT
 
 DEFAULT_NEW_TOKENS = 60
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
-"""Of a generation config; transformers refuses to save them without beams."""
+OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+"""Of a generation config; transformers refuses to save these without return_dict_in_generate, and those without beams."""
 NO_TEXT = frozenset(
     [
         "return_dict_in_generate",
@@ -47,7 +48,7 @@ def mend_generation_config(model: Any) -> list[str]:
     """Make the model's generation config one that can be saved; say what was changed.
 
     transformers loads files with a temperature or top_p but without do_sample, as Llama 2 and Vicuna ship them, and refuses
-    to save them once an id has changed. Raises ModelError for one that no such change mends.
+    to save them once an id has changed. What this cannot mend, loading.check_saveable refuses.
     """
     config = getattr(model, "generation_config", None)
     if config is None or _find_fault(config) is None:
@@ -65,13 +66,9 @@ def mend_generation_config(model: Any) -> list[str]:
             setattr(config, name, before)
         else:
             changed.append(f"{name}={'unset' if value is None else str(value).lower()}")
-    fault = _find_fault(config)
-    if fault is not None:
-        raise ModelError(
-            f"The {GENERATION} of the model cannot be saved again: {fault}. Expected settings that go together: mend "
-            "them, or remove the file."
-        )
-    return [f"the {GENERATION} of the model is not one that transformers saves; {', '.join(changed)} is used and saved"]
+    if not changed:
+        return []
+    return [f"{GENERATION} of the model cannot be saved as it stands; {', '.join(changed)} is used and saved"]
 
 
 def _find_fault(config: Any) -> str | None:
