@@ -53,13 +53,11 @@ def mend_generation_config(model: Any) -> list[str]:
     config = getattr(model, "generation_config", None)
     if config is None or _find_fault(config) is None:
         return []
-    mends = {"do_sample": True} | {
-        name: None for name in BEAM_SETTINGS if not config.num_beams or config.num_beams == 1
-    }
+    unset = (*OUTPUT_SETTINGS, *(() if (config.num_beams or 1) > 1 else BEAM_SETTINGS))
     if config.pad_token_id is not None and config.pad_token_id < 0:
-        mends["pad_token_id"] = None
+        unset += ("pad_token_id",)
     changed = []
-    for name, value in mends.items():
+    for name, value in [("do_sample", True), *((name, None) for name in unset)]:
         before, fault = getattr(config, name), _find_fault(config)
         setattr(config, name, value)
         if fault is None or _find_fault(config) == fault:

@@ -384,9 +384,10 @@ def _try_to_save(what: Any, folder: str) -> None:
 
 
 def _refuse_to_save(what: Any, fault: Exception) -> ModelError:
+    reason = " ".join(str(fault).split()).rstrip(".")
     return ModelError(
-        f"The {type(what).__name__} of the model cannot be saved: {' '.join(str(fault).split()).rstrip('.')}. Expected one that save_pretrained writes, "
-        "since the training ends with that; mend its file beside the model."
+        f"The {type(what).__name__} of the model cannot be saved: {reason}. Expected one that save_pretrained writes, since the "
+        "training ends with that; mend its file beside the model."
     )
 
 
