@@ -179,7 +179,7 @@ class GivenPath:
         remedy = f"Give another {self.key}=."
         if kind is not Kind.FOLDER:
             raise self.refuse("a folder that can be made", f"that {show(folder)} is {describe(folder)}", remedy)
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise self.refuse("a folder to write in", f"that this user may not write in {show(folder)}", remedy)
 
     def make_folder(self, folder: Path) -> Path:
