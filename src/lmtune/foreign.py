@@ -97,7 +97,7 @@ def check_settings(source: Source, settings: Settings) -> None:
     if source.key == "model.tokenizer":
         return
     config = settings.get(CONFIG, {})
-    if "AutoConfig" in (config.get("auto_map") or {}) and config.get("model_type") not in _load_model_types():
+    if "AutoConfig" in (config.get("auto_map") or {}) and str(config.get("model_type")) not in _load_model_types():
         raise _refuse_code(source, settings, MODEL, ARCHITECTURE)
     kernel = next(_find_kernels(config), None)
     if kernel is not None:
@@ -107,7 +107,7 @@ def check_settings(source: Source, settings: Settings) -> None:
         )
     packing = config.get("quantization_config")
     method = packing.get("quant_method") if isinstance(packing, dict) else None
-    if method is not None and method not in _load_packings():
+    if method is not None and str(method) not in _load_packings():
         raise source.error(
             f"{source}: its weights are packed by {show(method)}, expected a way of packing that transformers knows, or plain "
             "weights. Take a version of the model that is not quantised."
@@ -199,16 +199,9 @@ def _load_object(source: Source, file: Path, name: str) -> dict[str, Any]:
     return loaded
 
 
-def _find_kernels(value: Any, key: str = "") -> Iterator[str]:
+def _find_kernels(config: dict[str, Any]) -> Iterator[str]:
     """Names with a slash, as the Hub's are, wherever in a config an implementation is chosen."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _find_kernels(inner, key if IMPLEMENTATION.fullmatch(key) else str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _find_kernels(inner, key)
-    elif isinstance(value, str) and "/" in value and IMPLEMENTATION.fullmatch(key):
-        yield value
+    return (text for keys, text in _walk(config) if "/" in text and any(map(IMPLEMENTATION.fullmatch, keys)))
 
 
 def _load_model_types() -> Container[str]:
@@ -227,20 +220,24 @@ def _list_modules(settings: Settings) -> list[str]:
     """The files of code that the settings name: `auto_map` has them as module.Class, or repository--module.Class."""
     found: dict[str, None] = {}
     for content in settings.values():
-        references = content.get("auto_map")
-        for reference in _strings(references):
+        for _, reference in _walk(content.get("auto_map")):
             repository, _, name = reference.rpartition("--")
             module = f"{name.rpartition('.')[0] or name}.py"
             found[show(f"{module} of {repository}" if repository else module)] = None
     return list(found)
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _strings(inner)
+def _walk(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(keys, text) of each text in a JSON value, the keys from the outside in."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while waiting:
+        keys, inner = waiting.pop(0)
+        if isinstance(inner, str):
+            yield keys, inner
+        elif isinstance(inner, dict):
+            waiting += [((*keys, name), each) for name, each in inner.items()]
+        elif isinstance(inner, list):
+            waiting += [(keys, each) for each in inner]
 
 
 def _shut(name: str, *arguments: object, **settings: object) -> NoReturn:

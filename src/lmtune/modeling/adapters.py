@@ -158,7 +158,8 @@ def apply_adapter(model: Any, source: Source) -> Any:
         from peft import PeftModel
 
         # peft reads .safetensors, and pickles with weights_only=True; it runs no code of an adapter or its base.
-        merged = merge_adapter(PeftModel.from_pretrained(model, source.path, revision=source.revision))
+        adapted = PeftModel.from_pretrained(model, source.path, revision=source.revision)
+        merged = adapted.merge_and_unload(safe_merge=True)
     for name, parameter in merged.named_parameters():
         parameter.requires_grad_(name not in still)
     return merged

@@ -52,6 +52,9 @@ def _check_source(source: foreign.Source) -> None:
 
 def _check_folder(source: foreign.Source) -> None:
     """Raise the source's error for settings in its folder that do not read, or ask for code or for a model that is not there."""
+    if source.key == "model.tokenizer":
+        foreign.load_settings(source)
+        return
     settings, base = adapters.open_source(source)
     foreign.check_settings(source, settings)
     if base is not None:
@@ -174,10 +177,12 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt") -> Any
     key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own.
     """
     source = foreign.Source(key, path, revision)
-    _, base = adapters.open_source(source)
-    if base is not None and foreign.find_file(source, adapters.WEIGHTS) is None:
-        return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does
-    model = _load_weights(source)
+    settings, base = adapters.open_source(source)
+    if base is not None:
+        foreign.check_settings(base, adapters.open_base(base))
+        if foreign.find_file(source, adapters.WEIGHTS) is None:
+            return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does
+    model = _load_weights(source, settings)
     mend_generation_config(model)
     return model
 
@@ -185,25 +190,21 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt") -> Any
 def _load_to_train(source: foreign.Source) -> tuple[Any, list[str]]:
     """(model, remarks): a whole model all of whose weights learn. An adapter is added into those that it lies on."""
     settings, base = adapters.open_source(source)
-    if base is None:
-        if foreign.ADAPTER in settings:
-            raise ModelError(
-                f"{source} holds an adapter beside a whole model, expected one of the two. Move {foreign.ADAPTER} and the weights "
-                "of the adapter elsewhere."
-            )
-        model = _load_weights(source)
-        return model, mend_generation_config(model)
-    adapters.open_base(base)
-    model = adapters.apply_adapter(_load_weights(base), source)
-    remark = f"the adapter {show(source.path)} is added into the weights that it lies on, {show(base.path)}"
-    return model, [remark, *mend_generation_config(model)]
-
-
-def _load_weights(source: foreign.Source) -> Any:
-    settings, base = adapters.open_source(source)
-    foreign.check_settings(source, settings)
     if base is not None:
-        foreign.check_settings(base, adapters.open_base(base))
+        model = adapters.apply_adapter(_load_weights(base, adapters.open_base(base)), source)
+        remark = f"the adapter {show(source.path)} is added into the weights that it lies on, {show(base.path)}"
+        return model, [remark, *mend_generation_config(model)]
+    if foreign.ADAPTER in settings:
+        raise ModelError(
+            f"{source} holds an adapter beside a whole model, expected one of the two. Move {foreign.ADAPTER} and the weights of "
+            "the adapter elsewhere."
+        )
+    model = _load_weights(source, settings)
+    return model, mend_generation_config(model)
+
+
+def _load_weights(source: foreign.Source, settings: foreign.Settings) -> Any:
+    foreign.check_settings(source, settings)
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -48,9 +48,11 @@ def load_tokenizer(path: str, revision: str | None = None, separates: bool = Tru
 
 
 def _load_complete(source: foreign.Source) -> Any:
-    settings, base = adapters.open_source(source)
-    if base is not None and foreign.TOKENIZER not in settings and not _has_vocabulary(source):
-        source, settings = base, adapters.open_base(base)
+    foreign.check_docstrings()
+    settings = foreign.load_settings(source)
+    if foreign.ADAPTER in settings and foreign.TOKENIZER not in settings and not _has_vocabulary(source):
+        _, base = adapters.open_source(source)
+        source, settings = (source, settings) if base is None else (base, adapters.open_base(base))
     foreign.check_settings(source, settings)
     tokenizer = _load(source, settings)
     if len(tokenizer) == 0:
@@ -94,8 +96,7 @@ def _check_files(source: foreign.Source, settings: foreign.Settings) -> None:
     if {"vocab.json", "merges.txt"} <= set(names):
         raise ModelError(
             f"{source}: expected a {foreign.TOKENIZER} that says what kind of vocabulary vocab.json and merges.txt hold, found "
-            f"none. "
-            f'For one of GPT-2\'s kind write {{"tokenizer_class": "GPT2Tokenizer"}} into it.'
+            'none. For one of GPT-2\'s kind write {"tokenizer_class": "GPT2Tokenizer"} into it.'
         )
     raise ModelError(
         f"{source}: expected a tokenizer (tokenizer.json, or vocabulary files with a {foreign.TOKENIZER}), found {found}. "
