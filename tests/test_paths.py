@@ -314,6 +314,16 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path, monkeypatch):
         assert message == f"prompts_file={name}: expected a text file in UTF-8, found {kind}. Name a file on a disk."
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    write(tmp_path, "a.txt")
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/na\xefve.txt")).write_text("um")
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    assert r"na\udcefve.txt has a name that is not UTF-8" in refusal(lambda: find(tmp_path), DataError)
+    assert find(tmp_path / "a.txt") == [str(tmp_path / "a.txt")]
+
+
 def test_a_text_is_read_no_further_than_its_file_is_long(tmp_path, monkeypatch):
     typed = GivenPath("prompts_file", "x", DataError)
     (tmp_path / "a").write_bytes("ação".encode())

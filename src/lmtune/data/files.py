@@ -45,7 +45,19 @@ def find_files(key: str, given: Any) -> list[Path]:
                 f"{', '.join(COMPRESSIONS)}), found none. Check the path; quote globs for the shell."
             )
         files |= {typed.resolve(file): file for file in found}  # named twice is still one file
+    for file in files.values():
+        _check_name(key, file)
     return list(files.values())
+
+
+def _check_name(key: str, file: Path) -> None:
+    """Raise DataError for a name whose bytes are no text: no record could hold it."""
+    try:
+        str(file.absolute()).encode()
+    except UnicodeEncodeError as fault:
+        raise DataError(
+            f"{key}: {show(file)} has a name that is not UTF-8, expected one that the records of a run can hold. Rename it."
+        ) from fault
 
 
 def _expand(typed: GivenPath) -> list[Path]:
