@@ -360,6 +360,14 @@ def test_an_adapter_beside_a_whole_model_is_not_trained_on(save, save_adapter, t
 # Words
 
 
+@pytest.mark.parametrize("content", ["model: gpt2\n", "- a\n", "a: [\n", "\udcff"])
+def test_a_config_yaml_of_another_program_makes_no_run(save, tmp_path, content):
+    folder = save()
+    for place in (tmp_path, folder):
+        (place / "config.yaml").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert loading.find_checkpoint(str(folder)) == loading.Checkpoint(str(folder), None)
+
+
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("content", ['{"model_type": ', "[]", "[" * 100_000, "\udcff"])
 def test_broken_settings_are_called_what_they_are(save, name, content):

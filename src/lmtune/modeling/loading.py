@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
+
 from lmtune import foreign, keys
 from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.errors import CheckpointError, ConfigError, ModelError, first_line
@@ -71,19 +73,28 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
             raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), "Check the path.")
         check_available("model", ckpt, None, CheckpointError)
         return Checkpoint(ckpt, None)
-    if given.is_file(folder / "config.yaml"):
-        return _find_in_run(Run(folder))
     if given.is_file(folder / foreign.CONFIG) or given.is_file(folder / foreign.ADAPTER):
         inside_run = step_of(folder) >= 0 or folder.name == "model"
-        parent = given.resolve(folder).parent
-        run = Run(parent) if inside_run and given.is_file(parent / "config.yaml") else None
+        run = _find_run(given, given.resolve(folder).parent) if inside_run else None
         if run is not None:
             _check_base(run, folder)
         _check_folder(foreign.Source("ckpt", str(folder), error=CheckpointError))
         return Checkpoint(str(folder), run)
+    if given.is_file(folder / "config.yaml"):
+        return _find_in_run(Run(folder))
     raise CheckpointError(
         f"{given}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor {foreign.CONFIG} in it."
     )
+
+
+def _find_run(given: GivenPath, folder: Path) -> Run | None:
+    """The run that a folder holds; None for one whose config.yaml is another program's, or does not read."""
+    run = Run(folder)
+    try:
+        config = run.load_config() if given.is_file(run.config_file) else {}
+    except (CheckpointError, yaml.YAMLError, UnicodeDecodeError, OSError):
+        return None
+    return run if {"model", "data", "seed"} <= config.keys() else None
 
 
 def _find_in_run(run: Run) -> Checkpoint:
