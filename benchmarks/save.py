@@ -24,6 +24,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 from lmtune import runs
 from lmtune.data.blocks import Blocks
 from lmtune.modeling.tokenizer import learn_tokenizer
+from lmtune.paths import GivenPath
 from lmtune.training.trainer import LmTrainer
 
 
@@ -50,7 +51,7 @@ def build_trainer(folder):
         train_dataset=Blocks(rows, 1024, targets=4096),
         model=model,
         args=TrainingArguments(str(folder), use_cpu=True, report_to="none", disable_tqdm=True),
-        run=runs.begin_at(folder, "output", folder),
+        run=runs.begin_at(GivenPath("output", str(folder)), folder),
         tokenizer=learn_tokenizer(["um texto para o vocabulário"] * 10, vocab_size=300, max_length=64),
         score=lambda _: {},
         manifest={},

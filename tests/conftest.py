@@ -100,6 +100,19 @@ def lmtune(capfd, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def begin_run():
+    """A function that begins a run in a folder."""
+    from lmtune.errors import CheckpointError
+    from lmtune.paths import GivenPath
+    from lmtune.runs import begin_at
+
+    def begin(folder):
+        return begin_at(GivenPath("output", str(folder), CheckpointError), folder.parent / "outputs")
+
+    return begin
+
+
+@pytest.fixture
 def real_data():
     """The folder of real text, where there is one."""
     folder = os.environ.get("LMTUNE_TEST_DATA")

@@ -60,3 +60,57 @@ def test_what_cannot_work_is_refused(lmtune, ckpt, arguments, message):
     answer = lmtune("generate", ckpt, *arguments)
     assert answer.code == 2
     assert message in answer.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("top=3",), ("generation.do_sample=false", "generation.top_k=null"), ("generation.num_beams=2",)]
+)
+def test_weights_that_are_no_numbers_cost_one_paragraph(lmtune, ckpt, tmp_path, arguments):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tmp_path / "model/model.safetensors")
+    weights["transformer.wpe.weight"][4] = torch.nan
+    save_file(weights, tmp_path / "model/model.safetensors", {"format": "pt"})
+    answer = lmtune("generate", ckpt, "prompt=O paciente chegou no hospital", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert "the model gives scores that are no finite numbers" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_numbers_that_end_within_a_text_are_met_there(build_tiny, tokenizer):
+    """Greedy decoding would go on with any token, and say nothing."""
+    from lmtune.errors import ModelError
+    from lmtune.modeling.generation import build_generation_config, generate
+
+    model = build_tiny()
+    with torch.no_grad():
+        model.transformer.wpe.weight[20] = torch.nan
+    settings = {"max_new_tokens": 40, "do_sample": False, "eos_token_id": None}
+    with pytest.raises(ModelError, match="After 21 tokens the model gives scores that are no finite numbers"):
+        generate(model, tokenizer, "O", build_generation_config(model, settings), seed=0)
+
+
+def test_tokens_that_settings_rule_out_are_no_fault_of_the_model(lmtune, ckpt):
+    answer = lmtune(
+        "generate",
+        ckpt,
+        "prompt=O",
+        "generation.suppress_tokens=[1,2,3]",
+        "generation.top_p=0.1",
+        "generation.max_new_tokens=3",
+    )
+    assert answer.code == 0, answer.err
+
+
+def test_ids_beyond_the_embedding_cost_one_paragraph(lmtune, ckpt, tokenizer, tmp_path):
+    import copy
+
+    larger = copy.deepcopy(tokenizer)
+    larger.add_tokens(["zebra"])
+    larger.save_pretrained(tmp_path / "model")
+    for arguments in ((), ("top=3",)):
+        answer = lmtune("generate", ckpt, "prompt=A zebra", *arguments)
+        assert (answer.code, answer.out) == (2, "")
+        assert "The tokenizer gives ids up to 320, the embedding of the model has 320 rows." in answer.err
+        assert answer.err.count("\n") == 1
+    assert lmtune("generate", ckpt, "prompt=O paciente", "generation.max_new_tokens=2").code == 0

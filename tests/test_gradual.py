@@ -13,7 +13,7 @@ from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
 from lmtune.evaluation.perplexity import Scoring, evaluate_stream
 from lmtune.records import load_jsonl
-from lmtune.runs import Run, begin_at
+from lmtune.runs import Run
 from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import LastStep, Recorder
 from lmtune.training.gradual import GradualTrainer
@@ -104,13 +104,13 @@ class Snapshots(TrainerCallback):
 
 
 @pytest.fixture
-def build_trainer(tmp_path, tokenizer, texts, build_tiny):
+def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
     file = tmp_path / "text.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     prepared = Corpus(DataConfig(files=str(file)), 0).prepare(tokenizer, 64)
 
     def build(name="run", callbacks=(), dropout=0.1, **settings):
-        run = Run(tmp_path / name) if (tmp_path / name).exists() else begin_at(tmp_path / name, "output", tmp_path)
+        run = Run(tmp_path / name) if (tmp_path / name).exists() else begin_run(tmp_path / name)
         training = {
             "use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 8, "eval_steps": 8, "save_steps": 2, "logging_steps": 1,
             "eval_strategy": "steps", "metric_for_best_model": "bits_per_byte", "greater_is_better": False,

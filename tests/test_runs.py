@@ -13,14 +13,14 @@ import pytest
 
 from lmtune import records, runs
 from lmtune.errors import CheckpointError
-from lmtune.runs import begin_at, begin_below
+from lmtune.runs import begin_below
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
 
 @pytest.fixture
-def run(tmp_path):
-    return begin_at(tmp_path / "run", "output", tmp_path / "outputs")
+def run(tmp_path, begin_run):
+    return begin_run(tmp_path / "run")
 
 
 def stage(run, step, text="weights"):
@@ -168,10 +168,10 @@ def test_a_run_is_taken_back_without_what_is_not_its_own(run):
     held.release()
 
 
-def test_a_run_is_taken_back_with_the_folders_that_were_made_for_it(tmp_path):
+def test_a_run_is_taken_back_with_the_folders_that_were_made_for_it(tmp_path, begin_run):
     (tmp_path / "kept").mkdir()
-    begin_at(tmp_path / "kept" / "a" / "b", "output", tmp_path).withdraw()
-    begin_at(tmp_path / "kept", "output", tmp_path).withdraw()
+    begin_run(tmp_path / "kept" / "a" / "b").withdraw()
+    begin_run(tmp_path / "kept").withdraw()
     assert [path.name for path in tmp_path.rglob("*")] == ["kept"], "it was there before"
 
 
@@ -264,8 +264,8 @@ def test_a_folder_that_is_not_the_runs_own_is_never_replaced_or_deleted(run, sea
 
 
 @pytest.mark.parametrize("name", ["report.html", "model", "tensorboard", ".lock"])
-def test_a_name_that_something_else_has_is_not_taken(tmp_path, name):
-    run = begin_at(tmp_path / "run", "output", tmp_path)
+def test_a_name_that_something_else_has_is_not_taken(tmp_path, name, begin_run):
+    run = begin_run(tmp_path / "run")
     runs.mark.write_mark(run.folder, runs.mark.replace(run.mark, made=()))
     (run.folder / name).write_text("mine")
     with pytest.raises(CheckpointError, match=f"holds {name}, which this run has not made"):
@@ -275,11 +275,11 @@ def test_a_name_that_something_else_has_is_not_taken(tmp_path, name):
 
 
 @pytest.mark.parametrize("names", [["notes.txt"], ["checkpoint-1", "model", "results.json"], [".hidden"], ["run.json"]])
-def test_a_folder_with_anything_in_it_is_no_place_for_a_run(tmp_path, names):
+def test_a_folder_with_anything_in_it_is_no_place_for_a_run(tmp_path, names, begin_run):
     for name in names:
         (tmp_path / name).write_text("mine")
     with pytest.raises(CheckpointError, match="expected a new folder or an empty one"):
-        begin_at(tmp_path, "output", tmp_path / "outputs")
+        begin_run(tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(names, "mine")
 
 

@@ -18,7 +18,7 @@ from lmtune.errors import ConfigError, Stopped, TrainingError
 from lmtune.evaluation.perplexity import Scoring, evaluate_stream
 from lmtune.modeling.generation import generate_aside
 from lmtune.records import load_json, load_jsonl
-from lmtune.runs import MANIFEST, Run, begin_at, find_fault
+from lmtune.runs import MANIFEST, Run, find_fault
 from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import LastStep, Recorder, Sampler, StopOnSignal, render_samples
 from lmtune.training.trainer import LmTrainer, flatten
@@ -34,12 +34,12 @@ def prepared(tmp_path, tokenizer, texts):
 
 
 @pytest.fixture
-def build_trainer(tmp_path, tokenizer, prepared, build_tiny):
+def build_trainer(tmp_path, tokenizer, prepared, build_tiny, begin_run):
     """A function that builds a trainer in a run folder of its own."""
 
     def build(name="run", model=None, callbacks=(), prompts=(), **settings):
         model = model or build_tiny()
-        run = Run(tmp_path / name) if (tmp_path / name).exists() else begin_at(tmp_path / name, "output", tmp_path)
+        run = Run(tmp_path / name) if (tmp_path / name).exists() else begin_run(tmp_path / name)
         training = {**QUIET, "max_steps": 8, "eval_steps": 4, "eval_strategy": "steps", "metric_for_best_model": "bits_per_byte",
                     "greater_is_better": False, "load_best_model_at_end": True, "save_total_limit": 2, **settings}  # fmt: skip
         config = TrainConfig(seed=7, training=training)

@@ -8,8 +8,8 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 2  data, modeling, evaluation                 text to blocks; models; numbers
     floor 2  reporting, exporting                       pages; what leaves the machine
     floor 1  keys < config, overrides, options          names that transformers accepts; what a run is told
-    floor 1  records < runs, streams, hub               what it leaves behind, is measured on, and fetches
-    floor 0  errors < console, plain_yaml               what can go wrong, and whose turn it is; what is said; YAML of anyone's
+    floor 1  records < runs, streams, hub, foreign      what it leaves behind, is measured on, fetches, and never runs
+    floor 0  errors < console, plain_yaml, paths        what can go wrong; what is said; YAML of anyone's; paths that people type
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.
 """

@@ -4,27 +4,30 @@ huggingface_hub retries an unreachable endpoint for 23 s, after the imports that
 another five. This asks once, for two seconds, with nothing but the standard library.
 """
 
+import logging
 import os
 import re
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from lmtune.errors import LmtuneError, ModelError
+from lmtune.paths import GivenPath, Kind, show
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT = 2.0
 """Seconds."""
 
 
-def is_local(path: str) -> bool:
-    """True for what can only be a path, or is one that exists."""
-    return Path(path).expanduser().exists() or path.startswith((".", "/", "~"))
+def is_local(given: GivenPath) -> bool:
+    """True for what can only be a path, or is one that exists. Raises the error of `given` where that cannot be known."""
+    return given.find_kind(given.expand()) is not Kind.NOTHING or given.given.startswith((".", "/", "~"))
 
 
 def is_hub_id(path: str) -> bool:
     """True for what is named as on the Hub, and is no path that exists here."""
-    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not is_local(path)
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not is_local(GivenPath("path", path))
 
 
 def check_available(kind: str, repository: str, revision: str | None, error: type[LmtuneError] = ModelError) -> None:
@@ -34,7 +37,12 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     offline and says so.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
-        raise error(f"{repository} is neither a folder here nor a Hub id (owner/name). Check the spelling.")
+        raise error(f"{show(repository)} is neither a folder here nor a Hub id (owner/name). Check the spelling.")
+    if _find_cache() is None:
+        raise error(
+            f"{repository} is no folder here, and as a Hub {kind} it has no place to be kept: HOME is not set and this user has "
+            "no home. Set HF_HOME to a folder that you may write to."
+        )
     cached = is_cached(kind, repository)
     if is_offline():
         if not cached:
@@ -52,13 +60,17 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
             "Check the spelling and the network; a private or gated one needs HF_TOKEN."
         )
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, which comes later
-    sys.stderr.write(f"{_endpoint()} {fault}; going on with the cached copy of {repository}\n")
+    logger.info("%s %s; going on with the cached copy of %s", _endpoint(), fault, repository)
 
 
 def is_cached(kind: str, repository: str) -> bool:
-    """True if a snapshot of the repository lies in the Hugging Face cache."""
-    folder = _cache() / f"{kind}s--{repository.replace('/', '--')}" / "snapshots"
-    return folder.is_dir() and any(folder.iterdir())
+    """True if a snapshot of the repository lies in the Hugging Face cache. Raises ConfigError for one that may not be read."""
+    cache = _find_cache()
+    if cache is None:
+        return False
+    return bool(
+        GivenPath("HF_HOME", str(cache)).list_folder(cache / f"{kind}s--{repository.replace('/', '--')}" / "snapshots")
+    )
 
 
 def is_offline() -> bool:
@@ -96,14 +108,28 @@ def _endpoint() -> str:
 
 def _find_token() -> str | None:
     """HF_TOKEN, else what `hf auth login` has left."""
-    file = Path(os.environ.get("HF_TOKEN_PATH", _home() / "token")).expanduser()
-    return os.environ.get("HF_TOKEN") or (file.read_text(encoding="utf-8").strip() if file.is_file() else None)
+    if token := os.environ.get("HF_TOKEN"):
+        return token
+    home = _find_home()
+    file = _expand(os.environ.get("HF_TOKEN_PATH") or (str(home / "token") if home else "~"))
+    try:
+        return file.read_text(encoding="utf-8").strip() if file is not None and file.is_file() else None
+    except (OSError, ValueError):  # it belongs to another user, or is none: the request goes without
+        return None
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("HF_HUB_CACHE", _home() / "hub")).expanduser()
+def _find_cache() -> Path | None:
+    """Where the Hub's files are kept; None for a user without a home (in containers) who has named no place."""
+    home = _find_home()
+    return _expand(os.environ.get("HF_HUB_CACHE") or (str(home / "hub") if home else "~"))
 
 
-def _home() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("HF_HOME", cache / "huggingface")).expanduser()
+def _find_home() -> Path | None:
+    above = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return _expand(os.environ.get("HF_HOME") or f"{above}/huggingface")
+
+
+def _expand(path: str) -> Path | None:
+    """None where `~` stands for no folder."""
+    expanded = os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises where this leaves the path as it was
+    return None if expanded.startswith("~") else Path(expanded)

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.overrides import quote
+from lmtune.paths import GivenPath
 from lmtune.records import checksum_of, load_json, write_json
 from lmtune.runs.folder import remove_empty
 from lmtune.runs.search import OUTPUTS, SWEEP_MARK, make_dated, make_given
@@ -128,7 +129,8 @@ def _find_given(overrides: list[str]) -> Path | None:
 def _make_sweep(given: Path | None, made: list[Path]) -> Path:
     if given is not None and _is_sweep(given):
         return given
-    made += make_dated(SWEEPS, datetime.now()) if given is None else make_given(given, SWEEP_FOLDER)
+    named = None if given is None else GivenPath(SWEEP_FOLDER, str(given), CheckpointError)
+    made += make_dated(SWEEPS, datetime.now()) if named is None else make_given(named)
     folder = given or made[0]
     _mark(folder)
     return folder

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 
 import pytest
 
@@ -79,6 +80,24 @@ def test_documents_are_listed_the_worst_first(lmtune, save_tiny, text_file, text
         rows = list(csv.DictReader(stream))
     assert [float(row["bits_per_byte"]) for row in rows] == pytest.approx(bits, rel=1e-6)
     assert f"{bits[0]:.4f}" in answer.out
+
+
+def test_a_table_of_documents_overwrites_nothing_and_is_its_owners_alone(lmtune, save_tiny, text_file, tmp_path):
+    folder = save_tiny("one")
+    (tmp_path / "documents-one-files.csv").write_text("mine")
+    (tmp_path / "documents-one-files-2.csv").symlink_to("somewhere-else")
+    before = os.umask(0)
+    try:
+        answer = lmtune("eval", f"ckpt={folder}", *text_file, "eval.per_document=true")
+    finally:
+        os.umask(before)
+    assert answer.code == 0, answer.err
+    assert "documents-one-files-3.csv" in answer.err
+    assert (tmp_path / "documents-one-files.csv").read_text() == "mine"
+    assert not (tmp_path / "somewhere-else").exists()
+    written = tmp_path / "documents-one-files-3.csv"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert written.read_text(encoding="utf-8").startswith("document,bits_per_byte,")
 
 
 def test_stride_and_precision_are_in_the_numbers_and_the_protocol(lmtune, save_tiny, text_file):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +12,13 @@ CPU = "device=cpu"
 # The harness's own tasks, told to read local files: a task that overrides a shipped one by name is refused by it.
 TASKS = {
     "local_wikitext": """
+include: {harness}/tasks/wikitext/wikitext.yaml
 task: local_wikitext
 dataset_path: json
+dataset_name: null
 dataset_kwargs: {{data_files: {{test: {folder}/wikitext.jsonl}}}}
-output_type: loglikelihood_rolling
-test_split: test
-doc_to_text: ""
-doc_to_target: !function preprocess.wikitext_detokenizer
-process_results: !function preprocess.process_results
-metric_list: [{{metric: word_perplexity}}, {{metric: byte_perplexity}}, {{metric: bits_per_byte}}]
+training_split: null
+validation_split: null
 """,
     "local_lambada": """
 task: local_lambada
@@ -35,12 +34,13 @@ metric_list: [{{metric: perplexity, aggregation: perplexity, higher_is_better: f
 
 
 def write_tasks(folder):
-    """Task files of the harness in tasks/, with its own functions beside them."""
+    """Task files of the harness in tasks/; they take functions from its own task files."""
+    import lm_eval
+
     (folder / "tasks").mkdir()
     for name, text in TASKS.items():
-        (folder / "tasks" / f"{name}.yaml").write_text(text.format(folder=folder))
-    source = "from lm_eval.tasks.wikitext.preprocess_wikitext import process_results, wikitext_detokenizer\n"
-    (folder / "tasks" / "preprocess.py").write_text(source)
+        filled = text.format(folder=folder, harness=Path(lm_eval.__file__).parent)
+        (folder / "tasks" / f"{name}.yaml").write_text(filled)
 
 
 @pytest.fixture

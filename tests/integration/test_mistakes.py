@@ -49,7 +49,7 @@ MISTAKES = {
     ("train", "resume=nowhere"): "resume=nowhere: expected a run folder of lmtune train, found no such folder.",
     ("train", "objective=news.loss"): "objective=news.loss: expected one of loss, perplexity, accuracy",
     ("train", "seed=-1"): "seed=-1: expected a whole number from 0 to 4294967295.",
-    ("train", "output=empty.txt"): "empty.txt: expected a folder that can be made, found: File exists.",
+    ("train", "output=empty.txt"): "output=empty.txt: expected a folder that can be made, found that ",
     (
         "train",
         "training.metric_for_best_model=bleu",

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 
 from lmtune.commands.closing import COLUMNS
 from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
-from lmtune.records import render_number, slug
+from lmtune.paths import GivenPath
+from lmtune.records import number_names, render_number, slug
 from lmtune.streams import TokenStream
 
 PER_TOKEN = frozenset(["perplexity", "loss", "accuracy"])
 """Measures that do not compare across vocabularies."""
 BEGINNING_TOKENS = 24
 SHOWN_DOCUMENTS = 10
+STEM_CHARS = 50
+"""Of each part of a file's name: file systems take 255 bytes for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +99,43 @@ def list_documents(stream: TokenStream, scored: Scored, tokenizer: Any) -> list[
     ]
 
 
+def check_output(output: str | None) -> None:
+    """Raise ConfigError, before anything is scored, for a folder in which write_documents could not write."""
+    given = GivenPath("output", "." if output is None else output)
+    given.check_can_make(given.anchor())
+
+
 def write_documents(name: str, scored: dict[str, Scored], output: str | None) -> list[Path]:
-    """One .csv file for each checkpoint, with what list_documents found."""
-    folder = Path(output or ".").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    """One .csv file for each checkpoint, with what list_documents found; readable by its owner alone, as it holds people's text.
+
+    No file is overwritten: a taken name gets -2, -3.
+    """
+    given = GivenPath("output", "." if output is None else output)
+    folder = given.make_folder(given.expand())
     files = []
     for number, (ckpt, each) in enumerate(scored.items(), start=1):
         count = f"{number}-" if len(scored) > 1 else ""
-        files.append(folder / f"documents-{count}{slug(ckpt)}-{name}.csv")
-        with files[-1].open("w", encoding="utf-8", newline="") as stream:
-            documents = each.measures["documents"]
-            writer = csv.DictWriter(stream, documents[0])
-            writer.writeheader()
-            writer.writerows(documents)
+        stem = f"documents-{count}{slug(ckpt)[:STEM_CHARS]}-{slug(name)[:STEM_CHARS]}"
+        try:
+            files.append(_write_table(folder, stem, each.measures["documents"]))
+        except OSError as fault:
+            raise given.refuse("a folder to write in", str(fault.strerror), "Give another output=.") from fault
     return files
+
+
+def _write_table(folder: Path, stem: str, rows: list[dict[str, Any]]) -> Path:
+    for candidate in number_names(stem):
+        file = folder / f"{candidate}.csv"
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            continue
+        with open(descriptor, "w", encoding="utf-8", newline="") as stream:  # noqa: PTH123  made and opened in one step
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        return file
+    raise AssertionError("unreachable: candidates do not end")
 
 
 def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: Any) -> str:

@@ -45,6 +45,8 @@ class Text(NamedTuple):
 
 def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
+    if config.eval.per_document and config.format is not OutputFormat.json:
+        comparing.check_output(config.output)
     checkpoints = {ckpt: loading.find_checkpoint(ckpt) for ckpt in config.checkpoints}
     if config.suite is not None:
         return benchmarking.run(

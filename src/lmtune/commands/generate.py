@@ -5,13 +5,13 @@ lmtune generate ckpt=outputs/... prompt="Quem era Jim Henson? Jim Henson era um"
 lmtune generate ckpt=outputs/... prompts_file=prompts.txt grid.temperature=[0.5,1.0] grid.top_k=[10,50]
 """
 
-from pathlib import Path
 from typing import IO, Any
 
 from lmtune.config import GenerateConfig, OutputFormat
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.tokenizer import load_tokenizer
+from lmtune.paths import GivenPath, show
 from lmtune.records import render_json
 
 
@@ -40,14 +40,11 @@ def load_prompts(config: GenerateConfig) -> list[str]:
     """prompt=, then prompts=, then the lines of prompts_file=."""
     prompts = [*filter(None, [config.prompt]), *config.prompts]
     if config.prompts_file is not None:
-        file = Path(config.prompts_file).expanduser()
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"prompts_file={file}: expected a text file in UTF-8, found: {error}.") from error
+        given = GivenPath("prompts_file", config.prompts_file, DataError)
+        lines = given.read_text(given.expand(), "a text file in UTF-8").splitlines()
         prompts += [line for line in lines if line.strip()]
     if not prompts:
-        raise DataError(f"prompts_file={config.prompts_file} has no line with text. Write a prompt on each line.")
+        raise DataError(f"prompts_file={show(config.prompts_file)} has no line with text. Write a prompt on each line.")
     return prompts
 
 

@@ -97,7 +97,7 @@ def check_lengths(config: TrainConfig) -> None:
     """Raise ConfigError for rows and windows that are longer than the model has positions, before its weights are loaded."""
     asked = {"data.block_size": config.data.block_size, "eval.context": config.eval.context}
     if any(asked.values()):
-        described = loading.load_config(config.model)
+        described = loading.plan_config(config.model)
         for key, value in asked.items():
             loading.check_length(key, value, described)
 

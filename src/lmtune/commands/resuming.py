@@ -9,6 +9,7 @@ from typing import Any
 from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
+from lmtune.paths import GivenPath
 from lmtune.records import checksum_of, load_json, load_jsonl, render_json, render_json_line, slug, write_text
 from lmtune.runs import (
     MANIFEST,
@@ -87,8 +88,8 @@ def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     if config.resume != "auto":
         return None
     if config.output is not None:
-        output = Path(config.output).expanduser()
-        return Run(output) if (output / MARK).exists() else None
+        given = GivenPath("output", config.output, CheckpointError)
+        return Run(given.anchor()) if given.is_file(given.anchor() / MARK) else None
     if config.job_folder is not None:  # a job of the same sweep, or of any other
         return find_newest(Path(config.job_folder).parent, fingerprint) or find_newest(OUTPUTS, fingerprint)
     return find_newest(OUTPUTS / name_run(config), fingerprint)
@@ -99,11 +100,11 @@ def check_output(config: TrainConfig, found: Run | None) -> None:
     if found is not None and config.output is not None:
         _check_same_folder(config.output, found)
     if found is None and config.output is not None:
-        check_creatable(Path(config.output).expanduser(), "output")
+        check_creatable(GivenPath("output", config.output, CheckpointError))
 
 
 def _check_same_folder(output: str, run: Run) -> None:
-    if Path(output).expanduser().absolute() != run.folder.absolute():
+    if GivenPath("output", output, CheckpointError).anchor() != run.folder.absolute():
         raise ConfigError(
             f"output={output} has no effect beside resume={run.folder}, which goes on in its own folder. Leave it out."
         )
@@ -115,9 +116,9 @@ def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
     if found is not None:
         return found
     if config.job_folder is not None:
-        return begin_at(Path(config.job_folder), "hydra.sweep.dir", OUTPUTS)
+        return begin_at(GivenPath("hydra.sweep.dir", config.job_folder, CheckpointError), OUTPUTS)
     if config.output is not None:
-        return begin_at(Path(config.output).expanduser(), "output", OUTPUTS)
+        return begin_at(GivenPath("output", config.output, CheckpointError), OUTPUTS)
     return begin_below(OUTPUTS, name_run(config), datetime.now())
 
 

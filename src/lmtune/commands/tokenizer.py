@@ -11,9 +11,10 @@ from lmtune.commands.preparing import check_data_source
 from lmtune.config import OutputFormat, TokenizerCommandConfig
 from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus
-from lmtune.errors import ConfigError
+from lmtune.errors import CheckpointError, ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
+from lmtune.paths import GivenPath
 from lmtune.records import render_json, slug, write_json
 from lmtune.runs.search import check_creatable, new_folder
 
@@ -60,7 +61,8 @@ def build_account(
     if config.model is not None:
         source = config.model.tokenizer or str(config.model.path)
         revision = config.model.revision if source == config.model.path else None
-        theirs = measure_fit(load_tokenizer(source, revision), corpus.texts(measured_on))
+        key = "model.path" if source == config.model.path else "model.tokenizer"
+        theirs = measure_fit(load_tokenizer(source, revision, key=key), corpus.texts(measured_on))
         account["source"] = {"tokenizer": source, "fit": theirs._asdict()}
     return account
 
@@ -68,7 +70,7 @@ def build_account(
 def check_sources(config: TokenizerCommandConfig) -> None:
     """Raise for sources that are not there, a model without a vocabulary of its own, and a folder that cannot be made."""
     if config.output is not None:
-        check_creatable(Path(config.output).expanduser(), "output")
+        check_creatable(GivenPath("output", config.output, CheckpointError))
     check_data_source(config.data)
     if config.model is not None:
         if config.model.tokenizer == LEARN:

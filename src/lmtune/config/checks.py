@@ -2,10 +2,10 @@
 
 from dataclasses import fields
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from lmtune.errors import ConfigError
+from lmtune.paths import GivenPath
 
 INTERNAL = {"internal": True}
 """Metadata of a field that is no key: composition fills it in."""
@@ -26,10 +26,14 @@ def check_given(key: str, value: str | None, command: str) -> None:
 
 
 def check_paths(key: str, value: Any) -> None:
-    """Raise ConfigError for anything but a path or a list of paths."""
+    """Raise ConfigError for anything but a path or a list of paths, and for a path that nothing could have."""
+    if value is None:
+        return
     paths = value if isinstance(value, list) else [value]
-    if value is not None and not (paths and all(isinstance(path, str) and path for path in paths)):
+    if not (paths and all(isinstance(path, str) and path for path in paths)):
         raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
+    for path in paths:
+        GivenPath(key, path).expand()
 
 
 def check_seed(key: str, value: int) -> None:
@@ -38,12 +42,12 @@ def check_seed(key: str, value: int) -> None:
 
 
 def anchor_paths(paths: Any) -> Any:
-    """Paths from where the user stands, one or a list, made absolute; those inside the package stay."""
+    """Paths from where the user stands, one or a list, made absolute; those inside the package stay. See check_paths."""
     if isinstance(paths, list):
         return [anchor_paths(path) for path in paths]
     if paths is None or paths.startswith("pkg://"):
         return paths
-    return str(Path.cwd() / Path(paths).expanduser())
+    return str(GivenPath("data.files", paths).anchor())
 
 
 def render_plain(config: Any) -> Any:

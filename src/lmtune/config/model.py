@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from lmtune import keys
 from lmtune.config.checks import require
 from lmtune.errors import ConfigError
+from lmtune.paths import GivenPath, Kind
 
 
 class ModelInit(Enum):
@@ -89,11 +89,14 @@ class ModelConfig:
         """Make paths of local models absolute; a run folder stands for the model in it."""
         for name in ("path", "tokenizer"):
             value = getattr(self, name)
-            folder = Path(value).expanduser() if value is not None else None
-            if folder is not None and folder.exists():
+            if value is None:
+                continue
+            given = GivenPath(f"model.{name}", value)
+            folder = given.expand()
+            if given.find_kind(folder) not in (Kind.NOTHING, Kind.BROKEN_LINK):
                 inside = folder / "model"
-                is_run = (folder / "config.yaml").exists() and inside.is_dir()
-                setattr(self, name, str((inside if is_run else folder).resolve()))
+                is_run = given.is_file(folder / "config.yaml") and given.is_folder(inside)
+                setattr(self, name, str(given.resolve(inside if is_run else folder)))
 
     def _check_config(self) -> None:
         if self.init is ModelInit.pretrained:

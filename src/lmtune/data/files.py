@@ -2,10 +2,11 @@
 
 import bz2
 import codecs
-import glob
 import gzip
 import io
 import lzma
+import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import zstandard
 
 from lmtune.errors import DataError, first_line
+from lmtune.paths import GivenPath, Kind, describe, show
 
 PACKAGE = "pkg://lmtune/"
 TEXT_SUFFIXES = (".txt",)
@@ -29,48 +31,136 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16",
 
 
 def find_files(key: str, given: Any) -> list[Path]:
-    """Files behind paths, globs and folders, sorted within each; raise DataError for what matches nothing."""
-    files: list[Path] = []
+    """Files behind paths, patterns and folders, sorted within each; raise DataError for what matches nothing.
+
+    `*`, `?` and `**` make a pattern, except in a name that is there as it stands; brackets always stand for themselves.
+    """
+    files: dict[Path, Path] = {}
     for pattern in given if isinstance(given, list) else [given]:
-        found = _expand(pattern)
+        typed = GivenPath(key, pattern, DataError)
+        found = _expand(typed)
         if not found:
             raise DataError(
-                f"{key}={pattern}: expected files that end in {', '.join(TEXT_SUFFIXES + TABLE_SUFFIXES)} (also compressed: "
+                f"{typed}: expected files that end in {', '.join(TEXT_SUFFIXES + TABLE_SUFFIXES)} (also compressed: "
                 f"{', '.join(COMPRESSIONS)}), found none. Check the path; quote globs for the shell."
             )
-        files.extend(found)
-    return list({file.resolve(): file for file in files}.values())  # named twice is still one file
+        files |= {typed.resolve(file): file for file in found}  # named twice is still one file
+    for file in files.values():
+        _check_name(key, file)
+    return list(files.values())
 
 
-def _expand(pattern: str) -> list[Path]:
-    if pattern.startswith(PACKAGE):
-        pattern = str(Path(__file__).resolve().parents[1] / pattern.removeprefix(PACKAGE))
-    path = Path(pattern).expanduser()
-    if path.is_dir() and not (path / "state.json").exists():
-        return sorted(file for file in path.rglob("*") if file.is_file() and kind_of(file))
-    if path.is_symlink() and not path.exists():
+def _check_name(key: str, file: Path) -> None:
+    """Raise DataError for a name whose bytes are no text: no record could hold it."""
+    try:
+        str(file.absolute()).encode()
+    except UnicodeEncodeError as fault:
         raise DataError(
-            f"{path} is a link to {path.readlink()}, which is not there. Mend the link, or name the file itself."
-        )
-    if path.exists():
-        _check_kind(path)
-        return [path]
-    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
-    return [Path(file) for file in matches if Path(file).exists() and kind_of(Path(file))]
+            f"{key}: {show(file)} has a name that is not UTF-8, expected one that the records of a run can hold. Rename it."
+        ) from fault
+
+
+def _expand(typed: GivenPath) -> list[Path]:
+    if typed.given.startswith(PACKAGE):
+        path = Path(__file__).resolve().parents[1] / typed.given.removeprefix(PACKAGE)
+    else:
+        path = typed.expand()
+    kind = typed.find_kind(path)
+    if kind is Kind.NOTHING:
+        return [file for file in match_pattern(typed, path) if _is_readable(typed, file)]
+    if kind is Kind.FOLDER and not _is_saved(typed, path):
+        return sorted(file for file in typed.walk_files(path) if _is_text_file(typed, file))
+    if kind is Kind.BROKEN_LINK:
+        raise DataError(f"{show(path)} is {describe(path)}. Mend the link, or name the file itself.")
+    if kind not in (Kind.FILE, Kind.FOLDER):
+        raise typed.refuse("a file or a folder", kind.value, "Write its text to a file first.")
+    _check_kind(path)
+    return [path]
+
+
+def match_pattern(typed: GivenPath, pattern: Path) -> list[Path]:
+    """Paths that a pattern stands for, in the order of their names. A part that is there as it stands is no pattern.
+
+    `*` and `?` stand for letters of a name, `**` for any folders in between; names that begin with a dot have to be given one.
+    Raises DataError for a folder on the way that may not be looked into.
+    """
+    anchor = Path(pattern.anchor)
+    *above, last = pattern.relative_to(anchor).parts
+    found = [anchor]
+    for part in above:
+        found = [match for folder in found for match in _match_part(typed, folder, part) if typed.is_folder(match)]
+    return sorted({match for folder in found for match in _match_part(typed, folder, last)}, key=str)
+
+
+def _match_part(typed: GivenPath, folder: Path, part: str) -> list[Path]:
+    literal = folder / part
+    if typed.find_kind(literal) is not Kind.NOTHING:
+        return [literal]
+    if part == "**":
+        return [folder, *_list_below(typed, folder)]
+    if not set(part) & set("*?"):
+        return []
+    wanted = re.compile("".join({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in part), re.DOTALL)
+    names = [entry.name for entry in typed.list_folder(folder)]
+    return [folder / name for name in names if wanted.fullmatch(name) and (part[0] == "." or name[0] != ".")]
+
+
+def _list_below(typed: GivenPath, folder: Path) -> list[Path]:
+    """All below a folder, hidden names left out. Each folder is entered once, by its own name rather than by a link."""
+    found, waiting, links, entered = [], [folder], deque[Path](), set()
+    while waiting or links:
+        inside = waiting.pop() if waiting else links.popleft()
+        real = typed.resolve(inside)
+        if real in entered:
+            continue
+        entered.add(real)
+        paths = [inside / entry.name for entry in typed.list_folder(inside) if entry.name[0] != "."]
+        found += paths
+        for path in filter(typed.is_folder, paths):
+            (links if path.is_symlink() else waiting).append(path)
+    return found
+
+
+def _is_text_file(typed: GivenPath, path: Path) -> bool:
+    """True for a file whose name says that it holds text; others are not even looked at."""
+    return bool(_suffix_of(path)) and typed.is_file(path)
+
+
+def _is_readable(typed: GivenPath, path: Path) -> bool:
+    return _is_text_file(typed, path) or (typed.is_folder(path) and _is_saved(typed, path))
+
+
+def _is_saved(typed: GivenPath, folder: Path) -> bool:
+    """True for the folder of a dataset that save_to_disk has written."""
+    return typed.is_file(folder / "state.json")
 
 
 def _check_kind(path: Path) -> None:
     if not kind_of(path):
         raise DataError(
-            f"{path} ends in {path.suffix or 'nothing'}, expected one of {', '.join(TEXT_SUFFIXES + TABLE_SUFFIXES)}, "
+            f"{show(path)} ends in {path.suffix or 'nothing'}, expected one of {', '.join(TEXT_SUFFIXES + TABLE_SUFFIXES)}, "
             f"also compressed ({', '.join(COMPRESSIONS)}). Rename it: plain text is .txt."
         )
 
 
 def kind_of(file: Path) -> str:
     """The suffix that says what is inside, compression left out; empty for a kind we do not read."""
-    if file.is_dir():
-        return ".arrow" if (file / "state.json").exists() else ""
+    found = GivenPath("data.files", str(file), DataError)
+    if found.is_folder(file):
+        return ".arrow" if _is_saved(found, file) else ""
+    return _suffix_of(file)
+
+
+def size_of(file: Path) -> int | None:
+    """Bytes of a file as it lies on the disk; None for a folder. Raises DataError for one that is gone."""
+    found = GivenPath("data.files", str(file), DataError)
+    if found.is_folder(file):
+        return None
+    found.check_file(file, "a file")
+    return file.stat().st_size
+
+
+def _suffix_of(file: Path) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()

@@ -5,6 +5,7 @@ fingerprint of its content that can be known without reading rows.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,16 @@ from typing import Any, Protocol
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data.cache import checksum_file
 from lmtune.data.documents import split_text
-from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of, load_pieces
+from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of, load_pieces, size_of
 from lmtune.data.tables import Rows, load_table, render_rows, wrap_dataset
 from lmtune.data.texts import batch_strings, build_texts, iterate_strings
 from lmtune.errors import DataError, first_line
+from lmtune.hub import is_local
+from lmtune.paths import GivenPath, show
 from lmtune.records import checksum_of
+
+SCRIPT = re.compile("scripts are no longer supported")
+"""What datasets says of a data set that would run code."""
 
 
 class Source(Protocol):
@@ -59,7 +65,7 @@ class FileSource:
         self.files = {"train": find_files("data.files", self.config.files)}
         if self.config.validation_files is not None:
             self.files["validation"] = find_files("data.validation_files", self.config.validation_files)
-        if not any(file.is_dir() or file.stat().st_size for files in self.files.values() for file in files):
+        if not any(size_of(file) != 0 for files in self.files.values() for file in files):
             raise DataError(
                 f"{self.config.files}: expected text, found {_count(self.files['train'])}. Give files with something in them."
             )
@@ -82,7 +88,7 @@ class FileSource:
 
     def describe(self) -> list[dict[str, Any]]:
         return [
-            {"name": str(file), "split": split, "bytes": file.stat().st_size if file.is_file() else None}
+            {"name": str(file), "split": split, "bytes": size_of(file)}
             for split, files in self.files.items()
             for file in files
         ]
@@ -148,7 +154,7 @@ class HubSource:
     def _find_revision(self) -> str | None:
         """The commit that is streamed, since nothing else tells whether the content changed; else what was asked for."""
         config = self.config
-        if not config.streaming or config.path is None or Path(config.path).exists():
+        if not config.streaming or config.path is None or is_local(GivenPath("data.path", config.path, DataError)):
             return config.revision
         if "commit" not in self._loaded:
             from huggingface_hub import HfApi
@@ -177,12 +183,21 @@ class HubSource:
                     streaming=config.streaming,
                 )
             except (ValueError, RuntimeError, OSError) as error:
-                raise DataError(
-                    f"{config.path} (data.subset={config.subset}, split {splits[side]}) does not load as a dataset: "
-                    f"{first_line(error)}. Check data.path, data.subset and data.train_split; data sets that need a "
-                    "script of their own are not supported by datasets 5."
-                ) from error
+                raise self._explain(splits[side], error) from error
         return self._loaded[side]
+
+    def _explain(self, split: str | None, error: Exception) -> DataError:
+        config = self.config
+        if SCRIPT.search(str(error)):
+            script = first_line(error).rpartition(" ")[2]
+            return DataError(
+                f"data.path={show(config.path)} needs code of its own ({script}), which lmtune never runs; expected a data set of "
+                "plain files. Take one, such as its branch data.revision=refs/convert/parquet."
+            )
+        return DataError(
+            f"{show(config.path)} (data.subset={config.subset}, split {split}) does not load as a dataset: {first_line(error)}. "
+            "Check data.path, data.subset and data.train_split."
+        )
 
 
 def _by_rule(batches: Iterator[Rows], rule: DocumentRule) -> Iterator[Rows]:

@@ -1,10 +1,36 @@
-"""finetune=lora: low-rank adapters (Hu et al. 2021, arXiv:2106.09685) by peft, put on before training and merged after it."""
+"""finetune=lora: low-rank adapters (Hu et al. 2021, arXiv:2106.09685) by peft, put on before training and merged after it.
+
+Adapters that others saved are found by their adapter_config.json, which names the model that they belong to.
+"""
 
 import importlib.util
 from typing import Any
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
-from lmtune.errors import ConfigError, ModelError
+from lmtune.errors import ConfigError, LmtuneError, ModelError
+from lmtune.foreign import (
+    ADAPTER,
+    CONFIG,
+    Settings,
+    Source,
+    check_docstrings,
+    check_settings,
+    explained,
+    find_file,
+    load_settings,
+)
+from lmtune.hub import check_available, is_local
+from lmtune.paths import describe, show
+
+WEIGHTS = "adapter_model.safetensors"
+OLD_WEIGHTS = "adapter_model.bin"
+"""A pickle, of which peft reads the tensors alone."""
+NOT_ALONE = frozenset(["XLORA", "SHADOW"])
+"""Kinds of adapters that name further models, which peft would load by itself."""
+NOT_WEIGHTS = frozenset(
+    ["ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"]
+)
+"""Kinds of adapters that add to what the model reads, not to its weights."""
 
 
 def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
@@ -53,6 +79,90 @@ def merge_adapter(model: Any) -> Any:
         return model.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ModelError(f"The adapter cannot be merged: {error}. Keep it apart with finetune.merge=false.") from error
+
+
+def open_source(source: Source) -> tuple[Settings, Source | None]:
+    """(settings, base): the settings of a model, and what it lies on if it is an adapter alone; None for a whole model.
+
+    Raises the source's error for settings that do not read, for an adapter that names no base or further models, and where peft
+    is missing.
+    """
+    check_docstrings()
+    settings = load_settings(source)
+    if ADAPTER not in settings:
+        return settings, None
+    if importlib.util.find_spec("peft") is None:
+        raise source.error(
+            f"{source} is an adapter, which the package peft reads, and that is not installed; expected a whole model without it. "
+            "pip install peft"
+        )
+    _check_kind(source, settings[ADAPTER].get("peft_type"))
+    return settings, None if CONFIG in settings else _find_base(source, settings)
+
+
+def _check_kind(source: Source, kind: Any) -> None:
+    from peft import PeftType
+
+    if not isinstance(kind, str) or kind in NOT_ALONE | NOT_WEIGHTS or kind not in [each.value for each in PeftType]:
+        raise source.error(
+            f"{source} is an adapter of the kind {show(kind)}; expected one that peft knows, that adds to weights and needs no "
+            "further model, such as LORA. Merge it into its model where it was made."
+        )
+    if source.is_folder and not any(find_file(source, name) for name in (WEIGHTS, OLD_WEIGHTS)):
+        raise source.error(
+            f"{source} is an adapter without its weights; expected {WEIGHTS} beside its {ADAPTER}. Fetch it again."
+        )
+
+
+def _find_base(source: Source, settings: Settings) -> Source:
+    base, revision = (settings[ADAPTER].get(name) for name in ("base_model_name_or_path", "revision"))
+    if not isinstance(base, str) or not base or base == source.path:
+        raise source.error(
+            f"{source} is an adapter: expected the model that it lies on as base_model_name_or_path in its {ADAPTER}, found "
+            f"{'none' if not base else show(base)}. Write it there."
+        )
+    title = f"{source}, an adapter on {show(base)}"
+    return Source(source.key, base, revision if isinstance(revision, str) else None, source.error, title)
+
+
+def open_base(base: Source) -> Settings:
+    """The settings of what an adapter lies on; raise its error where that is an adapter too."""
+    settings, further = open_source(base)
+    if further is not None:
+        raise base.error(
+            f"{base}, which is an adapter itself; expected a whole model. Merge the one below into its model first."
+        )
+    return settings
+
+
+def check_base(base: Source) -> None:
+    """Raise its error where the model that an adapter lies on is neither here nor to be had from the Hub."""
+    if not is_local(base.given):
+        try:
+            check_available("model", base.path, base.revision, base.error)
+        except LmtuneError as fault:
+            raise base.error(f"{base}: {fault}") from fault
+    elif not base.is_folder:
+        raise base.error(
+            f"{base}: expected a folder with that model, found {describe(base.given.expand())}. Write where it lies into "
+            f"base_model_name_or_path of {ADAPTER}."
+        )
+    else:
+        check_settings(base, open_base(base))
+
+
+def apply_adapter(model: Any, source: Source) -> Any:
+    """`model` with the adapter that lies at `source` added into its weights; all of them learn as before."""
+    still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
+        from peft import PeftModel
+
+        # peft reads .safetensors, and pickles with weights_only=True; it runs no code of an adapter or its base.
+        adapted = PeftModel.from_pretrained(model, source.path, revision=source.revision)
+        merged = adapted.merge_and_unload(safe_merge=True)
+    for name, parameter in merged.named_parameters():
+        parameter.requires_grad_(name not in still)
+    return merged
 
 
 def _check_targets(model: Any, targets: list[str], whole: list[str]) -> None:

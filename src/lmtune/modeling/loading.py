@@ -1,17 +1,24 @@
 """Models: from weights or from scratch, with special ids and vocabulary that fit the tokenizer."""
 
+import errno
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lmtune import keys
+import yaml
+
+from lmtune import foreign, keys
 from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.errors import CheckpointError, ConfigError, ModelError, first_line
 from lmtune.hub import check_available, is_local
+from lmtune.modeling import adapters
 from lmtune.modeling import tokenizer as tokenizers
 from lmtune.modeling.activations import fuse_activations
+from lmtune.modeling.generation import mend_generation_config
 from lmtune.modeling.transplant import Move, plan_move, transplant
+from lmtune.paths import GivenPath, describe, show
 from lmtune.runs import Run, step_of
 
 MAX_CONTEXT = 1024
@@ -28,40 +35,71 @@ class Checkpoint:
 
 def check_model_source(config: ModelConfig) -> None:
     """Raise ModelError, within two seconds, for a path or Hub id that cannot be loaded."""
-    given = {config.path, None if config.tokenizer == tokenizers.LEARN else config.tokenizer}
-    for path in filter(None, given):
-        if not is_local(path):
-            check_available("model", path, config.revision if path == config.path else None)
-        elif not Path(path).expanduser().is_dir():
-            found = "a file" if Path(path).exists() else "nothing"
-            raise ModelError(f"{path}: expected a folder with a saved model, found {found}. Check the path.")
+    foreign.check_docstrings()
+    tokenizer = None if config.tokenizer in (tokenizers.LEARN, config.path) else config.tokenizer
+    for key, path in (("model.path", config.path), ("model.tokenizer", tokenizer)):
+        if path is not None:
+            _check_source(foreign.Source(key, path, config.revision if key == "model.path" else None))
+
+
+def _check_source(source: foreign.Source) -> None:
+    if not is_local(source.given):
+        check_available("model", source.path, source.revision, source.error)
+    elif not source.is_folder:
+        expected = "a folder with a tokenizer" if source.key == "model.tokenizer" else "a folder with a saved model"
+        raise source.given.refuse(expected, describe(source.given.expand()), "Check the path.")
+    else:
+        _check_folder(source)
+
+
+def _check_folder(source: foreign.Source) -> None:
+    """Raise the source's error for settings in its folder that do not read, or ask for code or for a model that is not there."""
+    if source.key == "model.tokenizer":
+        foreign.load_settings(source)
+        return
+    settings, base = adapters.open_source(source)
+    foreign.check_settings(source, settings)
+    if base is not None:
+        adapters.check_base(base)
 
 
 def find_checkpoint(ckpt: str) -> Checkpoint:
     """Resolve a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder, or a Hub id."""
-    folder = Path(ckpt).expanduser()
-    if not folder.is_dir():
-        if is_local(ckpt):
-            found = "a file" if folder.exists() else "nothing"
-            raise CheckpointError(f"ckpt={ckpt}: expected a run folder, a checkpoint or a model folder, found {found}.")
+    foreign.check_docstrings()
+    given = GivenPath("ckpt", ckpt, CheckpointError)
+    folder = given.expand()
+    if not given.is_folder(folder):
+        if is_local(given):
+            raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), "Check the path.")
         check_available("model", ckpt, None, CheckpointError)
         return Checkpoint(ckpt, None)
-    if (folder / "config.yaml").exists():
-        return _find_in_run(Run(folder))
-    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+    if given.is_file(folder / foreign.CONFIG) or given.is_file(folder / foreign.ADAPTER):
         inside_run = step_of(folder) >= 0 or folder.name == "model"
-        parent = folder.resolve().parent
-        run = Run(parent) if inside_run and (parent / "config.yaml").exists() else None
+        run = _find_run(given, given.resolve(folder).parent) if inside_run else None
         if run is not None:
             _check_base(run, folder)
+        _check_folder(foreign.Source("ckpt", str(folder), error=CheckpointError))
         return Checkpoint(str(folder), run)
+    if given.is_file(folder / "config.yaml"):
+        return _find_in_run(Run(folder))
     raise CheckpointError(
-        f"ckpt={ckpt}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor config.json in it."
+        f"{given}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor {foreign.CONFIG} in it."
     )
 
 
+def _find_run(given: GivenPath, folder: Path) -> Run | None:
+    """The run that a folder holds; None for one whose config.yaml is another program's, or does not read."""
+    run = Run(folder)
+    try:
+        config = run.load_config() if given.is_file(run.config_file) else {}
+    except (CheckpointError, yaml.YAMLError, UnicodeDecodeError, OSError):
+        return None
+    return run if {"model", "data", "seed"} <= config.keys() else None
+
+
 def _find_in_run(run: Run) -> Checkpoint:
-    if any((run.model_folder / name).exists() for name in ("config.json", "adapter_config.json")):
+    given = GivenPath("ckpt", str(run.folder), CheckpointError)
+    if any(given.is_file(run.model_folder / name) for name in (foreign.CONFIG, foreign.ADAPTER)):
         return Checkpoint(str(run.model_folder), run)
     newest, complaints = run.find_checkpoint()
     if newest is None:
@@ -77,7 +115,7 @@ def _check_base(run: Run, folder: Path) -> None:
     """Raise CheckpointError for an adapter whose base was made by its own run, and lies nowhere."""
     model = run.load_config()["model"]
     made = model.get("transplant", "off") != "off" or model["init"] == ModelInit.scratch.value
-    if made and (folder / "adapter_config.json").exists():
+    if made and GivenPath("ckpt", str(folder), CheckpointError).is_file(folder / foreign.ADAPTER):
         raise CheckpointError(
             f"{folder} holds an adapter alone, on weights that its run made (model.transplant= or model.init=scratch). "
             f"Finish the run, which merges it: lmtune train resume={run.folder}."
@@ -101,28 +139,31 @@ def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
         raise ConfigError(
             "model.init=scratch without model.path= needs model.tokenizer=, a folder, a Hub id or learn; found none."
         )
-    tokenizer = tokenizers.load_tokenizer(source, config.revision if source == config.path else None)
+    own = source == config.path
+    key = "model.path" if own else "model.tokenizer"
+    tokenizer = tokenizers.load_tokenizer(source, config.revision if own else None, key=key)
     if config.tokenizer and config.path and config.init is ModelInit.pretrained and not moves:
-        tokenizers.check_same_vocabulary(
-            tokenizer, tokenizers.load_tokenizer(config.path, config.revision), config.tokenizer
-        )
+        tokenizers.check_same_vocabulary(tokenizer, _load_own_tokenizer(config), config.tokenizer)
     return tokenizer
+
+
+def _load_own_tokenizer(config: ModelConfig) -> Any:
+    return tokenizers.load_tokenizer(str(config.path), config.revision, key="model.path")
 
 
 def find_move(config: ModelConfig, tokenizer: Any) -> Move | None:
     """How the model's embeddings move to the vocabulary of `tokenizer`; None where they do not."""
     if config.transplant is Transplant.off:
         return None
-    return plan_move(tokenizers.load_tokenizer(str(config.path), config.revision), tokenizer, config.transplant)
+    return plan_move(_load_own_tokenizer(config), tokenizer, config.transplant)
 
 
 def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -> tuple[Any, list[str]]:
     """(model, remarks): a causal language model in float32 on the CPU, its special ids those of the tokenizer."""
-    model = (
-        load_model(str(config.path), config.revision)
-        if config.init is ModelInit.pretrained
-        else _build_from_scratch(config, tokenizer)
-    )
+    if config.init is ModelInit.pretrained:
+        model, remarks = _load_to_train(foreign.Source("model.path", str(config.path), config.revision))
+    else:
+        model, remarks = _build_from_scratch(config, tokenizer), []
     if move is not None:
         transplant(model, move)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -131,7 +172,8 @@ def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -
             f"The tokenizer has {len(tokenizer):,} entries, the embedding of the model only {rows:,} rows. "
             "Name the tokenizer that belongs to these weights with model.tokenizer=, or leave out model.config.vocab_size."
         )
-    remarks = [] if move is None else [move.render()]
+    if move is not None:
+        remarks.append(move.render())
     if config.legacy_ids:
         return model, [
             *remarks,
@@ -140,40 +182,81 @@ def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -
     return model, remarks + mend_special_ids(model, tokenizer)
 
 
-def load_model(path: str, revision: str | None = None) -> Any:
-    """A causal language model from a folder or the Hub, in float32."""
+def load_model(path: str, revision: str | None = None, key: str = "ckpt") -> Any:
+    """A causal language model from a folder or the Hub, in float32, with an adapter on it where that is what lies there.
+
+    key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own.
+    """
+    source = foreign.Source(key, path, revision)
+    settings, base = adapters.open_source(source)
+    if base is not None:
+        foreign.check_settings(base, adapters.open_base(base))
+        if foreign.find_file(source, adapters.WEIGHTS) is None:
+            return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does
+    model = _load_weights(source, settings)
+    mend_generation_config(model)
+    return model
+
+
+def _load_to_train(source: foreign.Source) -> tuple[Any, list[str]]:
+    """(model, remarks): a whole model all of whose weights learn. An adapter is added into those that it lies on."""
+    settings, base = adapters.open_source(source)
+    if base is not None:
+        model = adapters.apply_adapter(_load_weights(base, adapters.open_base(base)), source)
+        remark = f"the adapter {show(source.path)} is added into the weights that it lies on, {show(base.path)}"
+        return model, [remark, *mend_generation_config(model)]
+    if foreign.ADAPTER in settings:
+        raise ModelError(
+            f"{source} holds an adapter beside a whole model, expected one of the two. Move {foreign.ADAPTER} and the weights of "
+            "the adapter elsewhere."
+        )
+    model = _load_weights(source, settings)
+    return model, mend_generation_config(model)
+
+
+def _load_weights(source: foreign.Source, settings: foreign.Settings) -> Any:
+    foreign.check_settings(source, settings)
     import torch
     from transformers import AutoModelForCausalLM
 
     _hide_bars()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=torch.float32)
-    except (
-        Exception
-    ) as error:  # a missing file, a broken download, an architecture without a causal head: it does not load
-        line = first_line(error)
-        raise ModelError(
-            f"{path} does not load as a causal language model: {line}. Check model.path and the files in it."
-        ) from error
+    with foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
+        model = AutoModelForCausalLM.from_pretrained(
+            source.path, revision=source.revision, dtype=torch.float32, trust_remote_code=False, weights_only=True
+        )
     return _refine(model)
+
+
+def load_config(source: foreign.Source) -> Any:
+    """The config of a model, of its base for an adapter, without its weights. Raises ModelError where it does not load."""
+    settings, base = adapters.open_source(source)
+    if base is not None:
+        source, settings = base, adapters.open_base(base)
+    foreign.check_settings(source, settings)
+    from transformers import AutoConfig
+
+    with foreign.explained(source, settings, "the config of a model", f"Check its {foreign.CONFIG}."):
+        return AutoConfig.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
 
 
 def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     _hide_bars()
+    lent = None if config.path is None else load_config(foreign.Source("model.path", config.path, config.revision))
     settings = {name: value for name, value in config.config.items() if name != "model_type"}
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     try:
-        if config.path is not None:
-            described = AutoConfig.from_pretrained(config.path, revision=config.revision)
+        if lent is not None:
+            described = lent
             keys.check_names(settings, keys.load_model_config_fields(described.model_type) or settings, "model.config.")
             described.update({**settings, **ids, "vocab_size": len(tokenizer)})
         else:
             described = AutoConfig.for_model(
                 config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
             )
-        return _refine(AutoModelForCausalLM.from_config(described))
+        with foreign.sealed():
+            return _refine(AutoModelForCausalLM.from_config(described, trust_remote_code=False))
     except (ValueError, OSError, TypeError, KeyError, ArithmeticError, RuntimeError) as error:
         what = first_line(error)
         raise ConfigError(f"model.config does not describe a causal language model: {what}") from error
@@ -232,22 +315,17 @@ def context_of(model_config: Any) -> int:
 
 def find_context(config: ModelConfig) -> int:
     """Positions that the model would have, at most MAX_CONTEXT, without loading its weights."""
-    return context_of(load_config(config))
+    return context_of(plan_config(config))
 
 
-def load_config(config: ModelConfig) -> Any:
-    """The config that the model has or would have; raise ModelError where it does not load."""
+def plan_config(config: ModelConfig) -> Any:
+    """The config that the model has or would have; raise ModelError where that of `path` does not load."""
     from transformers import AutoConfig
 
     settings = {name: value for name, value in config.config.items() if name != "model_type"}
     if config.path is None:
         return AutoConfig.for_model(config.config["model_type"], **settings)
-    try:
-        described = AutoConfig.from_pretrained(config.path, revision=config.revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{config.path} does not load as a causal language model: {first_line(error)}. Check model.path and the files in it."
-        ) from error
+    described = load_config(foreign.Source("model.path", config.path, config.revision))
     described.update(settings)
     return described
 
@@ -296,6 +374,40 @@ def save_model(model: Any, tokenizer: Any, folder: Path, dtype: SaveDtype = Save
     tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes 0600
+
+
+def check_saveable(model: Any, tokenizer: Any) -> None:
+    """Raise ModelError where config, generation config or tokenizer could not be saved: now, not after the training.
+
+    They are written into a temporary folder; where there is no room for one, nothing is learned of them.
+    """
+    try:
+        with TemporaryDirectory(prefix="lmtune-") as folder:
+            for what in (model.config, getattr(model, "generation_config", None), tokenizer):
+                if what is not None:
+                    _try_to_save(what, folder)
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT):
+            raise
+
+
+def _try_to_save(what: Any, folder: str) -> None:
+    try:
+        what.save_pretrained(folder)
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _refuse_to_save(what, fault) from fault
+    except Exception as fault:  # each class of transformers refuses in its own way
+        raise _refuse_to_save(what, fault) from fault
+
+
+def _refuse_to_save(what: Any, fault: Exception) -> ModelError:
+    reason = " ".join(str(fault).split()).rstrip(".")
+    return ModelError(
+        f"The {type(what).__name__} of the model cannot be saved: {reason}. Expected one that save_pretrained writes, since the "
+        "training ends with that; mend its file beside the model."
+    )
 
 
 def choose_device(name: str) -> Any:

@@ -1,10 +1,15 @@
 """Tokenizers: the model's own, another, or one learned from the training text."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.errors import ModelError, first_line
+from lmtune import foreign
+from lmtune.errors import ModelError
+from lmtune.modeling import adapters
+from lmtune.paths import show
 from lmtune.streams import PLAIN_TEXT
 
 END_OF_TEXT = "<|endoftext|>"
@@ -13,33 +18,94 @@ LEARNING_CHARS = 32_000_000
 """Characters that model.tokenizer=learn reads; frequencies settle long before."""
 MEASURED_CHARS = 5_000_000
 """Characters that a vocabulary is measured on."""
+SHOWN_FILES = 5
+"""Of a folder without a tokenizer, in a message."""
+TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
+"""How the tokenizers of transformers are called."""
+REMEDIES = {
+    "ckpt": "Put the files of its tokenizer beside the model, as save_pretrained of a tokenizer writes them.",
+    "model.path": "Name another with model.tokenizer=.",
+    "model.tokenizer": "Name another folder or Hub id.",
+}
+"""By the key that named what holds no tokenizer that can be used."""
 BROKEN = "\ufffd"
 """What bytes that are no whole character decode to."""
 
 
-def load_tokenizer(path: str, revision: str | None = None, separates: bool = True) -> Any:
-    """A tokenizer from a folder or the Hub, ready for documents that end in a separator.
+def load_tokenizer(path: str, revision: str | None = None, separates: bool = True, key: str = "ckpt") -> Any:
+    """A tokenizer from a folder or the Hub, ready for documents that end in a separator. That of its base for a bare adapter.
 
-    Raises ModelError if it does not load, or has no end-of-text token though `separates` asks for one.
+    key: what named it, for messages. Raises ModelError if it does not load, or has no end-of-text token though `separates` asks
+    for one.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    except Exception as error:  # whatever json, tokenizers and the Hub client raise means: it does not load
-        raise ModelError(
-            f"{path}: its tokenizer does not load: {first_line(error)}. Name another with model.tokenizer=."
-        ) from error
-    if len(tokenizer) == 0:
-        raise ModelError(
-            f"{path}: its tokenizer is empty; expected vocabulary files beside the model. Name another with model.tokenizer=."
-        )
+    tokenizer = _load_complete(foreign.Source(key, path, revision))
     if separates and tokenizer.eos_token_id is None:
         raise ModelError(
-            f"{path}: its tokenizer has no end-of-text token, which has to stand between documents. "
-            "Set eos_token in its tokenizer_config.json, or name another with model.tokenizer=."
+            f"{key}={show(path)}: its tokenizer has no end-of-text token, which has to stand between documents. "
+            f"Set eos_token in its {foreign.TOKENIZER}. {REMEDIES[key]}"
         )
     return complete(tokenizer)
+
+
+def _load_complete(source: foreign.Source) -> Any:
+    foreign.check_docstrings()
+    settings = foreign.load_settings(source)
+    if foreign.ADAPTER in settings and foreign.TOKENIZER not in settings and not _has_vocabulary(source):
+        _, base = adapters.open_source(source)
+        source, settings = (source, settings) if base is None else (base, adapters.open_base(base))
+    foreign.check_settings(source, settings)
+    tokenizer = _load(source, settings)
+    if len(tokenizer) == 0:
+        raise ModelError(
+            f"{source}: its tokenizer is empty; expected vocabulary files beside the model. {REMEDIES[source.key]}"
+        )
+    return tokenizer
+
+
+def _load(source: foreign.Source, settings: foreign.Settings) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+    _check_files(source, settings)
+    _check_class(source, settings)
+    remedy = REMEDIES[source.key]
+    with foreign.explained(source, settings, "a tokenizer", remedy):
+        tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(f"{source}: expected a tokenizer, found a {type(tokenizer).__name__}. {remedy}")
+    return tokenizer
+
+
+def _check_class(source: foreign.Source, settings: foreign.Settings) -> None:
+    """Raise ModelError where something of transformers is to be loaded as a tokenizer that is none, with all that it would load."""
+    import transformers
+
+    for file in (foreign.TOKENIZER, foreign.CONFIG):
+        name = settings.get(file, {}).get("tokenizer_class")
+        if isinstance(name, str) and not TOKENIZER_CLASS.fullmatch(name) and hasattr(transformers, name):
+            raise ModelError(
+                f"{source}: its {file} has the tokenizer_class {name}, expected a tokenizer of transformers. {REMEDIES[source.key]}"
+            )
+
+
+def _check_files(source: foreign.Source, settings: foreign.Settings) -> None:
+    """Raise ModelError for a folder whose files do not say what kind of vocabulary they hold."""
+    if not source.is_folder or settings or _has_vocabulary(source):
+        return
+    names = [entry.name for entry in source.given.list_folder(Path(source.path))]
+    found = ", ".join(map(show, names[:SHOWN_FILES])) or "an empty folder"
+    if {"vocab.json", "merges.txt"} <= set(names):
+        raise ModelError(
+            f"{source}: expected a {foreign.TOKENIZER} that says what kind of vocabulary vocab.json and merges.txt hold, found "
+            'none. For one of GPT-2\'s kind write {"tokenizer_class": "GPT2Tokenizer"} into it.'
+        )
+    raise ModelError(
+        f"{source}: expected a tokenizer (tokenizer.json, or vocabulary files with a {foreign.TOKENIZER}), found {found}. "
+        f"{REMEDIES[source.key]}"
+    )
+
+
+def _has_vocabulary(source: foreign.Source) -> bool:
+    return foreign.find_file(source, "tokenizer.json") is not None
 
 
 def learn_tokenizer(

@@ -320,7 +320,9 @@ class Run:
         """True for a damaged checkpoint of this run: it has made the name, and no file in it has a name of somebody else's."""
         sealed = {name for _, manifest in self.manifests() for name in manifest["files"]}
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
-        return folder.name in self.mark.made and all(name in sealed or CHECKPOINT_FILE.fullmatch(name) for name in names)
+        return folder.name in self.mark.made and all(
+            name in sealed or CHECKPOINT_FILE.fullmatch(name) for name in names
+        )
 
     def set_aside(self, damaged: Path) -> Path:
         """Rename a damaged checkpoint or record of the run, so that nothing takes it for a whole one."""

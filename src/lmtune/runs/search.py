@@ -1,6 +1,5 @@
 """Where runs are begun, and how one is found again."""
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lmtune.errors import CheckpointError
+from lmtune.paths import GivenPath, describe, show
 from lmtune.records import number_names
 from lmtune.runs.folder import START_NAMES, Run, remove_empty, step_of
 from lmtune.runs.mark import MARK, find_mark, new_mark, place_mark
@@ -26,14 +26,14 @@ def begin_below(root: Path, name: str, now: datetime) -> Run:
         return _mark(made[0], number, made)
 
 
-def begin_at(folder: Path, key: str, root: Path) -> Run:
+def begin_at(given: GivenPath, root: Path) -> Run:
     """Begin a run in a folder that is named: a new one, or one with nothing in it.
 
-    key: what named it, for messages. Raises CheckpointError for a folder that cannot be made or holds anything.
+    Raises CheckpointError for a folder that cannot be made or holds anything.
     """
-    made = make_given(folder, key)
-    with _explained(f"{key}={folder}", "Give another."):
-        return _mark(folder.absolute(), count_runs(root), made)
+    made = make_given(given)
+    with _explained(str(given), "Give another."):
+        return _mark(given.anchor(), count_runs(root), made)
 
 
 @contextmanager
@@ -43,10 +43,10 @@ def new_folder(output: str | None, name: str) -> Iterator[Path]:
     It is made before the work, which a folder that cannot be made would otherwise cost; work that fails takes it back
     where nothing was written. Raises CheckpointError for one that cannot be made or holds anything.
     """
-    given = None if output is None else Path(output).expanduser().absolute()
-    made = make_dated(OUTPUTS / name, datetime.now()) if given is None else make_given(given, "output")
+    given = None if output is None else GivenPath("output", output, CheckpointError)
+    made = make_dated(OUTPUTS / name, datetime.now()) if given is None else make_given(given)
     try:
-        yield given or made[0]
+        yield made[0] if given is None else given.anchor()
     except BaseException:
         remove_empty(made)
         raise
@@ -66,13 +66,11 @@ def make_dated(parent: Path, now: datetime) -> list[Path]:
     raise AssertionError("unreachable: candidates do not end")
 
 
-def make_given(folder: Path, key: str) -> list[Path]:
+def make_given(given: GivenPath) -> list[Path]:
     """Make a folder that is named, unless it is there with nothing in it; return what had to be made, the innermost first."""
-    folder = folder.absolute()
-    with _explained(f"{key}={folder}", "Give another."):
-        made = make_folders(folder)
-        check_empty(folder, key)
-    return made
+    check_creatable(given)
+    with _explained(str(given), "Give another."):
+        return make_folders(given.anchor())
 
 
 @contextmanager
@@ -85,31 +83,28 @@ def _explained(what: str, remedy: str) -> Iterator[None]:
         ) from error
 
 
-def check_empty(folder: Path, key: str) -> None:
-    """Raise CheckpointError for a folder with anything in it: what is there stays untouched."""
-    names = sorted(path.name for path in folder.iterdir())
-    if MARK in names and find_mark(folder) is not None:
-        raise CheckpointError(f"{folder} already holds a run. Give another {key}=, or go on with it: resume={folder}.")
-    if names:
-        shown = ", ".join(names[:SHOWN_NAMES]) + (", ..." if len(names) > SHOWN_NAMES else "")
-        raise CheckpointError(
-            f"{key}={folder}: expected a new folder or an empty one, found {len(names):,} things in it ({shown}). Nothing of it "
-            f"was touched. Give a folder of its own, such as {key}={folder / 'run'}."
-        )
-
-
-def check_creatable(folder: Path, key: str) -> None:
+def check_creatable(given: GivenPath) -> None:
     """Raise CheckpointError, with nothing made, for a folder that could not be made or holds anything."""
-    folder = folder.absolute()
-    with _explained(f"{key}={folder}", "Give another."):
-        there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
-        if not there.is_dir():
-            number = errno.EEXIST if there == folder else errno.ENOTDIR
-            raise OSError(number, os.strerror(number))
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if there == folder:
-            check_empty(folder, key)
+    folder = given.anchor()
+    given.check_can_make(folder)
+    if given.is_folder(folder):
+        check_empty(given, folder)
+
+
+def check_empty(given: GivenPath, folder: Path) -> None:
+    """Raise CheckpointError for a folder with anything in it: what is there stays untouched."""
+    names = [entry.name for entry in given.list_folder(folder)]
+    if MARK in names and find_mark(folder) is not None:
+        raise CheckpointError(
+            f"{folder} already holds a run. Give another {given.key}=, or go on with it: resume={folder}."
+        )
+    if names:
+        shown = ", ".join(map(show, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
+        raise given.refuse(
+            "a new folder or an empty one",
+            f"{len(names):,} things in it ({shown}). Nothing of it was touched",
+            f"Give a folder of its own, such as {given.key}={show(folder / 'run')}.",
+        )
 
 
 def make_folders(folder: Path) -> list[Path]:
@@ -141,22 +136,23 @@ def find_newest(root: Path, fingerprint: str) -> Run | None:
 
 def find_resumed(typed: str) -> Run:
     """The run that resume= names; raise CheckpointError, with what to type, for anything else."""
-    folder = Path(typed).expanduser().absolute()
+    given = GivenPath("resume", typed, CheckpointError)
+    folder = given.anchor()
+    is_folder = given.is_folder(folder)
     run = Run(folder)
-    if (folder / MARK).is_file() or any("mark" in manifest for _, manifest in run.manifests()):
+    if given.is_file(folder / MARK) or any("mark" in manifest for _, manifest in run.manifests()):
         return run
     inside = "checkpoint" if step_of(folder) >= 0 else "finished model" if folder.name == "model" else None
-    if inside and (folder.parent / MARK).is_file():
+    if inside and given.is_file(folder.parent / MARK):
         newest, _ = Run(folder.parent).find_checkpoint()
         where = f", {newest.name}" if newest else ""
         raise CheckpointError(
             f"resume={typed} is a {inside} of a run; expected the run itself. Give resume={folder.parent}, which goes on from its "
             f"newest whole checkpoint{where}; to begin a new run from these weights: model.path={typed}."
         )
-    found = f"no {MARK} in it" if folder.is_dir() else "no such folder"
-    raise CheckpointError(
-        f"resume={typed}: expected a run folder of lmtune train, found {found}. "
-        "Give a folder such as outputs/<name>/<date>, or resume=auto."
+    found = f"no {MARK} in it" if is_folder else "no such folder" if describe(folder) == "nothing" else describe(folder)
+    raise given.refuse(
+        "a run folder of lmtune train", found, "Give a folder such as outputs/<name>/<date>, or resume=auto."
     )
 
 

@@ -1,9 +1,44 @@
-"""EleutherAI's lm-evaluation-harness on one of our checkpoints. Its tasks stay its own: nothing of them is rewritten here."""
+"""EleutherAI's lm-evaluation-harness on one of our checkpoints. Its tasks stay its own: nothing of them is rewritten here.
+
+Task files of one's own are data: they may build on the harness's own tasks, and bring no code.
+"""
 
 import importlib.util
-from typing import Any
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
 
 from lmtune.errors import ConfigError, DataError, first_line
+from lmtune.foreign import sealed
+from lmtune.paths import GivenPath, describe, show
+
+CODE_KEYS = {
+    "class": "a Python class",
+    "unsafe_code": "the running of code that the model writes",
+    "use_prompt": "prompts of another package",
+    "custom_dataset": "a function that loads data",
+}
+"""Of a task file: what each would run."""
+PLAIN_METADATA = frozenset(["version", "description"])
+"""The other entries of a task's metadata reach the harness's own functions, where a text can name a model to load."""
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # as the harness reads them
+    """YAML that meets no function, and says so where there is one."""
+
+
+class FunctionError(yaml.YAMLError):
+    """A task file names a Python function."""
+
+
+def _refuse_function(loader: Any, node: Any) -> NoReturn:
+    raise FunctionError(f"!function {node.value}")
+
+
+Loader.add_constructor("!function", _refuse_function)
 
 
 def check_installed() -> None:
@@ -27,13 +62,16 @@ def run_tasks(
     """Measures of each task by the harness's own names, with the version of the task under `protocol`.
 
     include: a folder of task files of one's own, which are then looked up first and alone where they hold all tasks.
-    Raises ConfigError for tasks that the harness does not know, DataError for data that cannot be had.
+    Raises ConfigError for tasks that the harness does not know or that run code, DataError for data that cannot be had.
     """
     import lm_eval
     import torch
+    from lm_eval.api.registry import METRIC_REGISTRY
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
+    if include is not None:
+        include = str(check_tasks(GivenPath("suite.include", include), Path(lm_eval.__file__).parent, METRIC_REGISTRY))
     manager = TaskManager(include_path=include, include_defaults=False) if include else None
     if manager is None or not set(tasks) <= set(manager.all_tasks):
         manager = TaskManager(include_path=include)  # reads thousands of task files: seconds
@@ -50,11 +88,25 @@ def run_tasks(
         batch_size=batch_size,
         max_length=context,
         softmax_dtype=torch.float32,
+        trust_remote_code=False,
     )
     try:
-        found = lm_eval.simple_evaluate(
-            model=wrapped, tasks=tasks, task_manager=manager, bootstrap_iters=0, limit=limit
-        )
+        with sealed(), _sandboxed():
+            found = lm_eval.simple_evaluate(
+                model=wrapped,
+                tasks=tasks,
+                task_manager=manager,
+                bootstrap_iters=0,
+                limit=limit,
+                confirm_run_unsafe_code=False,
+            )
+    except ValueError as error:
+        if "marked as unsafe" not in str(error):
+            raise
+        raise ConfigError(
+            f"suite.tasks={','.join(tasks)}: some of them run code that the model writes, which lmtune never does "
+            f"({first_line(error)}). Leave them out."
+        ) from error
     except (ConnectionError, FileNotFoundError) as error:  # what datasets raises for a set that it cannot get
         raise DataError(
             f"suite.tasks={','.join(tasks)}: the harness cannot get their data: {first_line(error)}. Check the network, or give "
@@ -68,3 +120,83 @@ def run_tasks(
         }
         for task, measures in found["results"].items()
     }
+
+
+def check_tasks(given: GivenPath, harness: Path, metrics: Container[str]) -> Path:
+    """The folder that `given` names; raise ConfigError where a task file in it would run code that is not the harness's own.
+
+    harness: the folder of its package, whose task files may be included. metrics: names of those that it computes itself.
+    """
+    folder = given.expand()
+    if not given.is_folder(folder):
+        raise given.refuse("a folder with task files of the harness", describe(folder), "Check the path.")
+    for file in given.walk_files(folder):
+        if file.suffix == ".yaml":
+            _check_file(given, file, harness, metrics, set())
+    return folder
+
+
+def _check_file(given: GivenPath, file: Path, harness: Path, metrics: Container[str], seen: set[Path]) -> None:
+    real = given.resolve(file)
+    if real in seen or real.is_relative_to(harness.resolve()) or not given.is_file(file):
+        return
+    seen.add(real)
+    try:
+        loaded = yaml.load(given.read_text(file, "a task file"), Loader=Loader)
+    except FunctionError as fault:
+        raise _refuse(given, file, str(fault)) from fault
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return  # the harness passes over what does not read
+    for task in _find_tasks(loaded):
+        _check_task(given, file, task, metrics)
+        included = task.get("include") or []
+        for name in included if isinstance(included, list) else [included]:
+            _check_file(given, file.parent / str(name), harness, metrics, seen)
+
+
+def _find_tasks(loaded: Any) -> Iterator[dict[str, Any]]:
+    """The task or group of a file, and the tasks written out inside a group."""
+    if isinstance(loaded, dict):
+        yield loaded
+        inner = loaded.get("task")
+        for each in inner if isinstance(inner, list) else []:
+            yield from _find_tasks(each)
+
+
+def _check_task(given: GivenPath, file: Path, task: dict[str, Any], metrics: Container[str]) -> None:
+    for key, what in CODE_KEYS.items():
+        if task.get(key):
+            raise _refuse(given, file, f"{key}, {what}")
+    for metric in task.get("metric_list") or []:
+        name = metric.get("metric") if isinstance(metric, dict) else metric
+        if not isinstance(name, str) or name not in metrics or (isinstance(metric, dict) and metric.get("hf_evaluate")):
+            raise _refuse(given, file, f"the metric {name}, which the harness would fetch as a script")
+    metadata = task.get("metadata")
+    for name, value in (metadata if isinstance(metadata, dict) else {}).items():
+        if name not in PLAIN_METADATA and not isinstance(value, (int, float, type(None))):
+            raise _refuse(given, file, f"metadata.{name}, which may name a model with code of its own")
+
+
+def _refuse(given: GivenPath, file: Path, found: str) -> Exception:
+    return given.refuse(
+        "task files that bring no code, which lmtune never runs",
+        f"{show(found)} in {show(file)}",
+        "To use the harness's own functions, let the file include a task file of lm-eval.",
+    )
+
+
+@contextmanager
+def _sandboxed() -> Iterator[None]:
+    """Meanwhile the templates of task files can reach nothing but the row that they are filled from."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from lm_eval import utils
+
+    plain = utils.env
+    utils.env = ImmutableSandboxedEnvironment(
+        loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=plain.keep_trailing_newline
+    )
+    utils.env.filters.update(plain.filters)
+    try:
+        yield
+    finally:
+        utils.env = plain

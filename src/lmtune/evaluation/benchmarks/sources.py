@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lmtune.errors import DataError, first_line
 from lmtune.hub import check_available
+from lmtune.paths import GivenPath, describe, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,28 @@ def load_rows(source: Source, file: str | None) -> list[dict[str, Any]]:
 
     Raises DataError for what is not there or does not load.
     """
-    return _load_file(Path(file).expanduser()) if file is not None else _load_hub(source)
+    return _load_file(GivenPath("suite.files", file, DataError)) if file is not None else _load_hub(source)
 
 
-def _load_file(file: Path) -> list[dict[str, Any]]:
+def _load_file(given: GivenPath) -> list[dict[str, Any]]:
     import fsspec
 
+    file = given.expand()
+    if not given.is_file(file):
+        raise DataError(
+            f"{show(file)} does not read: expected a file in .txt or .jsonl, found {describe(file)}. Check suite.files."
+        )
     try:
-        with fsspec.open(str(file), "rt", encoding="utf-8", newline="\n", compression="infer") as stream:
+        local = fsspec.filesystem("file")  # fsspec.open would take :: and :// in a name for protocols
+        with local.open(str(file), "rt", encoding="utf-8", newline="\n", compression="infer") as stream:
             text = stream.read()
         lines = text.removesuffix("\n").split("\n")
         if ".jsonl" in file.suffixes:
             return [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{file} does not read: {first_line(error)}. Expected .txt or .jsonl in UTF-8.") from error
+        raise DataError(
+            f"{show(file)} does not read: {first_line(error)}. Expected .txt or .jsonl in UTF-8."
+        ) from error
     return [{"text": line} for line in lines]
 
 

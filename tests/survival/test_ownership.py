@@ -16,12 +16,46 @@ from hypothesis import strategies as st
 
 from lmtune import cli
 from lmtune.runs import Run
+from lmtune.runs.mark import write_mark
 
 NAMES = (
-    *("notes.txt", "photos/me.jpg", "checkpoint-1/me.jpg", "checkpoint-2/optimizer.pt", "checkpoint-best/me.jpg", "model/me.bin"),
-    *("results.json", "metrics.jsonl", "train.log", "samples.md", "ledger.json", "report.html", "config.yaml", "run.json", "sweep.json"),
-    *(".hydra/config.yaml", ".staging/me", ".trash/me", ".lock", ".lock.json", "tracker.json", "multirun.yaml", "tokenizer.json"),
-    *("lr-find.json", "lmtune.json", "manifest.json", "0/results.json", "broken-checkpoint-1-1/me", "documents-run-sample.csv"),
+    *(
+        "notes.txt",
+        "photos/me.jpg",
+        "checkpoint-1/me.jpg",
+        "checkpoint-2/optimizer.pt",
+        "checkpoint-best/me.jpg",
+        "model/me.bin",
+    ),
+    *(
+        "results.json",
+        "metrics.jsonl",
+        "train.log",
+        "samples.md",
+        "ledger.json",
+        "report.html",
+        "config.yaml",
+        "run.json",
+        "sweep.json",
+    ),
+    *(
+        ".hydra/config.yaml",
+        ".staging/me",
+        ".trash/me",
+        ".lock",
+        ".lock.json",
+        "tracker.json",
+        "multirun.yaml",
+        "tokenizer.json",
+    ),
+    *(
+        "lr-find.json",
+        "lmtune.json",
+        "manifest.json",
+        "0/results.json",
+        "broken-checkpoint-1-1/me",
+        "documents-run-sample.csv",
+    ),
 )
 COMMANDS = (
     ("train", "output=mine"),
@@ -33,7 +67,13 @@ COMMANDS = (
     ("lr-find", "output=mine", "range.steps=10"),
 )
 SMALL = (
-    *("training.use_cpu=true", "training.max_steps=4", "training.eval_steps=2", "samples.enabled=false", "eval.max_tokens=200"),
+    *(
+        "training.use_cpu=true",
+        "training.max_steps=4",
+        "training.eval_steps=2",
+        "samples.enabled=false",
+        "eval.max_tokens=200",
+    ),
     *("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2"),
 )
 
@@ -49,7 +89,11 @@ def read(folder):
 
 
 def call(*arguments):
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         return cli.run(list(arguments))
 
 
@@ -84,13 +128,33 @@ def halfway(tmp_path_factory):
     for name in ("checkpoint-4", "model"):
         shutil.rmtree(run.folder / name)
     run.report_file.unlink()
+    mark = run.mark
+    for name in ("checkpoint-4", "model", "report.html"):
+        mark = mark.without_name(name)
+    write_mark(run.folder, mark)
     run.write_results({"run": "run", "status": "stopped", "fingerprint": run.load_results()["fingerprint"]})
     return run.folder
 
 
 ADDED = (
-    *("notes.txt", "photos/me.jpg", "checkpoint-1/me.jpg", "checkpoint-2/me.jpg", "checkpoint-4/me.jpg", "checkpoint-best/me.jpg"),
-    *("model/me.bin", "report.html", ".hydra/me.yaml", ".staging/me", ".trash/me", "tracker.json", "transplant.json", "sweep.json"),
+    *(
+        "notes.txt",
+        "photos/me.jpg",
+        "checkpoint-1/me.jpg",
+        "checkpoint-2/me.jpg",
+        "checkpoint-4/me.jpg",
+        "checkpoint-best/me.jpg",
+    ),
+    *(
+        "model/me.bin",
+        "report.html",
+        ".hydra/me.yaml",
+        ".staging/me",
+        ".trash/me",
+        "tracker.json",
+        "transplant.json",
+        "sweep.json",
+    ),
     *("broken-checkpoint-2-1/me", "tensorboard/me", "results.json.old", "manifest.json"),
 )
 
@@ -102,19 +166,29 @@ def test_what_was_put_into_a_run_folder_stays_when_the_run_goes_on(halfway, adde
         folder = Path(shutil.copytree(halfway, Path(root) / "run"))
         write(folder, added)
         code = call("train", f"resume={folder}")
-        clashes = {"report.html", "model/me.bin", "checkpoint-1/me.jpg"}
+        clashes = {"report.html", "model/me.bin", "checkpoint-1/me.jpg", "checkpoint-4/me.jpg"}
         assert code == (2 if clashes & added.keys() else 0)
         after = read(folder)
         assert {name: after.get(name) for name in added} == added
 
 
-MINE = {"notes.txt": b"mine", "checkpoint-best/me.jpg": b"mine", ".staging/me": b"mine", "photos/metrics.jsonl": b"mine"}
+MINE = {
+    "notes.txt": b"mine",
+    "checkpoint-best/me.jpg": b"mine",
+    ".staging/me": b"mine",
+    "photos/metrics.jsonl": b"mine",
+}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_what_lies_beside_and_in_a_run_stays_however_it_ends(tmp_path, number):
     draw = random.Random(number)
-    beside = {"outputs/results.json": b"mine", "outputs/mine/model/me": b"mine", "model/me.bin": b"mine", "checkpoint-1/me": b"mine"}
+    beside = {
+        "outputs/results.json": b"mine",
+        "outputs/mine/model/me": b"mine",
+        "model/me.bin": b"mine",
+        "checkpoint-1/me": b"mine",
+    }
     write(tmp_path, beside)
     training = killing.Training(tmp_path, ("training.max_steps=2000", "output=outputs/run"))
     training.start()
