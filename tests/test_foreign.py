@@ -473,7 +473,6 @@ REASONS = {
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
     ("data/tables.py", "from_file"): "an Arrow file",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
-    ("data/corpus.py", "load"): "numpy refuses pickles by default, and the files are the cache's own",
     ("evaluation/benchmarks/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
     ("evaluation/benchmarks/harness.py", "TaskManager"): "check_tasks has read the files before",
     ("evaluation/benchmarks/harness.py", "simple_evaluate"): "confirm_run_unsafe_code=False, inside sealed() and a sandbox for templates",

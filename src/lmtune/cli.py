@@ -124,6 +124,7 @@ def set_environment() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would call home even for local files
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "USE_HUB_KERNELS": "NO",  # some models would fetch compiled code and run it
         "TOKENIZERS_PARALLELISM": "true",  # said, so that tokenizers does not warn after a fork
     }
     for name, value in quiet.items():

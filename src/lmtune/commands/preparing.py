@@ -13,9 +13,10 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.exporting.hub import Target
-from lmtune.hub import check_available
+from lmtune.hub import check_available, is_local
 from lmtune.modeling import adapters, generation, loading
 from lmtune.modeling.transplant import Move
+from lmtune.paths import GivenPath
 from lmtune.runs import Run
 from lmtune.streams import TokenStream
 from lmtune.training import arguments as training_arguments
@@ -58,6 +59,7 @@ def build_setup(config: TrainConfig) -> Setup:
     training_arguments.check_sharding(arguments)
     check_compile(arguments)
     tokenizer, model, move = build_model(config, corpus)
+    loading.check_saveable(model, tokenizer)
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
@@ -114,7 +116,7 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
 
 def check_data_source(config: DataConfig) -> None:
     """Raise DataError for a Hub dataset that cannot be had."""
-    if config.files is None and config.path is not None and not Path(config.path).exists():
+    if config.files is None and config.path is not None and not is_local(GivenPath("data.path", config.path, DataError)):
         check_available("dataset", config.path, config.revision, DataError)
 
 

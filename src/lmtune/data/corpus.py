@@ -423,6 +423,5 @@ def sample_texts(kept: list[tuple[int, str]], hashes: np.ndarray, texts: Texts) 
 
 
 def _load_stream(folder: Path, side: str, separator: int) -> TokenStream:
-    return TokenStream(
-        np.load(folder / f"{side}-ids.npy", mmap_mode="r"), np.load(folder / f"{side}-documents.npy"), separator
-    )
+    ids = np.load(folder / f"{side}-ids.npy", mmap_mode="r", allow_pickle=False)
+    return TokenStream(ids, np.load(folder / f"{side}-documents.npy", allow_pickle=False), separator)
