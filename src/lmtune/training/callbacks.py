@@ -237,7 +237,8 @@ class StopOnSignal(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.waits = args.world_size > 1
-        heard = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        heard = [number for number in self.SIGNALS if not (nohup and number == signal.SIGHUP)]
         self.previous = {number: signal.signal(number, self._note) for number in heard}
 
     def on_step_end(
