@@ -9,6 +9,7 @@ import yaml
 from transformers import TrainingArguments
 
 from lmtune.commands import preparing
+from lmtune.runs import Run
 from lmtune.training import planning
 from lmtune.training.planning import estimate_seconds, plan_steps
 
@@ -92,7 +93,7 @@ def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune,
     began = lmtune("train", *QUICK, "training.save_steps=2", "training.eval_steps=2")
     config = yaml.safe_load((began.run / "config.yaml").read_text())
     config["chosen"] |= {"torch_compile": True, "torch_compile_backend": "inductor"}
-    (began.run / "config.yaml").write_text(yaml.safe_dump(config))
+    Run(began.run).write_config(config)
     results = json.loads((began.run / "results.json").read_text())
     (began.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
     shutil.rmtree(began.run / "checkpoint-4")

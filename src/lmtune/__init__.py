@@ -9,7 +9,8 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 2  reporting, exporting                       pages; what leaves the machine
     floor 1  keys < config, overrides, options          names that transformers accepts; what a run is told
     floor 1  records < runs, streams, hub, foreign      what it leaves behind, is measured on, fetches, and never runs
-    floor 0  errors < console, plain_yaml, paths        what can go wrong; what is said; YAML of anyone's; paths that people type
+    floor 0  errors < console, stopping                 what can go wrong, and whose turn it is; what is said; signals
+    floor 0  errors < plain_yaml, paths                 YAML that anyone wrote; paths that people type
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.
 """

@@ -19,10 +19,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from lmtune import __version__, console
+from lmtune import __version__, console, stopping
 from lmtune.errors import ConfigError, LmtuneError, Stopped, first_line
 from lmtune.options import Options, take_options
 
@@ -82,13 +81,14 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
         return 0
     name, *rest = arguments
     set_environment()
+    stopping.forget()
     for number in (
         signal.SIGTERM,
         signal.SIGUSR1,
         signal.SIGHUP,
     ):  # SLURM can be asked for the second before it ends a job
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, _raise_stopped)
+            signal.signal(number, stopping.request)
     if name not in COMMANDS:
         raise LmtuneError(_explain_unknown(name))
     _check_where_one_stands()
@@ -303,11 +303,6 @@ def _explain_unknown(name: str) -> str:
     from lmtune.keys import render_suggestion
 
     return f"{name} is not a command; expected one of {', '.join(COMMANDS)}.{render_suggestion(name, COMMANDS)}"
-
-
-def _raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
-    """A signal before training has its own handlers, or after: end with 128 + its number, undoing what `finally` undoes."""
-    raise Stopped(number, step=0)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def follow(told: dict[str, Any]) -> dict[str, Any]:
     """What was told, as it was before keys took over the values of others and phases settled theirs."""
     training = dict(told["training"])
     if told["finetune"]["method"] == FinetuneMethod.gradual.value:
-        training = {name: value for name, value in training.items() if name not in OWNED_BY_PHASES}
+        training |= dict.fromkeys(OWNED_BY_PHASES)
     free = {**told, "training": training}
     for key, source in FOLLOWERS.items():
         section, _, name = key.rpartition(".")

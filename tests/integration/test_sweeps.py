@@ -24,7 +24,7 @@ REFUSED = {
     ("train", "-m", "data.block_size=32,1000"): "job 1 of the sweep (data.block_size=1000): data.block_size=1000: the model has 256",
     ("train", "-m", "seed=1,-1"): "job 1 of the sweep (seed=-1): seed=-1: expected a whole number",
     ("train", "data.validation_fraction=0.1,2", "-m"): "job 1 of the sweep (data.validation_fraction=2)",
-    ("train", "-m", "model.path=choice(./a,./b)"): "job 0 of the sweep (model=hub, model.path=./a): ./a: expected a folder",
+    ("train", "-m", "model.path=choice(./a,./b)"): "job 0 of the sweep (model=hub, model.path=./a): model.path=./a: expected a folder",
     ("train", "-m", "data.files=choice(a.txt,b.txt)"): "job 1 of the sweep",
     ("train", "-m", "seed=1,2", "output=here"): "output='here' names one folder for 2 jobs",
     ("tokenizer", "-m", "seed=1,2", "output=here"): "output='here' names one folder for 2 jobs",

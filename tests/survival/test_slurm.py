@@ -41,7 +41,9 @@ def calls(tmp_path):
     return [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("scontrol")]
 
 
-@pytest.mark.parametrize(("code", "requeued"), [("143", ["scontrol requeue 7"]), ("0", []), ("1", []), ("2", []), ("130", [])])
+@pytest.mark.parametrize(
+    ("code", "requeued"), [("143", ["scontrol requeue 7"]), ("0", []), ("1", []), ("2", []), ("130", [])]
+)
 def test_a_job_that_was_stopped_is_queued_again(submit, tmp_path, code, requeued):
     submit(ALONE, CODE=code).wait(30)
     assert calls(tmp_path) == requeued

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmtune import __version__
+from lmtune import __version__, stopping
 from lmtune.commands import resuming
 from lmtune.commands.preparing import Setup, render_settings
 from lmtune.console import QuietFileHandler
@@ -104,6 +104,7 @@ class Opened:
 
 def open_run(setup: Setup) -> Opened:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
+    stopping.check()
     config, arguments = setup.config, setup.arguments
     plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)

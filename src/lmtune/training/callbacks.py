@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lmtune import console
+from lmtune import console, stopping
 from lmtune.errors import Stopped
 from lmtune.records import append_jsonl, load_jsonl, write_json, write_text
 from lmtune.runs import Run
@@ -236,6 +236,7 @@ class StopOnSignal(TrainerCallback):
         self.previous: dict[int, Any] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        stopping.check()
         self.waits = args.world_size > 1
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         heard = [number for number in self.SIGNALS if not (nohup and number == signal.SIGHUP)]
