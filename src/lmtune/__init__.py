@@ -6,8 +6,8 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 4  composition < commands < cli               how Hydra composes a command; one door each; the command line
     floor 3  training                                   the only room that knows transformers.Trainer
     floor 2  data, modeling, evaluation, reporting      text to blocks; models; numbers; pages
-    floor 1  keys < config, overrides                   names that transformers accepts; what a run is told
-    floor 1  records < runs, streams, hub               what it leaves behind, is measured on, and fetches
+    floor 1  familiar < keys < config, overrides        names that others use, that transformers accepts; what a run is told
+    floor 1  records < runs, streams, hub, secrets      what it leaves behind, is measured on, fetches, and keeps to itself
     floor 0  errors                                     what can go wrong, and whose turn it is
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmtune import __version__
 from lmtune.errors import LmtuneError, Stopped
+from lmtune.keys import Typed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -127,18 +128,21 @@ class Dispatch:
     def __init__(self, name: str) -> None:
         self.name = name
         self.exit_code = 0
+        self.typed = Typed()
 
     def run(self, overrides: list[str]) -> int:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
         import hydra
 
         from lmtune import composition
-        from lmtune.overrides import check_secrets, prepare_overrides
+        from lmtune.overrides import find_typed, prepare_overrides
+        from lmtune.secrets import check_secrets
 
         check_secrets(overrides)
         composition.check_user_conf()
-        composition.check_flags(overrides)
+        composition.check_flags(self.name, overrides)
         composition.register(self.name)
+        self.typed = find_typed(overrides)
         if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):
             overrides = ["eval.split=all", *overrides]  # one's own files are scored whole, unless told otherwise
         sys.argv = ["lmtune", *resumed_overrides(overrides), *prepare_overrides(overrides)]
@@ -170,7 +174,7 @@ class Dispatch:
         try:
             if self.name in ("eval", "data", "tokenizer") and node.data is not None:
                 node.data.name = HydraConfig.get().runtime.choices["data"]
-            config = composition.build_config(node, composition.SCHEMAS[self.name])
+            config = composition.build_config(node, composition.SCHEMAS[self.name], self.typed)
             if self.name == "train":
                 config.output = config.output or _hydra_folder(sweeping)
             door: Callable[..., Any] = importlib.import_module(COMMANDS[self.name].module).run

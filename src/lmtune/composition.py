@@ -28,8 +28,12 @@ from lmtune.config import (
     TokenizerCommandConfig,
     TrainConfig,
 )
+from lmtune.config.effects import check_effects
+from lmtune.config.generation import settle_generation
 from lmtune.errors import ConfigError
+from lmtune.overrides import OPEN_KEYS
 from lmtune.records import number_names
+from lmtune.secrets import hide_secrets
 
 SCHEMAS: dict[str, type] = {
     "train": TrainConfig,
@@ -39,6 +43,8 @@ SCHEMAS: dict[str, type] = {
     "tokenizer": TokenizerCommandConfig,
     "lr-find": LrFindConfig,
 }
+
+NOT_TYPED = keys.Typed()
 
 HYDRA_FLAGS = frozenset(
     [
@@ -93,15 +99,22 @@ def _store_schema(command: str) -> None:
     ConfigStore.instance().store(name=f"schema_{command}", node=_build_schema(SCHEMAS[command]))
 
 
-def build_config(node: DictConfig, schema: type[Config]) -> Config:
-    """The composed configuration as dataclasses, checked."""
+def build_config(node: DictConfig, schema: type[Config], typed: keys.Typed = NOT_TYPED) -> Config:
+    """The composed configuration as dataclasses, checked; what was typed has to have an effect."""
     absent = sorted(key for key in OmegaConf.missing_keys(node) if key.split(".")[0] not in ("training", "generation"))
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
     _check_added(node, schema)
     config = schema(**{item.name: _build_section(node, item) for item in fields(schema)})
     config.check()
+    if hasattr(config, "generation"):
+        settle_generation(config.generation, typed.keys)
+    check_effects(_find_command(schema), config, typed)
     return config
+
+
+def _find_command(schema: type) -> str:
+    return next(name for name, candidate in SCHEMAS.items() if candidate is schema)
 
 
 def build_data_config(name: str, key: str) -> DataConfig:
@@ -130,16 +143,30 @@ def find_free_folder(path: str) -> str:
     return next(taken)
 
 
-def check_flags(arguments: list[str]) -> None:
+def check_flags(command: str, arguments: list[str]) -> None:
     """Raise ConfigError for an option that Hydra does not have, most often a key with dashes before it."""
-    for argument in arguments:
-        name = argument.partition("=")[0]
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, given, value = argument.partition("=")
         if name.startswith("-") and name not in HYDRA_FLAGS:
-            bare = name.lstrip("-")
+            value = value if given or after.startswith("-") or "=" in after else after
             raise ConfigError(
-                f"{argument}: {name} is no option; keys are written without dashes: {bare}=... "
+                f"{hide_secrets(argument)}: {name} is no option; keys are written without dashes: "
+                f"{_spell_out(command, name.lstrip('-'), hide_secrets(value))} "
                 "Options are -m (every combination of values), --help and --cfg job."
             )
+
+
+def _spell_out(command: str, name: str, value: str) -> str:
+    """What to type instead of `--name value`: the key with that value, or why there is none."""
+    known = _known_keys(command)
+    name = name if name in known else name.replace("-", "_")
+    if name in known or name.startswith(OPEN_KEYS):
+        return f"{name}={value or '...'}"
+    meant = keys.find_meant(name, known, command)
+    if not meant.what:
+        return f"{name}=... {meant.remark}"
+    typed = meant.what if "=" in meant.what else f"{meant.what}={value or '...'}"
+    return f"{typed} ({meant.remark})" if meant.remark else typed
 
 
 def check_user_conf() -> None:
@@ -179,13 +206,16 @@ def explain(error: Exception, command: str) -> str:
     inside_file = re.search(r"In '([^']+)': .*not in.*?full_key: (\S+)", str(error), re.DOTALL)
     if inside_file:
         file, key = inside_file.groups()
-        return f"{file}.yaml sets {key}, which is not a key of lmtune {command}.{_suggest(key, _known_keys(command))}"
+        said = keys.suggest(key, _known_keys(command), command)
+        return f"{file}.yaml sets {key}, which is not a key of lmtune {command}.{said}"
     if isinstance(error, ConfigCompositionException) and key and "not in" in str(cause):
         known = _known_keys(command)
         renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
         if renamed:
             return f"{key} is gone from transformers. Use {renamed}."
-        return f"{key} is not a key of lmtune {command}.{_suggest(key, known)} See lmtune {command} --help."
+        return (
+            f"{key} is not a key of lmtune {command}.{keys.suggest(key, known, command)} See lmtune {command} --help."
+        )
     if isinstance(error, ConfigCompositionException) and key and cause is not None:
         return f"{key}: {str(cause).splitlines()[0]}."
     return " ".join(line.strip() for line in str(cause or error).splitlines() if line.strip())
@@ -196,7 +226,7 @@ HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseExcept
 
 def _check_added(node: DictConfig, schema: type) -> None:
     """Raise ConfigError for keys that `+key=value` has added: nothing would ever read them."""
-    command = next(name for name, candidate in SCHEMAS.items() if candidate is schema)
+    command = _find_command(schema)
     known = _known_keys(command)
     for item in node:
         section = None if OmegaConf.is_missing(node, item) else node[item]
@@ -204,7 +234,7 @@ def _check_added(node: DictConfig, schema: type) -> None:
         for key in [str(item), *(f"{item!s}.{name!s}" for name in inner)]:
             if key not in known:
                 raise ConfigError(
-                    f"{key} is not a key of lmtune {command}.{_suggest(key, known)} See lmtune {command} --help."
+                    f"{key} is not a key of lmtune {command}.{keys.suggest(key, known, command)} See lmtune {command} --help."
                 )
 
 
@@ -217,12 +247,6 @@ def _explain_missing(error: MissingConfigException, command: str) -> str:
     return (
         f"{group}={choice}: expected one of {', '.join(options)}.{keys.render_suggestion(choice, options, group + '=')}"
     )
-
-
-def _suggest(key: str, known: set[str]) -> str:
-    parent, _, _ = key.rpartition(".")
-    beside = {name for name in known if name.rpartition(".")[0] == parent} or known
-    return keys.render_suggestion(key, beside) or keys.render_suggestion(key, known)
 
 
 @cache

@@ -16,9 +16,9 @@ from lmtune.commands.preparing import Setup, render_settings
 from lmtune.config import TrainConfig
 from lmtune.data.corpus import Prepared
 from lmtune.errors import ConfigError
-from lmtune.overrides import find_secret
 from lmtune.records import write_json, write_text
 from lmtune.runs import Run
+from lmtune.secrets import find_secret
 from lmtune.training import devices
 from lmtune.training.arguments import count_devices, point_tracker
 from lmtune.training.batches import BatchPlan

@@ -29,11 +29,6 @@ def check_paths(key: str, value: Any) -> None:
         raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
 
 
-def check_seed(key: str, value: int) -> None:
-    """Raise ConfigError for a seed that NumPy refuses."""
-    require(0 <= value < 2**32, key, value, "a whole number from 0 to 4294967295")
-
-
 def anchor_paths(paths: Any) -> Any:
     """Paths from where the user stands, one or a list, made absolute; those inside the package stay."""
     if isinstance(paths, list):
