@@ -145,27 +145,25 @@ def find_free_folder(path: str) -> str:
 
 def check_flags(command: str, arguments: list[str]) -> None:
     """Raise ConfigError for an option that Hydra does not have, most often a key with dashes before it."""
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, given, value = argument.partition("=")
+    for argument in arguments:
+        name = argument.partition("=")[0]
         if name.startswith("-") and name not in HYDRA_FLAGS:
-            value = value if given or after.startswith("-") or "=" in after else after
             raise ConfigError(
                 f"{hide_secrets(argument)}: {name} is no option; keys are written without dashes: "
-                f"{_spell_out(command, name.lstrip('-'), hide_secrets(value))} "
-                "Options are -m (every combination of values), --help and --cfg job."
+                f"{_spell_out(command, name.lstrip('-'))} Options are -m (every combination of values), --help and --cfg job."
             )
 
 
-def _spell_out(command: str, name: str, value: str) -> str:
-    """What to type instead of `--name value`: the key with that value, or why there is none."""
+def _spell_out(command: str, name: str) -> str:
+    """What to type instead of `--name`: the key, or why there is none."""
     known = _known_keys(command)
-    name = name if name in known else name.replace("-", "_")
-    if name in known or name.startswith(OPEN_KEYS):
-        return f"{name}={value or '...'}"
-    meant = keys.find_meant(name, known, command)
+    plain = name if name in known else name.replace("-", "_")
+    if plain in known or plain.startswith(OPEN_KEYS):
+        return f"{plain}=..."
+    meant = keys.find_meant(plain, known, command)
     if not meant.what:
-        return f"{name}=... {meant.remark}"
-    typed = meant.what if "=" in meant.what else f"{meant.what}={value or '...'}"
+        return f"{plain}=... {meant.remark}".rstrip()
+    typed = meant.what if "=" in meant.what else f"{meant.what}=..."
     return f"{typed} ({meant.remark})" if meant.remark else typed
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from lmtune.errors import ConfigError
 
@@ -85,7 +86,7 @@ def _variables() -> Iterator[tuple[str, str]]:
 
 def _pair(arguments: list[str]) -> Iterator[tuple[str, str]]:
     """Keys and values, of `--key value` too."""
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, after in pairwise([*arguments, ""]):
         match = _ARGUMENT.fullmatch(argument)
         if match is not None:
             yield match["key"], match["value"]

@@ -13,7 +13,7 @@ from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.generation import check_generation
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
-from lmtune.config.ranges import check_ranges, count, number, seed
+from lmtune.config.ranges import check_ranges, count, number, seed, within
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig, check_training
 from lmtune.errors import ConfigError
 
@@ -223,9 +223,9 @@ class EvalCommandConfig:
 class GridConfig:
     """Values to try beside each other, every combination."""
 
-    temperature: list[float] = number((), above=0)
+    temperature: list[float] = field(default_factory=list, metadata=within(above=0))
     """`grid.temperature=[0.5,1.0]`"""
-    top_k: list[int] = number((), least=0, whole=True, zero="off")
+    top_k: list[int] = field(default_factory=list, metadata=within(least=0, whole=True, zero="off"))
     """`grid.top_k=[10,50]`"""
 
     def __post_init__(self) -> None:

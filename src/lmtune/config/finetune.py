@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any
 
 from lmtune.config.checks import require
-from lmtune.config.ranges import check_ranges, count, number
+from lmtune.config.ranges import check_ranges, count, number, within
 from lmtune.errors import ConfigError
 
 
@@ -56,7 +56,7 @@ class FinetuneConfig:
     """gradual: the rate begins at its highest value divided by this."""
     div_final: float = number(1e5, above=0)
     """gradual: and ends at its highest value divided by this."""
-    momentum: list[float] = number((0.95, 0.85), least=0, below=1)
+    momentum: list[float] = field(default_factory=lambda: [0.95, 0.85], metadata=within(least=0, below=1))
     """gradual: Adam's first beta at the lowest and at the highest rate."""
     rank: int = count(8, least=1, largest=2**16)
     """lora: rank of the adapter's matrices."""

@@ -84,12 +84,14 @@ class Range:
         )
 
 
+def within(**bounds: Any) -> dict[str, Range]:
+    """Metadata of a field: its numbers lie in this range."""
+    return {"range": Range(**bounds)}
+
+
 def number(default: Any, **bounds: Any) -> Any:
-    """A field for a number; a tuple as default makes one for a list of numbers, each in the range."""
-    metadata = {"range": Range(**bounds)}
-    if isinstance(default, tuple):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    """A field for a number."""
+    return field(default=default, metadata=within(**bounds))
 
 
 def count(default: Any, least: int = 0, **bounds: Any) -> Any:

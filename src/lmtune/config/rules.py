@@ -194,7 +194,8 @@ def _if_text_is_written(config: Any, typed: Typed) -> Idle | None:
 
 def _if_drawn(config: Any, typed: Typed) -> Idle | None:
     if config.generation.get("do_sample") is False:
-        return Idle("generation.do_sample=false takes the likeliest token each time", LEAVE_ONE, "generation.do_sample")
+        because = "grid.* and seed= need sampling, and generation.do_sample=false takes the likeliest token each time"
+        return Idle(because, LEAVE_ONE, "generation.do_sample")
     return _if_text_is_written(config, typed)
 
 

@@ -4,37 +4,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lmtune.config.generation import SAMPLING, check_generation
 from lmtune.errors import ConfigError
 from lmtune.streams import PLAIN_TEXT
 
 DEFAULT_NEW_TOKENS = 60
-NO_TEXT = frozenset(
-    [
-        "return_dict_in_generate",
-        "output_scores",
-        "output_logits",
-        "output_attentions",
-        "output_hidden_states",
-        "compile_config",
-        "watermarking_config",
-        "assistant_early_exit",
-        "continuous_batching_config",
-    ]
-)
-"""Parameters of generate that are not about the text; one of them even changes the model for good."""
 
 
 def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
-    """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses."""
+    """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses.
+
+    What the settings contradict gives way, lmtune's own defaults and the model's alike: without sampling nothing shapes it,
+    and a length of the whole text takes the place of one of the new tokens.
+    """
     import copy
 
-    refused = sorted(NO_TEXT & settings.keys())
-    if refused:
-        raise ConfigError(
-            f"generation.{refused[0]} makes generate return or need something other than text. Leave it out."
-        )
+    check_generation(settings)
     config = copy.deepcopy(model.generation_config)
+    if settings.get("max_length") is not None and settings.get("max_new_tokens") is None:
+        config.max_new_tokens = None
     with _explained():
+        if settings.get("do_sample") is False:
+            settings = {name: value for name, value in settings.items() if name not in SAMPLING}
+            for name in SAMPLING:
+                setattr(config, name, None)
         config.update(**{"use_cache": True, **settings})
         config.validate(strict=True)
     return config
@@ -58,6 +51,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     from transformers import set_seed
 
     ids = encode_prompt(model, tokenizer, prompt, check_room(model, config))
+    _check_length(config, ids)
     set_seed(seed)
     with _explained(), torch.no_grad():
         # The tokenizer is for stop_strings.
@@ -118,12 +112,33 @@ def _undisturbed(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
+def check_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], config: Any) -> None:
+    """Raise ConfigError for the first prompt that leaves no room for a text."""
+    room = check_room(model, config)
+    for prompt in prompts:
+        _check_length(config, encode_prompt(model, tokenizer, prompt, room))
+
+
+def _check_length(config: Any, ids: Any) -> None:
+    if config.max_new_tokens is None and config.max_length is not None and ids.shape[1] >= config.max_length:
+        raise ConfigError(
+            f"generation.max_length={config.max_length}: expected more than the {ids.shape[1]} tokens of the prompt, which it "
+            "counts too. Raise it, or give generation.max_new_tokens=."
+        )
+
+
 def check_room(model: Any, config: Any) -> int:
     """Tokens that a prompt may have; raise ConfigError where the new ones alone fill the model's positions."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    new = config.max_new_tokens or DEFAULT_NEW_TOKENS
     if not positions:
         return 10**9
+    if config.max_new_tokens is None and config.max_length is not None:
+        if config.max_length > positions:
+            raise ConfigError(
+                f"generation.max_length={config.max_length}: the model has {positions} positions. Give at most {positions}."
+            )
+        return int(positions) - 1
+    new = config.max_new_tokens or DEFAULT_NEW_TOKENS
     if new >= positions:
         raise ConfigError(
             f"generation.max_new_tokens={new}: the model has {positions} positions. Give at most {positions - 1}."
