@@ -135,6 +135,7 @@ class Dispatch:
         import hydra
 
         from lmtune import composition
+        from lmtune.config.effects import check_sections
         from lmtune.overrides import find_typed, prepare_overrides
         from lmtune.secrets import check_secrets
 
@@ -143,6 +144,7 @@ class Dispatch:
         composition.check_flags(self.name, overrides)
         composition.register(self.name)
         self.typed = find_typed(overrides)
+        check_sections(self.name, self.typed)
         if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):
             overrides = ["eval.split=all", *overrides]  # one's own files are scored whole, unless told otherwise
         sys.argv = ["lmtune", *resumed_overrides(overrides), *prepare_overrides(overrides)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose
+from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -31,6 +32,7 @@ from lmtune.config import (
 from lmtune.config.effects import check_effects
 from lmtune.config.generation import settle_generation
 from lmtune.errors import ConfigError
+from lmtune.familiar import find_word
 from lmtune.overrides import OPEN_KEYS
 from lmtune.records import number_names
 from lmtune.secrets import hide_secrets
@@ -204,19 +206,25 @@ def explain(error: Exception, command: str) -> str:
     inside_file = re.search(r"In '([^']+)': .*not in.*?full_key: (\S+)", str(error), re.DOTALL)
     if inside_file:
         file, key = inside_file.groups()
-        said = keys.suggest(key, _known_keys(command), command)
-        return f"{file}.yaml sets {key}, which is not a key of lmtune {command}.{said}"
-    if isinstance(error, ConfigCompositionException) and key and "not in" in str(cause):
-        known = _known_keys(command)
-        renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
-        if renamed:
-            return f"{key} is gone from transformers. Use {renamed}."
-        return (
-            f"{key} is not a key of lmtune {command}.{keys.suggest(key, known, command)} See lmtune {command} --help."
-        )
+        return f"{file}.yaml sets {key}, which is not a key of lmtune {command}.{keys.suggest(key, _known_keys(command), command)}"
+    typed = re.match(r"Could not override '([^']+)'", str(error))
+    if typed and (cause is None or "not in" in str(cause)):
+        return _explain_unknown(typed[1], command)
     if isinstance(error, ConfigCompositionException) and key and cause is not None:
         return f"{key}: {str(cause).splitlines()[0]}."
     return " ".join(line.strip() for line in str(cause or error).splitlines() if line.strip())
+
+
+def _explain_unknown(key: str, command: str) -> str:
+    """What to say of a key that a command does not have."""
+    renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
+    if renamed and key.startswith("training."):
+        return f"{key} is gone from transformers. Use {renamed}."
+    said = keys.suggest(key, _hydra_keys() if key.startswith("hydra.") else _known_keys(command), command)
+    owners = [other for other in SCHEMAS if key in _known_keys(other)]
+    if owners and find_word(key, command) is None:
+        said = f" It belongs to lmtune {', '.join(owners)}."
+    return f"{key} is not a key of lmtune {command}.{said} See lmtune {command} --help."
 
 
 HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
@@ -231,35 +239,41 @@ def _check_added(node: DictConfig, schema: type) -> None:
         inner = list(section) if isinstance(section, DictConfig) and not section._is_none() else []
         for key in [str(item), *(f"{item!s}.{name!s}" for name in inner)]:
             if key not in known:
-                raise ConfigError(
-                    f"{key} is not a key of lmtune {command}.{keys.suggest(key, known, command)} See lmtune {command} --help."
-                )
+                raise ConfigError(_explain_unknown(key, command))
 
 
 def _explain_missing(error: MissingConfigException, command: str) -> str:
     name = error.missing_cfg_file or "?"
-    group, _, choice = name.rpartition("/")
+    group, _, choice = name.partition("/")
     options = list(error.options or [])
     if not options:
         return f"{name} is not a config of lmtune {command}. See lmtune {command} --help."
-    return (
-        f"{group}={choice}: expected one of {', '.join(options)}.{keys.render_suggestion(choice, options, group + '=')}"
-    )
+    nearest = keys.find_nearest(choice, options)
+    said = f" Did you mean {group}={nearest}?" if nearest else ""
+    if group in ("data", "model") and not nearest:
+        said = f" One of the Hub or disk is named by its path: {group}.path={choice}."
+    return f"{group}={choice}: expected one of {', '.join(options)}.{said}"
 
 
 @cache
 def _known_keys(command: str) -> set[str]:
-    def walk(schema: type, prefix: str) -> set[str]:
-        found = set()
-        for item in fields(schema):
-            found.add(prefix + item.name)
-            section = _section_type(item.type)
-            if section is not None:
-                found |= walk(section, f"{prefix}{item.name}.")
-        return found
+    return _walk(_build_schema(SCHEMAS[command]), "") | ({"experiment"} if command in ("train", "lr-find") else set())
 
-    groups = {folder.name for folder in find_conf().iterdir() if folder.is_dir()}
-    return walk(_build_schema(SCHEMAS[command]), "") | (groups if command in ("train", "lr-find") else set())
+
+@cache
+def _hydra_keys() -> set[str]:
+    return _walk(HydraConf, "hydra.")
+
+
+def _walk(schema: type, prefix: str) -> set[str]:
+    """Dotted names of a dataclass and of those in it."""
+    found = set()
+    for item in fields(schema):
+        found.add(prefix + item.name)
+        section = _section_type(item.type)
+        if section is not None:
+            found |= _walk(section, f"{prefix}{item.name}.")
+    return found
 
 
 def _section_type(annotation: Any) -> type | None:

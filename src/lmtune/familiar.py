@@ -305,7 +305,6 @@ GENERATING: Mapping[str, Word] = {
 
 HYDRA: Mapping[str, Word] = {
     "run_dir": use("output"),
-    "hydra.run.dir": use("output"),
     "work_dir": use("output"),
     "save_dir": use("output"),
     "folder": use("output"),
@@ -332,6 +331,10 @@ HYDRA: Mapping[str, Word] = {
 WORDS: Mapping[str, Word] = {**HYDRA, **GENERATING, **FACTORIES, **NANOGPT, **TRAINER, **RUN_CLM}
 
 BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
+    "train": {
+        "ckpt": use("model.path", remark="to begin from a checkpoint; resume=RUN goes on with a run"),
+        "prompt": use("prompts"),
+    },
     "eval": {
         "batch_size": use("eval.batch_size"),
         "per_device_eval_batch_size": use("eval.batch_size"),
@@ -340,6 +343,7 @@ BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
         "max_length": use("eval.context"),
         "model_name_or_path": use("ckpt"),
         "base_model": use("ckpt"),
+        "use_cpu": use("device=cpu"),
         "limit": use("suite.limit"),
         "stride": use("eval.stride"),
         "split": use("eval.split"),
@@ -353,6 +357,7 @@ BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
         "model_name_or_path": use("ckpt"),
         "base_model": use("ckpt"),
         "input_file": use("prompts_file"),
+        "use_cpu": use("device=cpu"),
     },
     "tokenizer": {
         "train_file": use("data.files"),

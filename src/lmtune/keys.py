@@ -176,7 +176,7 @@ def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     elsewhere = next((place for section in SECTIONS if (place := f"{section}.{name}") in known), None)
     found = elsewhere or beside if name == key or beside is None else beside
     if found is None and word is not None:
-        return Meant("", f"{word.keys[0]} is a key of another command.")
+        return Meant("", f"Another command has it: {word.keys[0]}.")
     return Meant(found or find_nearest(key, known) or "", "")
 
 

@@ -71,7 +71,7 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
 
 
 def find_typed(arguments: list[str]) -> Typed:
-    """Keys and groups that were typed, one for each leaf of a value like {a:1,b:2}; null asks for nothing."""
+    """Keys and groups that were typed, those inside a section too (`eval={context:64}`); null asks for nothing."""
     keys, values, swept = set(), {}, set()
     for argument in arguments:
         match = _OVERRIDE.fullmatch(argument)
@@ -89,7 +89,7 @@ def find_typed(arguments: list[str]) -> Typed:
 
 
 def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and "." not in key:
         for name, part in value.items():
             yield from _flatten(f"{key}.{name}", part)
     else:

@@ -33,6 +33,10 @@ PATTERNS = (
     (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "a key of a cloud"),
     (re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)"), "a password in a URL"),
     (
+        re.compile(r"\$\{oc\.env:\w*(token|secret|passw|api_?key|credential)\w*[,}]", re.IGNORECASE),
+        "a secret of the environment",
+    ),
+    (
         re.compile(
             r"(?<=[?&])(?:(?:access_|auth_)?token|api_?key|key|password|secret|sig|signature|x-amz-signature)=[^&\s'\"]{8,}",
             re.IGNORECASE,
@@ -107,9 +111,12 @@ def _find_remedy(key: str, value: str) -> str | None:
         return f"Set the environment variable {'HF_TOKEN' if leaf.endswith('token') else leaf.upper()} instead."
     if name.startswith("hydra.job.env_set") and SECRET_VARIABLE.search(leaf):
         return f"Set the environment variable {leaf.upper()} itself."
-    if find_secret(value):
-        return "Leave it in the environment, where the library that needs it looks."
-    return None
+    found = find_secret(value)
+    if found is None:
+        return None
+    if found.endswith("URL"):
+        return "Leave it out of the address."
+    return "Leave it in the environment, where the library that needs it looks."
 
 
 def looks_secret(value: str) -> bool:

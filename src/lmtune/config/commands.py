@@ -14,7 +14,14 @@ from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.generation import check_generation
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
 from lmtune.config.ranges import check_ranges, count, number, seed, within
-from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig, check_training
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    SamplesConfig,
+    TrackerConfig,
+    check_best,
+    check_training,
+)
 from lmtune.errors import ConfigError
 
 
@@ -88,6 +95,7 @@ class TrainConfig:
         check_generation(self.generation)
         _adopt_twins(self)
         check_ranges(self, "")
+        check_best(self)
         if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
             raise ConfigError(
                 "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "

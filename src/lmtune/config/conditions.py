@@ -130,7 +130,7 @@ def if_evaluated_by_steps(config: Any) -> Idle | None:
     """Evaluations come every eval_steps."""
     strategy = find_evaluation(config)
     if strategy == "epoch":
-        return Idle("training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
+        return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
     return if_evaluated_while_training(config)
 
 
@@ -138,7 +138,7 @@ def if_saved(config: Any) -> Idle | None:
     """Checkpoints are written."""
     if find_saving(config) != "no":
         return None
-    return Idle("training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
+    return Idle("found training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
 
 
 def if_saved_by_steps(config: Any) -> Idle | None:
@@ -148,7 +148,7 @@ def if_saved_by_steps(config: Any) -> Idle | None:
         return None
     by = "training.save_strategy" if config.training.get("save_strategy") else "training.eval_strategy"
     follows = "" if by.endswith("save_strategy") else ", which saving follows"
-    return Idle(f"{by}={strategy}{follows}", "Leave it out, or give training.save_strategy=steps.", by)
+    return Idle(f"found {by}={strategy}{follows}", "Leave it out, or give training.save_strategy=steps.", by)
 
 
 def if_best_can_be_kept(config: Any) -> Idle | None:
@@ -166,7 +166,7 @@ def if_best_is_sought(config: Any) -> Idle | None:
     )
     if not sought:
         return Idle(
-            "training.load_best_model_at_end=false, and nothing else goes by it",
+            "found training.load_best_model_at_end=false, and nothing else goes by it",
             "Leave one of the two out.",
             "training.load_best_model_at_end",
         )
@@ -178,7 +178,7 @@ def if_logged_by_steps(config: Any) -> Idle | None:
     strategy = setting(config, "logging_strategy")
     if strategy == "steps":
         return None
-    return Idle(f"training.logging_strategy={strategy}", "Leave one of the two out.", "training.logging_strategy")
+    return Idle(f"found training.logging_strategy={strategy}", "Leave one of the two out.", "training.logging_strategy")
 
 
 def if_epochs_count(config: Any) -> Idle | None:
@@ -281,7 +281,7 @@ def if_on_device(config: Any) -> Idle | None:
     """Training may use an accelerator."""
     if not config.training.get("use_cpu"):
         return None
-    return Idle("training.use_cpu=true", "Leave one of the two out.", "training.use_cpu")
+    return Idle("found training.use_cpu=true", "Leave one of the two out.", "training.use_cpu")
 
 
 def if_order_is_free(config: Any) -> Idle | None:

@@ -67,7 +67,7 @@ def if_encoded(data: DataConfig) -> Idle | None:
 def if_validation_is_drawn(data: DataConfig) -> Idle | None:
     """Documents are drawn to be held out."""
     if data.split_by is SplitRule.given:
-        return Idle("data.split_by=given", LEAVE_ONE, "data.split_by")
+        return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
     if data.files is not None and data.validation_files is not None:
         return Idle("data.validation_files= is what is held out", LEAVE_ONE, "data.validation_files")
     if data.files is None and data.validation_split is not None:
@@ -82,7 +82,7 @@ def if_validation_is_drawn(data: DataConfig) -> Idle | None:
 def if_test_is_drawn(data: DataConfig) -> Idle | None:
     """Documents are drawn for a test."""
     if data.split_by is SplitRule.given:
-        return Idle("data.split_by=given", LEAVE_ONE, "data.split_by")
+        return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
     if data.files is None and data.test_split is not None:
         return Idle(
             f"data.test_split={data.test_split} is the test",

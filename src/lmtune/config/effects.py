@@ -23,6 +23,15 @@ Found = TypeVar("Found")
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {}, "off", "none", "no")
 """Values that ask for nothing, so that nothing is missing where they have no effect."""
 
+OPTIONAL: Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "eval": (
+        ("data", ("data.files", "data.path"), "the text is what the run held out"),
+        ("suite", (), "no benchmark is chosen"),
+    ),
+    "tokenizer": (("model", ("model.path",), "no vocabulary is compared with"),),
+}
+"""By command: sections that are absent by default, the keys that choose one, and what happens without."""
+
 ASKS_WHEN_OFF = ("finetune.merge", "data.packing", "seed", "samples.seed", "training.data_seed")
 """Keys whose 0 or false asks for something all the same."""
 
@@ -36,14 +45,27 @@ def check_effects(command: str, config: Any, typed: Typed) -> None:
             raise ConfigError(f"{key} has no effect: {found.because}. {found.remedy}")
 
 
+def check_sections(command: str, typed: Typed) -> None:
+    """Raise ConfigError for keys of a section that is absent unless a group is chosen, before Hydra stumbles over them."""
+    for section, sources, otherwise in OPTIONAL.get(command, ()):
+        if not typed.keys & {section, *sources}:
+            key = next((each for each in sorted(typed.keys) if each.startswith(f"{section}.")), None)
+            if key is not None:
+                raise ConfigError(f"{key} has no effect: {otherwise}. Leave it out, or choose with {section}=.")
+
+
 def _check_twins(typed: Typed) -> None:
     """Raise ConfigError for two names of one setting that were typed with different values."""
     for twin, home in TWINS.items():
         key = home.removesuffix(".name")
         if typed.keys >= {key, f"training.{twin}"}:
-            value, other = typed.values.get(key), typed.values.get(f"training.{twin}")
+            value, other = (_take_one(typed.values.get(each)) for each in (key, f"training.{twin}"))
             if value != other:
                 raise ConfigError(f"{key}={value} and training.{twin}={other} differ; they mean the same. Keep {key}=.")
+
+
+def _take_one(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _find_unread(command: str, key: str, typed: Typed) -> Idle | None:

@@ -50,7 +50,7 @@ class Range:
         if value in self.special:
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            return f"a finite number, {self.render()}"
+            return ", ".join(dict.fromkeys(["a finite number", self.render().replace("a number", "a finite number")]))
         if self.steps and value > 1 and value != int(value):
             return "a share of the run below 1, or a whole number of steps"
         if self.whole and value != int(value):
@@ -129,4 +129,6 @@ def render_value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(map(render_value, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{render_value(part)}" for name, part in value.items()) + "}"
     return str(value)

@@ -67,7 +67,7 @@ def _if_rate_follows_model(config: Any, typed: Typed) -> Idle | None:
         return Idle("with finetune=gradual each phase has its own rate", "Give finetune.phases=.", "finetune")
     if rate == config.model.learning_rate:
         return None
-    return Idle(f"training.learning_rate={rate}", LEAVE_ONE, "training.learning_rate")
+    return Idle(f"found training.learning_rate={rate}", "Give that instead, or leave it out.", "training.learning_rate")
 
 
 # Which parameters learn
@@ -99,7 +99,7 @@ def _if_method(config: Any, wanted: FinetuneMethod) -> Idle | None:
 
 def _if_sampled(config: Any, typed: Typed) -> Idle | None:
     if not config.samples.enabled:
-        return Idle("samples.enabled=false, so nothing is written while training", LEAVE_ONE, "samples.enabled")
+        return Idle("found samples.enabled=false, and nothing is written while training", LEAVE_ONE, "samples.enabled")
     if not config.prompts:
         return Idle("there are no prompts to continue", "Leave it out, or give prompts=.", "prompts")
     nothing = if_evaluated(config)
@@ -120,7 +120,9 @@ def _if_epochs_follow_data(config: Any, typed: Typed) -> Idle | None:
         return Idle("with finetune=gradual the phases say how long they last", "Give finetune.phases=.", "finetune")
     if epochs == config.data.epochs:
         return None
-    return Idle(f"training.num_train_epochs={epochs}", LEAVE_ONE, "training.num_train_epochs")
+    return Idle(
+        f"found training.num_train_epochs={epochs}", "Give that instead, or leave it out.", "training.num_train_epochs"
+    )
 
 
 def _if_held_out(config: Any, typed: Typed) -> Idle | None:

@@ -1,9 +1,11 @@
 """What stands beside TrainingArguments, and what is refused of them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from lmtune import keys
+from lmtune.config.conditions import find_evaluation, find_saving, setting
 from lmtune.config.ranges import check_number, check_ranges, count, render_value, seed
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
 from lmtune.errors import ConfigError
@@ -77,6 +79,11 @@ def check_training(training: dict[str, Any]) -> None:
                 f"training.{name}={training[name]}: expected its keys, found a text. Write training.{name}={{key:value}}."
             )
     check_accelerator(training.get("accelerator_config") or {})
+    pairs = str(training.get("optim_args") or "a=1").split(",")
+    if not all(re.fullmatch(r"\s*\w+\s*=[^=]+", pair) for pair in pairs):
+        raise ConfigError(
+            f"training.optim_args={training['optim_args']}: expected name=value,name=value, such as momentum=0.9."
+        )
     if training.get("torch_compile") is False and (named := _find_compile_setting(training)):
         raise ConfigError(
             f"training.{named} asks for torch.compile, and training.torch_compile=false does not. Leave one of them out."
@@ -91,12 +98,12 @@ def check_argument(name: str, value: Any, argument: Argument) -> None:
     choices = keys.load_choices(argument.kind) if argument.kind else argument.choices
     for word in _words(value) if choices else ():
         if word not in choices:
-            suggestion = keys.render_suggestion(word, choices, f"{key}=")
-            raise ConfigError(
-                " ".join(
-                    filter(None, [f"{key}={word}: expected one of {', '.join(choices)}.{suggestion}", argument.remedy])
-                )
+            nearest = next((each for each in choices if each.startswith(word)), None) or keys.find_nearest(
+                word, choices
             )
+            meant = f"Did you mean {key}={nearest}?" if nearest else ""
+            expected = f"{key}={word}: expected one of {', '.join(choices)}."
+            raise ConfigError(" ".join(filter(None, [expected, meant, argument.remedy])))
     if argument.contradicts and value not in argument.harmless:
         raise ConfigError(render_refusal(name, value, argument))
 
@@ -112,6 +119,40 @@ def check_accelerator(given: dict[str, Any]) -> None:
         raise ConfigError(
             "training.accelerator_config.gradient_accumulation_kwargs.num_steps: steps are accumulated by "
             "training.gradient_accumulation_steps=. Give that instead."
+        )
+
+
+def check_best(config: Any) -> None:
+    """Raise ConfigError where evaluations have no checkpoint, so that the best of them could not be kept."""
+    evaluation, saving = find_evaluation(config), find_saving(config)
+    if not config.training.get("load_best_model_at_end") or "no" in (evaluation, saving) or saving == "best":
+        return
+    if evaluation != saving:
+        raise ConfigError(
+            "training.load_best_model_at_end=true: expected a checkpoint at each evaluation, found "
+            f"training.eval_strategy={evaluation} and training.save_strategy={saving}. Give both the same, {_NOT_BEST}"
+        )
+    every = setting(config, "eval_steps") or setting(config, "logging_steps")
+    saved = setting(config, "save_steps") or every
+    if evaluation == "steps" and every is not None:
+        _check_intervals(every, saved)
+
+
+_NOT_BEST = "or training.load_best_model_at_end=false."
+
+
+def _check_intervals(every: float, saved: float) -> None:
+    """Raise ConfigError unless there is an evaluation at each checkpoint. Steps, or shares of the run."""
+    if (every < 1) != (saved < 1):
+        raise ConfigError(
+            f"training.save_steps={saved}: expected {'a share of the run' if every < 1 else 'a number of steps'}, as "
+            f"training.eval_steps={every} is, so that there is an evaluation at each checkpoint. Give both alike, {_NOT_BEST}"
+        )
+    times = round(saved / every)
+    if times < 1 or abs(saved / every - times) > 1e-6:
+        raise ConfigError(
+            f"training.save_steps={saved}: expected a multiple of training.eval_steps={every}, so that there is an evaluation at "
+            f"each checkpoint. Give training.save_steps={every * max(1, times)}, {_NOT_BEST}"
         )
 
 
