@@ -172,9 +172,11 @@ def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     for what in word.keys if word else ():
         if what.partition("=")[0] in known or (what.startswith("model.config.") and "model.config" in known):
             return Meant(what, word.remark if word else "")
+    elsewhere = next(
+        (place for place in (name, *(f"{section}.{name}" for section in SECTIONS)) if place in known), None
+    )
     beside = find_nearest(key, {each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]})
-    elsewhere = next((place for section in SECTIONS if (place := f"{section}.{name}") in known), None)
-    found = elsewhere or beside if name == key or beside is None else beside
+    found = elsewhere or beside
     if found is None and word is not None:
         return Meant("", f"Another command has it: {word.keys[0]}.")
     return Meant(found or find_nearest(key, known) or "", "")

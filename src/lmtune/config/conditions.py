@@ -128,10 +128,10 @@ def if_evaluated_while_training(config: Any) -> Idle | None:
 
 def if_evaluated_by_steps(config: Any) -> Idle | None:
     """Evaluations come every eval_steps."""
-    strategy = find_evaluation(config)
-    if strategy == "epoch":
+    if find_evaluation(config) == "epoch":
         return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
-    return if_evaluated_while_training(config)
+    found = if_evaluated_while_training(config)
+    return found and found._replace(remedy="Leave it out; training.save_steps= says how often to save.")
 
 
 def if_saved(config: Any) -> Idle | None:

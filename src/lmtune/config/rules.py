@@ -292,7 +292,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "train": TRAIN_RULES,
-    "lr-find": TRAIN_RULES,
+    "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
     "eval": {
         **dict.fromkeys(("eval.stride", "eval.per_document", "eval.split"), _if_text_is_scored),
         **dict.fromkeys(("seed", "data.validation_fraction", "data.test_fraction", "data.split_by"), _if_split_matters),
