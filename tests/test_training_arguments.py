@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lmtune import keys
+from lmtune.composition import find_conf
 from lmtune.config import FinetuneMethod
 from lmtune.config.effects import check_effects
 from lmtune.config.training import check_training
@@ -215,3 +216,10 @@ def test_values_that_cannot_work_are_refused_wherever_they_stand(settings, compl
 )  # fmt: skip
 def test_values_that_work_pass(settings):
     check_training(settings)
+
+
+def test_the_docs_name_what_is_refused_and_what_is_conditional():
+    text = (find_conf().parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, argument in ARGUMENTS.items():
+        if argument.refusal or argument.condition:
+            assert f"`{name}`" in text or f"`{name}=" in text, name

@@ -136,13 +136,14 @@ class Dispatch:
 
         from lmtune import composition
         from lmtune.config.effects import check_sections
-        from lmtune.overrides import find_typed, prepare_overrides
+        from lmtune.overrides import check_forms, find_typed, prepare_overrides
         from lmtune.secrets import check_secrets
 
         check_secrets(overrides)
         composition.check_user_conf()
         composition.check_flags(self.name, overrides)
         composition.register(self.name)
+        check_forms(overrides)
         self.typed = find_typed(overrides)
         check_sections(self.name, self.typed)
         if self.name == "eval" and any(text.startswith("data.files=") for text in overrides):

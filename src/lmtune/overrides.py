@@ -10,9 +10,10 @@ from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from lmtune.errors import ConfigError
 from lmtune.keys import Typed
 
 FREE_TEXT = frozenset(
@@ -53,6 +54,9 @@ SOURCES = {"data.files": {"data.path": "null"}, "data.path": {"data.files": "nul
 LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
 """Keys for which a value that opens with `[` is a list."""
 
+GROUPS = frozenset(["data", "model", "training", "generation", "finetune", "tracker", "experiment", "suite"])
+"""Keys whose values are names of files."""
+
 OPEN_KEYS = ("model.config", "data.where", "data.mix")
 """Keys below which any name may stand: the names depend on the model or the table, and are checked once that is known."""
 
@@ -68,6 +72,25 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         for argument, match in zip(arguments, typed, strict=True)
     ]
     return [*_own_groups(given), *_own_source(given), *prepared]
+
+
+def check_forms(arguments: list[str]) -> None:
+    """Raise ConfigError for forms of Hydra's grammar that can come to nothing here: `~key`, and glob(...) of a plain key."""
+    for argument in arguments:
+        left_out = re.fullmatch(r"~(?P<key>(?!hydra)[\w./@:-]+)(=.*)?", argument)
+        if left_out:
+            key = left_out["key"]
+            instead = (
+                f"Choose another with {key}=" if key in GROUPS else f"Give {key}=null for the default of the library"
+            )
+            raise ConfigError(f"{argument}: nothing can be taken out of a configuration, expected a value. {instead}.")
+        match = _OVERRIDE.fullmatch(argument)
+        override = _parse(argument) if match and match["value"].startswith("glob(") else None
+        if match and override is not None and isinstance(override.value(), Glob) and match["key"] not in GROUPS:
+            raise ConfigError(
+                f"{argument}: glob stands for the choices of a group, as in data=glob(*), and {match['key']} has none. "
+                f"Expected values: {match['key']}=1,2."
+            )
 
 
 def find_typed(arguments: list[str]) -> Typed:

@@ -184,6 +184,11 @@ OF_OTHERS = {
     ("train", "batch.token=5"): "batch.token is not a key of lmtune train. Did you mean batch.tokens?",
     ("train", "hydra.run.dirr=x"): "Did you mean hydra.run.dir?",
     ("train", "model=EleutherAI/pythia-70m"): "named by its path: model.path=EleutherAI/pythia-70m.",
+    (
+        "train",
+        "~data",
+    ): "~data: nothing can be taken out of a configuration, expected a value. Choose another with data=.",
+    ("train", "-m", "training.max_steps=glob(*)"): "glob stands for the choices of a group, as in data=glob(*)",
     ("train", "suite=gpt2-zeroshot"): "suite is not a key of lmtune train. It belongs to lmtune eval.",
     ("eval", "ckpt=x", "training.max_steps=4"): "It belongs to lmtune train, lr-find.",
     ("generate", "ckpt=x", "prompt=a", "temperature=0.5"): "Did you mean generation.temperature?",
@@ -249,6 +254,19 @@ def test_greedy_decoding_leaves_out_what_the_model_itself_says_of_sampling(lmtun
     )
     assert answer.code == 2
     assert "generation.max_length=3: expected more than the" in answer.err
+
+
+@pytest.mark.parametrize("setting", ["generation.do_sample=true", "generation.do_sample=false", "top=3"])
+def test_weights_that_are_no_numbers_write_nothing(lmtune, run, tmp_path, setting):
+    from safetensors.torch import load_file, save_file
+
+    file = tmp_path / run / "model" / "model.safetensors"
+    weights = load_file(file)
+    weights["transformer.ln_f.weight"].fill_(float("nan"))
+    save_file(weights, file, metadata={"format": "pt"})
+    answer = lmtune("generate", f"ckpt={run}", "prompt=a", setting)
+    assert (answer.code, answer.out) == (2, "")
+    assert "is not a number (nan), so it can write nothing." in answer.err
 
 
 def test_the_same_command_passes_again_with_resume_auto(lmtune):

@@ -5,10 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmtune.config.generation import SAMPLING, check_generation
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, ModelError
 from lmtune.streams import PLAIN_TEXT
 
 DEFAULT_NEW_TOKENS = 60
+NO_NUMBERS = (
+    "What the model expects next is not a number (nan), so it can write nothing. Its weights are damaged, or a training broke "
+    "them: take an earlier checkpoint."
+)
 
 
 def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
@@ -40,6 +44,10 @@ def _explained() -> Iterator[None]:
         yield
     except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
         raise ConfigError(f"generation.*: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):  # torch.multinomial's words
+            raise
+        raise ModelError(NO_NUMBERS) from error
 
 
 def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) -> list[str]:
@@ -52,6 +60,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
 
     ids = encode_prompt(model, tokenizer, prompt, check_room(model, config))
     _check_length(config, ids)
+    _predict(model, ids)
     set_seed(seed)
     with _explained(), torch.no_grad():
         # The tokenizer is for stop_strings.
@@ -61,16 +70,25 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
 
 def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[str, float]]:
     """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
-    import torch
 
     ids = encode_prompt(model, tokenizer, prompt, getattr(model.config, "max_position_embeddings", None) or 10**9)
-    with torch.no_grad():
-        probabilities = model(input_ids=ids, use_cache=False).logits[0, -1].double().softmax(dim=-1)
+    probabilities = _predict(model, ids).double().softmax(dim=-1)
     best = probabilities.topk(min(top, len(probabilities)))
     return [
         (tokenizer.decode([index]), value)
         for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
+
+
+def _predict(model: Any, ids: Any) -> Any:
+    """[vocabulary] logits of the next token; raise ModelError where they are no numbers, which sampling would stumble over."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits[0, -1]
+    if torch.isnan(logits).any():
+        raise ModelError(NO_NUMBERS)
+    return logits
 
 
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
