@@ -29,6 +29,14 @@ def check_paths(key: str, value: Any) -> None:
         raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
 
 
+def is_there(path: str) -> bool:
+    """True for a path of something that can be looked at; False for one that is absent, forbidden or no path at all."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def anchor_paths(paths: Any) -> Any:
     """Paths from where the user stands, one or a list, made absolute; those inside the package stay."""
     if isinstance(paths, list):

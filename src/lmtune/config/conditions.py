@@ -187,7 +187,9 @@ def if_epochs_count(config: Any) -> Idle | None:
     if steps is None or steps < 1:
         return None
     return Idle(
-        f"training.max_steps={steps} decides how long the run is", "Leave one of the two out.", "training.max_steps"
+        f"training.max_steps={steps} decides how long the run is",
+        "Leave it out, or give training.max_steps=-1.",
+        "training.max_steps",
     )
 
 

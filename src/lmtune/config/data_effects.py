@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle
 from lmtune.config.data import DataConfig, SplitRule
 
@@ -28,7 +29,7 @@ def if_on_hub(data: DataConfig) -> Idle | None:
 
 def if_revised(data: DataConfig) -> Idle | None:
     """It comes in several revisions."""
-    if data.files is None and data.path is not None and Path(data.path).expanduser().exists():
+    if data.files is None and data.path is not None and is_there(data.path):
         return Idle(f"data.path={data.path} is a folder, which has no revisions", "Leave it out.", "data.path")
     return if_on_hub(data)
 

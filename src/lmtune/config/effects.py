@@ -40,6 +40,7 @@ def check_effects(command: str, config: Any, typed: Typed) -> None:
     """Raise ConfigError for the first typed key that does nothing. What a sweep varies makes no other key idle."""
     _check_twins(typed)
     for key in sorted(typed.keys):
+        _check_unrefused(config, key)
         found = _find_unread(command, key, typed) or _find_idle(command, config, key, typed)
         if found is not None and not typed.is_swept(found.by):
             raise ConfigError(f"{key} has no effect: {found.because}. {found.remedy}")
@@ -68,35 +69,35 @@ def _take_one(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def _check_unrefused(config: Any, key: str) -> None:
+    """Raise ConfigError for a training argument that nothing reads, unless it says what is done anyway."""
+    section, _, name = key.partition(".")
+    argument = ARGUMENTS.get(name, works())
+    if section == "training" and argument.refusal:
+        value = config.training.get(name)
+        if value is not None and value not in argument.harmless:
+            raise ConfigError(render_refusal(name, value, argument))
+
+
 def _find_unread(command: str, key: str, typed: Typed) -> Idle | None:
     return None if _is_off(key, typed) else _match(UNREAD[command], key)
 
 
 def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None:
     """Why a key does nothing beside what else was set."""
-    name = key.split(".")[1] if key.startswith("training.") else ""
-    if name and name not in TWINS:
-        return _find_idle_argument(config, name, typed)
     if _is_off(key, typed):
         return None
-    key = TWINS.get(name, key)
+    section, _, name = key.partition(".")
+    if section == "training" and name not in TWINS:
+        condition = ARGUMENTS.get(name, works()).condition
+        return None if condition is None else condition(config)
+    key = TWINS[name] if section == "training" else key
     rule = _match(RULES[command], key)
     found = None if rule is None else rule(config, typed)
     source = _match(DATA_RULES, key)
     if found is not None or source is None or config.data is None:
         return found
     return source(config.data)
-
-
-def _find_idle_argument(config: Any, name: str, typed: Typed) -> Idle | None:
-    argument, value = ARGUMENTS.get(name, works()), config.training.get(name)
-    if value is None:
-        return None
-    if argument.refusal and value not in argument.harmless:
-        raise ConfigError(render_refusal(name, value, argument))
-    if argument.condition is None or _is_off(f"training.{name}", typed):
-        return None
-    return argument.condition(config)
 
 
 def _is_off(key: str, typed: Typed) -> bool:

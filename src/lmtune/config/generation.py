@@ -109,7 +109,7 @@ FOR_ENCODERS = ("encoder_no_repeat_ngram_size", "decoder_start_token_id")
 
 
 def check_generation(generation: dict[str, Any]) -> None:
-    """Raise ConfigError for values that cannot work, by their keys; whole numbers become floats where generate wants those."""
+    """Raise ConfigError for values that cannot work, by their keys."""
     for name, value in generation.items():
         if value is None:
             continue
@@ -125,8 +125,14 @@ def check_generation(generation: dict[str, Any]) -> None:
             raise ConfigError(f"{key}={render_value(value)}: expected true or false.")
         if name in NUMBERS:
             check_number(key, value, NUMBERS[name])
-            if not NUMBERS[name].whole and isinstance(value, int):
-                generation[name] = float(value)
+
+
+def take_floats(generation: dict[str, Any]) -> dict[str, Any]:
+    """The same with floats where generate takes no whole number: it refuses a temperature of 2."""
+    real = [
+        name for name, value in generation.items() if name in NUMBERS and not NUMBERS[name].whole and type(value) is int
+    ]
+    return {**generation, **{name: float(generation[name]) for name in real}}
 
 
 def settle_generation(generation: dict[str, Any], typed: frozenset[str]) -> None:

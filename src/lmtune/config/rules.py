@@ -3,9 +3,9 @@ key has no effect, or None where it works; its name says what would have to hold
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from lmtune.config.checks import is_there
 from lmtune.config.commands import CacheAction, OutputFormat
 from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
 from lmtune.config.evaluation import EvalSplit
@@ -44,7 +44,7 @@ def _if_revised(config: Any, typed: Typed) -> Idle | None:
     path = config.model.path
     if path is None:
         return Idle("no model of the Hub is named", "Leave it out, or give model.path=.", "model")
-    if Path(path).expanduser().exists():
+    if is_there(path):
         return Idle(f"model.path={path} is a folder, which has no revisions", "Leave it out.", "model.path")
     return None
 

@@ -65,6 +65,13 @@ def is_greater_better(metric: str) -> bool:
     return metric.removeprefix("eval_") in GREATER_IS_BETTER
 
 
+def settle_training(training: dict[str, Any]) -> None:
+    """Fill in what follows from the metric of the best model: transformers would take more of anything but a loss for better."""
+    metric = training.get("metric_for_best_model")
+    if isinstance(metric, str):
+        training.setdefault("greater_is_better", is_greater_better(metric))
+
+
 def check_training(training: dict[str, Any]) -> None:
     """Raise ConfigError for names, types and values that cannot work, and for what would change what numbers mean."""
     known = keys.load_training_fields()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from lmtune.config.generation import SAMPLING, check_generation
+from lmtune.config.generation import SAMPLING, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.streams import PLAIN_TEXT
 
@@ -24,6 +24,7 @@ def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
     import copy
 
     check_generation(settings)
+    settings = take_floats(settings)
     config = copy.deepcopy(model.generation_config)
     if settings.get("max_length") is not None and settings.get("max_new_tokens") is None:
         config.max_new_tokens = None
