@@ -165,26 +165,41 @@ def suggest(key: str, known: Iterable[str], command: str) -> str:
 def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     """What was meant by a key that a command does not have. The nearest spelling is the last thing to go by."""
     known = set(known) - LABELS
-    name = key.rpartition(".")[2].replace("-", "_")
+    key = _mend_section(key.replace("-", "_"), known)
+    name = key.rpartition(".")[2]
+    if key in known:
+        return Meant(key, "")
     word = find_word(key, command) or find_word(name, command) or _find_renamed(name)
     if word is not None and not word.keys:
         return Meant("", word.remark)
     for what in word.keys if word else ():
         if what.partition("=")[0] in known or (what.startswith("model.config.") and "model.config" in known):
             return Meant(what, word.remark if word else "")
-    elsewhere = next(
-        (place for place in (name, *(f"{section}.{name}" for section in SECTIONS)) if place in known), None
-    )
-    beside = find_nearest(key, {each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]})
-    found = elsewhere or beside
+    elsewhere = (name, *(f"{section}.{name}" for section in SECTIONS))
+    found = next((place for place in elsewhere if place in known), None) or _find_beside(key, known)
     if found is None and word is not None:
         return Meant("", f"Another command has it: {word.keys[0]}.")
-    return Meant(found or find_nearest(key, known) or "", "")
+    return Meant(found or "", "")
 
 
 def find_nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is spelt most like it, if any is near."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+
+
+def _mend_section(key: str, known: Iterable[str]) -> str:
+    """The key with its section spelt as one that is there."""
+    section, _, name = key.rpartition(".")
+    spelt = find_nearest(section, {each.rpartition(".")[0] for each in known}) if section else None
+    return f"{spelt}.{name}" if spelt else key
+
+
+def _find_beside(key: str, known: Iterable[str]) -> str | None:
+    """The key of the same section whose own name, the section left out, is spelt most like it."""
+    section, dot, name = key.rpartition(".")
+    beside = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == section]
+    nearest = find_nearest(name, beside)
+    return None if nearest is None else section + dot + nearest
 
 
 def _find_renamed(name: str) -> Word | None:
