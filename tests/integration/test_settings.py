@@ -256,6 +256,28 @@ def test_greedy_decoding_leaves_out_what_the_model_itself_says_of_sampling(lmtun
     assert "generation.max_length=3: expected more than the" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        (
+            "generation.forced_eos_token_id=99999",
+            "generation.forced_eos_token_id=99999: the model's vocabulary has 1,024 entries.",
+        ),
+        (
+            "generation.suppress_tokens=[3,99999]",
+            "generation.suppress_tokens=99999: the model's vocabulary has 1,024 entries.",
+        ),
+        ("generation.temperature=1e-300", "with these settings nothing is left to draw from"),
+        ("generation.stop_strings=3", "generation.stop_strings=3: expected a text or a list of them"),
+        ("generation.max_length=800", "generation.max_length=800: the model has 256 positions."),
+    ],
+)
+def test_generation_settings_that_the_model_cannot_follow_are_refused(lmtune, run, setting, complaint):
+    answer = lmtune("generate", f"ckpt={run}", "prompt=a", setting)
+    assert (answer.code, answer.out) == (2, "")
+    assert complaint in answer.err
+
+
 @pytest.mark.parametrize("setting", ["generation.do_sample=true", "generation.do_sample=false", "top=3"])
 def test_weights_that_are_no_numbers_write_nothing(lmtune, run, tmp_path, setting):
     from safetensors.torch import load_file, save_file

@@ -56,6 +56,17 @@ NUMBERS = {
 }
 """Numbers, and lists of them."""
 
+TOKEN_IDS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
+"""Entries of the vocabulary, one or several."""
+
 SWITCHES = frozenset(
     ["do_sample", "use_cache", "renormalize_logits", "remove_invalid_values", "token_healing", "disable_compile"]
 )
@@ -123,6 +134,10 @@ def check_generation(generation: dict[str, Any]) -> None:
             )
         if name in SWITCHES and not isinstance(value, bool):
             raise ConfigError(f"{key}={render_value(value)}: expected true or false.")
+        if name == "stop_strings" and not all(
+            isinstance(each, str) for each in (value if isinstance(value, list) else [value])
+        ):
+            raise ConfigError(f"{key}={render_value(value)}: expected a text or a list of them, in quotes: \"['3']\".")
         if name in NUMBERS:
             check_number(key, value, NUMBERS[name])
 

@@ -66,7 +66,13 @@ def is_greater_better(metric: str) -> bool:
 
 
 def settle_training(training: dict[str, Any]) -> None:
-    """Fill in what follows from the metric of the best model: transformers would take more of anything but a loss for better."""
+    """Fill in what follows from the metric of the best model: transformers would take more of anything but a loss for better.
+
+    Betas become floats: torch refuses a pair of which one was typed as 0.
+    """
+    for name in ("adam_beta1", "adam_beta2"):
+        if training.get(name) is not None:
+            training[name] = float(training[name])
     metric = training.get("metric_for_best_model")
     if isinstance(metric, str):
         training.setdefault("greater_is_better", is_greater_better(metric))

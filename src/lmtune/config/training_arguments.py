@@ -103,7 +103,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "adam_beta2": needs(on.if_optimizer_has_betas, range=BETA),
     "adam_epsilon": needs(on.if_optimizer_has_epsilon, range=Range(least=0)),
     "max_grad_norm": works(range=Range(least=0, remedy="0 cuts nothing off.")),
-    "neftune_noise_alpha": works(range=Range(above=0)),
+    "neftune_noise_alpha": works(range=Range(above=0, most=1_000_000)),
     "label_smoothing_factor": against("not supported, since it would change what the loss means. Leave it out.", 0),
     "average_tokens_across_devices": needs(on.if_launched),
     # precision, memory, compilation

@@ -4,15 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from lmtune.config.generation import SAMPLING, check_generation, take_floats
+from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.streams import PLAIN_TEXT
 
 DEFAULT_NEW_TOKENS = 60
-NO_NUMBERS = (
-    "What the model expects next is not a number (nan), so it can write nothing. Its weights are damaged, or a training broke "
-    "them: take an earlier checkpoint."
-)
 
 
 def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
@@ -24,6 +20,7 @@ def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
     import copy
 
     check_generation(settings)
+    _check_ids(model, settings)
     settings = take_floats(settings)
     config = copy.deepcopy(model.generation_config)
     if settings.get("max_length") is not None and settings.get("max_new_tokens") is None:
@@ -38,6 +35,17 @@ def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
     return config
 
 
+def _check_ids(model: Any, settings: dict[str, Any]) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    for name in TOKEN_IDS:
+        given = settings.get(name)
+        beyond = [each for each in (given if isinstance(given, list) else [given]) if each is not None and each >= rows]
+        if beyond:
+            raise ConfigError(
+                f"generation.{name}={beyond[0]}: the model's vocabulary has {rows:,} entries. Give at most {rows - 1}."
+            )
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Errors of GenerationConfig and of generate itself as ours: each setting checks itself, some only when used."""
@@ -48,7 +56,10 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         if "probability tensor" not in str(error):  # torch.multinomial's words
             raise
-        raise ModelError(NO_NUMBERS) from error
+        raise ConfigError(
+            "generation.*: with these settings nothing is left to draw from (nan). Bring temperature, guidance_scale and penalties "
+            "nearer to 1."
+        ) from error
 
 
 def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) -> list[str]:
@@ -88,7 +99,10 @@ def _predict(model: Any, ids: Any) -> Any:
     with torch.no_grad():
         logits = model(input_ids=ids, use_cache=False).logits[0, -1]
     if torch.isnan(logits).any():
-        raise ModelError(NO_NUMBERS)
+        raise ModelError(
+            "What the model expects after the prompt is not a number (nan), so it can write nothing. Its weights are damaged, or a "
+            "training broke them: take an earlier checkpoint."
+        )
     return logits
 
 
