@@ -227,3 +227,9 @@ def test_a_folder_of_plain_text_has_no_columns(build, tmp_path):
         build("data", "data.files=texts", "data.text_column=body")
     Path("texts/b.jsonl").touch()
     build("data", "data.files=texts", "data.text_column=body")
+
+
+def test_what_follows_from_the_metric_is_recorded(build):
+    assert build("train").training["greater_is_better"] is False
+    assert build("train", "training.metric_for_best_model=accuracy").training["greater_is_better"] is True
+    assert build("train", "training.adam_beta1=0").training["adam_beta1"] == 0.0

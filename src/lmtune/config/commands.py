@@ -21,6 +21,7 @@ from lmtune.config.training import (
     TrackerConfig,
     check_best,
     check_training,
+    settle_training,
 )
 from lmtune.errors import ConfigError
 
@@ -92,6 +93,7 @@ class TrainConfig:
         self._check_streaming()
         self.finetune.rule(self.training)
         check_training(self.training)
+        settle_training(self.training)
         check_generation(self.generation)
         _adopt_twins(self)
         check_ranges(self, "")
