@@ -7,9 +7,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lmtune import composition, keys
+from lmtune import composition, keys, schemas
 
-CONF = composition.find_conf()
+CONF = schemas.find_conf()
 CHOICES = sorted(
     (file.parent.name, file.stem)
     for file in CONF.glob("*/*.yaml")
@@ -19,7 +19,7 @@ CHOICES = sorted(
 
 @pytest.fixture(autouse=True)
 def _hydra():
-    for command in composition.SCHEMAS:
+    for command in schemas.SCHEMAS:
         composition.register(command)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
@@ -79,14 +79,14 @@ def test_default_training_names_a_reason_for_each_departure():
 def test_every_command_has_a_config_a_schema_and_a_door():
     from lmtune.cli import COMMANDS
 
-    assert set(COMMANDS) == set(composition.SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
+    assert set(COMMANDS) == set(schemas.SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
     for command in COMMANDS.values():
         assert callable(importlib.import_module(command.module).run)
 
 
 def test_the_docs_name_every_key():
     text = (CONF.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
-    for command in composition.SCHEMAS:
-        for key in composition._known_keys(command):
+    for command in schemas.SCHEMAS:
+        for key in schemas.known_keys(command):
             if key.split(".")[0] not in ("training", "generation"):
                 assert any(f"`{key}{end}" in text for end in ("`", "=", ".")), key

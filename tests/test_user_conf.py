@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lmtune import composition
+from lmtune import composition, schemas
 from lmtune.errors import ConfigError
 from lmtune.options import take_options
 from lmtune.user_conf import folders
@@ -50,7 +50,7 @@ def store_launcher(monkeypatch):
 
 def composed(command, *overrides, config_dirs=()):
     composition.register(command, config_dirs)
-    with initialize_config_dir(str(composition.find_conf()), version_base="1.3"):
+    with initialize_config_dir(str(schemas.find_conf()), version_base="1.3"):
         node = compose(command, overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(node)
     return node
@@ -220,7 +220,7 @@ def test_sweeps_and_sets_do_not_mix_up_what_refers_to_what(write):
     write("data/a", "files: x\nlanguage: ${data.subset}\nsubset: a\n")
     write("data/b", "files: x\nlanguage: b\nsubset: ${data.language}\n")
     composition.register("train")
-    with initialize_config_dir(str(composition.find_conf()), version_base="1.3"):
+    with initialize_config_dir(str(schemas.find_conf()), version_base="1.3"):
         found = [compose("train", overrides=[f"data={name}"]).data.subset for name in ("a", "b", "a")]
     assert found == ["a", "b", "a"]
 
@@ -268,7 +268,7 @@ def test_a_launcher_of_the_users_builds_on_a_known_one(write, store_launcher):
 
 
 def test_the_examples_of_the_docs_compose(write, store_launcher):
-    text = (composition.find_conf().parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = (schemas.find_conf().parent / "docs" / "configuration.md").read_text(encoding="utf-8")
     section = text.split("## A conf/ folder of your own")[1].split("\n## ")[0]
     examples = [part for part in section.split("\n\n") if part.startswith("    #")]
     for example in examples:
@@ -295,7 +295,7 @@ def test_a_name_in_both_counts_only_where_it_is_asked_for(write):
     assert composed("generate").hydra.launcher._target_.startswith("hydra._internal")
     with pytest.raises(ConfigError) as told:
         composed("train", "data=bio")
-    ours = composition.find_conf() / "data" / "bio.yaml"
+    ours = schemas.find_conf() / "data" / "bio.yaml"
     assert str(told.value) == (
         f"{file} and {ours} have the same name; expected a name of its own for yours. "
         "Rename your file: my-bio.yaml gives data=my-bio."

@@ -18,12 +18,15 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from lmtune import __version__, console, stopping
 from lmtune.errors import ConfigError, LmtuneError, Stopped, first_line
+from lmtune.keys import Typed
 from lmtune.options import Options, take_options
+from lmtune.secrets import check_secrets, hide_secrets
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,6 +85,20 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     name, *rest = arguments
     set_environment()
     stopping.forget()
+    _listen()
+    if name not in COMMANDS:
+        raise LmtuneError(_explain_unknown(name))
+    _check_where_one_stands()
+    check_secrets(rest)
+    options, keys = take_options(rest, partial(_spell_out, name))
+    if options.version:
+        stdout.write(f"lmtune {__version__}\n")
+        return 0
+    return Dispatch(name, options).run(keys)
+
+
+def _listen() -> None:
+    stopping.forget()
     for number in (
         signal.SIGTERM,
         signal.SIGUSR1,
@@ -89,14 +106,12 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     ):  # SLURM can be asked for the second before it ends a job
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, stopping.request)
-    if name not in COMMANDS:
-        raise LmtuneError(_explain_unknown(name))
-    _check_where_one_stands()
-    options, keys = take_options(rest)
-    if options.version:
-        stdout.write(f"lmtune {__version__}\n")
-        return 0
-    return Dispatch(name, options).run(keys)
+
+
+def _spell_out(command: str, option: str) -> str:
+    from lmtune.explain import spell_out
+
+    return spell_out(option, command)
 
 
 def render_help() -> str:
@@ -135,7 +150,7 @@ def report(error: BaseException) -> int:
     """Say what went wrong in one paragraph on stderr; return the exit code."""
     if os.environ.get("LMTUNE_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(hide_secrets(f"error: {error}\n"))
     return getattr(error, "exit_code", 1)
 
 
@@ -146,6 +161,8 @@ class Dispatch:
     name: str
     options: Options
     exit_code: int = 0
+    typed: Typed = field(default_factory=Typed)
+    """What stands on the command line."""
     told: dict[str, Any] = field(default_factory=dict)
     """What the run that resume= names was told."""
 
@@ -153,17 +170,21 @@ class Dispatch:
         """Run the command, or each job of a sweep; return the exit code."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
         from lmtune import composition
-        from lmtune.overrides import check_secrets
+        from lmtune.effects.typed import check_sections
+        from lmtune.explain import HYDRA_ERRORS, explain_error
+        from lmtune.overrides import check_forms, find_typed
         from lmtune.user_conf.typed import check_hydra_overrides
 
-        check_secrets(keys)
         check_hydra_overrides(keys)
         composition.register(self.name, self.options.config_dir)
+        check_forms(keys)
+        self.typed = find_typed(keys)
+        check_sections(self.name, self.typed)
         try:
             with ExitStack() as stack:
                 self._compose(self._prepare(keys, stack))
-        except composition.HYDRA_ERRORS as error:
-            raise LmtuneError(composition.explain(error, self.name)) from error
+        except HYDRA_ERRORS as error:
+            raise LmtuneError(explain_error(error, self.name)) from error
         except RecursionError as error:
             raise ConfigError(
                 "The configuration names itself: a value that takes its own, or a file that lists itself."
@@ -182,8 +203,9 @@ class Dispatch:
 
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
         """Arguments for Hydra. The folder of a sweep is made here, after all its jobs have been checked."""
-        from lmtune import composition, sweeps
+        from lmtune import sweeps
         from lmtune.overrides import prepare_overrides
+        from lmtune.schemas import find_conf
 
         if self.name == "eval" and any(text.startswith("data.files=") for text in keys):
             keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
@@ -191,7 +213,7 @@ class Dispatch:
         if not self.options.multirun:
             sweeps.check_single(overrides)
         elif not self.options.shows:
-            conf = composition.find_conf()
+            conf = find_conf()
             sweeps.check_jobs(sweeps.list_jobs(overrides, conf) or [], self.name, conf, self._check_job)
             if self.name == "train":
                 overrides = stack.enter_context(sweeps.settled_folder(overrides))
@@ -214,10 +236,10 @@ class Dispatch:
     def _compose(self, arguments: list[str]) -> None:
         import hydra
 
-        from lmtune import composition
+        from lmtune.schemas import find_conf
 
         sys.argv = ["lmtune", *arguments]
-        main = hydra.main(version_base="1.3", config_path=str(composition.find_conf()), config_name=self.name)
+        main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=self.name)
         with ExitStack() as stack:
             if self.options.shows:  # Hydra prints that
                 stack.enter_context(redirect_stdout(stack.enter_context(console.lend_results())))
@@ -235,10 +257,11 @@ class Dispatch:
         from hydra.core.hydra_config import HydraConfig
 
         from lmtune import composition
+        from lmtune.schemas import SCHEMAS
 
         if self.name in ("eval", "data", "tokenizer") and node.data is not None:
             node.data.name = HydraConfig.get().runtime.choices["data"]
-        config = composition.build_config(node, composition.SCHEMAS[self.name])
+        config = composition.build_config(node, SCHEMAS[self.name], self.typed)
         if self.name in ("train", "lr-find", "data"):
             composition.resolve_sets(config, self.told)
         if self.name in ("train", "lr-find"):

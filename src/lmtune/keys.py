@@ -11,17 +11,16 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmtune.errors import ConfigError
+from lmtune.familiar import Word, find_word
 
 RENAMED_TRAINING_ARGUMENTS = {
     "evaluation_strategy": "eval_strategy",
     "fp16_backend": "fp16 or bf16 (the backend is always torch's own)",
-    "group_by_length": "train_sampling_strategy=group_by_length",
     "gradient_checkpointing_enable": "activation_checkpointing",
     "half_precision_backend": "fp16 or bf16 (the backend is always torch's own)",
-    "include_tokens_per_second": "include_num_input_tokens_seen",
     "no_cuda": "use_cpu",
     "per_gpu_eval_batch_size": "per_device_eval_batch_size",
     "per_gpu_train_batch_size": "per_device_train_batch_size",
@@ -32,17 +31,22 @@ RENAMED_TRAINING_ARGUMENTS = {
 }
 """Arguments of older transformers, and what took their place in 5.23."""
 
-FAMILIAR_NAMES = {
-    "batch_size": "per_device_train_batch_size",
-    "epochs": "num_train_epochs",
-    "grad_accum": "gradient_accumulation_steps",
-    "gradient_checkpointing": "activation_checkpointing",
-    "lr": "learning_rate",
-    "scheduler": "lr_scheduler_type",
-    "steps": "max_steps",
-    "warmup": "warmup_steps",
-}
-"""What people type, and the name it has here; spelling alone would not find these."""
+LABELS = frozenset(["data.name", "model.name", "finetune.name", "suite.name"])
+"""Keys that only say what something is called; nobody who misspelt another key meant one of these."""
+
+SECTIONS = (
+    "training",
+    "data",
+    "model.config",
+    "model",
+    "generation",
+    "eval",
+    "finetune",
+    "tracker",
+    "suite",
+    "tokenizer",
+)
+"""Where a key that stands in no section, or in the wrong one, is looked for, in this order."""
 
 MISANNOTATED = {"fsdp": "bool | str | list | None"}
 """Training arguments that take more than transformers 5.23 writes beside their names."""
@@ -58,6 +62,31 @@ _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+class Meant(NamedTuple):
+    """What was probably meant by a key that is not there."""
+
+    what: str
+    """What to type instead, empty where there is nothing of the kind."""
+    remark: str
+
+
+class Typed(NamedTuple):
+    """What stood on the command line."""
+
+    keys: frozenset[str] = frozenset()
+    """Dotted keys and names of groups that were given something other than null."""
+    values: Mapping[str, Any] = {}
+    """Of those that were given one value."""
+    swept: frozenset[str] = frozenset()
+    """Those that were given several, one for each job."""
+
+    def is_swept(self, key: str) -> bool:
+        """True if jobs differ in a key, in what it is a part of, or in a part of it."""
+        return "experiment" in self.swept or any(
+            key == each or key.startswith(f"{each}.") or each.startswith(f"{key}.") for each in self.swept if key
+        )
+
+
 @cache
 def load_training_fields() -> Mapping[str, str]:
     """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED."""
@@ -70,6 +99,14 @@ def load_generation_fields() -> frozenset[str]:
     source = (_transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")
     popped = re.findall(r"self\.(\w+) = kwargs\.pop\(", source)
     return frozenset(popped) - {"_from_model_config", "transformers_version"}
+
+
+@cache
+def load_choices(place: str) -> tuple[str, ...]:
+    """Values of an enumeration of transformers, named as `file.Class`."""
+    file, _, name = place.partition(".")
+    source = _class_source((_transformers_folder() / f"{file}.py").read_text(encoding="utf-8"), name)
+    return tuple(re.findall(r'^    [A-Z0-9_]+ = "([^"]+)"', source, re.MULTILINE))
 
 
 @cache
@@ -105,13 +142,72 @@ def check_types(values: Mapping[str, Any], annotations: Mapping[str, str], prefi
 
 
 def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """' Did you mean X?' for the nearest known name, or an empty string."""
-    familiar = FAMILIAR_NAMES.get(name.rpartition(".")[2])
-    meant = name.rpartition(".")[0] + "." * ("." in name) + familiar if familiar else None
-    if meant in set(known):
-        return f" Did you mean {prefix}{meant}?"
-    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f" Did you mean {prefix}{close[0]}?" if close else ""
+    """' Did you mean X?' for what a name is called here, else for the nearest known one, or an empty string."""
+    known = set(known)
+    word = find_word(name)
+    for key in word.keys if word else ():
+        if key.startswith(prefix) and key.removeprefix(prefix) in known:
+            return f" Did you mean {key}?"
+    if word is not None and not word.keys:
+        return f" {word.remark}"
+    close = find_nearest(name, known)
+    return f" Did you mean {prefix}{close}?" if close else ""
+
+
+def suggest(key: str, known: Iterable[str], command: str) -> str:
+    """What to say of a key that a command does not have: its name here, why there is none, or the nearest spelling."""
+    meant = find_meant(key, known, command)
+    if not meant.what:
+        return f" {meant.remark}" if meant.remark else ""
+    return f" Did you mean {meant.what}?" + (f" ({meant.remark})" if meant.remark else "")
+
+
+def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
+    """What was meant by a key that a command does not have. The nearest spelling is the last thing to go by."""
+    known = set(known) - LABELS
+    key = _mend_section(key.replace("-", "_"), known)
+    name = key.rpartition(".")[2]
+    if key in known:
+        return Meant(key, "")
+    word = find_word(key, command) or find_word(name, command) or _find_renamed(name)
+    if word is not None and not word.keys:
+        return Meant("", word.remark)
+    for what in word.keys if word else ():
+        if what.partition("=")[0] in known or (what.startswith("model.config.") and "model.config" in known):
+            return Meant(what, word.remark if word else "")
+    elsewhere = (name, *(f"{section}.{name}" for section in SECTIONS))
+    found = next((place for place in elsewhere if place in known), None) or _find_beside(key, known)
+    if found is None and word is not None:
+        return Meant("", f"Another command has it: {word.keys[0]}.")
+    return Meant(found or "", "")
+
+
+def find_nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is spelt most like it, if any is near."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+
+
+def _mend_section(key: str, known: Iterable[str]) -> str:
+    """The key with its section spelt as one that is there."""
+    section, _, name = key.rpartition(".")
+    spelt = find_nearest(section, {each.rpartition(".")[0] for each in known}) if section else None
+    return f"{spelt}.{name}" if spelt else key
+
+
+def _find_beside(key: str, known: Iterable[str]) -> str | None:
+    """The key of the same section whose own name, the section left out, is spelt most like it."""
+    section, dot, name = key.rpartition(".")
+    beside = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == section]
+    nearest = find_nearest(name, beside)
+    return None if nearest is None else section + dot + nearest
+
+
+def _find_renamed(name: str) -> Word | None:
+    """An argument of older transformers as a word of another program."""
+    renamed, _, remark = RENAMED_TRAINING_ARGUMENTS.get(name, "").partition(" (")
+    if not renamed:
+        return None
+    return Word((f"training.{renamed}",), remark.rstrip(")")) if renamed.isidentifier() else Word((), f"Use {renamed}.")
 
 
 def _transformers_folder() -> Path:

@@ -6,6 +6,7 @@ Hydra's own parser takes keys in one piece only and answers a mistake with its u
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -61,15 +62,18 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}. {KNOWN}")
 
 
-def take_options(arguments: list[str]) -> tuple[Options, list[str]]:
-    """(options, keys): each in its order. Raises ConfigError for an option that there is not, or a value that it does not take."""
+def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...".format) -> tuple[Options, list[str]]:
+    """(options, keys): each in its order. Raises ConfigError for an option that there is not, or a value that it does not take.
+
+    spell_out: what to type instead of an option of another program.
+    """
     taken, keys = _build_parser().parse_known_args(_complete_info(arguments))
     for argument in keys:
         if argument.startswith("-"):
             name = argument.partition("=")[0]
-            raise ConfigError(
-                f"{argument}: {name} is no option; keys are written without dashes: {name.lstrip('-')}=... {KNOWN}"
-            )
+            spelt = spell_out(name.lstrip("-"))
+            spelt += "" if spelt.endswith(".") else "."
+            raise ConfigError(f"{argument}: {name} is no option; keys are written without dashes: {spelt} {KNOWN}")
     settings = vars(taken)
     settings.pop("run")
     for name, reason in REFUSED.items():

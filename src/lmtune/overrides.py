@@ -4,15 +4,17 @@ Hydra's grammar refuses `prompt=tem já`, sweeps over `prompt=Em 2020, o` and br
 For keys that hold free text, what stands after `=` is the value, so it is quoted before Hydra sees it.
 """
 
-import os
 import re
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from lmtune.errors import ConfigError
+from lmtune.keys import Typed
 
 FREE_TEXT = frozenset(
     [
@@ -22,6 +24,7 @@ FREE_TEXT = frozenset(
         "name",
         "output",
         "data.files",
+        "data.path",
         "data.validation_files",
         "data.text_column",
         "model.path",
@@ -34,9 +37,9 @@ FREE_TEXT = frozenset(
 """Keys whose value is taken literally."""
 
 NO_SOURCE = {
-    "data.path": "null",
     "data.subset": "null",
     "data.revision": "null",
+    "data.train_split": "train",
     "data.validation_split": "null",
     "data.test_split": "null",
     "data.text_column": "text",
@@ -45,17 +48,17 @@ NO_SOURCE = {
 }
 """What a data group says about its own source, taken back."""
 
+SOURCES = {"data.files": {"data.path": "null"}, "data.path": {"data.files": "null", "data.validation_files": "null"}}
+"""The keys that name a source, and what of the other kind is taken back for each."""
+
 LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
 """Keys for which a value that opens with `[` is a list."""
 
+GROUPS = frozenset(["data", "model", "training", "generation", "finetune", "tracker", "experiment", "suite"])
+"""Keys whose values are names of files."""
+
 OPEN_KEYS = ("model.config", "data.where", "data.mix")
 """Keys below which any name may stand: the names depend on the model or the table, and are checked once that is known."""
-
-SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
-"""Names of keys and of environment variables whose value is nobody else's business."""
-
-SECRET_VALUE = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
-"""Tokens of the Hugging Face Hub."""
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
@@ -68,51 +71,71 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         argument if match is None else _prepare(match["prefix"], match["key"], match["value"])
         for argument, match in zip(arguments, typed, strict=True)
     ]
-    return [*_own_groups(given), *_own_files(given), *prepared]
+    return [*_own_groups(given), *_own_source(given), *prepared]
 
 
-def check_secrets(arguments: list[str]) -> None:
-    """Raise ConfigError for an override that carries a secret, before Hydra writes it into a record or an error message."""
+def check_forms(arguments: list[str]) -> None:
+    """Raise ConfigError for forms of Hydra's grammar that can come to nothing here: `~key`, and glob(...) of a plain key."""
+    for argument in arguments:
+        left_out = re.fullmatch(r"~(?P<key>(?!hydra)[\w./@:-]+)(=.*)?", argument)
+        if left_out:
+            key = left_out["key"]
+            instead = (
+                f"Choose another with {key}=" if key in GROUPS else f"Give {key}=null for the default of the library"
+            )
+            raise ConfigError(f"{argument}: nothing can be taken out of a configuration, expected a value. {instead}.")
+        match = _OVERRIDE.fullmatch(argument)
+        override = _parse(argument) if match and match["value"].startswith("glob(") else None
+        if match and override is not None and isinstance(override.value(), Glob) and match["key"] not in GROUPS:
+            raise ConfigError(
+                f"{argument}: glob stands for the choices of a group, as in data=glob(*), and {match['key']} has none. "
+                f"Expected values: {match['key']}=1,2."
+            )
+
+
+def find_typed(arguments: list[str]) -> Typed:
+    """Keys and groups that were typed, those inside a section too (`eval={context:64}`); null asks for nothing."""
+    keys, values, swept = set(), {}, set()
     for argument in arguments:
         match = _OVERRIDE.fullmatch(argument)
-        if match is None or match["value"] in ("", "null"):
+        if match is None:
             continue
-        name = match["key"].split(".")[-1]
-        if SECRET_NAME.search(name):
-            remedy = f"Set the environment variable {'HF_TOKEN' if name == 'hub_token' else name.upper()} instead."
-        elif find_secret(match["value"]):
-            remedy = "Leave it in the environment, where the library that needs it looks."
-        else:
+        override = _parse(_prepare(match["prefix"], match["key"], match["value"]))
+        if override is None or override.is_sweep_override():
+            keys.add(match["key"])
+            swept.update([match["key"]] if override else [])
             continue
-        raise ConfigError(
-            f"{match['key']}= carries a secret, which would be written into the record of the run; expected none on the "
-            f"command line. {remedy}"
-        )
+        found = {key: value for key, value in _flatten(match["key"], override.value()) if value is not None}
+        keys.update(found)
+        values.update(found)
+    return Typed(frozenset(keys), values, frozenset(swept))
 
 
-def find_secret(text: str) -> str | None:
-    """Why a text must not be written down: the variable whose value it holds, or what it looks like."""
-    for name, value in os.environ.items():
-        if SECRET_NAME.search(name) and len(value) >= 8 and value in text:
-            return f"the value of {name}"
-    return "a token of the Hub" if SECRET_VALUE.search(text) else None
+def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value and "." not in key:
+        for name, part in value.items():
+            yield from _flatten(f"{key}.{name}", part)
+    else:
+        yield key, value
 
 
 def _own_groups(given: set[str]) -> list[str]:
     """The groups that a source alone stands for."""
     chosen = []
-    if "data.files" in given and not given & {"data", "experiment"}:
-        chosen.append("data=files")
+    if not given & {"data", "experiment"}:
+        chosen += ["data=files"] if "data.files" in given else ["data=hub"] if "data.path" in given else []
     if "model.path" in given and not given & {"model", "experiment"}:
         chosen.append("model=hub")
     return chosen
 
 
-def _own_files(given: set[str]) -> list[str]:
-    """One's own files beside a named data set take the place of its source, column and document rule; filters stay."""
-    if "data.files" not in given or not given & {"data", "experiment"}:
+def _own_source(given: set[str]) -> list[str]:
+    """A source of one's own beside a named data set takes the place of its source, column and document rule; filters stay."""
+    named = [key for key in SOURCES if key in given]
+    if not named or not given & {"data", "experiment"}:
         return []
-    return [f"{key}={value}" for key, value in NO_SOURCE.items() if key not in given]
+    taken_back = NO_SOURCE | {key: value for source in named for key, value in SOURCES[source].items()}
+    return [f"{key}={value}" for key, value in taken_back.items() if key not in given]
 
 
 def quote(text: str) -> str:
@@ -157,11 +180,15 @@ def _split_list(value: str) -> list[str]:
 
 
 def _parses(key: str, value: str) -> bool:
+    return _parse(f"{key}={value}") is not None
+
+
+def _parse(argument: str) -> Override | None:
+    """An argument as Hydra reads it, None for one that it does not read."""
     try:
-        _parser().parse_override(f"{key}={value}")
+        return _parser().parse_override(argument)
     except HydraException:
-        return False
-    return True
+        return None
 
 
 @cache

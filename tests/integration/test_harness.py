@@ -124,7 +124,7 @@ def test_data_that_cannot_be_had_is_an_error_of_the_user(lmtune, save_gpt2):
 def test_the_portuguese_tasks_are_there():
     from lm_eval.tasks import TaskManager
 
-    from lmtune.composition import find_conf
+    from lmtune.schemas import find_conf
 
     names = [
         line.strip(" -")

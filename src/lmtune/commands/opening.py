@@ -14,10 +14,10 @@ from lmtune.commands.preparing import Setup, render_settings
 from lmtune.console import QuietFileHandler
 from lmtune.data.corpus import Prepared
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.overrides import find_secret
 from lmtune.records import write_json
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.folder import END_NAMES
+from lmtune.secrets import find_secret
 from lmtune.training import devices
 from lmtune.training.arguments import TRACKER_NAMES, count_devices, point_tracker
 from lmtune.training.batches import BatchPlan

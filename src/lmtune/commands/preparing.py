@@ -143,8 +143,10 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | N
 def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
     """Raise ConfigError for generation settings that fail, now and not at the first sample: write one token."""
     if config.samples.enabled and config.prompts:
-        settings = {**config.generation, "max_new_tokens": 1, "min_new_tokens": None, "min_length": None}
-        generation.check_room(model, generation.build_generation_config(model, config.generation))
+        one = {"max_new_tokens": 1, "max_length": None, "min_new_tokens": None, "min_length": None}
+        settings = config.generation | one
+        asked = generation.build_generation_config(model, config.generation)
+        generation.check_prompts(model, tokenizer, config.prompts, asked)
         generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
 
 

@@ -4,8 +4,8 @@ from dataclasses import fields
 from enum import Enum
 from typing import Any
 
-from lmtune.errors import ConfigError
-from lmtune.paths import GivenPath
+from lmtune.errors import ConfigError, LmtuneError
+from lmtune.paths import GivenPath, Kind
 
 INTERNAL = {"internal": True}
 """Metadata of a field that is no key: composition fills it in."""
@@ -36,9 +36,13 @@ def check_paths(key: str, value: Any) -> None:
         GivenPath(key, path).expand()
 
 
-def check_seed(key: str, value: int) -> None:
-    """Raise ConfigError for a seed that NumPy refuses."""
-    require(0 <= value < 2**32, key, value, "a whole number from 0 to 4294967295")
+def is_there(path: str) -> bool:
+    """True for a path of something that can be looked at; False for one that is absent, forbidden or no path at all."""
+    given = GivenPath("path", path)
+    try:
+        return given.find_kind(given.expand()) not in (Kind.NOTHING, Kind.BROKEN_LINK)
+    except LmtuneError:
+        return False
 
 
 def anchor_paths(paths: Any) -> Any:

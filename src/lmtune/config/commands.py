@@ -7,12 +7,22 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lmtune.config.checks import INTERNAL, check_given, check_seed, require
+from lmtune.config.checks import INTERNAL, check_given, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
-from lmtune.config.model import ModelConfig
-from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig, check_training
+from lmtune.config.generation import check_generation
+from lmtune.config.model import MOST_ENTRIES, ModelConfig
+from lmtune.config.ranges import check_ranges, count, number, seed, within
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    SamplesConfig,
+    TrackerConfig,
+    check_best,
+    check_training,
+    settle_training,
+)
 from lmtune.errors import ConfigError
 
 
@@ -48,7 +58,7 @@ class TrainConfig:
     """First folder under outputs/; by default <data>-<model>."""
     output: str | None = None
     """The run folder itself, instead of outputs/<name>/<date>."""
-    seed: int = 42
+    seed: int = seed(42)
     resume: str = "off"
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = False
@@ -91,9 +101,11 @@ class TrainConfig:
         self._check_streaming()
         self.finetune.rule(self.training)
         check_training(self.training)
+        settle_training(self.training)
+        check_generation(self.generation)
         _adopt_twins(self)
-        check_seed("seed", self.seed)
-        check_seed("samples.seed", self.samples.seed)
+        check_ranges(self, "")
+        check_best(self)
         if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
             raise ConfigError(
                 "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
@@ -125,51 +137,49 @@ class TrainConfig:
             )
 
 
-_TWINS = {
+TWINS = {
     "seed": "seed",
     "resume_from_checkpoint": "resume",
-    "report_to": "tracker",
+    "report_to": "tracker.name",
     "run_name": "name",
     "output_dir": "output",
+    "project": "tracker.project",
 }
 """Keys of TrainingArguments that have their home elsewhere."""
 
 
 def _adopt_twins(config: TrainConfig) -> None:
     """Move values of `training.*` that have a home elsewhere to that home; refuse two that differ."""
-    untouched = TrainConfig()
-    for twin, home in _TWINS.items():
+    untouched = TrainConfig(tracker=TrackerConfig())
+    for twin, home in TWINS.items():
         value = config.training.pop(twin, None)
         if value is None:
             continue
-        if home == "tracker":
-            value = value[0] if isinstance(value, list) and len(value) == 1 else value
-            current, default = config.tracker.name, "none"
-        else:
-            current, default = getattr(config, home), getattr(untouched, home)
-        if current not in (default, value):
-            raise ConfigError(f"{home}={current} and training.{twin}={value} differ; they mean the same. Keep {home}=.")
-        if home == "tracker":
-            config.tracker.name = str(value)
-        else:
-            setattr(config, home, value)
+        if isinstance(value, list):  # report_to takes one or several
+            value = value[0] if len(value) == 1 else str(value)
+        section, _, name = home.rpartition(".")
+        ours, theirs = (getattr(each, section) if section else each for each in (config, untouched))
+        current = getattr(ours, name)
+        if current not in (getattr(theirs, name), value):
+            key = home.removesuffix(".name")
+            raise ConfigError(f"{key}={current} and training.{twin}={value} differ; they mean the same. Keep {key}=.")
+        setattr(ours, name, value)
 
 
 @dataclass(kw_only=True, slots=True)
 class RangeConfig:
     """The LR range test (Smith 2017, arXiv:1506.01186)."""
 
-    start: float = 1e-7
-    end: float = 1.0
-    steps: int = 100
+    start: float = number(1e-7, least=1e-30)
+    end: float = number(1.0, above=0, most=1e30)
+    steps: int = count(100, least=10)
     """From start to end in equal ratios, or until the loss is four times the lowest."""
-    phase: int = 1
+    phase: int = count(1, least=1)
     """With finetune=gradual: the phase whose layer groups learn, from 1."""
 
     def __post_init__(self) -> None:
-        require(0 < self.start < self.end, "range.start, range.end", (self.start, self.end), "0 < start < end")
-        require(self.steps >= 10, "range.steps", self.steps, "10 or more")
-        require(self.phase >= 1, "range.phase", self.phase, "1 or more")
+        check_ranges(self, "range.")
+        require(self.start < self.end, "range.start", self.start, f"less than range.end={self.end}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -195,7 +205,7 @@ class EvalCommandConfig:
     """Run folder, checkpoint-<step>, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
     output: str | None = None
     """Folder for the file of eval.per_document; by default where you stand."""
-    seed: int | None = None
+    seed: int | None = seed(None)
     """Of the split; by default that of the run, or 42."""
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
@@ -221,8 +231,7 @@ class EvalCommandConfig:
             self.suite.check()
             if self.data is not None:
                 raise ConfigError("suite= brings its own text, and data= names another. Leave one of them out.")
-        if self.seed is not None:
-            check_seed("seed", self.seed)
+        check_ranges(self, "")
         if self.data is not None:
             self.data.check_source()
             self.data.anchor()
@@ -232,10 +241,13 @@ class EvalCommandConfig:
 class GridConfig:
     """Values to try beside each other, every combination."""
 
-    temperature: list[float] = field(default_factory=list)
+    temperature: list[float] = field(default_factory=list, metadata=within(above=0))
     """`grid.temperature=[0.5,1.0]`"""
-    top_k: list[int] = field(default_factory=list)
+    top_k: list[int] = field(default_factory=list, metadata=within(least=0, whole=True, zero="off"))
     """`grid.top_k=[10,50]`"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "grid.")
 
     def settings(self) -> list[dict[str, Any]]:
         """generation.* of each cell; one cell without settings where nothing is to be tried."""
@@ -254,10 +266,10 @@ class GenerateConfig:
     """Further prompts."""
     prompts_file: str | None = None
     """A text file with a prompt on each line; blank lines are left out."""
-    top: int = 0
+    top: int = count(0, zero="off")
     """Print so many likeliest next tokens with their probabilities, instead of a text."""
     grid: GridConfig = field(default_factory=GridConfig)
-    seed: int = 42
+    seed: int = seed(42)
     """Each prompt begins with it, so its text depends on no other prompt."""
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
@@ -266,8 +278,8 @@ class GenerateConfig:
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         check_given("ckpt", self.ckpt, "lmtune generate")
-        check_seed("seed", self.seed)
-        require(self.top >= 0, "top", self.top, "0 (off) or more")
+        check_ranges(self, "")
+        check_generation(self.generation)
         if not (self.prompt or self.prompts or self.prompts_file):
             raise ConfigError(
                 'lmtune generate needs prompt=, found none. Give the beginning of a text: prompt="Era uma vez".'
@@ -278,7 +290,7 @@ class GenerateConfig:
 class DataCommandConfig:
     """`lmtune data`."""
 
-    seed: int = 42
+    seed: int = seed(42)
     format: OutputFormat = OutputFormat.table
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
@@ -290,7 +302,7 @@ class DataCommandConfig:
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        check_seed("seed", self.seed)
+        check_ranges(self, "")
         self.data.check_source()
         self.data.anchor()
         self.model.check_source()
@@ -301,19 +313,20 @@ class DataCommandConfig:
 class TokenizerConfig:
     """A byte-level BPE vocabulary to learn."""
 
-    vocab_size: int = 50257
+    vocab_size: int = count(50257, least=257, largest=MOST_ENTRIES)
     """Entries: 256 bytes, the special tokens, and merges for the rest; GPT-2 has 50,257."""
-    min_frequency: int = 2
+    min_frequency: int = count(2, least=1)
     """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
     special_tokens: list[str] = field(default_factory=lambda: ["<|endoftext|>"])
     """They get the first ids; the first of them stands between documents."""
     text: TokenizerText = TokenizerText.train
     """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
-    max_length: int = 1024
+    max_length: int = count(1024, least=2, unit="tokens")
     """Tokens that a model with this vocabulary will take (model_max_length)."""
 
     def __post_init__(self) -> None:
-        require(bool(self.special_tokens), "tokenizer.special_tokens", self.special_tokens, "one or more tokens")
+        check_ranges(self, "tokenizer.")
+        self._check_special_tokens()
         least = 256 + len(self.special_tokens)
         require(
             self.vocab_size >= least,
@@ -321,15 +334,25 @@ class TokenizerConfig:
             self.vocab_size,
             f"{least} or more, one for each byte and special token",
         )
-        require(self.min_frequency >= 1, "tokenizer.min_frequency", self.min_frequency, "1 or more")
-        require(self.max_length >= 2, "tokenizer.max_length", self.max_length, "2 or more tokens")
+
+    def _check_special_tokens(self) -> None:
+        tokens = self.special_tokens
+        require(bool(tokens), "tokenizer.special_tokens", tokens, "one or more tokens")
+        for token in tokens:
+            require(
+                len(token.strip()) >= 2 and token == token.strip(),
+                "tokenizer.special_tokens",
+                tokens,
+                "tokens of two characters or more without blanks around them, since single characters stand for bytes",
+            )
+        require(len(set(tokens)) == len(tokens), "tokenizer.special_tokens", tokens, "each token once")
 
 
 @dataclass(kw_only=True, slots=True)
 class TokenizerCommandConfig:
     """`lmtune tokenizer`."""
 
-    seed: int = 42
+    seed: int = seed(42)
     """Of the split: the same as that of the runs to come, so that held-out text stays unseen."""
     output: str | None = None
     """Folder of the tokenizer, instead of outputs/<data>-tokenizer/<date>."""
@@ -341,7 +364,7 @@ class TokenizerCommandConfig:
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        check_seed("seed", self.seed)
+        check_ranges(self, "")
         self.data.check_source()
         self.data.anchor()
         if self.model is not None:

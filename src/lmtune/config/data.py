@@ -5,7 +5,16 @@ from enum import Enum
 from typing import Any
 
 from lmtune.config.checks import anchor_paths, check_paths, require
+from lmtune.config.ranges import Range, check_number, check_ranges, count, number
 from lmtune.errors import ConfigError
+
+MANY = 2**53
+"""Documents, bytes and tokens are counted up to here."""
+
+MOST_EPOCHS = 1_000_000
+
+MOST_MIXED = 10_000
+"""Rows of another source that an epoch takes for each of its own, at most."""
 
 
 class DocumentRule(Enum):
@@ -51,7 +60,7 @@ class DataConfig:
     language: str | None = None
     """ISO 639-1 code for the model card."""
     path: str | None = None
-    """Hub id of a dataset. Not used when `files` is set."""
+    """Hub id of a dataset, or a folder of one; alone it means `data=hub`."""
     subset: str | None = None
     """Configuration of the Hub dataset, such as `20231101.pt`."""
     revision: str | None = None
@@ -68,7 +77,7 @@ class DataConfig:
     """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`)."""
     documents: DocumentRule | None = None
     """What one document is; by default the file for .txt, the row for tables."""
-    rows_per_document: int = 1
+    rows_per_document: int = count(1, least=1)
     """Consecutive rows joined by a line end into one document, for sources whose rows are sentences."""
     deduplicate: bool = False
     """Drop exact repetitions of a row (or document), before rows are joined."""
@@ -76,23 +85,23 @@ class DataConfig:
     """Keep only rows of tables with these values in these columns: `data.where={lang:pt}`."""
     unicode: UnicodeForm = UnicodeForm.as_is
     """`nfc` composes accents with their letters."""
-    min_chars: int = 0
+    min_chars: int = count(0)
     """Drop documents with fewer characters."""
-    max_documents: int | None = None
+    max_documents: int | None = count(None, least=1, largest=MANY)
     """Keep only the first documents of the source."""
-    max_bytes: int | None = None
+    max_bytes: int | None = count(None, least=1, largest=MANY)
     """Keep only the documents that begin within the first so many UTF-8 bytes."""
     encoding: str = "utf-8"
     """Of text files. A byte-order mark is recognised."""
-    validation_fraction: float = 0.05
-    test_fraction: float = 0.0
+    validation_fraction: float = number(0.05, least=0, below=1)
+    test_fraction: float = number(0.0, least=0, below=1)
     split_by: SplitRule | None = None
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
-    block_size: int | None = None
+    block_size: int | None = count(None, least=2, unit="tokens")
     """Tokens of a training row; by default the positions of the model, at most 1024."""
     packing: bool = True
     """Rows hold the text end to end; with `false` each document has rows of its own, the last one filled up."""
-    stride: int = 0
+    stride: int = count(0, unit="tokens")
     """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
     isolate_documents: bool = False
     """No token attends to another document of its row: positions begin anew at each."""
@@ -101,26 +110,15 @@ class DataConfig:
     `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""
     streaming: bool = False
     """Read and encode the text while it is trained on; needs training.max_steps."""
-    shuffle_blocks: int = 8192
+    shuffle_blocks: int = count(8192, least=1)
     """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
-    epochs: float = 3.0
+    epochs: float = number(3.0, above=0, most=MOST_EPOCHS)
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
     prompts: list[str] = field(default_factory=list)
     """Beginnings in the language of the data, continued by the model while it learns."""
 
     def __post_init__(self) -> None:
-        require(self.rows_per_document >= 1, "data.rows_per_document", self.rows_per_document, "1 or more")
-        require(self.min_chars >= 0, "data.min_chars", self.min_chars, "0 or more")
-        require(
-            self.max_documents is None or self.max_documents > 0, "data.max_documents", self.max_documents, "1 or more"
-        )
-        require(self.max_bytes is None or self.max_bytes > 0, "data.max_bytes", self.max_bytes, "1 or more")
-        require(self.block_size is None or self.block_size >= 2, "data.block_size", self.block_size, "2 or more tokens")
-        require(self.stride >= 0, "data.stride", self.stride, "0 or more tokens")
-        require(self.shuffle_blocks >= 1, "data.shuffle_blocks", self.shuffle_blocks, "1 or more")
-        require(self.epochs > 0, "data.epochs", self.epochs, "more than 0")
-        for key in ("validation_fraction", "test_fraction"):
-            require(0 <= getattr(self, key) < 1, f"data.{key}", getattr(self, key), "at least 0 and below 1")
+        check_ranges(self, "data.")
         require(
             self.validation_fraction + self.test_fraction < 1,
             "data.validation_fraction + data.test_fraction",
@@ -154,7 +152,13 @@ class DataConfig:
                 f"Write for instance data.mix={{{self.name}:0.7,pt-wiki:0.3}}."
             )
         for name, weight in self.mix.items():
-            require(weight > 0, f"data.mix.{name}", weight, "a weight above 0")
+            check_number(f"data.mix.{name}", weight, Range(above=0))
+            require(
+                weight <= MOST_MIXED * self.mix[self.name],
+                f"data.mix.{name}",
+                weight,
+                f"at most {MOST_MIXED:,} times the weight of {self.name}, which decides the length of an epoch",
+            )
 
     @property
     def holds_out(self) -> bool:
@@ -168,9 +172,12 @@ class DataConfig:
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to read."""
         if self.files is None and self.path is None:
+            wanted = "data.path=" if self.name == "hub" else "data.files="
+            example = "an id, such as data.path=Salesforce/wikitext"
+            if self.name != "hub":
+                example = "a path, a glob or a folder, such as data.files='texts/*.txt'"
             raise ConfigError(
-                "data=files needs data.files=, found none. Give a path, a glob or a folder, such as "
-                "data.files='texts/*.txt', or choose a named data set: data=sample, data=bio."
+                f"data={self.name} needs {wanted}, found none. Give {example}, or choose a named data set: data=sample, data=bio."
             )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lmtune import keys
 from lmtune.config.checks import require
+from lmtune.config.ranges import check_ranges, count
 from lmtune.errors import ConfigError
 
 
@@ -31,15 +32,15 @@ class EvalPrecision(Enum):
 class EvalConfig:
     """How held-out text is scored."""
 
-    context: int | None = None
+    context: int | None = count(None, least=1, unit="tokens")
     """Tokens of a window; by default the positions of the model, at most 1024."""
-    stride: int | None = None
+    stride: int | None = count(None, least=1, unit="tokens")
     """Tokens from one window to the next; by default the whole window. Less gives each token more context, at more cost."""
     dtype: EvalPrecision = EvalPrecision.float32
     """Of weights and activations while scoring."""
-    batch_size: int = 8
+    batch_size: int = count(8, least=1)
     """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
-    max_tokens: int = 250_000
+    max_tokens: int = count(250_000, zero="all", largest=2**53)
     """Held-out tokens scored while training, the same ones each time; 0 for all. The final evaluation scores all."""
     split: EvalSplit | None = None
     """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
@@ -47,10 +48,7 @@ class EvalConfig:
     """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file."""
 
     def __post_init__(self) -> None:
-        require(self.context is None or self.context >= 1, "eval.context", self.context, "1 or more tokens")
-        require(self.stride is None or self.stride >= 1, "eval.stride", self.stride, "1 or more tokens")
-        require(self.batch_size >= 1, "eval.batch_size", self.batch_size, "1 or more")
-        require(self.max_tokens >= 0, "eval.max_tokens", self.max_tokens, "0 (all) or more")
+        check_ranges(self, "eval.")
 
 
 class SuiteProfile(Enum):
@@ -77,11 +75,11 @@ class SuiteConfig:
     """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
     include: str | None = None
     """Folder with task files of one's own for the harness."""
-    limit: int | None = None
+    limit: int | None = count(None, least=1, unit="examples")
     """Only the first so many examples (lines of running text) of each task; for a try."""
 
     def __post_init__(self) -> None:
-        require(self.limit is None or self.limit >= 1, "suite.limit", self.limit, "1 or more examples")
+        check_ranges(self, "suite.")
 
     def check(self) -> None:
         """Raise ConfigError for tasks that the suite does not have."""

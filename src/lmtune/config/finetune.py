@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Any
 
 from lmtune.config.checks import require
+from lmtune.config.ranges import check_ranges, count, number, within
 from lmtune.errors import ConfigError
 
 
@@ -24,21 +25,17 @@ class FinetuneMethod(Enum):
 class PhaseConfig:
     """A stretch of finetune=gradual."""
 
-    epochs: float = 1.0
+    epochs: float = number(1.0, above=0, most=1_000_000)
     """Passes over the text."""
-    groups: int = 1
+    groups: int = count(1, least=1)
     """Layer groups that learn, counted from the top: 1 is embeddings, head and final norm."""
-    learning_rate: float = 1e-3
+    learning_rate: float = number(1e-3, above=0)
     """Highest rate of the top group."""
-    lowest_learning_rate: float | None = None
+    lowest_learning_rate: float | None = number(None, above=0)
     """Highest rate of the lowest group; those between have equal ratios. By default all groups have the same."""
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0, "finetune.phases.epochs", self.epochs, "more than 0")
-        require(self.groups >= 1, "finetune.phases.groups", self.groups, "1 or more")
-        require(self.learning_rate > 0, "finetune.phases.learning_rate", self.learning_rate, "more than 0")
-        lowest = self.lowest_learning_rate
-        require(lowest is None or lowest > 0, "finetune.phases.lowest_learning_rate", lowest, "more than 0")
+        check_ranges(self, "finetune.phases.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,23 +46,23 @@ class FinetuneConfig:
     """Name of the group."""
     method: FinetuneMethod = FinetuneMethod.full
     """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter."""
-    block_groups: int = 3
+    block_groups: int = count(3, least=1)
     """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
     phases: list[PhaseConfig] = field(default_factory=list)
     """gradual: one after the other, each with its own one-cycle."""
-    pct_start: float = 0.25
+    pct_start: float = number(0.25, least=0, most=1)
     """gradual: share of a phase in which the rate rises."""
-    div: float = 25.0
+    div: float = number(25.0, above=0)
     """gradual: the rate begins at its highest value divided by this."""
-    div_final: float = 1e5
+    div_final: float = number(1e5, above=0)
     """gradual: and ends at its highest value divided by this."""
-    momentum: list[float] = field(default_factory=lambda: [0.95, 0.85])
+    momentum: list[float] = field(default_factory=lambda: [0.95, 0.85], metadata=within(least=0, below=1))
     """gradual: Adam's first beta at the lowest and at the highest rate."""
-    rank: int = 8
+    rank: int = count(8, least=1, largest=2**16)
     """lora: rank of the adapter's matrices."""
-    alpha: float = 16.0
+    alpha: float = number(16.0, above=0)
     """lora: the adapter counts alpha / rank times."""
-    dropout: float = 0.0
+    dropout: float = number(0.0, least=0, below=1)
     """lora: of the adapter's input."""
     target_modules: list[str] = field(default_factory=list)
     """lora: names of the layers that get one; by default all linear layers of the blocks."""
@@ -75,14 +72,8 @@ class FinetuneConfig:
     """lora: save the model with the adapter merged in, in float32; false saves the adapter alone."""
 
     def __post_init__(self) -> None:
-        require(self.block_groups >= 1, "finetune.block_groups", self.block_groups, "1 or more")
-        require(0 <= self.pct_start <= 1, "finetune.pct_start", self.pct_start, "a share from 0 to 1")
-        require(self.div > 0 and self.div_final > 0, "finetune.div, finetune.div_final", self.div, "more than 0")
-        require(self.rank >= 1, "finetune.rank", self.rank, "1 or more")
-        require(self.alpha > 0, "finetune.alpha", self.alpha, "more than 0")
-        require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "at least 0 and below 1")
-        sound = len(self.momentum) == 2 and all(0 <= value < 1 for value in self.momentum)
-        require(sound, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
+        check_ranges(self, "finetune.")
+        require(len(self.momentum) == 2, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
 
     def rule(self, training: dict[str, Any]) -> None:
         """Settle what the phases own in `training`; raise ConfigError where that was set besides."""
@@ -95,6 +86,11 @@ class FinetuneConfig:
                     f"training.{name} is set, but with finetune=gradual the phases own epochs, learning rate and schedule. "
                     "Set finetune.phases=[{epochs: 1, groups: 1, learning_rate: 1e-3}, ...] instead, or use finetune=full."
                 )
+        if training.get("ddp_find_unused_parameters") is False:
+            raise ConfigError(
+                "training.ddp_find_unused_parameters=false: with finetune=gradual, groups that do not learn yet get no "
+                "gradient, so expected true. Leave it out."
+            )
         *_, epochs = accumulate(phase.epochs for phase in self.phases)
         training |= {
             "num_train_epochs": epochs,

@@ -5,9 +5,12 @@ from enum import Enum
 from typing import Any
 
 from lmtune import keys
-from lmtune.config.checks import require
+from lmtune.config.ranges import Range, check_number, check_ranges, count, number
 from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath, Kind
+
+MOST_ENTRIES = 2**22
+"""Of a vocabulary that is learned: room for them is taken beforehand."""
 
 
 class ModelInit(Enum):
@@ -61,13 +64,13 @@ class ModelConfig:
     """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
     tokenizer: str | None = None
     """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
-    vocab_size: int = 1024
+    vocab_size: int = count(1024, least=257, largest=MOST_ENTRIES)
     """Entries of a learned vocabulary."""
     transplant: Transplant = Transplant.off
     """How pretrained embeddings move to the vocabulary of `tokenizer`: off, mean or fvt."""
     legacy_ids: bool = False
     """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
-    learning_rate: float = 5e-5
+    learning_rate: float = number(5e-5, above=0)
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
     loss: LossChoice = LossChoice.auto
     """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
@@ -75,13 +78,7 @@ class ModelConfig:
     """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
 
     def __post_init__(self) -> None:
-        require(
-            self.vocab_size > 256,
-            "model.vocab_size",
-            self.vocab_size,
-            "more than 256, one for each byte and the separator",
-        )
-        require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "more than 0")
+        check_ranges(self, "model.")
         if self.config:
             self._check_config()
 
@@ -104,6 +101,9 @@ class ModelConfig:
                 f"model.config.{next(iter(self.config))} is only for model.init=scratch, found model.init=pretrained: "
                 "the config of pretrained weights is given. Leave it out, or add model.init=scratch."
             )
+        for name, value in self.config.items():
+            if isinstance(value, float):
+                check_number(f"model.config.{name}", value, Range())
         model_type = self.config.get("model_type")
         if model_type is None:
             return  # the config of model.path decides; checked once that is loaded
@@ -115,9 +115,8 @@ class ModelConfig:
         settings = {name: value for name, value in self.config.items() if name != "model_type"}
         keys.check_names(settings, known, "model.config.")
         keys.check_types(settings, known, "model.config.")
-        for name in SIZES & settings.keys():
-            value = settings[name]
-            require(value is None or value >= 1, f"model.config.{name}", value, "1 or more")
+        for name in sorted(SIZES & settings.keys()):
+            check_number(f"model.config.{name}", settings[name], Range(least=1, whole=True))
 
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to load or build."""

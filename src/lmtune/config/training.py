@@ -1,10 +1,13 @@
 """What stands beside TrainingArguments, and what is refused of them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from lmtune import keys
-from lmtune.config.checks import require
+from lmtune.config.conditions import find_evaluation, find_saving, setting
+from lmtune.config.ranges import check_number, check_ranges, count, render_value, seed
+from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
 from lmtune.errors import ConfigError
 
 
@@ -21,22 +24,22 @@ class TrackerConfig:
 class EarlyStoppingConfig:
     """When to stop before the last step."""
 
-    patience: int | None = None
+    patience: int | None = count(None, least=1)
     """Evaluations without a better objective before the run stops; off by default."""
 
     def __post_init__(self) -> None:
-        require(self.patience is None or self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
+        check_ranges(self, "early_stopping.")
 
 
 @dataclass(kw_only=True, slots=True)
 class BatchConfig:
     """How much text goes into one optimizer step."""
 
-    tokens: int | None = None
+    tokens: int | None = count(None, least=1, largest=2**53)
     """Over all devices; rows per device and accumulation follow from it. By default training.* says both."""
 
     def __post_init__(self) -> None:
-        require(self.tokens is None or self.tokens >= 1, "batch.tokens", self.tokens, "1 or more")
+        check_ranges(self, "batch.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,22 +47,35 @@ class SamplesConfig:
     """Texts written by the model while it learns."""
 
     enabled: bool = True
-    show: int = 1
+    show: int = count(1)
     """How many of them appear on stderr at each evaluation; all of them are in samples.md."""
-    seed: int = 0
+    seed: int = seed(0)
     """Of the samples alone: they neither read nor touch the random numbers of the training."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, "samples.")
 
-LEAST_VALUES = {
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "dataloader_num_workers": 0,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "warmup_steps": 0,
-}
-"""Of training arguments that transformers takes as they come and stumbles over later."""
+
+GREATER_IS_BETTER = frozenset(["accuracy"])
+"""Of the measures that a best checkpoint can be chosen by; of all others less is better."""
+
+
+def is_greater_better(metric: str) -> bool:
+    """True for a measure that grows as the model learns."""
+    return metric.removeprefix("eval_") in GREATER_IS_BETTER
+
+
+def settle_training(training: dict[str, Any]) -> None:
+    """Fill in what follows from the metric of the best model: transformers would take more of anything but a loss for better.
+
+    Betas become floats: torch refuses a pair of which one was typed as 0.
+    """
+    for name in ("adam_beta1", "adam_beta2"):
+        if training.get(name) is not None:
+            training[name] = float(training[name])
+    metric = training.get("metric_for_best_model")
+    if isinstance(metric, str):
+        training.setdefault("greater_is_better", is_greater_better(metric))
 
 
 def check_training(training: dict[str, Any]) -> None:
@@ -67,32 +83,103 @@ def check_training(training: dict[str, Any]) -> None:
     known = keys.load_training_fields()
     keys.check_names(training, known, "training.")
     keys.check_types(training, known, "training.")
-    for name, least in LEAST_VALUES.items():
-        value = training.get(name)
-        require(value is None or value >= least, f"training.{name}", value, f"at least {least}")
-    steps = training.get("max_steps")
-    require(
-        steps is None or steps == -1 or steps >= 1, "training.max_steps", steps, "at least 1, or -1 for whole epochs"
-    )
-    for name in ("eval_steps", "save_steps", "logging_steps", "num_train_epochs"):
-        value = training.get(name)
-        require(value is None or value > 0, f"training.{name}", value, "more than 0")
-    if training.get("hub_token") is not None:
-        raise ConfigError(
-            "training.hub_token would be written into config.yaml; expected no secret on the command line. "
-            "Set the environment variable HF_TOKEN instead."
-        )
-    for name in ("do_train", "do_eval"):
-        if training.get(name) is False:
+    for name, value in training.items():
+        if value is not None:
+            check_argument(name, value, ARGUMENTS.get(name, works()))
+    for name in ("accelerator_config", "lr_scheduler_kwargs"):
+        if isinstance(training.get(name), str):
             raise ConfigError(
-                f"training.{name}=false: lmtune train trains and evaluates. To evaluate alone: lmtune eval ckpt=..."
+                f"training.{name}={training[name]}: expected its keys, found a text. Write training.{name}={{key:value}}."
             )
-    for name in ("fp16_full_eval", "bf16_full_eval"):
-        if training.get(name):
-            raise ConfigError(
-                f"training.{name}=true: held-out text is scored in float32, so that numbers compare. Leave it out."
-            )
-    if training.get("label_smoothing_factor"):
+    check_accelerator(training.get("accelerator_config") or {})
+    pairs = str(training.get("optim_args") or "a=1").split(",")
+    if not all(re.fullmatch(r"\s*\w+\s*=[^=]+", pair) for pair in pairs):
         raise ConfigError(
-            "training.label_smoothing_factor is not supported: it would change what the loss means. Leave it out."
+            f"training.optim_args={training['optim_args']}: expected name=value,name=value, such as momentum=0.9."
         )
+    if training.get("torch_compile") is False and (named := _find_compile_setting(training)):
+        raise ConfigError(
+            f"training.{named} asks for torch.compile, and training.torch_compile=false does not. Leave one of them out."
+        )
+
+
+def check_argument(name: str, value: Any, argument: Argument) -> None:
+    """Raise ConfigError for a value out of range, not among the choices, or against a promise."""
+    key = f"training.{name}"
+    if argument.range is not None:
+        check_number(key, value, argument.range)
+    choices = keys.load_choices(argument.kind) if argument.kind else argument.choices
+    for word in _words(value) if choices else ():
+        if word not in choices:
+            nearest = next((each for each in choices if each.startswith(word)), None) or keys.find_nearest(
+                word, choices
+            )
+            meant = f"Did you mean {key}={nearest}?" if nearest else ""
+            expected = f"{key}={word}: expected one of {', '.join(choices)}."
+            raise ConfigError(" ".join(filter(None, [expected, meant, argument.remedy])))
+    if argument.contradicts and value not in argument.harmless:
+        raise ConfigError(render_refusal(name, value, argument))
+
+
+def check_accelerator(given: dict[str, Any]) -> None:
+    """Raise ConfigError for what accelerate would do to batches and their order."""
+    for name, (usual, reason) in ACCELERATE.items():
+        if given.get(name, usual) not in (usual, None):
+            raise ConfigError(
+                f"training.accelerator_config.{name}={render_value(given[name])}: {reason}. Leave it out."
+            )
+    if "num_steps" in (given.get("gradient_accumulation_kwargs") or {}):
+        raise ConfigError(
+            "training.accelerator_config.gradient_accumulation_kwargs.num_steps: steps are accumulated by "
+            "training.gradient_accumulation_steps=. Give that instead."
+        )
+
+
+def check_best(config: Any) -> None:
+    """Raise ConfigError where evaluations have no checkpoint, so that the best of them could not be kept."""
+    evaluation, saving = find_evaluation(config), find_saving(config)
+    if not config.training.get("load_best_model_at_end") or "no" in (evaluation, saving) or saving == "best":
+        return
+    if evaluation != saving:
+        raise ConfigError(
+            "training.load_best_model_at_end=true: expected a checkpoint at each evaluation, found "
+            f"training.eval_strategy={evaluation} and training.save_strategy={saving}. Give both the same, {_NOT_BEST}"
+        )
+    every = setting(config, "eval_steps") or setting(config, "logging_steps")
+    saved = setting(config, "save_steps") or every
+    if evaluation == "steps" and every is not None:
+        _check_intervals(every, saved)
+
+
+_NOT_BEST = "or training.load_best_model_at_end=false."
+
+
+def _check_intervals(every: float, saved: float) -> None:
+    """Raise ConfigError unless there is an evaluation at each checkpoint. Steps, or shares of the run."""
+    if (every < 1) != (saved < 1):
+        raise ConfigError(
+            f"training.save_steps={saved}: expected {'a share of the run' if every < 1 else 'a number of steps'}, as "
+            f"training.eval_steps={every} is, so that there is an evaluation at each checkpoint. Give both alike, {_NOT_BEST}"
+        )
+    times = round(saved / every)
+    if times < 1 or abs(saved / every - times) > 1e-6:
+        raise ConfigError(
+            f"training.save_steps={saved}: expected a multiple of training.eval_steps={every}, so that there is an evaluation at "
+            f"each checkpoint. Give training.save_steps={every * max(1, times)}, {_NOT_BEST}"
+        )
+
+
+def render_refusal(name: str, value: Any, argument: Argument) -> str:
+    """Why a training argument is refused; a secret is not repeated."""
+    shown = "" if name.endswith("_token") else f"={render_value(value)}"
+    return f"training.{name}{shown}: {argument.refusal}"
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return []
+    return [str(word) for word in value] if isinstance(value, list) else str(value).split()
+
+
+def _find_compile_setting(training: dict[str, Any]) -> str | None:
+    return next((name for name in ("torch_compile_backend", "torch_compile_mode") if training.get(name)), None)

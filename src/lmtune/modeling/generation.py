@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.foreign import GENERATION
 from lmtune.streams import PLAIN_TEXT
@@ -12,33 +14,31 @@ DEFAULT_NEW_TOKENS = 60
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
 OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """Of a generation config; transformers refuses to save these without return_dict_in_generate, and those without beams."""
-NO_TEXT = frozenset(
-    [
-        "return_dict_in_generate",
-        "output_scores",
-        "output_logits",
-        "output_attentions",
-        "output_hidden_states",
-        "compile_config",
-        "watermarking_config",
-        "assistant_early_exit",
-        "continuous_batching_config",
-    ]
+NOTHING_LEFT = (
+    "generation.*: with these settings nothing is left to draw from (nan). Bring temperature, guidance_scale and penalties nearer "
+    "to 1."
 )
-"""Parameters of generate that are not about the text; one of them even changes the model for good."""
 
 
 def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
-    """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses."""
+    """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses.
+
+    What the settings contradict gives way, lmtune's own defaults and the model's alike: without sampling nothing shapes it,
+    and a length of the whole text takes the place of one of the new tokens.
+    """
     import copy
 
-    refused = sorted(NO_TEXT & settings.keys())
-    if refused:
-        raise ConfigError(
-            f"generation.{refused[0]} makes generate return or need something other than text. Leave it out."
-        )
+    check_generation(settings)
+    _check_ids(model, settings)
+    settings = take_floats(settings)
     config = copy.deepcopy(model.generation_config)
+    if settings.get("max_length") is not None and settings.get("max_new_tokens") is None:
+        config.max_new_tokens = None
     with _explained():
+        if settings.get("do_sample") is False:
+            settings = {name: value for name, value in settings.items() if name not in SAMPLING}
+            for name in SAMPLING:
+                setattr(config, name, None)
         config.update(**{"use_cache": True, **settings})
         config.validate(strict=True)
     return config
@@ -77,6 +77,17 @@ def _find_fault(config: Any) -> str | None:
     return None
 
 
+def _check_ids(model: Any, settings: dict[str, Any]) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    for name in TOKEN_IDS:
+        given = settings.get(name)
+        beyond = [each for each in (given if isinstance(given, list) else [given]) if each is not None and each >= rows]
+        if beyond:
+            raise ConfigError(
+                f"generation.{name}={beyond[0]}: the model's vocabulary has {rows:,} entries. Give at most {rows - 1}."
+            )
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Errors of GenerationConfig and of generate itself as ours: each setting checks itself, some only when used."""
@@ -84,6 +95,10 @@ def _explained() -> Iterator[None]:
         yield
     except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
         raise ConfigError(f"generation.*: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):  # torch.multinomial's words
+            raise
+        raise ConfigError(NOTHING_LEFT) from error
 
 
 def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) -> list[str]:
@@ -95,6 +110,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     from transformers import LogitsProcessorList, set_seed
 
     ids = encode_prompt(model, tokenizer, prompt, check_room(model, config))
+    _check_length(config, ids)
     set_seed(seed)
     with _explained(), torch.no_grad():
         rows = model.generate(
@@ -102,7 +118,7 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
-            logits_processor=LogitsProcessorList([check_scores]),
+            logits_processor=LogitsProcessorList([partial(check_scores, model)]),
         )
     return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
@@ -114,7 +130,7 @@ def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[s
     ids = encode_prompt(model, tokenizer, prompt, getattr(model.config, "max_position_embeddings", None) or 10**9)
     with torch.no_grad():
         scores = model(input_ids=ids, use_cache=False).logits[0, -1].double()
-    probabilities = check_scores(ids, scores).softmax(dim=-1)
+    probabilities = check_scores(model, ids, scores).softmax(dim=-1)
     best = probabilities.topk(min(top, len(probabilities)))
     return [
         (tokenizer.decode([index]), value)
@@ -122,17 +138,24 @@ def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[s
     ]
 
 
-def check_scores(ids: Any, scores: Any) -> Any:
+def check_scores(model: Any, ids: Any, scores: Any) -> Any:
     """The scores of the next token, [..., vocabulary], as they are; raise ModelError where they are no numbers.
 
-    ids: [..., tokens] before it. Minus infinity is a number here: settings rule tokens out with it.
+    ids: [..., tokens] before it. Minus infinity is a number here: settings rule tokens out with it. Where the model's own scores
+    are in order, the settings have spoiled them, which is a ConfigError.
     """
-    if bool((scores.isnan() | scores.isposinf()).any()):
-        raise ModelError(
-            f"After {ids.shape[-1]:,} tokens the model gives scores that are no finite numbers, so there is no next token. Its "
-            "weights hold NaN or overflow: expected those of a training that went well. Take another checkpoint."
-        )
-    return scores
+    if _are_numbers(scores):
+        return scores
+    if _are_numbers(model(input_ids=ids, use_cache=False).logits[:, -1]):
+        raise ConfigError(NOTHING_LEFT)
+    raise ModelError(
+        f"After {ids.shape[-1]:,} tokens the model gives scores that are no finite numbers, so there is no next token. Its "
+        "weights hold NaN or overflow: expected those of a training that went well. Take another checkpoint."
+    )
+
+
+def _are_numbers(scores: Any) -> bool:
+    return not bool((scores.isnan() | scores.isposinf()).any())
 
 
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
@@ -183,12 +206,33 @@ def _undisturbed(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
+def check_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], config: Any) -> None:
+    """Raise ConfigError for the first prompt that leaves no room for a text."""
+    room = check_room(model, config)
+    for prompt in prompts:
+        _check_length(config, encode_prompt(model, tokenizer, prompt, room))
+
+
+def _check_length(config: Any, ids: Any) -> None:
+    if config.max_new_tokens is None and config.max_length is not None and ids.shape[1] >= config.max_length:
+        raise ConfigError(
+            f"generation.max_length={config.max_length}: expected more than the {ids.shape[1]} tokens of the prompt, which it "
+            "counts too. Raise it, or give generation.max_new_tokens=."
+        )
+
+
 def check_room(model: Any, config: Any) -> int:
     """Tokens that a prompt may have; raise ConfigError where the new ones alone fill the model's positions."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    new = config.max_new_tokens or DEFAULT_NEW_TOKENS
     if not positions:
         return 10**9
+    if config.max_new_tokens is None and config.max_length is not None:
+        if config.max_length > positions:
+            raise ConfigError(
+                f"generation.max_length={config.max_length}: the model has {positions} positions. Give at most {positions}."
+            )
+        return int(positions) - 1
+    new = config.max_new_tokens or DEFAULT_NEW_TOKENS
     if new >= positions:
         raise ConfigError(
             f"generation.max_new_tokens={new}: the model has {positions} positions. Give at most {positions - 1}."

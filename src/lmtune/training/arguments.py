@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.config import TrainConfig
+from lmtune.config.conditions import FOLLOWS_METRIC
+from lmtune.config.training import is_greater_better
 from lmtune.errors import ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.runs import Run
@@ -175,7 +177,8 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
         settings["eval_strategy"] = "no"
     if settings.get("eval_strategy") == "no":
         settings["load_best_model_at_end"] = False
-        settings.pop("metric_for_best_model", None)
+        for name in ("metric_for_best_model", "greater_is_better"):
+            settings.pop(name, None)
         settings.setdefault("save_strategy", "steps")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         settings["use_cpu"] = True  # said, because transformers refuses bf16 on a CPU that was not asked for by name
@@ -186,9 +189,27 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
         settings["load_best_model_at_end"] = False
     settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
     _check_best(settings.get("metric_for_best_model"))
-    if settings.get("save_total_limit") == 1:
+    return settings | _follow_metric(settings)
+
+
+def _follow_metric(settings: dict[str, Any]) -> dict[str, Any]:
+    """What goes by the metric of the best model: whether more of it is better, and so when a rate falls.
+
+    Raises ConfigError where it was said otherwise. transformers would take more of anything but a loss for better.
+    """
+    metric = settings.get("metric_for_best_model") or "loss"
+    greater, given = is_greater_better(metric), settings.get("greater_is_better")
+    if given is not None and given != greater:
         raise ConfigError(
-            "training.save_total_limit=1 would leave nothing to resume from: Trainer deletes the last checkpoint when "
-            "another one was better. Give 2 or more."
+            f"training.greater_is_better={str(given).lower()}: of training.metric_for_best_model={metric}, "
+            f"{'more' if greater else 'less'} is better. Leave greater_is_better out; it follows the metric."
         )
-    return settings
+    if settings.get("lr_scheduler_type") not in FOLLOWS_METRIC:
+        return {"greater_is_better": greater}
+    mode, kwargs = "max" if greater else "min", settings.get("lr_scheduler_kwargs") or {}
+    if kwargs.get("mode", mode) != mode:
+        raise ConfigError(
+            f"training.lr_scheduler_kwargs.mode={kwargs['mode']}: the rate follows training.metric_for_best_model={metric}, of "
+            f"which {'more' if greater else 'less'} is better. Leave mode out; it follows the metric."
+        )
+    return {"greater_is_better": greater, "lr_scheduler_kwargs": {**kwargs, "mode": mode}}

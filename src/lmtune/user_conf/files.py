@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmtune.config import DataConfig, FinetuneConfig, ModelConfig, SuiteConfig, TrackerConfig, TrainConfig
 from lmtune.errors import ConfigError
-from lmtune.overrides import SECRET_NAME, find_secret
 from lmtune.plain_yaml import Document, shorten
+from lmtune.secrets import SECRET_VARIABLE, find_secret
 
 GROUPS = (
     *("data", "model", "training", "finetune", "generation", "tracker", "experiment", "suite"),
@@ -203,7 +203,7 @@ def _check_interpolations(document: Document, key: str, text: str) -> None:
             )
     for variable in _VARIABLE.findall(text):
         name = variable.strip(" '\"")
-        if SECRET_NAME.search(name):
+        if SECRET_VARIABLE.search(name):
             refuse(
                 document,
                 key,

@@ -1,0 +1,375 @@
+"""When a training argument has no effect: what else was set that makes it meaningless.
+
+Each condition takes the configuration of a training and returns why, or None where the argument works.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class Idle(NamedTuple):
+    """A setting that does nothing."""
+
+    because: str
+    """The setting that does it, in words."""
+    remedy: str
+    by: str = ""
+    """The key of that setting."""
+
+
+Condition = Callable[[Any], Idle | None]
+
+LIBRARY = {
+    "dataloader_num_workers": 0,
+    "eval_strategy": "no",
+    "logging_strategy": "steps",
+    "lr_scheduler_type": "linear",
+    "max_steps": -1,
+    "optim": "adamw_torch_fused",
+    "train_sampling_strategy": "random",
+}
+"""Defaults of TrainingArguments that conditions ask for, where conf/training/default.yaml has none."""
+
+NO_WARMUP = frozenset(["constant", "reduce_lr_on_plateau", "greedy"])
+NO_SCHEDULE_KWARGS = frozenset(["constant", "constant_with_warmup"])
+FOLLOWS_METRIC = frozenset(["reduce_lr_on_plateau", "greedy"])
+"""Schedules of transformers' get_scheduler, by what it hands to them."""
+
+GALORE = (
+    "galore_adamw",
+    "galore_adamw_8bit",
+    "galore_adafactor",
+    "galore_adamw_layerwise",
+    "galore_adamw_8bit_layerwise",
+    "galore_adafactor_layerwise",
+)
+APOLLO = ("apollo_adamw", "apollo_adamw_layerwise")
+ADEMAMIX = ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit")
+LION = ("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit")
+BNB_RMSPROP = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
+
+OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
+    "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
+    "adagrad": ("lr_decay", "weight_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
+    "adamw_anyprecision": ("use_kahan_summation", "momentum_dtype", "variance_dtype", "compensation_buffer_dtype"),
+    "adamw_torch_4bit": ("block_size", "bf16_stochastic_round"),
+    "adamw_torch_8bit": ("block_size", "bf16_stochastic_round"),
+    "grokadamw": ("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
+    "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
+    **dict.fromkeys(ADEMAMIX, ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")),
+    **dict.fromkeys(BNB_RMSPROP, ("momentum", "alpha", "eps", "weight_decay", "centered")),
+    **dict.fromkeys(GALORE, ("rank", "update_proj_gap", "scale", "proj_type")),
+    **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
+    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), ("weight_lr_power", "r")),
+}
+"""What transformers' trainer_optimizer.py reads of optim_args, by optimizer; all others read nothing of it."""
+
+NO_BETAS = frozenset(
+    [
+        "adafactor",
+        "sgd",
+        "adagrad",
+        "rmsprop",
+        "lomo",
+        "adalomo",
+        "grokadamw",
+        "schedule_free_sgd",
+        *BNB_RMSPROP,
+        *GALORE,
+    ]
+)
+"""Optimizers that are given neither Adam's betas nor its epsilon."""
+
+LAUNCHERS = ("WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables by which accelerate knows that a launcher has started several processes."""
+
+
+def setting(config: Any, name: str) -> Any:
+    """A training argument as it will be, but for what lmtune chooses by device."""
+    value = config.training.get(name)
+    return LIBRARY.get(name) if value is None else value
+
+
+def find_evaluation(config: Any) -> str:
+    """When the model is evaluated while it learns: steps, epoch or no."""
+    return str(setting(config, "eval_strategy")) if config.evaluates else "no"
+
+
+def find_saving(config: Any) -> str:
+    """When checkpoints are written: at evaluations, unless save_strategy says otherwise."""
+    given = config.training.get("save_strategy")
+    if given is not None:
+        return str(given)
+    evaluation = find_evaluation(config)
+    return "steps" if evaluation == "no" else evaluation
+
+
+def if_evaluated(config: Any) -> Idle | None:
+    """Something is held out."""
+    if config.evaluates:
+        return None
+    return Idle(
+        "nothing is held out",
+        "Leave it out, or hold text out: data.validation_fraction=0.05.",
+        "data.validation_fraction",
+    )
+
+
+def if_evaluated_while_training(config: Any) -> Idle | None:
+    """Evaluations come between steps."""
+    if config.evaluates and find_evaluation(config) == "no":
+        return Idle(
+            "training.eval_strategy=no", "Leave it out, or give training.eval_strategy=steps.", "training.eval_strategy"
+        )
+    return if_evaluated(config)
+
+
+def if_evaluated_by_steps(config: Any) -> Idle | None:
+    """Evaluations come every eval_steps."""
+    if find_evaluation(config) == "epoch":
+        return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
+    found = if_evaluated_while_training(config)
+    return found and found._replace(remedy="Leave it out; training.save_steps= says how often to save.")
+
+
+def if_saved(config: Any) -> Idle | None:
+    """Checkpoints are written."""
+    if find_saving(config) != "no":
+        return None
+    return Idle("found training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
+
+
+def if_saved_by_steps(config: Any) -> Idle | None:
+    """Checkpoints are written every save_steps."""
+    strategy = find_saving(config)
+    if strategy == "steps":
+        return None
+    by = "training.save_strategy" if config.training.get("save_strategy") else "training.eval_strategy"
+    follows = "" if by.endswith("save_strategy") else ", which saving follows"
+    return Idle(f"found {by}={strategy}{follows}", "Leave it out, or give training.save_strategy=steps.", by)
+
+
+def if_best_can_be_kept(config: Any) -> Idle | None:
+    """The best checkpoint is known and there."""
+    return if_evaluated_while_training(config) or if_saved(config)
+
+
+def if_best_is_sought(config: Any) -> Idle | None:
+    """Something goes by the metric: the checkpoint that is kept, the end of the run, or the rate."""
+    sought = (
+        config.training.get("load_best_model_at_end")
+        or config.early_stopping.patience
+        or find_saving(config) == "best"
+        or setting(config, "lr_scheduler_type") in FOLLOWS_METRIC
+    )
+    if not sought:
+        return Idle(
+            "found training.load_best_model_at_end=false, and nothing else goes by it",
+            "Leave one of the two out.",
+            "training.load_best_model_at_end",
+        )
+    return if_evaluated_while_training(config)
+
+
+def if_logged_by_steps(config: Any) -> Idle | None:
+    """Losses are logged every logging_steps."""
+    strategy = setting(config, "logging_strategy")
+    if strategy == "steps":
+        return None
+    return Idle(f"found training.logging_strategy={strategy}", "Leave one of the two out.", "training.logging_strategy")
+
+
+def if_epochs_count(config: Any) -> Idle | None:
+    """The run lasts epochs."""
+    steps = setting(config, "max_steps")
+    if steps is None or steps < 1:
+        return None
+    return Idle(
+        f"training.max_steps={steps} decides how long the run is",
+        "Leave it out, or give training.max_steps=-1.",
+        "training.max_steps",
+    )
+
+
+def if_schedule_warms_up(config: Any) -> Idle | None:
+    """The schedule has a warm-up."""
+    schedule = setting(config, "lr_scheduler_type")
+    if schedule not in NO_WARMUP:
+        return None
+    remedy = "training.lr_scheduler_type=constant_with_warmup has one." if schedule == "constant" else "Leave it out."
+    return Idle(f"training.lr_scheduler_type={schedule} has no warm-up", remedy, "training.lr_scheduler_type")
+
+
+def if_schedule_takes_kwargs(config: Any) -> Idle | None:
+    """The schedule has settings of its own."""
+    schedule = setting(config, "lr_scheduler_type")
+    if schedule not in NO_SCHEDULE_KWARGS:
+        return None
+    return Idle(
+        f"training.lr_scheduler_type={schedule} takes none", "Leave one of the two out.", "training.lr_scheduler_type"
+    )
+
+
+def if_optimizer_has_betas(config: Any) -> Idle | None:
+    """The optimizer is given Adam's betas."""
+    optim = setting(config, "optim")
+    if optim not in NO_BETAS:
+        return None
+    return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
+
+
+def if_first_beta_is_free(config: Any) -> Idle | None:
+    """The first of Adam's betas is not set by the phases."""
+    if config.finetune.method.value == "gradual":
+        return Idle(
+            "with finetune=gradual the momentum follows the rate", "Give finetune.momentum=[0.95,0.85].", "finetune"
+        )
+    return if_optimizer_has_betas(config)
+
+
+def if_optimizer_has_epsilon(config: Any) -> Idle | None:
+    """The optimizer is given Adam's epsilon."""
+    optim = setting(config, "optim")
+    if optim in LION:
+        return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
+    return if_optimizer_has_betas(config)
+
+
+def if_optimizer_reads_arguments(config: Any) -> Idle | None:
+    """The optimizer reads optim_args, and each name in it."""
+    optim = setting(config, "optim")
+    known = OPTIM_ARGS.get(optim)
+    if known is None:
+        return Idle(
+            f"training.optim={optim} takes none",
+            "Leave it out, or choose an optimizer that does, such as sgd.",
+            "training.optim",
+        )
+    given = [part.partition("=")[0].strip() for part in str(config.training["optim_args"]).split(",")]
+    strange = next((name for name in given if name not in known), None)
+    if strange is None:
+        return None
+    return Idle(
+        f"training.optim={optim} reads nothing called {strange}", f"It takes {', '.join(known)}.", "training.optim"
+    )
+
+
+def if_optimizer_takes_targets(config: Any) -> Idle | None:
+    """The optimizer treats some modules apart."""
+    optim = setting(config, "optim")
+    if optim in (*GALORE, *APOLLO):
+        return None
+    return Idle(
+        f"training.optim={optim} treats all weights alike",
+        "Leave it out, or choose galore_adamw or apollo_adamw.",
+        "training.optim",
+    )
+
+
+def if_workers(config: Any) -> Idle | None:
+    """Rows are loaded by processes of their own."""
+    if setting(config, "dataloader_num_workers"):
+        return None
+    return Idle(
+        "training.dataloader_num_workers=0 loads rows in the process that trains",
+        "Leave it out, or give training.dataloader_num_workers=2.",
+        "training.dataloader_num_workers",
+    )
+
+
+def if_on_device(config: Any) -> Idle | None:
+    """Training may use an accelerator."""
+    if not config.training.get("use_cpu"):
+        return None
+    return Idle("found training.use_cpu=true", "Leave one of the two out.", "training.use_cpu")
+
+
+def if_order_is_free(config: Any) -> Idle | None:
+    """Rows are drawn by Trainer's own sampler."""
+    if config.data.streaming:
+        return Idle(
+            "data.streaming=true gives rows in its own order",
+            "Leave it out; see data.shuffle_blocks.",
+            "data.streaming",
+        )
+    if config.data.mix:
+        return Idle("data.mix draws the rows of an epoch itself", "Leave one of the two out.", "data.mix")
+    return None
+
+
+def if_rows_are_drawn(config: Any) -> Idle | None:
+    """The order of rows is drawn from a seed."""
+    if config.data.streaming:
+        return Idle("data.streaming=true goes by seed=", "Leave it out.", "data.streaming")
+    if setting(config, "train_sampling_strategy") == "sequential" and not config.data.mix:
+        return Idle(
+            "training.train_sampling_strategy=sequential draws nothing",
+            "Leave one of the two out.",
+            "training.train_sampling_strategy",
+        )
+    return None
+
+
+def if_launched(config: Any) -> Idle | None:
+    """A launcher has started this process, and perhaps others."""
+    if any(name in os.environ for name in LAUNCHERS):
+        return None
+    return Idle(
+        "one process trains alone", "Leave it out, or start several: torchrun --nproc_per_node 2 -m lmtune train ..."
+    )
+
+
+def if_on_trackio(config: Any) -> Idle | None:
+    """Curves go to trackio."""
+    if config.tracker.name == "trackio":
+        return None
+    return Idle(f"tracker={config.tracker.name} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
+
+
+def if_published(config: Any) -> Idle | None:
+    """The model goes to the Hub."""
+    if config.training.get("push_to_hub"):
+        return None
+    return Idle(
+        "training.push_to_hub is off", "Leave it out, or give training.push_to_hub=true.", "training.push_to_hub"
+    )
+
+
+def if_published_or_on_trackio(config: Any) -> Idle | None:
+    """Something goes to the Hub."""
+    return None if if_on_trackio(config) is None else if_published(config)
+
+
+def if_checkpointed(config: Any) -> Idle | None:
+    """Activations are computed twice because that was asked for, and not because the machine asks for it."""
+    if config.training.get("activation_checkpointing") or config.training.get("gradient_checkpointing"):
+        return None
+    return Idle(
+        "training.activation_checkpointing is not asked for",
+        "Add training.activation_checkpointing=true.",
+        "training.activation_checkpointing",
+    )
+
+
+def beside(name: str) -> Condition:
+    """The condition that another training argument is on."""
+
+    def condition(config: Any) -> Idle | None:
+        if config.training.get(name):
+            return None
+        return Idle(f"training.{name} is off", f"Leave it out, or give training.{name}=true.", f"training.{name}")
+
+    return condition
+
+
+def unless_renamed(name: str) -> Condition:
+    """The condition that the newer name of the same argument says nothing else."""
+
+    def condition(config: Any) -> Idle | None:
+        if config.training.get(name) is None:
+            return None
+        return Idle(f"training.{name} is its name by now", "Leave the old name out.", f"training.{name}")
+
+    return condition

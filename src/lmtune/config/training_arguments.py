@@ -1,0 +1,255 @@
+"""Every field of TrainingArguments (transformers 5.23), and what becomes of it in lmtune.
+
+One works as transformers documents it, one works only beside other settings, one is refused: because it contradicts what
+lmtune promises, or because nothing would ever read it. A test holds the table against the fields that are installed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lmtune.config import conditions as on
+from lmtune.config.conditions import Condition
+from lmtune.config.ranges import LARGEST_SEED, Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """One training argument."""
+
+    range: Range | None = None
+    choices: tuple[str, ...] = ()
+    kind: str = ""
+    """An enumeration of transformers whose values are the choices, as `file.Class`."""
+    remedy: str = ""
+    """Said where none of the choices was given."""
+    condition: Condition | None = None
+    """Why it would have no effect; asked of what was typed and is not off."""
+    refusal: str = ""
+    """Why it is refused, and what to do instead."""
+    harmless: tuple[Any, ...] = ()
+    """Values of a refused argument that say what lmtune does anyway."""
+    contradicts: bool = False
+    """Refused wherever it is set, and not only where it was typed: it would break a promise."""
+
+
+def works(**facts: Any) -> Argument:
+    """It does what transformers' documentation says."""
+    return Argument(**facts)
+
+
+def needs(condition: Condition, **facts: Any) -> Argument:
+    """It does so only beside other settings."""
+    return Argument(condition=condition, **facts)
+
+
+def unread(refusal: str, *harmless: Any) -> Argument:
+    """Nothing in lmtune reads it."""
+    return Argument(refusal=refusal, harmless=harmless)
+
+
+def against(refusal: str, *harmless: Any) -> Argument:
+    """It would break a promise of lmtune."""
+    return Argument(refusal=refusal, harmless=harmless, contradicts=True)
+
+
+def both(first: Condition, second: Condition) -> Condition:
+    """The condition that two hold."""
+    return lambda config: first(config) or second(config)
+
+
+def whole(least: int, **bounds: Any) -> Range:
+    """Whole numbers from `least`."""
+    return Range(least=least, whole=True, **bounds)
+
+
+INTERVAL = "trainer_utils.IntervalStrategy"
+LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
+STEPS = Range(above=0, steps=True)
+BETA = Range(least=0, below=1)
+SEED = whole(0, most=LARGEST_SEED)
+KEPT = whole(
+    2,
+    remedy="With 1, Trainer deletes the last checkpoint when another one was better, and nothing is left to resume from; "
+    "null keeps all of them.",
+)
+OWN_EVALUATION = (
+    "nothing reads it, since lmtune scores held-out text by itself, every token once. Leave it out; see eval.*."
+)
+FLOAT32 = "held-out text is scored in float32, so that numbers compare. Leave it out."
+SPREAD = (
+    "Expected whole weights on each device (one process, or several with DDP), found training.{name}: lmtune does not evaluate "
+    "and save models that are spread over devices. Leave it out; for a model that hardly fits, in this order: "
+    "training.activation_checkpointing=true, training.optim=adafactor, finetune=lora."
+)
+
+ARGUMENTS: Mapping[str, Argument] = {
+    # length of the run, and what goes into a step
+    "per_device_train_batch_size": works(range=whole(1)),
+    "gradient_accumulation_steps": works(range=whole(1)),
+    "auto_find_batch_size": works(),
+    "num_train_epochs": needs(on.if_epochs_count, range=Range(above=0, most=1_000_000)),
+    "max_steps": works(range=whole(1, special={-1: "-1 for whole epochs"})),
+    # rate and optimizer
+    "learning_rate": works(range=Range(least=0)),
+    "lr_scheduler_type": works(kind="trainer_utils.SchedulerType"),
+    "lr_scheduler_kwargs": needs(on.if_schedule_takes_kwargs),
+    "warmup_steps": needs(on.if_schedule_warms_up, range=Range(least=0, steps=True)),
+    "optim": works(kind="training_args.OptimizerNames"),
+    "optim_args": needs(on.if_optimizer_reads_arguments),
+    "optim_target_modules": needs(on.if_optimizer_takes_targets),
+    "weight_decay": works(range=Range(least=0)),
+    "adam_beta1": needs(on.if_first_beta_is_free, range=BETA),
+    "adam_beta2": needs(on.if_optimizer_has_betas, range=BETA),
+    "adam_epsilon": needs(on.if_optimizer_has_epsilon, range=Range(least=0)),
+    "max_grad_norm": works(range=Range(least=0, remedy="0 cuts nothing off.")),
+    "neftune_noise_alpha": works(range=Range(above=0, most=1_000_000)),
+    "label_smoothing_factor": against("not supported, since it would change what the loss means. Leave it out.", 0),
+    "average_tokens_across_devices": needs(on.if_launched),
+    # precision, memory, compilation
+    "bf16": works(),
+    "fp16": works(),
+    "bf16_full_eval": against(FLOAT32, False),
+    "fp16_full_eval": against(FLOAT32, False),
+    "tf32": needs(on.if_on_device),
+    "activation_checkpointing": works(),
+    "activation_checkpointing_kwargs": needs(on.if_checkpointed),
+    "gradient_checkpointing": needs(on.unless_renamed("activation_checkpointing")),
+    "gradient_checkpointing_kwargs": needs(
+        both(on.unless_renamed("activation_checkpointing_kwargs"), on.if_checkpointed)
+    ),
+    "torch_compile": works(),
+    "torch_compile_backend": works(),
+    "torch_compile_mode": works(),
+    "use_liger_kernel": works(),
+    "liger_kernel_config": needs(on.beside("use_liger_kernel")),
+    "use_cache": against(
+        "a cache is for generation: while training, keys and values would be kept for nothing, and data.isolate_documents would "
+        "isolate no more. Leave it out.",
+        False,
+    ),
+    "torch_empty_cache_steps": needs(on.if_on_device, range=whole(1)),
+    "use_cpu": works(),
+    # logging
+    "logging_strategy": works(kind=INTERVAL),
+    "logging_steps": needs(on.if_logged_by_steps, range=STEPS),
+    "logging_first_step": works(),
+    "logging_nan_inf_filter": against(
+        "a loss that is no number has to be seen, and stops the run. Leave it out.", False
+    ),
+    "include_num_input_tokens_seen": works(
+        choices=("all", "no"),
+        remedy="Rows are full, so there is no padding to leave out; tokens learned are always counted.",
+    ),
+    "log_level": works(choices=LEVELS),
+    "log_level_replica": needs(on.if_launched, choices=LEVELS),
+    "log_on_each_node": needs(on.if_launched),
+    "disable_tqdm": works(),
+    "report_to": works(),
+    "run_name": works(),
+    "project": works(),
+    "trackio_space_id": needs(on.if_on_trackio),
+    "trackio_bucket_id": needs(on.if_on_trackio),
+    "trackio_static_space_id": needs(on.if_on_trackio),
+    "skip_memory_metrics": works(),
+    "debug": works(
+        choices=("underflow_overflow",), remedy="tpu_metrics_debug belongs to an evaluation that lmtune does not use."
+    ),
+    # evaluation
+    "eval_strategy": needs(on.if_evaluated, kind=INTERVAL),
+    "eval_steps": needs(on.if_evaluated_by_steps, range=STEPS),
+    "eval_delay": needs(on.if_evaluated_while_training, range=Range(least=0)),
+    "per_device_eval_batch_size": needs(on.if_evaluated, range=whole(1)),
+    "eval_on_start": unread("step 0 is always scored, so that there is something to compare with. Leave it out.", True),
+    "prediction_loss_only": unread(OWN_EVALUATION, False),
+    "eval_do_concat_batches": unread(OWN_EVALUATION, True),
+    "eval_use_gather_object": unread(OWN_EVALUATION, False),
+    "eval_accumulation_steps": unread(OWN_EVALUATION),
+    "include_for_metrics": unread(OWN_EVALUATION, []),
+    "batch_eval_metrics": unread(OWN_EVALUATION, False),
+    "label_names": unread("nothing reads it, since targets come with each row. Leave it out."),
+    # checkpoints
+    "save_strategy": works(kind="trainer_utils.SaveStrategy"),
+    "save_steps": needs(on.if_saved_by_steps, range=STEPS),
+    "save_total_limit": needs(on.if_saved, range=KEPT),
+    "save_only_model": needs(on.if_saved),
+    "save_on_each_node": against("a run has one folder, which the first process writes. Leave it out.", False),
+    "enable_jit_checkpoint": against("lmtune saves on SIGTERM, SIGINT and SIGUSR1 by itself. Leave it out.", False),
+    "load_best_model_at_end": needs(on.if_best_can_be_kept),
+    "metric_for_best_model": needs(on.if_best_is_sought),
+    "greater_is_better": needs(on.if_best_is_sought),
+    "resume_from_checkpoint": works(),
+    "ignore_data_skip": against(
+        "a resumed run would read other rows than the run that was never stopped. Leave it out.", False
+    ),
+    "restore_callback_states_from_checkpoint": against(
+        "lmtune gives callbacks their states back by itself. Leave it out."
+    ),
+    # the Hub
+    "push_to_hub": works(),
+    "hub_model_id": needs(on.if_published),
+    "hub_strategy": needs(on.if_published, kind="trainer_utils.HubStrategy"),
+    "hub_private_repo": needs(on.if_published_or_on_trackio),
+    "hub_always_push": needs(on.if_published),
+    "hub_revision": needs(on.if_published),
+    "hub_token": against(
+        "a secret, which would be written into config.yaml; expected none among the settings. "
+        "Set the environment variable HF_TOKEN instead."
+    ),
+    # chance
+    "seed": works(range=SEED),
+    "data_seed": needs(on.if_rows_are_drawn, range=SEED),
+    "full_determinism": works(),
+    # rows
+    "train_sampling_strategy": needs(
+        on.if_order_is_free,
+        choices=("random", "sequential"),
+        remedy="Rows have one length here, so that there is nothing to group or balance by it.",
+    ),
+    "length_column_name": unread("nothing reads it, since rows have one length. Leave it out.", "length"),
+    "remove_unused_columns": against(
+        "rows hold exactly what the loss takes, and all of it is needed. Leave it out.", False
+    ),
+    "dataloader_drop_last": against(
+        "no row is dropped: the last batch is filled up with empty ones. Leave it out.", False
+    ),
+    "dataloader_num_workers": works(range=whole(0, most=1024)),
+    "dataloader_pin_memory": needs(on.if_on_device),
+    "dataloader_persistent_workers": needs(on.if_workers),
+    "dataloader_prefetch_factor": needs(on.if_workers, range=whole(1)),
+    "dataloader_multiprocessing_context": needs(on.if_workers, choices=("fork", "spawn", "forkserver")),
+    "dataloader_in_order": against(
+        "the order of batches would depend on which worker is faster, and a resumed run would differ. Leave it out.",
+        True,
+    ),
+    # several processes
+    "accelerator_config": works(),
+    "parallelism_config": against(SPREAD.format(name="parallelism_config")),
+    "fsdp": against(SPREAD.format(name="fsdp"), False, "", []),
+    "fsdp_config": against(SPREAD.format(name="fsdp_config"), {}),
+    "deepspeed": works(),
+    "ddp_find_unused_parameters": needs(on.if_launched),
+    "ddp_bucket_cap_mb": needs(on.if_launched, range=whole(1)),
+    "ddp_broadcast_buffers": needs(on.if_launched),
+    "ddp_static_graph": needs(on.if_launched),
+    "ddp_backend": needs(on.if_launched, choices=("nccl", "gloo", "mpi", "xccl", "hccl")),
+    "ddp_timeout": needs(on.if_launched, range=whole(1, unit="seconds")),
+    "local_rank": unread("nothing reads it, since the launcher tells each process its place. Leave it out.", -1),
+    # the script
+    "output_dir": works(),
+    "do_train": against("lmtune train trains and evaluates. To evaluate alone: lmtune eval ckpt=...", True),
+    "do_eval": against("lmtune train trains and evaluates. To train without: training.eval_strategy=no.", True),
+    "do_predict": unread(
+        "nothing reads it; to try a finished model: lmtune eval ckpt=..., lmtune generate ckpt=...", False
+    ),
+}
+"""In the order of transformers' own documentation, more or less."""
+
+ACCELERATE: Mapping[str, tuple[Any, str]] = {
+    "split_batches": (False, "a batch would be another than training.per_device_train_batch_size says"),
+    "dispatch_batches": (False, "a resumed run would read other rows than the run that was never stopped"),
+    "use_seedable_sampler": (True, "a resumed run would read other rows than the run that was never stopped"),
+    "use_configured_state": (False, "lmtune sets up its process itself"),
+    "even_batches": (True, "batches are even already, so it would change nothing"),
+}
+"""Keys of training.accelerator_config with the one value that goes, and why."""

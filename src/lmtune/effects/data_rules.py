@@ -1,0 +1,141 @@
+"""Which `data.*` keys do nothing beside which others: a source has one home, and each reads only its own settings."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmtune.config.checks import is_there
+from lmtune.config.conditions import Idle
+from lmtune.config.data import DataConfig, SplitRule
+from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of
+from lmtune.errors import LmtuneError
+
+DataRule = Callable[[DataConfig], Idle | None]
+
+LEAVE_ONE = "Leave one of the two out."
+
+
+def if_on_hub(data: DataConfig) -> Idle | None:
+    """Text comes from a data set of the Hub."""
+    if data.files is None:
+        return None
+    remedy = LEAVE_ONE if data.path is not None else "Leave it out, or name a data set of the Hub with data.path=."
+    return Idle("the text comes from files", remedy, "data.files")
+
+
+def if_revised(data: DataConfig) -> Idle | None:
+    """It comes in several revisions."""
+    if data.files is None and data.path is not None and is_there(data.path):
+        return Idle(f"data.path={data.path} is a folder, which has no revisions", "Leave it out.", "data.path")
+    return if_on_hub(data)
+
+
+def if_in_files(data: DataConfig) -> Idle | None:
+    """Text comes from files."""
+    if data.files is not None:
+        return None
+    return Idle(
+        "the text comes from a data set of the Hub",
+        "Name the split to hold out with data.validation_split=, or give data.files=.",
+        "data.path",
+    )
+
+
+def if_in_columns(data: DataConfig) -> Idle | None:
+    """Text stands in tables."""
+    if data.files is None or not _hold_only(data.files, TEXT_SUFFIXES):
+        return None
+    return Idle(
+        "the files are plain text, which has no columns",
+        "Leave it out, or give tables (.jsonl, .csv, ...).",
+        "data.files",
+    )
+
+
+def if_encoded(data: DataConfig) -> Idle | None:
+    """Some file is text in an encoding."""
+    if data.files is None:
+        return Idle("the text comes from a data set of the Hub, which is decoded", "Leave it out.", "data.path")
+    if _hold_only(data.files, (".parquet", ".arrow")):
+        return Idle("the files (.parquet, .arrow) say themselves how they are encoded", "Leave it out.", "data.files")
+    return None
+
+
+def if_validation_is_drawn(data: DataConfig) -> Idle | None:
+    """Documents are drawn to be held out."""
+    if data.split_by is SplitRule.given:
+        return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
+    if data.files is not None and data.validation_files is not None:
+        return Idle("data.validation_files= is what is held out", LEAVE_ONE, "data.validation_files")
+    if data.files is None and data.validation_split is not None:
+        return Idle(
+            f"data.validation_split={data.validation_split} is what is held out",
+            "Leave one of the two out (data.validation_split=null).",
+            "data.validation_split",
+        )
+    return None
+
+
+def if_test_is_drawn(data: DataConfig) -> Idle | None:
+    """Documents are drawn for a test."""
+    if data.split_by is SplitRule.given:
+        return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
+    if data.files is None and data.test_split is not None:
+        return Idle(
+            f"data.test_split={data.test_split} is the test",
+            "Leave one of the two out (data.test_split=null).",
+            "data.test_split",
+        )
+    return None
+
+
+def if_something_is_drawn(data: DataConfig) -> Idle | None:
+    """Documents are drawn at all."""
+    if data.split_by is SplitRule.given:
+        return None
+    drawn = (data.validation_fraction and not if_validation_is_drawn(data)) or (
+        data.test_fraction and not if_test_is_drawn(data)
+    )
+    return (
+        None
+        if drawn
+        else Idle("no documents are drawn to be held out", "Leave it out, or give data.validation_fraction=.")
+    )
+
+
+def if_streaming(data: DataConfig) -> Idle | None:
+    """Text is read while it is trained on."""
+    if data.streaming:
+        return None
+    return Idle(
+        "data.streaming is off, and all rows are shuffled",
+        "Leave it out, or give data.streaming=true.",
+        "data.streaming",
+    )
+
+
+DATA_RULES: Mapping[str, DataRule] = {
+    "data.path": if_on_hub,
+    "data.subset": if_on_hub,
+    "data.revision": if_revised,
+    "data.train_split": if_on_hub,
+    "data.validation_split": if_on_hub,
+    "data.test_split": if_on_hub,
+    "data.validation_files": if_in_files,
+    "data.text_column": if_in_columns,
+    "data.where": if_in_columns,
+    "data.encoding": if_encoded,
+    "data.validation_fraction": if_validation_is_drawn,
+    "data.test_fraction": if_test_is_drawn,
+    "data.split_by": if_something_is_drawn,
+    "data.shuffle_blocks": if_streaming,
+}
+
+
+def _hold_only(given: Any, kinds: tuple[str, ...]) -> bool:
+    """True if all files behind paths, globs and folders are of these kinds; of what is not there, the name tells."""
+    try:
+        files = find_files("data.files", given)
+    except LmtuneError:  # what reads them will say so
+        files = [Path(each) for each in (given if isinstance(given, list) else [given])]
+    return all(kind_of(file) in kinds for file in files)

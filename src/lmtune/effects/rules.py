@@ -1,0 +1,317 @@
+"""By command: which keys do nothing beside which others. A rule takes the configuration and what was typed, and returns why a
+key has no effect, or None where it works; its name says what would have to hold.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lmtune.config.checks import is_there
+from lmtune.config.commands import CacheAction, OutputFormat
+from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
+from lmtune.config.evaluation import EvalSplit
+from lmtune.config.finetune import FinetuneMethod
+from lmtune.config.generation import ASSISTED, BEAMS, FOR_ENCODERS, SAMPLING
+from lmtune.config.model import ModelInit
+from lmtune.effects.unread import OF_LABELS
+from lmtune.keys import Typed
+
+Rule = Callable[[Any, Typed], Idle | None]
+
+LEAVE_ONE = "Leave one of the two out."
+
+# A label
+
+
+def _if_data_is_own(config: Any, typed: Typed) -> Idle | None:
+    if typed.keys & {"data.files", "data.path", "data.validation_files"}:
+        return None
+    return Idle(
+        f"{OF_LABELS}, and {config.data.name} is not the text",
+        "Choose a data set with data=, data.files= or data.path=.",
+    )
+
+
+def _if_model_is_own(config: Any, typed: Typed) -> Idle | None:
+    if any(key == "model.path" or key.startswith("model.config") for key in typed.keys):
+        return None
+    return Idle(OF_LABELS, "Choose a model with model= or model.path=.")
+
+
+# The model
+
+
+def _if_revised(config: Any, typed: Typed) -> Idle | None:
+    path = config.model.path
+    if path is None:
+        return Idle("no model of the Hub is named", "Leave it out, or give model.path=.", "model")
+    if is_there(path):
+        return Idle(f"model.path={path} is a folder, which has no revisions", "Leave it out.", "model.path")
+    return None
+
+
+def _if_vocabulary_is_learned(config: Any, typed: Typed) -> Idle | None:
+    if config.model.tokenizer == "learn":
+        return None
+    return Idle("the vocabulary is not learned here", "Leave it out, or give model.tokenizer=learn.", "model.tokenizer")
+
+
+def _if_ids_differ(config: Any, typed: Typed) -> Idle | None:
+    if config.model.init is ModelInit.pretrained:
+        return None
+    return Idle("a model from scratch has no special ids of its own", "Leave it out.", "model.init")
+
+
+def _if_rate_follows_model(config: Any, typed: Typed) -> Idle | None:
+    rate = config.training.get("learning_rate")
+    if config.finetune.method is FinetuneMethod.gradual:
+        return Idle("with finetune=gradual each phase has its own rate", "Give finetune.phases=.", "finetune")
+    if rate == config.model.learning_rate:
+        return None
+    return Idle(f"found training.learning_rate={rate}", "Give that instead, or leave it out.", "training.learning_rate")
+
+
+# Which parameters learn
+
+
+def _if_gradual(config: Any, typed: Typed) -> Idle | None:
+    return _if_method(config, FinetuneMethod.gradual)
+
+
+def _if_momentum(config: Any, typed: Typed) -> Idle | None:
+    return _if_gradual(config, typed) or if_optimizer_has_betas(config)
+
+
+def _if_lora(config: Any, typed: Typed) -> Idle | None:
+    return _if_method(config, FinetuneMethod.lora)
+
+
+def _if_method(config: Any, wanted: FinetuneMethod) -> Idle | None:
+    found = config.finetune.method
+    if found is wanted:
+        return None
+    return Idle(
+        f"finetune={found.value} has no such setting", f"Leave it out, or give finetune={wanted.value}.", "finetune"
+    )
+
+
+# What a run writes
+
+
+def _if_sampled(config: Any, typed: Typed) -> Idle | None:
+    if not config.samples.enabled:
+        return Idle("found samples.enabled=false, and nothing is written while training", LEAVE_ONE, "samples.enabled")
+    if not config.prompts:
+        return Idle("there are no prompts to continue", "Leave it out, or give prompts=.", "prompts")
+    nothing = if_evaluated(config)
+    return nothing and Idle("samples are written at evaluations, and nothing is held out", nothing.remedy, nothing.by)
+
+
+def _if_prompts_follow_data(config: Any, typed: Typed) -> Idle | None:
+    if config.prompts != config.data.prompts:
+        return Idle("prompts= is what is continued", LEAVE_ONE, "prompts")
+    return _if_sampled(config, typed)
+
+
+def _if_epochs_follow_data(config: Any, typed: Typed) -> Idle | None:
+    steps, epochs = config.training.get("max_steps") or -1, config.training.get("num_train_epochs")
+    if steps > 0:
+        return Idle(f"training.max_steps={steps} decides how long the run is", LEAVE_ONE, "training.max_steps")
+    if config.finetune.method is FinetuneMethod.gradual:
+        return Idle("with finetune=gradual the phases say how long they last", "Give finetune.phases=.", "finetune")
+    if epochs == config.data.epochs:
+        return None
+    return Idle(
+        f"found training.num_train_epochs={epochs}", "Give that instead, or leave it out.", "training.num_train_epochs"
+    )
+
+
+def _if_held_out(config: Any, typed: Typed) -> Idle | None:
+    return if_evaluated(config)
+
+
+def _if_checkpoints(config: Any, typed: Typed) -> Idle | None:
+    return if_saved(config)
+
+
+def _if_resumed(config: Any, typed: Typed) -> Idle | None:
+    if config.resume != "off":
+        return None
+    return Idle("no run is resumed", "Leave it out, or name the run: resume=outputs/...", "resume")
+
+
+def _if_tracker_has_projects(config: Any, typed: Typed) -> Idle | None:
+    name = config.tracker.name
+    variable = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}.get(name)
+    if name == "trackio":
+        return None
+    remedy = f"Set {variable} in the environment." if variable else "Leave it out, or give tracker=trackio."
+    return Idle(f"tracker={name} is not told of it", remedy, "tracker")
+
+
+# Texts that are written
+
+
+def _if_parameter_counts(config: Any, typed: Typed, name: str) -> Idle | None:
+    """Of GenerationConfig's parameters, which mean nothing beside which others."""
+    given = config.generation
+    if name in SAMPLING and given.get("do_sample") is False:
+        return Idle("generation.do_sample=false takes the likeliest token each time", LEAVE_ONE, "generation.do_sample")
+    if name in BEAMS and (given.get("num_beams") or 1) < 2:
+        return Idle("there is one beam", "Leave it out, or give generation.num_beams=4.", "generation.num_beams")
+    if name in ASSISTED and given.get("prompt_lookup_num_tokens") is None:
+        return Idle("it is for a second model that helps, which lmtune has not", "Leave it out.")
+    if name in FOR_ENCODERS:
+        return Idle("it is for models with an encoder", "Leave it out.")
+    if name == "max_matching_ngram_size" and given.get("prompt_lookup_num_tokens") is None:
+        return Idle(
+            "generation.prompt_lookup_num_tokens is off", "Give both, or none.", "generation.prompt_lookup_num_tokens"
+        )
+    for length in ("max", "min"):
+        stronger = f"generation.{length}_new_tokens"
+        if name == f"{length}_length" and stronger in typed.keys:
+            return Idle(f"{stronger}= is what counts", LEAVE_ONE, stronger)
+    return None
+
+
+def _generation_rules(first: Rule) -> dict[str, Rule]:
+    """A rule for each parameter, that of the whole section first."""
+
+    def build(name: str) -> Rule:
+        return _first(first, lambda config, typed: _if_parameter_counts(config, typed, name))
+
+    names = (*SAMPLING, *BEAMS, *ASSISTED, *FOR_ENCODERS, "max_matching_ngram_size", "max_length", "min_length")
+    return {"generation": first, **{f"generation.{name}": build(name) for name in names}}
+
+
+def _first(*rules: Rule) -> Rule:
+    """What the first of some rules says that says something."""
+    return lambda config, typed: next((found for rule in rules if (found := rule(config, typed)) is not None), None)
+
+
+def _if_text_is_written(config: Any, typed: Typed) -> Idle | None:
+    if not config.top:
+        return None
+    return Idle(f"top={config.top} prints the next tokens instead of a text", LEAVE_ONE, "top")
+
+
+def _if_drawn(config: Any, typed: Typed) -> Idle | None:
+    if config.generation.get("do_sample") is False:
+        because = "grid.* and seed= need sampling, and generation.do_sample=false takes the likeliest token each time"
+        return Idle(because, LEAVE_ONE, "generation.do_sample")
+    return _if_text_is_written(config, typed)
+
+
+def _unless_in_grid(name: str) -> Rule:
+    def rule(config: Any, typed: Typed) -> Idle | None:
+        if not getattr(config.grid, name):
+            return _if_parameter_counts(config, typed, name)
+        return Idle(f"grid.{name}= says what is tried", LEAVE_ONE, f"grid.{name}")
+
+    return _first(_if_text_is_written, rule)
+
+
+def _if_one_text_is_kept(config: Any, typed: Typed) -> Idle | None:
+    return Idle("a sample of a run is one text", "Leave it out, or give more prompts=.")
+
+
+# Scores
+
+
+def _if_text_is_scored(config: Any, typed: Typed) -> Idle | None:
+    if config.suite is None:
+        return None
+    return Idle(f"suite={config.suite.name} brings its own texts and protocol", LEAVE_ONE, "suite")
+
+
+def _if_split_matters(config: Any, typed: Typed) -> Idle | None:
+    if config.suite is None and config.eval.split is EvalSplit.all:
+        return Idle(
+            "all of the text is scored, as eval.split=all or data.files= asks for",
+            "Leave it out, or give eval.split=validation.",
+            "eval.split",
+        )
+    return _if_text_is_scored(config, typed)
+
+
+def _if_documents_are_written(config: Any, typed: Typed) -> Idle | None:
+    if not config.eval.per_document:
+        return Idle(
+            "nothing is written without eval.per_document=true", "Leave it out, or add that.", "eval.per_document"
+        )
+    if config.format is OutputFormat.json:
+        return Idle("with format=json the documents stand in the JSON", LEAVE_ONE, "format")
+    return _if_text_is_scored(config, typed)
+
+
+def _if_harness(config: Any, typed: Typed) -> Idle | None:
+    if config.suite is None or config.suite.harness:
+        return None
+    return Idle(f"suite={config.suite.name} does not use the harness", "Leave it out, or give suite=lm_eval.", "suite")
+
+
+def _if_zeroshot(config: Any, typed: Typed) -> Idle | None:
+    if config.suite is None or not config.suite.harness:
+        return None
+    return Idle(
+        f"suite={config.suite.name} leaves that to the harness", "Leave it out, or give suite=gpt2-zeroshot.", "suite"
+    )
+
+
+def _if_prepared(config: Any, typed: Typed) -> Idle | None:
+    if config.cache is CacheAction.off:
+        return None
+    return Idle(f"cache={config.cache.value} is about all that is kept, and reads no text", LEAVE_ONE, "cache")
+
+
+TRAIN_RULES: Mapping[str, Rule] = {
+    **_generation_rules(_if_sampled),
+    "generation.num_return_sequences": _if_one_text_is_kept,
+    "data.name": _if_data_is_own,
+    "data.epochs": _if_epochs_follow_data,
+    "data.prompts": _if_prompts_follow_data,
+    "prompts": _if_sampled,
+    "samples.show": _if_sampled,
+    "samples.seed": _if_sampled,
+    "model.name": _if_model_is_own,
+    "model.revision": _if_revised,
+    "model.vocab_size": _if_vocabulary_is_learned,
+    "model.legacy_ids": _if_ids_differ,
+    "model.learning_rate": _if_rate_follows_model,
+    **dict.fromkeys(
+        ("finetune.block_groups", "finetune.phases", "finetune.pct_start", "finetune.div", "finetune.div_final"),
+        _if_gradual,
+    ),
+    "finetune.momentum": _if_momentum,
+    **dict.fromkeys(("finetune.rank", "finetune.alpha", "finetune.dropout", "finetune.target_modules"), _if_lora),
+    **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
+    "tracker.project": _if_tracker_has_projects,
+    **dict.fromkeys((f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens")), _if_held_out),
+    "resume_force": _if_resumed,
+    "stop_on_failed_save": _if_checkpoints,
+}
+
+RULES: Mapping[str, Mapping[str, Rule]] = {
+    "train": TRAIN_RULES,
+    "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
+    "eval": {
+        **dict.fromkeys(("eval.stride", "eval.per_document", "eval.split"), _if_text_is_scored),
+        **dict.fromkeys(("seed", "data.validation_fraction", "data.test_fraction", "data.split_by"), _if_split_matters),
+        "output": _if_documents_are_written,
+        "suite.include": _if_harness,
+        **dict.fromkeys(("suite.profile", "suite.files"), _if_zeroshot),
+    },
+    "data": {
+        **dict.fromkeys(("data", "model", "seed"), _if_prepared),
+        "model.revision": _first(_if_prepared, _if_revised),
+        "model.vocab_size": _first(_if_prepared, _if_vocabulary_is_learned),
+    },
+    "tokenizer": {"model.revision": _if_revised},
+    "generate": {
+        **_generation_rules(_if_text_is_written),
+        "generation.temperature": _unless_in_grid("temperature"),
+        "generation.top_k": _unless_in_grid("top_k"),
+        "grid": _if_drawn,
+        "seed": _if_drawn,
+    },
+}
+"""By command: why a key, or one below it, would do nothing beside what else was set."""

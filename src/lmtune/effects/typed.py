@@ -1,0 +1,113 @@
+"""Typed and without effect is an error: one rule over all keys of all commands.
+
+What was typed on the command line has to do something. A setting that another one makes meaningless, that its command
+never reads, or that belongs to another command is refused, with what does it and what to do instead. What comes from a
+file (an experiment, a group) may lie idle: nobody typed it for this run.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from lmtune.config.commands import TWINS
+from lmtune.config.conditions import Idle
+from lmtune.config.training import render_refusal
+from lmtune.config.training_arguments import ARGUMENTS, works
+from lmtune.effects.data_rules import DATA_RULES
+from lmtune.effects.rules import RULES
+from lmtune.effects.unread import UNREAD
+from lmtune.errors import ConfigError
+from lmtune.keys import Typed
+
+Found = TypeVar("Found")
+
+OFF: tuple[Any, ...] = (None, False, 0, "", [], {}, "off", "none", "no")
+"""Values that ask for nothing, so that nothing is missing where they have no effect."""
+
+OPTIONAL: Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "eval": (
+        ("data", ("data.files", "data.path"), "the text is what the run held out"),
+        ("suite", (), "no benchmark is chosen"),
+    ),
+    "tokenizer": (("model", ("model.path",), "no vocabulary is compared with"),),
+}
+"""By command: sections that are absent by default, the keys that choose one, and what happens without."""
+
+ASKS_WHEN_OFF = ("finetune.merge", "data.packing", "seed", "samples.seed", "training.data_seed")
+"""Keys whose 0 or false asks for something all the same."""
+
+
+def check_effects(command: str, config: Any, typed: Typed) -> None:
+    """Raise ConfigError for the first typed key that does nothing. What a sweep varies makes no other key idle."""
+    _check_twins(typed)
+    for key in sorted(typed.keys):
+        _check_unrefused(config, key)
+        found = _find_unread(command, key, typed) or _find_idle(command, config, key, typed)
+        if found is not None and not typed.is_swept(found.by):
+            raise ConfigError(f"{key} has no effect: {found.because}. {found.remedy}")
+
+
+def check_sections(command: str, typed: Typed) -> None:
+    """Raise ConfigError for keys of a section that is absent unless a group is chosen, before Hydra stumbles over them."""
+    for section, sources, otherwise in OPTIONAL.get(command, ()):
+        if not typed.keys & {section, *sources}:
+            key = next((each for each in sorted(typed.keys) if each.startswith(f"{section}.")), None)
+            if key is not None:
+                raise ConfigError(f"{key} has no effect: {otherwise}. Leave it out, or choose with {section}=.")
+
+
+def _check_twins(typed: Typed) -> None:
+    """Raise ConfigError for two names of one setting that were typed with different values."""
+    for twin, home in TWINS.items():
+        key = home.removesuffix(".name")
+        if typed.keys >= {key, f"training.{twin}"}:
+            value, other = (_take_one(typed.values.get(each)) for each in (key, f"training.{twin}"))
+            if value != other:
+                raise ConfigError(f"{key}={value} and training.{twin}={other} differ; they mean the same. Keep {key}=.")
+
+
+def _take_one(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _check_unrefused(config: Any, key: str) -> None:
+    """Raise ConfigError for a training argument that nothing reads, unless it says what is done anyway."""
+    section, _, name = key.partition(".")
+    argument = ARGUMENTS.get(name, works())
+    if section == "training" and argument.refusal:
+        value = config.training.get(name)
+        if value is not None and value not in argument.harmless:
+            raise ConfigError(render_refusal(name, value, argument))
+
+
+def _find_unread(command: str, key: str, typed: Typed) -> Idle | None:
+    return None if _is_off(key, typed) else _match(UNREAD[command], key)
+
+
+def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None:
+    """Why a key does nothing beside what else was set."""
+    if _is_off(key, typed):
+        return None
+    section, _, name = key.partition(".")
+    if section == "training" and name not in TWINS:
+        condition = ARGUMENTS.get(name, works()).condition
+        return None if condition is None else condition(config)
+    key = TWINS[name] if section == "training" else key
+    rule = _match(RULES[command], key)
+    found = None if rule is None else rule(config, typed)
+    source = _match(DATA_RULES, key)
+    if found is not None or source is None or config.data is None:
+        return found
+    return source(config.data)
+
+
+def _is_off(key: str, typed: Typed) -> bool:
+    return key not in ASKS_WHEN_OFF and key in typed.values and typed.values[key] in OFF
+
+
+def _match(table: Mapping[str, Found], key: str) -> Found | None:
+    """What a table says of a key or of what it is a part of; the longest name wins."""
+    while key:
+        if key in table:
+            return table[key]
+        key = key.rpartition(".")[0]
+    return None

@@ -1,0 +1,123 @@
+"""Errors of Hydra and OmegaConf in our words: what was found, what was expected, what to do."""
+
+import re
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
+from yaml import YAMLError
+
+from lmtune import keys
+from lmtune.errors import first_line
+from lmtune.familiar import find_word
+from lmtune.overrides import OPEN_KEYS
+from lmtune.schemas import RESUMED, SCHEMAS, hydra_keys, known_keys
+from lmtune.user_conf import folders
+from lmtune.user_conf.files import find_group
+
+HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
+
+
+def explain_error(error: Exception, command: str) -> str:
+    """One paragraph for an error of Hydra or OmegaConf."""
+    cause = error.__cause__
+    key = getattr(cause, "full_key", None) or getattr(error, "full_key", None)
+    if isinstance(error, MissingConfigException):
+        return explain_missing(error, command)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
+            "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
+        )
+    if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType):
+        return _explain_interpolation(error, command)
+    inside_file = re.search(r"In '([^']+)': [^\n]*\n(.*?)\s*full_key: (\S+)", str(error), re.DOTALL)
+    if inside_file:
+        file, reason, key = inside_file.groups()
+        return _explain_inside(file, reason, key, command)
+    typed = re.match(r"Could not override '([^']+)'", str(error))
+    if typed and (cause is None or "not in" in str(cause)):
+        return explain_unknown(typed[1], command)
+    if isinstance(error, ConfigCompositionException) and key and cause is not None:
+        return f"{key}: {str(cause).splitlines()[0]}."
+    return " ".join(line.strip() for line in str(cause or error).splitlines() if line.strip())
+
+
+def explain_unknown(key: str, command: str) -> str:
+    """What to say of a key that a command does not have."""
+    renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
+    if renamed and key.startswith("training."):
+        return f"{key} is gone from transformers. Use {renamed}."
+    said = keys.suggest(key, hydra_keys() if key.startswith("hydra.") else known_keys(command), command)
+    owners = [other for other in SCHEMAS if key in known_keys(other)]
+    if owners and find_word(key, command) is None:
+        said = f" It belongs to lmtune {', '.join(owners)}."
+    return f"{key} is not a key of lmtune {command}.{said} See lmtune {command} --help."
+
+
+def explain_missing(error: MissingConfigException, command: str) -> str:
+    """What to say of a choice that a group does not have, or of a config that is not there."""
+    name = error.missing_cfg_file or "?"
+    group = find_group(name) or name.rpartition("/")[0]
+    choice = name.removeprefix(f"{group}/")
+    parent = re.match(r"In '([^']+)'", str(error))
+    file = folders.find_file(parent[1]) if parent else None
+    where = f"{file}: " if file else ""
+    hint = folders.find_hint(group, choice)
+    if group.startswith("hydra/"):
+        hint += " Those of a plugin are there once it is installed, such as hydra-submitit-launcher."
+    options = [option for option in error.options or [] if option != RESUMED]
+    if options:
+        said = _suggest_choice(group, choice, options)
+        return f"{where}{group}={choice}: expected one of {', '.join(options)}.{said}{hint}"
+    if file:
+        return f"{where}its defaults list names {name}, which is no config. Name one that is there.{hint}"
+    return f"{name} is not a config of lmtune {command}. See lmtune {command} --help.{hint}"
+
+
+def spell_out(name: str, command: str) -> str:
+    """What to type instead of `--name`: the key, or why there is none."""
+    known = known_keys(command)
+    plain = name if name in known else name.replace("-", "_")
+    if plain in known or plain.startswith(OPEN_KEYS):
+        return f"{plain}=..."
+    meant = keys.find_meant(plain, known, command)
+    if not meant.what:
+        return f"{plain}=... {meant.remark}".rstrip()
+    typed = meant.what if "=" in meant.what else f"{meant.what}=..."
+    return f"{typed} ({meant.remark})" if meant.remark else typed
+
+
+def _suggest_choice(group: str, choice: str, options: list[str]) -> str:
+    nearest = keys.find_nearest(choice, options)
+    if nearest:
+        return f" Did you mean {group}={nearest}?"
+    return f" One of the Hub or disk is named by its path: {group}.path={choice}." if group in ("data", "model") else ""
+
+
+def _explain_inside(name: str, reason: str, key: str, command: str) -> str:
+    """A file that Hydra cannot merge into the rest: a key that is not there, or a value of the wrong kind."""
+    file = folders.find_file(name) or f"{name}.yaml"
+    if "not in" in reason:
+        said = keys.suggest(key, known_keys(command), command)
+        return f"{file} sets {key}, which is not a key of lmtune {command}.{said}"
+    return f"{file} sets {key}: {reason.strip().splitlines()[0].rstrip('.')}. Give another value."
+
+
+def _explain_interpolation(error: Exception, command: str) -> str:
+    """A `${...}` that comes to nothing, with the file of the user's that says it."""
+    key = str(getattr(error, "full_key", None) or "a value")
+    place = folders.UserConf.references.find_place(key.replace("[", ".").replace("]", ""))
+    where = f"{place}: {key}" if place else key
+    reason = first_line(error)
+    variable = re.search(r"Environment variable '(.*)' not found", reason)
+    name = re.search(r"Interpolation key '(.*)' not found", reason)
+    if variable:
+        return (
+            f"{where} needs the environment variable {variable[1]}, found none of that name. "
+            f"Set it, or write ${{oc.env:{variable[1]},VALUE}} with a value for where there is none."
+        )
+    if name:
+        wanted = f" Write ${{oc.env:{name[1]}}} for the environment variable." if name[1].isupper() else ""
+        said = wanted or keys.suggest(name[1], known_keys(command), command)
+        return f"{where}: ${{{name[1]}}} is no key of lmtune {command}.{said}"
+    return f"{where}: expected ${{key}} of a key with a fitting value, found: {reason}. Write the value itself."
