@@ -8,7 +8,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 3  training                                                the only room that knows transformers.Trainer
     floor 2  data, modeling, evaluation                              text to blocks; models; numbers
     floor 2  reporting, exporting                                    pages; what leaves the machine
-    floor 1  familiar < keys < config, overrides                     names that others use, that transformers accepts; what a run is told
+    floor 1  familiar < keys < config, overrides                     others' names, transformers' names; what a run is told
     floor 1  records < runs, streams, hub, foreign                   what it leaves behind, is measured on, fetches, and never runs
     floor 1  options, secrets                                        what stands beside keys; what is kept to itself
     floor 0  errors < console, stopping                              what can go wrong, and whose turn it is; what is said; signals

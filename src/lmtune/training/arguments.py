@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from lmtune.errors import ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
+from lmtune.training.trial import explained
 
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """Tracker to the package that it needs."""
@@ -29,6 +31,10 @@ TRACKER_NAMES = {
     "trackio": ("trackio",),
 }
 """Tracker to what it makes in the run folder."""
+
+
+TOY_STEPS = 10
+"""Length of a schedule that is only tried."""
 
 
 def check_tracker(name: str) -> None:
@@ -54,7 +60,7 @@ def build_arguments(
 
     given = {name: value for name, value in config.training.items() if name not in HUB_KEYS}  # lmtune itself pushes
     settings = _complete({**(chosen or {}), **given}, has_validation)
-    try:
+    with explained("transformers does not take these settings"):
         return TrainingArguments(
             **{
                 **settings,
@@ -67,8 +73,6 @@ def build_arguments(
                 "logging_nan_inf_filter": False,  # a loss that is no number has to be seen
             }
         )
-    except (TypeError, ValueError, ImportError, RuntimeError) as error:
-        raise ConfigError(f"training.*: {' '.join(str(error).split())}") from error
 
 
 def check_sharding(arguments: Any) -> None:
@@ -110,21 +114,28 @@ def check_optimizer(arguments: Any, model: Any) -> None:
     from transformers import Trainer, get_scheduler
 
     toy = torch.nn.Parameter(torch.zeros(1))
-    try:
+    with explained("no optimizer and schedule of these settings"):
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         needs_model = {"params", "model", "optimizer_dict"} & settings.keys()
         optimizer = torch.optim.SGD([toy]) if needs_model else kind([toy], **settings)
-        get_scheduler(
+        schedule = get_scheduler(
             arguments.lr_scheduler_type,
             optimizer=optimizer,
             num_warmup_steps=1,
-            num_training_steps=10,
+            num_training_steps=TOY_STEPS,
             scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
         )
-    except (ValueError, TypeError, ImportError, RuntimeError, AttributeError) as error:
+        if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            _check_rates([factor(step) for factor in schedule.lr_lambdas for step in range(TOY_STEPS + 1)])
+
+
+def _check_rates(factors: list[Any]) -> None:
+    """Raise ConfigError for a schedule that leads to no rate somewhere, be it at its last step."""
+    wrong = [factor for factor in factors if isinstance(factor, complex) or not math.isfinite(factor)]
+    if wrong:
         raise ConfigError(
-            f"training.*: no optimizer and schedule of these settings: {' '.join(str(error).split())}"
-        ) from error
+            f"training.lr_scheduler_kwargs: expected factors of the learning rate, found {wrong[0]} with these. Give others."
+        )
 
 
 def point_tracker(name: str, run: Run) -> Callable[[], None]:

@@ -11,8 +11,8 @@ TOKENS = 8
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Whatever the libraries raise for settings that they do not take, as one of ours."""
+def explained(what: str = "Trainer does not start with these settings") -> Iterator[None]:
+    """Whatever the libraries raise for settings that they do not take, as one of ours; `what` fails then."""
     try:
         yield
     except LmtuneError:
@@ -20,9 +20,7 @@ def explained() -> Iterator[None]:
     except Exception as error:  # of all kinds: KeyError for a log level, ImportError for a package, OSError for a file
         if is_out_of_memory(error):
             raise
-        raise ConfigError(
-            f"training.*: Trainer does not start with these settings: {describe_error(error)}."
-        ) from error
+        raise ConfigError(f"training.*: {what}: {describe_error(error)}.") from error
 
 
 def try_training(trainer: Any) -> None:
