@@ -138,7 +138,9 @@ def check_types(values: Mapping[str, Any], annotations: Mapping[str, str], prefi
     for name, value in values.items():
         allowed = _allowed_types(annotations[name])
         if allowed and not any(_is_a(value, kind) for kind in allowed):
-            raise ConfigError(f"{prefix}{name} takes {annotations[name]}, found {value!r} ({type(value).__name__}).")
+            found = "null" if value is None else f"{value!r} ({type(value).__name__})"
+            remedy = "Leave it out for the default." if value is None else "Give another value."
+            raise ConfigError(f"{prefix}{name}: expected {annotations[name]}, found {found}. {remedy}")
 
 
 def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -79,7 +79,14 @@ def test_what_is_typed_at_a_resume_wins_and_groups_that_were_chosen_then_may_be_
     settings = ("data=sample", "model=gpt2-tiny", "tracker=none", *STEPS)
     assert lmtune("train", *settings, "output=run").code == 0
     run = stop_halfway(tmp_path / "run")
-    answer = lmtune("train", *settings, f"resume={run.folder}", "prompts=Era uma vez", "training.logging_steps=1")
+    answer = lmtune(
+        "train",
+        *settings,
+        f"resume={run.folder}",
+        "samples.enabled=true",
+        "prompts=Era uma vez",
+        "training.logging_steps=1",
+    )
     assert answer.code == 0, answer.err
     config = yaml.safe_load(run.config_file.read_text(encoding="utf-8"))
     assert config["prompts"] == ["Era uma vez"]
@@ -92,7 +99,7 @@ def test_what_is_typed_at_a_resume_wins_and_groups_that_were_chosen_then_may_be_
     ("typed", "words"),
     [
         (("model.learning_rate=2e-3",), "training.learning_rate: 0.001 then, 0.002 now"),
-        (("data.epochs=5",), "training.num_train_epochs: 12.0 then, 5.0 now"),
+        (("training.max_steps=5",), "training.max_steps: 4 then, 5 now"),
         (("data.block_size=64",), "data.block_size: 128 then, 64 now"),
         (("model=gpt2",), "model.name: gpt2-tiny then, gpt2 now"),
         (("experiment=gpt2-biopt",), "experiment=gpt2-biopt: the run was begun with none"),

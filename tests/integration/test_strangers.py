@@ -48,7 +48,7 @@ def world(build_tiny, tokenizer, tmp_path, monkeypatch):
 STRANGERS = {
     ("train", "model.path=strange", *FAST): "model.path=",
     ("train", "model.path=strange", "model.init=scratch", "model.tokenizer=known", *FAST): "model.path=",
-    ("lr-find", "model.path=strange", *FAST): "model.path=",
+    ("lr-find", "model.path=strange", "training.use_cpu=true"): "model.path=",
     ("data", "model.path=strange", "data.files=a.txt"): "model.path=",
     ("tokenizer", "model.path=strange", "data.files=a.txt", "output=out"): "model.path=",
     ("eval", "ckpt=strange", "data.files=a.txt", CPU): "ckpt=",

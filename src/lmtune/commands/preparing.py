@@ -57,6 +57,7 @@ def build_setup(config: TrainConfig) -> Setup:
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
+    training_arguments.check_liger(arguments)
     check_compile(arguments)
     tokenizer, model, move = build_model(config, corpus)
     loading.check_saveable(model, tokenizer)

@@ -87,6 +87,23 @@ def check_sharding(arguments: Any) -> None:
         )
 
 
+def check_liger(arguments: Any) -> None:
+    """Raise ConfigError where Liger's kernels cannot run: Trainer asks for the package only when the first step is near."""
+    from transformers.utils import is_liger_kernel_available
+
+    if not arguments.use_liger_kernel:
+        return
+    if not is_liger_kernel_available():
+        raise ConfigError(
+            "training.use_liger_kernel=true needs the package liger-kernel, which is not installed. pip install liger-kernel, or "
+            "leave it out: lmtune's own loss keeps no logits in memory either."
+        )
+    if arguments.device.type == "cpu":
+        raise ConfigError(
+            "training.use_liger_kernel=true: expected a GPU, found that this training runs on a CPU. Leave it out."
+        )
+
+
 def apply_batch(config: TrainConfig, arguments: Any, block_size: int) -> None:
     """Set rows per device and accumulation so that a step is batch.tokens; raise ConfigError where none fit."""
     if config.batch.tokens is None:

@@ -8,6 +8,8 @@ from lmtune.errors import ConfigError, LmtuneError, describe_error
 from lmtune.training.memory import is_out_of_memory
 
 TOKENS = 8
+OF_TRANSFORMERS = ("every_n_layers", "offload")
+"""Of the settings of activation checkpointing, those that Trainer takes out; torch.utils.checkpoint takes the others."""
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def explained(what: str = "Trainer does not start with these settings") -> Itera
     except Exception as error:  # of all kinds: KeyError for a log level, ImportError for a package, OSError for a file
         if is_out_of_memory(error):
             raise
-        raise ConfigError(f"training.*: {what}: {describe_error(error)}.") from error
+        raise ConfigError(f"training.*: {what}: {describe_error(error).rstrip('.')}.") from error
 
 
 def try_training(trainer: Any) -> None:
@@ -37,11 +39,14 @@ def _try_checkpointing(model: Any, settings: dict[str, Any]) -> None:
     was_training = model.training
     ids = torch.arange(TOKENS, device=model.device)[None] % model.get_input_embeddings().weight.shape[0]
     model.train()
-    model.gradient_checkpointing_enable(settings)
+    for_torch = {name: value for name, value in settings.items() if name not in OF_TRANSFORMERS}
+    model.activation_checkpointing_enable(
+        for_torch or None, **{name: value for name, value in settings.items() if name in OF_TRANSFORMERS}
+    )
     try:
         with torch.random.fork_rng():
             model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     finally:
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
         model.zero_grad(set_to_none=True)
         model.train(was_training)
