@@ -49,7 +49,7 @@ def test_an_unknown_model_type_has_no_fields():
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"training\.{name} takes"):
+    with pytest.raises(ConfigError, match=rf"training\.{name}: expected "):
         keys.check_types({name: value}, keys.load_training_fields(), "training.")
 
 

@@ -1,6 +1,7 @@
 """Nothing that is not the run's own changes, whatever it is called and however a command ends."""
 
 import contextlib
+import io
 import os
 import random
 import shutil
@@ -89,12 +90,14 @@ def read(folder):
 
 
 def call(*arguments):
+    """(exit code, what was said)"""
     with (
         Path(os.devnull).open("w") as nowhere,
+        io.StringIO() as said,
         contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
+        contextlib.redirect_stderr(said),
     ):
-        return cli.run(list(arguments))
+        return cli.run(list(arguments)), said.getvalue()
 
 
 @settings(max_examples=30, deadline=None)
@@ -105,7 +108,8 @@ def call(*arguments):
 def test_a_folder_of_ones_own_is_refused_and_keeps_every_byte(contents, command):
     with tempfile.TemporaryDirectory() as root, contextlib.chdir(root):
         write(Path("mine"), contents)
-        assert call(*command) == 2
+        code, said = call(*command)
+        assert (code, "mine" in said) == (2, True)
         assert read(Path("mine")) == contents
         assert [path.name for path in Path().iterdir()] == ["mine"]
 
@@ -123,7 +127,7 @@ def halfway(tmp_path_factory):
     """A run that was stopped after its second step."""
     folder = tmp_path_factory.mktemp("halfway")
     with contextlib.chdir(folder):
-        assert call("train", *SMALL, "output=run") == 0
+        assert call("train", *SMALL, "output=run")[0] == 0
     run = Run(folder / "run")
     for name in ("checkpoint-4", "model"):
         shutil.rmtree(run.folder / name)
@@ -165,7 +169,7 @@ def test_what_was_put_into_a_run_folder_stays_when_the_run_goes_on(halfway, adde
     with tempfile.TemporaryDirectory() as root:
         folder = Path(shutil.copytree(halfway, Path(root) / "run"))
         write(folder, added)
-        code = call("train", f"resume={folder}")
+        code, _ = call("train", f"resume={folder}")
         clashes = {"report.html", "model/me.bin", "checkpoint-1/me.jpg", "checkpoint-4/me.jpg"}
         assert code == (2 if clashes & added.keys() else 0)
         after = read(folder)
@@ -180,9 +184,9 @@ MINE = {
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-def test_what_lies_beside_and_in_a_run_stays_however_it_ends(tmp_path, number):
-    draw = random.Random(number)
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, "failed"])
+def test_what_lies_beside_and_in_a_run_stays_however_it_ends(tmp_path, ending):
+    draw = random.Random(str(ending))
     beside = {
         "outputs/results.json": b"mine",
         "outputs/mine/model/me": b"mine",
@@ -190,13 +194,17 @@ def test_what_lies_beside_and_in_a_run_stays_however_it_ends(tmp_path, number):
         "checkpoint-1/me": b"mine",
     }
     write(tmp_path, beside)
-    training = killing.Training(tmp_path, ("training.max_steps=2000", "output=outputs/run"))
+    fails = ("training.learning_rate=1e300", "training.warmup_steps=40") if ending == "failed" else ()
+    training = killing.Training(tmp_path, ("training.max_steps=2000", "output=outputs/run", *fails))
     training.start()
     wait_for(tmp_path / "outputs" / "run" / "config.yaml")
     write(tmp_path / "outputs" / "run", MINE)
-    time.sleep(draw.uniform(0, 1.5))
-    os.kill(training.processes[0].pid, number)
+    if ending != "failed":
+        time.sleep(draw.uniform(0, 1.5))
+        os.kill(training.processes[0].pid, ending)
     assert training.wait(60) is not None
+    if ending == "failed":
+        assert Run(tmp_path / "outputs" / "run").load_results()["status"] == "failed"
     after = read(tmp_path)
     assert {name: after.get(name) for name in beside} == beside
     assert {name: after.get(f"outputs/run/{name}") for name in MINE} == MINE

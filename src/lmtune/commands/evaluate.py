@@ -6,7 +6,7 @@ lmtune eval ckpt=[outputs/...,gpt2] the difference, with a confidence interval
 lmtune eval ckpt=gpt2 suite=gpt2-zeroshot
 """
 
-import sys
+import logging
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -29,6 +29,8 @@ from lmtune.records import render_json
 from lmtune.runs import Run
 from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
 from lmtune.training.memory import explain_memory
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SEED = 42
 SOURCE = ("path", "subset", "revision", "train_split", "files", "validation_files")
@@ -69,7 +71,7 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         stdout.write("\n".join(comparing.render_table(text.data.name, scored)) + "\n")
         if config.eval.per_document:
             for file in comparing.write_documents(text.data.name, scored, config.output):
-                sys.stderr.write(f"documents, the worst first: {file}\n")
+                logger.info("documents, the worst first: %s", file)
     return results
 
 
@@ -87,9 +89,11 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
     recorded = [run.load_config() for run in own]
     for run, other in zip(own[1:], recorded[1:], strict=True):
         if select_settings(other) != select_settings(recorded[0]):
-            sys.stderr.write(
-                f"{run.folder} was trained on another selection of text than {own[0].folder}, whose held-out documents are "
-                "scored; it may have learned some of them\n"
+            logger.info(
+                "%s was trained on another selection of text than %s, whose held-out documents are scored; it may have learned "
+                "some of them",
+                run.folder,
+                own[0].folder,
             )
     seed = recorded[0]["seed"] if config.seed is None else config.seed
     return Text(load_data_config(recorded[0]["data"]), seed, split)

@@ -102,7 +102,7 @@ def check_empty(given: GivenPath, folder: Path) -> None:
         shown = ", ".join(map(show, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
         raise given.refuse(
             "a new folder or an empty one",
-            f"{len(names):,} things in it ({shown}). Nothing of it was touched",
+            f"{len(names):,} {'thing' if len(names) == 1 else 'things'} in it ({shown}). Nothing of it was touched",
             f"Give a folder of its own, such as {given.key}={show(folder / 'run')}.",
         )
 
