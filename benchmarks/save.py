@@ -25,6 +25,7 @@ from lmtune import runs
 from lmtune.data.blocks import Blocks
 from lmtune.modeling.tokenizer import learn_tokenizer
 from lmtune.paths import GivenPath
+from lmtune.runs import manifest
 from lmtune.training.trainer import LmTrainer
 
 
@@ -51,11 +52,10 @@ def build_trainer(folder):
         train_dataset=Blocks(rows, 1024, targets=4096),
         model=model,
         args=TrainingArguments(str(folder), use_cpu=True, report_to="none", disable_tqdm=True),
-        run=runs.begin_at(GivenPath("output", str(folder)), folder),
         tokenizer=learn_tokenizer(["um texto para o vocabulário"] * 10, vocab_size=300, max_length=64),
         score=lambda _: {},
-        manifest={},
     )
+    trainer.attach(runs.begin_at(GivenPath("output", str(folder)), folder.parent), {})
     trainer.create_optimizer_and_scheduler(10)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -82,7 +82,7 @@ def main():
     parser.add_argument("--folder", type=Path, help="on the disk to measure; by default a temporary one")
     told = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
-    hashing, syncing, syncing_folders = Clock(runs, "checksum"), Clock(runs, "sync"), Clock(runs, "sync_folder")
+    hashing, syncing, syncing_folders = (Clock(manifest, name) for name in ("checksum", "sync", "sync_folder"))
     with tempfile.TemporaryDirectory(dir=told.folder) as folder:
         trainer = build_trainer(Path(folder))
         timed_save(trainer, Trainer._save_checkpoint)  # warms both up
