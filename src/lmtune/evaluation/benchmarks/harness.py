@@ -66,8 +66,40 @@ def run_tasks(
     """
     import lm_eval
     import torch
-    from lm_eval.api.registry import METRIC_REGISTRY
     from lm_eval.models.huggingface import HFLM
+
+    manager = _load_tasks(tasks, include)
+    wrapped = HFLM(
+        pretrained=model.to(getattr(torch, dtype)),
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        max_length=context,
+        softmax_dtype=torch.float32,
+        trust_remote_code=False,
+    )
+    with _explained(tasks), sealed(), _sandboxed():
+        found = lm_eval.simple_evaluate(
+            model=wrapped,
+            tasks=tasks,
+            task_manager=manager,
+            bootstrap_iters=0,
+            limit=limit,
+            confirm_run_unsafe_code=False,
+        )
+    protocol = {"harness": f"lm-eval {lm_eval.__version__}", "context": context, "dtype": dtype, "limit": limit}
+    return {
+        task: {
+            **{name.removesuffix(",none"): value for name, value in measures.items() if name != "alias"},
+            "protocol": {**protocol, "task_version": found["versions"].get(task), "shots": found["n-shot"].get(task)},
+        }
+        for task, measures in found["results"].items()
+    }
+
+
+def _load_tasks(tasks: list[str], include: str | None) -> Any:
+    """The harness's TaskManager that knows all tasks."""
+    import lm_eval
+    from lm_eval.api.registry import METRIC_REGISTRY
     from lm_eval.tasks import TaskManager
 
     if include is not None:
@@ -81,25 +113,14 @@ def run_tasks(
             f"suite.tasks names {', '.join(unknown)}, which lm-eval {lm_eval.__version__} does not have. "
             "List what it has with: lm-eval ls tasks."
         )
-    asked = getattr(torch, dtype)
-    wrapped = HFLM(
-        pretrained=model.to(asked),
-        tokenizer=tokenizer,
-        batch_size=batch_size,
-        max_length=context,
-        softmax_dtype=torch.float32,
-        trust_remote_code=False,
-    )
+    return manager
+
+
+@contextmanager
+def _explained(tasks: list[str]) -> Iterator[None]:
+    """What the harness raises for tasks that it does not run, and for data that it does not get, in our words."""
     try:
-        with sealed(), _sandboxed():
-            found = lm_eval.simple_evaluate(
-                model=wrapped,
-                tasks=tasks,
-                task_manager=manager,
-                bootstrap_iters=0,
-                limit=limit,
-                confirm_run_unsafe_code=False,
-            )
+        yield
     except ValueError as error:
         if "marked as unsafe" not in str(error):
             raise
@@ -112,14 +133,6 @@ def run_tasks(
             f"suite.tasks={','.join(tasks)}: the harness cannot get their data: {first_line(error)}. Check the network, or give "
             "suite.include= a folder with task files that name local copies."
         ) from error
-    protocol = {"harness": f"lm-eval {lm_eval.__version__}", "context": context, "dtype": dtype, "limit": limit}
-    return {
-        task: {
-            **{name.removesuffix(",none"): value for name, value in measures.items() if name != "alias"},
-            "protocol": {**protocol, "task_version": found["versions"].get(task), "shots": found["n-shot"].get(task)},
-        }
-        for task, measures in found["results"].items()
-    }
 
 
 def check_tasks(given: GivenPath, harness: Path, metrics: Container[str]) -> Path:
