@@ -88,7 +88,9 @@ def test_a_pushed_model_comes_back_and_scores_as_its_run_did(hub, tmp_path):
     (run,) = (tmp_path / "outputs" / "two").iterdir()
     with urllib.request.urlopen(f"{hub['HF_ENDPOINT']}/api/models/local-user/two/tree/main") as listing:
         pushed = {file["path"] for file in json.load(listing)}
-    assert pushed - {".gitattributes"} == {path.name for path in (run / "model").iterdir()} | {"results.json"}
+    assert pushed - {".gitattributes"} == {path.name for path in (run / "model").iterdir()} - {"manifest.json"} | {
+        "results.json"
+    }
     load = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         "model, tokenizer = (kind.from_pretrained('local-user/two') for kind in (AutoModelForCausalLM, AutoTokenizer))\n"
