@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import contextlib
 import os
 import random
 import signal
