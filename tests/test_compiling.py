@@ -25,7 +25,9 @@ def count(graph, _):
 
 
 def arguments(backend="eager", compiles=True):
-    return SimpleNamespace(torch_compile=compiles, torch_compile_backend=backend, torch_compile_mode=None)
+    return SimpleNamespace(
+        torch_compile=compiles, torch_compile_backend=backend, torch_compile_mode=None, device=torch.device("cpu")
+    )
 
 
 def losses_of(run):
@@ -87,11 +89,11 @@ def test_a_compiled_run_learns_the_same(lmtune, method):
     [
         (
             "training.torch_compile_backend=foo",
-            "backend foo, mode default: expected a sum to compile, found: Invalid backend: 'foo'",
+            "backend foo, mode default: expected a product to compile, found: Invalid backend: 'foo'",
         ),
         (
             "training.torch_compile_mode=fast",
-            "backend inductor, mode fast: expected a sum to compile, found: Unrecognized mode=fast",
+            "backend inductor, mode fast: expected a product to compile, found: Unrecognized mode=fast",
         ),
     ],
 )

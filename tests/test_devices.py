@@ -11,7 +11,9 @@ OLD = Device("cpu", "an old CPU", bf16=False)
 
 
 def test_what_the_user_leaves_open_follows_the_chip():
-    assert choose_settings({}, HOPPER) == {"optim": "adamw_torch_fused", "bf16": True, "tf32": True}
+    assert choose_settings({}, HOPPER) == {"optim": "adamw_torch_fused", "bf16": True}
+    assert choose_settings({"bf16": False}, HOPPER) == {"optim": "adamw_torch_fused", "tf32": True}
+    assert choose_settings({"fp16": True}, HOPPER) == {"optim": "adamw_torch_fused"}
     assert choose_settings({}, OLD) == {"optim": "adamw_torch_fused"}
 
 

@@ -3,6 +3,7 @@
 import copy
 import re
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -23,7 +24,6 @@ SMALL = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hid
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     """So that tiny batches take several chunks, the last of them a short one."""
-    monkeypatch.setattr(cross_entropy, "ROWS", 24)
     monkeypatch.setitem(cross_entropy.CHUNKS, "cpu", cross_entropy.Chunk(24, 5))
 
 
@@ -68,6 +68,33 @@ def test_loss_and_gradients_are_no_further_from_float64_than_the_plain_ones(dtyp
     ours, theirs = errors(gradients(linear_cross_entropy, dtype), reference), errors(gradients(plain, dtype), reference)
     for name, mine, other in zip(("loss", "hidden", "weight", "bias"), ours, theirs, strict=True):
         assert mine <= max(1.05 * other, least), (name, mine, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_vocabulary_padded_for_the_products_gives_the_same(monkeypatch, dtype):
+    narrow = gradients(linear_cross_entropy, dtype)
+    monkeypatch.setitem(cross_entropy.MULTIPLES, "cpu", 64)
+    for name, found, expected in zip(
+        ("loss", "hidden", "weight", "bias"), gradients(linear_cross_entropy, dtype), narrow, strict=True
+    ):
+        assert found.shape == expected.shape
+        assert float((found - expected).norm()) <= (1e-6 if dtype is torch.float32 else 1e-3) * float(
+            expected.norm()
+        ), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("multiple", [1, 64])
+def test_a_compiled_softmax_gives_the_same(monkeypatch, dtype, multiple):
+    eager = gradients(linear_cross_entropy, dtype)
+    monkeypatch.setitem(cross_entropy.MULTIPLES, "cpu", multiple)
+    calls = []
+    compiled = cross_entropy._build_compiled()
+    monkeypatch.setattr(cross_entropy, "_build_compiled", lambda: lambda *given: calls.append(1) or compiled(*given))
+    found = gradients(partial(linear_cross_entropy, compiles=True), dtype)
+    assert len(calls) >= 12, "of 600 rows in chunks of 24 or 48 every whole one"
+    for name, mine, other in zip(("loss", "hidden", "weight", "bias"), found, eager, strict=True):
+        assert float((mine - other).norm()) <= (1e-6 if dtype is torch.float32 else 2e-3) * float(other.norm()), name
 
 
 def test_half_precision_weights_take_the_careful_path():

@@ -198,7 +198,7 @@ def _undisturbed(model: Any) -> Iterator[None]:
     was_training, python_state, numpy_state = model.training, random.getstate(), np.random.get_state()
     model.eval()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
             yield
     finally:
         random.setstate(python_state)

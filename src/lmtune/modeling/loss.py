@@ -22,6 +22,9 @@ SCALED_BY = (
 )
 """Keys of model configs that make logits something else than the head's output (gemma2, cohere, granite, falcon_h1)."""
 
+COMPILES_SOFTMAX = "compiles_softmax"
+"""Attribute of a model whose fused loss takes its softmax in one compiled kernel."""
+
 
 def install_loss(model: Any, choice: LossChoice) -> list[str]:
     """Make `model(..., labels=...)` compute its loss without logits where that can be done; return why it cannot, if so.
@@ -107,7 +110,8 @@ def _build_forward(original: Callable[..., Any]) -> Callable[..., Any]:
         kwargs.pop("logits_to_keep", None)
         hidden = self.base_model(**{**kwargs, "return_dict": True}).last_hidden_state
         head = self.get_output_embeddings()
-        summed = linear_cross_entropy(hidden, head.weight, head.bias, targets.to(hidden.device))
+        compiles = getattr(self, COMPILES_SOFTMAX, False)
+        summed = linear_cross_entropy(hidden, head.weight, head.bias, targets.to(hidden.device), compiles)
         if count is None:
             count = (targets != IGNORED).sum()
         return CausalLMOutputWithPast(loss=summed / (count.to(summed.device) if torch.is_tensor(count) else count))

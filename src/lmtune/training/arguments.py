@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
 from lmtune.training.trial import explained
+
+logger = logging.getLogger(__name__)
 
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """Tracker to the package that it needs."""
@@ -61,7 +64,7 @@ def build_arguments(
     given = {name: value for name, value in config.training.items() if name not in HUB_KEYS}  # lmtune itself pushes
     settings = _complete({**(chosen or {}), **given}, has_validation)
     with explained("transformers does not take these settings"):
-        return TrainingArguments(
+        arguments = TrainingArguments(
             **{
                 **settings,
                 "output_dir": str(folder),
@@ -73,6 +76,23 @@ def build_arguments(
                 "logging_nan_inf_filter": False,  # a loss that is no number has to be seen
             }
         )
+    _take_one_gpu(arguments)
+    return arguments
+
+
+def _take_one_gpu(arguments: Any) -> None:
+    """Let a process without a launcher train on its first GPU alone.
+
+    Trainer would wrap the model in DataParallel: slower than DDP, without autocast, and its copies of the model would call
+    the forward method of their original.
+    """
+    if arguments.n_gpu > 1:
+        logger.info(
+            "%d GPUs are visible, and one is used. All of them: torchrun --nproc_per_node %d -m lmtune train ...",
+            arguments.n_gpu,
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1  # what Trainer itself does for a model that is spread over devices
 
 
 def check_sharding(arguments: Any) -> None:
@@ -211,6 +231,10 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         settings["use_cpu"] = True  # said, because transformers refuses bf16 on a CPU that was not asked for by name
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())  # elsewhere torch only warns about it
+    if settings["dataloader_pin_memory"] and not settings.get("use_cpu"):
+        settings.setdefault(
+            "accelerator_config", {"non_blocking": True}
+        )  # else each batch waits for the step before it
     settings.setdefault("ddp_find_unused_parameters", False)  # every parameter gets a gradient; searching costs a pass
     settings.setdefault("save_strategy", settings.get("eval_strategy", "steps"))
     if settings["save_strategy"] == "no":

@@ -1,7 +1,7 @@
 """torch.compile, block by block: the blocks of a decoder share their code, so what is compiled for one serves all.
 
-Embeddings, head and loss stay as they are. Evaluations and samples run the same blocks uncompiled: their shapes change all
-the time, and each new shape would be compiled anew.
+Embeddings and head stay as they are; on a GPU the softmax of the fused loss becomes one kernel. Evaluations and samples run
+the same blocks uncompiled: their shapes change all the time, and each new shape would be compiled anew.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmtune.errors import ConfigError, first_line
+from lmtune.modeling.loss import COMPILES_SOFTMAX
 from lmtune.training.layers import find_blocks
 
 
@@ -20,12 +21,15 @@ def compiled_blocks(model: Any, arguments: Any) -> Iterator[None]:
         yield
         return
     blocks = list(model.get_submodule(place[0].removesuffix(".")))
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
     for block in blocks:
         # Shapes are static: which of two graphs a shape meets would depend on the shapes before it, and so on resuming.
         block.compile(backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode, dynamic=False)
+    setattr(inner, COMPILES_SOFTMAX, arguments.device.type == "cuda")
     try:
         yield
     finally:
+        setattr(inner, COMPILES_SOFTMAX, False)
         for block in blocks:
             block._compiled_call_impl = None
 
@@ -47,19 +51,19 @@ def check_compile(arguments: Any) -> None:
     obstacle = find_compile_obstacle(arguments.device, backend, mode)
     if obstacle is not None:
         raise ConfigError(
-            f"training.torch_compile=true, backend {backend}, mode {mode or 'default'}: expected a sum to compile, found: "
+            f"training.torch_compile=true, backend {backend}, mode {mode or 'default'}: expected a product to compile, found: "
             f"{obstacle} Choose others with training.torch_compile_backend= and training.torch_compile_mode=, or give "
             "training.torch_compile=false alone."
         )
 
 
 def find_compile_obstacle(device: Any, backend: str = "inductor", mode: str | None = None) -> str | None:
-    """Why nothing can be compiled for this device (no compiler, no Triton), None if it can: tries it on a sum."""
+    """Why nothing can be compiled for this device (no compiler, no Triton), None if it can: tries it on a product."""
     import torch
 
     try:
-        compiled = torch.compile(lambda values: values * 2 + 1, backend=backend, mode=mode, dynamic=False)
-        compiled(torch.ones(8, device=device))
+        compiled = torch.compile(lambda values: values @ values + 1, backend=backend, mode=mode, dynamic=False)
+        compiled(torch.ones(16, 16, device=device))
     except Exception as error:  # whatever the compilers of this machine raise
         return first_line(error)
     return None

@@ -35,7 +35,7 @@ def find_device(use_cpu: bool) -> Device:
         return Device("cuda", chip.name, bf16=recent or torch.version.hip is not None, tf32=recent)
     if torch.backends.mps.is_available() and not use_cpu:
         return Device("mps", "Apple GPU", bf16=False)
-    found = torch.cpu.get_capabilities()
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # from torch 2.11 on
     multiplies = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return Device("cpu", str(found.get("cpu_name") or found.get("architecture") or "CPU"), bf16=multiplies)
 
@@ -45,8 +45,8 @@ def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
     chosen: dict[str, Any] = {"optim": "adamw_torch_fused"}
     if device.bf16 and not any(name in given for name in PRECISIONS):
         chosen["bf16"] = True
-    if device.tf32:
-        chosen["tf32"] = True
+    elif device.tf32 and not any(given.get(name) for name in PRECISIONS):
+        chosen["tf32"] = True  # in half precision there is no product of float32 matrices
     return {name: value for name, value in chosen.items() if name not in given}
 
 

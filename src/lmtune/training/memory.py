@@ -108,18 +108,22 @@ def find_free(device: Any) -> int:
 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device))
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
     return int(psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+LACKS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What errors without a class of their own say of an allocation that failed."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for an allocation that failed, on an accelerator or on the CPU (which has no error class of its own)."""
+    """True for an allocation that failed, on an accelerator or on the CPU."""
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in LACKS)
     )
 
 

@@ -79,7 +79,7 @@ class PacedTrainer(RowTrainer):
         """Add what has been counted since the last time, and the time since then."""
         if self._pending:
             # Waits for the device, so the clock below is honest.
-            counted = torch.stack(self._pending).sum()
+            counted = torch.stack(self._pending).long().sum()  # in float32 they would be exact to 16.8 million
             if self.args.world_size > 1 and not self.args.average_tokens_across_devices:
                 counted = self.accelerator.reduce(counted, reduction="sum")
             self.effort.targets += int(counted.item())
