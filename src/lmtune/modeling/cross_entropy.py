@@ -22,10 +22,10 @@ class Chunk(NamedTuple):
     product: int
     """Of one matrix product in half precision; in float32 half as many. Each adds to the head's gradient once."""
     softmax: int
-    """Of one softmax, whose float32 values should stay in the cache of a CPU; a GPU is given all of a product at once."""
+    """Of one softmax that is not compiled: its float32 values should stay in the cache of a CPU, and take little of a GPU."""
 
 
-CHUNKS = {"cpu": Chunk(1024, 16), "cuda": Chunk(2048, 2048)}
+CHUNKS = {"cpu": Chunk(1024, 16), "cuda": Chunk(8192, 2048)}
 """As measured (docs/benchmarks.md)."""
 
 MULTIPLES = {"cuda": 64}
@@ -68,7 +68,8 @@ def measure_workspace(kind: str, shape: tuple[int, int, int], *, half: bool, fus
         return rows * vocabulary * (2 * half + 4 + 4 + 4)  # logits, the same in float32, log-probabilities, gradient
     size = 2 if half else 4
     chunk, width = _choose_chunk(kind), vocabulary + _count_padding(kind, vocabulary)
-    logits = min(rows, _count_rows(chunk, size)) * width * size + min(rows, chunk.softmax) * width * 4
+    copies = 1 + half * (kind == "cuda")  # CUDA's softmax of bfloat16 copies the logits to float32 first
+    logits = min(rows, _count_rows(chunk, size)) * width * size + copies * min(rows, chunk.softmax) * width * 4
     # The head's gradient; in half precision the head itself too, and on a CPU one chunk's part of its gradient.
     return logits + (4 + (2 + 2 * (kind != "cuda")) * half) * width * features
 
