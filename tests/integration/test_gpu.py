@@ -178,8 +178,12 @@ def test_the_memory_of_a_step_is_known_beforehand(tmp_path):
     assert memory.total == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.25)
 
 
-def test_a_compiled_run_ends_as_the_eager_one(lmtune):
+@pytest.mark.parametrize("mode", ["default", "max-autotune-no-cudagraphs"])
+def test_a_compiled_run_ends_as_the_eager_one(lmtune, mode):
     short = ("training.max_steps=6", "samples.enabled=false", "training.optim=sgd", "training.learning_rate=0.1")
-    eager, compiled = lmtune("train", *short), lmtune("train", *short, "training.torch_compile=true")
+    eager, compiled = (
+        lmtune("train", *short),
+        lmtune("train", *short, "training.torch_compile=true", f"training.torch_compile_mode={mode}"),
+    )
     assert eager.code == compiled.code == 0, compiled.err
     assert numbers_of(compiled.run)["loss"] == pytest.approx(numbers_of(eager.run)["loss"], rel=1e-3)

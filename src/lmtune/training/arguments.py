@@ -77,6 +77,7 @@ def build_arguments(
             }
         )
     _take_one_gpu(arguments)
+    _leave_precision(arguments)
     return arguments
 
 
@@ -93,6 +94,18 @@ def _take_one_gpu(arguments: Any) -> None:
             arguments.n_gpu,
         )
         arguments._n_gpu = 1  # what Trainer itself does for a model that is spread over devices
+
+
+def _leave_precision(arguments: Any) -> None:
+    """Unset the precision of float32 products where none are left: torch's compiler reads the older of its two switches.
+
+    transformers turns TF32 on by the newer one whenever something is compiled, and in mode max-autotune the compiler then
+    refuses the mixture.
+    """
+    import torch
+
+    if arguments.torch_compile and (arguments.bf16 or arguments.fp16) and hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = "none"
 
 
 def check_sharding(arguments: Any) -> None:
