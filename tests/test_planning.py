@@ -57,7 +57,7 @@ def test_a_wish_about_activations_counts(arguments, build_tiny, little_memory, g
 def test_long_runs_are_compiled_and_short_ones_are_not(arguments, build_tiny, compilers):
     model = build_tiny(attn_pdrop=0.1)
     seconds = estimate_seconds(arguments, model, PLACES, LONG)
-    enough = int(LONG * planning.COMPILE_PAYS_AFTER / seconds)
+    enough = int(LONG * planning.COMPILE_PAYS_AFTER["cpu"] / seconds)
     assert plan_steps({}, arguments, model, PLACES, enough // 2).chosen == {}
     plan = plan_steps({}, arguments, model, PLACES, enough * 2)
     assert plan.chosen == {"torch_compile": True, "torch_compile_backend": "inductor"}

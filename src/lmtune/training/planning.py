@@ -11,14 +11,14 @@ from lmtune.training.throughput import build_yardstick, render_duration
 USABLE = 0.9
 """Share of the free memory that a step may be expected to take: the rest is for what is not counted, and fragments."""
 
-COMPILE_PAYS_AFTER = 1200.0
-"""Seconds of training from which torch.compile is chosen: it takes about 20 s, which a gain of 2 % makes up for then."""
+COMPILE_PAYS_AFTER = {"cuda": 180.0, "cpu": 1200.0}
+"""Seconds of training from which torch.compile is chosen. It takes about 20 s, and gains a quarter on a GPU (docs/benchmarks.md)."""
 
 CPU_RATE = 1e11
 """FLOP/s that training reaches on a thread: 0.8 to 2.1e11 were measured, see docs/benchmarks.md."""
 
-REACHED_SHARE = 0.35
-"""Share of a GPU's peak that training reaches: assumed, not measured. It decides about torch.compile alone."""
+REACHED_SHARE = 0.3
+"""Share of a GPU's peak that training reaches uncompiled, as measured for GPT-2 of 124 million parameters on an H100."""
 
 
 class Plan(NamedTuple):
@@ -72,7 +72,9 @@ def _plan_compile(arguments: Any, model: Any, seconds: float | None) -> Plan:
     kept_plain = arguments.activation_checkpointing or arguments.auto_find_batch_size or _shards(arguments)
     # Measured on a CPU: 1.2 to 1.5 times with dropout in the attention, which torch computes in many steps there; else 1.0.
     pays = arguments.device.type == "cuda" or (arguments.device.type == "cpu" and _drops_attention(model))
-    if kept_plain or not pays or seconds is None or seconds < COMPILE_PAYS_AFTER or find_blocks(model) is None:
+    if kept_plain or not pays or seconds is None or find_blocks(model) is None:
+        return Plan({}, [])
+    if seconds < COMPILE_PAYS_AFTER[arguments.device.type]:
         return Plan({}, [])
     obstacle = find_compile_obstacle(arguments.device)
     if obstacle is not None:
