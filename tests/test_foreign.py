@@ -471,7 +471,6 @@ REASONS = {
     ("data/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("evaluation/benchmarks/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
-    ("data/tables.py", "from_file"): "an Arrow file",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
     ("evaluation/benchmarks/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
     ("evaluation/benchmarks/harness.py", "TaskManager"): "check_tasks has read the files before",
