@@ -51,10 +51,12 @@ class Packing(NamedTuple):
     """The next content that a decompressor makes, perhaps none."""
     read: int = 65_536
     """Packed bytes given at a time."""
+    magic: bytes = b""
+    """What a member begins with, where the library has no words for another begin."""
 
 
 PACKINGS = {
-    ".gz": Packing(lambda: zlib.decompressobj(wbits=31), _step_deflated),
+    ".gz": Packing(lambda: zlib.decompressobj(wbits=31), _step_deflated, magic=b"\x1f\x8b"),
     ".bz2": Packing(bz2.BZ2Decompressor, _step_limited),
     ".xz": Packing(lzma.LZMADecompressor, _step_limited),
     # Takes no limit for what it makes at once: 4 kB of zst hold 128 MB at most.
@@ -125,6 +127,9 @@ class _Unpacked(io.RawIOBase):
                 return False
         if self._members:
             self._waiting = self._waiting.lstrip(b"\0")
+        magic = self._packing.magic[: len(self._waiting)]
+        if not self._waiting.startswith(magic):
+            raise OSError("Not a gzipped file" if not self._members else "something else follows what was packed")
         self._member = self._packing.build()
         self._members += 1
         return True
