@@ -12,8 +12,8 @@ import zstandard
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data.files import find_files, kind_of
-from lmtune.data.sources import FileSource
 from lmtune.data.rendering import render_rows
+from lmtune.data.sources import FileSource
 from lmtune.data.tables import wrap_dataset
 from lmtune.errors import DataError
 

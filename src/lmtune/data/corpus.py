@@ -16,7 +16,8 @@ from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import SIDES, Ledger
 from lmtune.data.progress import show_progress
-from lmtune.data.sources import build_source, say_remark
+from lmtune.data.shards import say_remark
+from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder, hash_tokenizer

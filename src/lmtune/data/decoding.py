@@ -1,8 +1,8 @@
 """From the bytes of a file to its text, without a guess: what does not decode, or is no text, is refused with its place.
 
-    reading = Reading(Path("corpus.txt.gz"), "utf-8")
-    text = "".join(load_pieces(reading))
-    reading.content == len(text.encode()) + sum(reading.left.values())
+reading = Reading(Path("corpus.txt.gz"), "utf-8")
+text = "".join(load_pieces(reading))
+reading.content == len(text.encode()) + sum(reading.left.values())
 """
 
 import codecs
@@ -169,7 +169,9 @@ class _Decoder:
         self._bytes += len(raw)
         self._line_ends += raw.count(b"\n")
         lines = self._lines.decode(text, final)
-        reading.left["carriage_returns"] += len(text) - len(lines)  # a CR that may be half of a line end comes with the next
+        reading.left["carriage_returns"] += len(text) - len(
+            lines
+        )  # a CR that may be half of a line end comes with the next
         if self._encoding == "utf-8":
             reading.left["recoding"] += self._count_waiting(waiting, final)
         return lines
@@ -214,7 +216,7 @@ def _build_decoder(file: Path, encoding: str) -> Any:
         ) from error
     if decoder is None:
         raise DataError(
-            f"data.encoding={encoding}: no encoding of text that can be read in pieces. Expected a name such as utf-8, cp1252 or latin-1."
+            f"data.encoding={encoding}: no encoding of text. Expected a name such as utf-8, cp1252 or latin-1."
         )
     if found.name in NEEDS_MARK:
         raise DataError(

@@ -31,14 +31,20 @@ class Wanted:
     values: dict[str, Any]
     met: dict[str, Counter[str]] = field(default_factory=dict)
     """By column, how often each value was there."""
+    found: int = 0
+    """Rows that were wanted."""
 
     def explain(self) -> str:
         """Which values there are where none was wanted."""
-        return "; ".join(
+        unmet = [
             f"no row has {name}={value}: it has {_list_values(self.met.get(name, Counter()))}"
             for name, value in self.values.items()
             if not any(is_wanted(met, value) for met in self.met.get(name, ()))
-        ) or "no row has all of " + ", ".join(f"{name}={value}" for name, value in self.values.items())
+        ]
+        together = f"no row has {' and '.join(f'{name}={value}' for name, value in self.values.items())} together"
+        return (
+            f"expected rows that data.where= asks for, found none; {'; '.join(unmet) or together}. Correct data.where=."
+        )
 
 
 def _list_values(met: Counter[str]) -> str:
@@ -130,6 +136,7 @@ class _Renderer:
 
     def _render_row(self, row: dict[str, Any]) -> str:
         self._rendered += 1
+        self._wanted.found += 1
         for column, paths in self._paths.items():
             if column in row or paths == [column]:
                 found = self._reach(row, column)
@@ -189,14 +196,16 @@ class _Renderer:
 
     def _refuse_path(self, path: str, purpose: str) -> DataError:
         parts = path.split(".")
-        begin = next((".".join(parts[:end]) for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in self._inside), "")
+        begin = next(
+            (".".join(parts[:end]) for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in self._inside), ""
+        )
         names = list(self._inside.get(begin, {}))
         if not begin:
             return self._refuse(parts[0], purpose, names or list(self._table.names or []))
         found = f"{begin!r} has {', '.join(names)}" if names else f"{begin!r} has no names inside"
         return DataError(
-            f"{self._table.where}: expected {path!r}, which data.{purpose}= names, in some row, found it in none of {self._rows:,}; "
-            f"{found}. Correct data.{purpose}=."
+            f"{self._table.where}: expected {path!r}, which data.{purpose}= names, in some row, found it in none of "
+            f"{self._rows:,}; {found}. Correct data.{purpose}=."
         )
 
     def _refuse(self, name: str, purpose: str, names: list[str]) -> DataError:

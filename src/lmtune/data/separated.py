@@ -180,13 +180,18 @@ def _refuse(reading: Reading, kind: str, line: int, delimiter: str, fault: str) 
     if fault == "unexpected end of data":
         fault = "a quote opens that is never closed"
     return DataError(
-        f"{show(reading.file)} does not read as {kind.lstrip('.')}: line {line:,}: {fault}. Text with {delimiter!r}, quotes or line "
-        "ends in it belongs between quotes, and quotes inside are doubled; else save it as .jsonl."
+        f"{show(reading.file)} does not read as {kind.lstrip('.')}: line {line:,}: {fault}. Text with {delimiter!r}, quotes or "
+        "line ends in it belongs between quotes, and quotes inside are doubled; else save it as .jsonl."
     )
 
 
 def _build_batches(
-    rows: Iterator[tuple[int, list[str]]], names: list[str], columns: list[str], reading: Reading, kind: str, delimiter: str
+    rows: Iterator[tuple[int, list[str]]],
+    names: list[str],
+    columns: list[str],
+    reading: Reading,
+    kind: str,
+    delimiter: str,
 ) -> Iterator[Any]:
     places = [names.index(name) for name in columns]
     values: list[list[str]] = [[] for _ in columns]

@@ -244,8 +244,11 @@ class Reader:
                 if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
                     if done == place.documents and place.now is not None:
                         ledger.restore(place.now)
+                    before = ledger.tally()
                     continue
                 ids = self._encode_training(texts, ledger, accounted=mark.turn == 0)
+                ledger.settle("train", order[shard], before)
+                before = ledger.tally()
                 yield Place(base, done, begin, ledger.as_dict()), ids
             ledger.settle("train", order[shard], before)
 

@@ -109,7 +109,7 @@ def load_json(reading: Reading) -> Table:
         raise _refuse_depth(file) from error
     if not isinstance(loaded, list):
         raise DataError(
-            f"{file} holds one object with {', '.join(loaded)}; expected a list of objects, or one object a line. "
+            f"{file} holds one object with {', '.join(list(loaded)[:10])}{', ...' if len(loaded) > 10 else ''}; expected a list of objects, or one object a line. "
             "Write out the part that holds the texts."
         )
     return _objects(iter(loaded), file)
@@ -129,7 +129,8 @@ def _parse_lines(file: str, pieces: Iterable[str]) -> Iterator[Any]:
 
 def _refuse_depth(place: str) -> DataError:
     return DataError(
-        f"{place} is nested too deep: expected objects inside each other some hundred times at most. Leave it out, or write it flat."
+        f"{place} is nested too deep: expected objects inside each other some hundred times at most. "
+        "Leave it out, or write it flat."
     )
 
 
@@ -225,5 +226,6 @@ def load_split_names(folder: Path) -> list[str]:
         return [str(name) for name in json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{show(folder)}: expected the names of splits in dataset_dict.json, found {first_line(error)}. Name one of its folders."
+            f"{show(folder)}: expected the names of splits in dataset_dict.json, found {first_line(error)}. "
+            "Name one of its folders."
         ) from error

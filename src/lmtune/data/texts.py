@@ -75,7 +75,11 @@ def hash_texts(texts: Texts, seed: int) -> np.ndarray:
 def find_mojibake(texts: Texts) -> str | None:
     """In words, that texts look like UTF-8 which has been read as Latin-1; None for what does not."""
     edges = edges_of(texts) if len(texts) else np.zeros(1, np.int64)
-    content = memoryview(texts.buffers()[2] or b"")[edges[0] : min(edges[-1], edges[0] + MOJIBAKE_BYTES)] if len(texts) else b""
+    content = (
+        memoryview(texts.buffers()[2] or b"")[edges[0] : min(edges[-1], edges[0] + MOJIBAKE_BYTES)]
+        if len(texts)
+        else b""
+    )
     letters = np.count_nonzero(np.frombuffer(content, np.uint8) >= 0xC0)
     found = MOJIBAKE.findall(content) if letters else []
     if len(found) < LEAST_MOJIBAKE or 4 * len(found) < letters:

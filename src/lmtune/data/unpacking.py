@@ -33,7 +33,9 @@ def _step_limited(member: Any, take: Take) -> bytes:
 
 
 def _step_deflated(member: Any, take: Take) -> bytes:
-    made: bytes = member.decompress(member.unconsumed_tail, MOST_UNPACKED)  # what is left of the step before comes first
+    made: bytes = member.decompress(
+        member.unconsumed_tail, MOST_UNPACKED
+    )  # what is left of the step before comes first
     return made or member.decompress(take(), MOST_UNPACKED)
 
 
