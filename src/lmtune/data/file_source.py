@@ -179,9 +179,8 @@ class FileSource:
                 last = whole
         if not rows and not is_text and len(self.files[split]) == 1:
             raise DataError(f"{show(file)}: expected rows, found none.")
-        yield _add_beside(
-            last or Rows(build_texts([])), self._close(reading, used)
-        )  # with the last rows, so that who has them has read all
+        end = self._close(reading, used)
+        yield _add_beside(last or Rows(build_texts([])), end)  # with the last rows: who has them has read all
 
     def explain_empty(self, split: str) -> str:
         names = ", ".join(show(file) for file in self.files[split][:3])

@@ -125,7 +125,8 @@ class HubSource:
             )
         if name not in loaded:
             raise DataError(
-                f"data.path={show(config.path)}: expected a split {name!r}, found {', '.join(loaded)}. Name one with data.{side}_split=."
+                f"data.path={show(config.path)}: expected a split {name!r}, found {', '.join(loaded)}. "
+                f"Name one with data.{side}_split=."
             )
         return loaded[name].to_iterable_dataset() if config.streaming else loaded[name]
 

@@ -22,6 +22,7 @@ from lmtune.paths import show
 
 ROWS_AT_ONCE = 1000
 """Objects of a JSON file, or rows of a stream."""
+SHOWN_NAMES = 20
 MAX_ROWS = 100_000
 """In a batch, however short they are."""
 ARROW_FILE, ARROW_END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -108,8 +109,9 @@ def load_json(reading: Reading) -> Table:
     except RecursionError as error:
         raise _refuse_depth(file) from error
     if not isinstance(loaded, list):
+        names = ", ".join(list(loaded)[:SHOWN_NAMES]) + (", ..." if len(loaded) > SHOWN_NAMES else "")
         raise DataError(
-            f"{file} holds one object with {', '.join(list(loaded)[:10])}{', ...' if len(loaded) > 10 else ''}; expected a list of objects, or one object a line. "
+            f"{file} holds one object with {names}; expected a list of objects, or one object a line. "
             "Write out the part that holds the texts."
         )
     return _objects(iter(loaded), file)
