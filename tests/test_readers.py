@@ -6,9 +6,6 @@ import gzip
 import io
 import json
 import lzma
-import random
-import subprocess
-import sys
 from datetime import date
 
 import datasets
@@ -31,8 +28,12 @@ SENTENCES = [f"frase número {n}, com um número {n * n}" for n in range(40)]
 
 
 def read(files, split="train", **settings):
-    settings = {"sources": files} if isinstance(files, list) and isinstance(files[0], dict) else {"files": files, **settings}
-    settings["files"] = str(settings["files"]) if "files" in settings and not isinstance(files, list) else settings.get("files")
+    settings = (
+        {"sources": files} if isinstance(files, list) and isinstance(files[0], dict) else {"files": files, **settings}
+    )
+    settings["files"] = (
+        str(settings["files"]) if "files" in settings and not isinstance(files, list) else settings.get("files")
+    )
     return rows_of(FileSource(DataConfig(**settings)), split)
 
 
@@ -131,7 +132,9 @@ MARKED = {"utf-8-sig": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff", 
 
 @given(text=LETTERS, encoding=st.sampled_from(sorted(MARKED)), piece=st.integers(1, 9))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_text_with_a_mark_is_read_in_its_encoding_however_it_falls_into_pieces(tmp_path, monkeypatch, text, encoding, piece):
+def test_text_with_a_mark_is_read_in_its_encoding_however_it_falls_into_pieces(
+    tmp_path, monkeypatch, text, encoding, piece
+):
     from lmtune.data import decoding
 
     monkeypatch.setattr(decoding, "PIECE_BYTES", max(4, piece))
@@ -147,12 +150,16 @@ def test_what_has_no_mark_is_not_decoded_by_guess(tmp_path, encoding):
     (tmp_path / "a.txt").write_bytes("Um texto que se lê.".encode(encoding))
     with pytest.raises(DataError, match=r"NULs among|is not utf-8"):
         read(tmp_path / "a.txt")
-    with pytest.raises(DataError, match=f"begins without a byte-order mark.*Say {encoding[:6]}-le or {encoding[:6]}-be"):
+    with pytest.raises(
+        DataError, match=f"begins without a byte-order mark.*Say {encoding[:6]}-le or {encoding[:6]}-be"
+    ):
         read(tmp_path / "a.txt", encoding=encoding[:6])
     assert read(tmp_path / "a.txt", encoding=encoding) == ["Um texto que se lê."]
 
 
-@pytest.mark.parametrize("encoding", ["rot13", "base64", "hex", "zlib", "idna", "undefined", "no such", "a\0b", "punycode"])
+@pytest.mark.parametrize(
+    "encoding", ["rot13", "base64", "hex", "zlib", "idna", "undefined", "no such", "a\0b", "punycode"]
+)
 def test_what_is_no_encoding_of_text_is_refused(tmp_path, encoding):
     (tmp_path / "a.txt").write_bytes("não\n".encode() * 100)
     with pytest.raises(DataError):
@@ -199,7 +206,10 @@ def test_utf8_read_as_latin1_is_told(tmp_path, caplog):
 CELLS = st.text(st.sampled_from('ab,;"\n\t é'), max_size=8)
 
 
-@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_csv_reads_back_as_it_was_written(tmp_path, rows, quoting):
     with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -208,12 +218,18 @@ def test_a_csv_reads_back_as_it_was_written(tmp_path, rows, quoting):
     assert read(tmp_path / "a.csv") == [text for _, text in rows]
 
 
-@given(rows=st.lists(st.tuples(st.text("ab é\"'", max_size=8), st.text("ab é\"',;", max_size=8)), min_size=1, max_size=8))
+@given(
+    rows=st.lists(st.tuples(st.text("ab é\"'", max_size=8), st.text("ab é\"',;", max_size=8)), min_size=1, max_size=8)
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_quotes_in_a_tsv_are_letters_unless_they_pair_around_a_value(tmp_path, rows):
     body = "id\ttext\n" + "".join(f"x{key}\t{text}\n" for key, text in rows)
     (tmp_path / "a.tsv").write_text(body, encoding="utf-8")
-    found = read(tmp_path / "a.tsv")
+    try:
+        found = read(tmp_path / "a.tsv")
+    except DataError as error:
+        assert "a quote opens that may be a letter" in str(error)  # noqa: PT017  where both readings make sense
+        return
     for (_, text), read_back in zip(rows, found, strict=True):
         is_pair = len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('""', "")
         assert read_back == (text[1:-1].replace('""', '"') if is_pair else text)
@@ -236,7 +252,7 @@ def test_separated_values_that_are_none_are_refused_with_the_line(tmp_path, name
 
 
 def test_an_open_quote_in_a_tsv_does_not_swallow_the_rows_behind_it(tmp_path):
-    rows = [f'{n}\t{chr(34) if n % 3 == 0 else ""}polegadas {n}' for n in range(40)]
+    rows = [f"{n}\t{chr(34) if n % 3 == 0 else ''}polegadas {n}" for n in range(40)]
     (tmp_path / "a.tsv").write_text("id\ttext\n" + "\n".join(rows), encoding="utf-8")
     assert read(tmp_path / "a.tsv") == [row.split("\t")[1] for row in rows]
     (tmp_path / "a.tsv").write_text('id\ttext\n1\t"um\ndois"\n2\ttrês\n', encoding="utf-8")
@@ -274,7 +290,9 @@ def test_a_column_of_bytes_is_decoded_or_refused(tmp_path):
     parquet.write_table(pa.table({"text": [text.encode() for text in SENTENCES]}), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet") == SENTENCES
     parquet.write_table(pa.table({"text": [b"um", "não".encode("latin-1")]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet, row 2: 'text' holds bytes, which data.encoding=utf-8 does not decode"):
+    with pytest.raises(
+        DataError, match=r"a\.parquet, row 2: 'text' holds bytes, which data.encoding=utf-8 does not decode"
+    ):
         read(tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet", encoding="latin-1") == ["um", "não"]
 
@@ -285,7 +303,10 @@ def test_values_of_typed_tables_are_what_they_are_written_as_or_refused(tmp_path
         "span": pa.array([1, 2], pa.duration("s")), "nan": [float("nan"), 1.5],
     })  # fmt: skip
     parquet.write_table(table, tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet", text_column="{small}|{flag}|{day}|{nan}") == ["0.1|true|2020-01-25|", "|false||1.5"]
+    assert read(tmp_path / "a.parquet", text_column="{small}|{flag}|{day}|{nan}") == [
+        "0.1|true|2020-01-25|",
+        "|false||1.5",
+    ]
     with pytest.raises(DataError, match="row 1: expected text in 'span', found timedelta"):
         read(tmp_path / "a.parquet", text_column="span")
 
@@ -293,7 +314,13 @@ def test_values_of_typed_tables_are_what_they_are_written_as_or_refused(tmp_path
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize(
     ("where", "count"),
-    [({"year": 2001}, 13), ({"year": [2000, 2001]}, 27), ({"ok": True}, 20), ({"lang": "pt"}, 40), ({"year": 2001, "ok": True}, 6)],
+    [
+        ({"year": 2001}, 13),
+        ({"year": [2000, 2001]}, 27),
+        ({"ok": True}, 20),
+        ({"lang": "pt"}, 40),
+        ({"year": 2001, "ok": True}, 6),
+    ],
 )
 def test_wanted_values_are_found_by_whichever_door_they_come(tmp_path, kind, where, count):
     rows = [{"text": text, "year": 2000 + n % 3, "ok": n % 2 == 0, "lang": "pt"} for n, text in enumerate(SENTENCES)]
@@ -305,9 +332,13 @@ def test_wanted_values_are_found_by_whichever_door_they_come(tmp_path, kind, whe
 
 def test_values_that_no_row_has_are_told_with_those_that_there_are(tmp_path):
     file = write_lines(tmp_path / "a.jsonl", [{"text": text, "year": 2000 + n % 2} for n, text in enumerate(SENTENCES)])
-    with pytest.raises(DataError, match=r"no row has year=1999: it has '2000' \(20\), '2001' \(20\)\. Correct data\.where="):
+    with pytest.raises(
+        DataError, match=r"no row has year=1999: it has '2000' \(20\), '2001' \(20\)\. Correct data\.where="
+    ):
         _ = Corpus(DataConfig(files=str(file), where={"year": 1999}), 0).held_out
-    with pytest.raises(DataError, match=r"has no column 'yaer'; it has text, year\. Name one of those with data\.where="):
+    with pytest.raises(
+        DataError, match=r"has no column 'yaer'; it has text, year\. Name one of those with data\.where="
+    ):
         _ = Corpus(DataConfig(files=str(file), where={"yaer": 1999}), 0).held_out
 
 
@@ -321,12 +352,14 @@ def test_values_that_no_row_has_are_told_with_those_that_there_are(tmp_path):
         ("messages.0.contnt", "expected 'messages.0.contnt'.*'messages.0' has content"),
         ("messages.7.content", "expected 'messages.7.content'.*'messages' has 1 items"),
         ("body", "has no column 'body'; it has meta, messages"),
-        (["body", "meta.titel"], "has no column 'body'"),
+        (["body", "meta.titel"], "has no column 'body'|expected 'meta.titel'"),
     ],
 )
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_name_that_no_row_has_is_refused_with_those_that_are_there(tmp_path, kind, column, complaint):
-    table = datasets.Dataset.from_list([{"meta": {"title": "T"}, "messages": [{"content": text}]} for text in SENTENCES])
+    table = datasets.Dataset.from_list(
+        [{"meta": {"title": "T"}, "messages": [{"content": text}]} for text in SENTENCES]
+    )
     file = tmp_path / f"a.{kind}"
     {"jsonl": table.to_json, "parquet": table.to_parquet}[kind](file)
     with pytest.raises(DataError, match=complaint):
@@ -353,7 +386,14 @@ def test_alternatives_are_taken_row_by_row_and_file_by_file(tmp_path):
 def test_parts_without_rows_are_read(tmp_path):
     parquet.write_table(pa.table({"text": SENTENCES}), tmp_path / "a.parquet")
     parquet.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "b.parquet")
-    for name, body in (("c.jsonl", ""), ("d.json", "[]"), ("e.csv", ""), ("f.csv", "text\n"), ("g.txt", ""), ("h.tsv", "")):
+    for name, body in (
+        ("c.jsonl", ""),
+        ("d.json", "[]"),
+        ("e.csv", ""),
+        ("f.csv", "text\n"),
+        ("g.txt", ""),
+        ("h.tsv", ""),
+    ):
         (tmp_path / name).write_text(body)
     assert [text for text in read(tmp_path) if text] == SENTENCES
 
@@ -405,7 +445,10 @@ def test_a_folder_means_what_its_pattern_means_and_says_what_it_passes_over(tmp_
     assert source.files["train"] == find_files("data.files", str(texts / "**"))
     assert [file.name for file in source.files["train"]] == ["a.txt", "c.txt", "e.txt"]
     assert source.passed_over == {"hidden": 3, "of other kinds": 2, "links to nothing": 1}
-    assert any("3 hidden (._a.txt, .git, .ipynb_checkpoints); 2 of other kinds (d.html, notes.md)" in each for each in source.remarks)
+    assert any(
+        "3 hidden (._a.txt, .git, .ipynb_checkpoints); 2 of other kinds (d.html, notes.md)" in each
+        for each in source.remarks
+    )
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("a.md", "Its marks"), ("a.xlsx", r"Save its sheet as \.csv"), ("a.pdf", "Take the text"), ("a.zip", "Unpack it")])  # fmt: skip
@@ -453,8 +496,9 @@ def test_sources_that_are_none_are_refused(sources, complaint):
 
 
 def test_sources_and_alternatives_are_said_on_the_command_line(lmtune, tmp_path):
-    random.seed(0)
-    (tmp_path / "a.csv").write_text("body\n" + "".join(f"{text.replace(',', '')}\n" for text in SENTENCES), encoding="utf-8")
+    (tmp_path / "a.csv").write_text(
+        "body\n" + "".join(f"{text.replace(',', '')}\n" for text in SENTENCES), encoding="utf-8"
+    )
     (tmp_path / "b.txt").write_text("\n".join(f"outra {text}" for text in SENTENCES), encoding="utf-8")
     answer = lmtune("data", "data.sources=[{files:a.csv,text_column:body},{files:b.txt,documents:line}]", "format=json", "data.block_size=32")  # fmt: skip
     assert answer.code == 0, answer.err
@@ -463,21 +507,14 @@ def test_sources_and_alternatives_are_said_on_the_command_line(lmtune, tmp_path)
     assert answer.json["ledger"]["rows_read"] == 40
 
 
-def test_foreign_faults_come_out_as_one_paragraph(tmp_path):
-    import importlib.util
-
-    assert importlib.util.find_spec("lmtune") is not None
-    file = write_lines(tmp_path / "a.jsonl", [{"text": "um"}])
-    for body in (b"\xff\xfe\x00", b'{"text": 1e999999999}', b"\x00" * 50, b"[1, 2]", b'{"text": [1, {"a": 2}]}'):
-        file.write_bytes(body)
-        code = (
-            "import sys; from lmtune.config import DataConfig; from lmtune.data.corpus import Corpus; from lmtune.errors import DataError\n"
-            "try: Corpus(DataConfig(files=sys.argv[1]), 0).held_out\n"
-            "except DataError as error: print(error)"
-        )
-        if body == b"[1, 2]":
-            done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
-            assert "a.jsonl" in done.stdout
-        else:
-            with pytest.raises(DataError):
-                _ = Corpus(DataConfig(files=str(file)), 0).held_out
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.arrow", "a.txt.gz", "a.csv.zst"]
+)
+@given(body=st.binary(max_size=60))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_read_or_refused_in_words_that_name_the_file(tmp_path, name, body):
+    (tmp_path / name).write_bytes(body)
+    try:
+        read(tmp_path / name)
+    except DataError as error:
+        assert name in str(error) or "an empty file" in str(error)  # noqa: PT017

@@ -93,10 +93,10 @@ def load_pieces(reading: Reading) -> Iterator[str]:
             reading.left["marks"] += len(mark)
             reading.content += len(mark)
         decode = _Decoder(reading, BYTE_ORDER_MARKS[mark] if mark else reading.encoding, len(mark))
-        raw = raw[len(mark) :]
+        piece = raw[len(mark) :]
         while raw:
-            yield decode(raw)
-            raw = stream.read(PIECE_BYTES)
+            yield decode(piece)
+            raw = piece = stream.read(PIECE_BYTES)
         yield decode(b"", final=True)
 
 

@@ -176,7 +176,7 @@ def find_guessed_files(config: DataConfig) -> dict[str, list[Path]] | None:
     except Exception:  # whatever it is, loading it says so, in words
         return None
     found = builder.config.data_files or {}
-    if builder.dataset_name and type(builder).__name__ not in ("Csv", "Json"):
+    if not {"Csv", "Json"} & {kind.__name__ for kind in type(builder).__mro__}:
         return None
     splits = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     wanted = {side: name for side, name in splits.items() if name}
