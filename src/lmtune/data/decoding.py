@@ -154,6 +154,7 @@ class _Decoder:
         self._reading = reading
         self._encoding = codecs.lookup(encoding).name
         self._bytes, self._line_ends = offset, 0
+        self._ends_in_cr = False
 
     def __call__(self, raw: bytes, final: bool = False) -> str:
         reading = self._reading
@@ -168,7 +169,9 @@ class _Decoder:
         self._check_nuls(text)
         self._bytes += len(raw)
         self._line_ends += raw.count(b"\n")
-        lines = self._lines.decode(text, final)
+        is_plain = "\r" not in text and not self._ends_in_cr
+        lines = text if is_plain else self._lines.decode(text, final)
+        self._ends_in_cr = text.endswith("\r")
         reading.left["carriage_returns"] += len(text) - len(
             lines
         )  # a CR that may be half of a line end comes with the next

@@ -42,8 +42,11 @@ def _count_edges(text: str, documents: list[str], left: Counter[str], is_last: b
     line_ends = sum(map(bool, documents))
     if is_last and documents and documents[-1] and not text.endswith("\n"):
         line_ends -= 1
+    around = len(text) - sum(map(len, documents))
+    if around > line_ends and not text.isascii():  # blank lines before the first article may hold any white space
+        around = _count_utf8(text) - sum(map(_count_utf8, documents))
     left["line_ends"] += line_ends
-    left["blank_lines"] += _count_utf8(text) - sum(map(_count_utf8, documents)) - line_ends
+    left["blank_lines"] += around - line_ends
     return documents
 
 

@@ -108,6 +108,13 @@ class _Renderer:
             self._rows += len(batch[column])
             self._rendered += len(batch[column])
             return Rows(as_texts(batch[column]))
+        if isinstance(batch, list) and not wanted and len(self._paths) == 1:
+            plain = [row.get(column) for row in batch]
+            if all(type(value) is str for value in plain):
+                self._met.add(column)
+                self._rows += len(plain)
+                self._rendered += len(plain)
+                return Rows(self._encodable(plain))
         rows = batch if isinstance(batch, list) else _write_short_floats(batch.select(self.needed)).to_pylist()
         texts, unwanted, beside = [], 0, 0
         for row in rows:

@@ -77,17 +77,16 @@ def _rows_per_batch(rows: int, size: int) -> int:
 
 
 def iterate_lines(pieces: Iterable[str]) -> Iterator[str]:
-    """Lines with their ends, the last perhaps without; however long one is, it is put together once."""
+    """Lines without their ends; however long one is, it is put together once."""
     begun: list[str] = []
     for piece in pieces:
-        lines = piece.split("\n")
-        begun.append(lines[0])
-        if len(lines) == 1:
-            continue
-        yield "".join(begun) + "\n"
-        for line in lines[1:-1]:
-            yield line + "\n"
-        begun = [lines[-1]]
+        first, *lines = piece.split("\n")
+        begun.append(first)
+        if lines:
+            yield "".join(begun)
+            *whole, last = lines
+            yield from whole
+            begun = [last]
     if last := "".join(begun):
         yield last
 
@@ -120,7 +119,7 @@ def load_json(reading: Reading) -> Table:
 def _parse_lines(file: str, pieces: Iterable[str]) -> Iterator[Any]:
     decode = build_json_decoder().decode
     for number, line in enumerate(iterate_lines(pieces), 1):
-        if not line.isspace():
+        if line and not line.isspace():
             try:
                 yield decode(line)
             except ValueError as error:

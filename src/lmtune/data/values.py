@@ -23,8 +23,8 @@ class Numeral(str):
 
 
 def build_json_decoder() -> json.JSONDecoder:
-    """Objects whose numbers are Numerals; NaN is no value."""
-    return json.JSONDecoder(parse_float=Numeral, parse_int=Numeral, parse_constant=_read_constant)
+    """Objects whose numbers are Numerals, but for whole ones, which Python writes as they stand; NaN is no value."""
+    return json.JSONDecoder(parse_float=Numeral, parse_constant=_read_constant)
 
 
 def _read_constant(name: str) -> Numeral | None:
