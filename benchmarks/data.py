@@ -24,14 +24,14 @@ import numpy as np
 import psutil
 from transformers import GPT2TokenizerFast
 
-from lmtune.config import DataConfig
+from lmtune.config import DataConfig, DocumentRule
 from lmtune.data import cache, splits
 from lmtune.data.blocks import write_blocks
 from lmtune.data.corpus import Corpus
+from lmtune.data.decoding import load_text
 from lmtune.data.documents import split_text
-from lmtune.data.files import load_text
 from lmtune.data.ledger import Ledger
-from lmtune.data.sources import DocumentRule, HubSource
+from lmtune.data.sources import HubSource
 from lmtune.data.tokens import describe_tokenizer
 
 BLOCK = 1024

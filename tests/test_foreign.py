@@ -468,10 +468,9 @@ REASONS = {
     ("training/arguments.py", "import_module"): "of a package for tracking, from a fixed list",
     ("modeling/adapters.py", "from_pretrained"): "peft takes no such argument: open_source refuses kinds that name further models, and "
     "peft reads pickles with weights_only=True",
-    ("data/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
+    ("data/hub_source.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("evaluation/benchmarks/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
-    ("data/tables.py", "from_file"): "an Arrow file",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
     ("evaluation/benchmarks/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
     ("evaluation/benchmarks/harness.py", "TaskManager"): "check_tasks has read the files before",

@@ -263,7 +263,9 @@ def test_patterns_match_what_glob_matches_with_its_brackets_escaped(tmp_path_fac
             file.touch()
     whole = folder.joinpath(*pattern)
     escaped = str(whole).replace("[", "[[]")
-    expected = sorted({str(Path(found)) for found in glob.glob(escaped, recursive=True)})  # noqa: PTH207
+    matches = glob.glob(escaped, recursive=True)  # noqa: PTH207
+    # Of a file `a`, glob says that `a/**` matches `a/`.
+    expected = sorted({str(Path(found)) for found in matches if Path(found).is_dir() or not found.endswith("/")})
     typed = GivenPath("data.files", str(whole), DataError)
     assert [str(found) for found in match_pattern(typed, whole)] == expected
     shutil.rmtree(folder)

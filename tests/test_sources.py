@@ -12,8 +12,9 @@ import zstandard
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data.files import find_files, kind_of
+from lmtune.data.rendering import render_rows
 from lmtune.data.sources import FileSource
-from lmtune.data.tables import render_rows, wrap_dataset
+from lmtune.data.tables import wrap_dataset
 from lmtune.errors import DataError
 
 ROWS = [
@@ -129,7 +130,7 @@ def test_text_in_tables_is_never_guessed_to_be_something_else(tmp_path, name, bo
 def test_tables_have_encodings_too(tmp_path):
     (tmp_path / "a.csv").write_bytes("text\nação\n".encode("latin-1"))
     assert read(tmp_path / "a.csv", encoding="latin-1") == ["ação"]
-    with pytest.raises(DataError, match=r"a\.csv does not read as csv"):
+    with pytest.raises(DataError, match=r"a\.csv is not utf-8: byte 0xe7 at offset 6 \(line 2\)"):
         read(tmp_path / "a.csv")
 
 

@@ -207,7 +207,7 @@ class Dispatch:
         from lmtune.overrides import prepare_overrides
         from lmtune.schemas import find_conf
 
-        if self.name == "eval" and any(text.startswith("data.files=") for text in keys):
+        if self.name == "eval" and any(text.startswith(("data.files=", "data.sources=")) for text in keys):
             keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
         overrides = prepare_overrides(self._restore(keys, stack))
         if not self.options.multirun:

@@ -95,7 +95,7 @@ def build_data_config(name: str, key: str) -> DataConfig:
     node.data.name = name
     config = OmegaConf.to_object(node.data)
     assert isinstance(config, DataConfig)
-    if config.files is None and config.path is None:
+    if config.given_files is None and config.path is None:
         raise ConfigError(
             f"{key} names {name}, which has no text of its own. Expected a data set such as bio; give yours a name in "
             "conf/data/mine.yaml."

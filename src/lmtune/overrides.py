@@ -48,10 +48,14 @@ NO_SOURCE = {
 }
 """What a data group says about its own source, taken back."""
 
-SOURCES = {"data.files": {"data.path": "null"}, "data.path": {"data.files": "null", "data.validation_files": "null"}}
+SOURCES = {
+    "data.files": {"data.path": "null", "data.sources": "null"},
+    "data.sources": {"data.path": "null", "data.files": "null"},
+    "data.path": {"data.files": "null", "data.sources": "null", "data.validation_files": "null"},
+}
 """The keys that name a source, and what of the other kind is taken back for each."""
 
-LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data"])
+LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data", "data.text_column"])
 """Keys for which a value that opens with `[` is a list."""
 
 GROUPS = frozenset(["data", "model", "training", "generation", "finetune", "tracker", "experiment", "suite"])
@@ -123,7 +127,7 @@ def _own_groups(given: set[str]) -> list[str]:
     """The groups that a source alone stands for."""
     chosen = []
     if not given & {"data", "experiment"}:
-        chosen += ["data=files"] if "data.files" in given else ["data=hub"] if "data.path" in given else []
+        chosen += ["data=files"] if given & {"data.files", "data.sources"} else ["data=hub"] if "data.path" in given else []
     if "model.path" in given and not given & {"model", "experiment"}:
         chosen.append("model=hub")
     return chosen

@@ -16,7 +16,7 @@ from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
-from lmtune.data.ledger import Ledger
+from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.overlap import Overlap
 from lmtune.modeling import loading
 from lmtune.records import render_json
@@ -97,6 +97,8 @@ def render_ledger(ledger: Ledger) -> list[str]:
             f"{side:<14}{counts.documents:>14,}{counts.bytes:>16,}{counts.text_tokens:>16,}{counts.separators:>14,}{counts.tokens:>16,}"
         )
     return [
+        *render_bytes(ledger),
+        "",
         *lines,
         "",
         f"{ledger.blocks:,} blocks of {ledger.block_size:,}: {ledger.targets:,} targets, every training token"
@@ -109,6 +111,15 @@ def render_ledger(ledger: Ledger) -> list[str]:
             for name, part in ledger.mix.items()
         ),
     ]
+
+
+def render_bytes(ledger: Ledger) -> list[str]:
+    """Where each byte of the sources went, as a column that adds up; what others added stands with a plus."""
+    rows = [("bytes read", f"{ledger.bytes_read:,}")]
+    rows += [
+        (f"  {words}", f"{-ledger.left_out[kind]:+,}") for kind, words in LEFT_OUT.items() if ledger.left_out.get(kind)
+    ]
+    return [f"{words:<44}{count:>14}" for words, count in [*rows, ("bytes kept", f"{ledger.bytes_kept:,}")]]
 
 
 def render_shape(account: dict[str, Any]) -> list[str]:

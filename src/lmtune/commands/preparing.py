@@ -118,7 +118,7 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
 def check_data_source(config: DataConfig) -> None:
     """Raise DataError for a Hub dataset that cannot be had."""
     if (
-        config.files is None
+        config.given_files is None
         and config.path is not None
         and not is_local(GivenPath("data.path", config.path, DataError))
     ):

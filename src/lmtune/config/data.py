@@ -1,6 +1,6 @@
 """`data=`: where the text comes from, what a document is, and what is held out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -51,6 +51,51 @@ class SplitRule(Enum):
     """By the source itself: its own splits, or data.validation_files."""
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Files with the settings that they are read with."""
+
+    files: Any
+    text_column: Any
+    encoding: str
+    documents: DocumentRule | None
+
+
+def load_part(number: int, entry: Any, own: FilePart) -> FilePart:
+    """An entry of data.sources; what it leaves out is that of `own`. Raises ConfigError for another key or value."""
+    key = f"data.sources.{number}"
+    names = [item.name for item in fields(FilePart)]
+    require(
+        isinstance(entry, dict),
+        key,
+        entry,
+        f"an entry such as {{files:a.csv,text_column:body}} with {', '.join(names)}",
+    )
+    unknown = [str(name) for name in entry if name not in names]
+    require(not unknown, f"{key}.{', '.join(unknown)}", "...", f"keys among {', '.join(names)}")
+    require(
+        entry.get("files") is not None, f"{key}.files", entry.get("files"), "a path, a glob, a folder or a list of them"
+    )
+    check_paths(f"{key}.files", entry["files"])
+    given = {name: value for name, value in entry.items() if value is not None}
+    check_column(f"{key}.text_column", given.get("text_column", own.text_column))
+    require(
+        isinstance(given.get("encoding", ""), str), f"{key}.encoding", given.get("encoding"), "the name of an encoding"
+    )
+    if "documents" in given and not isinstance(given["documents"], DocumentRule):
+        rules = [rule.value for rule in DocumentRule]
+        require(given["documents"] in rules, f"{key}.documents", given["documents"], f"one of {', '.join(rules)}")
+        given["documents"] = DocumentRule(given["documents"])
+    return replace(own, **given)
+
+
+def check_column(key: str, column: Any) -> None:
+    """Raise ConfigError unless a column is named, or a list of them."""
+    names = column if isinstance(column, list) else [column]
+    is_named = bool(names) and all(isinstance(name, str) and name for name in names)
+    require(is_named, key, column, "a column, a path or a template, or a list of them")
+
+
 @dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Where the text comes from, what a document is, and what is held out."""
@@ -73,8 +118,12 @@ class DataConfig:
     """Path, glob, folder or list of them; replaces the Hub dataset."""
     validation_files: Any = None
     """Files to hold out, instead of documents of `files`."""
-    text_column: str = "text"
-    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`)."""
+    sources: Any = None
+    """Instead of `files`, a list of them with settings of their own: `[{files: a.csv, text_column: body}, {files: b.txt,
+    documents: line, encoding: cp1252}]`; what an entry leaves out is as for all."""
+    text_column: Any = "text"
+    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`); or a list of them,
+    of which the first counts that is there."""
     documents: DocumentRule | None = None
     """What one document is; by default the file for .txt, the row for tables."""
     rows_per_document: int = count(1, least=1)
@@ -139,6 +188,8 @@ class DataConfig:
             "hash or given with data.streaming=true, since stretches need the whole text",
         )
         check_paths("data.files", self.files)
+        check_column("data.text_column", self.text_column)
+        _ = self.parts
         check_paths("data.validation_files", self.validation_files)
 
     def _check_mix(self) -> None:
@@ -165,13 +216,37 @@ class DataConfig:
         """True if some text will be held out for validation."""
         return self.validation_fraction > 0 or self.validation_files is not None or self.validation_split is not None
 
+    @property
+    def given_files(self) -> Any:
+        """Path, glob, folder or list of them, of `files` or of all `sources`; None for a data set of the Hub."""
+        if self.sources is None:
+            return self.files
+        return [path for part in self.parts for path in (part.files if isinstance(part.files, list) else [part.files])]
+
+    @property
+    def parts(self) -> list[FilePart]:
+        """Files to learn from, with the settings that they are read with. Raises ConfigError for what is none."""
+        own = FilePart(self.files, self.text_column, self.encoding, self.documents)
+        if self.sources is None:
+            return [own]
+        require(self.files is None, "data.files", self.files, "only one of data.files and data.sources")
+        require(
+            isinstance(self.sources, list) and bool(self.sources),
+            "data.sources",
+            self.sources,
+            "a list such as [{files:a.csv,text_column:body},{files:b.txt,documents:line}]",
+        )
+        return [load_part(number, entry, own) for number, entry in enumerate(self.sources)]
+
     def anchor(self) -> None:
         """Make relative paths absolute, so that the record of a run means the same files from anywhere."""
+        if self.sources is not None:
+            self.sources = [{**entry, "files": anchor_paths(entry["files"])} for entry in self.sources]
         self.files, self.validation_files = anchor_paths(self.files), anchor_paths(self.validation_files)
 
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to read."""
-        if self.files is None and self.path is None:
+        if self.given_files is None and self.path is None:
             wanted = "data.path=" if self.name == "hub" else "data.files="
             example = "an id, such as data.path=Salesforce/wikitext"
             if self.name != "hub":

@@ -54,6 +54,7 @@ def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer
             "blocks": len(part.blocks.rows),
             "blocks_per_epoch": taken,
             "documents_held_elsewhere": others[name].ledger.documents_held_elsewhere if name in others else 0,
+            "sources": others.get(name, lead).ledger.sources,
         }
         for (name, part), taken in zip(parts.items(), blocks.rows_per_epoch, strict=True)
     }

@@ -16,6 +16,7 @@ from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import SIDES, Ledger
 from lmtune.data.progress import show_progress
+from lmtune.data.shards import say_remark
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
@@ -114,6 +115,7 @@ class Corpus:
         many = self.config.rows_per_document
         return Ledger(
             sources=self.source.describe(),
+            passed_over=dict(self.source.passed_over),
             rows_per_document=many,
             documents_are=rule
             if many == 1
@@ -138,6 +140,7 @@ class Corpus:
                 if side in by_hash:
                     by_hash[side].append(held)
         self._check_found("train", self.ledger.documents_read, self.ledger.documents_kept)
+        self.ledger.remarks = list(self.source.remarks)
         return Survey(
             np.concatenate(chars),
             np.concatenate(hashes or [np.empty(0, np.uint64)]),
@@ -194,15 +197,16 @@ class Corpus:
         """Documents of one split of the source, filtered and counted."""
         selection = Selection(self.config, ledger)
         for shard in range(self.source.count_shards(split)):
+            before = ledger.tally()
             documents = selection.take(self.source.load_rows(split, shard))
             yield from self._leave_out(documents, ledger) if len(self.left_out) else documents
+            ledger.settle(split, shard, before)
 
     def _leave_out(self, batches: Iterable[Texts], ledger: Ledger) -> Iterator[Texts]:
         for texts in batches:
             known = np.isin(hash_texts(texts, self.seed), self.left_out)
             ledger.documents_held_elsewhere += int(known.sum())
-            ledger.documents_kept -= int(known.sum())
-            ledger.bytes_kept -= int(count_bytes(texts)[known].sum())
+            ledger.withdraw("held_elsewhere", int(known.sum()), int(count_bytes(texts)[known].sum()))
             if not known.all():
                 yield texts.filter(pa.array(~known))
 
@@ -244,12 +248,11 @@ class Corpus:
         for texts in self.load_documents(side, ledger):
             known = np.isin(hash_texts(texts, seed=0), self.survey.hashes)
             dropped += int(known.sum())
-            ledger.bytes_kept -= int(count_bytes(texts)[known].sum())
+            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(texts)[known].sum()))
             if not known.all():
                 kept.append(texts.filter(pa.array(~known)))
-        self._check_found(side, ledger.documents_read - read, ledger.documents_kept - kept_before)
+        self._check_found(side, ledger.documents_read - read, ledger.documents_kept - kept_before + dropped)
         ledger.documents_in_training += dropped
-        ledger.documents_kept -= dropped
         if not kept:
             raise DataError(
                 f"Every held-out document also stands in the training text ({dropped:,} of them). Give other files to hold out."
@@ -258,8 +261,7 @@ class Corpus:
 
     def _check_found(self, split: str, read: int, kept: int) -> None:
         if not read:
-            names = ", ".join(str(entry["name"]) for entry in self.source.describe()[:3])
-            raise DataError(f"{names}: expected text, found none ({split}). Check the files and data.text_column.")
+            raise DataError(self.source.explain_empty(split))
         if not kept:
             raise DataError(
                 f"All {read:,} documents ({split}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."
@@ -277,7 +279,10 @@ class Corpus:
 
         def load(folder: Path, record: dict[str, Any]) -> Prepared:
             ledger = Ledger.from_dict(record["ledger"])
-            ledger.sources = self.source.describe()  # the same content may lie elsewhere by now
+            ledger.describe_sources(self.source.describe())
+            ledger.passed_over = dict(self.source.passed_over)
+            for remark in ledger.remarks:
+                say_remark(remark)
             kind = blocks.Blocks if self.config.packing else blocks.PaddedBlocks
             return Prepared(
                 blocks=kind.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),

@@ -1,6 +1,7 @@
 """From rows of a source to documents: what is empty, repeated, unwanted or too much is left out, and counted."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -10,25 +11,47 @@ import pyarrow as pa
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
 from lmtune.data.ledger import Ledger
 from lmtune.data.tables import Rows
-from lmtune.data.texts import Texts, build_texts, count_bytes, count_chars, hash_texts
+from lmtune.data.texts import Texts, build_texts, count_bytes, count_chars, edges_of, hash_texts
 
 WIKITEXT_TITLE = re.compile(r"^ = [^=\n](?:[^\n]*[^=\n])? = *$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
-def split_text(pieces: Iterable[str], rule: DocumentRule) -> Iterator[str]:
-    """Documents of a text that comes in pieces, by rule; line ends around each are not part of it."""
+def split_text(pieces: Iterable[str], rule: DocumentRule, left: Counter[str] | None = None) -> Iterator[str]:
+    """Documents of a text that comes in pieces, by rule; line ends around each are not part of it.
+
+    left: counts the bytes of those line ends, and of blank lines.
+    """
+    left = Counter() if left is None else left
     if rule is DocumentRule.file:
-        yield "".join(pieces).strip("\n")
+        text = "".join(pieces)
+        yield from _count_edges(text, [text.strip("\n")], left, is_last=True)
         return
     rest = ""
     for piece in pieces:
         rest += piece
         edge = _find_last_edge(rest, rule)
         if edge is not None:
-            yield from _split(rest[: edge[0]], rule)
+            yield from _count_edges(rest[: edge[1]], _split(rest[: edge[0]], rule), left)
             rest = rest[edge[1] :]
-    yield from _split(rest, rule)
+    yield from _count_edges(rest, _split(rest, rule), left, is_last=True)
+
+
+def _count_edges(text: str, documents: list[str], left: Counter[str], is_last: bool = False) -> list[str]:
+    """The documents; counts what of the text is in none of them: a line end behind each, the last perhaps without, and blanks."""
+    line_ends = sum(map(bool, documents))
+    if is_last and documents and documents[-1] and not text.endswith("\n"):
+        line_ends -= 1
+    around = len(text) - sum(map(len, documents))
+    if around > line_ends and not text.isascii():  # blank lines before the first article may hold any white space
+        around = _count_utf8(text) - sum(map(_count_utf8, documents))
+    left["line_ends"] += line_ends
+    left["blank_lines"] += around - line_ends
+    return documents
+
+
+def _count_utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _find_last_edge(text: str, rule: DocumentRule) -> tuple[int, int] | None:
@@ -70,10 +93,26 @@ class Selection:
     def take(self, shard: Iterable[Rows]) -> Iterator[Texts]:
         """Batches of the documents of one shard that are kept; none is empty."""
         rows = (kept for batch in shard if len(kept := self._with_text(batch)))
-        for documents in join_rows(rows, self._config.rows_per_document):
+        for documents in self._joined(rows):
             kept = self._within_limits(self._long_enough(documents))
             if len(kept):
                 yield kept
+
+    def _joined(self, rows: Iterable[Texts]) -> Iterator[Texts]:
+        """Documents of data.rows_per_document rows; counts the line ends between rows, which are added."""
+        many, ledger = self._config.rows_per_document, self._ledger
+        if many == 1:
+            yield from rows
+            return
+
+        def counted() -> Iterator[Texts]:
+            for batch in rows:
+                ledger.leave_out("joined", _sum_bytes(batch))  # until it comes out, below
+                yield batch
+
+        for documents in join_rows(counted(), many):
+            ledger.leave_out("joined", -_sum_bytes(documents))
+            yield documents
 
     def _with_text(self, batch: Rows) -> Texts:
         """Rows with text, in the form asked for, each once where data.deduplicate asks so."""
@@ -81,15 +120,23 @@ class Selection:
 
         texts, ledger = batch.texts, self._ledger
         full = np.asarray(pc.invert(pc.utf8_is_space(texts))) & (count_bytes(texts) > 0)
+        ledger.read(_sum_bytes(texts), batch.beside)
         ledger.rows_read += len(texts) + batch.unwanted
         ledger.rows_unwanted += batch.unwanted
         ledger.rows_empty += len(texts) - int(full.sum())
-        kept = self._normalized(_keep(texts, full))
+        kept = self._normalized(self._without("empty", texts, full))
         if self._config.deduplicate:
             fresh = np.array([self._is_new(mark) for mark in hash_texts(kept, seed=0).tolist()], bool)
             ledger.rows_repeated += len(kept) - int(fresh.sum())
-            kept = _keep(kept, fresh)
+            kept = self._without("repeated", kept, fresh)
         ledger.rows_used += len(kept)
+        return kept
+
+    def _without(self, kind: str, texts: Texts, mask: np.ndarray) -> Texts:
+        """Texts of the mask; counts the bytes of the others."""
+        kept = _keep(texts, mask)
+        if kept is not texts:
+            self._ledger.leave_out(kind, _sum_bytes(texts) - _sum_bytes(kept))
         return kept
 
     def _normalized(self, texts: Texts) -> Texts:
@@ -99,6 +146,7 @@ class Selection:
             return texts
         normal = pc.utf8_normalize(texts, form="NFC")
         self._ledger.rows_normalized += int(pc.sum(pc.not_equal(texts, normal)).as_py() or 0)
+        self._ledger.leave_out("normalized", _sum_bytes(texts) - _sum_bytes(normal))
         return normal
 
     def _is_new(self, mark: int) -> bool:
@@ -112,7 +160,7 @@ class Selection:
             return documents
         long = count_chars(documents) >= self._config.min_chars
         self._ledger.documents_short += len(documents) - int(long.sum())
-        return _keep(documents, long)
+        return self._without("short", documents, long)
 
     def _within_limits(self, documents: Texts) -> Texts:
         sizes = count_bytes(documents)
@@ -126,7 +174,7 @@ class Selection:
         self._ledger.documents_over_limit += len(documents) - taken
         self._ledger.documents_kept += taken
         self._ledger.bytes_kept += size
-        return _keep(documents, within)
+        return self._without("over_limit", documents, within)
 
 
 def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
@@ -143,6 +191,11 @@ def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
             waiting = waiting[full:]
     if waiting:
         yield build_texts(["\n".join(waiting)])
+
+
+def _sum_bytes(texts: Texts) -> int:
+    edges = edges_of(texts) if len(texts) else (0, 0)
+    return int(edges[-1] - edges[0])
 
 
 def _keep(texts: Texts, mask: np.ndarray) -> Texts:

@@ -8,6 +8,25 @@ import numpy as np
 from lmtune.errors import LedgerError
 
 SIDES = ("train", "validation", "test")
+LEFT_OUT = {
+    "marks": "byte-order marks",
+    "recoding": "more than in UTF-8, of other encodings",
+    "carriage_returns": "CR of CRLF line ends",
+    "table": "names, marks and other columns of tables",
+    "line_ends": "line ends behind documents",
+    "blank_lines": "blank lines around documents",
+    "empty": "rows without text",
+    "unwanted": "without the wanted values",
+    "normalized": "more than in the form of data.unicode",
+    "repeated": "repeated rows",
+    "joined": "rows and lines joined into documents",
+    "short": "documents too short",
+    "over_limit": "documents beyond the limit",
+    "in_training": "held out, but also in the training text",
+    "held_elsewhere": "held out in another source",
+}
+"""Kinds of bytes that are read and not kept. Less than nothing of a kind means that it added some: a line end between rows
+that are joined, a letter that takes more bytes in UTF-8."""
 
 
 @dataclass(slots=True)
@@ -37,7 +56,12 @@ class Ledger:
     """Counts from what was read to what is learned."""
 
     sources: list[dict[str, Any]] = field(default_factory=list)
-    """What was read: name, and rows or bytes."""
+    """What was read: its name, date, bytes on the disk and xxh3-128 of them, and how the bytes of its content (compression
+    undone; of parquet, Arrow and the Hub those of their texts alone) and rows were used."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Files that folders and patterns stand for and that were not read, by the reason."""
+    remarks: list[str] = field(default_factory=list)
+    """What was guessed, or looks odd, in words."""
     rows_per_document: int = 1
     documents_are: str = ""
     """What one document is, in words."""
@@ -61,6 +85,10 @@ class Ledger:
     documents_held_elsewhere: int = 0
     """Held out in the source that this one is mixed with, and so not learned from."""
     documents_kept: int = 0
+    bytes_read: int = 0
+    """Of the content of all sources."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Bytes that were read and not kept, by the kinds of LEFT_OUT."""
     bytes_kept: int = 0
     split_by: str = ""
     """hash, stretches, or given."""
@@ -80,6 +108,54 @@ class Ledger:
     mix: dict[str, Any] = field(default_factory=dict)
     """Of each source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
 
+    def read(self, texts: int, beside: dict[str, int]) -> None:
+        """Count bytes of a source: of rows, and of what is beside them."""
+        self.bytes_read += texts + sum(beside.values())
+        for kind, size in beside.items():
+            self.leave_out(kind, size)
+
+    def leave_out(self, kind: str, size: int) -> None:
+        """Count bytes that are not kept, by a kind of LEFT_OUT."""
+        if size:
+            self.left_out[kind] = self.left_out.get(kind, 0) + size
+
+    def withdraw(self, kind: str, documents: int, size: int) -> None:
+        """Count kept documents of so many bytes as left out after all."""
+        self.documents_kept -= documents
+        self.bytes_kept -= size
+        self.leave_out(kind, size)
+
+    def tally(self) -> dict[str, Any]:
+        """Where the account of bytes and rows stands, for settle."""
+        return {
+            "rows": self.rows_read,
+            "content_bytes": self.bytes_read,
+            "left_out": dict(self.left_out),
+            "bytes_kept": self.bytes_kept,
+        }
+
+    def settle(self, split: str, shard: int, before: dict[str, Any]) -> None:
+        """Write what has been counted since `before` beside the source it is of; raise LedgerError where it does not close.
+
+        shard: number of the source among those of the split; of several shards of one source, all are added up.
+        """
+        sources = [source for source in self.sources if source.get("split") == split]
+        if not sources:
+            return
+        source, now = sources[min(shard, len(sources) - 1)], self.tally()
+        for name in ("rows", "content_bytes", "bytes_kept"):
+            already = source.get(name) if "left_out" in source else None
+            source[name] = (already or 0) + now[name] - before[name]
+        left = source.setdefault("left_out", {})
+        for kind, size in now["left_out"].items():
+            if size - before["left_out"].get(kind, 0):
+                left[kind] = left.get(kind, 0) + size - before["left_out"].get(kind, 0)
+        self._close(f"bytes of {source['name']}", source["content_bytes"], source["bytes_kept"] + sum(left.values()))
+
+    def describe_sources(self, described: list[dict[str, Any]]) -> None:
+        """Take over how sources are called now, beside how they were used: the same content may lie elsewhere by now."""
+        self.sources = [{**known, **now} for known, now in zip(self.sources, described, strict=True)]
+
     def check(self) -> None:
         """Raise LedgerError where a sum does not close."""
         sides = self.sides.values()
@@ -97,6 +173,7 @@ class Ledger:
         )
         if self.split_by != "stretches":
             self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
+        self._close("bytes read", self.bytes_read, self.bytes_kept + sum(self.left_out.values()))
         self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)

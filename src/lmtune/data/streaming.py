@@ -49,7 +49,7 @@ class StreamedCorpus(Corpus):
     def key(self) -> str:
         settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming"]}
         # The content is not read for a fingerprint; names, sizes and dates have to do.
-        return cache.key_of({"source": self.source.describe(), "dates": self._dates(), "seed": self.seed, **settings})
+        return cache.key_of({"source": self.source.describe(), "seed": self.seed, **settings})
 
     @cached_property
     def survey(self) -> Survey:
@@ -119,10 +119,6 @@ class StreamedCorpus(Corpus):
     def counts_from_begin(self) -> bool:
         """True where what is kept of a shard depends on those before."""
         return bool(self.config.deduplicate or self.config.max_documents or self.config.max_bytes)
-
-    def _dates(self) -> list[int]:
-        files = (Path(entry["name"]) for entry in self.source.describe())
-        return [file.stat().st_mtime_ns for file in files if file.exists()]
 
 
 class Place(NamedTuple):
@@ -242,14 +238,19 @@ class Reader:
         for shard in range(base, len(order)):
             if not corpus.counts_from_begin and shard > base:
                 begin, base, done = ledger.as_dict(), shard, 0
+            before = ledger.tally()
             for texts in selection.take(corpus.source.load_rows("train", order[shard])):
                 done += len(texts)
                 if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
                     if done == place.documents and place.now is not None:
                         ledger.restore(place.now)
+                    before = ledger.tally()
                     continue
                 ids = self._encode_training(texts, ledger, accounted=mark.turn == 0)
+                ledger.settle("train", order[shard], before)
+                before = ledger.tally()
                 yield Place(base, done, begin, ledger.as_dict()), ids
+            ledger.settle("train", order[shard], before)
 
     def _open_ledger(self, mark: Mark) -> Ledger:
         """The account as it was at a mark."""
@@ -277,8 +278,7 @@ class Reader:
         if training is not None and len(corpus.given_hashes):
             known = np.isin(hash_texts(training, seed=0), corpus.given_hashes)
             ledger.documents_in_training += int(known.sum())
-            ledger.documents_kept -= int(known.sum())
-            ledger.bytes_kept -= int(count_bytes(training)[known].sum())
+            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(training)[known].sum()))
             training = training.filter(pa.array(~known))
         if training is None or not len(training):
             return np.empty(0, np.uint32)

@@ -3,6 +3,7 @@
 Text passes through the data room in batches of such columns, so that memory stays flat however much there is.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,10 @@ Texts = Any
 
 BATCH_BYTES = 16_000_000
 """Of text in a batch: enough to keep all cores busy, little enough to keep memory flat."""
+MOJIBAKE = re.compile(rb"\xc3[\x82\x83]\xc2[\x80-\xbf]")
+"""What a letter of two bytes in UTF-8 becomes, in UTF-8 again, when its bytes are read as Latin-1."""
+MOJIBAKE_BYTES, LEAST_MOJIBAKE = 1_000_000, 5
+"""Bytes of a source that are looked at, and how often it has to be there: in a quarter of the letters beyond ASCII as well."""
 
 
 def build_texts(strings: Iterable[str]) -> Texts:
@@ -64,6 +69,25 @@ def hash_texts(texts: Texts, seed: int) -> np.ndarray:
         (digest(content[begin:end], seed=seed) for begin, end in pairwise(edges_of(texts).tolist())),
         np.uint64,
         count=len(texts),
+    )
+
+
+def find_mojibake(texts: Texts) -> str | None:
+    """In words, that texts look like UTF-8 which has been read as Latin-1; None for what does not."""
+    edges = edges_of(texts) if len(texts) else np.zeros(1, np.int64)
+    content = (
+        memoryview(texts.buffers()[2] or b"")[edges[0] : min(edges[-1], edges[0] + MOJIBAKE_BYTES)]
+        if len(texts)
+        else b""
+    )
+    letters = np.count_nonzero(np.frombuffer(content, np.uint8) >= 0xC0)
+    found = MOJIBAKE.findall(content) if letters else []
+    if len(found) < LEAST_MOJIBAKE or 4 * len(found) < letters:
+        return None
+    read, meant = found[0].decode(), found[0].decode().encode("latin-1").decode("utf-8", "replace")
+    return (
+        f"{len(found):,} times letters such as {read!r} stand where {meant!r} may be meant: it looks like UTF-8 that was read as "
+        "Latin-1, perhaps before it came here. Check data.encoding=, or mend the text"
     )
 
 

@@ -8,6 +8,7 @@ from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle
 from lmtune.config.data import DataConfig, SplitRule
 from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of
+from lmtune.data.tables import is_bytes
 from lmtune.errors import LmtuneError
 
 DataRule = Callable[[DataConfig], Idle | None]
@@ -17,7 +18,7 @@ LEAVE_ONE = "Leave one of the two out."
 
 def if_on_hub(data: DataConfig) -> Idle | None:
     """Text comes from a data set of the Hub."""
-    if data.files is None:
+    if data.given_files is None:
         return None
     remedy = LEAVE_ONE if data.path is not None else "Leave it out, or name a data set of the Hub with data.path=."
     return Idle("the text comes from files", remedy, "data.files")
@@ -25,14 +26,14 @@ def if_on_hub(data: DataConfig) -> Idle | None:
 
 def if_revised(data: DataConfig) -> Idle | None:
     """It comes in several revisions."""
-    if data.files is None and data.path is not None and is_there(data.path):
+    if data.given_files is None and data.path is not None and is_there(data.path):
         return Idle(f"data.path={data.path} is a folder, which has no revisions", "Leave it out.", "data.path")
     return if_on_hub(data)
 
 
 def if_in_files(data: DataConfig) -> Idle | None:
     """Text comes from files."""
-    if data.files is not None:
+    if data.given_files is not None:
         return None
     return Idle(
         "the text comes from a data set of the Hub",
@@ -43,7 +44,7 @@ def if_in_files(data: DataConfig) -> Idle | None:
 
 def if_in_columns(data: DataConfig) -> Idle | None:
     """Text stands in tables."""
-    if data.files is None or not _hold_only(data.files, TEXT_SUFFIXES):
+    if data.given_files is None or not _hold_only(data.given_files, TEXT_SUFFIXES):
         return None
     return Idle(
         "the files are plain text, which has no columns",
@@ -54,9 +55,9 @@ def if_in_columns(data: DataConfig) -> Idle | None:
 
 def if_encoded(data: DataConfig) -> Idle | None:
     """Some file is text in an encoding."""
-    if data.files is None:
+    if data.given_files is None:
         return Idle("the text comes from a data set of the Hub, which is decoded", "Leave it out.", "data.path")
-    if _hold_only(data.files, (".parquet", ".arrow")):
+    if _hold_only(data.given_files, (".parquet", ".arrow")) and not _hold_bytes(data.given_files):
         return Idle("the files (.parquet, .arrow) say themselves how they are encoded", "Leave it out.", "data.files")
     return None
 
@@ -65,9 +66,9 @@ def if_validation_is_drawn(data: DataConfig) -> Idle | None:
     """Documents are drawn to be held out."""
     if data.split_by is SplitRule.given:
         return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
-    if data.files is not None and data.validation_files is not None:
+    if data.given_files is not None and data.validation_files is not None:
         return Idle("data.validation_files= is what is held out", LEAVE_ONE, "data.validation_files")
-    if data.files is None and data.validation_split is not None:
+    if data.given_files is None and data.validation_split is not None:
         return Idle(
             f"data.validation_split={data.validation_split} is what is held out",
             "Leave one of the two out (data.validation_split=null).",
@@ -80,7 +81,7 @@ def if_test_is_drawn(data: DataConfig) -> Idle | None:
     """Documents are drawn for a test."""
     if data.split_by is SplitRule.given:
         return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
-    if data.files is None and data.test_split is not None:
+    if data.given_files is None and data.test_split is not None:
         return Idle(
             f"data.test_split={data.test_split} is the test",
             "Leave one of the two out (data.test_split=null).",
@@ -130,6 +131,17 @@ DATA_RULES: Mapping[str, DataRule] = {
     "data.split_by": if_something_is_drawn,
     "data.shuffle_blocks": if_streaming,
 }
+
+
+def _hold_bytes(given: Any) -> bool:
+    """True if some parquet file behind the paths has columns of bytes, which say nothing of their encoding."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        schemas = [parquet.read_schema(file) for file in find_files("data.files", given) if kind_of(file) == ".parquet"]
+    except (LmtuneError, ArrowException, OSError):  # what reads them will say so
+        return True
+    return any(is_bytes(kind) for schema in schemas for kind in schema.types)
 
 
 def _hold_only(given: Any, kinds: tuple[str, ...]) -> bool:

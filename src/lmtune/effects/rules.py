@@ -23,7 +23,7 @@ LEAVE_ONE = "Leave one of the two out."
 
 
 def _if_data_is_own(config: Any, typed: Typed) -> Idle | None:
-    if typed.keys & {"data.files", "data.path", "data.validation_files"}:
+    if typed.keys & {"data.files", "data.sources", "data.path", "data.validation_files"}:
         return None
     return Idle(
         f"{OF_LABELS}, and {config.data.name} is not the text",

@@ -25,7 +25,7 @@ OFF: tuple[Any, ...] = (None, False, 0, "", [], {}, "off", "none", "no")
 
 OPTIONAL: Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "eval": (
-        ("data", ("data.files", "data.path"), "the text is what the run held out"),
+        ("data", ("data.files", "data.sources", "data.path"), "the text is what the run held out"),
         ("suite", (), "no benchmark is chosen"),
     ),
     "tokenizer": (("model", ("model.path",), "no vocabulary is compared with"),),
