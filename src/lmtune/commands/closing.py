@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import IO, Any
 
+from lmtune.commands.premise import describe_text
 from lmtune.config import OutputFormat, SaveDtype
 from lmtune.data.ledger import Ledger
 from lmtune.errors import CheckpointError, ConfigError
@@ -40,6 +41,7 @@ def build_results(
         "name": opened.name,
         "status": "completed",
         "fingerprint": opened.fingerprint,
+        "text": describe_text(prepared.facts),
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,

@@ -32,7 +32,7 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     loading.check_model_source(config.model)
     for data in (config.data, *config.mixed_sets.values()):
         check_data_source(data)
-    corpus = build_corpus(replace(config.data, streaming=False), config.seed)  # the account is of all the text
+    corpus = build_corpus(replace(config.data, streaming=False))  # the account is of all the text
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     block_size = config.data.block_size or loading.find_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)

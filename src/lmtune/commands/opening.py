@@ -10,6 +10,7 @@ from typing import Any
 
 from lmtune import __version__, stopping
 from lmtune.commands import resuming
+from lmtune.commands.premise import describe_text
 from lmtune.commands.preparing import Setup, render_settings
 from lmtune.console import QuietFileHandler
 from lmtune.data.corpus import Prepared
@@ -262,7 +263,8 @@ def _record(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
     """Write down what was asked for and what was read, before the first step; config.yaml last, as it marks a run."""
     run = opened.run
     write_json(run.ledger_file, prepared.ledger.as_dict())
-    run.write_results({"run": run.folder.name, "status": "running", "fingerprint": opened.fingerprint})
+    facts = {"fingerprint": opened.fingerprint, "text": describe_text(prepared.facts)}
+    run.write_results({"run": run.folder.name, "status": "running", **facts})
     _record_hydra(run.hydra_folder)
     run.write_config(plain)
 

@@ -91,7 +91,7 @@ def check_training(config: TrainConfig) -> Run | None:
     others = [*config.eval_sets.values(), *config.mixed_sets.values()]
     check_sources(config, others)
     for data in (config.data, *others):
-        build_corpus(data, config.seed)
+        build_corpus(data)
     check_lengths(config)
     return resumed
 
@@ -207,7 +207,7 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
     if "validation" in prepared.held_out:
         sets[config.data.name] = build_held_out(setup, prepared.held_out["validation"], prepared.ledger.split_by)
     for name, data in config.eval_sets.items():
-        streams, split_by = build_corpus(data, config.seed).load_held_out(setup.tokenizer)
+        streams, split_by = build_corpus(data).load_held_out(setup.tokenizer)
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
@@ -222,4 +222,4 @@ def build_held_out(setup: Setup, stream: TokenStream, split_by: str) -> HeldOutS
     def decode(ids: Any) -> str:
         return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
-    return HeldOutSet(stream, stream.select(setup.config.eval.max_tokens, decode), split_by)
+    return HeldOutSet(stream, stream.select(setup.config.eval.selection, decode), split_by)

@@ -10,11 +10,15 @@ from lmtune.data.blocks import Blocks
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.mixture import MixedBlocks, Part
 from lmtune.data.streaming import StreamedCorpus
+from lmtune.streams import TokenStream
 
 
-def build_corpus(config: DataConfig, seed: int) -> Corpus:
-    """The text of one data configuration; nothing is read yet."""
-    return StreamedCorpus(config, seed) if config.streaming else Corpus(config, seed)
+def build_corpus(config: DataConfig, order_seed: int = 0) -> Corpus:
+    """The text of one data configuration, split by its own seed; nothing is read yet.
+
+    order_seed: of the order in which text comes while streaming.
+    """
+    return StreamedCorpus(config, config.seed, order_seed) if config.streaming else Corpus(config, config.seed)
 
 
 def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
@@ -23,7 +27,14 @@ def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: An
     mixed: configurations of the other sources of data.mix, by name.
     """
     prepared = corpus.prepare(tokenizer, block_size)
+    prepared.facts["held_out"] = {side: describe_stream(stream) for side, stream in prepared.held_out.items()}
     return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared
+
+
+def describe_stream(stream: TokenStream) -> dict[str, Any]:
+    """Which text a stream is, and how much."""
+    table = stream.documents
+    return {"text": stream.identify(), "documents": len(table), "bytes": int(table["bytes"].sum())}
 
 
 def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:

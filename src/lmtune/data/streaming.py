@@ -2,9 +2,9 @@
 
 Nothing is kept but a window of rows. A position in the stream is (pass, shard, document, window), written beside each
 checkpoint, so that a resumed run reads on where it stopped; without it the stream is read again from its begin, to the
-same rows. Order is a pure function of the seed: each pass takes the shards in an order of its own, and shuffles the rows
-of each window of data.shuffle_blocks; with data.shuffle_blocks=1 rows come as the source has them, and equal those of the
-same data without streaming.
+same rows. Order is a pure function of `seed=`, and what is held out one of `data.seed=`: each pass takes the shards in an
+order of its own, and shuffles the rows of each window of data.shuffle_blocks; with data.shuffle_blocks=1 rows come as the
+source has them, and equal those of the same data without streaming.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lmtune.config import SplitRule
+from lmtune.config import DataConfig, SplitRule
 from lmtune.data import cache, splits
 from lmtune.data.blocks import RowCutter, TrainingRows, build_batch, id_type
 from lmtune.data.corpus import IDENTITY, Corpus, Prepared, Survey, build_table, sample_texts
@@ -45,9 +45,13 @@ class StreamedCorpus(Corpus):
     that fall on a held-out side are left out, and are never trained on.
     """
 
+    def __init__(self, config: DataConfig, seed: int, order_seed: int | None = None) -> None:
+        super().__init__(config, seed)
+        self.order_seed = seed if order_seed is None else order_seed
+
     @cached_property
     def key(self) -> str:
-        settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming"]}
+        settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming", "train_split"]}
         # The content is not read for a fingerprint; names, sizes and dates have to do.
         return cache.key_of({"source": self.source.describe(), "dates": self._dates(), "seed": self.seed, **settings})
 
@@ -113,7 +117,7 @@ class StreamedCorpus(Corpus):
         count = self.source.count_shards("train")
         if self.config.shuffle_blocks == 1 or self.counts_from_begin:
             return list(range(count))
-        return np.random.default_rng([self.seed, turn, 0]).permutation(count).tolist()
+        return np.random.default_rng([self.order_seed, turn, 0]).permutation(count).tolist()
 
     @property
     def counts_from_begin(self) -> bool:
@@ -227,7 +231,7 @@ class Reader:
 
     def _order(self, rows: int, mark: Mark) -> np.ndarray:
         """A permutation inside each run of data.shuffle_blocks rows."""
-        draw = np.random.default_rng([self._corpus.seed, mark.turn, 1, mark.row_of_pass])
+        draw = np.random.default_rng([self._corpus.order_seed, mark.turn, 1, mark.row_of_pass])
         runs = range(0, rows, self._shuffled)
         return np.concatenate([begin + draw.permutation(min(self._shuffled, rows - begin)) for begin in runs])
 
