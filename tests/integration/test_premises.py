@@ -102,3 +102,76 @@ def test_checkpoints_of_two_vocabularies_are_scored_on_the_same_part(lmtune, not
     assert one["protocol"]["tokenizer"] != other["protocol"]["tokenizer"]
     assert one["protocol"]["text"] == other["protocol"]["text"]
     assert one["bytes"] == other["bytes"]
+
+
+def read_table(out):
+    """Rows of numbers by name, from the table on stdout."""
+    return {line[:24].strip(): line[24:].split() for line in out.splitlines() if len(line) > 24}
+
+
+def test_before_and_after_are_of_one_text_and_say_which(lmtune, notes, tmp_path):
+    held = (*notes(), "data.validation_fraction=0.3", "training.max_steps=8", "training.learning_rate=1e-2")
+    answer = train(lmtune, *held, "eval.max_tokens=200")
+    measures = results(tmp_path / "run")["eval"]["files"]
+    part, whole = measures["while_training"], measures["protocol"]
+    assert part["text"] != whole["text"]
+    assert part["tokens"] <= 200 < measures["tokens"] == part["limit"]["of_tokens"]
+    bits = [f"{number:.4f}" for number in (part["before"]["bits_per_byte"], part["after"]["bits_per_byte"])]
+    table = read_table(answer.out)
+    assert table["files (held out)"] == ["before", "after", "final"]
+    assert table["bits per byte"] == [*bits, f"{measures['bits_per_byte']:.4f}"]
+    said = f"before and after: {part['tokens']:,} of {measures['tokens']:,} held-out tokens; final: all {measures['tokens']:,} held-out tokens"
+    assert said in answer.out
+    assert (
+        f"{part['tokens']:,} of {measures['tokens']:,} tokens while training (eval.max_tokens=200) are scored"
+        in answer.err
+    )
+    for page in ("report.html", "model/README.md"):
+        assert said in (tmp_path / "run" / page).read_text(), page
+        assert f"{part['tokens']:,} of {measures['tokens']:,} held-out tokens" in (tmp_path / "run" / page).read_text()
+    limited = lmtune("eval", "ckpt=run/model", "eval.max_tokens=200", CPU, "format=json").json["eval"]["files"]
+    assert limited["protocol"]["text"] == part["text"]
+    assert {name: limited[name] for name in part["after"]} == part["after"]
+
+
+def test_a_small_text_has_two_columns_of_all_of_it(lmtune, notes, tmp_path):
+    answer = train(lmtune, *notes(), "training.max_steps=4")
+    measures = results(tmp_path / "run")["eval"]["files"]
+    assert read_table(answer.out)["files (held out)"] == ["before", "after"]
+    assert f"before and after: all {measures['tokens']:,} held-out tokens" in answer.out
+    assert measures["while_training"]["text"] == measures["protocol"]["text"]
+    assert measures["while_training"]["after"]["loss"] == measures["loss"]
+
+
+def test_the_final_evaluation_can_be_limited(lmtune, notes, tmp_path):
+    held = (*notes(), "data.validation_fraction=0.3", "training.max_steps=2")
+    answer = train(lmtune, *held, "eval.max_tokens=300", "eval.final_max_tokens=300")
+    measures = results(tmp_path / "run")["eval"]["files"]
+    assert measures["tokens"] <= 300
+    assert measures["protocol"]["limit"]["max_tokens"] == 300
+    assert read_table(answer.out)["files (held out)"] == ["before", "after"]
+    of = measures["protocol"]["limit"]["of_tokens"]
+    assert f"before and after: {measures['tokens']:,} of {of:,} held-out tokens" in answer.out
+    assert f"a part of {of:,} tokens" in (tmp_path / "run/model/README.md").read_text()
+    train(lmtune, *held, "eval.max_tokens=0", "eval.final_max_tokens=300", output="other")
+    measures = results(tmp_path / "other")["eval"]["files"]
+    assert measures["while_training"]["limit"] is None
+    assert measures["while_training"]["tokens"] == of > measures["tokens"]
+
+
+@pytest.mark.parametrize("changed", [("model.save_dtype=bfloat16",), ("finetune=lora",)])
+def test_the_last_number_on_the_selection_is_of_the_model_that_is_saved(lmtune, notes, tmp_path, changed):
+    held = (*notes(), "data.validation_fraction=0.3", "training.max_steps=3", "training.learning_rate=1e-2")
+    if "finetune=lora" in changed:
+        pytest.importorskip("peft")
+    train(lmtune, *held, *changed, "eval.max_tokens=200")
+    after = results(tmp_path / "run")["eval"]["files"]["while_training"]["after"]
+    again = lmtune("eval", "ckpt=run/model", "eval.max_tokens=200", CPU, "format=json").json["eval"]["files"]
+    assert again["loss"] == pytest.approx(after["loss"], rel=1e-6)
+
+
+def test_every_measure_has_its_place_in_results():
+    from lmtune.commands.closing import MEASURED
+    from lmtune.evaluation.metrics import MEASURES
+
+    assert set(MEASURED) == set(MEASURES)

@@ -89,8 +89,8 @@ def render_amount(measures: dict[str, Any]) -> str:
     if limit is None:
         return f"{protocol['documents']:,} documents"
     return (
-        f"{protocol['documents']:,} of {limit['of_documents']:,} documents, {measures['tokens']:,} of {limit['of_tokens']:,} tokens: "
-        f"a part, by eval.max_tokens={limit['max_tokens']:,}"
+        f"{protocol['documents']:,} of {limit['of_documents']:,} documents, {measures['tokens']:,} of {limit['of_tokens']:,} "
+        f"tokens: a part, by eval.max_tokens={limit['max_tokens']:,}"
     )
 
 

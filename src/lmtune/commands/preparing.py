@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmtune.commands import publishing, resuming
-from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
+from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import DataError
@@ -197,7 +197,22 @@ class HeldOutSet(NamedTuple):
     stream: TokenStream
     sample: TokenStream
     """What of it is scored while the model learns: eval.max_tokens of it."""
+    final: TokenStream
+    """What of it is scored in the end: eval.final_max_tokens of it."""
     split_by: str
+
+    def says_limits(self, settings: EvalConfig) -> str | None:
+        """Of how much of it the numbers are, where that is not all; None where it is."""
+        whole = f"{len(self.stream.ids):,}"
+        parts = [
+            f"{len(part.ids):,} of {whole} tokens {when} ({key}={limit:,})"
+            for part, when, key, limit in (
+                (self.sample, "while training", "eval.max_tokens", settings.selection),
+                (self.final, "at the end", "eval.final_max_tokens", settings.final_max_tokens),
+            )
+            if part is not self.stream
+        ]
+        return "; ".join(parts) or None
 
 
 def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
@@ -222,4 +237,7 @@ def build_held_out(setup: Setup, stream: TokenStream, split_by: str) -> HeldOutS
     def decode(ids: Any) -> str:
         return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
-    return HeldOutSet(stream, stream.select(setup.config.eval.selection, decode), split_by)
+    settings = setup.config.eval
+    final = stream.select(settings.final_max_tokens, decode)
+    alike = settings.selection == settings.final_max_tokens
+    return HeldOutSet(stream, final if alike else stream.select(settings.selection, decode), final, split_by)
