@@ -103,6 +103,7 @@ def render_ledger(ledger: Ledger) -> list[str]:
         f"{' but the first' if ledger.packed else ''}; "
         f"{ledger.padding:,} places left over" + (f", {ledger.repeated:,} repeated" if ledger.repeated else ""),
         f"documents are {ledger.documents_are}",
+        *([f"{ledger.bytes_copied:,} bytes left out as copies of what is held out"] if ledger.bytes_copied else []),
         *(
             f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch, "
             f"{part['documents_held_elsewhere']:,} documents left out that are held out elsewhere"

@@ -237,6 +237,8 @@ def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
         )
     else:
         logger.info(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
+    if ledger.bytes_copied:
+        logger.info(f"data: {ledger.bytes_copied:,} bytes are copies of what is held out, and are not learned")
     for name, part in ledger.mix.items():
         logger.info(f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch")
     logger.info(

@@ -15,6 +15,7 @@ from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import SIDES, Ledger
+from lmtune.data.passages import Copies
 from lmtune.data.progress import show_progress
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Dealt, Shares
@@ -100,6 +101,8 @@ class Corpus:
         self.source = build_source(config)
         self.shares = self._find_shares()
         self._encoders: dict[int, Encoder] = {}
+        self._bytes_copied = 0
+        """Of the training text, left out the last time that it was dealt out."""
 
     @cached_property
     def key(self) -> str:
@@ -221,8 +224,26 @@ class Corpus:
         """The training split once more, dealt out by the rule that was chosen."""
         documents = self.load_documents("train", Ledger())
         if self.ledger.split_by == SplitRule.stretches.value:
-            return splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed)
+            return self._leave_out_copies(
+                splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed)
+            )
         return (splits.deal_by_hash(texts, self.shares, self.seed) for texts in documents)
+
+    def _leave_out_copies(self, batches: Iterable[Dealt]) -> Iterator[Dealt]:
+        """Stretches are drawn by their place, so their text may stand elsewhere too; there it is not learned."""
+        copies = Copies(texts for side in HELD_OUT for texts in self.held_out.get(side, []))
+        self._bytes_copied = left = 0
+        for dealt in batches:
+            if "train" in dealt:
+                dealt["train"], copied = copies.leave_out(dealt["train"])
+                self._bytes_copied += copied
+                left += len(dealt["train"])
+            yield dealt
+        if not left:
+            raise DataError(
+                f"Nothing is left to train on: all of the {self._bytes_copied:,} bytes beside what is held out are copies of it. "
+                "Give more text, or hold nothing out with data.validation_fraction=0."
+            )
 
     def _draw_stretches(self) -> tuple[dict[str, list[Texts]], dict[str, int]]:
         """(held-out texts, documents with text on each side)."""
@@ -368,6 +389,8 @@ class Corpus:
         else:
             written = blocks.write_padded(file, pieces, block_size, dtype, separator)
         ledger.blocks, ledger.targets = written
+        ledger.bytes_copied = self._bytes_copied
+        ledger.bytes_kept -= self._bytes_copied
         ledger.repeated = max(0, ledger.blocks - 1) * self.config.stride
         ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
         facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}

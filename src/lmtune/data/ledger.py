@@ -62,6 +62,8 @@ class Ledger:
     """Held out in the source that this one is mixed with, and so not learned from."""
     documents_kept: int = 0
     bytes_kept: int = 0
+    bytes_copied: int = 0
+    """Where stretches are held out: of the other text, copies of passages in them. They are neither kept nor learned."""
     split_by: str = ""
     """hash, stretches, or given."""
     sides: dict[str, Counts] = field(default_factory=lambda: {side: Counts() for side in SIDES})
