@@ -175,3 +175,27 @@ def test_every_measure_has_its_place_in_results():
     from lmtune.evaluation.metrics import MEASURES
 
     assert set(MEASURED) == set(MEASURES)
+
+
+def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_path, texts, monkeypatch):
+    answer = train(lmtune, *notes(), "training.max_steps=1")
+    measures = results(tmp_path / "run")["eval"]["files"]
+    account = lmtune("data", *notes(), "model=gpt2-tiny", "data.block_size=32", "format=json").json
+    assert measures["seen_in_training"]["share"] == pytest.approx(account["seen_in_training"]["validation"])
+    assert 0 < measures["seen_in_training"]["share"] < 1
+    said = f"{100 * measures['seen_in_training']['share']:.3f} %"
+    assert f"{said} of the 13-word sequences of the held-out text also stand in the training text" in answer.err
+    assert f"{said} also stand in the training text" in (tmp_path / "run" / "report.html").read_text()
+    monkeypatch.setattr("lmtune.data.overlap.MOST_TOKENS", 10)
+    answer = train(lmtune, *notes(), "training.max_steps=1", output="other")
+    assert "also stands in the training text was not measured: the training text has" in answer.err
+    answer = train(lmtune, *notes(), "training.max_steps=1", "data.streaming=true", output="third")
+    assert "was not measured: the text is streamed" in answer.err
+
+
+@pytest.mark.parametrize("rows", [("data.stride=5",), ("data.packing=false",), ("data.block_size=7",)])
+def test_the_overlap_is_the_same_however_rows_are_cut(lmtune, notes, tmp_path, rows):
+    train(lmtune, *notes(), "training.max_steps=1")
+    train(lmtune, *notes(), "training.max_steps=1", *rows, output="other")
+    one, other = (results(tmp_path / name)["eval"]["files"]["seen_in_training"] for name in ("run", "other"))
+    assert one == other

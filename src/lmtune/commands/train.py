@@ -5,6 +5,7 @@ lmtune train data=bio model=gpt2-small-pt
 
 import logging
 import signal
+from dataclasses import asdict
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import IO, Any
@@ -12,6 +13,7 @@ from typing import IO, Any
 from lmtune.commands import closing, opening, preparing, publishing
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data.blocks import collate
+from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
 from lmtune.records import write_json
@@ -59,6 +61,8 @@ class Session:
     """
 
     opened: opening.Opened
+    seen: Seen | None = None
+    """How much of the held-out text also stands in the training text."""
 
     def __init__(self, setup: preparing.Setup, held_out: dict[str, preparing.HeldOutSet]) -> None:
         from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
@@ -87,6 +91,9 @@ class Session:
             opened.run.claim(opened.run.transplant_file.name)
             write_json(opened.run.transplant_file, self.setup.move.report())
         opening.say_plan(opened, self.setup, self.trainer.yardstick)
+        self.seen = measure_overlap(self.setup.tokenizer, self.setup.prepared) if opened.is_main else None
+        if self.seen is not None:
+            logger.info("data: %s", self.seen.render())
         for name, held in self.held_out.items():
             if (limits := held.says_limits(self.setup.config.eval)) is not None:
                 logger.info("held out: %s: %s are scored", name, limits)
@@ -112,6 +119,8 @@ class Session:
         closing.add_evaluations(
             results, self.trainer.state.log_history, selected, self.held_out, self.setup.config.eval
         )
+        if self.seen is not None and self.setup.config.data.name in results["eval"]:
+            results["eval"][self.setup.config.data.name]["seen_in_training"] = asdict(self.seen)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         self.opened.check_place()

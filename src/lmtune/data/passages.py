@@ -60,8 +60,7 @@ def cut_passages(texts: Texts) -> Passages:
     groups = np.append(np.flatnonzero(np.diff(opened // _AT_ONCE, prepend=-1)), len(opened))
     ends = np.append(opened, len(content))
     parts = [
-        _hash_passages(content, inked, opened[begin:end], int(ends[end]))
-        for begin, end in pairwise(groups.tolist())
+        _hash_passages(content, inked, opened[begin:end], int(ends[end])) for begin, end in pairwise(groups.tolist())
     ]
     sizes = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
     hashes = np.concatenate([np.empty(0, np.uint64), *(part[1] for part in parts)])

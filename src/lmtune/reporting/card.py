@@ -6,7 +6,7 @@ from typing import Any
 from lmtune import __version__
 from lmtune.hub import is_hub_id
 from lmtune.records import render_number
-from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_texts
+from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
 
 MEASURES = {
     "bits_per_byte": "bits per byte",
@@ -119,6 +119,7 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
         f"The columns are of {render_texts(measures)}." if len(columns) > 1 else "",
         *lines,
         "",
+        *([seen, ""] if (seen := render_seen(measures)) is not None else []),
         f"Windows of {protocol['context']:,} tokens, each token scored once, {protocol['dtype']}, split by {protocol['split_by']}. "
         "Perplexities per token compare only between models of one vocabulary; bits per byte compare between all.",
         "",

@@ -36,5 +36,15 @@ def render_amount(measures: dict[str, Any], limit: dict[str, int] | None) -> str
     return f"{measures['tokens']:,} of {limit['of_tokens']:,} held-out tokens"
 
 
+def render_seen(measures: dict[str, Any]) -> str | None:
+    """How much of the text the model was trained on, in 13-word sequences; None where that is not known."""
+    seen = measures.get("seen_in_training")
+    if seen is None:
+        return None
+    if seen["share"] is None:
+        return "How much of it also stands in the training text was not measured."
+    return f"Of its 13-word sequences {100 * seen['share']:.3f} % also stand in the training text."
+
+
 def _is_same_text(measures: dict[str, Any]) -> bool:
     return bool(measures["while_training"]["text"] == measures["protocol"]["text"])

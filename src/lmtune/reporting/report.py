@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.records import render_number
-from lmtune.reporting.columns import list_columns, render_evaluated, render_texts
+from lmtune.reporting.columns import list_columns, render_evaluated, render_seen, render_texts
 from lmtune.reporting.figures import render_curve
 
 CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
@@ -29,6 +29,7 @@ def render_report(
         "columns": list_columns,
         "texts": render_texts,
         "evaluated": render_evaluated,
+        "seen": render_seen,
     }
     return pages.get_template("report.html.j2").render(
         run=run,
