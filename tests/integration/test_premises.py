@@ -1,6 +1,7 @@
 """What a number rests on: the text it is of, how much of it, and that the model has not learned it."""
 
 import json
+import shutil
 
 import pytest
 
@@ -199,3 +200,131 @@ def test_the_overlap_is_the_same_however_rows_are_cut(lmtune, notes, tmp_path, r
     train(lmtune, *notes(), "training.max_steps=1", *rows, output="other")
     one, other = (results(tmp_path / name)["eval"]["files"]["seen_in_training"] for name in ("run", "other"))
     assert one == other
+
+
+STORY = "".join(
+    f"No dia {n} de {month}, a Maria viu {n * 7 % 31} barcos e {n * 5 % 23} gaivotas no porto de {place}, ao longe.\n"
+    + ("\n" if n % 3 == 0 else "")
+    for month, place in (("maio", "Olhão"), ("junho", "Faro"), ("julho", "Tavira"))
+    for n in range(1, 31)
+)
+MORE = STORY.replace("Maria", "Joana").replace("barcos", "navios").replace("porto", "cais")
+
+
+def learned_and_held(lmtune, folder, output):
+    """(training text, held-out documents) of a run, from what `lmtune data` makes of its settings."""
+    from lmtune.commands.continuing import load_earlier
+    from lmtune.config import load_data_config
+    from lmtune.data.corpora import build_corpus
+    from lmtune.runs import Run
+
+    run = Run(folder / output)
+    recorded = run.load_config()
+    corpus = build_corpus(load_data_config(recorded["data"], recorded["seed"]), past=load_earlier(run))
+    return "\n".join(corpus.texts("train")), list(corpus.texts("validation"))
+
+
+RULES = {
+    "stretches": ("data.documents=file",),
+    "paragraphs": ("data.documents=blank_line",),
+    "lines": ("data.documents=line",),
+    "other seed": ("data.documents=line", "data.seed=7"),
+}
+
+
+PAIRS = [
+    ("stretches", "lines", "run"),
+    ("lines", "stretches", "run/checkpoint-1"),
+    ("paragraphs", "other seed", "run/model"),
+]
+WAYS = [
+    *PAIRS,
+    *(
+        pytest.param(first, then, "run", marks=pytest.mark.slow)
+        for first in ("stretches", "paragraphs", "lines")
+        for then in RULES
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "then", "start"), WAYS)
+def test_what_a_run_has_learned_is_not_held_out_by_one_that_starts_from_it(lmtune, tmp_path, first, then, start):
+    few = ("training.max_steps=1", "training.eval_strategy=no", "training.save_steps=1", "data.validation_fraction=0.2")
+    (tmp_path / "story.txt").write_text(STORY, encoding="utf-8")
+    train(lmtune, "data.files=story.txt", *RULES[first], *few)
+    known, _ = learned_and_held(lmtune, tmp_path, "run")
+    (tmp_path / "story.txt").write_text(
+        MORE + STORY, encoding="utf-8"
+    )  # the same file, grown: nothing else tells what was learned
+    again = ("model.path=" + start, "data.files=story.txt", *RULES[then], *few, "data.block_size=32", *QUIET)
+    answer = lmtune("train", *again, "output=next")
+    assert answer.code == 0, answer.err
+    assert "has learned is held out" in answer.err
+    learned, held = learned_and_held(lmtune, tmp_path, "next")
+    assert held
+    for document in held:
+        for line in document.splitlines():
+            assert not line.strip() or line not in known
+            assert not line.strip() or line not in learned
+    assert lmtune("eval", "ckpt=next", CPU).code == 0
+    before = results(tmp_path / "next")["text"]["held_out"]["validation"]
+    third = lmtune(
+        "train",
+        "model.path=next",
+        "data.files=story.txt",
+        *RULES["lines"],
+        *few,
+        "data.block_size=32",
+        *QUIET,
+        "output=third",
+    )
+    assert third.code == 0, third.err
+    _, held = learned_and_held(lmtune, tmp_path, "third")
+    assert held
+    lines = {line for document in held for line in document.splitlines() if line.strip()}
+    assert not lines & {*known.splitlines(), *learned.splitlines()}
+    assert before["documents"]
+
+
+def test_a_run_on_the_same_text_holds_out_the_same(lmtune, notes, tmp_path):
+    text = notes()
+    train(lmtune, *text, "training.max_steps=1")
+    again = ("model.path=run", *text, "training.max_steps=1", "data.block_size=32", *QUIET)
+    assert lmtune("train", *again, "output=next").code == 0
+    one, other = (results(tmp_path / name)["text"]["held_out"] for name in ("run", "next"))
+    assert one == other
+    assert lmtune("train", *again, "data.seed=1", "output=other").code == 0
+    known, held = learned_and_held(lmtune, tmp_path, "run")
+    _, others = learned_and_held(lmtune, tmp_path, "other")
+    assert set(held) <= set(others)
+    assert not any(document in known for document in others)
+
+
+def test_text_that_a_run_knows_wholly_cannot_be_held_out(lmtune, notes, tmp_path, texts):
+    train(lmtune, *notes(texts), "training.max_steps=1", "data.validation_fraction=0", "training.eval_strategy=no")
+    again = ("model.path=run", "training.max_steps=1", "data.block_size=32", *QUIET)
+    answer = lmtune("train", *again, *notes(texts[:40]), "output=next")
+    assert (answer.code, answer.out) == (2, "")
+    assert "the model has learned what could be held out of them" in answer.err
+    (tmp_path / "held.txt").write_text("\n\n".join([*texts[:3], "Um texto que ninguém leu, sobre outra coisa."]))
+    answer = lmtune("train", *again, *notes(texts[40:]), "data.validation_files=held.txt", "output=next")
+    assert answer.code == 0, answer.err
+    ledger = json.loads((tmp_path / "next" / "ledger.json").read_text())
+    assert ledger["sides"]["validation"]["documents"] == 1
+    assert ledger["documents_learned_before"] == 3
+
+
+def test_a_resumed_run_keeps_to_what_it_knew_when_it_began(lmtune, notes, tmp_path, texts):
+    train(lmtune, *notes(), "training.max_steps=1")
+    again = ("model.path=run", *notes(), "data.block_size=32", *QUIET, "training.max_steps=4", "training.save_steps=2")
+    assert lmtune("train", *again, "training.eval_steps=2", "output=next").code == 0
+    (tmp_path / "run" / "past.npz").unlink()
+    for name in ("results.json", "checkpoint-4"):
+        path = tmp_path / "next" / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    answer = lmtune("train", "resume=next")
+    assert answer.code == 0, answer.err
+    assert "has not written down" not in answer.err
+    answer = lmtune("train", *again, "training.eval_steps=2", "output=other")
+    assert answer.code == 0, answer.err
+    assert "has not written down what it has learned" in answer.err

@@ -14,7 +14,8 @@ import numpy as np
 
 from lmtune.commands import benchmarking, comparing
 from lmtune.commands.benchmarking import Loaded
-from lmtune.commands.premise import check_unchanged
+from lmtune.commands.continuing import load_earlier
+from lmtune.commands.premise import check_unchanged, find_facts
 from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
@@ -86,7 +87,7 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
         )
     recorded = [run.load_config() for run in own]
     for run, other in zip(own[1:], recorded[1:], strict=True):
-        if select_settings(other) != select_settings(recorded[0]):
+        if hold_out_differently(own[0], run, recorded[0], other):
             logger.info(
                 "%s was trained on another selection of text than %s, whose held-out documents are scored; it may have learned "
                 "some of them",
@@ -94,6 +95,14 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
                 own[0].folder,
             )
     return Text(load_data_config(recorded[0]["data"], recorded[0]["seed"]), split, own[0])
+
+
+def hold_out_differently(one: Run, other: Run, recorded: dict[str, Any], others: dict[str, Any]) -> bool:
+    """True where two runs did not hold out the same text, as far as they have written it down."""
+    held, theirs = (find_facts(run).get("held_out", {}).get("validation") for run in (one, other))
+    if held is not None and theirs is not None:
+        return bool(held["text"] != theirs["text"])
+    return select_settings(others) != select_settings(recorded)
 
 
 def select_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +124,7 @@ def score_checkpoints(
     config: EvalCommandConfig, text: Text, checkpoints: dict[str, loading.Checkpoint]
 ) -> dict[str, comparing.Scored]:
     """Each checkpoint on the same documents, the text of a run checked to be still the one that it held out."""
-    corpus = build_corpus(text.data)
+    corpus = build_corpus(text.data, past=None if text.own is None else load_earlier(text.own))
     tokenizers = {ckpt: load_tokenizer(found.path, separates=False) for ckpt, found in checkpoints.items()}
     part = Part(config.eval.max_tokens or 0, list(tokenizers.values()))
     scored: dict[str, comparing.Scored] = {}

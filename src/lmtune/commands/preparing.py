@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.commands import publishing, resuming
+from lmtune.commands import continuing, publishing, resuming
 from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
@@ -44,6 +44,7 @@ class Setup:
     """From the vocabulary that the weights came with to that of `tokenizer`."""
     context: int
     """Tokens of an evaluation window."""
+    corpus: Corpus
     prepared: Prepared
     target: Target | None
     """The repository that takes the model in the end."""
@@ -53,7 +54,7 @@ def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
     resumed = check_training(config)
     target = publishing.open_target(config)
-    corpus = build_corpus(config.data, config.seed)
+    corpus = build_corpus(config.data, config.seed, continuing.find_past(config.model, resumed))
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
@@ -77,7 +78,7 @@ def build_setup(config: TrainConfig) -> Setup:
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
-    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared, target)
+    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
 
 
 def check_training(config: TrainConfig) -> Run | None:
@@ -222,7 +223,7 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
     if "validation" in prepared.held_out:
         sets[config.data.name] = build_held_out(setup, prepared.held_out["validation"], prepared.ledger.split_by)
     for name, data in config.eval_sets.items():
-        streams, split_by = build_corpus(data).load_held_out(setup.tokenizer)
+        streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."

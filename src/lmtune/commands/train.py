@@ -10,7 +10,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from lmtune.commands import closing, opening, preparing, publishing
+from lmtune.commands import closing, continuing, opening, preparing, publishing
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.overlap import Seen, measure_overlap
@@ -94,6 +94,8 @@ class Session:
         self.seen = measure_overlap(self.setup.tokenizer, self.setup.prepared) if opened.is_main else None
         if self.seen is not None:
             logger.info("data: %s", self.seen.render())
+        if opened.is_main:
+            continuing.write_past(opened.run, self.setup.corpus, self.setup.prepared, self.setup.config.mixed_sets)
         for name, held in self.held_out.items():
             if (limits := held.says_limits(self.setup.config.eval)) is not None:
                 logger.info("held out: %s: %s are scored", name, limits)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.texts import Texts, build_texts, edges_of
+from lmtune.data.texts import Texts, build_texts, count_bytes, edges_of
 
 COPY_BYTES = 64
 """Bytes without white space, about 13 words, from which on passages in a row are a copy and no figure of speech."""
@@ -133,9 +133,8 @@ class Copies:
         first, last, sizes = find_runs(cut, self._mark(cut))
         whole = _is_edge(cut, first, -1) & _is_edge(cut, last, 1)
         chosen = (sizes >= COPY_BYTES) | whole
-        if not chosen.any():
-            return texts, 0
-        return _cut_out(texts, cut, first[chosen], last[chosen])
+        left, copied = cut_runs(texts, cut, first[chosen], last[chosen])
+        return left, int(count_bytes(copied).sum())
 
     def _mark(self, cut: Passages) -> np.ndarray:
         """[passages] of bool: True in a row of passages that stands in the held-out text."""
@@ -180,24 +179,22 @@ def _hash_rows(cut: Passages) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _cut_out(texts: Texts, cut: Passages, first: np.ndarray, last: np.ndarray) -> tuple[Texts, int]:
-    """Texts without the passages from each of `first` to that of `last`."""
+def cut_runs(texts: Texts, cut: Passages, first: np.ndarray, last: np.ndarray) -> tuple[Texts, Texts]:
+    """(what is left, what was taken out): texts cut at the passages from each of `first` to that of `last`."""
+    if not len(first):
+        return texts, build_texts([])
     edges = edges_of(texts)
-    edges = edges - edges[0]
     kept: list[str] = []
-    left_out = 0
-    runs = _by_document(cut, first, last, edges)
+    taken: list[str] = []
+    runs = _by_document(cut, first, last, edges - edges[0])
     for number, text in enumerate(texts.to_pylist()):
-        if number not in runs:
-            kept.append(text)
-            continue
         content, done = text.encode(), 0
-        for begin, end in runs[number]:
+        for begin, end in runs.get(number, []):
             kept.append(content[done:begin].decode())
-            left_out += end - begin
+            taken.append(content[begin:end].decode())
             done = end
         kept.append(content[done:].decode())
-    return build_texts(piece for piece in kept if piece), left_out
+    return build_texts(filter(None, kept)), build_texts(taken)
 
 
 def _by_document(

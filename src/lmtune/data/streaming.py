@@ -24,6 +24,7 @@ from lmtune.data.blocks import RowCutter, TrainingRows, build_batch, id_type
 from lmtune.data.corpus import IDENTITY, Corpus, Prepared, Survey, build_table, sample_texts
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import Ledger
+from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts
@@ -45,15 +46,16 @@ class StreamedCorpus(Corpus):
     that fall on a held-out side are left out, and are never trained on.
     """
 
-    def __init__(self, config: DataConfig, seed: int, order_seed: int | None = None) -> None:
-        super().__init__(config, seed)
+    def __init__(self, config: DataConfig, seed: int, order_seed: int | None = None, past: Past | None = None) -> None:
+        super().__init__(config, seed, past=past)
         self.order_seed = seed if order_seed is None else order_seed
 
     @cached_property
     def key(self) -> str:
         settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming", "train_split"]}
         # The content is not read for a fingerprint; names, sizes and dates have to do.
-        return cache.key_of({"source": self.source.describe(), "dates": self._dates(), "seed": self.seed, **settings})
+        content = {"source": self.source.describe(), "dates": self._dates(), **self.conditions}
+        return cache.key_of({**content, "seed": self.seed, **settings})
 
     @cached_property
     def survey(self) -> Survey:
@@ -65,7 +67,7 @@ class StreamedCorpus(Corpus):
         for texts in show_progress(self.load_documents("train", Ledger()), "reading"):
             chars.append(count_chars(texts))
             proof = sample_texts(proof, hash_texts(texts, self.seed), texts)
-            dealt = splits.deal_by_hash(texts, self.shares, self.seed)
+            dealt = self.deal_by_hash(texts, self.ledger)
             for side in wanted & dealt.keys():
                 by_hash[side].append(dealt[side])
             if all(sum(int(count_bytes(t).sum()) for t in by_hash[side]) >= HELD_OUT_BYTES for side in wanted):
@@ -80,7 +82,7 @@ class StreamedCorpus(Corpus):
         survey = self.survey
         counts = {side: sum(map(len, texts)) for side, texts in survey.by_hash.items()}
         counts["train"] = len(survey.chars) - sum(counts.values())
-        splits.check_sides(counts, survey.chars, self.shares)
+        splits.check_sides(counts, survey.chars, self.shares, knows=self.ledger.documents_spared)
         among = f"hash, among the first {len(survey.chars):,} documents"
         self.ledger.split_by = among if self.shares.validation else SplitRule.given.value
         given = {side: list(self.load_documents(side, Ledger())) for side in self.kept_apart}
@@ -273,7 +275,7 @@ class Reader:
     def _encode_training(self, texts: Texts, ledger: Ledger, accounted: bool) -> np.ndarray:
         """Ids of the training documents among these; the others are only counted."""
         corpus = self._corpus
-        dealt = splits.deal_by_hash(texts, corpus.shares, corpus.seed)
+        dealt = corpus.deal_by_hash(texts)
         for side in HELD_OUT if accounted else ():
             if side in dealt:
                 ledger.sides[side].add(build_table(dealt[side], self._encoder.encode(dealt[side])[1], None))
