@@ -328,3 +328,71 @@ def test_a_resumed_run_keeps_to_what_it_knew_when_it_began(lmtune, notes, tmp_pa
     answer = lmtune("train", *again, "training.eval_steps=2", "output=other")
     assert answer.code == 0, answer.err
     assert "has not written down what it has learned" in answer.err
+
+
+def save_tiny(folder, tokenizer, kind="gpt2", **settings):
+    from lmtune.config import ModelConfig, ModelInit
+    from lmtune.modeling.loading import build_model, save_model
+
+    config = ModelConfig(init=ModelInit.scratch, config={"model_type": kind, **settings}, tokenizer="learn")
+    save_model(build_model(config, tokenizer)[0], tokenizer, folder)
+
+
+def test_a_limited_benchmark_is_marked_beside_the_published_figures(lmtune, tokenizer, tmp_path):
+    save_tiny(tmp_path / "tiny", tokenizer, n_layer=1, n_embd=32, n_head=2, n_positions=64)
+    rows = [json.dumps({"text": f"O paciente {n} voltou para casa"}) for n in range(5)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    suite = ("eval", "ckpt=tiny", "suite=gpt2-zeroshot", "suite.tasks=[lambada]", "suite.files.lambada=rows.jsonl", CPU)
+    answer = lmtune(*suite, "suite.limit=3")
+    assert answer.code == 0, answer.err
+    marked = [line for line in answer.out.splitlines() if "*" in line]
+    assert len(marked) == 3
+    assert (
+        marked[-1] == "* lambada: of the first 3 of 5 examples alone (suite.limit=3); the published figures are of all"
+    )
+    found = lmtune(*suite, "suite.limit=3", "format=json").json["tasks"]["lambada"]
+    assert found["protocol"]["limited"] == {"examples": 3, "of_examples": 5}
+    for whole in ((), ("suite.limit=5",)):
+        assert "*" not in lmtune(*suite, *whole).out
+
+
+def test_a_mixture_of_experts_is_scored_in_float64(lmtune, tokenizer, notes, tmp_path):
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    more = {"num_key_value_heads": 1, "num_local_experts": 4, "max_position_embeddings": 64}
+    save_tiny(tmp_path / "experts", tokenizer, "mixtral", **sizes, **more)
+    found = {}
+    for dtype in ("float32", "float64"):
+        answer = lmtune("eval", "ckpt=experts", *notes(), CPU, f"eval.dtype={dtype}", "format=json")
+        assert answer.code == 0, answer.err
+        found[dtype] = answer.json["eval"]["files"]["loss"]
+    assert found["float64"] == pytest.approx(found["float32"], rel=1e-6)
+    assert found["float64"] != found["float32"]
+
+
+def test_few_documents_have_a_difference_without_an_interval(lmtune, tokenizer, texts, notes, tmp_path):
+    for name in ("one", "two"):
+        save_tiny(tmp_path / name, tokenizer, n_layer=1, n_embd=32, n_head=2, n_positions=64)
+    for documents, said in ((texts[:1], "1 document, are too few"), (texts[:4], "4 documents, are too few")):
+        answer = lmtune("eval", "ckpt=[one,two]", *notes(documents), CPU)
+        assert answer.code == 0, answer.err
+        assert f"bits per byte, without an interval: {said} for one (expected 10)" in answer.out
+        assert "nan" not in answer.out
+    comparison = lmtune("eval", "ckpt=[one,two]", *notes(texts[:4]), CPU, "format=json").json["comparison"]
+    assert comparison["differences"]["two"]["files"]["low"] is None
+
+
+def test_a_streamed_split_of_the_hub_has_its_own_held_out_text(lmtune, tmp_path, texts):
+    for name, part in (("train", texts[:48]), ("other", [text.upper() for text in texts[48:]])):
+        rows = "".join(json.dumps({"text": text}) + "\n" for text in part)
+        (tmp_path / "set" / "data").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / "data" / f"{name}.jsonl").write_text(rows)
+    (tmp_path / "set" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train.jsonl\n"
+        "  - split: other\n    path: data/other.jsonl\n---\n"
+    )
+    held = {}
+    for name in ("train", "other"):
+        split = ("data.path=set", f"data.train_split={name}", "data.streaming=true", "data.validation_fraction=0.3")
+        train(lmtune, *split, "training.max_steps=1", output=name)
+        held[name] = results(tmp_path / name)["text"]["held_out"]["validation"]["text"]
+    assert held["train"] != held["other"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.commands.closing import COLUMNS
-from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
+from lmtune.evaluation.comparison import MIN_DOCUMENTS, Difference, DocumentBits, compare_documents
 from lmtune.paths import GivenPath
 from lmtune.records import number_names, render_number, slug
 from lmtune.streams import TokenStream
@@ -161,10 +161,21 @@ def _render_differences(scored: dict[str, Scored]) -> list[str]:
         return []
     baseline = _shorten(next(iter(scored)))
     return [
-        f"{_shorten(ckpt)} less {baseline}: {difference.difference:+.4f} bits per byte, {difference.confidence:.0%} interval "
-        f"{difference.low:+.4f} to {difference.high:+.4f} (paired bootstrap over {difference.documents:,} documents)"
+        f"{_shorten(ckpt)} less {baseline}: {difference.difference:+.4f} bits per byte, {_render_interval(difference)}"
         for ckpt, difference in compare_with_first(scored).items()
     ]
+
+
+def _render_interval(difference: Difference) -> str:
+    documents = f"{difference.documents:,} document" + ("" if difference.documents == 1 else "s")
+    if difference.low is None or difference.high is None:
+        few = difference.documents < MIN_DOCUMENTS
+        why = "" if few else f", which weigh as much as {difference.effective_documents:.1f} of one size"
+        return f"without an interval: {documents}{why}, are too few for one (expected {MIN_DOCUMENTS})"
+    return (
+        f"{difference.confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f} "
+        f"(paired bootstrap over {documents})"
+    )
 
 
 def _render_counts(scored: dict[str, Scored]) -> str:
