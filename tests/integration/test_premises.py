@@ -211,7 +211,7 @@ STORY = "".join(
 MORE = STORY.replace("Maria", "Joana").replace("barcos", "navios").replace("porto", "cais")
 
 
-def learned_and_held(lmtune, folder, output):
+def learned_and_held(folder, output):
     """(training text, held-out documents) of a run, from what `lmtune data` makes of its settings."""
     from lmtune.commands.continuing import load_earlier
     from lmtune.config import load_data_config
@@ -252,7 +252,7 @@ def test_what_a_run_has_learned_is_not_held_out_by_one_that_starts_from_it(lmtun
     few = ("training.max_steps=1", "training.eval_strategy=no", "training.save_steps=1", "data.validation_fraction=0.2")
     (tmp_path / "story.txt").write_text(STORY, encoding="utf-8")
     train(lmtune, "data.files=story.txt", *RULES[first], *few)
-    known, _ = learned_and_held(lmtune, tmp_path, "run")
+    known, _ = learned_and_held(tmp_path, "run")
     (tmp_path / "story.txt").write_text(
         MORE + STORY, encoding="utf-8"
     )  # the same file, grown: nothing else tells what was learned
@@ -260,7 +260,7 @@ def test_what_a_run_has_learned_is_not_held_out_by_one_that_starts_from_it(lmtun
     answer = lmtune("train", *again, "output=next")
     assert answer.code == 0, answer.err
     assert "has learned is held out" in answer.err
-    learned, held = learned_and_held(lmtune, tmp_path, "next")
+    learned, held = learned_and_held(tmp_path, "next")
     assert held
     for document in held:
         for line in document.splitlines():
@@ -279,7 +279,7 @@ def test_what_a_run_has_learned_is_not_held_out_by_one_that_starts_from_it(lmtun
         "output=third",
     )
     assert third.code == 0, third.err
-    _, held = learned_and_held(lmtune, tmp_path, "third")
+    _, held = learned_and_held(tmp_path, "third")
     assert held
     lines = {line for document in held for line in document.splitlines() if line.strip()}
     assert not lines & {*known.splitlines(), *learned.splitlines()}
@@ -294,8 +294,8 @@ def test_a_run_on_the_same_text_holds_out_the_same(lmtune, notes, tmp_path):
     one, other = (results(tmp_path / name)["text"]["held_out"] for name in ("run", "next"))
     assert one == other
     assert lmtune("train", *again, "data.seed=1", "output=other").code == 0
-    known, held = learned_and_held(lmtune, tmp_path, "run")
-    _, others = learned_and_held(lmtune, tmp_path, "other")
+    known, held = learned_and_held(tmp_path, "run")
+    _, others = learned_and_held(tmp_path, "other")
     assert set(held) <= set(others)
     assert not any(document in known for document in others)
 
@@ -396,3 +396,25 @@ def test_a_streamed_split_of_the_hub_has_its_own_held_out_text(lmtune, tmp_path,
         train(lmtune, *split, "training.max_steps=1", output=name)
         held[name] = results(tmp_path / name)["text"]["held_out"]["validation"]["text"]
     assert held["train"] != held["other"]
+
+
+def test_a_stream_from_a_run_is_scored_on_what_it_held_out(lmtune, notes, tmp_path, texts):
+    train(lmtune, *notes(texts[:48]), "training.max_steps=1")
+    known, _ = learned_and_held(tmp_path, "run")
+    again = (
+        "model.path=run",
+        *notes(texts),
+        "data.block_size=32",
+        *QUIET,
+        "training.max_steps=1",
+        "data.streaming=true",
+    )
+    answer = lmtune("train", *again, "data.seed=5", "data.validation_fraction=0.2", "output=next")
+    assert answer.code == 0, answer.err
+    _, held = learned_and_held(tmp_path, "next")
+    assert held
+    assert not any(document in known for document in held)
+    assert lmtune("eval", "ckpt=next", CPU).code == 0
+    answer = lmtune("train", "model.path=next", *again[1:], "output=third")
+    assert answer.code == 0, answer.err
+    assert "has not written down what it has learned" in answer.err

@@ -6,7 +6,7 @@ from pathlib import Path
 from lmtune.config import DataConfig, ModelConfig, ModelInit
 from lmtune.data.corpora import record_past
 from lmtune.data.corpus import Corpus, Prepared
-from lmtune.data.past import Past, load_past, save_past
+from lmtune.data.past import EARLIER, Past, load_past, save_past
 from lmtune.runs import Run, step_of
 from lmtune.runs.mark import find_mark
 
@@ -43,7 +43,7 @@ def find_past(config: ModelConfig, resumed: Run | None) -> Past | None:
 
 def load_earlier(run: Run) -> Past | None:
     """What the model knew before a run."""
-    return load_past(run.folder / PAST, "earlier_")
+    return load_past(run.folder / PAST, EARLIER)
 
 
 def write_past(run: Run, corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> None:
@@ -53,6 +53,6 @@ def write_past(run: Run, corpus: Corpus, prepared: Prepared, mixed: dict[str, Da
     past = record_past(corpus, prepared, mixed)
     if past is None:
         logger.info("what is learned is not written down (a stream, or more text than that is done for)")
-    else:
+    if past is not None or corpus.past is not None:
         run.claim(PAST)
         save_past(run.folder / PAST, past, corpus.past)

@@ -118,6 +118,14 @@ def find_runs(passages: Passages, marked: np.ndarray) -> tuple[np.ndarray, np.nd
     return first, last, sizes[last] - sizes[first] + passages.sizes[first]
 
 
+def holds(known: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """[hashes] of bool: True for those among `known`, which are sorted; np.isin would sort them at every call."""
+    if not len(known):
+        return np.zeros(len(hashes), bool)
+    found: np.ndarray = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes
+    return found
+
+
 class Copies:
     """Finds the passages of held-out texts in others, in the same order as there."""
 
@@ -138,10 +146,10 @@ class Copies:
 
     def _mark(self, cut: Passages) -> np.ndarray:
         """[passages] of bool: True in a row of passages that stands in the held-out text."""
-        marked = (cut.sizes >= LONG_BYTES) & np.isin(cut.hashes, self._long)
+        marked = (cut.sizes >= LONG_BYTES) & holds(self._long, cut.hashes)
         for length in range(1, ROW + 1):
             rows = _hash_in_row(cut, length)
-            for begin in np.flatnonzero(np.isin(rows, self._rows)):
+            for begin in np.flatnonzero(holds(self._rows, rows)):
                 marked[begin : begin + length] = True
         return marked
 

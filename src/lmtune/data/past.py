@@ -4,19 +4,24 @@ Each run leaves this beside its model as hashes: of whole documents, and of the 
 take other parts of the same text for documents.
 """
 
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
-from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, find_runs
+from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, find_runs, holds
 from lmtune.data.texts import Texts, hash_texts
 
 LEARNED_SHARE = 0.25
 """A document with more of its text in passages that were learned is not held out."""
+EARLIER = "earlier_"
+"""Before the names of what was known before a run."""
 HELD_SHARE = 0.5
 """One with more of it in passages that were held out before is held out again."""
 
@@ -54,30 +59,32 @@ class Past:
     def find_learned(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where the model knows the text, or a good part of it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)
-        learned, known = np.isin(cut.hashes, self.learned), np.isin(whole, self.learned_texts)
+        learned, known = holds(self.learned, cut.hashes), holds(self.learned_texts, whole)
         sizes = _sum_by_text(cut, cut.sizes, len(texts))
         all_of_it = _sum_by_text(cut, cut.sizes * learned, len(texts)) == sizes
-        part = self._measure_runs(cut, learned & ~np.isin(cut.hashes, self.held), sizes) > LEARNED_SHARE * sizes
-        held = np.isin(whole, self.held_texts)
+        part = self._measure_runs(cut, learned & ~holds(self.held, cut.hashes), sizes) > LEARNED_SHARE * sizes
+        held = holds(self.held_texts, whole)
         return known | (~held & (sizes > 0) & (all_of_it | part))
 
     def find_held(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where most of the text was held out from the model, and is not known to it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)
-        held = np.isin(cut.hashes, self.held) & ~np.isin(cut.hashes, self.learned)
+        held = holds(self.held, cut.hashes) & ~holds(self.learned, cut.hashes)
         sizes = _sum_by_text(cut, cut.sizes, len(texts))
         most = self._measure_runs(cut, held, sizes) > HELD_SHARE * sizes
-        return (np.isin(whole, self.held_texts) | most) & ~self.find_learned(texts)
+        found = holds(self.held_texts, whole) | most
+        found[found] = ~self.find_learned(texts.filter(pa.array(found)))
+        return found
 
     def cut_learned(self, texts: Texts) -> tuple[Texts, Texts]:
         """(the rest, what the model knows): texts cut where runs of learned passages begin and end."""
         cut = cut_passages(texts)
-        return self._divide(texts, cut, np.isin(cut.hashes, self.learned) & ~np.isin(cut.hashes, self.held))
+        return self._divide(texts, cut, holds(self.learned, cut.hashes) & ~holds(self.held, cut.hashes))
 
     def cut_held(self, texts: Texts) -> tuple[Texts, Texts]:
         """(the rest, what was held out from the model): texts cut likewise."""
         cut = cut_passages(texts)
-        return self._divide(texts, cut, np.isin(cut.hashes, self.held) & ~np.isin(cut.hashes, self.learned))
+        return self._divide(texts, cut, holds(self.held, cut.hashes) & ~holds(self.learned, cut.hashes))
 
     @staticmethod
     def _divide(texts: Texts, cut: Passages, marked: np.ndarray) -> tuple[Texts, Texts]:
@@ -105,21 +112,24 @@ def build_past(training: Iterable[Texts], held_out: Iterable[Texts]) -> Past:
     return Past(learned, held, learned_texts, np.setdiff1d(held_texts, learned_texts))
 
 
-def save_past(file: Path, past: Past, earlier: Past | None) -> None:
-    """Write what a run has learned in all, and what the model that it began from had learned before."""
-    arrays = {item.name: getattr(past, item.name) for item in fields(Past)}
-    if earlier is not None:
-        arrays |= {f"earlier_{item.name}": getattr(earlier, item.name) for item in fields(Past)}
+def save_past(file: Path, past: Past | None, earlier: Past | None) -> None:
+    """Write what a run has learned in all, if that is known, and what the model that it began from had learned before."""
+    arrays = {
+        f"{prefix}{item.name}": getattr(each, item.name)
+        for prefix, each in (("", past), (EARLIER, earlier))
+        if each is not None
+        for item in fields(Past)
+    }
     with file.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 
 
 def load_past(file: Path, prefix: str = "") -> Past | None:
-    """What save_past wrote, `earlier_` for what was before; None where there is none, or it does not read."""
+    """What save_past wrote, with EARLIER for what was before; None where there is none, or it does not read."""
     try:
         with np.load(file, allow_pickle=False) as saved:
             return Past(*(np.asarray(saved[prefix + item.name], np.uint64) for item in fields(Past)))
-    except (OSError, KeyError, ValueError, EOFError):
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
