@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lmtune.evaluation.comparison import DocumentBits, compare_documents
 
@@ -47,8 +49,22 @@ def test_the_same_seed_gives_the_same_interval():
     assert compare_documents(ours, theirs, seed=1).low != compare_documents(ours, theirs).low
 
 
-def test_a_single_document_has_no_interval():
-    found = compare_documents(*(DocumentBits(np.array([nll]), np.array([10])) for nll in (5.0, 6.0)))
+@pytest.mark.parametrize(
+    "sizes", [[10], [10] * 9, [10] * 100 + [100_000], [0, 10], [10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+)
+def test_too_few_documents_have_no_interval(sizes):
+    """One that dwarfs the others counts for all of them, and an empty one for none."""
+    table = np.array(sizes)
+    found = compare_documents(*(DocumentBits(table * bits, table) for bits in (0.5, 0.6)))
     assert found.difference < 0
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
+    assert (found.low, found.high) == (None, None)
+    assert found.effective_documents < 10
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=40).filter(any), st.integers(0, 9))
+def test_an_interval_is_finite_or_not_there(sizes, seed):
+    table, draw = np.array(sizes), np.random.default_rng(seed)
+    found = compare_documents(*(DocumentBits(table * draw.random(len(table)), table) for _ in range(2)))
+    assert math.isfinite(found.difference)
+    assert (found.low is None) == (found.effective_documents < 10)
+    assert found.low is None or (math.isfinite(found.low) and found.low <= found.high)

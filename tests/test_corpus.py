@@ -189,7 +189,7 @@ def test_isolated_documents_do_not_see_each_other(tmp_path, build_tiny, kind):
 
 
 def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches(tmp_path):
-    texts = [f"{n} " + "palavra\n" * 50 for n in range(25)]
+    texts = [f"{n} " + "".join(f"palavra {n} {m}\n" for m in range(50)) for n in range(25)]
     file = write_lines(tmp_path, texts)
     corpora = [Corpus(DataConfig(files=file), seed) for seed in range(40)]
     assert all(list(corpus.texts("validation")) for corpus in corpora)
@@ -200,7 +200,7 @@ def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches(tmp_path):
 
 
 def test_all_of_a_text_is_neither_cut_nor_reordered(tmp_path, tokenizer):
-    (tmp_path / "a.txt").write_text("uma linha\n" * 9000, encoding="utf-8")
+    (tmp_path / "a.txt").write_text("".join(f"linha {n}\n" for n in range(9000)), encoding="utf-8")
     corpus = Corpus(DataConfig(files=str(tmp_path / "a.txt")), 0)
     assert len(list(corpus.texts("train"))) > 1
     whole = corpus.encode_stream("all", tokenizer)

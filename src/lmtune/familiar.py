@@ -62,7 +62,7 @@ RUN_CLM: Mapping[str, Word] = {
     "test_file": nothing("To score a text: lmtune eval ckpt=RUN data.files=test.txt."),
     "validation_split_percentage": use("data.validation_fraction", remark=SHARE),
     "max_train_samples": use("data.max_documents"),
-    "max_eval_samples": use("eval.max_tokens", remark="while training; the final evaluation scores all"),
+    "max_eval_samples": use("eval.max_tokens", remark="while training; eval.final_max_tokens at the end"),
     "max_predict_samples": nothing("lmtune train predicts nothing."),
     "text_column_name": use("data.text_column"),
     "overwrite_cache": CACHE,
@@ -330,12 +330,16 @@ HYDRA: Mapping[str, Word] = {
 
 WORDS: Mapping[str, Word] = {**HYDRA, **GENERATING, **FACTORIES, **NANOGPT, **TRAINER, **RUN_CLM}
 
+OF_SPLIT = use("data.seed", remark="of the split")
+
 BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
     "train": {
         "ckpt": use("model.path", remark="to begin from a checkpoint; resume=RUN goes on with a run"),
         "prompt": use("prompts"),
     },
+    "data": {"seed": OF_SPLIT},
     "eval": {
+        "seed": OF_SPLIT,
         "batch_size": use("eval.batch_size"),
         "per_device_eval_batch_size": use("eval.batch_size"),
         "dtype": use("eval.dtype"),
@@ -360,6 +364,7 @@ BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
         "use_cpu": use("device=cpu"),
     },
     "tokenizer": {
+        "seed": OF_SPLIT,
         "train_file": use("data.files"),
         "model_name_or_path": use("model.path"),
         "max_length": use("tokenizer.max_length"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 
 DOCUMENT_TABLE = np.dtype(
     [("tokens", "<i8"), ("bytes", "<i8"), ("characters", "<i8"), ("words", "<i8"), ("order", "<u8")]
@@ -60,6 +61,25 @@ class TokenStream:
         if self.separator != NO_SEPARATOR:
             mask[self.ends - 1] = True
         return mask
+
+    def identify(self) -> str:
+        """xxh3-128 of which text it is, by a hash and the bytes of each document: the same in every vocabulary."""
+        digest = xxhash.xxh3_128()
+        for column in ("order", "bytes"):
+            digest.update(np.ascontiguousarray(self.documents[column]).tobytes())
+        return digest.hexdigest()
+
+    def draw(self, max_tokens: int) -> np.ndarray:
+        """Numbers of whole documents of at most `max_tokens` together, drawn by their hash, in order; one at least."""
+        drawn = np.argsort(self.documents["order"], kind="stable")
+        whole = int((np.cumsum(self.documents["tokens"][drawn]) <= max_tokens).sum())
+        return np.sort(drawn[: max(1, whole)])
+
+    def take(self, numbers: np.ndarray) -> "TokenStream":
+        """Some of the documents, in the order of the stream."""
+        begins = self.ends - self.documents["tokens"]
+        pieces = [self.ids[begins[i] : self.ends[i]] for i in numbers]
+        return TokenStream(np.concatenate(pieces), self.documents[numbers], self.separator)
 
     def select(self, max_tokens: int, decode: Decode) -> "TokenStream":
         """Documents of at most `max_tokens` together (0: all), drawn by their hash, in the order of the stream.

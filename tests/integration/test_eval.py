@@ -88,7 +88,7 @@ def test_a_table_of_documents_overwrites_nothing_and_is_its_owners_alone(lmtune,
     (tmp_path / "documents-one-files-2.csv").symlink_to("somewhere-else")
     before = os.umask(0)
     try:
-        answer = lmtune("eval", f"ckpt={folder}", *text_file, "eval.per_document=true")
+        answer = lmtune("eval", f"ckpt={folder}", *text_file, "eval.per_document=true", "output=.")
     finally:
         os.umask(before)
     assert answer.code == 0, answer.err
@@ -98,6 +98,15 @@ def test_a_table_of_documents_overwrites_nothing_and_is_its_owners_alone(lmtune,
     written = tmp_path / "documents-one-files-3.csv"
     assert written.stat().st_mode & 0o777 == 0o600
     assert written.read_text(encoding="utf-8").startswith("document,bits_per_byte,")
+
+
+def test_no_list_of_documents_is_written_without_being_asked_for(lmtune, save_tiny, text_file, tmp_path):
+    folder = save_tiny("one")
+    before = set(tmp_path.iterdir())
+    answer = lmtune("eval", f"ckpt={folder}", *text_file, "eval.per_document=true")
+    assert answer.code == 0, answer.err
+    assert set(tmp_path.iterdir()) == before
+    assert "the worst documents, bits per byte (86 more; output=FOLDER writes all of them)" in answer.out
 
 
 def test_stride_and_precision_are_in_the_numbers_and_the_protocol(lmtune, save_tiny, text_file):
@@ -113,7 +122,7 @@ def test_stride_and_precision_are_in_the_numbers_and_the_protocol(lmtune, save_t
     assert plain["protocol"]["model"] == other["protocol"]["model"]
     assert set(plain["protocol"]) == {
         "windows", "context", "stride", "separator", "detokenizer", "documents", "dtype", "versions", "split", "split_by",
-        "tokenizer", "model",
+        "tokenizer", "model", "text", "limit",
     }  # fmt: skip
 
 
@@ -184,9 +193,14 @@ def test_what_cannot_be_scored_costs_one_paragraph(lmtune, save_tiny, text_file,
 
 def test_runs_on_the_same_selection_of_text_compare_without_a_warning(lmtune):
     short = ("training.max_steps=1", "training.use_cpu=true", "samples.enabled=false", "training.eval_strategy=no")
-    for name, settings in (("one", ()), ("other", ("data.block_size=64",)), ("third", ("seed=1",))):
+    for name, settings in (
+        ("one", ()),
+        ("other", ("data.block_size=64",)),
+        ("third", ("data.seed=1",)),
+        ("fourth", ("seed=1",)),
+    ):
         assert lmtune("train", *short, *settings, f"output={name}").code == 0
-    same, differ = lmtune("eval", "ckpt=[one,other]", CPU), lmtune("eval", "ckpt=[one,third]", CPU)
+    same, differ = lmtune("eval", "ckpt=[one,other,fourth]", CPU), lmtune("eval", "ckpt=[one,third]", CPU)
     assert (same.code, differ.code) == (0, 0), differ.err
     assert "another selection of text" not in same.err
     assert "third was trained on another selection of text than one" in differ.err

@@ -149,10 +149,14 @@ WITHOUT_EFFECT = {
     ("lr-find", "training.learning_rate=1e-3"): "training.learning_rate has no effect: lmtune lr-find tries rates",
     ("lr-find", "resume=auto"): "resume has no effect: lmtune lr-find keeps nothing of the model",
     ("lr-find", "range.phase=1"): "range.phase has no effect: finetune=full has no such setting.",
-    ("eval", "ckpt=x", "eval.max_tokens=100"): "eval.max_tokens has no effect: lmtune eval scores all of the text.",
+    (
+        "eval",
+        "ckpt=x",
+        "eval.final_max_tokens=100",
+    ): "eval.final_max_tokens has no effect: lmtune eval is one evaluation.",
     ("eval", "ckpt=x", "data.min_chars=3"): "data.min_chars has no effect: the text is what the run held out.",
     ("eval", "ckpt=x", "data.files=t.txt", "data.block_size=16"): "data.block_size has no effect",
-    ("eval", "ckpt=x", "data.files=t.txt", "seed=3"): "seed has no effect: all of the text is scored",
+    ("eval", "ckpt=x", "data.files=t.txt", "data.seed=3"): "data.seed has no effect: all of the text is scored",
     (
         "eval",
         "ckpt=x",

@@ -92,9 +92,10 @@ def render_zeroshot(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> l
         found = results["tasks"].get(task)
         if found is None:
             continue
-        number = "-" if "missing" in found else render_number(found[measure])
+        number = "-" if "missing" in found else render_number(found[measure]) + mark_limit(found)
         published = "".join(f"{figures[place]:>9.2f}" for figures in PUBLISHED.values())
         lines.append(f"{words:<26}{number:>12}{published}")
+    lines += explain_limits(results["tasks"], "; the published figures are of all")
     missing = {task: found["missing"] for task, found in results["tasks"].items() if "missing" in found}
     return [*lines, *(f"{task} is missing: {reason}" for task, reason in missing.items())]
 
@@ -105,5 +106,24 @@ def render_harness(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> li
     for task, found in results["tasks"].items():
         for name, value in found.items():
             if isinstance(value, (int, float)):
-                lines.append(f"{task:<32}{name:<28}{render_number(value):>12}")
+                lines.append(f"{task:<32}{name:<28}{render_number(value) + mark_limit(found):>12}")
+    return [*lines, *explain_limits(results["tasks"])]
+
+
+def mark_limit(found: dict[str, Any]) -> str:
+    """What stands beside a number that is of a part of its task."""
+    return "*" if found.get("protocol", {}).get("limited") else ""
+
+
+def explain_limits(tasks: dict[str, dict[str, Any]], beside: str = "") -> list[str]:
+    """What the mark means, for each task that has it. beside: what is to be said of the numbers next to it."""
+    lines = []
+    for task, found in tasks.items():
+        if mark_limit(found):
+            protocol = found["protocol"]
+            part = protocol["limited"]
+            of = "" if part["of_examples"] is None else f" of {part['of_examples']:,}"
+            lines.append(
+                f"* {task}: of the first {part['examples']:,}{of} examples alone (suite.limit={protocol['limit']:,}){beside}"
+            )
     return lines

@@ -4,16 +4,28 @@ import math
 from pathlib import Path
 from typing import IO, Any
 
-from lmtune.config import OutputFormat, SaveDtype
+from lmtune.commands.premise import describe_text
+from lmtune.config import EvalConfig, OutputFormat, SaveDtype
 from lmtune.data.ledger import Ledger
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.evaluation.protocol import hash_model
+from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.modeling import loading
 from lmtune.records import load_jsonl, render_json, render_number, write_text
 from lmtune.reporting.card import render_card, render_epochs
+from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.reporting.report import render_report
 from lmtune.runs import Run, seal
 
+MEASURED = (
+    "loss",
+    "perplexity",
+    "accuracy",
+    "bits_per_byte",
+    "bits_per_character",
+    "word_perplexity",
+    "separator_loss",
+)
+AMOUNTS = ("tokens", "words", "bytes")
 COLUMNS = {
     "bits_per_byte": "bits per byte",
     "perplexity": "perplexity",
@@ -40,6 +52,7 @@ def build_results(
         "name": opened.name,
         "status": "completed",
         "fingerprint": opened.fingerprint,
+        "text": describe_text(prepared.facts),
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
@@ -56,6 +69,47 @@ def build_results(
         if opened.is_main and opened.run.metrics_file.exists()
         else [],
     }
+
+
+def find_evaluation(history: list[dict[str, Any]], step: int) -> dict[str, float]:
+    """What was logged of the evaluation at a step, the last one if there were several; {} where there was none."""
+    return next((line for line in reversed(history) if line.get("step") == step and "eval_loss" in line), {})
+
+
+def split_sets(logged: dict[str, float], names: list[str]) -> dict[str, dict[str, Any]]:
+    """The measures of each held-out set, out of the flat names under which Trainer knows them."""
+    starts = {name: "eval_" if number == 0 else f"eval_{name}_" for number, name in enumerate(names)}
+    return {
+        name: {measure: logged[start + measure] for measure in (*MEASURED, *AMOUNTS) if start + measure in logged}
+        for name, start in starts.items()
+    }
+
+
+def add_evaluations(
+    results: dict[str, Any],
+    history: list[dict[str, Any]],
+    selected: dict[str, dict[str, Any]],
+    held_out: dict[str, Any],
+    settings: EvalConfig,
+) -> None:
+    """Say of each set how much of it the numbers are of, and set the first and the last one of the same text side by side.
+
+    selected: measures of the final model on what was scored while training; {} where nothing was.
+    """
+    first = split_sets(find_evaluation(history, 0), list(held_out)) if selected else {}
+    for name, held in held_out.items():
+        measures = results["eval"][name]
+        measures["protocol"]["limit"] = describe_limit(held.final, held.stream, settings.final_max_tokens)
+        if selected:
+            last = selected[name]
+            measures["while_training"] = {
+                "text": held.sample.identify(),
+                "documents": len(held.sample.documents),
+                **{amount: last[amount] for amount in AMOUNTS},
+                "limit": describe_limit(held.sample, held.stream, settings.selection),
+                "before": {measure: first[name][measure] for measure in MEASURED if measure in first[name]},
+                "after": {measure: last[measure] for measure in MEASURED if measure in last},
+            }
 
 
 EPOCH_MEASURES = ("loss", "accuracy", "perplexity", "bits_per_byte")
@@ -160,17 +214,10 @@ def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, std
 
 
 def render_table(results: dict[str, Any]) -> list[str]:
-    """Held-out measures before and after, one line each. While training, and so before it, at most eval.max_tokens are scored."""
+    """Held-out measures, one line each: before and after of the same text, and of what the final evaluation scored."""
     lines = []
-    begin = results["epochs"][0] if results["epochs"] else {}
-    for number, (name, measures) in enumerate(results["eval"].items()):
-        first = begin if number == 0 else begin.get("sets", {}).get(name, {})
-        lines.append(f"{name + ' (held out)':<24}{'before':>12}{'after':>12}")
-        for key, words in COLUMNS.items():
-            before = render_number(first[key]) if key in first else ""
-            lines.append(f"{words:<24}{before:>12}{render_number(measures[key]):>12}")
-        if "unigram_bits_per_byte" in measures:
-            lines.append(f"{'unigram bits per byte':<24}{'':>12}{measures['unigram_bits_per_byte']:>12.4f}")
+    for name, measures in results["eval"].items():
+        lines += render_set(name, measures)
     rows = results["epochs"]
     if len(rows) > 1 and all(float(row["epoch"]).is_integer() for row in rows):
         lines += render_epochs(rows)
@@ -180,6 +227,20 @@ def render_table(results: dict[str, Any]) -> list[str]:
         f"{train['tokens_per_second']:,.0f} tokens/s"
     )
     return lines
+
+
+def render_set(name: str, measures: dict[str, Any]) -> list[str]:
+    """The measures of a held-out set in columns, and below them which text each column is of."""
+    columns = list_columns(measures)
+    lines = [f"{name + ' (held out)':<24}" + "".join(f"{title:>12}" for title in columns)]
+    for key, words in COLUMNS.items():
+        numbers = (render_number(column[key]) if key in column else "" for column in columns.values())
+        lines.append(f"{words:<24}" + "".join(f"{number:>12}" for number in numbers))
+    if "unigram_bits_per_byte" in measures:
+        lines.append(
+            f"{'unigram bits per byte':<24}{'':>{12 * len(columns) - 12}}{measures['unigram_bits_per_byte']:>12.4f}"
+        )
+    return [*lines, render_texts(measures)]
 
 
 def _short(folder: Path) -> Path:

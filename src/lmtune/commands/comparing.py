@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.commands.closing import COLUMNS
-from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
+from lmtune.evaluation.comparison import MIN_DOCUMENTS, Difference, DocumentBits, compare_documents
 from lmtune.paths import GivenPath
 from lmtune.records import number_names, render_number, slug
 from lmtune.streams import TokenStream
@@ -63,7 +63,7 @@ def render_table(name: str, scored: dict[str, Scored]) -> list[str]:
     """Measures for people: a column for each checkpoint, differences below."""
     first = next(iter(scored.values())).measures
     protocol = first["protocol"]
-    head = f"{name} ({protocol['split']}, {protocol['documents']:,} documents)"
+    head = f"{name} ({protocol['split']}, {render_amount(first)})"
     labels = [] if len(scored) == 1 else [_shorten(ckpt) for ckpt in scored]
     width = max(12, *(len(label) + 2 for label in labels)) if labels else 12
     lines = [head, f"{'':<24}" + "".join(f"{label:>{width}}" for label in labels)] if labels else [head]
@@ -80,6 +80,18 @@ def render_table(name: str, scored: dict[str, Scored]) -> list[str]:
     lines += _render_differences(scored)
     lines.append(_render_counts(scored))
     return lines + [line for ckpt, each in scored.items() for line in _render_worst(ckpt, each, len(scored) > 1)]
+
+
+def render_amount(measures: dict[str, Any]) -> str:
+    """How much of a text was scored, and of how much where that was limited."""
+    protocol = measures["protocol"]
+    limit = protocol["limit"]
+    if limit is None:
+        return f"{protocol['documents']:,} documents"
+    return (
+        f"{protocol['documents']:,} of {limit['of_documents']:,} documents, {measures['tokens']:,} of {limit['of_tokens']:,} "
+        f"tokens: a part, by eval.max_tokens={limit['max_tokens']:,}"
+    )
 
 
 def list_documents(stream: TokenStream, scored: Scored, tokenizer: Any) -> list[dict[str, Any]]:
@@ -99,18 +111,18 @@ def list_documents(stream: TokenStream, scored: Scored, tokenizer: Any) -> list[
     ]
 
 
-def check_output(output: str | None) -> None:
+def check_output(output: str) -> None:
     """Raise ConfigError, before anything is scored, for a folder in which write_documents could not write."""
-    given = GivenPath("output", "." if output is None else output)
+    given = GivenPath("output", output)
     given.check_can_make(given.anchor())
 
 
-def write_documents(name: str, scored: dict[str, Scored], output: str | None) -> list[Path]:
+def write_documents(name: str, scored: dict[str, Scored], output: str) -> list[Path]:
     """One .csv file for each checkpoint, with what list_documents found; readable by its owner alone, as it holds people's text.
 
     No file is overwritten: a taken name gets -2, -3.
     """
-    given = GivenPath("output", "." if output is None else output)
+    given = GivenPath("output", output)
     folder = given.make_folder(given.expand())
     files = []
     for number, (ckpt, each) in enumerate(scored.items(), start=1):
@@ -149,10 +161,21 @@ def _render_differences(scored: dict[str, Scored]) -> list[str]:
         return []
     baseline = _shorten(next(iter(scored)))
     return [
-        f"{_shorten(ckpt)} less {baseline}: {difference.difference:+.4f} bits per byte, {difference.confidence:.0%} interval "
-        f"{difference.low:+.4f} to {difference.high:+.4f} (paired bootstrap over {difference.documents:,} documents)"
+        f"{_shorten(ckpt)} less {baseline}: {difference.difference:+.4f} bits per byte, {_render_interval(difference)}"
         for ckpt, difference in compare_with_first(scored).items()
     ]
+
+
+def _render_interval(difference: Difference) -> str:
+    documents = f"{difference.documents:,} document" + ("" if difference.documents == 1 else "s")
+    if difference.low is None or difference.high is None:
+        few = difference.documents < MIN_DOCUMENTS
+        why = "" if few else f", which weigh as much as {difference.effective_documents:.1f} of one size"
+        return f"without an interval: {documents}{why}, are too few for one (expected {MIN_DOCUMENTS})"
+    return (
+        f"{difference.confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f} "
+        f"(paired bootstrap over {documents})"
+    )
 
 
 def _render_counts(scored: dict[str, Scored]) -> str:
@@ -173,6 +196,9 @@ def _render_worst(ckpt: str, scored: Scored, several: bool) -> list[str]:
     if not documents:
         return []
     lines = ["", f"the worst documents{f' of {_shorten(ckpt)}' if several else ''}, bits per byte"]
+    more = len(scored.measures["documents"]) - len(documents)
+    if more:
+        lines[-1] += f" ({more:,} more; output=FOLDER writes all of them)"
     return lines + [
         f"{each['bits_per_byte']:>9.4f}  {each['document']:>6}  {each['beginning'][:90]}" for each in documents
     ]

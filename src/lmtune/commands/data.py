@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from lmtune.commands.continuing import find_past
 from lmtune.commands.preparing import check_data_source
 from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
@@ -32,7 +33,9 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     loading.check_model_source(config.model)
     for data in (config.data, *config.mixed_sets.values()):
         check_data_source(data)
-    corpus = build_corpus(replace(config.data, streaming=False), config.seed)  # the account is of all the text
+    corpus = build_corpus(
+        replace(config.data, streaming=False), past=find_past(config.model, None)
+    )  # the account is of all the text
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     block_size = config.data.block_size or loading.find_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
@@ -85,6 +88,7 @@ def render_ledger(ledger: Ledger) -> list[str]:
         ("  too short", -ledger.documents_short),
         ("  beyond the limit", -ledger.documents_over_limit),
         ("  held out, but also in the training text", -ledger.documents_in_training),
+        ("  held out, but learned before", -ledger.documents_learned_before),
         ("documents kept", ledger.documents_kept),
     ]
     lines = [f"{words:<44}{count:>14,}" for words, count in rows if count or not words.startswith("  ")]
@@ -105,6 +109,7 @@ def render_ledger(ledger: Ledger) -> list[str]:
         f"{' but the first' if ledger.packed else ''}; "
         f"{ledger.padding:,} places left over" + (f", {ledger.repeated:,} repeated" if ledger.repeated else ""),
         f"documents are {ledger.documents_are}",
+        *([f"{ledger.bytes_copied:,} bytes left out as copies of what is held out"] if ledger.bytes_copied else []),
         *(
             f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch, "
             f"{part['documents_held_elsewhere']:,} documents left out that are held out elsewhere"

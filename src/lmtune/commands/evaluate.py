@@ -14,14 +14,17 @@ import numpy as np
 
 from lmtune.commands import benchmarking, comparing
 from lmtune.commands.benchmarking import Loaded
+from lmtune.commands.continuing import load_earlier
+from lmtune.commands.premise import check_unchanged, find_facts
 from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import IDENTITY, Corpus
+from lmtune.data.texts import build_texts, hash_texts
 from lmtune.data.tokens import hash_tokenizer
 from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits
-from lmtune.evaluation.protocol import hash_model
+from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
@@ -32,7 +35,6 @@ from lmtune.training.memory import explain_memory
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SEED = 42
 SOURCE = ("path", "subset", "revision", "train_split", "files", "validation_files")
 """Settings that name the text itself."""
 
@@ -41,13 +43,14 @@ class Text(NamedTuple):
     """What is scored."""
 
     data: DataConfig
-    seed: int
     split: EvalSplit
+    own: Run | None
+    """The run whose text it is; None for a text that was named."""
 
 
 def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
-    if config.eval.per_document and config.format is not OutputFormat.json:
+    if config.output is not None:
         comparing.check_output(config.output)
     checkpoints = {ckpt: loading.find_checkpoint(ckpt) for ckpt in config.checkpoints}
     if config.suite is not None:
@@ -59,17 +62,13 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         )
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
-    corpus = build_corpus(text.data, text.seed)
-    scored = {
-        ckpt: score_text(load_checkpoint(config, found), corpus, text.split, config)
-        for ckpt, found in checkpoints.items()
-    }
+    scored = score_checkpoints(config, text, checkpoints)
     results = comparing.build_results(text.data.name, scored)
     if config.format is OutputFormat.json:
         stdout.write(render_json(results) + "\n")
     else:
         stdout.write("\n".join(comparing.render_table(text.data.name, scored)) + "\n")
-        if config.eval.per_document:
+        if config.output is not None:
             for file in comparing.write_documents(text.data.name, scored, config.output):
                 logger.info("documents, the worst first: %s", file)
     return results
@@ -79,7 +78,7 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
     """The text asked for, else the held-out text of the first run among the checkpoints."""
     split = config.eval.split or EvalSplit.validation
     if config.data is not None:
-        return Text(config.data, DEFAULT_SEED if config.seed is None else config.seed, split)
+        return Text(config.data, split, None)
     own = [run for run in runs.values() if run is not None]
     if not own:
         raise ConfigError(
@@ -88,46 +87,105 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
         )
     recorded = [run.load_config() for run in own]
     for run, other in zip(own[1:], recorded[1:], strict=True):
-        if select_settings(other) != select_settings(recorded[0]):
+        if hold_out_differently(own[0], run, recorded[0], other):
             logger.info(
                 "%s was trained on another selection of text than %s, whose held-out documents are scored; it may have learned "
                 "some of them",
                 run.folder,
                 own[0].folder,
             )
-    seed = recorded[0]["seed"] if config.seed is None else config.seed
-    return Text(load_data_config(recorded[0]["data"]), seed, split)
+    return Text(load_data_config(recorded[0]["data"], recorded[0]["seed"]), split, own[0])
+
+
+def hold_out_differently(one: Run, other: Run, recorded: dict[str, Any], others: dict[str, Any]) -> bool:
+    """True where two runs did not hold out the same text, as far as they have written it down."""
+    held, theirs = (find_facts(run).get("held_out", {}).get("validation") for run in (one, other))
+    if held is not None and theirs is not None:
+        return bool(held["text"] != theirs["text"])
+    return select_settings(others) != select_settings(recorded)
 
 
 def select_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Of a run's config.yaml, what decides which text was read and which of it was held out."""
-    return {"seed": config["seed"], **{name: config["data"].get(name) for name in (*SOURCE, *IDENTITY)}}
+    data = config["data"]
+    return {"seed": data.get("seed", config["seed"]), **{name: data.get(name) for name in (*SOURCE, *IDENTITY)}}
 
 
-def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint) -> Loaded:
+def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint, tokenizer: Any = None) -> Loaded:
     """Model and tokenizer on their device, with the length of the windows."""
-    tokenizer = load_tokenizer(checkpoint.path, separates=False)
+    tokenizer = tokenizer or load_tokenizer(checkpoint.path, separates=False)
     model = loading.load_model(checkpoint.path)
     context = loading.check_length("eval.context", config.eval.context, model.config)
     check_stride(config.eval.stride, context)
     return Loaded(model.to(loading.choose_device(config.device)), tokenizer, context)
 
 
-def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCommandConfig) -> comparing.Scored:
-    """The measures of one checkpoint on one split, and what each document has to do with them."""
+def score_checkpoints(
+    config: EvalCommandConfig, text: Text, checkpoints: dict[str, loading.Checkpoint]
+) -> dict[str, comparing.Scored]:
+    """Each checkpoint on the same documents, the text of a run checked to be still the one that it held out."""
+    corpus = build_corpus(text.data, past=None if text.own is None else load_earlier(text.own))
+    tokenizers = {ckpt: load_tokenizer(found.path, separates=False) for ckpt, found in checkpoints.items()}
+    part = Part(config.eval.max_tokens or 0, list(tokenizers.values()))
+    scored: dict[str, comparing.Scored] = {}
+    for ckpt, found in checkpoints.items():
+        tokenizer = tokenizers[ckpt]
+        whole, split_by = build_stream(corpus, text.split, tokenizer)
+        changed = False
+        if text.own is not None and not scored:
+            changed = not check_unchanged(text.own, corpus, text.split, whole, config.changed_text)
+        stream = part.choose(corpus, text.split, whole, tokenizer)
+        loaded = load_checkpoint(config, found, tokenizer)
+        scored[ckpt] = score_text(loaded, stream, config)
+        scored[ckpt].measures["protocol"] |= {
+            "split": text.split.value,
+            "split_by": split_by,
+            "limit": describe_limit(stream, whole, part.max_tokens),
+            **({"changed_text": True} if changed else {}),
+        }
+    return scored
+
+
+class Part:
+    """The documents of a text that are scored where eval.max_tokens= limits them: the same ones for each checkpoint.
+
+    tokenizers: of all checkpoints. Where they differ no document is cut, since none would be cut alike in two vocabularies.
+    """
+
+    def __init__(self, max_tokens: int, tokenizers: list[Any]) -> None:
+        self.max_tokens = max_tokens
+        alike = len({hash_tokenizer(each) for each in tokenizers}) == 1 if max_tokens else True
+        self.cuts = alike and all(each.eos_token_id is not None for each in tokenizers)
+        self._drawn: np.ndarray | None = None
+
+    def choose(self, corpus: Corpus, split: EvalSplit, whole: TokenStream, tokenizer: Any) -> TokenStream:
+        """What is scored of a split, all of it without a limit."""
+        if not self.max_tokens or (self._drawn is None and len(whole.ids) <= self.max_tokens):
+            self.max_tokens = 0  # the first checkpoint decides for all
+            return whole
+        if self.cuts:
+            return whole.select(self.max_tokens, partial(_decode, tokenizer))
+        if self._drawn is None:
+            self._drawn = whole.draw(self.max_tokens)
+        if tokenizer.eos_token_id is None:
+            texts = list(corpus.texts(split.value))
+            return encode_unseparated([texts[number] for number in self._drawn], tokenizer, corpus.seed)
+        return whole.take(self._drawn)
+
+
+def _decode(tokenizer: Any, ids: np.ndarray) -> str:
+    return str(tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+
+
+def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> comparing.Scored:
+    """The measures of one checkpoint on a text, and what each document has to do with them."""
     from lmtune.evaluation.perplexity import Scoring, evaluate_documents
 
     settings = config.eval
-    stream, split_by = build_stream(corpus, split, loaded.tokenizer)
     with explain_memory("eval.batch_size=1; a lower eval.context; eval.dtype=bfloat16; device=cpu"):
         scoring = Scoring(loaded.context, settings.batch_size, settings.stride, settings.dtype.value)
         measures, scores = evaluate_documents(loaded.model, stream, scoring)
-    measures["protocol"] |= {
-        "split": split.value,
-        "split_by": split_by,
-        "tokenizer": hash_tokenizer(loaded.tokenizer),
-        "model": hash_model(loaded.model),
-    }
+    measures["protocol"] |= {"tokenizer": hash_tokenizer(loaded.tokenizer), "model": hash_model(loaded.model)}
     scored = comparing.Scored(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
     if settings.per_document:
         measures["documents"] = comparing.list_documents(stream, scored, loaded.tokenizer)
@@ -137,7 +195,8 @@ def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCom
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
     """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
     if tokenizer.eos_token_id is None:
-        return encode_unseparated(list(corpus.texts(split.value)), tokenizer), corpus.ledger.split_by or "none"
+        texts = list(corpus.texts(split.value))
+        return encode_unseparated(texts, tokenizer, corpus.seed), corpus.ledger.split_by or "none"
     if split.value in ("validation", "test"):
         streams, split_by = corpus.load_held_out(tokenizer)
         if split.value in streams:
@@ -145,9 +204,10 @@ def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[Toke
     return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
 
 
-def encode_unseparated(texts: list[str], tokenizer: Any) -> TokenStream:
+def encode_unseparated(texts: list[str], tokenizer: Any, seed: int) -> TokenStream:
     """Documents end to end with nothing between them, for a vocabulary without an end-of-text token."""
     rows = [tokenizer(text, **PLAIN_TEXT)["input_ids"] for text in texts]
+    order = hash_texts(build_texts(texts), seed)
     table = np.zeros(len(rows), dtype=DOCUMENT_TABLE)
     for number, (text, ids) in enumerate(zip(texts, rows, strict=True)):
         # Nothing predicts the very first token, so what it stands for is in no count.
@@ -156,5 +216,5 @@ def encode_unseparated(texts: list[str], tokenizer: Any) -> TokenStream:
             if number
             else text[tokenizer(text, **PLAIN_TEXT, return_offsets_mapping=True)["offset_mapping"][0][1] :]
         )
-        table[number] = (len(ids), len(counted.encode()), len(counted), len(counted.split()), 0)
+        table[number] = (len(ids), len(counted.encode()), len(counted), len(counted.split()), order[number])
     return TokenStream(np.concatenate([np.array(ids, dtype=np.uint32) for ids in rows]), table, NO_SEPARATOR)

@@ -10,6 +10,8 @@ from typing import Any
 
 from lmtune import __version__, stopping
 from lmtune.commands import resuming
+from lmtune.commands.continuing import find_source
+from lmtune.commands.premise import describe_text
 from lmtune.commands.preparing import Setup, render_settings
 from lmtune.console import QuietFileHandler
 from lmtune.data.corpus import Prepared
@@ -236,6 +238,14 @@ def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
         )
     else:
         logger.info(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
+    if (source := find_source(setup.config.model)) is not None and setup.corpus.past is not None:
+        learned, held_again = ledger.documents_spared + ledger.documents_learned_before, ledger.documents_held_again
+        logger.info(
+            f"data: nothing that {source.folder} has learned is held out ({learned:,} documents would have been); "
+            f"{held_again:,} more that it held out still are"
+        )
+    if ledger.bytes_copied:
+        logger.info(f"data: {ledger.bytes_copied:,} bytes are copies of what is held out, and are not learned")
     for name, part in ledger.mix.items():
         logger.info(f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch")
     logger.info(
@@ -262,7 +272,8 @@ def _record(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
     """Write down what was asked for and what was read, before the first step; config.yaml last, as it marks a run."""
     run = opened.run
     write_json(run.ledger_file, prepared.ledger.as_dict())
-    run.write_results({"run": run.folder.name, "status": "running", "fingerprint": opened.fingerprint})
+    facts = {"fingerprint": opened.fingerprint, "text": describe_text(prepared.facts)}
+    run.write_results({"run": run.folder.name, "status": "running", **facts})
     _record_hydra(run.hydra_folder)
     run.write_config(plain)
 

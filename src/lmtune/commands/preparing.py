@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.commands import publishing, resuming
-from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
+from lmtune.commands import continuing, publishing, resuming
+from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.errors import DataError
@@ -44,6 +44,7 @@ class Setup:
     """From the vocabulary that the weights came with to that of `tokenizer`."""
     context: int
     """Tokens of an evaluation window."""
+    corpus: Corpus
     prepared: Prepared
     target: Target | None
     """The repository that takes the model in the end."""
@@ -53,7 +54,7 @@ def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
     resumed = check_training(config)
     target = publishing.open_target(config)
-    corpus = build_corpus(config.data, config.seed)
+    corpus = build_corpus(config.data, config.seed, continuing.find_past(config.model, resumed))
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
@@ -77,7 +78,7 @@ def build_setup(config: TrainConfig) -> Setup:
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
-    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared, target)
+    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
 
 
 def check_training(config: TrainConfig) -> Run | None:
@@ -91,7 +92,7 @@ def check_training(config: TrainConfig) -> Run | None:
     others = [*config.eval_sets.values(), *config.mixed_sets.values()]
     check_sources(config, others)
     for data in (config.data, *others):
-        build_corpus(data, config.seed)
+        build_corpus(data)
     check_lengths(config)
     return resumed
 
@@ -197,7 +198,22 @@ class HeldOutSet(NamedTuple):
     stream: TokenStream
     sample: TokenStream
     """What of it is scored while the model learns: eval.max_tokens of it."""
+    final: TokenStream
+    """What of it is scored in the end: eval.final_max_tokens of it."""
     split_by: str
+
+    def says_limits(self, settings: EvalConfig) -> str | None:
+        """Of how much of it the numbers are, where that is not all; None where it is."""
+        whole = f"{len(self.stream.ids):,}"
+        parts = [
+            f"{len(part.ids):,} of {whole} tokens {when} ({key}={limit:,})"
+            for part, when, key, limit in (
+                (self.sample, "while training", "eval.max_tokens", settings.selection),
+                (self.final, "at the end", "eval.final_max_tokens", settings.final_max_tokens),
+            )
+            if part is not self.stream
+        ]
+        return "; ".join(parts) or None
 
 
 def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
@@ -207,7 +223,7 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
     if "validation" in prepared.held_out:
         sets[config.data.name] = build_held_out(setup, prepared.held_out["validation"], prepared.ledger.split_by)
     for name, data in config.eval_sets.items():
-        streams, split_by = build_corpus(data, config.seed).load_held_out(setup.tokenizer)
+        streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
@@ -222,4 +238,7 @@ def build_held_out(setup: Setup, stream: TokenStream, split_by: str) -> HeldOutS
     def decode(ids: Any) -> str:
         return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
-    return HeldOutSet(stream, stream.select(setup.config.eval.max_tokens, decode), split_by)
+    settings = setup.config.eval
+    final = stream.select(settings.final_max_tokens, decode)
+    alike = settings.selection == settings.final_max_tokens
+    return HeldOutSet(stream, final if alike else stream.select(settings.selection, decode), final, split_by)

@@ -22,7 +22,7 @@ from lmtune.runs.search import check_creatable, new_folder
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Learn the vocabulary, save it, and print how it fits the text beside that of the model."""
     check_sources(config)
-    corpus = build_corpus(config.data, config.seed)
+    corpus = build_corpus(config.data)
     settings = config.tokenizer
     measured_on = "validation" if corpus.held_out.get("validation") else "train"
     with new_folder(config.output, f"{slug(config.data.name)}-tokenizer") as folder:
@@ -52,7 +52,7 @@ def build_account(
         "learned_from": {
             "data": config.data.name,
             "text": settings.text.value,
-            "seed": config.seed,
+            "seed": config.data.seed,
             "min_frequency": settings.min_frequency,
         },
         "measured_on": measured_on,

@@ -3,18 +3,23 @@
 lmtune train data=bio model=gpt2-small-pt
 """
 
+import logging
 import signal
+from dataclasses import asdict
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from lmtune.commands import closing, opening, preparing, publishing
-from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.commands import closing, continuing, opening, preparing, publishing
+from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data.blocks import collate
+from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
 from lmtune.records import write_json
 from lmtune.training import memory, trial
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
@@ -56,6 +61,8 @@ class Session:
     """
 
     opened: opening.Opened
+    seen: Seen | None = None
+    """How much of the held-out text also stands in the training text."""
 
     def __init__(self, setup: preparing.Setup, held_out: dict[str, preparing.HeldOutSet]) -> None:
         from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
@@ -84,6 +91,14 @@ class Session:
             opened.run.claim(opened.run.transplant_file.name)
             write_json(opened.run.transplant_file, self.setup.move.report())
         opening.say_plan(opened, self.setup, self.trainer.yardstick)
+        self.seen = measure_overlap(self.setup.tokenizer, self.setup.prepared) if opened.is_main else None
+        if self.seen is not None:
+            logger.info("data: %s", self.seen.render())
+        if opened.is_main:
+            continuing.write_past(opened.run, self.setup.corpus, self.setup.prepared, self.setup.config.mixed_sets)
+        for name, held in self.held_out.items():
+            if (limits := held.says_limits(self.setup.config.eval)) is not None:
+                logger.info("held out: %s: %s are scored", name, limits)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
@@ -101,7 +116,13 @@ class Session:
         loading.round_weights(model, dtype)
         with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
             sets = self.score(model, in_full=True)
+            selected = self._score_selection(model, sets)
         results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
+        closing.add_evaluations(
+            results, self.trainer.state.log_history, selected, self.held_out, self.setup.config.eval
+        )
+        if self.seen is not None and self.setup.config.data.name in results["eval"]:
+            results["eval"][self.setup.config.data.name]["seen_in_training"] = asdict(self.seen)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         self.opened.check_place()
@@ -114,7 +135,7 @@ class Session:
         return results
 
     def score(self, model: Any, *, in_full: bool = False) -> dict[str, dict[str, Any]]:
-        """Measures of each held-out set: of the sample that is scored while training, or of all of it."""
+        """Measures of each held-out set: of the sample that is scored while training, or of what is scored in the end."""
         from lmtune.evaluation.perplexity import Scoring, Workers, evaluate_stream
 
         settings = self.setup.config.eval
@@ -122,9 +143,24 @@ class Session:
         scoring = Scoring(self.setup.context, batch_size, settings.stride, settings.dtype.value)
         workers = Workers(self.opened.rank, self.opened.world_size, self._add_over_ranks)
         return {
-            name: evaluate_stream(model, held.stream if in_full else held.sample, scoring, workers)
+            name: evaluate_stream(model, held.final if in_full else held.sample, scoring, workers)
             for name, held in self.held_out.items()
         }
+
+    def _score_selection(self, model: Any, sets: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The final model on the text that was scored while training, so that the first and the last number are of one text.
+
+        Measured anew only where the model has changed since its last evaluation, as rounding and merging change it.
+        """
+        if not closing.find_evaluation(self.trainer.state.log_history, 0):
+            return {}
+        if all(held.sample is held.final for held in self.held_out.values()):
+            return sets
+        config, trainer = self.setup.config, self.trainer
+        step = trainer.state.global_step if trainer.best_step is None else trainer.best_step
+        same = config.model.save_dtype is SaveDtype.float32 and model is trainer.accelerator.unwrap_model(trainer.model)
+        known = closing.find_evaluation(trainer.state.log_history, step) if same else {}
+        return closing.split_sets(known, list(sets)) if known else self.score(model)
 
     def _build_trainer(self) -> Any:
         from lmtune.training.gradual import GradualTrainer

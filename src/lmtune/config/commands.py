@@ -98,6 +98,8 @@ class TrainConfig:
         self.data.anchor()
         self.model.check_source()
         self.model.anchor()
+        for other in (*self.eval_sets.values(), *self.mixed_sets.values()):
+            other.seed = self.data.seed  # a run has one split, so that what one of its sets holds out is in no other
         self._check_streaming()
         self.finetune.rule(self.training)
         check_training(self.training)
@@ -204,14 +206,14 @@ class EvalCommandConfig:
     ckpt: Any = None
     """Run folder, checkpoint-<step>, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
     output: str | None = None
-    """Folder for the file of eval.per_document; by default where you stand."""
-    seed: int | None = seed(None)
-    """Of the split; by default that of the run, or 42."""
+    """Folder for a file of eval.per_document, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     data: DataConfig | None = None
     """By default the held-out text of the run that `ckpt` names."""
+    changed_text: bool = False
+    """Score the held-out text of the run although it has changed since the run was trained."""
     suite: SuiteConfig | None = None
     """Benchmarks instead of text."""
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -290,7 +292,6 @@ class GenerateConfig:
 class DataCommandConfig:
     """`lmtune data`."""
 
-    seed: int = seed(42)
     format: OutputFormat = OutputFormat.table
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
@@ -352,8 +353,6 @@ class TokenizerConfig:
 class TokenizerCommandConfig:
     """`lmtune tokenizer`."""
 
-    seed: int = seed(42)
-    """Of the split: the same as that of the runs to come, so that held-out text stays unseen."""
     output: str | None = None
     """Folder of the tokenizer, instead of outputs/<data>-tokenizer/<date>."""
     format: OutputFormat = OutputFormat.table

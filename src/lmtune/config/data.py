@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from lmtune.config.checks import anchor_paths, check_paths, require
-from lmtune.config.ranges import Range, check_number, check_ranges, count, number
+from lmtune.config.ranges import Range, check_number, check_ranges, count, number, seed
 from lmtune.errors import ConfigError
 
 MANY = 2**53
@@ -146,6 +146,8 @@ class DataConfig:
     test_fraction: float = number(0.0, least=0, below=1)
     split_by: SplitRule | None = None
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
+    seed: int = seed(42)
+    """Of the split: it decides which documents are held out, whatever `seed=` a training has."""
     block_size: int | None = count(None, least=2, unit="tokens")
     """Tokens of a training row; by default the positions of the model, at most 1024."""
     packing: bool = True
@@ -256,8 +258,11 @@ class DataConfig:
             )
 
 
-def load_data_config(plain: dict[str, Any]) -> DataConfig:
-    """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again."""
+def load_data_config(plain: dict[str, Any], run_seed: int = 42) -> DataConfig:
+    """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again.
+
+    run_seed: that of the run, by which a run split its text before the split had a seed of its own.
+    """
     rules: dict[str, type[Enum]] = {"documents": DocumentRule, "split_by": SplitRule, "unicode": UnicodeForm}
     enums = {name: kind(plain[name]) for name, kind in rules.items() if plain.get(name)}
-    return DataConfig(**{**plain, **enums})
+    return DataConfig(**{"seed": run_seed, **plain, **enums})

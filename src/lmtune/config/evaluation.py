@@ -19,6 +19,10 @@ class EvalSplit(Enum):
     all = "all"
 
 
+WHILE_TRAINING = 250_000
+"""Held-out tokens that an evaluation while training scores, unless eval.max_tokens= says otherwise."""
+
+
 class EvalPrecision(Enum):
     """In which precision a model is evaluated. The softmax is at least float32, the sums are float64."""
 
@@ -40,15 +44,22 @@ class EvalConfig:
     """Of weights and activations while scoring."""
     batch_size: int = count(8, least=1)
     """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
-    max_tokens: int = count(250_000, zero="all", largest=2**53)
-    """Held-out tokens scored while training, the same ones each time; 0 for all. The final evaluation scores all."""
+    max_tokens: int | None = count(None, zero="all", largest=2**53)
+    """Tokens scored, the same ones each time; 0 for all. While training 250,000 by default, in `lmtune eval` all."""
+    final_max_tokens: int = count(0, zero="all", largest=2**53)
+    """Held-out tokens scored by the final evaluation of a training; by default all."""
     split: EvalSplit | None = None
     """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
     per_document: bool = False
-    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file."""
+    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file below output=."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "eval.")
+
+    @property
+    def selection(self) -> int:
+        """Tokens that an evaluation while training scores; 0 for all."""
+        return WHILE_TRAINING if self.max_tokens is None else self.max_tokens
 
 
 class SuiteProfile(Enum):

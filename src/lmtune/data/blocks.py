@@ -5,7 +5,7 @@ share one id (and data.stride more, which are not learned again), so that every 
 target exactly once per epoch; a row of block_size ids has only block_size - 1 targets, and a token is lost at every edge.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 ROWS_AT_ONCE = 8192
+READ_AT_ONCE, READ_AGAIN = 1 << 20, 512
+"""Tokens of a piece that is read in order, and those of it that stand at the begin of the next."""
 IGNORED = -100
 """Label of a place that is not learned (torch's default ignore_index)."""
 
@@ -150,6 +152,13 @@ class TrainingRows:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""
         return None
 
+    can_be_read = False
+    """True where all rows lie on disk."""
+
+    def read(self) -> Iterator[np.ndarray]:
+        """The text as pieces of [tokens], with something of the end of a piece at the begin of the next."""
+        raise NotImplementedError
+
     def save_position(self, folder: Path) -> None:
         """Write down what is needed to go on from here, beside a checkpoint. Rows on disk need nothing."""
 
@@ -187,6 +196,22 @@ class Blocks(TrainingRows):
 
         return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator, overlap)
 
+    can_be_read = True
+
+    def read(self) -> Iterator[np.ndarray]:
+        step = self.block_size - self.overlap
+        rows = max(1, READ_AT_ONCE // step)
+        tail = np.empty(0, np.int64)
+        for start in range(0, len(self.rows), rows):
+            ids = np.asarray(self.rows[start : start + rows]["ids"])
+            piece = np.concatenate([tail, self._lay_out(ids, step)])
+            yield piece
+            tail = piece[-READ_AGAIN:]
+
+    def _lay_out(self, ids: np.ndarray, step: int) -> np.ndarray:
+        """[tokens]: rows end to end, what neighbours share only once; and the rest of the last."""
+        return np.concatenate([ids[:, :step].reshape(-1), ids[-1, step:]])
+
     def arrange(self, rows_per_batch: int, batches: int) -> None:
         self._multiple = rows_per_batch
 
@@ -204,6 +229,9 @@ class Blocks(TrainingRows):
 
 class PaddedBlocks(Blocks):
     """Rows on disk that hold one document each, as write_padded writes them."""
+
+    def _lay_out(self, ids: np.ndarray, step: int) -> np.ndarray:
+        return ids[:, 1:].reshape(-1)
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
         """A batch of rows; see build_batch."""

@@ -1,20 +1,35 @@
 """The corpus that a data configuration asks for, and what a run learns from: one source, a mixture, or a stream."""
 
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lmtune.config import DataConfig
+from lmtune.data import cache
 from lmtune.data.blocks import Blocks
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.mixture import MixedBlocks, Part
+from lmtune.data.past import Past, build_past, load_past, save_past
+from lmtune.data.progress import show_progress
+from lmtune.data.splits import HELD_OUT
 from lmtune.data.streaming import StreamedCorpus
+from lmtune.streams import TokenStream
+
+MOST_PAST = 300_000_000
+"""Bytes of training text up to which a run writes down what it learns."""
 
 
-def build_corpus(config: DataConfig, seed: int) -> Corpus:
-    """The text of one data configuration; nothing is read yet."""
-    return StreamedCorpus(config, seed) if config.streaming else Corpus(config, seed)
+def build_corpus(config: DataConfig, order_seed: int = 0, past: Past | None = None) -> Corpus:
+    """The text of one data configuration, split by its own seed; nothing is read yet.
+
+    order_seed: of the order in which text comes while streaming. past: what the model knows already.
+    """
+    if config.streaming:
+        return StreamedCorpus(config, config.seed, order_seed, past)
+    return Corpus(config, config.seed, past=past)
 
 
 def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
@@ -23,14 +38,38 @@ def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: An
     mixed: configurations of the other sources of data.mix, by name.
     """
     prepared = corpus.prepare(tokenizer, block_size)
+    prepared.facts["held_out"] = {side: describe_stream(stream) for side, stream in prepared.held_out.items()}
     return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared
 
 
-def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
-    """The lead's held-out text and account, and its rows among those of the other sources.
+def record_past(corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> Past | None:
+    """What a model will know once it has learned this text, what it knew before included.
 
-    Documents that the lead holds out are left out of the others, whatever their own splits say.
+    None where that is not written down: of a stream, which nobody has read yet, and of more than MOST_PAST bytes.
     """
+    if corpus.config.streaming or prepared.ledger.bytes_kept > MOST_PAST:
+        return None
+    sources = [corpus, *_build_others(corpus, prepared, mixed).values()]
+
+    def build(folder: Path) -> dict[str, Any]:
+        training = chain.from_iterable(source.batches("train") for source in sources)
+        held_out = chain.from_iterable(corpus.batches(side) for side in HELD_OUT)
+        save_past(folder / "past.npz", build_past(show_progress(training, "noting what is learned"), held_out), None)
+        return {}
+
+    key = cache.key_of({"past": [source.key for source in sources]})
+    past = cache.cached(key, build, lambda folder, _: load_past(folder / "past.npz"))
+    return past if past is None or corpus.past is None else past.join(corpus.past)
+
+
+def describe_stream(stream: TokenStream) -> dict[str, Any]:
+    """Which text a stream is, and how much."""
+    table = stream.documents
+    return {"text": stream.identify(), "documents": len(table), "bytes": int(table["bytes"].sum())}
+
+
+def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) -> dict[str, Corpus]:
+    """The other sources of a mixture, without what the lead holds out."""
     config = corpus.config
     same: dict[str, Any] = {
         "isolate_documents": config.isolate_documents,
@@ -39,10 +78,16 @@ def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer
         "streaming": False,
     }
     held = np.concatenate([np.empty(0, np.uint64), *(stream.documents["order"] for stream in lead.held_out.values())])
-    others = {
-        name: Corpus(replace(other, **same), corpus.seed, left_out=held).prepare(tokenizer, block_size)
-        for name, other in mixed.items()
-    }
+    return {name: Corpus(replace(other, **same), corpus.seed, left_out=held) for name, other in mixed.items()}
+
+
+def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
+    """The lead's held-out text and account, and its rows among those of the other sources.
+
+    Documents that the lead holds out are left out of the others, whatever their own splits say.
+    """
+    config = corpus.config
+    others = {name: other.prepare(tokenizer, block_size) for name, other in _build_others(corpus, lead, mixed).items()}
     parts = {}
     for name, prepared in {config.name: lead, **others}.items():
         assert isinstance(prepared.blocks, Blocks)

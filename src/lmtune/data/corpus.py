@@ -15,6 +15,8 @@ from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import SIDES, Ledger
+from lmtune.data.passages import Copies
+from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
 from lmtune.data.shards import say_remark
 from lmtune.data.sources import build_source
@@ -92,22 +94,33 @@ class Corpus:
     once more whenever it is asked for. Held-out documents stay in memory.
 
     left_out: hashes of documents (with this seed) that are held out elsewhere, and so are not to be learned from here.
+    past: what the model that learns from here knows already, none of which is held out.
     """
 
-    def __init__(self, config: DataConfig, seed: int, left_out: np.ndarray | None = None) -> None:
+    def __init__(
+        self, config: DataConfig, seed: int, left_out: np.ndarray | None = None, past: Past | None = None
+    ) -> None:
         self.config = config
         self.seed = seed
+        self.past = past
         self.left_out = np.empty(0, np.uint64) if left_out is None else np.unique(left_out)
         self.source = build_source(config)
         self.shares = self._find_shares()
         self._encoders: dict[int, Encoder] = {}
+        self._bytes_copied = 0
+        """Of the training text, left out the last time that it was dealt out."""
 
     @cached_property
     def key(self) -> str:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
         settings = {name: getattr(self.config, name) for name in IDENTITY}
         content = {"source": self.source.fingerprint(), "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
-        return cache.key_of({**content, "rules": self.source.rules, "seed": self.seed, **settings})
+        return cache.key_of({**content, **self.conditions, "rules": self.source.rules, "seed": self.seed, **settings})
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What besides text, settings and seed decides what is held out."""
+        return {} if self.past is None else {"past": self.past.identify()}
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -136,7 +149,7 @@ class Corpus:
             chars.append(count_chars(texts))
             if self._keeps_apart:
                 hashes.append(hash_texts(texts, seed=0))
-            for side, held in splits.deal_by_hash(texts, self.shares, self.seed).items():
+            for side, held in self.deal_by_hash(texts, self.ledger).items():
                 if side in by_hash:
                     by_hash[side].append(held)
         self._check_found("train", self.ledger.documents_read, self.ledger.documents_kept)
@@ -170,7 +183,7 @@ class Corpus:
         drawn = survey.by_hash
         if rule is SplitRule.stretches:
             drawn, counts = self._draw_stretches()
-        splits.check_sides(counts, survey.chars, self.shares)
+        splits.check_sides(counts, survey.chars, self.shares, knows=self.ledger.documents_spared)
         self.ledger.split_by = rule.value if self.shares.validation else "given"
         return {**{side: texts for side, texts in drawn.items() if texts}, **given}
 
@@ -225,15 +238,53 @@ class Corpus:
         """The training split once more, dealt out by the rule that was chosen."""
         documents = self.load_documents("train", Ledger())
         if self.ledger.split_by == SplitRule.stretches.value:
-            return splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed)
-        return (splits.deal_by_hash(texts, self.shares, self.seed) for texts in documents)
+            return self._leave_out_copies(self._deal_stretches(documents))
+        return (self.deal_by_hash(texts) for texts in documents)
+
+    def deal_by_hash(self, texts: Texts, ledger: Ledger | None = None) -> Dealt:
+        """Documents to their sides; none that the model knows is held out, and what was held out from it still is.
+
+        ledger: where those that change their side for it are counted.
+        """
+        dealt = splits.deal_by_hash(texts, self.shares, self.seed)
+        if self.past is None:
+            return dealt
+        moved = splits.move_documents(dealt, self.past, self.shares)
+        if ledger is not None:
+            ledger.count_moves(moved.learned, moved.held_again)
+        return moved.dealt
+
+    def _deal_stretches(self, batches: Iterable[Texts], ledger: Ledger | None = None) -> Iterator[Dealt]:
+        if ledger is not None:
+            ledger.documents_spared = ledger.documents_held_again = 0  # of a hash that gave way
+        for dealt in splits.deal_by_stretches(batches, self.survey.chars, self.shares, self.seed):
+            if self.past is not None:
+                dealt, learned, held_again = splits.move_passages(dealt, self.past, self.shares)
+                if ledger is not None:
+                    ledger.count_moves(learned, held_again)
+            yield dealt
+
+    def _leave_out_copies(self, batches: Iterable[Dealt]) -> Iterator[Dealt]:
+        """Stretches are drawn by their place, so their text may stand elsewhere too; there it is not learned."""
+        copies = Copies(texts for side in HELD_OUT for texts in self.held_out.get(side, []))
+        self._bytes_copied = left = 0
+        for dealt in batches:
+            if "train" in dealt:
+                dealt["train"], copied = copies.leave_out(dealt["train"])
+                self._bytes_copied += copied
+                left += len(dealt["train"])
+            yield dealt
+        if not left:
+            raise DataError(
+                f"Nothing is left to train on: all of the {self._bytes_copied:,} bytes beside what is held out are copies of it. "
+                "Give more text, or hold nothing out with data.validation_fraction=0."
+            )
 
     def _draw_stretches(self) -> tuple[dict[str, list[Texts]], dict[str, int]]:
         """(held-out texts, documents with text on each side)."""
         drawn: dict[str, list[Texts]] = {side: [] for side in HELD_OUT}
         counts = dict.fromkeys(SIDES, 0)
-        documents = self.load_documents("train", Ledger())
-        for dealt in splits.deal_by_stretches(documents, self.survey.chars, self.shares, self.seed):
+        for dealt in self._deal_stretches(self.load_documents("train", Ledger()), self.ledger):
             for side, texts in dealt.items():
                 counts[side] += sum(not text.isspace() for text in texts.to_pylist())
                 if side in drawn:
@@ -247,6 +298,12 @@ class Corpus:
         kept, dropped = [], 0
         for texts in self.load_documents(side, ledger):
             known = np.isin(hash_texts(texts, seed=0), self.survey.hashes)
+            if self.past is not None:
+                before = self.past.find_learned(texts) & ~known
+                ledger.documents_learned_before += int(before.sum())
+                ledger.documents_kept -= int(before.sum())
+                ledger.bytes_kept -= int(count_bytes(texts)[before].sum())
+                texts, known = texts.filter(pa.array(~before)), known[~before]
             dropped += int(known.sum())
             ledger.withdraw("in_training", int(known.sum()), int(count_bytes(texts)[known].sum()))
             if not known.all():
@@ -255,7 +312,8 @@ class Corpus:
         ledger.documents_in_training += dropped
         if not kept:
             raise DataError(
-                f"Every held-out document also stands in the training text ({dropped:,} of them). Give other files to hold out."
+                f"Every held-out document also stands in the training text ({dropped:,} of them), or in that of the run that the "
+                f"model comes from ({ledger.documents_learned_before:,}). Give other files to hold out."
             )
         return kept
 
@@ -373,6 +431,8 @@ class Corpus:
         else:
             written = blocks.write_padded(file, pieces, block_size, dtype, separator)
         ledger.blocks, ledger.targets = written
+        ledger.bytes_copied = self._bytes_copied
+        ledger.bytes_kept -= self._bytes_copied
         ledger.repeated = max(0, ledger.blocks - 1) * self.config.stride
         ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
         facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}

@@ -84,12 +84,20 @@ class Ledger:
     training side)."""
     documents_held_elsewhere: int = 0
     """Held out in the source that this one is mixed with, and so not learned from."""
+    documents_learned_before: int = 0
+    """Kept apart by the source, but learned by the run that the model comes from, and so not held out."""
+    documents_spared: int = 0
+    """Drawn to be held out, but learned by that run, and so trained on (of stretches: pieces)."""
+    documents_held_again: int = 0
+    """Held out by that run, and so held out here too (of stretches: pieces)."""
     documents_kept: int = 0
     bytes_read: int = 0
     """Of the content of all sources."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Bytes that were read and not kept, by the kinds of LEFT_OUT."""
     bytes_kept: int = 0
+    bytes_copied: int = 0
+    """Where stretches are held out: of the other text, copies of passages in them. They are neither kept nor learned."""
     split_by: str = ""
     """hash, stretches, or given."""
     sides: dict[str, Counts] = field(default_factory=lambda: {side: Counts() for side in SIDES})
@@ -169,6 +177,7 @@ class Ledger:
             + self.documents_over_limit
             + self.documents_in_training
             + self.documents_held_elsewhere
+            + self.documents_learned_before
             + self.documents_kept,
         )
         if self.split_by != "stretches":
@@ -181,6 +190,11 @@ class Ledger:
         unpredicted = 1 if self.packed and train.tokens else 0
         self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
+
+    def count_moves(self, learned: int, held_again: int) -> None:
+        """Count documents that changed their side for what the model knows."""
+        self.documents_spared += learned
+        self.documents_held_again += held_again
 
     def as_dict(self) -> dict[str, Any]:
         record = asdict(self)

@@ -31,6 +31,12 @@ class MixedBlocks(TrainingRows):
         self._begins = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
         self._multiple = 1
 
+    can_be_read = True
+
+    def read(self) -> Iterator[np.ndarray]:
+        for part in self._parts:
+            yield from part.blocks.read()
+
     def arrange(self, rows_per_batch: int, batches: int) -> None:
         self._multiple = rows_per_batch
 

@@ -4,14 +4,23 @@ The measure of Radford et al. 2019 (section 4 of the GPT-2 paper, 8-grams) and B
 appendix C, 13-grams), computed on ids in NumPy: words are runs of tokens up to the next one that opens with white space.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lmtune.data.corpus import Prepared
 from lmtune.streams import TokenStream
 
 WORDS = 13
 """Words in a sequence; long enough that equal ones were copied."""
+MOST_TOKENS = 20_000_000
+"""Of training text that a run compares with what it holds out."""
+_AT_ONCE, _AGAIN = 1 << 16, 512
+"""Tokens at once, so that what is computed of them stays near the processor, and how many of the next are seen with them."""
+_SIEVE = 1 << 22
+"""A table by the last bits of a hash, which tells of most training sequences that they are not looked for."""
 _TOKEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = np.uint64(0xC2B2AE3D27D4EB4F)
 
@@ -24,20 +33,67 @@ class Overlap:
         self._opens = find_word_starts(tokenizer)
         self._separator = tokenizer.eos_token_id
         self._held = {side: self._hash(stream.ids) for side, stream in held_out.items()}
-        self._seen = {side: np.zeros(len(hashes), bool) for side, hashes in self._held.items()}
+        self._wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *self._held.values()]))
+        self._seen = np.zeros(len(self._wanted), bool)
+        self._sieve = np.zeros(_SIEVE, bool)
+        self._sieve[self._wanted & np.uint64(_SIEVE - 1)] = True
 
     def add(self, ids: np.ndarray) -> None:
         """Training documents, whole ones, with a separator after each."""
-        training = np.unique(self._hash(ids))
-        for side, hashes in self._held.items():
-            self._seen[side] |= np.isin(hashes, training)
+        for start in range(0, len(ids), _AT_ONCE):
+            hashes = self._hash(ids[start : start + _AT_ONCE + _AGAIN])
+            likely = hashes[self._sieve[hashes & np.uint64(_SIEVE - 1)]]
+            if len(likely):
+                places = np.minimum(np.searchsorted(self._wanted, likely), len(self._wanted) - 1)
+                self._seen[places[self._wanted[places] == likely]] = True
 
     def shares(self) -> dict[str, float]:
         """The share of each stream's sequences that have come; nan where it has none."""
-        return {side: float(seen.mean()) if len(seen) else float("nan") for side, seen in self._seen.items()}
+        return {
+            side: float(self._seen[np.searchsorted(self._wanted, hashes)].mean()) if len(hashes) else float("nan")
+            for side, hashes in self._held.items()
+        }
 
     def _hash(self, ids: np.ndarray) -> np.ndarray:
         return hash_sequences(ids, self._opens, self._separator, self._words)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How much of what is held out also stands in the training text."""
+
+    share: float | None
+    """Of the 13-word sequences of the validation side; None where that was not measured."""
+    reason: str = ""
+    """Why it was not."""
+
+    def render(self) -> str:
+        """A line for people."""
+        if self.share is None:
+            return f"how much of the held-out text also stands in the training text was not measured: {self.reason}"
+        return f"{100 * self.share:.3f} % of the {WORDS}-word sequences of the held-out text also stand in the training text"
+
+
+def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
+    """What of the validation side is seen in the training rows, if that takes no more than a few seconds.
+
+    None where nothing is held out.
+    """
+    held, rows = prepared.held_out.get("validation"), prepared.blocks
+    if held is None:
+        return None
+    if not rows.can_be_read:
+        return Seen(None, "the text is streamed")
+    tokens = prepared.ledger.sides["train"].tokens
+    if tokens > MOST_TOKENS:
+        return Seen(
+            None, f"the training text has {tokens:,} tokens, more than {MOST_TOKENS:,}; `lmtune data` measures it"
+        )
+    overlap = Overlap(tokenizer, {"validation": held})
+    for ids in rows.read():
+        overlap.add(ids)
+    share = overlap.shares()["validation"]
+    return Seen(None, f"it has no {WORDS} words in a row") if math.isnan(share) else Seen(share)
 
 
 def find_word_starts(tokenizer: Any) -> np.ndarray:

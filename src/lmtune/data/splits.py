@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lmtune.config import SplitRule
 from lmtune.data.ledger import SIDES
+from lmtune.data.past import Past
 from lmtune.data.texts import Texts, build_texts, count_chars, hash_texts
 from lmtune.errors import DataError
 
@@ -72,12 +73,70 @@ def deal_by_stretches(batches: Iterable[Texts], chars: np.ndarray, shares: Share
         offset = end
 
 
-def check_sides(documents: dict[str, int], chars: np.ndarray, shares: Shares) -> None:
-    """Raise DataError if a side that was asked for, or the training side, got no document with text."""
+class Moved(NamedTuple):
+    """Documents dealt out, and how many of them changed their side for what the model knows."""
+
+    dealt: Dealt
+    learned: int = 0
+    """Would have been held out; the model has learned them."""
+    held_again: int = 0
+    """Would have been trained on; they were held out from the model."""
+
+
+def move_documents(dealt: Dealt, past: Past, shares: Shares) -> Moved:
+    """Whole documents: what the model knows goes to the training side, what was held out from it to validation."""
+    sides: dict[str, list[Texts]] = {side: [] for side in SIDES}
+    learned = held_again = 0
+    for side, texts in dealt.items():
+        if side == "train":
+            moves = past.find_held(texts) if shares.validation else np.zeros(len(texts), bool)
+            held_again += int(moves.sum())
+        else:
+            moves = past.find_learned(texts)
+            learned += int(moves.sum())
+        sides[side].append(texts.filter(pa.array(~moves)))
+        sides["validation" if side == "train" else "train"].append(texts.filter(pa.array(moves)))
+    return Moved(_join(sides), learned, held_again)
+
+
+def move_passages(dealt: Dealt, past: Past, shares: Shares) -> Moved:
+    """As move_documents, of stretches: they are cut where what the model knows begins and ends."""
+    sides: dict[str, list[Texts]] = {side: [] for side in SIDES}
+    learned = held_again = 0
+    for side, texts in dealt.items():
+        if side != "train":
+            rest, moved = past.cut_learned(texts)
+            learned += len(moved)
+        elif shares.validation:
+            rest, moved = past.cut_held(texts)
+            held_again += len(moved)
+        else:
+            rest, moved = texts, build_texts([])
+        sides[side].append(rest)
+        sides["validation" if side == "train" else "train"].append(moved)
+    return Moved(_join(sides), learned, held_again)
+
+
+def _join(sides: dict[str, list[Texts]]) -> Dealt:
+    joined = {side: pa.concat_arrays(texts) for side, texts in sides.items() if texts}
+    return {side: texts for side, texts in joined.items() if len(texts)}
+
+
+def check_sides(documents: dict[str, int], chars: np.ndarray, shares: Shares, knows: int = 0) -> None:
+    """Raise DataError if a side that was asked for, or the training side, got no document with text.
+
+    knows: documents that are not held out, since the model has learned them.
+    """
     empty = find_empty(documents, shares)
     found = f"{len(chars):,} documents of {int(chars.sum()):,} characters"
     if empty == "train":
         raise DataError(f"Nothing is left to train on: {found}. Give more text, or hold out less.")
+    if empty is not None and knows:
+        raise DataError(
+            f"The {empty} side is empty: {found}, and the model has learned what could be held out of them ({knows:,}), in the run "
+            "that it comes from. Give text that it does not know, such as data.validation_files=, or hold nothing out with "
+            f"data.{empty}_fraction=0."
+        )
     if empty is not None:
         raise DataError(
             f"The {empty} side is empty: {found}, of which a share of {getattr(shares, empty):.3g} was asked for. "

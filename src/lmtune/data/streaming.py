@@ -2,9 +2,9 @@
 
 Nothing is kept but a window of rows. A position in the stream is (pass, shard, document, window), written beside each
 checkpoint, so that a resumed run reads on where it stopped; without it the stream is read again from its begin, to the
-same rows. Order is a pure function of the seed: each pass takes the shards in an order of its own, and shuffles the rows
-of each window of data.shuffle_blocks; with data.shuffle_blocks=1 rows come as the source has them, and equal those of the
-same data without streaming.
+same rows. Order is a pure function of `seed=`, and what is held out one of `data.seed=`: each pass takes the shards in an
+order of its own, and shuffles the rows of each window of data.shuffle_blocks; with data.shuffle_blocks=1 rows come as the
+source has them, and equal those of the same data without streaming.
 """
 
 import json
@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lmtune.config import SplitRule
+from lmtune.config import DataConfig, SplitRule
 from lmtune.data import cache, splits
 from lmtune.data.blocks import RowCutter, TrainingRows, build_batch, id_type
 from lmtune.data.corpus import IDENTITY, Corpus, Prepared, Survey, build_table, sample_texts
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import Ledger
+from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts
@@ -45,11 +46,16 @@ class StreamedCorpus(Corpus):
     that fall on a held-out side are left out, and are never trained on.
     """
 
+    def __init__(self, config: DataConfig, seed: int, order_seed: int | None = None, past: Past | None = None) -> None:
+        super().__init__(config, seed, past=past)
+        self.order_seed = seed if order_seed is None else order_seed
+
     @cached_property
     def key(self) -> str:
-        settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming"]}
+        settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming", "train_split"]}
         # The content is not read for a fingerprint; names, sizes and dates have to do.
-        return cache.key_of({"source": self.source.describe(), "seed": self.seed, **settings})
+        content = {"source": self.source.describe(), **self.conditions}
+        return cache.key_of({**content, "seed": self.seed, **settings})
 
     @cached_property
     def survey(self) -> Survey:
@@ -61,7 +67,7 @@ class StreamedCorpus(Corpus):
         for texts in show_progress(self.load_documents("train", Ledger()), "reading"):
             chars.append(count_chars(texts))
             proof = sample_texts(proof, hash_texts(texts, self.seed), texts)
-            dealt = splits.deal_by_hash(texts, self.shares, self.seed)
+            dealt = self.deal_by_hash(texts, self.ledger)
             for side in wanted & dealt.keys():
                 by_hash[side].append(dealt[side])
             if all(sum(int(count_bytes(t).sum()) for t in by_hash[side]) >= HELD_OUT_BYTES for side in wanted):
@@ -76,7 +82,7 @@ class StreamedCorpus(Corpus):
         survey = self.survey
         counts = {side: sum(map(len, texts)) for side, texts in survey.by_hash.items()}
         counts["train"] = len(survey.chars) - sum(counts.values())
-        splits.check_sides(counts, survey.chars, self.shares)
+        splits.check_sides(counts, survey.chars, self.shares, knows=self.ledger.documents_spared)
         among = f"hash, among the first {len(survey.chars):,} documents"
         self.ledger.split_by = among if self.shares.validation else SplitRule.given.value
         given = {side: list(self.load_documents(side, Ledger())) for side in self.kept_apart}
@@ -113,7 +119,7 @@ class StreamedCorpus(Corpus):
         count = self.source.count_shards("train")
         if self.config.shuffle_blocks == 1 or self.counts_from_begin:
             return list(range(count))
-        return np.random.default_rng([self.seed, turn, 0]).permutation(count).tolist()
+        return np.random.default_rng([self.order_seed, turn, 0]).permutation(count).tolist()
 
     @property
     def counts_from_begin(self) -> bool:
@@ -223,7 +229,7 @@ class Reader:
 
     def _order(self, rows: int, mark: Mark) -> np.ndarray:
         """A permutation inside each run of data.shuffle_blocks rows."""
-        draw = np.random.default_rng([self._corpus.seed, mark.turn, 1, mark.row_of_pass])
+        draw = np.random.default_rng([self._corpus.order_seed, mark.turn, 1, mark.row_of_pass])
         runs = range(0, rows, self._shuffled)
         return np.concatenate([begin + draw.permutation(min(self._shuffled, rows - begin)) for begin in runs])
 
@@ -270,7 +276,7 @@ class Reader:
     def _encode_training(self, texts: Texts, ledger: Ledger, accounted: bool) -> np.ndarray:
         """Ids of the training documents among these; the others are only counted."""
         corpus = self._corpus
-        dealt = splits.deal_by_hash(texts, corpus.shares, corpus.seed)
+        dealt = corpus.deal_by_hash(texts)
         for side in HELD_OUT if accounted else ():
             if side in dealt:
                 ledger.sides[side].add(build_table(dealt[side], self._encoder.encode(dealt[side])[1], None))

@@ -129,6 +129,7 @@ DATA_RULES: Mapping[str, DataRule] = {
     "data.validation_fraction": if_validation_is_drawn,
     "data.test_fraction": if_test_is_drawn,
     "data.split_by": if_something_is_drawn,
+    "data.seed": if_something_is_drawn,
     "data.shuffle_blocks": if_streaming,
 }
 

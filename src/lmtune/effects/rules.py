@@ -233,6 +233,12 @@ def _if_split_matters(config: Any, typed: Typed) -> Idle | None:
     return _if_text_is_scored(config, typed)
 
 
+def _if_text_is_of_run(config: Any, typed: Typed) -> Idle | None:
+    if config.data is not None:
+        return Idle(f"data={config.data.name} names the text, which no run is asked for", LEAVE_ONE, "data")
+    return _if_text_is_scored(config, typed)
+
+
 def _if_documents_are_written(config: Any, typed: Typed) -> Idle | None:
     if not config.eval.per_document:
         return Idle(
@@ -285,7 +291,9 @@ TRAIN_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("finetune.rank", "finetune.alpha", "finetune.dropout", "finetune.target_modules"), _if_lora),
     **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
     "tracker.project": _if_tracker_has_projects,
-    **dict.fromkeys((f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens")), _if_held_out),
+    **dict.fromkeys(
+        (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens")), _if_held_out
+    ),
     "resume_force": _if_resumed,
     "stop_on_failed_save": _if_checkpoints,
 }
@@ -294,14 +302,17 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "train": TRAIN_RULES,
     "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
     "eval": {
-        **dict.fromkeys(("eval.stride", "eval.per_document", "eval.split"), _if_text_is_scored),
-        **dict.fromkeys(("seed", "data.validation_fraction", "data.test_fraction", "data.split_by"), _if_split_matters),
+        **dict.fromkeys(("eval.stride", "eval.per_document", "eval.split", "eval.max_tokens"), _if_text_is_scored),
+        **dict.fromkeys(
+            ("data.seed", "data.validation_fraction", "data.test_fraction", "data.split_by"), _if_split_matters
+        ),
+        "changed_text": _if_text_is_of_run,
         "output": _if_documents_are_written,
         "suite.include": _if_harness,
         **dict.fromkeys(("suite.profile", "suite.files"), _if_zeroshot),
     },
     "data": {
-        **dict.fromkeys(("data", "model", "seed"), _if_prepared),
+        **dict.fromkeys(("data", "model"), _if_prepared),
         "model.revision": _first(_if_prepared, _if_revised),
         "model.vocab_size": _first(_if_prepared, _if_vocabulary_is_learned),
     },

@@ -32,7 +32,7 @@ OPTIONAL: Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
 }
 """By command: sections that are absent by default, the keys that choose one, and what happens without."""
 
-ASKS_WHEN_OFF = ("finetune.merge", "data.packing", "seed", "samples.seed", "training.data_seed")
+ASKS_WHEN_OFF = ("finetune.merge", "data.packing", "seed", "data.seed", "samples.seed", "training.data_seed")
 """Keys whose 0 or false asks for something all the same."""
 
 

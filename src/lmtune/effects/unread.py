@@ -73,10 +73,7 @@ LR_FIND = {
 EVAL = {
     **idle("lmtune eval cuts the text into windows itself", "Leave it out; see eval.context= and eval.stride=.", ROWS),
     **idle("lmtune eval trains nothing", OF_TRAIN, (*LEARNING, "data.mix")),
-    "eval.max_tokens": Idle(
-        "lmtune eval scores all of the text",
-        "Leave it out; data.max_documents= and data.max_bytes= take less of a text.",
-    ),
+    "eval.final_max_tokens": Idle("lmtune eval is one evaluation", "Give eval.max_tokens=, its limit."),
     "data.name": Idle(OF_LABELS, CHOOSE_DATA),
     "suite.name": Idle(OF_LABELS, "Choose with suite=gpt2-zeroshot, suite=lm_eval or suite=portuguese."),
 }

@@ -8,6 +8,8 @@ import numpy as np
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
+MIN_DOCUMENTS = 10
+"""Below so many, drawing them anew says little of how another text would have come out."""
 _DRAWS_AT_ONCE = 1 << 22
 
 
@@ -16,10 +18,12 @@ class Difference:
     """Bits per byte of a model, less those of the one it is compared with; below zero is better."""
 
     difference: float
-    low: float
-    """Ends of the interval; nan for a single document, which cannot be drawn in another way."""
-    high: float
+    low: float | None
+    """Ends of the interval; None where the documents are too few for one."""
+    high: float | None
     documents: int
+    effective_documents: float
+    """How many documents of one size weigh as much: one that dwarfs the others counts for all of them (Kish 1965)."""
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
 
@@ -48,17 +52,24 @@ def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0
     percentile bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13).
     """
     documents = len(model.nll)
+    effective = count_effective(baseline.sizes)
 
     def differ(chosen: np.ndarray) -> np.ndarray:
         return model.bits_per_byte(chosen) - baseline.bits_per_byte(chosen)
 
     whole = float(differ(np.arange(documents)))
-    if documents < 2:
-        return Difference(whole, math.nan, math.nan, documents)
+    if effective < MIN_DOCUMENTS:
+        return Difference(whole, None, None, documents, effective)
     draw = np.random.default_rng(seed)
     rows = max(1, _DRAWS_AT_ONCE // documents)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     resampled = np.concatenate([differ(draw.integers(documents, size=(size, documents))) for size in sizes])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Difference(whole, float(low), float(high), documents)
+    return Difference(whole, float(low), float(high), documents, effective)
+
+
+def count_effective(sizes: np.ndarray) -> float:
+    """[documents] bytes of each to the number of equal ones that weigh as much; 0 where there are none."""
+    squares = float((sizes.astype(np.float64) ** 2).sum())
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0

@@ -10,7 +10,10 @@ from lmtune.streams import TokenStream
 
 
 def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:
-    """How the numbers of a stream came to be, as far as the evaluator knows; doors add split, tokenizer and model."""
+    """How the numbers of a stream came to be, as far as the evaluator knows; doors add split, limit, tokenizer and model.
+
+    `text` is equal for equal text, in whatever vocabulary: numbers compare only where it is.
+    """
     return {
         "windows": "disjoint" if stride == context else "strided",
         "context": context,
@@ -18,9 +21,17 @@ def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -
         "separator": stream.separator,
         "detokenizer": None,  # text is scored as it stands
         "documents": len(stream.documents),
+        "text": stream.identify(),
         "dtype": dtype,
         "versions": collect_versions(),
     }
+
+
+def describe_limit(scored: TokenStream, whole: TokenStream, max_tokens: int) -> dict[str, int] | None:
+    """Of how much text the scored part was drawn, None where that is all of it."""
+    if scored is whole or len(scored.ids) == len(whole.ids):
+        return None
+    return {"max_tokens": max_tokens, "of_tokens": len(whole.ids), "of_documents": len(whole.documents)}
 
 
 def collect_versions() -> dict[str, str]:

@@ -70,6 +70,7 @@ def open_scorer(model: Any, dtype: str = "float32") -> Iterator[Scorer]:
     # accelerate hides autocast inside model.forward; its own record of the original is used instead.
     original = getattr(model, "_original_forward", model.forward)
     with _evaluating(model), _exact_products(), _cast(model, getattr(torch, dtype)), ExitStack() as stack:
+        stack.enter_context(plain_experts(model, dtype))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(model.device.type, enabled=False))
         plain = find_plain_head(model)
@@ -127,6 +128,20 @@ def _score_rows(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tens
     largest, ranked_first = logits.max(dim=-1)
     chosen = logits.gather(-1, targets[:, None])[:, 0] - largest
     return logits.sub_(largest[:, None]).exp_().sum(dim=-1).log_() - chosen, ranked_first == targets
+
+
+@contextmanager
+def plain_experts(model: Any, dtype: str) -> Iterator[None]:
+    """In float64 the experts of a mixture one after the other: torch's grouped product does not take it."""
+    before = getattr(model.config, "_experts_implementation", None)
+    if dtype != "float64" or before is None:
+        yield
+        return
+    model.config._experts_implementation = "eager"
+    try:
+        yield
+    finally:
+        model.config._experts_implementation = before
 
 
 @contextmanager

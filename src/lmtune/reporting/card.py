@@ -6,6 +6,7 @@ from typing import Any
 from lmtune import __version__
 from lmtune.hub import is_hub_id
 from lmtune.records import render_number
+from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
 
 MEASURES = {
     "bits_per_byte": "bits per byte",
@@ -59,7 +60,7 @@ def _body(
     ]
     for key, measures in results["eval"].items():
         lines += _table(key, measures)
-    lines += ["## By evaluation", "", *render_epochs(results["epochs"]), ""]
+    lines += ["## By evaluation", "", *_say_evaluated(results), *render_epochs(results["epochs"]), ""]
     if samples:
         lines += ["## Samples", ""]
         lines += [f"> {sample['text'].strip()}".replace("\n", "\n> ") + "\n" for sample in samples]
@@ -102,20 +103,35 @@ def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
 
 
 def _table(key: str, measures: dict[str, Any]) -> list[str]:
-    protocol = measures["protocol"]
+    protocol, columns = measures["protocol"], list_columns(measures)
+    limit = protocol.get("limit")
+    part = f", a part of {limit['of_tokens']:,} tokens" if limit else ""
     lines = [
-        f"Held-out text of `{key}`: {measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes.",
+        f"Held-out text of `{key}`: {measures['tokens']:,} tokens, {measures['words']:,} words, {measures['bytes']:,} bytes{part}.",
         "",
     ]
-    lines += ["| measure | value |", "|---|---:|"]
-    lines += [f"| {words} | {render_number(measures[name])} |" for name, words in MEASURES.items()]
+    lines += [f"| measure | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+    for name, words in MEASURES.items():
+        lines.append(f"| {words} | {' | '.join(render_number(column.get(name)) for column in columns.values())} |")
     return [
         *lines,
         "",
+        f"The columns are of {render_texts(measures)}." if len(columns) > 1 else "",
+        *lines,
+        "",
+        *([seen, ""] if (seen := render_seen(measures)) is not None else []),
         f"Windows of {protocol['context']:,} tokens, each token scored once, {protocol['dtype']}, split by {protocol['split_by']}. "
         "Perplexities per token compare only between models of one vocabulary; bits per byte compare between all.",
         "",
     ]
+
+
+def _say_evaluated(results: dict[str, Any]) -> list[str]:
+    """Of which text the numbers while training are, which need not be all of the held-out text."""
+    name, measures = next(iter(results["eval"].items()), (None, None))
+    if measures is None or not results["epochs"]:
+        return []
+    return [f"On the same text of `{name}` each time: {render_evaluated(measures)}.", ""]
 
 
 def _base_model(config: dict[str, Any]) -> str | None:
@@ -140,6 +156,12 @@ def _dataset_of(key: str, config: dict[str, Any]) -> str:
     return _published_dataset(data) or key
 
 
+def _name_metric(name: str, measures: dict[str, Any]) -> str | None:
+    """What a number of a part of the held-out text is called, so that it is not taken for one of all of it."""
+    limit = measures["protocol"].get("limit")
+    return f"{name} ({render_amount(measures, limit)})" if limit else None
+
+
 def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
     from huggingface_hub import EvalResult
 
@@ -149,6 +171,7 @@ def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
             dataset_type=_dataset_of(key, config),
             dataset_name=key,
             metric_type=name,
+            metric_name=_name_metric(name, measures),
             metric_value=measures[name],
         )
         for key, measures in results["eval"].items()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.records import render_number
+from lmtune.reporting.columns import list_columns, render_evaluated, render_seen, render_texts
 from lmtune.reporting.figures import render_curve
 
 CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
@@ -23,17 +24,35 @@ def render_report(
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    pages.filters["number"] = render_number
+    pages.filters |= {
+        "number": render_number,
+        "columns": list_columns,
+        "texts": render_texts,
+        "evaluated": render_evaluated,
+        "seen": render_seen,
+    }
     return pages.get_template("report.html.j2").render(
-        run=run, results=results, ledger=ledger, samples=samples, config=config, figures=_render_figures(metrics)
+        run=run,
+        results=results,
+        ledger=ledger,
+        samples=samples,
+        config=config,
+        figures=_render_figures(metrics, _say_text(results)),
     )
 
 
-def _render_figures(metrics: list[dict[str, Any]]) -> list[str]:
+def _say_text(results: dict[str, Any]) -> str:
+    """Behind the title of a held-out curve: how much text its points are of."""
+    measures = next(iter(results["eval"].values()), None)
+    return "" if measures is None else f" ({render_evaluated(measures)})"
+
+
+def _render_figures(metrics: list[dict[str, Any]], text: str) -> list[str]:
     figures = []
     for key, title in CURVES.items():
         points = [(line["step"], line[key]) for line in metrics if key in line]
         if len(points) > 1:
             steps, values = zip(*points, strict=True)
-            figures.append(render_curve(steps, values, title, identity=key))
+            whole = title + text if key.startswith("eval_") else title
+            figures.append(render_curve(steps, values, whole, identity=key))
     return figures

@@ -2,7 +2,7 @@
 
 outputs/<name>/<date>/
     run.json             the mark: which run made this folder, and which names in it are the run's own
-    config.yaml  .hydra/  ledger.json  transplant.json  metrics.jsonl  samples.jsonl  samples.md  train.log
+    config.yaml  .hydra/  ledger.json  past.npz  transplant.json  metrics.jsonl  samples.jsonl  samples.md  train.log
     checkpoint-<step>/   with manifest.json, written last
     model/               with manifest.json
     results.json  report.html

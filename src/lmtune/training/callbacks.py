@@ -185,7 +185,8 @@ class ProgressLine(TrainerCallback):
 def render_evaluation(step: int, metrics: dict[str, Any]) -> str:
     """One line for an evaluation."""
     return (
-        f"step {step:,}  held out: loss {metrics['eval_loss']:.4f}  perplexity {metrics['eval_perplexity']:.2f}  "
+        f"step {step:,}  held out ({metrics['eval_tokens']:,} tokens): loss {metrics['eval_loss']:.4f}  "
+        f"perplexity {metrics['eval_perplexity']:.2f}  "
         f"bits per byte {metrics['eval_bits_per_byte']:.4f}  accuracy {metrics['eval_accuracy']:.4f}"
     )
 

@@ -68,6 +68,8 @@ def run_tasks(
     import torch
     from lm_eval.models.huggingface import HFLM
 
+    from lmtune.evaluation.scoring import plain_experts
+
     manager = _load_tasks(tasks, include)
     wrapped = HFLM(
         pretrained=model.to(getattr(torch, dtype)),
@@ -77,7 +79,7 @@ def run_tasks(
         softmax_dtype=torch.float32,
         trust_remote_code=False,
     )
-    with _explained(tasks), sealed(), _sandboxed():
+    with _explained(tasks), sealed(), _sandboxed(), plain_experts(model, dtype):
         found = lm_eval.simple_evaluate(
             model=wrapped,
             tasks=tasks,
@@ -90,10 +92,25 @@ def run_tasks(
     return {
         task: {
             **{name.removesuffix(",none"): value for name, value in measures.items() if name != "alias"},
-            "protocol": {**protocol, "task_version": found["versions"].get(task), "shots": found["n-shot"].get(task)},
+            "protocol": {
+                **protocol,
+                "limited": _describe_limit(found, task, limit),
+                "task_version": found["versions"].get(task),
+                "shots": found["n-shot"].get(task),
+            },
         }
         for task, measures in found["results"].items()
     }
+
+
+def _describe_limit(found: dict[str, Any], task: str, limit: int | None) -> dict[str, int | None] | None:
+    """How many examples were scored, and of how many where the harness says so (not of groups); None where that is all."""
+    counts = found.get("n-samples", {}).get(task)
+    if not counts:
+        return None if limit is None else {"examples": limit, "of_examples": None}
+    if counts["effective"] >= counts["original"]:
+        return None
+    return {"examples": int(counts["effective"]), "of_examples": int(counts["original"])}
 
 
 def _load_tasks(tasks: list[str], include: str | None) -> Any:

@@ -124,7 +124,8 @@ def run_task(task: Task, profile: str, subject: Subject, file: str | None, limit
         return {"missing": f"profile {profile} does not define it"}
     source = task.source_of(profile)
     try:
-        rows = load_rows(source, file)[:limit]
+        whole = load_rows(source, file)
+        rows = whole[:limit]
         if not rows:
             raise DataError(f"{file or source} is empty")
         outcome = task.measures[profile](task, rows, subject)
@@ -137,6 +138,7 @@ def run_task(task: Task, profile: str, subject: Subject, file: str | None, limit
         "context": subject.context,
         "dtype": subject.dtype,
         "limit": limit,
+        "limited": {"examples": len(rows), "of_examples": len(whole)} if len(rows) < len(whole) else None,
         **outcome.protocol,
         "versions": collect_versions(),
     }

@@ -1,0 +1,58 @@
+"""A run that begins from the model of another: what that one has learned is not held out here."""
+
+import logging
+from pathlib import Path
+
+from lmtune.config import DataConfig, ModelConfig, ModelInit
+from lmtune.data.corpora import record_past
+from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.past import EARLIER, Past, load_past, save_past
+from lmtune.runs import Run, step_of
+from lmtune.runs.mark import find_mark
+
+logger = logging.getLogger(__name__)
+
+PAST = "past.npz"
+"""In a run folder: what the model knows once it has been trained, by the hashes of passages."""
+
+
+def find_source(config: ModelConfig) -> Run | None:
+    """The run whose model or checkpoint the training begins from; None for any other model."""
+    if config.path is None or config.init is not ModelInit.pretrained:
+        return None
+    folder = Path(config.path)
+    inside_run = (folder.name == "model" or step_of(folder) >= 0) and find_mark(folder.parent) is not None
+    return Run(folder.parent) if inside_run else None
+
+
+def find_past(config: ModelConfig, resumed: Run | None) -> Past | None:
+    """What the model knows before its training; a run that goes on keeps to what it found when it began."""
+    source = find_source(config)
+    if source is None:
+        return None
+    if resumed is not None and (resumed.folder / PAST).exists():
+        return load_earlier(resumed)
+    past = load_past(source.folder / PAST)
+    if past is None:
+        logger.info(
+            "%s has not written down what it has learned, so some of what is held out here may be among it",
+            source.folder,
+        )
+    return past
+
+
+def load_earlier(run: Run) -> Past | None:
+    """What the model knew before a run."""
+    return load_past(run.folder / PAST, EARLIER)
+
+
+def write_past(run: Run, corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> None:
+    """Leave in a run folder what its model will know, where nothing stands yet."""
+    if (run.folder / PAST).exists():
+        return
+    past = record_past(corpus, prepared, mixed)
+    if past is None:
+        logger.info("what is learned is not written down (a stream, or more text than that is done for)")
+    if past is not None or corpus.past is not None:
+        run.claim(PAST)
+        save_past(run.folder / PAST, past, corpus.past)

@@ -1,0 +1,68 @@
+"""Which text the numbers of a run are of: written down when it begins, compared when it is scored again."""
+
+import logging
+from typing import Any
+
+from lmtune.config import EvalSplit
+from lmtune.data.corpora import describe_stream
+from lmtune.data.corpus import Corpus
+from lmtune.errors import CheckpointError
+from lmtune.runs import Run
+from lmtune.streams import TokenStream
+
+logger = logging.getLogger(__name__)
+
+FACTS = ("corpus", "held_out")
+
+
+def describe_text(facts: dict[str, Any]) -> dict[str, Any]:
+    """Of the facts of a prepared text, those that tell which one it is; they stand in results.json."""
+    return {name: facts[name] for name in FACTS if name in facts}
+
+
+def find_facts(run: Run) -> dict[str, Any]:
+    """What a run wrote down of its text, {} where no record of it is left."""
+    try:
+        found = run.find_results().get("text") or {}
+    except CheckpointError:
+        found = {}
+    if "corpus" not in found:
+        found = next((manifest["facts"] for _, manifest in run.manifests() if "facts" in manifest), {})
+    return dict(found)
+
+
+def check_unchanged(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream, accepted: bool) -> bool:
+    """False where the text of a run is another than it was trained with, and scored all the same.
+
+    whole: the split as it is now. accepted: `changed_text=true`. Raises CheckpointError for a text that has changed.
+    """
+    change = find_change(find_facts(run), corpus, split, whole)
+    if change is None:
+        return True
+    if not accepted:
+        raise CheckpointError(
+            f"{run.folder}: its text has changed since it was trained: {change}. What is held out now may be what the model has "
+            "learned. Put the text back as it was, score other text with data.files=, or say changed_text=true to score this one."
+        )
+    logger.info("%s: its text has changed since it was trained: %s; it may have learned some of it", run.folder, change)
+    return False
+
+
+def find_change(facts: dict[str, Any], corpus: Corpus, split: EvalSplit, whole: TokenStream) -> str | None:
+    """In what the split differs from the one that the facts were written of; None where it does not."""
+    before = facts.get("held_out", {}).get(split.value)
+    if before is not None:
+        now = describe_stream(whole)
+        return (
+            None if now["text"] == before["text"] else f"{split.value} was {_render(before)}, and is {_render(now)} now"
+        )
+    if "corpus" not in facts:
+        logger.info("which text the run was trained with is recorded nowhere, so whether it has changed is not known")
+        return None
+    if facts["corpus"] == corpus.key:
+        return None
+    return "its content, or how it is read, is another"
+
+
+def _render(side: dict[str, Any]) -> str:
+    return f"{side['documents']:,} documents of {side['bytes']:,} bytes ({side['text'][:8]})"
