@@ -27,7 +27,7 @@ from lmtune.records import checksum, checksum_of, load_json, render_json, sync, 
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
