@@ -325,7 +325,7 @@ class Corpus:
     def encode_batches(
         self, which: str, tokenizer: Any, measured: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(ids, documents) of consecutive documents: [tokens] opened and with a separator after each, and their MEASURED_TABLE rows.
+        """(ids, documents) of consecutive documents: [tokens] laid out, a separator after each, and their MEASURED_TABLE rows.
 
         Words, characters and order, which cost more than the encoding itself, are filled in only where `measured`.
         """
