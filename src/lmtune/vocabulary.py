@@ -17,6 +17,14 @@ PROBE = "a"
 """A text to see by what stands around its ids."""
 HIDDEN = "\uffff\ufffe\uffff"
 """Put before an entry that no text shall match: no text holds these three noncharacters in a row."""
+SHOWN_OWN = ("{0} typed in a text", "In {0},{0} and\n {0}\n", "x{0}y")
+"""How an added word or a special string may stand in a text."""
+PROBES = (
+    "In 1,234.56 days the U.S. had 7% (Café, cafe\u0301); don't, I'LL, É!",
+    "  two  blanks\n\n and\ta tab \n  x_y==1;// {}[]<>  ",
+    "日本語の文 Привет, мир العربية ﬁ Å ①",
+)
+"""Texts in which ways to normalise and to split differ."""
 SHOWN_SPECIAL = ("{0}", "a{0}b", "a {0} b", "{0} {0}\n")
 """How a special string may stand in a text."""
 
@@ -81,8 +89,11 @@ def load_backend(tokenizer: Any) -> dict[str, Any]:
 
 
 def count_entries(tokenizer: Any) -> int:
-    """Entries that stand for text: all but the special ones."""
-    return len(tokenizer.get_vocab().keys() - _list_special(tokenizer))
+    """Entries that stand for text: all but special ones, and without single letters all but added ones."""
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    words = {token.content for token in added}
+    letters = any(len(word) == 1 for word in words)
+    return len(tokenizer.get_vocab().keys() - _list_special(tokenizer) - (set() if letters else words))
 
 
 def hash_tokenizer(tokenizer: Any) -> str:
@@ -128,14 +139,22 @@ def describe_tokenizer(tokenizer: Any, size: int) -> Description:
 
 def find_difference(one: Any, other: Any) -> str | None:
     """In what two tokenizers differ for a model, in words; None where they are the same."""
-    if hash_tokenizer(one) != hash_tokenizer(other):
-        return "the ids that it gives to texts"
+    probes = [*PROBES, *render_own(one)]
+    if encode_plain(one, probes) != encode_plain(other, probes):
+        return "the ids of a text"
     if find_opening(one) != find_opening(other):
         return "what it puts before a text"
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
         if getattr(one, name) != getattr(other, name):
-            return f"its {name}"
+            return f"{name}, {getattr(one, name)} against {getattr(other, name)}"
     return None
+
+
+def render_own(tokenizer: Any) -> list[str]:
+    """Texts with what a vocabulary has beside its merges: added words and special strings, alone and among other words."""
+    added = describe_tokenizer(tokenizer, len(tokenizer)).added
+    own = dict.fromkeys(["<|endoftext|>", *map(str, tokenizer.all_special_tokens), *added])
+    return [shown.format(word) for word in own for shown in SHOWN_OWN]
 
 
 def _list_special(tokenizer: Any) -> set[str]:

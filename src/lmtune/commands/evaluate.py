@@ -10,15 +10,14 @@ import logging
 from functools import partial
 from typing import IO, Any, NamedTuple
 
-import numpy as np
-
 from lmtune.commands import benchmarking, comparing
 from lmtune.commands.benchmarking import Loaded
 from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import IDENTITY, Corpus
-from lmtune.data.tokens import hash_tokenizer
+from lmtune.data.losses import check_losses
+from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import hash_model
@@ -27,8 +26,9 @@ from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.records import render_json
 from lmtune.runs import Run
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
+from lmtune.streams import TokenStream
 from lmtune.training.memory import explain_memory
+from lmtune.vocabulary import hash_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,8 @@ def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCom
 
     settings = config.eval
     stream, split_by = build_stream(corpus, split, loaded.tokenizer)
+    if (said := check_losses(corpus.config.name, stream.documents, settings.max_lost)) is not None:
+        logger.warning(said)
     with explain_memory("eval.batch_size=1; a lower eval.context; eval.dtype=bfloat16; device=cpu"):
         scoring = Scoring(loaded.context, settings.batch_size, settings.stride, settings.dtype.value)
         measures, scores = evaluate_documents(loaded.model, stream, scoring)
@@ -137,24 +139,9 @@ def score_text(loaded: Loaded, corpus: Corpus, split: EvalSplit, config: EvalCom
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
     """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
     if tokenizer.eos_token_id is None:
-        return encode_unseparated(list(corpus.texts(split.value)), tokenizer), corpus.ledger.split_by or "none"
+        return encode_unseparated(list(corpus.batches(split.value)), tokenizer), corpus.ledger.split_by or "none"
     if split.value in ("validation", "test"):
         streams, split_by = corpus.load_held_out(tokenizer)
         if split.value in streams:
             return streams[split.value], split_by
     return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
-
-
-def encode_unseparated(texts: list[str], tokenizer: Any) -> TokenStream:
-    """Documents end to end with nothing between them, for a vocabulary without an end-of-text token."""
-    rows = [tokenizer(text, **PLAIN_TEXT)["input_ids"] for text in texts]
-    table = np.zeros(len(rows), dtype=DOCUMENT_TABLE)
-    for number, (text, ids) in enumerate(zip(texts, rows, strict=True)):
-        # Nothing predicts the very first token, so what it stands for is in no count.
-        counted = (
-            text
-            if number
-            else text[tokenizer(text, **PLAIN_TEXT, return_offsets_mapping=True)["offset_mapping"][0][1] :]
-        )
-        table[number] = (len(ids), len(counted.encode()), len(counted), len(counted.split()), 0)
-    return TokenStream(np.concatenate([np.array(ids, dtype=np.uint32) for ids in rows]), table, NO_SEPARATOR)

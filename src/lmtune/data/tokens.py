@@ -9,8 +9,8 @@ import numpy as np
 
 from lmtune.data.losses import LossMeter
 from lmtune.data.texts import Texts, build_texts
-from lmtune.errors import DataError
-from lmtune.vocabulary import describe_tokenizer, encode_plain, find_document_opening
+from lmtune.errors import DataError, first_line
+from lmtune.vocabulary import describe_tokenizer, encode_plain, find_document_opening, render_own
 from lmtune.vocabulary import hash_tokenizer as hash_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -18,10 +18,6 @@ logger = logging.getLogger(__name__)
 PROOF_DOCUMENTS = 64
 PROOF_CHARS = 4_000
 """Of each document in the sample that both tokenizers encode."""
-
-
-SHOWN_OWN = ("{0} typed in a text", "In {0},{0} and\n {0}\n", "x{0}y")
-"""How an added word or a special string may stand in a text."""
 
 
 Encode = Callable[[Any], tuple[np.ndarray, np.ndarray]]
@@ -95,13 +91,6 @@ class Encoder:
         return False
 
 
-def render_own(tokenizer: Any) -> list[str]:
-    """Texts with what a vocabulary has beside its merges: added words and special strings, alone and among other words."""
-    added = describe_tokenizer(tokenizer, len(tokenizer)).added
-    own = dict.fromkeys(["<|endoftext|>", *map(str, tokenizer.all_special_tokens), *added])
-    return [shown.format(word) for word in own for shown in SHOWN_OWN]
-
-
 def _first_difference(ours: np.ndarray, our_lengths: np.ndarray, theirs: np.ndarray, their_lengths: np.ndarray) -> int:
     pairs = zip(
         np.split(ours, np.cumsum(our_lengths)[:-1]), np.split(theirs, np.cumsum(their_lengths)[:-1]), strict=False
@@ -121,7 +110,8 @@ def _find_gigatoken(tokenizer: Any) -> Encode | None:
         fast = gigatoken.load_hf_json(describe_tokenizer(tokenizer, len(tokenizer)).plain)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         logger.warning(
-            "gigatoken does not read this tokenizer (%s); encoding with the tokenizer itself, which is slower", error
+            "gigatoken does not read this tokenizer (%s); encoding with the tokenizer itself, which is slower",
+            first_line(error),
         )
         return None
 

@@ -1,5 +1,6 @@
 """Continuing prompts."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +9,9 @@ from typing import Any
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.foreign import GENERATION
-from lmtune.streams import PLAIN_TEXT
+from lmtune.vocabulary import encode_plain, find_opening
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_NEW_TOKENS = 60
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
@@ -159,14 +162,24 @@ def _are_numbers(scores: Any) -> bool:
 
 
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
-    """[1, tokens] on the model's device: the end of the prompt that fits, or the token that opens a text for an empty one.
+    """[1, tokens] on the model's device: what the tokenizer opens a text with, and the end of the prompt that fits behind it.
 
-    Raises ModelError for ids that the model does not have.
+    A text that has neither begins with the BOS, or else with the separator. A beginning that is left out is said. Raises
+    ModelError for ids that the model does not have.
     """
     import torch
 
-    opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    ids = tokenizer(prompt, **PLAIN_TEXT)["input_ids"][-room:] or [opening]
+    opening, own = list(find_opening(tokenizer)), encode_plain(tokenizer, [prompt])[0]
+    kept = own[-max(1, room - len(opening)) :]
+    if len(kept) < len(own):
+        logger.warning(
+            "The prompt has %s tokens and %s of them fit the positions of the model, so its beginning is left out: it begins at %r",
+            f"{len(own):,}",
+            f"{len(kept):,}",
+            tokenizer.decode(kept[:8]),
+        )
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    ids = [*opening, *kept] or [first]
     rows = int(model.get_input_embeddings().weight.shape[0])
     if max(ids) >= rows:
         raise ModelError(
