@@ -37,6 +37,11 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
             for p in prompts
             for cell, settings in cells
         ]
+    for prompt in prompts:
+        room = (
+            generation.find_room(model) if config.top else min(generation.check_room(model, each) for _, each in cells)
+        )
+        generation.tell_cut(tokenizer, prompt, room)
     stdout.write(render(answers, config.format) + "\n")
     return answers
 

@@ -14,6 +14,7 @@ import yaml
 from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
+from lmtune.vocabulary import find_opening
 
 CODE_KEYS = {
     "class": "a Python class",
@@ -75,6 +76,7 @@ def run_tasks(
         batch_size=batch_size,
         max_length=context,
         softmax_dtype=torch.float32,
+        add_bos_token=bool(find_opening(tokenizer)) or None,  # it leaves a BOS out unless told
         trust_remote_code=False,
     )
     with _explained(tasks), sealed(), _sandboxed():
@@ -86,7 +88,13 @@ def run_tasks(
             limit=limit,
             confirm_run_unsafe_code=False,
         )
-    protocol = {"harness": f"lm-eval {lm_eval.__version__}", "context": context, "dtype": dtype, "limit": limit}
+    protocol = {
+        "harness": f"lm-eval {lm_eval.__version__}",
+        "context": context,
+        "dtype": dtype,
+        "limit": limit,
+        "opening": list(find_opening(tokenizer)),
+    }
     return {
         task: {
             **{name.removesuffix(",none"): value for name, value in measures.items() if name != "alias"},
