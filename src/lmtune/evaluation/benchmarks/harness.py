@@ -76,7 +76,6 @@ def run_tasks(
         batch_size=batch_size,
         max_length=context,
         softmax_dtype=torch.float32,
-        add_bos_token=bool(find_opening(tokenizer)) or None,  # it leaves a BOS out unless told
         trust_remote_code=False,
     )
     with _explained(tasks), sealed(), _sandboxed():

@@ -195,14 +195,17 @@ def measure_tokens(task: Task, rows: list[dict[str, Any]], subject: Subject) -> 
 
 
 def measure_pages(task: Task, rows: list[dict[str, Any]], subject: Subject) -> Outcome:
-    """Profile lm_eval: page by page; words and bytes of the page as it stands, its de-tokenized form scored."""
+    """Profile lm_eval: page by page; words and bytes of the page as it stands, its de-tokenized form scored.
+
+    As in the harness, a BOS that the tokenizer adds stands behind the prefix token and is scored with the page.
+    """
     detokenize = load_harness_detokenizer()
     pages = [str(row["page"]) for row in rows] if "page" in rows[0] else split_pages(task.read_texts(rows))
     bos = subject.tokenizer.bos_token_id
     prefix = subject.separator if bos is None else int(bos)
     nll, tokens = 0.0, 0
     for page in pages:
-        requests = rolling_requests(subject.encode(detokenize({"page": page})), prefix, subject.context)
+        requests = rolling_requests(subject.encode_opened(detokenize({"page": page})), prefix, subject.context)
         tokens += sum(request.scored for request in requests)
         nll += math.fsum(loss for loss, _ in subject.score(requests))
     words = sum(
