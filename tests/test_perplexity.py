@@ -211,8 +211,8 @@ def test_the_protocol_says_how_the_numbers_came_to_be(build_tiny):
     ]
     versions = protocol.pop("versions")
     assert protocol == {
-        "windows": "strided", "context": 8, "stride": 4, "separator": 0, "detokenizer": None, "documents": 2,
-        "dtype": "bfloat16",
+        "windows": "strided", "context": 8, "stride": 4, "separator": 0, "first": [0], "detokenizer": None,
+        "documents": 2, "dtype": "bfloat16",
     }  # fmt: skip
     assert versions["torch"] == torch.__version__
     assert {"lmtune", "transformers", "python"} <= set(versions)

@@ -14,6 +14,12 @@ DOCUMENT_TABLE = np.dtype(
 )
 """One row a document: tokens with its separator, UTF-8 bytes, code points, white-space words, and a hash to draw subsets by."""
 
+LOSSES = np.dtype([("unknown", "<i8"), ("lost", "<i8")])
+"""One row a document: tokens that stand for what the vocabulary does not know, bytes of the text that its ids do not give back."""
+
+MEASURED_TABLE = np.dtype(DOCUMENT_TABLE.descr + LOSSES.descr)
+"""A document's row of DOCUMENT_TABLE with its losses."""
+
 PLAIN_TEXT = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
 """How a tokenizer of transformers encodes a text as it stands: nothing is added, special tokens typed in it are text."""
 
@@ -32,15 +38,18 @@ class TokenStream:
     """Documents laid end to end, a separator after each.
 
     ids: [tokens], unsigned integers, possibly memory-mapped.
-    documents: [documents] of DOCUMENT_TABLE, in the order of the stream.
+    documents: [documents] of DOCUMENT_TABLE or MEASURED_TABLE, in the order of the stream.
     separator: id that stands after each document. With NO_SEPARATOR nothing stands between documents, and the very
         first token, which nothing predicts, is left out: of the scores, and of the counts of bytes, characters and words
         in the table.
+    opening: ids that the tokenizer puts before each document, such as a BOS. They are read and not scored, and the first
+        token of the text is predicted from them.
     """
 
     ids: np.ndarray
     documents: np.ndarray
     separator: int
+    opening: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert int(self.documents["tokens"].sum()) == len(self.ids), "the table of documents does not cover the stream"
@@ -51,9 +60,29 @@ class TokenStream:
         return np.cumsum(self.documents["tokens"])
 
     @property
+    def unpredicted(self) -> int:
+        """Tokens at the begin of the stream that nothing predicts."""
+        return 1 if self.opening or self.separator == NO_SEPARATOR else 0
+
+    @property
     def unscored(self) -> int:
-        """Tokens at the begin that nothing predicts."""
-        return 1 if self.separator == NO_SEPARATOR else 0
+        """Tokens that are no targets: what opens documents, or the one that nothing predicts."""
+        return len(self.opening) * len(self.documents) if self.opening else self.unpredicted
+
+    @property
+    def first(self) -> list[int]:
+        """What the first scored token is predicted from."""
+        if self.opening:
+            return list(self.opening)
+        return [self.separator] if self.separator != NO_SEPARATOR else []
+
+    def is_opening(self) -> np.ndarray:
+        """[tokens] of bool: True for what opens a document."""
+        mask = np.zeros(len(self.ids), dtype=bool)
+        begins = self.ends - self.documents["tokens"]
+        for place in range(len(self.opening)):
+            mask[begins + place] = True
+        return mask
 
     def is_separator(self) -> np.ndarray:
         """[tokens] of bool: True where a document ends. Text never encodes to the separator, so the place decides."""
@@ -101,20 +130,38 @@ class TokenStream:
         count = max(1, whole) if cut is None else whole + 1  # at least one document, whatever its length
         chosen = np.sort(drawn[:count])
         pieces = [self.ids[ends[i] - rows["tokens"][i] : ends[i]] for i in chosen]
-        return TokenStream(np.concatenate(pieces), rows[chosen], self.separator)
+        if cut is not None and self.opening:
+            pieces = [self._open(ids) for ids in pieces]
+        return TokenStream(np.concatenate(pieces), rows[chosen], self.separator, self.opening)
 
-    def _cut_begin(self, number: int, tokens: int, decode: Decode) -> np.ndarray | None:
+    def _open(self, ids: np.ndarray) -> np.ndarray:
+        """The ids of a document behind what opens it, which the cut one has lost."""
+        size = len(self.opening)
+        return np.concatenate([np.array(self.opening, ids.dtype), ids[size:]])
+
+    def _cut_begin(self, number: int, tokens: int, decode: Decode) -> np.void | None:
         """Row of the table for at most the last `tokens` of a document, which do not begin inside a character.
 
         None where no such place is nearby: text that cannot be read in parts has no honest count of bytes.
         """
-        end = int(self.ends[number])
+        end, opened = int(self.ends[number]), len(self.opening)
         ids = self.ids[end - int(self.documents["tokens"][number]) : end]
-        for start in range(len(ids) - tokens, min(len(ids) - 1, len(ids) - tokens + CUT_TRIES)):
+        for start in range(len(ids) - tokens + opened, min(len(ids) - 1, len(ids) - tokens + CUT_TRIES)):
             before, after = ids[max(0, start - CUT_CONTEXT) : start], ids[start : start + CUT_CONTEXT]
             if decode(before) + decode(after) == decode(np.concatenate([before, after])):
                 text = decode(ids[start : len(ids) - (self.separator != NO_SEPARATOR)])
-                order = self.documents["order"][number]
-                counts = (len(ids) - start, len(text.encode()), len(text), len(text.split()), order)
-                return np.array(counts, dtype=DOCUMENT_TABLE)
+                row = self.documents[number].copy()
+                share = len(text.encode()) / max(1, int(row["bytes"]))
+                row["tokens"], row["bytes"] = len(ids) - start + opened, len(text.encode())
+                row["characters"], row["words"] = len(text), len(text.split())
+                for name in set(LOSSES.names or ()) & set(row.dtype.names or ()):  # where they lie in it is not known
+                    row[name] = np.ceil(row[name] * share)
+                return row
         return None
+
+
+def sum_losses(documents: np.ndarray) -> tuple[int, int]:
+    """(unknown tokens, bytes lost) of a table of documents; (0, 0) for one in which they were not measured."""
+    if not set(LOSSES.names or ()) <= set(documents.dtype.names or ()):
+        return 0, 0
+    return int(documents["unknown"].sum()), int(documents["lost"].sum())

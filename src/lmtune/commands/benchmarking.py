@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from lmtune.config import EvalCommandConfig, OutputFormat, SuiteConfig
-from lmtune.data.tokens import hash_tokenizer
 from lmtune.evaluation.protocol import hash_model
 from lmtune.records import render_json, render_number
+from lmtune.vocabulary import hash_tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ def _write_table(folder: Path, stem: str, rows: list[dict[str, Any]]) -> Path:
 
 def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: Any) -> str:
     ids = stream.ids[begin : min(end, begin + BEGINNING_TOKENS)].astype(np.int64)
-    text = tokenizer.decode(ids[ids != stream.separator].tolist())
+    text = tokenizer.decode(ids[~np.isin(ids, [stream.separator, *stream.opening])].tolist())
     return " ".join(text.split())
 
 

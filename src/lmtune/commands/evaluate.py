@@ -10,8 +10,6 @@ import logging
 from functools import partial
 from typing import IO, Any, NamedTuple
 
-import numpy as np
-
 from lmtune.commands import benchmarking, comparing
 from lmtune.commands.benchmarking import Loaded
 from lmtune.commands.continuing import load_earlier
@@ -20,8 +18,8 @@ from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import IDENTITY, Corpus
-from lmtune.data.texts import build_texts, hash_texts
-from lmtune.data.tokens import hash_tokenizer
+from lmtune.data.losses import check_losses
+from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
@@ -30,8 +28,9 @@ from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.records import render_json
 from lmtune.runs import Run
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
+from lmtune.streams import TokenStream
 from lmtune.training.memory import explain_memory
+from lmtune.vocabulary import hash_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +134,8 @@ def score_checkpoints(
         if text.own is not None and not scored:
             changed = not check_unchanged(text.own, corpus, text.split, whole, config.changed_text)
         stream = part.choose(corpus, text.split, whole, tokenizer)
+        if (said := check_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
+            logger.warning(said)
         loaded = load_checkpoint(config, found, tokenizer)
         scored[ckpt] = score_text(loaded, stream, config)
         scored[ckpt].measures["protocol"] |= {
@@ -195,26 +196,11 @@ def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
     """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
     if tokenizer.eos_token_id is None:
-        texts = list(corpus.texts(split.value))
-        return encode_unseparated(texts, tokenizer, corpus.seed), corpus.ledger.split_by or "none"
+        return encode_unseparated(
+            list(corpus.batches(split.value)), tokenizer, corpus.seed
+        ), corpus.ledger.split_by or "none"
     if split.value in ("validation", "test"):
         streams, split_by = corpus.load_held_out(tokenizer)
         if split.value in streams:
             return streams[split.value], split_by
     return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
-
-
-def encode_unseparated(texts: list[str], tokenizer: Any, seed: int) -> TokenStream:
-    """Documents end to end with nothing between them, for a vocabulary without an end-of-text token."""
-    rows = [tokenizer(text, **PLAIN_TEXT)["input_ids"] for text in texts]
-    order = hash_texts(build_texts(texts), seed)
-    table = np.zeros(len(rows), dtype=DOCUMENT_TABLE)
-    for number, (text, ids) in enumerate(zip(texts, rows, strict=True)):
-        # Nothing predicts the very first token, so what it stands for is in no count.
-        counted = (
-            text
-            if number
-            else text[tokenizer(text, **PLAIN_TEXT, return_offsets_mapping=True)["offset_mapping"][0][1] :]
-        )
-        table[number] = (len(ids), len(counted.encode()), len(counted), len(counted.split()), order[number])
-    return TokenStream(np.concatenate([np.array(ids, dtype=np.uint32) for ids in rows]), table, NO_SEPARATOR)

@@ -5,14 +5,18 @@ lmtune generate ckpt=outputs/... prompt="Quem era Jim Henson? Jim Henson era um"
 lmtune generate ckpt=outputs/... prompts_file=prompts.txt grid.temperature=[0.5,1.0] grid.top_k=[10,50]
 """
 
+import logging
 from typing import IO, Any
 
 from lmtune.config import GenerateConfig, OutputFormat
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
+from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
 from lmtune.records import render_json
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
@@ -21,7 +25,8 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
     checkpoint = loading.find_checkpoint(str(config.ckpt))
     tokenizer = load_tokenizer(checkpoint.path)
     model = loading.load_model(checkpoint.path)
-    loading.mend_special_ids(model, tokenizer)
+    for remark in mend_special_ids(model, tokenizer):
+        logger.info(remark)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
     model.to(loading.choose_device(config.device)).eval()
     if config.top:
@@ -32,6 +37,11 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
             for p in prompts
             for cell, settings in cells
         ]
+    for prompt in prompts:
+        room = (
+            generation.find_room(model) if config.top else min(generation.check_room(model, each) for _, each in cells)
+        )
+        generation.tell_cut(tokenizer, prompt, room)
     stdout.write(render(answers, config.format) + "\n")
     return answers
 

@@ -10,6 +10,8 @@ from lmtune.commands import continuing, publishing, resuming
 from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.ledger import Ledger
+from lmtune.data.losses import check_losses, render_losses
 from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.exporting.hub import Target
@@ -72,6 +74,7 @@ def build_setup(config: TrainConfig) -> Setup:
     check_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
+    say_losses(prepared.ledger)
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
@@ -79,6 +82,14 @@ def build_setup(config: TrainConfig) -> Setup:
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
     return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
+
+
+def say_losses(ledger: Ledger) -> None:
+    """Say what of the training text the vocabulary loses, if anything."""
+    train = ledger.sides["train"]
+    if train.unknown_tokens or train.lost_bytes:
+        lost = render_losses(train.unknown_tokens, train.lost_bytes, train.bytes)
+        logger.warning("The vocabulary does not hold all of the training text: %s, so nothing of them is learned", lost)
 
 
 def check_training(config: TrainConfig) -> Run | None:
@@ -221,19 +232,24 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
     config, prepared = setup.config, setup.prepared
     sets = {}
     if "validation" in prepared.held_out:
-        sets[config.data.name] = build_held_out(setup, prepared.held_out["validation"], prepared.ledger.split_by)
+        sets[config.data.name] = build_held_out(
+            setup, config.data.name, prepared.held_out["validation"], prepared.ledger.split_by
+        )
     for name, data in config.eval_sets.items():
         streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
             )
-        sets[name] = build_held_out(setup, streams["validation"], split_by)
+        sets[name] = build_held_out(setup, name, streams["validation"], split_by)
     return sets
 
 
-def build_held_out(setup: Setup, stream: TokenStream, split_by: str) -> HeldOutSet:
-    """A held-out set with what is scored of it while the model learns."""
+def build_held_out(setup: Setup, name: str, stream: TokenStream, split_by: str) -> HeldOutSet:
+    """A held-out set with what is scored of it while the model learns; raise DataError where the vocabulary loses much of it."""
+    said = check_losses(f"{name} (held out)", stream.documents, setup.config.eval.max_lost)
+    if said is not None:
+        logger.warning(said)
 
     def decode(ids: Any) -> str:
         return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))

@@ -13,6 +13,7 @@ from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.modeling import loading
+from lmtune.modeling.read_back import save_tokenizer
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.paths import GivenPath
 from lmtune.records import render_json, slug, write_json
@@ -34,7 +35,7 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
             settings.special_tokens,
             max_chars=None,
         )
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     account = build_account(config, corpus, tokenizer, folder, measured_on)
     write_json(folder / "lmtune.json", account)
     stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")

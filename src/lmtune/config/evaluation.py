@@ -6,7 +6,7 @@ from typing import Any
 
 from lmtune import keys
 from lmtune.config.checks import require
-from lmtune.config.ranges import check_ranges, count
+from lmtune.config.ranges import check_ranges, count, number
 from lmtune.errors import ConfigError
 
 
@@ -48,6 +48,8 @@ class EvalConfig:
     """Tokens scored, the same ones each time; 0 for all. While training 250,000 by default, in `lmtune eval` all."""
     final_max_tokens: int = count(0, zero="all", largest=2**53)
     """Held-out tokens scored by the final evaluation of a training; by default all."""
+    max_lost: float = number(0.01, least=0, most=1)
+    """Share of a scored text's bytes that the vocabulary may lose (unknown words, case, accents, blanks); more is an error."""
     split: EvalSplit | None = None
     """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
     per_document: bool = False

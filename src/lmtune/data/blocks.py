@@ -97,19 +97,25 @@ def write_blocks(
 
 
 def write_padded(
-    file: Path, pieces: Iterable[tuple[np.ndarray, np.ndarray]], block_size: int, dtype: np.dtype, separator: int
+    file: Path,
+    pieces: Iterable[tuple[np.ndarray, np.ndarray]],
+    block_size: int,
+    dtype: np.dtype,
+    separator: int,
+    opening: int = 0,
 ) -> tuple[int, int]:
     """Write each document in rows of its own, filled up with the separator; return (rows, targets).
 
     pieces: (ids, documents) as Corpus.encode_batches yields them. A row opens with the id before its first target, a separator
     where a document begins, so that all of its tokens are learned; a document longer than a row goes on in the next.
+    opening: tokens that open each document, such as a BOS. The first of them then stands in place of that separator.
     """
     kind = pa.list_(pa.from_numpy_dtype(dtype), block_size + 1)
     schema = pa.schema({"ids": kind, "learned": pa.uint32()})
     count = targets = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for ids, documents in pieces:
-            begins, learned = _find_rows(documents["tokens"], block_size)
+            begins, learned = _find_rows(documents["tokens"], block_size, opened=opening > 0)
             stream = np.concatenate([[separator], ids, np.full(block_size, separator)]).astype(dtype)
             for start in range(0, len(begins), ROWS_AT_ONCE):
                 chunk, size = begins[start : start + ROWS_AT_ONCE, None], learned[start : start + ROWS_AT_ONCE]
@@ -121,12 +127,16 @@ def write_padded(
     return count, targets
 
 
-def _find_rows(tokens: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(begins, learned) of each row: the place of its first target, and how many it has. tokens: [documents] of each."""
-    rows = -(-tokens // block_size)
+def _find_rows(tokens: np.ndarray, block_size: int, opened: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(begins, learned) of each row: the place of its first target, and how many it has. tokens: [documents] of each.
+
+    opened: the first token of a document is no target.
+    """
+    targets = tokens - opened
+    rows = -(-targets // block_size)
     numbers = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
-    begins = np.repeat(np.cumsum(tokens) - tokens, rows) + numbers * block_size
-    return begins, np.minimum(block_size, np.repeat(tokens, rows) - numbers * block_size)
+    begins = np.repeat(np.cumsum(tokens) - targets, rows) + numbers * block_size
+    return begins, np.minimum(block_size, np.repeat(targets, rows) - numbers * block_size)
 
 
 class TrainingRows:

@@ -15,6 +15,7 @@ from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import blocks, cache, splits
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import SIDES, Ledger
+from lmtune.data.losses import check_any_tokens
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
@@ -22,9 +23,10 @@ from lmtune.data.shards import say_remark
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
-from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder, hash_tokenizer
-from lmtune.errors import ConfigError, DataError, LedgerError
-from lmtune.streams import DOCUMENT_TABLE, TokenStream
+from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder
+from lmtune.errors import ConfigError, DataError
+from lmtune.streams import LOSSES, MEASURED_TABLE, TokenStream
+from lmtune.vocabulary import count_ids, find_document_opening, hash_tokenizer
 
 RULES_IN_WORDS = {
     DocumentRule.file: "whole files",
@@ -364,7 +366,7 @@ class Corpus:
         key = cache.key_of({**self.identify(tokenizer), "held_out": True})
 
         def load(folder: Path, record: dict[str, Any]) -> HeldOut:
-            streams = {side: _load_stream(folder, side, tokenizer.eos_token_id) for side in record["sides"]}
+            streams = {side: _load_stream(folder, side, tokenizer) for side in record["sides"]}
             return HeldOut(streams, record["split_by"])
 
         return cache.cached(key, lambda aside: self._build_held_out(aside, tokenizer), load)
@@ -377,12 +379,16 @@ class Corpus:
                 f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or another split."
             )
         ids, tables = zip(*pieces, strict=True)
-        return TokenStream(np.concatenate(ids), np.concatenate(tables), tokenizer.eos_token_id)
+        opening = find_document_opening(tokenizer)
+        stream = TokenStream(np.concatenate(ids), np.concatenate(tables), tokenizer.eos_token_id, opening)
+        size = int(stream.documents["bytes"].sum())
+        check_any_tokens(self.config.name, len(stream.ids) - (1 + len(opening)) * len(stream.documents), size)
+        return stream
 
     def encode_batches(
         self, which: str, tokenizer: Any, measured: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(ids, documents) of consecutive documents: [tokens] with a separator after each, and their DOCUMENT_TABLE rows.
+        """(ids, documents) of consecutive documents: [tokens] laid out, a separator after each, and their MEASURED_TABLE rows.
 
         Words, characters and order, which cost more than the encoding itself, are filled in only where `measured`.
         """
@@ -390,12 +396,9 @@ class Corpus:
         encoder = self.find_encoder(tokenizer)
         for texts in show_progress(self.batches(which), "encoding", self.ledger.bytes_kept):
             ids, lengths = encoder.encode(texts)
-            if np.any(ids == separator):
-                raise LedgerError("a text encoded to the separator's id: special tokens were not read as text")
-            yield (
-                np.insert(ids, np.cumsum(lengths), separator),
-                build_table(texts, lengths, self.seed if measured else None),
-            )
+            table = build_table(texts, lengths, self.seed if measured else None, encoder.opening)
+            table[list(LOSSES.names or ())] = encoder.measure(texts, ids, lengths)
+            yield lay_out(ids, lengths, separator, encoder.opening), table
 
     def find_encoder(self, tokenizer: Any) -> Encoder:
         """One for each tokenizer, proven on this very text."""
@@ -412,7 +415,7 @@ class Corpus:
         sides = [side for side in HELD_OUT if self.held_out.get(side)]
         for side in sides:
             stream = self.encode_stream(side, tokenizer)
-            np.save(folder / f"{side}-ids.npy", stream.ids.astype(blocks.id_type(len(tokenizer))))
+            np.save(folder / f"{side}-ids.npy", stream.ids.astype(blocks.id_type(count_ids(tokenizer))))
             np.save(folder / f"{side}-documents.npy", stream.documents)
         return {"sides": sides, "split_by": self.rule}
 
@@ -421,15 +424,16 @@ class Corpus:
         held = self.load_held_out(tokenizer)
         separator, ledger = tokenizer.eos_token_id, self.ledger
         ledger.split_by = held.split_by
-        counts = np.zeros(max(len(tokenizer), separator + 1), np.int64)
+        opening = find_document_opening(tokenizer)
+        counts = np.zeros(max(count_ids(tokenizer), separator + 1), np.int64)
         ledger.block_size, ledger.packed = block_size, self.config.packing
-        file, pieces = folder / "train.arrow", self._count(self.encode_batches("train", tokenizer), counts)
-        dtype = blocks.id_type(len(tokenizer))
+        file, pieces = folder / "train.arrow", self._count(self.encode_batches("train", tokenizer), counts, opening)
+        dtype = blocks.id_type(count_ids(tokenizer))
         if self.config.packing:
             end_to_end = (ids for ids, _ in pieces)
             written = blocks.write_blocks(file, end_to_end, block_size, dtype, separator, self.config.stride)
         else:
-            written = blocks.write_padded(file, pieces, block_size, dtype, separator)
+            written = blocks.write_padded(file, pieces, block_size, dtype, separator, len(opening))
         ledger.blocks, ledger.targets = written
         ledger.bytes_copied = self._bytes_copied
         ledger.bytes_kept -= self._bytes_copied
@@ -437,29 +441,45 @@ class Corpus:
         ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
         facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}
         for side, stream in held.streams.items():
-            ledger.sides[side].add(stream.documents)
+            ledger.sides[side].add(stream.documents, len(opening))
             if side == "validation":
                 facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, stream)
+        self._check_tokens()
         ledger.check()
         return {"ledger": ledger.as_dict(), "facts": facts}
 
+    def _check_tokens(self) -> None:
+        """Raise DataError where the training text has become no tokens."""
+        train = self.ledger.sides["train"]
+        check_any_tokens(self.config.name, train.text_tokens, train.bytes)
+
     def _count(
-        self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray
+        self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray, opening: tuple[int, ...]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The pieces of the training side, counted in the ledger and token by token in `counts`: [vocabulary]."""
         for ids, documents in pieces:
-            self.ledger.sides["train"].add(documents)
+            self.ledger.sides["train"].add(documents, len(opening))
             counts += np.bincount(ids, minlength=len(counts))
             yield ids, documents
 
 
-def build_table(texts: Texts, lengths: np.ndarray, seed: int | None) -> np.ndarray:
-    """[documents] of DOCUMENT_TABLE; characters, words and order only with a seed.
+def lay_out(ids: np.ndarray, lengths: np.ndarray, separator: int, opening: tuple[int, ...]) -> np.ndarray:
+    """[tokens]: the ids of documents, each behind what opens it and before a separator. lengths: [documents] tokens of each."""
+    ends = np.cumsum(lengths)
+    if not opening:
+        return np.insert(ids, ends, separator)
+    closed = np.insert(ids, ends, separator)
+    begins = ends - lengths + np.arange(len(ends))
+    return np.insert(closed, np.repeat(begins, len(opening)), np.tile(opening, len(begins)))
 
-    lengths: [documents] tokens of each, its separator not among them.
+
+def build_table(texts: Texts, lengths: np.ndarray, seed: int | None, opening: tuple[int, ...] = ()) -> np.ndarray:
+    """[documents] of MEASURED_TABLE, nothing lost yet; characters, words and order only with a seed.
+
+    lengths: [documents] tokens of each, without its separator and what opens it.
     """
-    rows = np.zeros(len(lengths), dtype=DOCUMENT_TABLE)
-    rows["tokens"], rows["bytes"] = lengths + 1, count_bytes(texts)
+    rows = np.zeros(len(lengths), dtype=MEASURED_TABLE)
+    rows["tokens"], rows["bytes"] = lengths + 1 + len(opening), count_bytes(texts)
     if seed is not None:
         rows["characters"] = count_chars(texts)
         rows["words"] = [len(text.split()) for text in texts.to_pylist()]
@@ -474,7 +494,7 @@ def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
     """
     probabilities = (counts + 1) / (counts.sum() + len(counts))
     text = np.bincount(held_out.ids, minlength=len(counts)).astype(np.float64)
-    text[held_out.separator] = 0
+    text[[held_out.separator, *held_out.opening]] = 0
     return float(-(text @ np.log2(probabilities)) / held_out.documents["bytes"].sum())
 
 
@@ -487,6 +507,7 @@ def sample_texts(kept: list[tuple[int, str]], hashes: np.ndarray, texts: Texts) 
     return sorted([*kept, *zip(hashes[smallest].tolist(), beginnings, strict=True)])[:PROOF_DOCUMENTS]
 
 
-def _load_stream(folder: Path, side: str, separator: int) -> TokenStream:
+def _load_stream(folder: Path, side: str, tokenizer: Any) -> TokenStream:
     ids = np.load(folder / f"{side}-ids.npy", mmap_mode="r", allow_pickle=False)
-    return TokenStream(ids, np.load(folder / f"{side}-documents.npy", allow_pickle=False), separator)
+    documents = np.load(folder / f"{side}-documents.npy", allow_pickle=False)
+    return TokenStream(ids, documents, tokenizer.eos_token_id, find_document_opening(tokenizer))

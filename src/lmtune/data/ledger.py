@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.errors import LedgerError
+from lmtune.streams import sum_losses
 
 SIDES = ("train", "validation", "test")
 LEFT_OUT = {
@@ -38,17 +39,27 @@ class Counts:
     text_tokens: int = 0
     separators: int = 0
     """One after each document."""
+    openings: int = 0
+    """Tokens that the tokenizer itself puts before documents, such as BOS."""
+    unknown_tokens: int = 0
+    """Of the text tokens those that stand for what the vocabulary does not know."""
+    lost_bytes: int = 0
+    """Of the bytes those that the tokens do not give back."""
 
     @property
     def tokens(self) -> int:
-        return self.text_tokens + self.separators
+        return self.text_tokens + self.separators + self.openings
 
-    def add(self, documents: np.ndarray) -> None:
-        """Count documents: rows of DOCUMENT_TABLE."""
+    def add(self, documents: np.ndarray, opening: int = 0) -> None:
+        """Count documents: rows of a table of documents, of which `opening` tokens open each."""
+        unknown, lost = sum_losses(documents)
+        self.unknown_tokens += unknown
+        self.lost_bytes += lost
+        self.openings += opening * len(documents)
         self.documents += len(documents)
         self.separators += len(documents)
         self.bytes += int(documents["bytes"].sum())
-        self.text_tokens += int(documents["tokens"].sum()) - len(documents)
+        self.text_tokens += int(documents["tokens"].sum()) - (1 + opening) * len(documents)
 
 
 @dataclass(slots=True)
@@ -187,7 +198,10 @@ class Ledger:
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]
-        unpredicted = 1 if self.packed and train.tokens else 0
+        alone = (
+            train.documents if train.openings else 0
+        )  # with rows of its own, each document opens with what is no target
+        unpredicted = min(1, train.tokens) if self.packed else alone
         self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from lmtune.config import DataConfig, SplitRule
 from lmtune.data import cache, splits
 from lmtune.data.blocks import RowCutter, TrainingRows, build_batch, id_type
-from lmtune.data.corpus import IDENTITY, Corpus, Prepared, Survey, build_table, sample_texts
+from lmtune.data.corpus import IDENTITY, Corpus, Prepared, Survey, build_table, lay_out, sample_texts
 from lmtune.data.documents import Selection
 from lmtune.data.ledger import Ledger
 from lmtune.data.past import Past
@@ -30,6 +30,8 @@ from lmtune.data.splits import HELD_OUT
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts
 from lmtune.data.tokens import Encoder
 from lmtune.errors import DataError
+from lmtune.streams import LOSSES
+from lmtune.vocabulary import count_ids
 
 HELD_OUT_BYTES = 4_000_000
 """Of each held-out side: about a million tokens, which a small model scores in minutes."""
@@ -94,7 +96,9 @@ class StreamedCorpus(Corpus):
         held = self.load_held_out(tokenizer)
         ledger = self.ledger
         ledger.split_by, ledger.block_size = held.split_by, block_size
-        reader = Reader(self, self.find_encoder(tokenizer), tokenizer.eos_token_id, block_size, id_type(len(tokenizer)))
+        reader = Reader(
+            self, self.find_encoder(tokenizer), tokenizer.eos_token_id, block_size, id_type(count_ids(tokenizer))
+        )
         separator = tokenizer.eos_token_id if self.config.isolate_documents else None
         return Prepared(
             blocks=StreamedBlocks(reader, separator),
@@ -271,7 +275,7 @@ class Reader:
     def _count_given(self, ledger: Ledger) -> None:
         for side in self._corpus.kept_apart:
             for texts in self._corpus.load_documents(side, ledger):
-                ledger.sides[side].add(build_table(texts, self._encoder.encode(texts)[1], None))
+                ledger.sides[side].add(self._encode_counted(texts)[1], len(self._encoder.opening))
 
     def _encode_training(self, texts: Texts, ledger: Ledger, accounted: bool) -> np.ndarray:
         """Ids of the training documents among these; the others are only counted."""
@@ -279,7 +283,7 @@ class Reader:
         dealt = corpus.deal_by_hash(texts)
         for side in HELD_OUT if accounted else ():
             if side in dealt:
-                ledger.sides[side].add(build_table(dealt[side], self._encoder.encode(dealt[side])[1], None))
+                ledger.sides[side].add(self._encode_counted(dealt[side])[1], len(self._encoder.opening))
         training = dealt.get("train")
         if training is not None and len(corpus.given_hashes):
             known = np.isin(hash_texts(training, seed=0), corpus.given_hashes)
@@ -288,9 +292,17 @@ class Reader:
             training = training.filter(pa.array(~known))
         if training is None or not len(training):
             return np.empty(0, np.uint32)
-        ids, lengths = self._encoder.encode(training)
-        ledger.sides["train"].add(build_table(training, lengths, None))
-        return np.insert(ids, np.cumsum(lengths), self._separator)
+        ids, table = self._encode_counted(training)
+        ledger.sides["train"].add(table, len(self._encoder.opening))
+        return ids
+
+    def _encode_counted(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, documents): as Corpus.encode_batches, of one batch."""
+        encoder = self._encoder
+        ids, lengths = encoder.encode(texts)
+        table = build_table(texts, lengths, None, encoder.opening)
+        table[list(LOSSES.names or ())] = encoder.measure(texts, ids, lengths)
+        return lay_out(ids, lengths, self._separator, encoder.opening), table
 
     def _account(self, turn: int, cutter: RowCutter, padding: int = 0) -> None:
         if turn == 0:

@@ -1,17 +1,17 @@
 """Text to ids: gigatoken, proven equal to the model's own tokenizer on a sample of the very text, else the latter."""
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from lmtune.data.losses import LossMeter
 from lmtune.data.texts import Texts, build_texts
-from lmtune.records import checksum_of
-from lmtune.streams import PLAIN_TEXT
+from lmtune.errors import DataError, first_line
+from lmtune.vocabulary import describe_tokenizer, encode_plain, find_document_opening, render_own
+from lmtune.vocabulary import hash_tokenizer as hash_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, proof: Sequence[str]) -> None:
         self._tokenizer = tokenizer
+        self.opening = find_document_opening(tokenizer)
+        self._meter: LossMeter | None = None
         self._encode: Encode = self._encode_own
         fast = _find_gigatoken(tokenizer)
         if fast is not None and self._agrees(fast, proof):
@@ -44,17 +46,39 @@ class Encoder:
         return "tokenizers" if self._encode == self._encode_own else "gigatoken"
 
     def encode(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, lengths): [tokens] uint32, documents end to end without separators, and [documents] int64 tokens of each."""
+        """(ids, lengths): [tokens] uint32, documents end to end with nothing between them, and [documents] int64 tokens of each.
+
+        Raises DataError where a text has the id of the separator or of what opens documents, which then could not be told apart.
+        """
         # Arrow's buffer goes to gigatoken as it is, ten times faster than Python strings.
-        return self._encode(texts)
+        ids, lengths = self._encode(texts)
+        for structural in {self._tokenizer.eos_token_id, *self.opening} - {None}:
+            if np.any(found := ids == structural):
+                raise self._refuse(texts, lengths, int(found.argmax()), structural)
+        return ids, lengths
+
+    def measure(self, texts: Texts, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """[documents] of LOSSES: what the ids of each text do not give back."""
+        if self._meter is None:
+            self._meter = LossMeter(self._tokenizer)
+        return self._meter.measure(texts, ids, lengths)
+
+    def _refuse(self, texts: Texts, lengths: np.ndarray, place: int, structural: int) -> DataError:
+        number = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
+        token = self._tokenizer.convert_ids_to_tokens(structural)
+        return DataError(
+            f"The text {texts[number].as_py()[:60]!r} has a token {token!r} inside, which is how this vocabulary marks where a "
+            "document begins or ends; expected one that reads all text as text. Take the words that become it out of the text, or "
+            "choose another model."
+        )
 
     def _encode_own(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._tokenizer(column.to_pylist(), **PLAIN_TEXT)["input_ids"]
+        rows = encode_plain(self._tokenizer, column.to_pylist())
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum())), lengths
 
     def _agrees(self, fast: Encode, proof: Sequence[str]) -> bool:
-        sample = [*(text[:PROOF_CHARS] for text in proof[:PROOF_DOCUMENTS]), "<|endoftext|> typed in a text"]
+        sample = [*(text[:PROOF_CHARS] for text in proof[:PROOF_DOCUMENTS]), *render_own(self._tokenizer)]
         column = build_texts(sample)
         (ours, our_lengths), (theirs, their_lengths) = fast(column), self._encode_own(column)
         if np.array_equal(ours, theirs) and np.array_equal(our_lengths, their_lengths):
@@ -74,36 +98,6 @@ def _first_difference(ours: np.ndarray, our_lengths: np.ndarray, theirs: np.ndar
     return next((place for place, (one, other) in enumerate(pairs) if not np.array_equal(one, other)), 0)
 
 
-def hash_tokenizer(tokenizer: Any) -> str:
-    """Changes with what decides the ids: vocabulary, merges, normalisation, separator; not with names or truncation."""
-    described = describe_tokenizer(tokenizer, len(tokenizer))
-    return checksum_of(json.dumps([described.text, described.added, tokenizer.eos_token_id]))
-
-
-class Description(NamedTuple):
-    """A tokenizer without what does not touch the ids of plain text."""
-
-    text: str
-    """tokenizer.json without added tokens, so that a special token typed in a text is read as text."""
-    added: list[str]
-    """Words that were added and are no special tokens."""
-
-
-@lru_cache(maxsize=4)
-def describe_tokenizer(tokenizer: Any, size: int) -> Description:
-    """The description of a tokenizer that has `size` entries now; made once, as it takes a while."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return Description(json.dumps(sorted(tokenizer.get_vocab().items())), [])
-    # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
-    # so its beginning stands nowhere else.
-    head, begin, model = backend.to_str().partition(',"model":{')
-    described = json.loads(head + "}")
-    added = [token["content"] for token in described["added_tokens"] if not token["special"]]
-    left_out: dict[str, Any] = {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
-    return Description(json.dumps({**described, **left_out})[:-1] + begin + model, added)
-
-
 def _find_gigatoken(tokenizer: Any) -> Encode | None:
     """gigatoken's encoder for this tokenizer, None where it has none."""
     if getattr(tokenizer, "backend_tokenizer", None) is None:
@@ -113,10 +107,11 @@ def _find_gigatoken(tokenizer: Any) -> Encode | None:
     import gigatoken.gigatoken_rs as gigatoken
 
     try:
-        fast = gigatoken.load_hf_json(describe_tokenizer(tokenizer, len(tokenizer)).text)
+        fast = gigatoken.load_hf_json(describe_tokenizer(tokenizer, len(tokenizer)).plain)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         logger.warning(
-            "gigatoken does not read this tokenizer (%s); encoding with the tokenizer itself, which is slower", error
+            "gigatoken does not read this tokenizer (%s); encoding with the tokenizer itself, which is slower",
+            first_line(error),
         )
         return None
 

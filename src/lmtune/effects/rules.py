@@ -292,7 +292,8 @@ TRAIN_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
     "tracker.project": _if_tracker_has_projects,
     **dict.fromkeys(
-        (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens")), _if_held_out
+        (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
+        _if_held_out,
     ),
     "resume_force": _if_resumed,
     "stop_on_failed_save": _if_checkpoints,
@@ -302,7 +303,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "train": TRAIN_RULES,
     "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
     "eval": {
-        **dict.fromkeys(("eval.stride", "eval.per_document", "eval.split", "eval.max_tokens"), _if_text_is_scored),
+        **dict.fromkeys(
+            ("eval.stride", "eval.per_document", "eval.split", "eval.max_tokens", "eval.max_lost"), _if_text_is_scored
+        ),
         **dict.fromkeys(
             ("data.seed", "data.validation_fraction", "data.test_fraction", "data.split_by"), _if_split_matters
         ),

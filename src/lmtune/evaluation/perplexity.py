@@ -1,8 +1,9 @@
 """The one evaluator: training, `lmtune eval` and reports all score text here.
 
-Documents stand end to end, a separator after each. Every token is scored exactly once: the first from one separator,
-windows of `context` tokens share one token with the window before, so that its first token is predicted too. With a
-stride shorter than the window, tokens have more before them.
+Documents stand end to end, a separator after each, before each what the tokenizer itself puts there (BOS), which is read and
+not scored. Every other token is scored exactly once: the first from that BOS, else from one separator; windows of
+`context` tokens share one token with the window before, so that its first token is predicted too. With a stride shorter
+than the window, tokens have more before them.
 """
 
 import time
@@ -18,7 +19,7 @@ from lmtune.evaluation.metrics import Sums, measure_all
 from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scoring import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, check_stride, cut_windows
-from lmtune.streams import NO_SEPARATOR, TokenStream
+from lmtune.streams import NO_SEPARATOR, TokenStream, sum_losses
 
 DOCUMENT_SCORES = np.dtype([("nll", "<f8"), ("separator_nll", "<f8"), ("correct", "<f8")])
 """One row a document: nats of its text, nats of its separator, tokens that the model ranks first."""
@@ -81,6 +82,8 @@ def evaluate_documents(
     scores = score_documents(model, stream, scoring, workers)
     measures = measure_all(sum_documents(stream, scores))
     protocol = build_protocol(stream, scoring.context, scoring.step, scoring.dtype)
+    unknown, lost = sum_losses(stream.documents)
+    measures |= {"unknown_tokens": unknown, "lost_bytes": lost}
     return {**measures, "seconds": time.perf_counter() - started, "protocol": protocol}, scores
 
 
@@ -93,14 +96,14 @@ def score_documents(
     """[documents] of DOCUMENT_SCORES; each process scores every size-th batch, and the sums are of all of them."""
     workers = workers or Workers()
     check_scorable(model, stream)
-    ends, is_separator = stream.ends, stream.is_separator()
+    ends, is_separator, is_opening = stream.ends, stream.is_separator(), stream.is_opening()
     totals = np.zeros((len(stream.documents) + 1, 3))
     fault = None
-    batches = cut_windows(len(stream.ids) - stream.unscored, scoring.context, scoring.step, scoring.batch_size)
+    batches = cut_windows(len(stream.ids) - stream.unpredicted, scoring.context, scoring.step, scoring.batch_size)
     with open_scorer(model, scoring.dtype) as scorer:
         for number, windows in enumerate(batches):
             if number % workers.size == workers.rank:
-                places, losses, correct = score_windows(scorer, stream, windows)
+                places, losses, correct = score_windows(scorer, stream, windows, is_opening)
                 documents = np.searchsorted(ends, places, side="right")
                 if not np.isfinite(losses.sum()):
                     fault = _explain_non_finite(places, documents, scoring.dtype)
@@ -115,15 +118,18 @@ def score_documents(
     return np.array([tuple(row) for row in totals[:-1].tolist()], dtype=DOCUMENT_SCORES)
 
 
-def score_windows(scorer: Scorer, stream: TokenStream, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(places in the stream, nll, correct) of the scored tokens of a batch of windows."""
-    places = windows.places + stream.unscored
+def score_windows(
+    scorer: Scorer, stream: TokenStream, windows: Windows, is_opening: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(places in the stream, nll, correct) of the scored tokens of a batch of windows; what opens documents is not scored."""
+    places = windows.places + stream.unpredicted
     before = stream.ids[np.maximum(places - 1, 0)].astype(np.int64)
     inputs = np.where(places > 0, before, stream.separator)
     targets = stream.ids[places].astype(np.int64)
     targets[:, : windows.length - windows.scored] = UNSCORED
+    targets[is_opening[places]] = UNSCORED
     losses, correct = scorer.score(inputs, targets)
-    return places[:, windows.length - windows.scored :].reshape(-1), losses, correct
+    return places[targets != UNSCORED], losses, correct
 
 
 def sum_documents(stream: TokenStream, scores: np.ndarray) -> Sums:
@@ -150,7 +156,7 @@ def check_scorable(model: Any, stream: TokenStream) -> None:
             f"{len(stream.ids)} token(s). Give a longer text."
         )
     rows = int(model.get_input_embeddings().weight.shape[0])
-    largest = max(int(stream.ids.max()), stream.separator)
+    largest = max(int(stream.ids.max()), stream.separator, *stream.opening)
     if largest >= rows:
         raise ModelError(
             f"The tokenizer gives ids up to {largest:,}, the embedding of the model has {rows:,} rows. "

@@ -19,6 +19,7 @@ def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -
         "context": context,
         "stride": stride,
         "separator": stream.separator,
+        "first": stream.first,  # what the first token is predicted from: BOS, which stands before each document, or a separator
         "detokenizer": None,  # text is scored as it stands
         "documents": len(stream.documents),
         "text": stream.identify(),

@@ -1,5 +1,6 @@
 """Continuing prompts."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +9,9 @@ from typing import Any
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.foreign import GENERATION
-from lmtune.streams import PLAIN_TEXT
+from lmtune.vocabulary import encode_plain, find_opening
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_NEW_TOKENS = 60
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
@@ -127,7 +130,7 @@ def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[s
     """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
     import torch
 
-    ids = encode_prompt(model, tokenizer, prompt, getattr(model.config, "max_position_embeddings", None) or 10**9)
+    ids = encode_prompt(model, tokenizer, prompt, find_room(model))
     with torch.no_grad():
         scores = model(input_ids=ids, use_cache=False).logits[0, -1].double()
     probabilities = check_scores(model, ids, scores).softmax(dim=-1)
@@ -159,14 +162,17 @@ def _are_numbers(scores: Any) -> bool:
 
 
 def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
-    """[1, tokens] on the model's device: the end of the prompt that fits, or the token that opens a text for an empty one.
+    """[1, tokens] on the model's device: what the tokenizer opens a text with, and the end of the prompt that fits behind it.
 
-    Raises ModelError for ids that the model does not have.
+    A text that has neither begins with the BOS, or else with the separator. tell_cut says what was left out. Raises ModelError
+    for ids that the model does not have.
     """
     import torch
 
-    opening = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    ids = tokenizer(prompt, **PLAIN_TEXT)["input_ids"][-room:] or [opening]
+    opening = list(find_opening(tokenizer))
+    kept = encode_plain(tokenizer, [prompt])[0][-max(1, room - len(opening)) :]
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    ids = [*opening, *kept] or [first]
     rows = int(model.get_input_embeddings().weight.shape[0])
     if max(ids) >= rows:
         raise ModelError(
@@ -174,6 +180,19 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
             "Give a checkpoint whose tokenizer belongs to its weights."
         )
     return torch.tensor([ids], device=model.device)
+
+
+def tell_cut(tokenizer: Any, prompt: str, room: int) -> None:
+    """Say that the beginning of a prompt is left out, where it does not fit the `room` that its tokens have."""
+    own, most = encode_plain(tokenizer, [prompt])[0], max(1, room - len(find_opening(tokenizer)))
+    if len(own) > most:
+        logger.warning(
+            "The prompt has %s tokens and %s of them fit the positions of the model, so its beginning is left out: the text begins "
+            "at %r",
+            f"{len(own):,}",
+            f"{most:,}",
+            tokenizer.decode(own[-most:][:8]),
+        )
 
 
 def generate_aside(
@@ -211,6 +230,7 @@ def check_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], config: An
     room = check_room(model, config)
     for prompt in prompts:
         _check_length(config, encode_prompt(model, tokenizer, prompt, room))
+        tell_cut(tokenizer, prompt, room)
 
 
 def _check_length(config: Any, ids: Any) -> None:
@@ -219,6 +239,11 @@ def _check_length(config: Any, ids: Any) -> None:
             f"generation.max_length={config.max_length}: expected more than the {ids.shape[1]} tokens of the prompt, which it "
             "counts too. Raise it, or give generation.max_new_tokens=."
         )
+
+
+def find_room(model: Any) -> int:
+    """Tokens that the model has positions for."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 10**9)
 
 
 def check_room(model: Any, config: Any) -> int:

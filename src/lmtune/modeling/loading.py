@@ -17,9 +17,12 @@ from lmtune.modeling import adapters
 from lmtune.modeling import tokenizer as tokenizers
 from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.generation import mend_generation_config
+from lmtune.modeling.read_back import save_tokenizer
+from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.transplant import Move, plan_move, transplant
 from lmtune.paths import GivenPath, describe, show
 from lmtune.runs import Run, step_of
+from lmtune.vocabulary import count_ids
 
 MAX_CONTEXT = 1024
 """Longest default window and block; models with more positions are asked for more by name."""
@@ -167,9 +170,11 @@ def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -
     if move is not None:
         transplant(model, move)
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    ids = count_ids(tokenizer)
+    if ids > rows:
         raise ModelError(
-            f"The tokenizer has {len(tokenizer):,} entries, the embedding of the model only {rows:,} rows. "
+            f"The tokenizer has {len(tokenizer):,} entries and ids up to {ids - 1:,}, the embedding of the model only {rows:,} "
+            "rows. "
             "Name the tokenizer that belongs to these weights with model.tokenizer=, or leave out model.config.vocab_size."
         )
     if move is not None:
@@ -179,7 +184,7 @@ def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -
             *remarks,
             "model.legacy_ids=true: special ids of the model's config stay those of its old vocabulary",
         ]
-    return model, remarks + mend_special_ids(model, tokenizer)
+    return model, remarks + mend_special_ids(model, tokenizer, moved=move is not None)
 
 
 def load_model(path: str, revision: str | None = None, key: str = "ckpt") -> Any:
@@ -250,10 +255,10 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
         if lent is not None:
             described = lent
             keys.check_names(settings, keys.load_model_config_fields(described.model_type) or settings, "model.config.")
-            described.update({**settings, **ids, "vocab_size": len(tokenizer)})
+            described.update({**settings, **ids, "vocab_size": count_ids(tokenizer)})
         else:
             described = AutoConfig.for_model(
-                config.config["model_type"], **{"vocab_size": len(tokenizer), **ids, **settings}
+                config.config["model_type"], **{"vocab_size": count_ids(tokenizer), **ids, **settings}
             )
         with foreign.sealed():
             return _refine(AutoModelForCausalLM.from_config(described, trust_remote_code=False))
@@ -281,30 +286,6 @@ def _refine(model: Any) -> Any:
     model.loss_type = "ForCausalLM"
     fuse_activations(model)
     return model
-
-
-def mend_special_ids(model: Any, tokenizer: Any) -> list[str]:
-    """Set the special ids of config and generation config to the tokenizer's; say what disagreed.
-
-    A padding id that is also the separator's stays out of the model's config: models that hand it to nn.Embedding
-    would never learn the separator's row, and forward would warn of padding at every document's end.
-    """
-    remarks = []
-    for name in ("bos_token_id", "eos_token_id"):
-        wanted = getattr(tokenizer, name)
-        found = getattr(model.config, name, None)
-        if found is not None and found != wanted:
-            remarks.append(
-                f"{name} of the model's config is {found}, of its tokenizer {wanted}; the tokenizer's is used and saved"
-            )
-        setattr(model.config, name, wanted)
-        setattr(model.generation_config, name, wanted)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.config.pad_token_id = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
-    embedding = model.get_input_embeddings()
-    if getattr(embedding, "padding_idx", None) == tokenizer.eos_token_id:
-        embedding.padding_idx = None
-    return remarks
 
 
 def context_of(model_config: Any) -> int:
@@ -371,7 +352,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, dtype: SaveDtype = Save
 
     model.config.use_cache = True  # Trainer switches it off for training; generation without it is quadratic
     model.to(getattr(torch, dtype.value)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes 0600
 
@@ -386,6 +367,7 @@ def check_saveable(model: Any, tokenizer: Any) -> None:
             for what in (model.config, getattr(model, "generation_config", None), tokenizer):
                 if what is not None:
                     _try_to_save(what, folder)
+            save_tokenizer(tokenizer, Path(folder))
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT):
             raise

@@ -10,7 +10,7 @@ from lmtune import foreign
 from lmtune.errors import ModelError
 from lmtune.modeling import adapters
 from lmtune.paths import show
-from lmtune.streams import PLAIN_TEXT
+from lmtune.vocabulary import count_entries, encode_plain
 
 END_OF_TEXT = "<|endoftext|>"
 LEARN = "learn"
@@ -18,6 +18,8 @@ LEARNING_CHARS = 32_000_000
 """Characters that model.tokenizer=learn reads; frequencies settle long before."""
 MEASURED_CHARS = 5_000_000
 """Characters that a vocabulary is measured on."""
+LEAST_ENTRIES = 2
+"""For text, of a vocabulary that was read: where there is no file, transformers makes one up of special tokens, or of a blank."""
 SHOWN_FILES = 5
 """Of a folder without a tokenizer, in a message."""
 TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
@@ -55,9 +57,11 @@ def _load_complete(source: foreign.Source) -> Any:
         source, settings = (source, settings) if base is None else (base, adapters.open_base(base))
     foreign.check_settings(source, settings)
     tokenizer = _load(source, settings)
-    if len(tokenizer) == 0:
+    if count_entries(tokenizer) < LEAST_ENTRIES:
+        files = ", ".join(sorted(set(tokenizer.vocab_files_names.values())))
         raise ModelError(
-            f"{source}: its tokenizer is empty; expected vocabulary files beside the model. {REMEDIES[source.key]}"
+            f"{source}: its tokenizer is empty ({len(tokenizer):,} entries, none for text); expected vocabulary files beside the "
+            f"model ({files}). {REMEDIES[source.key]}"
         )
     return tokenizer
 
@@ -159,7 +163,7 @@ def measure_fit(tokenizer: Any, texts: Iterable[str]) -> Fit:
     counts: Counter[int] = Counter()
     words = size = 0
     for text in _head(texts, MEASURED_CHARS):
-        counts.update(tokenizer(text, **PLAIN_TEXT)["input_ids"])
+        counts.update(encode_plain(tokenizer, [text])[0])
         words += len(text.split())
         size += len(text.encode())
     total = sum(counts.values())

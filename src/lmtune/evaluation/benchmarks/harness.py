@@ -14,6 +14,7 @@ import yaml
 from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
+from lmtune.vocabulary import find_opening
 
 CODE_KEYS = {
     "class": "a Python class",
@@ -88,7 +89,13 @@ def run_tasks(
             limit=limit,
             confirm_run_unsafe_code=False,
         )
-    protocol = {"harness": f"lm-eval {lm_eval.__version__}", "context": context, "dtype": dtype, "limit": limit}
+    protocol = {
+        "harness": f"lm-eval {lm_eval.__version__}",
+        "context": context,
+        "dtype": dtype,
+        "limit": limit,
+        "opening": list(find_opening(tokenizer)),
+    }
     return {
         task: {
             **{name.removesuffix(",none"): value for name, value in measures.items() if name != "alias"},

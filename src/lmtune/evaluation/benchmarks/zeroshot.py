@@ -28,7 +28,8 @@ from lmtune.evaluation.metrics import exp
 from lmtune.evaluation.perplexity import Scoring, score_documents
 from lmtune.evaluation.protocol import collect_versions
 from lmtune.evaluation.scoring import open_scorer
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
+from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.vocabulary import encode_plain, find_opening
 
 PUBLISHED = {
     "124M": (35.13, 45.99, 87.65, 83.4, 29.41, 65.85, 1.16, 1.17, 37.50, 75.20),
@@ -66,7 +67,16 @@ class Subject:
     dtype: str
 
     def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, **PLAIN_TEXT)["input_ids"])
+        """The ids of a text as it stands, behind nothing."""
+        return encode_plain(self.tokenizer, [text])[0]
+
+    def encode_opened(self, text: str) -> list[int]:
+        """The ids of a text behind what the tokenizer itself puts before one."""
+        return [*self.opening, *self.encode(text)]
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        return find_opening(self.tokenizer)
 
     def score(self, requests: list[Request]) -> list[tuple[float, bool]]:
         with open_scorer(self.model, self.dtype) as scorer:
@@ -139,6 +149,7 @@ def run_task(task: Task, profile: str, subject: Subject, file: str | None, limit
         "dtype": subject.dtype,
         "limit": limit,
         "limited": {"examples": len(rows), "of_examples": len(whole)} if len(rows) < len(whole) else None,
+        "opening": list(subject.opening),
         **outcome.protocol,
         "versions": collect_versions(),
     }
@@ -186,14 +197,17 @@ def measure_tokens(task: Task, rows: list[dict[str, Any]], subject: Subject) -> 
 
 
 def measure_pages(task: Task, rows: list[dict[str, Any]], subject: Subject) -> Outcome:
-    """Profile lm_eval: page by page; words and bytes of the page as it stands, its de-tokenized form scored."""
+    """Profile lm_eval: page by page; words and bytes of the page as it stands, its de-tokenized form scored.
+
+    As in the harness, a BOS that the tokenizer adds stands behind the prefix token and is scored with the page.
+    """
     detokenize = load_harness_detokenizer()
     pages = [str(row["page"]) for row in rows] if "page" in rows[0] else split_pages(task.read_texts(rows))
-    prefix = subject.tokenizer.bos_token_id
-    prefix = subject.separator if prefix is None else int(prefix)
+    bos = subject.tokenizer.bos_token_id
+    prefix = subject.separator if bos is None else int(bos)
     nll, tokens = 0.0, 0
     for page in pages:
-        requests = rolling_requests(subject.encode(detokenize({"page": page})), prefix, subject.context)
+        requests = rolling_requests(subject.encode_opened(detokenize({"page": page})), prefix, subject.context)
         tokens += sum(request.scored for request in requests)
         nll += math.fsum(loss for loss, _ in subject.score(requests))
     words = sum(
@@ -239,14 +253,17 @@ def measure_compression(task: Task, rows: list[dict[str, Any]], subject: Subject
 def score_text(
     text: str, subject: Subject, context: int, separator: int, stride: int | None = None
 ) -> tuple[float, int]:
-    """(nll, tokens) of one long text; its first token predicted from the separator, or not scored without one."""
+    """(nll, tokens) of one long text; its first token predicted from what the tokenizer opens a text with, or else from the
+    separator, or not scored without either.
+    """
     ids = subject.encode(text)
-    ended = ids if separator == NO_SEPARATOR else [*ids, separator]
+    opening = () if subject.opening == (separator,) else subject.opening
+    ended = [*opening, *ids] if separator == NO_SEPARATOR else [*opening, *ids, separator]
     table = np.zeros(1, dtype=DOCUMENT_TABLE)
     table["tokens"] = len(ended)
-    stream = TokenStream(np.array(ended, dtype=np.uint32), table, separator)
+    stream = TokenStream(np.array(ended, dtype=np.uint32), table, separator, opening)
     scores = score_documents(subject.model, stream, Scoring(context, subject.batch_size, stride, subject.dtype))
-    return float(scores["nll"][0]), len(ids) - stream.unscored
+    return float(scores["nll"][0]), len(ids) - (0 if opening else stream.unscored)
 
 
 def count_words(lines: list[str]) -> int:
@@ -275,7 +292,7 @@ def load_harness_detokenizer() -> Callable[[dict[str, str]], str]:
 
 def measure_last_token(task: Task, rows: list[dict[str, Any]], subject: Subject) -> Outcome:
     """Profile paper: the last token of each passage. This reading comes nearest to the paper (openai/gpt-2#131)."""
-    requests = [Request(subject.encode(text), 1) for text in task.read_texts(rows)]
+    requests = [Request(subject.encode_opened(text), 1) for text in task.read_texts(rows)]
     return _summarise_targets(subject.score(requests), "last token")
 
 
@@ -284,8 +301,8 @@ def measure_last_word(task: Task, rows: list[dict[str, Any]], subject: Subject) 
     requests = []
     for text in task.read_texts(rows):
         context = text.rpartition(" ")[0].rstrip()
-        ids = subject.encode(text)
-        requests.append(Request(ids, len(ids) - len(subject.encode(context))))
+        ids = subject.encode_opened(text)
+        requests.append(Request(ids, len(ids) - len(subject.encode_opened(context))))
     return _summarise_targets(subject.score(requests), "last word")
 
 
@@ -311,7 +328,7 @@ def measure_cloze(task: Task, rows: list[dict[str, Any]], subject: Subject) -> O
     for row in rows:
         texts = task.detokenizer.convert(render_options(row))
         kept += texts.kept
-        ids = [subject.encode(text) for text in texts.lines]
+        ids = [subject.encode_opened(text) for text in texts.lines]
         shared = count_shared(ids)
         requests += [Request(each, len(each) - shared) for each in ids]
         sizes.append(len(ids))

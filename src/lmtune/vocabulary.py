@@ -1,0 +1,208 @@
+"""What a vocabulary makes of a text as it stands: found out by trial, since each family has conventions of its own.
+
+encode_plain      ids of texts in which nothing is a special token, however it reads
+find_opening      what the tokenizer itself puts before a text
+hash_tokenizer    changes with whatever decides the ids
+"""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from lmtune.records import checksum_of
+from lmtune.streams import PLAIN_TEXT
+
+PROBE = "a"
+"""A text to see by what stands around its ids."""
+HIDDEN = "\uffff\ufffe\uffff"
+"""Put before an entry that no text shall match: no text holds these three noncharacters in a row."""
+SHOWN_OWN = ("{0} typed in a text", "In {0},{0} and\n {0}\n", "x{0}y")
+"""How an added word or a special string may stand in a text."""
+PROBES = (
+    "In 1,234.56 days the U.S. had 7% (Café, cafe\u0301); don't, I'LL, É!",
+    "  two  blanks\n\n and\ta tab \n  x_y==1;// {}[]<>  ",
+    "日本語の文 Привет, мир العربية ﬁ Å ①",
+)
+"""Texts in which ways to normalise and to split differ."""
+SHOWN_SPECIAL = ("{0}", "a{0}b", "a {0} b", "{0} {0}\n")
+"""How a special string may stand in a text."""
+
+
+def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, nothing added, whatever reads as a special token taken as plain text.
+
+    transformers' own split_special_tokens does not do for vocabularies whose model finds a special string by itself, as
+    Unigram and word-level ones do: those entries are hidden from the text then.
+    """
+    hidden = _find_hidden(tokenizer, len(tokenizer))
+    if hidden is None:
+        return list(tokenizer(list(texts), **PLAIN_TEXT)["input_ids"])
+    return [encoded.ids for encoded in hidden.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def find_opening(tokenizer: Any) -> tuple[int, ...]:
+    """The special ids that the tokenizer puts before a text by itself, such as a BOS; empty where it puts none."""
+    return _find_opening(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _find_opening(tokenizer: Any, size: int) -> tuple[int, ...]:
+    plain = encode_plain(tokenizer, [PROBE])[0]
+    whole = list(tokenizer(PROBE, verbose=False)["input_ids"])
+    starts = (start for start in range(len(whole) - len(plain) + 1) if whole[start : start + len(plain)] == plain)
+    before = whole[: next(starts, 0)]
+    return tuple(before) if set(before) <= set(tokenizer.all_special_ids) else ()
+
+
+def find_document_opening(tokenizer: Any) -> tuple[int, ...]:
+    """What stands before each document of a stream: the opening, unless that is the separator, which stands there anyway."""
+    opening = find_opening(tokenizer)
+    return () if opening == (tokenizer.eos_token_id,) else opening
+
+
+def count_ids(tokenizer: Any) -> int:
+    """One more than the largest id; ids may have gaps, so the number of entries does not do."""
+    return _count_ids(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _count_ids(tokenizer: Any, size: int) -> int:
+    return max(size, max(tokenizer.get_vocab().values(), default=-1) + 1)
+
+
+def find_unknown(tokenizer: Any) -> int | None:
+    """The id that stands for what the vocabulary does not know; None where it has none, as byte-level ones."""
+    model = load_backend(tokenizer).get("model")
+    if model is None:
+        return None if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
+    if "unk_id" in model:
+        return None if model["unk_id"] is None else int(model["unk_id"])
+    name = model.get("unk_token")
+    return tokenizer.get_vocab().get(name) if name else None
+
+
+def load_backend(tokenizer: Any) -> dict[str, Any]:
+    """tokenizer.json as it stands in memory; {} for a tokenizer that is written in Python."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return {} if backend is None else dict(json.loads(backend.to_str()))
+
+
+def count_entries(tokenizer: Any) -> int:
+    """Entries that stand for text: all but special ones, and without single letters all but added ones."""
+    added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    words = {token.content for token in added}
+    letters = any(len(word) == 1 for word in words)
+    return len(tokenizer.get_vocab().keys() - _list_special(tokenizer) - (set() if letters else words))
+
+
+def hash_tokenizer(tokenizer: Any) -> str:
+    """Changes with what decides the ids: vocabulary, merges, normalisation, separator, what opens a text.
+
+    Not with names or truncation.
+    """
+    described = describe_tokenizer(tokenizer, len(tokenizer))
+    opening = find_document_opening(tokenizer)
+    parts = [described.text, described.added, tokenizer.eos_token_id, *([opening] if opening else [])]
+    return checksum_of(json.dumps(parts))
+
+
+class Description(NamedTuple):
+    """A tokenizer without what does not touch the ids of plain text."""
+
+    text: str
+    """tokenizer.json without added tokens, so that a special token typed in a text is read as text."""
+    added: list[str]
+    """Words that were added and are no special tokens."""
+    plain: str
+    """The same tokenizer.json with those words."""
+
+
+@lru_cache(maxsize=4)
+def describe_tokenizer(tokenizer: Any, size: int) -> Description:
+    """The description of a tokenizer that has `size` entries now; made once, as it takes a while."""
+    backend = _find_hidden(tokenizer, size) or getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+        return Description(vocabulary, [], vocabulary)
+    # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
+    # so its beginning stands nowhere else.
+    head, begin, model = backend.to_str().partition(',"model":{')
+    described = json.loads(head + "}")
+    added = [token for token in described["added_tokens"] if not token["special"]]
+    left_out: dict[str, Any] = {"truncation": None, "padding": None, "post_processor": None}
+    text, plain = (
+        json.dumps({**described, **left_out, "added_tokens": tokens})[:-1] + begin + model for tokens in ([], added)
+    )
+    return Description(text, [token["content"] for token in added], plain)
+
+
+def find_difference(one: Any, other: Any) -> str | None:
+    """In what two tokenizers differ for a model, in words; None where they are the same."""
+    probes = [*PROBES, *render_own(one)]
+    if encode_plain(one, probes) != encode_plain(other, probes):
+        return "the ids of a text"
+    if find_opening(one) != find_opening(other):
+        return "what it puts before a text"
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        if getattr(one, name) != getattr(other, name):
+            return f"{name}, {getattr(one, name)} against {getattr(other, name)}"
+    return None
+
+
+def render_own(tokenizer: Any) -> list[str]:
+    """Texts with what a vocabulary has beside its merges: added words and special strings, alone and among other words."""
+    added = describe_tokenizer(tokenizer, len(tokenizer)).added
+    own = dict.fromkeys(["<|endoftext|>", *map(str, tokenizer.all_special_tokens), *added])
+    return [shown.format(word) for word in own for shown in SHOWN_OWN]
+
+
+def _list_special(tokenizer: Any) -> set[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    return {token.content for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
+
+
+@lru_cache(maxsize=8)
+def _find_hidden(tokenizer: Any, size: int) -> Any:
+    """The backend with its special entries hidden from texts, None where none is found in a text anyway."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    special = _list_special(tokenizer)
+    if backend is None or not special:
+        return None
+    probes = [shown.format(name) for name in sorted(special) for shown in SHOWN_SPECIAL]
+    rows = tokenizer(probes, **PLAIN_TEXT)["input_ids"]
+    vocabulary = tokenizer.get_vocab()
+    found = {index for row in rows for index in row}
+    reached = {name for name in special if vocabulary.get(name) in found}
+    if not reached:
+        return None
+    from tokenizers import Tokenizer
+
+    described = load_backend(tokenizer)
+    described["model"] = _hide_entries(described["model"], reached)
+    for token in described["added_tokens"]:
+        if token["content"] in reached:
+            token["content"] = HIDDEN + token["content"]
+    hidden = Tokenizer.from_str(json.dumps({**described, "truncation": None, "padding": None}))
+    hidden.encode_special_tokens = True
+    return hidden
+
+
+def _hide_entries(model: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    def rename(entry: Any) -> Any:
+        return HIDDEN + entry if entry in names else entry
+
+    vocab = model["vocab"]
+    if isinstance(vocab, list):
+        return {**model, "vocab": [[rename(entry), score] for entry, score in vocab]}
+    hidden = {**model, "vocab": {rename(entry): index for entry, index in vocab.items()}}
+    if "unk_token" in model:
+        hidden["unk_token"] = rename(model["unk_token"])
+    if "merges" in model:
+        hidden["merges"] = [merge for merge in model["merges"] if not _touches(merge, names)]
+    return hidden
+
+
+def _touches(merge: Any, names: set[str]) -> bool:
+    one, other = merge.split(" ") if isinstance(merge, str) else merge
+    return bool({one, other, one + other} & names)
