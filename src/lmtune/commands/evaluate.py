@@ -23,7 +23,7 @@ from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import hash_model
 from lmtune.evaluation.windows import check_stride
-from lmtune.modeling import loading
+from lmtune.modeling import loading, positions
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.records import render_json
 from lmtune.runs import Run
@@ -49,7 +49,7 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
     if config.eval.per_document and config.format is not OutputFormat.json:
         comparing.check_output(config.output)
-    checkpoints = {ckpt: loading.find_checkpoint(ckpt) for ckpt in config.checkpoints}
+    checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
         return benchmarking.run(
             config,
@@ -107,8 +107,8 @@ def select_settings(config: dict[str, Any]) -> dict[str, Any]:
 def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint) -> Loaded:
     """Model and tokenizer on their device, with the length of the windows."""
     tokenizer = load_tokenizer(checkpoint.path, separates=False)
-    model = loading.load_model(checkpoint.path)
-    context = loading.check_length("eval.context", config.eval.context, model.config)
+    model = loading.load_model(checkpoint.path, whole=config.check_weights)
+    context = positions.settle_length("eval.context", config.eval.context, model)
     check_stride(config.eval.stride, context)
     return Loaded(model.to(loading.choose_device(config.device)), tokenizer, context)
 

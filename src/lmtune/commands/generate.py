@@ -18,9 +18,9 @@ from lmtune.records import render_json
 def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
     """Write each prompt with its continuations, or the tokens that are likeliest to come next."""
     prompts = load_prompts(config)
-    checkpoint = loading.find_checkpoint(str(config.ckpt))
+    checkpoint = loading.find_checkpoint(str(config.ckpt), config.check_weights)
     tokenizer = load_tokenizer(checkpoint.path)
-    model = loading.load_model(checkpoint.path)
+    model = loading.load_model(checkpoint.path, whole=config.check_weights)
     loading.mend_special_ids(model, tokenizer)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
     model.to(loading.choose_device(config.device)).eval()

@@ -14,7 +14,7 @@ from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.exporting.hub import Target
 from lmtune.hub import check_available, is_local
-from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling import adapters, behaviour, generation, loading, positions
 from lmtune.modeling.transplant import Move
 from lmtune.paths import GivenPath
 from lmtune.runs import Run
@@ -64,10 +64,10 @@ def build_setup(config: TrainConfig) -> Setup:
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
-        loading.check_isolation(model)
-    block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+        behaviour.check_isolation(model)
+    block_size = positions.settle_length("data.block_size", config.data.block_size, model)
     training_arguments.apply_batch(config, arguments, block_size)
-    context = loading.check_length("eval.context", config.eval.context, model.config)
+    context = positions.settle_length("eval.context", config.eval.context, model)
     check_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
@@ -100,9 +100,9 @@ def check_lengths(config: TrainConfig) -> None:
     """Raise ConfigError for rows and windows that are longer than the model has positions, before its weights are loaded."""
     asked = {"data.block_size": config.data.block_size, "eval.context": config.eval.context}
     if any(asked.values()):
-        described = loading.plan_config(config.model)
+        described = positions.plan_config(config.model)
         for key, value in asked.items():
-            loading.check_length(key, value, described)
+            positions.check_length(key, value, described)
 
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
@@ -110,7 +110,7 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     training_arguments.check_tracker(config.tracker.name)
     if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
-    loading.check_model_source(config.model)
+    loading.check_model_source(config.model, config.check_weights)
     for data in (config.data, *others):
         check_data_source(data)
 
@@ -134,7 +134,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | N
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
     move = loading.find_move(config.model, tokenizer)
-    model, remarks = loading.build_model(config.model, tokenizer, move)
+    model, remarks = loading.build_model(config.model, tokenizer, move, config.check_weights)
     remarks += install_loss(model, config.model.loss)
     for remark in remarks:
         logger.info(remark)

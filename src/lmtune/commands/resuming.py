@@ -31,6 +31,7 @@ WITHOUT_EFFECT = [
     "resume",
     "resume_force",
     "stop_on_failed_save",
+    "check_weights",
     "format",
     "name",
     "output",

@@ -70,6 +70,7 @@ def open_scorer(model: Any, dtype: str = "float32") -> Iterator[Scorer]:
     # accelerate hides autocast inside model.forward; its own record of the original is used instead.
     original = getattr(model, "_original_forward", model.forward)
     with _evaluating(model), _exact_products(), _cast(model, getattr(torch, dtype)), ExitStack() as stack:
+        stack.enter_context(_experts_that_take(model, dtype))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(model.device.type, enabled=False))
         plain = find_plain_head(model)
@@ -138,6 +139,21 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def _experts_that_take(model: Any, dtype: str) -> Iterator[None]:
+    """Experts of a mixture one by one in float64, which the product of all of them at once (torch's grouped_mm) does not take."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = getattr(inner.config, "_experts_implementation", None)
+    if dtype != "float64" or before in (None, "eager"):
+        yield
+        return
+    inner.set_experts_implementation("eager")
+    try:
+        yield
+    finally:
+        inner.set_experts_implementation(before)
 
 
 @contextmanager

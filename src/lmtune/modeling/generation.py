@@ -8,6 +8,7 @@ from typing import Any
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.foreign import GENERATION
+from lmtune.modeling.positions import positions_of
 from lmtune.streams import PLAIN_TEXT
 
 DEFAULT_NEW_TOKENS = 60
@@ -127,7 +128,7 @@ def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[s
     """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
     import torch
 
-    ids = encode_prompt(model, tokenizer, prompt, getattr(model.config, "max_position_embeddings", None) or 10**9)
+    ids = encode_prompt(model, tokenizer, prompt, positions_of(model.config) or 10**9)
     with torch.no_grad():
         scores = model(input_ids=ids, use_cache=False).logits[0, -1].double()
     probabilities = check_scores(model, ids, scores).softmax(dim=-1)
@@ -223,7 +224,7 @@ def _check_length(config: Any, ids: Any) -> None:
 
 def check_room(model: Any, config: Any) -> int:
     """Tokens that a prompt may have; raise ConfigError where the new ones alone fill the model's positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = positions_of(model.config)
     if not positions:
         return 10**9
     if config.max_new_tokens is None and config.max_length is not None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmtune.errors import ConfigError, first_line
-from lmtune.training.layers import find_blocks
+from lmtune.modeling.layers import find_blocks
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from lmtune.modeling.layers import find_blocks
 from lmtune.training.compiling import find_compile_obstacle
-from lmtune.training.layers import find_blocks
 from lmtune.training.memory import StepMemory, estimate_memory, find_free
 from lmtune.training.room import render_bytes
 from lmtune.training.throughput import build_yardstick, render_duration
