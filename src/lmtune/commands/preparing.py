@@ -28,6 +28,11 @@ from lmtune.training.room import count_steps
 logger = logging.getLogger(__name__)
 
 
+ONLY_MODEL = (
+    "training.save_only_model=true: checkpoints hold weights alone, so this run cannot be resumed once it is stopped"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """A training, ready but for its run folder."""
@@ -77,7 +82,8 @@ def build_setup(config: TrainConfig) -> Setup:
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
-    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, prepared, target)
+    remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]
+    return Setup(config, chosen, remarks, arguments, tokenizer, model, move, context, prepared, target)
 
 
 def check_training(config: TrainConfig) -> Run | None:

@@ -16,6 +16,7 @@ from lmtune.modeling import adapters, behaviour, wholeness
 from lmtune.modeling import tokenizer as tokenizers
 from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.generation import mend_generation_config
+from lmtune.modeling.padding import settle_padding
 from lmtune.modeling.positions import find_context
 from lmtune.modeling.transplant import Move, plan_move, transplant
 from lmtune.paths import GivenPath, describe, show
@@ -317,11 +318,7 @@ def _refine(model: Any) -> Any:
 
 
 def mend_special_ids(model: Any, tokenizer: Any) -> list[str]:
-    """Set the special ids of config and generation config to the tokenizer's; say what disagreed.
-
-    A padding id that is also the separator's stays out of the model's config: models that hand it to nn.Embedding
-    would never learn the separator's row, and forward would warn of padding at every document's end.
-    """
+    """Set the special ids of config and generation config to the tokenizer's; say what disagreed."""
     remarks = []
     for name in ("bos_token_id", "eos_token_id"):
         wanted = getattr(tokenizer, name)
@@ -333,10 +330,7 @@ def mend_special_ids(model: Any, tokenizer: Any) -> list[str]:
         setattr(model.config, name, wanted)
         setattr(model.generation_config, name, wanted)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.config.pad_token_id = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
-    embedding = model.get_input_embeddings()
-    if getattr(embedding, "padding_idx", None) == tokenizer.eos_token_id:
-        embedding.padding_idx = None
+    remarks += settle_padding(model, tokenizer)
     return remarks
 
 
