@@ -85,13 +85,13 @@ KINDS = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - NOT_BUILT.keys())
 def build_small(kind, vocabulary, end):
     """A random model of the type, with weights large enough that every part of it shows in the logits."""
     config = type(AutoConfig.for_model(kind))
-    known = {name for each in config.__mro__ for name in getattr(each, "__annotations__", {})} | set(config.attribute_map)
+    known = {name for each in config.__mro__ for name in getattr(each, "__annotations__", {})} | set(
+        config.attribute_map
+    )
     sizes = {name: value for name, value in SMALL.items() if name in known}
     decoder = {"is_decoder": True} if "is_decoder" in known or kind == "bert" else {}
     ids = {"vocab_size": vocabulary, "bos_token_id": end, "eos_token_id": end, "pad_token_id": None}
-    without = {
-        name: 0.0 for name in known if "drop" in name and isinstance(getattr(config(), name, None), float)
-    }
+    without = {name: 0.0 for name in known if "drop" in name and isinstance(getattr(config(), name, None), float)}
     torch.manual_seed(0)
     settings = AutoConfig.for_model(kind, **{**ids, **sizes, **decoder, **without, **OWN.get(kind, {})})
     model = AutoModelForCausalLM.from_config(settings).eval()

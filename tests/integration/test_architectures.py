@@ -1,7 +1,7 @@
 """Every causal architecture that can be built small: scored, trained, saved, read back, resumed, or refused in words.
 
-    pytest -m slow tests/integration/test_architectures.py -s     prints the table of docs/models.md
-    LMTUNE_TEST_KINDS=gpt2,mixtral pytest ...                     of these alone
+pytest -m slow tests/integration/test_architectures.py -s     prints the table of docs/models.md
+LMTUNE_TEST_KINDS=gpt2,mixtral pytest ...                     of these alone
 """
 
 import json
@@ -16,7 +16,17 @@ from lmtune.modeling import loading, stored
 from tests.architectures import KINDS, build_small
 
 STEPS = 3
-COLUMNS = ("type", "class", "parameters", "from float64", "names", "read back, best step, resumed", "lora", "gradual", "isolated")
+COLUMNS = (
+    "type",
+    "class",
+    "parameters",
+    "from float64",
+    "names",
+    "read back, best step, resumed",
+    "lora",
+    "gradual",
+    "isolated",
+)
 SIZES = [
     "training.per_device_train_batch_size=2", "training.use_cpu=true", "training.logging_steps=1", "samples.enabled=false",
     "data.block_size=32", "eval.context=32", "data.documents=blank_line",
@@ -27,13 +37,18 @@ TRAINING = [
 UNSAVED = ["training.eval_strategy=no", "training.save_strategy=no", "training.load_best_model_at_end=false"]
 EXTRAS = {
     "lora": ["finetune=lora", "training.max_steps=1", *UNSAVED],
-    "gradual": ["finetune=gradual", "finetune.block_groups=1", "finetune.phases=[{groups:1,epochs:1,learning_rate:1e-3}]", *UNSAVED],
+    "gradual": [
+        "finetune=gradual",
+        "finetune.block_groups=1",
+        "finetune.phases=[{groups:1,epochs:1,learning_rate:1e-3}]",
+        *UNSAVED,
+    ],
     "isolated": ["data.isolate_documents=true", "training.max_steps=1", *UNSAVED],
 }
 
 
 @pytest.mark.slow
-def test_every_architecture_is_right_or_refused(lmtune, tokenizer, texts, tmp_path):
+def test_every_architecture_is_right_or_refused(lmtune, tokenizer, texts, tmp_path, capfd):
     wanted = os.environ.get("LMTUNE_TEST_KINDS")
     (tmp_path / "train.txt").write_text("\n\n".join(texts[:12]), encoding="utf-8")
     (tmp_path / "valid.txt").write_text("\n\n".join(texts[40:42]), encoding="utf-8")
@@ -41,14 +56,19 @@ def test_every_architecture_is_right_or_refused(lmtune, tokenizer, texts, tmp_pa
     for kind in wanted.split(",") if wanted else KINDS:
         try:
             rows.append(try_kind(kind, lmtune, tokenizer, tmp_path))
-            print("| " + " | ".join(rows[-1]) + " |", flush=True)
+            say(capfd, "| " + " | ".join(rows[-1]) + " |")
         except Exception as fault:  # all of them are to be seen, not the first
             wrong.append(f"{kind}: {type(fault).__name__}: {' '.join(str(fault).split())[:600]}")
-            print(wrong[-1], flush=True)
+            say(capfd, wrong[-1])
         shutil.rmtree(tmp_path / "work", ignore_errors=True)
-    print("| " + " | ".join(COLUMNS) + " |")
+    say(capfd, "| " + " | ".join(COLUMNS) + " |")
     assert wrong == []
     assert wanted or len(rows) >= 60
+
+
+def say(capfd, line):
+    with capfd.disabled():
+        print(line, flush=True)
 
 
 def try_kind(kind, lmtune, tokenizer, folder):
@@ -68,7 +88,11 @@ def try_kind(kind, lmtune, tokenizer, folder):
     row.append(f"{compare(source, tokenizer, folder / 'valid.txt', found):.0e}")
     renamed = {name for name, _ in stored.read_tensors(source)} - model.state_dict().keys()
     row.append("renamed" if renamed else "as they are")
-    data = [f"model.path={source}", f"data.files={folder / 'train.txt'}", f"data.validation_files={folder / 'valid.txt'}"]
+    data = [
+        f"model.path={source}",
+        f"data.files={folder / 'train.txt'}",
+        f"data.validation_files={folder / 'valid.txt'}",
+    ]
     answer = lmtune("train", *data, *TRAINING, f"output={work / 'run'}")
     if answer.code == 2:
         return [*row, "refused: " + shorten(answer.err), *[""] * 3]

@@ -68,7 +68,7 @@ def check_complete(source: Source, model: Any, info: Mapping[str, Iterable[Any]]
 def _check_tied(source: Source, model: Any) -> None:
     """Raise where the config ties the head to the embedding, and the files hold a head of its own."""
     head = model.get_output_embeddings()
-    tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "all_tied_weights_keys", None)
+    tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
     weights = getattr(head, "weight", None), model.get_input_embeddings().weight
     if tied and weights[0] is not None and weights[0].shape == weights[1].shape and weights[0] is not weights[1]:
         raise source.error(
