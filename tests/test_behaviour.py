@@ -29,7 +29,7 @@ def test_an_encoder_is_refused_and_a_decoder_is_not(build, kind):
             if hasattr(module, name):
                 setattr(module, name, False)
     model.config.is_decoder = False
-    with pytest.raises(ModelError, match="is not causal here.*Set is_decoder to true"):
+    with pytest.raises(ModelError, match=r"is not causal here.*Set is_decoder to true"):
         check_causal(model, SOURCE)
 
 
@@ -56,7 +56,7 @@ def test_isolation_is_what_a_trial_shows(build, kind, isolates):
     if isolates:
         check_isolation(model)
     else:
-        with pytest.raises(ConfigError, match="data.isolate_documents=true"):
+        with pytest.raises(ConfigError, match=r"data\.isolate_documents=true"):
             check_isolation(model)
 
 
@@ -81,7 +81,7 @@ def test_a_loss_that_does_not_shift_its_labels_is_found(build, kind, misfit):
 @pytest.mark.parametrize("kind", ["bart", "pegasus", "prophetnet"])
 def test_the_loss_is_the_shifted_cross_entropy_whatever_the_class_takes_for_it(build, kind):
     model = build(kind)
-    with pytest.raises(ConfigError, match="model.loss=plain"):
+    with pytest.raises(ConfigError, match=r"model\.loss=plain"):
         install_loss(model, LossChoice.plain)
     remarks = install_loss(model, LossChoice.auto)
     assert "cross-entropy of the model's logits" in remarks[0]

@@ -88,7 +88,13 @@ def test_the_best_step_of_a_mixture_is_whole_and_a_resumed_run_is_bit_equal(lmtu
 
 
 def test_a_checkpoint_of_weights_alone_is_not_resumed(lmtune, tmp_path):
-    few = ["training.max_steps=4", "training.eval_steps=2", "samples.enabled=false", "eval.max_tokens=200", "training.use_cpu=true"]
+    few = [
+        "training.max_steps=4",
+        "training.eval_steps=2",
+        "samples.enabled=false",
+        "eval.max_tokens=200",
+        "training.use_cpu=true",
+    ]
     answer = lmtune("train", *few, "training.save_only_model=true", f"output={tmp_path / 'run'}")
     assert answer.code == 0, answer.err
     assert "cannot be resumed" in answer.err

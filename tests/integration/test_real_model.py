@@ -3,6 +3,8 @@
 LMTUNE_TEST_MODEL names its folder (SmolLM2-135M-Instruct, weights from a Q4_1 GGUF), LMTUNE_TEST_DATA that of the text.
 """
 
+import gzip
+import itertools
 import math
 import os
 from pathlib import Path
@@ -48,9 +50,9 @@ def score(lmtune, model, text, file):
 
 
 def test_wikitext_is_scored_as_pytorch_scores_it(lmtune, real_model, real_data, tmp_path):
-    lines = find_lines(real_data / "wikitext-2", "test")[:70]
-    measures = score(lmtune, real_model, "".join(lines), tmp_path / "wiki.txt")
-    expected, tokens = score_in_pytorch(real_model, "".join(lines), 1024)
+    text = "".join(read_lines(real_data / "wikitext-2" / "test.raw.txt.gz", 70)).strip("\n")
+    measures = score(lmtune, real_model, text, tmp_path / "wiki.txt")
+    expected, tokens = score_in_pytorch(real_model, text, 1024)
     assert abs(measures["perplexity"] / expected - 1) < 1e-5
     assert measures["tokens"] == tokens
     assert measures["perplexity"] == pytest.approx(22.796, abs=5e-3)
@@ -59,22 +61,13 @@ def test_wikitext_is_scored_as_pytorch_scores_it(lmtune, real_model, real_data, 
 
 
 def test_portuguese_is_scored_as_pytorch_scores_it(lmtune, real_model, real_data, tmp_path):
-    sentences = [line.removeprefix("# text = ") for file in sorted(real_data.rglob("*pud*")) if file.is_file()
-                 for line in file.read_text(encoding="utf-8").splitlines() if line.strip()][:60]  # fmt: skip
-    text = "\n".join(sentences)
+    text = "".join(read_lines(real_data / "pt-wiki" / "ud-pud.txt.gz", 60)).strip("\n")
     measures = score(lmtune, real_model, text, tmp_path / "pud.txt")
     expected, _ = score_in_pytorch(real_model, text, 1024)
     assert abs(measures["perplexity"] / expected - 1) < 1e-5
     assert measures["perplexity"] == pytest.approx(45.737, abs=0.05)
 
 
-def find_lines(folder, split):
-    """The lines of a split of WikiText-2, whichever file holds it."""
-    for file in sorted(folder.rglob(f"*{split}*")):
-        if file.suffix == ".parquet":
-            import pyarrow.parquet
-
-            return pyarrow.parquet.read_table(file)["text"].to_pylist()
-        if file.is_file():
-            return file.read_text(encoding="utf-8").splitlines(keepends=True)
-    raise FileNotFoundError(f"{folder} holds no {split} split")
+def read_lines(file, count):
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        return list(itertools.islice(stream, count))

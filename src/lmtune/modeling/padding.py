@@ -14,7 +14,12 @@ def settle_padding(model: Any, tokenizer: Any) -> list[str]:
     that of its weights stays.
     """
     before, wanted = getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id
-    model.config.pad_token_id = None if wanted == tokenizer.eos_token_id else wanted
+    try:
+        model.config.pad_token_id = None if wanted == tokenizer.eos_token_id else wanted
+    except (
+        Exception
+    ):  # configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare one
+        return [f"pad_token_id stays {before}, which {type(model).__name__} does not go without"]
     embedding = model.get_input_embeddings()
     if getattr(embedding, "padding_idx", None) not in (None, model.config.pad_token_id):
         embedding.padding_idx = None
