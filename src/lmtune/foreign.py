@@ -46,6 +46,8 @@ class Source:
     error: type[LmtuneError] = ModelError
     title: str = ""
     """How messages speak of it, where it is not what was typed."""
+    whole: bool = True
+    """Refused where its files lack weights, hold others, or are not as they were sealed."""
 
     def __str__(self) -> str:
         return self.title or f"{self.key}={show(self.path)}"

@@ -10,6 +10,7 @@ from lmtune.data.ledger import Ledger
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.modeling import loading
+from lmtune.modeling.read_back import check_reads_back
 from lmtune.records import load_jsonl, render_json, render_number, write_text
 from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
@@ -141,12 +142,16 @@ def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[
 
 
 def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype, card: str) -> None:
-    """Put the model of a run with its card into model/, sealed or not at all; raise CheckpointError where it does not fit."""
+    """Put the model of a run with its card into model/, sealed or not at all; raise CheckpointError where it does not fit.
+
+    Raises ModelError where what was written does not read back as the model in memory.
+    """
     from safetensors import SafetensorError
 
     staged = run.staging_folder / run.model_folder.name
     try:
         loading.save_model(model, tokenizer, staged, dtype)
+        check_reads_back(model, staged)
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
         run.place(staged)

@@ -19,7 +19,7 @@ from lmtune.data.corpora import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.overlap import Overlap
-from lmtune.modeling import loading
+from lmtune.modeling import loading, positions
 from lmtune.records import render_json
 
 SHOWN_CHARS = 300
@@ -37,7 +37,7 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         replace(config.data, streaming=False), past=find_past(config.model, None)
     )  # the account is of all the text
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
-    block_size = config.data.block_size or loading.find_context(config.model)
+    block_size = config.data.block_size or positions.find_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
     if config.format is OutputFormat.json:

@@ -10,6 +10,8 @@ import logging
 from functools import partial
 from typing import IO, Any, NamedTuple
 
+import numpy as np
+
 from lmtune.commands import benchmarking, comparing
 from lmtune.commands.benchmarking import Loaded
 from lmtune.commands.continuing import load_earlier
@@ -24,7 +26,7 @@ from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.evaluation.windows import check_stride
-from lmtune.modeling import loading
+from lmtune.modeling import loading, positions
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.records import render_json
 from lmtune.runs import Run
@@ -51,7 +53,7 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
     if config.output is not None:
         comparing.check_output(config.output)
-    checkpoints = {ckpt: loading.find_checkpoint(ckpt) for ckpt in config.checkpoints}
+    checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
         return benchmarking.run(
             config,
@@ -113,8 +115,8 @@ def select_settings(config: dict[str, Any]) -> dict[str, Any]:
 def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint, tokenizer: Any = None) -> Loaded:
     """Model and tokenizer on their device, with the length of the windows."""
     tokenizer = tokenizer or load_tokenizer(checkpoint.path, separates=False)
-    model = loading.load_model(checkpoint.path)
-    context = loading.check_length("eval.context", config.eval.context, model.config)
+    model = loading.load_model(checkpoint.path, whole=config.check_weights)
+    context = positions.settle_length("eval.context", config.eval.context, model)
     check_stride(config.eval.stride, context)
     return Loaded(model.to(loading.choose_device(config.device)), tokenizer, context)
 

@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
     """Write each prompt with its continuations, or the tokens that are likeliest to come next."""
     prompts = load_prompts(config)
-    checkpoint = loading.find_checkpoint(str(config.ckpt))
+    checkpoint = loading.find_checkpoint(str(config.ckpt), config.check_weights)
     tokenizer = load_tokenizer(checkpoint.path)
-    model = loading.load_model(checkpoint.path)
+    model = loading.load_model(checkpoint.path, whole=config.check_weights)
     for remark in mend_special_ids(model, tokenizer):
         logger.info(remark)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]

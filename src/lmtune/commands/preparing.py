@@ -16,7 +16,7 @@ from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.exporting.hub import Target
 from lmtune.hub import check_available, is_local
-from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling import adapters, behaviour, generation, loading, positions
 from lmtune.modeling.transplant import Move
 from lmtune.paths import GivenPath
 from lmtune.runs import Run
@@ -28,6 +28,11 @@ from lmtune.training.planning import Plan, plan_steps
 from lmtune.training.room import count_steps
 
 logger = logging.getLogger(__name__)
+
+
+ONLY_MODEL = (
+    "training.save_only_model=true: checkpoints hold weights alone, so this run cannot be resumed once it is stopped"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,10 @@ def build_setup(config: TrainConfig) -> Setup:
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
-        loading.check_isolation(model)
-    block_size = loading.check_length("data.block_size", config.data.block_size, model.config)
+        behaviour.check_isolation(model)
+    block_size = positions.settle_length("data.block_size", config.data.block_size, model)
     training_arguments.apply_batch(config, arguments, block_size)
-    context = loading.check_length("eval.context", config.eval.context, model.config)
+    context = positions.settle_length("eval.context", config.eval.context, model)
     check_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
@@ -81,7 +86,8 @@ def build_setup(config: TrainConfig) -> Setup:
     prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
-    return Setup(config, chosen, plan.remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
+    remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]
+    return Setup(config, chosen, remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
 
 
 def say_losses(ledger: Ledger) -> None:
@@ -112,9 +118,9 @@ def check_lengths(config: TrainConfig) -> None:
     """Raise ConfigError for rows and windows that are longer than the model has positions, before its weights are loaded."""
     asked = {"data.block_size": config.data.block_size, "eval.context": config.eval.context}
     if any(asked.values()):
-        described = loading.plan_config(config.model)
+        described = positions.plan_config(config.model)
         for key, value in asked.items():
-            loading.check_length(key, value, described)
+            positions.check_length(key, value, described)
 
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
@@ -122,7 +128,7 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     training_arguments.check_tracker(config.tracker.name)
     if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
-    loading.check_model_source(config.model)
+    loading.check_model_source(config.model, config.check_weights)
     for data in (config.data, *others):
         check_data_source(data)
 
@@ -146,7 +152,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | N
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
     move = loading.find_move(config.model, tokenizer)
-    model, remarks = loading.build_model(config.model, tokenizer, move)
+    model, remarks = loading.build_model(config.model, tokenizer, move, config.check_weights)
     remarks += install_loss(model, config.model.loss)
     for remark in remarks:
         logger.info(remark)

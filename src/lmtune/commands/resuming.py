@@ -31,6 +31,7 @@ WITHOUT_EFFECT = [
     "resume",
     "resume_force",
     "stop_on_failed_save",
+    "check_weights",
     "format",
     "name",
     "output",
@@ -57,6 +58,10 @@ ASKED_ANEW = [
     *(f"training.{key}" for key in HUB_KEYS),
 ]
 """Settings that a run which has completed may be asked about with other values."""
+
+
+STATES = ("optimizer.pt", "scheduler.pt")
+"""Files of a checkpoint without which no run goes on as it was."""
 
 
 def fingerprint_of(plain: dict[str, Any]) -> str:
@@ -182,6 +187,7 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool) -> Path | None:
     run.sweep()
     checkpoint, complaints = run.find_checkpoint()
     if checkpoint is not None:
+        _check_resumable(run, checkpoint)
         _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force)
         complaints += _find_broken_best(run, checkpoint)
     _set_aside(run, complaints)
@@ -192,6 +198,20 @@ def take_up(run: Run, manifest: dict[str, Any], force: bool) -> Path | None:
     results = {name: value for name, value in run.find_results().items() if name != "reason"}
     run.write_results({"run": run.folder.name, **results, "status": "running", "fingerprint": manifest["fingerprint"]})
     return checkpoint
+
+
+def _check_resumable(run: Run, checkpoint: Path) -> None:
+    """Raise CheckpointError for a checkpoint of weights alone: the optimizer and the schedule would begin anew, unsaid."""
+    if any((checkpoint / name).is_dir() for name in ("global_step", f"global_step{step_of(checkpoint)}")):
+        return  # DeepSpeed keeps its state in a folder of its own
+    absent = [name for name in STATES if not (checkpoint / name).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{run.folder}: {checkpoint.name} lacks {' and '.join(absent)}, the state of its optimizer and schedule; expected all "
+            "of it, since a run that began them anew would end otherwise than the run that was never stopped "
+            "(training.save_only_model=true leaves them out). To begin a new run from its weights: "
+            f"model.path={checkpoint}."
+        )
 
 
 def _set_aside(run: Run, complaints: list[str]) -> None:

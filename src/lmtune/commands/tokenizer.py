@@ -13,7 +13,7 @@ from lmtune.data.corpora import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.modeling import loading
-from lmtune.modeling.read_back import save_tokenizer
+from lmtune.modeling.saved_tokenizer import save_tokenizer
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.paths import GivenPath
 from lmtune.records import render_json, slug, write_json

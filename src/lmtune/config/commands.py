@@ -65,6 +65,8 @@ class TrainConfig:
     """Resume although settings that change the result differ."""
     stop_on_failed_save: bool = False
     """End the run when a checkpoint cannot be saved; otherwise that is said aloud and the next save tries again."""
+    check_weights: bool = True
+    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     format: OutputFormat = OutputFormat.table
     objective: str = "bits_per_byte"
     """What a sweep minimises: a metric of the first evaluation set, or <set>.<metric>."""
@@ -210,6 +212,8 @@ class EvalCommandConfig:
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    check_weights: bool = True
+    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     data: DataConfig | None = None
     """By default the held-out text of the run that `ckpt` names."""
     changed_text: bool = False
@@ -275,6 +279,8 @@ class GenerateConfig:
     """Each prompt begins with it, so its text depends on no other prompt."""
     format: OutputFormat = OutputFormat.table
     device: str = "auto"
+    check_weights: bool = True
+    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     generation: dict[str, Any] = field(default_factory=dict, metadata={"keys": "generation"})
 
     def check(self) -> None:

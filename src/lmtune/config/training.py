@@ -117,6 +117,8 @@ def check_argument(name: str, value: Any, argument: Argument) -> None:
             meant = f"Did you mean {key}={nearest}?" if nearest else ""
             expected = f"{key}={word}: expected one of {', '.join(choices)}."
             raise ConfigError(" ".join(filter(None, [expected, meant, argument.remedy])))
+        if word in argument.unfit:
+            raise ConfigError(f"{key}={word}: {argument.unfit[word]}")
     if argument.contradicts and value not in argument.harmless:
         raise ConfigError(render_refusal(name, value, argument))
 

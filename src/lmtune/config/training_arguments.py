@@ -5,7 +5,7 @@ lmtune promises, or because nothing would ever read it. A test holds the table a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmtune.config import conditions as on
@@ -27,6 +27,8 @@ class Argument:
     """Why it would have no effect; asked of what was typed and is not off."""
     refusal: str = ""
     """Why it is refused, and what to do instead."""
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Choices that are refused, and why."""
     harmless: tuple[Any, ...] = ()
     """Values of a refused argument that say what lmtune does anyway."""
     contradicts: bool = False
@@ -83,6 +85,24 @@ SPREAD = (
     "training.activation_checkpointing=true, training.optim=adafactor, finetune=lora."
 )
 
+AVERAGED = (
+    "its result is an average of the weights that it trains, which Trainer neither evaluates nor saves, so that the numbers and "
+    "the model would be those of other weights. Choose another optimizer, such as adamw_torch_fused."
+)
+UNSAVED = (
+    "its state lies outside of what a checkpoint saves, so that a resumed run would end otherwise. Take {other}, or another "
+    "optimizer."
+)
+UNFIT_OPTIMIZERS: Mapping[str, str] = {
+    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), AVERAGED),
+    **{
+        f"{name}_layerwise": UNSAVED.format(other=name)
+        for name in ("galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw")
+    },
+    "adalomo": UNSAVED.format(other="adafactor"),
+}
+"""Optimizers that would break a promise, and how."""
+
 ARGUMENTS: Mapping[str, Argument] = {
     # length of the run, and what goes into a step
     "per_device_train_batch_size": works(range=whole(1)),
@@ -95,7 +115,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "lr_scheduler_type": works(kind="trainer_utils.SchedulerType"),
     "lr_scheduler_kwargs": needs(on.if_schedule_takes_kwargs),
     "warmup_steps": needs(on.if_schedule_warms_up, range=Range(least=0, steps=True)),
-    "optim": works(kind="training_args.OptimizerNames"),
+    "optim": works(kind="training_args.OptimizerNames", unfit=UNFIT_OPTIMIZERS),
     "optim_args": needs(on.if_optimizer_reads_arguments),
     "optim_target_modules": needs(on.if_optimizer_takes_targets),
     "weight_decay": works(range=Range(least=0)),

@@ -131,20 +131,6 @@ def _score_rows(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tens
 
 
 @contextmanager
-def plain_experts(model: Any, dtype: str) -> Iterator[None]:
-    """In float64 the experts of a mixture one after the other: torch's grouped product does not take it."""
-    before = getattr(model.config, "_experts_implementation", None)
-    if dtype != "float64" or before is None:
-        yield
-        return
-    model.config._experts_implementation = "eager"
-    try:
-        yield
-    finally:
-        model.config._experts_implementation = before
-
-
-@contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
     """Without dropout."""
     was_training = model.training
@@ -153,6 +139,21 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def plain_experts(model: Any, dtype: str) -> Iterator[None]:
+    """Experts of a mixture one by one in float64, which the product of all of them at once (torch's grouped_mm) does not take."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = getattr(inner.config, "_experts_implementation", None)
+    if dtype != "float64" or before in (None, "eager"):
+        yield
+        return
+    inner.set_experts_implementation("eager")
+    try:
+        yield
+    finally:
+        inner.set_experts_implementation(before)
 
 
 @contextmanager

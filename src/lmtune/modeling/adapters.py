@@ -20,6 +20,7 @@ from lmtune.foreign import (
     load_settings,
 )
 from lmtune.hub import check_available, is_local
+from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
 
 WEIGHTS = "adapter_model.safetensors"
@@ -122,7 +123,8 @@ def _find_base(source: Source, settings: Settings) -> Source:
             f"{'none' if not base else show(base)}. Write it there."
         )
     title = f"{source}, an adapter on {show(base)}"
-    return Source(source.key, base, revision if isinstance(revision, str) else None, source.error, title)
+    named = revision if isinstance(revision, str) else None
+    return Source(source.key, base, named, source.error, title, source.whole)
 
 
 def open_base(base: Source) -> Settings:
@@ -156,9 +158,12 @@ def apply_adapter(model: Any, source: Source) -> Any:
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         from peft import PeftModel
+        from peft.utils import get_peft_model_state_dict, load_peft_weights
 
         # peft reads .safetensors, and pickles with weights_only=True; it runs no code of an adapter or its base.
         adapted = PeftModel.from_pretrained(model, source.path, revision=source.revision)
+        stored = load_peft_weights(source.path, "cpu", revision=source.revision)
+        check_adapter_complete(source, stored, get_peft_model_state_dict(adapted))
         merged = adapted.merge_and_unload(safe_merge=True)
     for name, parameter in merged.named_parameters():
         parameter.requires_grad_(name not in still)

@@ -9,6 +9,7 @@ from typing import Any
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError
 from lmtune.foreign import GENERATION
+from lmtune.modeling.positions import positions_of
 from lmtune.vocabulary import encode_plain, find_opening
 
 logger = logging.getLogger(__name__)
@@ -243,12 +244,12 @@ def _check_length(config: Any, ids: Any) -> None:
 
 def find_room(model: Any) -> int:
     """Tokens that the model has positions for."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 10**9)
+    return positions_of(model.config) or 10**9
 
 
 def check_room(model: Any, config: Any) -> int:
     """Tokens that a prompt may have; raise ConfigError where the new ones alone fill the model's positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = positions_of(model.config)
     if not positions:
         return 10**9
     if config.max_new_tokens is None and config.max_length is not None:

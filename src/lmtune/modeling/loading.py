@@ -1,7 +1,6 @@
 """Models: from weights or from scratch, with special ids and vocabulary that fit the tokenizer."""
 
 import errno
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,19 +12,17 @@ from lmtune import foreign, keys
 from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.errors import CheckpointError, ConfigError, ModelError, first_line
 from lmtune.hub import check_available, is_local
-from lmtune.modeling import adapters
+from lmtune.modeling import adapters, behaviour, wholeness
 from lmtune.modeling import tokenizer as tokenizers
 from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.generation import mend_generation_config
-from lmtune.modeling.read_back import save_tokenizer
+from lmtune.modeling.positions import find_context
+from lmtune.modeling.saved_tokenizer import save_tokenizer
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.transplant import Move, plan_move, transplant
 from lmtune.paths import GivenPath, describe, show
 from lmtune.runs import Run, step_of
 from lmtune.vocabulary import count_ids
-
-MAX_CONTEXT = 1024
-"""Longest default window and block; models with more positions are asked for more by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +33,14 @@ class Checkpoint:
     run: Run | None
 
 
-def check_model_source(config: ModelConfig) -> None:
+def check_model_source(config: ModelConfig, whole: bool = True) -> None:
     """Raise ModelError, within two seconds, for a path or Hub id that cannot be loaded."""
     foreign.check_docstrings()
     tokenizer = None if config.tokenizer in (tokenizers.LEARN, config.path) else config.tokenizer
     for key, path in (("model.path", config.path), ("model.tokenizer", tokenizer)):
         if path is not None:
-            _check_source(foreign.Source(key, path, config.revision if key == "model.path" else None))
+            revision = config.revision if key == "model.path" else None
+            _check_source(foreign.Source(key, path, revision, whole=whole))
 
 
 def _check_source(source: foreign.Source) -> None:
@@ -56,7 +54,11 @@ def _check_source(source: foreign.Source) -> None:
 
 
 def _check_folder(source: foreign.Source) -> None:
-    """Raise the source's error for settings in its folder that do not read, or ask for code or for a model that is not there."""
+    """Raise the source's error for settings in its folder that do not read, or ask for code or for a model that is not there.
+
+    So for a folder that was sealed, and is not as it was.
+    """
+    wholeness.check_sealed(source)
     if source.key == "model.tokenizer":
         foreign.load_settings(source)
         return
@@ -66,8 +68,11 @@ def _check_folder(source: foreign.Source) -> None:
         adapters.check_base(base)
 
 
-def find_checkpoint(ckpt: str) -> Checkpoint:
-    """Resolve a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder, or a Hub id."""
+def find_checkpoint(ckpt: str, whole: bool = True) -> Checkpoint:
+    """Resolve a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder, or a Hub id.
+
+    Raises CheckpointError where there is none and, as `whole` asks, where what was sealed is not as it was.
+    """
     foreign.check_docstrings()
     given = GivenPath("ckpt", ckpt, CheckpointError)
     folder = given.expand()
@@ -81,10 +86,10 @@ def find_checkpoint(ckpt: str) -> Checkpoint:
         run = _find_run(given, given.resolve(folder).parent) if inside_run else None
         if run is not None:
             _check_base(run, folder)
-        _check_folder(foreign.Source("ckpt", str(folder), error=CheckpointError))
+        _check_folder(foreign.Source("ckpt", str(folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(folder), run)
     if given.is_file(folder / "config.yaml"):
-        return _find_in_run(Run(folder))
+        return _find_in_run(Run(folder), whole)
     raise CheckpointError(
         f"{given}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor {foreign.CONFIG} in it."
     )
@@ -100,9 +105,10 @@ def _find_run(given: GivenPath, folder: Path) -> Run | None:
     return run if {"model", "data", "seed"} <= config.keys() else None
 
 
-def _find_in_run(run: Run) -> Checkpoint:
+def _find_in_run(run: Run, whole: bool) -> Checkpoint:
     given = GivenPath("ckpt", str(run.folder), CheckpointError)
     if any(given.is_file(run.model_folder / name) for name in (foreign.CONFIG, foreign.ADAPTER)):
+        wholeness.check_sealed(foreign.Source("ckpt", str(run.model_folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(run.model_folder), run)
     newest, complaints = run.find_checkpoint()
     if newest is None:
@@ -135,8 +141,8 @@ def build_tokenizer(config: ModelConfig, texts: Any) -> Any:
                 "vocabulary they came with."
             )
         settings = config.config
-        positions = int(settings.get("n_positions") or settings.get("max_position_embeddings") or find_context(config))
-        return tokenizers.learn_tokenizer(texts(), config.vocab_size, positions)
+        length = int(settings.get("n_positions") or settings.get("max_position_embeddings") or find_context(config))
+        return tokenizers.learn_tokenizer(texts(), config.vocab_size, length)
     source = config.tokenizer or config.path
     if source is None:
         raise ConfigError(
@@ -161,12 +167,18 @@ def find_move(config: ModelConfig, tokenizer: Any) -> Move | None:
     return plan_move(_load_own_tokenizer(config), tokenizer, config.transplant)
 
 
-def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -> tuple[Any, list[str]]:
-    """(model, remarks): a causal language model in float32 on the CPU, its special ids those of the tokenizer."""
+def build_model(
+    config: ModelConfig, tokenizer: Any, move: Move | None = None, whole: bool = True
+) -> tuple[Any, list[str]]:
+    """(model, remarks): a causal language model in float32 on the CPU, its special ids those of the tokenizer.
+
+    Raises ModelError as load_model does, ConfigError for a model.config that describes none.
+    """
     if config.init is ModelInit.pretrained:
-        model, remarks = _load_to_train(foreign.Source("model.path", str(config.path), config.revision))
+        model, remarks = _load_to_train(foreign.Source("model.path", str(config.path), config.revision, whole=whole))
     else:
         model, remarks = _build_from_scratch(config, tokenizer), []
+        behaviour.check_causal(model, foreign.Source("model.config", str(model.config.model_type)))
     if move is not None:
         transplant(model, move)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -187,36 +199,51 @@ def build_model(config: ModelConfig, tokenizer: Any, move: Move | None = None) -
     return model, remarks + mend_special_ids(model, tokenizer, moved=move is not None)
 
 
-def load_model(path: str, revision: str | None = None, key: str = "ckpt") -> Any:
+def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole: bool = True) -> Any:
     """A causal language model from a folder or the Hub, in float32, with an adapter on it where that is what lies there.
 
-    key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own.
+    key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own; where it is not
+    causal; and, as `whole` asks, where its files lack weights or hold others.
     """
-    source = foreign.Source(key, path, revision)
+    source = foreign.Source(key, path, revision, whole=whole)
     settings, base = adapters.open_source(source)
-    if base is not None:
-        foreign.check_settings(base, adapters.open_base(base))
-        if foreign.find_file(source, adapters.WEIGHTS) is None:
-            return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does
-    model = _load_weights(source, settings)
+    if base is not None and foreign.find_file(source, adapters.WEIGHTS) is None:
+        return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does
+    model = _load_weights(source, settings) if base is None else _load_with_adapter(source, base)
+    behaviour.check_causal(model, source)
     mend_generation_config(model)
     return model
 
 
+def _load_with_adapter(source: foreign.Source, base: foreign.Source) -> Any:
+    """The base with the adapter beside its weights, as transformers puts it there."""
+    model = _load_weights(base, adapters.open_base(base))
+    with foreign.explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
+        revision = {} if source.revision is None else {"revision": source.revision}
+        info = model.load_adapter(source.path, adapter_kwargs=revision)
+    wholeness.check_complete(source, model, info.to_dict(), foreign.ADAPTER)
+    return model.float()
+
+
 def _load_to_train(source: foreign.Source) -> tuple[Any, list[str]]:
     """(model, remarks): a whole model all of whose weights learn. An adapter is added into those that it lies on."""
+    model, remarks = _load_whole(source)
+    behaviour.check_causal(model, source)
+    return model, remarks + mend_generation_config(model)
+
+
+def _load_whole(source: foreign.Source) -> tuple[Any, list[str]]:
     settings, base = adapters.open_source(source)
     if base is not None:
         model = adapters.apply_adapter(_load_weights(base, adapters.open_base(base)), source)
         remark = f"the adapter {show(source.path)} is added into the weights that it lies on, {show(base.path)}"
-        return model, [remark, *mend_generation_config(model)]
+        return model, [remark]
     if foreign.ADAPTER in settings:
         raise ModelError(
             f"{source} holds an adapter beside a whole model, expected one of the two. Move {foreign.ADAPTER} and the weights of "
             "the adapter elsewhere."
         )
-    model = _load_weights(source, settings)
-    return model, mend_generation_config(model)
+    return _load_weights(source, settings), []
 
 
 def _load_weights(source: foreign.Source, settings: foreign.Settings) -> Any:
@@ -226,9 +253,15 @@ def _load_weights(source: foreign.Source, settings: foreign.Settings) -> Any:
 
     _hide_bars()
     with foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
-        model = AutoModelForCausalLM.from_pretrained(
-            source.path, revision=source.revision, dtype=torch.float32, trust_remote_code=False, weights_only=True
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source.path,
+            revision=source.revision,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            weights_only=True,
+            output_loading_info=True,
         )
+    wholeness.check_complete(source, model, info)
     return _refine(model)
 
 
@@ -286,46 +319,6 @@ def _refine(model: Any) -> Any:
     model.loss_type = "ForCausalLM"
     fuse_activations(model)
     return model
-
-
-def context_of(model_config: Any) -> int:
-    """Positions of the model, at most MAX_CONTEXT."""
-    positions = getattr(model_config, "max_position_embeddings", None)
-    return min(MAX_CONTEXT, int(positions)) if positions else MAX_CONTEXT
-
-
-def find_context(config: ModelConfig) -> int:
-    """Positions that the model would have, at most MAX_CONTEXT, without loading its weights."""
-    return context_of(plan_config(config))
-
-
-def plan_config(config: ModelConfig) -> Any:
-    """The config that the model has or would have; raise ModelError where that of `path` does not load."""
-    from transformers import AutoConfig
-
-    settings = {name: value for name, value in config.config.items() if name != "model_type"}
-    if config.path is None:
-        return AutoConfig.for_model(config.config["model_type"], **settings)
-    described = load_config(foreign.Source("model.path", config.path, config.revision))
-    described.update(settings)
-    return described
-
-
-def check_length(key: str, value: int | None, model_config: Any) -> int:
-    """`value`, or the default context; raise ConfigError where the model has fewer positions."""
-    positions = getattr(model_config, "max_position_embeddings", None)
-    if value is not None and positions and value > positions:
-        raise ConfigError(f"{key}={value}: the model has {positions} positions. Give at most {positions}.")
-    return value or context_of(model_config)
-
-
-def check_isolation(model: Any) -> None:
-    """Raise ConfigError for a model that takes no positions: nothing could tell it where a document begins."""
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        raise ConfigError(
-            f"data.isolate_documents=true: {type(model).__name__} takes no position_ids, so documents of a row cannot be kept "
-            "apart. Leave it out."
-        )
 
 
 def round_weights(model: Any, dtype: SaveDtype) -> None:

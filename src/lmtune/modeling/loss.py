@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812  the field's name for it
 
 from lmtune.config import LossChoice
 from lmtune.errors import ConfigError
+from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.cross_entropy import IGNORED, linear_cross_entropy
 
 SCALED_BY = (
@@ -27,23 +28,33 @@ COMPILES_SOFTMAX = "compiles_softmax"
 
 
 def install_loss(model: Any, choice: LossChoice) -> list[str]:
-    """Make `model(..., labels=...)` compute its loss without logits where that can be done; return why it cannot, if so.
+    """Make `model(..., labels=...)` compute the loss that training means, without logits where that can be done.
+
+    Returns what is to be said of it. A class that does not shift its labels (BartForCausalLM) would learn to copy what it reads,
+    so where the plain loss is not the cross-entropy of the model's logits at shift_labels, lmtune takes that itself.
 
     The forward method is replaced on the instance, so wrappers (DDP, FSDP, autocast, torch.compile, peft) put
     themselves around it as usual. Without labels (generation, evaluation) the model answers as its class does.
-    Raises ConfigError for LossChoice.fused where the model does not allow it.
+    Raises ConfigError for LossChoice.fused and .plain where the model does not allow it.
     """
+    misfit = find_misfit(model)
     if choice is LossChoice.plain:
+        if misfit is not None:
+            raise ConfigError(f"model.loss=plain: {misfit}. Leave it out, and lmtune takes the loss of its logits.")
         return []
     obstacle = find_obstacle(model)
+    remarks = [] if misfit is None else [f"the loss is the cross-entropy of the model's logits: {misfit}"]
     if obstacle is None:
         model.forward = types.MethodType(_build_forward(type(model).forward), model)
-        return []
+        return remarks
     if choice is LossChoice.fused:
         raise ConfigError(
             f"model.loss=fused: expected logits that are a plain linear head's output, found that {obstacle}. "
             "Leave model.loss out, and the plain loss is taken."
         )
+    if misfit is not None:
+        model.forward = types.MethodType(_build_forward(type(model).forward, _sum_of_logits), model)
+        return [f"{remarks[0]}; {obstacle}, so they are held in memory"]
     return [f"plain loss, with logits in memory: {obstacle}"]
 
 
@@ -73,7 +84,7 @@ def find_obstacle(model: Any) -> str | None:
     model.eval()
     try:
         with torch.no_grad():
-            plain = type(model).forward(model, input_ids=ids, labels=ids, use_cache=False)
+            plain = type(model).forward(model, input_ids=ids, use_cache=False)
             base = model.base_model(input_ids=ids, use_cache=False, return_dict=True)
     finally:
         hook.remove()
@@ -83,15 +94,62 @@ def find_obstacle(model: Any) -> str | None:
     hidden = getattr(base, "last_hidden_state", None)
     if hidden is None or not torch.equal(seen["hidden"], hidden):
         return f"{name} does more than its base model before the head"
-    fused = linear_cross_entropy(hidden, head.weight, head.bias, _shift(ids)) / (ids.numel() - 1)
-    if not torch.allclose(fused, plain.loss, rtol=1e-5):
-        return f"{name} adds something to the cross-entropy"
-    return None
+    return f"{name} adds something to the cross-entropy, its router's loss" if _adds_router_loss(model) else None
 
 
-def _build_forward(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`original`, the forward of a causal model's class, with the loss fused wherever labels are given.
+def find_misfit(model: Any) -> str | None:
+    """Why the loss of the model's class is not the one that training means, None where it is; tried on eight tokens.
 
+    Meant is the cross-entropy of its logits at shift_labels, over num_items_in_batch, as Trainer hands them to it.
+    """
+    name = type(model).__name__
+    ids = choose_ids(model, TOKENS)
+    targets = ids.flip(-1).clone()
+    targets[0, 2] = IGNORED
+    count = torch.tensor(TOKENS - 2, device=ids.device)
+    with trying(model):
+        try:
+            made = type(model).forward(
+                model, input_ids=ids, labels=ids, shift_labels=targets, num_items_in_batch=count, use_cache=False,
+                **_without_router(model),
+            )  # fmt: skip
+        except TypeError:
+            return f"{name} takes no shift_labels"
+    logits = made.logits.float()
+    if not torch.isfinite(logits).all() or _is_near(made.loss, _sum_of_logits(logits, targets) / count):
+        return None
+    copied = F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+    if _is_near(made.loss, copied):
+        return f"{name} does not shift its labels"
+    return f"that of {name} is another"
+
+
+def _is_near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.allclose(one.float(), other.float(), rtol=1e-5, atol=1e-6)
+
+
+def _without_router(model: Any) -> dict[str, bool]:
+    """Settings of a forward call that leave the loss of a router out."""
+    return {"output_router_logits": False} if getattr(model.config, "output_router_logits", False) else {}
+
+
+def _adds_router_loss(model: Any) -> bool:
+    """True for a mixture of experts whose loss has a second term, which its forward adds in training."""
+    return bool(_without_router(model)) and getattr(model.config, "router_aux_loss_coef", 0) != 0
+
+
+def _sum_of_logits(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum of the cross-entropies of logits [..., vocabulary] at targets [...], IGNORED left out; at least in float32."""
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def _build_forward(
+    original: Callable[..., Any], sum_of_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+) -> Callable[..., Any]:
+    """`original`, the forward of a causal model's class, with lmtune's loss wherever labels are given.
+
+    sum_of_logits: the loss of logits and targets, for a model whose head does not allow the fused one.
     Nothing of an instance is kept in here: a copy.deepcopy would otherwise answer with the weights of its original.
     """
     names = list(inspect.signature(original).parameters)[1:]
@@ -108,15 +166,19 @@ def _build_forward(original: Callable[..., Any]) -> Callable[..., Any]:
         targets = kwargs.pop("shift_labels", None)
         targets = _shift(labels) if targets is None else targets
         kwargs.pop("logits_to_keep", None)
-        hidden = self.base_model(**{**kwargs, "return_dict": True}).last_hidden_state
-        head = self.get_output_embeddings()
-        compiles = getattr(self, COMPILES_SOFTMAX, False)
-        summed = linear_cross_entropy(hidden, head.weight, head.bias, targets.to(hidden.device), compiles)
+        if sum_of_logits is not None:
+            logits = type(self).forward(self, **{**kwargs, "return_dict": True}).logits
+            summed = sum_of_logits(logits, targets.to(logits.device))
+        else:
+            hidden = self.base_model(**{**kwargs, "return_dict": True}).last_hidden_state
+            head = self.get_output_embeddings()
+            compiles = getattr(self, COMPILES_SOFTMAX, False)
+            summed = linear_cross_entropy(hidden, head.weight, head.bias, targets.to(hidden.device), compiles)
         if count is None:
             count = (targets != IGNORED).sum()
         return CausalLMOutputWithPast(loss=summed / (count.to(summed.device) if torch.is_tensor(count) else count))
 
-    forward.fuses_loss = True  # type: ignore[attr-defined]
+    forward.fuses_loss = sum_of_logits is None  # type: ignore[attr-defined]
     return forward
 
 

@@ -1,50 +1,50 @@
-"""What was saved, read back as transformers will read it: a tokenizer that comes back as another is mended or refused."""
+"""A saved model, loaded again as others will load it, beside the model in memory."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from lmtune import foreign
-from lmtune.errors import ModelError
-from lmtune.modeling.tokenizer import complete
-from lmtune.vocabulary import find_difference, hash_tokenizer
+from lmtune.errors import LmtuneError, ModelError
+from lmtune.modeling import behaviour, stored
+from lmtune.modeling.loading import load_model
 
-NO_CODE = {"AutoTokenizer": [None, None]}
-"""As auto_map of a tokenizer_config.json it names no code, and has transformers read tokenizer.json as it stands.
+logger = logging.getLogger(__name__)
 
-For some model types (qwen2) transformers 5 otherwise builds the tokenizer of that type around the saved vocabulary, which splits
-and normalises texts in its own way, whatever tokenizer_class says.
-"""
+ROOM = 1.2
+"""Free memory that loading it a second time takes, in sizes of the model in float32."""
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError where it does not.
+def check_reads_back(model: Any, folder: Path) -> None:
+    """Raise ModelError unless `folder` gives every weight of `model`, bit by bit, and its logits on a few tokens.
 
-    What it takes is kept in the tokenizer, and so stands in whatever is saved of it later.
+    model: as it was saved, or with an adapter on it of which the folder holds the adapter alone. Without room for a second copy
+    the logits are not compared, which is said.
     """
-    tokenizer.save_pretrained(folder)
-    read = _load_back(folder)
-    if hash_tokenizer(read) == hash_tokenizer(tokenizer) and find_difference(tokenizer, read) is None:
+    difference = stored.find_difference(model, folder)
+    if difference is not None:
+        raise _refuse(model, folder, difference)
+    if not _has_room(model):
+        logger.info("%s: its weights read back; its logits were not compared, for want of memory", folder.name)
         return
-    before = tokenizer.init_kwargs.get("auto_map")
-    tokenizer.init_kwargs["auto_map"] = NO_CODE
-    tokenizer.save_pretrained(folder)
-    mended = _load_back(folder)
-    if (difference := find_difference(tokenizer, mended)) is None:
-        return
-    tokenizer.init_kwargs.pop("auto_map")
-    if before is not None:
-        tokenizer.init_kwargs["auto_map"] = before
-    tokenizer.save_pretrained(folder)
-    if find_difference(tokenizer, read) is not None:
-        raise ModelError(
-            f"The tokenizer ({type(tokenizer).__name__}) would read back from beside this model as another "
-            f"({type(read).__name__}): they differ in {difference}. Expected one that transformers reads as it was saved, since "
-            "the numbers of the saved model would be of other tokens. Name another with model.tokenizer=, or take another model."
-        )
+    try:
+        loaded = load_model(str(folder), key="model.path")
+    except LmtuneError as fault:
+        raise _refuse(model, folder, str(fault)) from fault
+    loaded.to(model.device, model.dtype)
+    ids = behaviour.choose_ids(model, behaviour.TOKENS)
+    if behaviour.moved(behaviour.run(model, ids), behaviour.run(loaded, ids)):
+        raise _refuse(model, folder, f"on {behaviour.TOKENS} tokens it gives other logits")
 
 
-def _load_back(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+def _has_room(model: Any) -> bool:
+    import psutil
 
-    with foreign.sealed():
-        return complete(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    return bool(psutil.virtual_memory().available > ROOM * 4 * sum(weight.numel() for weight in model.parameters()))
+
+
+def _refuse(model: Any, folder: Path, found: str) -> ModelError:
+    return ModelError(
+        f"{folder.name} was written and read back, and is not the {type(model).__name__} in memory: {found.rstrip('.')}. Expected "
+        "a model that transformers saves and loads unchanged. The checkpoints of the run are whole; report this with the "
+        "architecture and the version of transformers."
+    )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lmtune.foreign import CONFIG, GENERATION
+from lmtune.modeling.padding import settle_padding
 
 
 def mend_special_ids(model: Any, tokenizer: Any, moved: bool = False) -> list[str]:
@@ -24,33 +25,5 @@ def mend_special_ids(model: Any, tokenizer: Any, moved: bool = False) -> list[st
                     "the tokenizer's is used and saved"
                 )
             setattr(holder, name, wanted)
-    _mend_padding(model, tokenizer)
-    return remarks
-
-
-def _mend_padding(model: Any, tokenizer: Any) -> None:
-    """A padding id that is also the separator's stays out of the model's config.
-
-    Models that hand it to nn.Embedding would never learn the separator's row, and forward would warn of padding at every
-    document's end. A model that computes with a padding id of its own, as RoBERTa's positions do, keeps that one.
-    """
-    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
-    model.generation_config.pad_token_id = pad
-    if not _computes_with_padding(model):
-        model.config.pad_token_id = None if pad == end else pad
-    embedding = model.get_input_embeddings()
-    if getattr(embedding, "padding_idx", None) == end:
-        embedding.padding_idx = None
-
-
-def _computes_with_padding(model: Any) -> bool:
-    """True where a part of the model other than an embedding holds the padding id, so that its config cannot do without."""
-    import torch
-
-    if getattr(model.config, "pad_token_id", None) is None:
-        return False
-    return any(
-        isinstance(getattr(part, "padding_idx", None), int)
-        for part in model.modules()
-        if not isinstance(part, torch.nn.Embedding)
-    )
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return remarks + settle_padding(model, tokenizer)

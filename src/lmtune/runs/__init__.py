@@ -12,7 +12,7 @@ Nothing is deleted, replaced or appended to by its name alone: the mark or a man
 
 from lmtune.runs.folder import STATE, Run, step_of
 from lmtune.runs.lock import Place
-from lmtune.runs.manifest import MANIFEST, find_fault, load_manifest, seal
+from lmtune.runs.manifest import MANIFEST, find_damage, find_fault, load_manifest, seal
 from lmtune.runs.mark import MARK, Mark
 from lmtune.runs.search import begin_at, begin_below, find_newest, find_resumed
 
@@ -25,6 +25,7 @@ __all__ = [
     "Run",
     "begin_at",
     "begin_below",
+    "find_damage",
     "find_fault",
     "find_newest",
     "find_resumed",

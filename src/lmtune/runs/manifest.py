@@ -1,5 +1,6 @@
 """Folders that are whole or not there: every file with its size and checksum in a manifest that is written last."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from lmtune.records import checksum, checksum_of, load_json, render_json, sync, 
 
 MANIFEST = "manifest.json"
 CHECKSUM = "xxh3_128"
+NOT_OF_MODEL = frozenset([".md", ".pt", ".pth", ".npz"])
 
 
 def seal(folder: Path, manifest: dict[str, Any], private: frozenset[str] = frozenset()) -> None:
@@ -48,7 +50,35 @@ def find_fault(folder: Path) -> str | None:
     manifest = load_manifest(folder)
     if manifest is None:
         return f"{MANIFEST} is missing or unreadable, or not as it was written"
-    for name, expected in manifest["files"].items():
+    return _find_fault(folder, manifest["files"])
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a folder that was sealed once, of what a model is loaded from; None for one that never was.
+
+    Left out are pages, which people may edit, and the state of a training, which no model is loaded from.
+    """
+    manifest = load_manifest(folder)
+    if manifest is None:
+        return f"{MANIFEST} is not as it was written" if _was_sealed(folder / MANIFEST) else None
+    files = {name: each for name, each in manifest["files"].items() if Path(name).suffix not in NOT_OF_MODEL}
+    return _find_fault(folder, files)
+
+
+def _was_sealed(file: Path) -> bool:
+    """True for a manifest of ours, damaged or not; other programs have files of that name too."""
+    try:
+        text = file.read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+    try:
+        return CHECKSUM in text or not isinstance(json.loads(text), dict)
+    except ValueError:
+        return True
+
+
+def _find_fault(folder: Path, files: dict[str, Any]) -> str | None:
+    for name, expected in files.items():
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"

@@ -16,6 +16,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from lmtune.data.streaming import POSITION
 from lmtune.errors import CheckpointError, TrainingError
+from lmtune.modeling import stored
 from lmtune.records import load_json, load_jsonl
 from lmtune.runs import MANIFEST, STATE, Run, step_of
 from lmtune.training.callbacks import reduce_max
@@ -65,6 +66,7 @@ class SealedTrainer(PacedTrainer):
         self._failure: BaseException | None = None
         self._best_before: tuple[float | None, int | None, str | None] = (None, None, None)
         self._resumed_from: Path | None = None
+        self._has_read_back = False
         self._kept: set[Path] = set()
         """Checkpoints that are not deleted, since something of the user's is in them."""
 
@@ -131,16 +133,16 @@ class SealedTrainer(PacedTrainer):
     def _restore_callbacks(self) -> None:
         """Give callbacks their counters back (early stopping has one). Trainer's own way would put them behind the last."""
         for callback in self.callback_handler.callbacks:
-            stored = self.state.stateful_callbacks.get(type(callback).__name__)
-            if isinstance(callback, ExportableState) and stored is not None:
-                for name, value in stored["attributes"].items():
+            kept = self.state.stateful_callbacks.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and kept is not None:
+                for name, value in kept["attributes"].items():
                     setattr(callback, name, value)
 
     def _anchor_best(self, checkpoint: Path) -> None:
         """The path of the best checkpoint is stored as it was; the run folder may have moved since."""
-        stored = load_json(checkpoint / STATE)["best_model_checkpoint"]
-        if stored is not None:
-            best = self.run.folder / Path(stored).name
+        recorded = load_json(checkpoint / STATE)["best_model_checkpoint"]
+        if recorded is not None:
+            best = self.run.folder / Path(recorded).name
             self.state.best_model_checkpoint = str(best)
             if not best.is_dir():
                 self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
@@ -173,6 +175,7 @@ class SealedTrainer(PacedTrainer):
 
     def _publish(self, name: str, sums: LossSums) -> None:
         staged = self._staging_folder / name
+        self._check_reads_back(staged)
         self.state.save_to_json(str(staged / STATE))
         self.tokenizer.save_pretrained(staged)
         self.train_dataset.save_position(staged)
@@ -241,11 +244,32 @@ class SealedTrainer(PacedTrainer):
         kept = state.global_step % int(self.args.save_steps) == 0 or state.global_step >= state.max_steps
         return bool((kept or not by_steps) and super()._determine_best_metric(metrics, trial))
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """As Trainer does, but a tied head is not missing: it is the embedding."""
-        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
-        load_result.missing_keys[:] = [key for key in load_result.missing_keys if key not in tied]
-        super()._issue_warnings_after_load(load_result)
+    # Trainer's own way looks for names as the modules have them, and only warns of what it leaves out.
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            stored.restore(self.model if model is None else model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled:
+            super()._load_best_model()
+        else:
+            stored.restore(self.model, Path(str(self.state.best_model_checkpoint)))
+
+    def _check_reads_back(self, staged: Path) -> None:
+        """Raise TrainingError where the first checkpoint of this process does not give back every weight, bit by bit."""
+        if self._has_read_back or self.is_deepspeed_enabled:
+            return
+        difference = stored.find_difference(self.model, staged)
+        if difference is not None:
+            raise TrainingError(
+                f"{staged.name} was written and read back, and is not what is in memory: {difference}. Nothing could go on from "
+                f"it. Expected a model that transformers saves and loads unchanged; {type(self.model).__name__} does not with this "
+                "version, or the disk is at fault."
+            )
+        self._has_read_back = True
 
     def _anchor_staged_best(self, name: str) -> None:
         best = self.state.best_model_checkpoint

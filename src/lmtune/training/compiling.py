@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmtune.errors import ConfigError, first_line
+from lmtune.modeling.layers import find_blocks
 from lmtune.modeling.loss import COMPILES_SOFTMAX
-from lmtune.training.layers import find_blocks
 
 
 @contextmanager

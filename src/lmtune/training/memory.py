@@ -1,5 +1,6 @@
 """The memory of a training step: how much it will be, and what to change where it is too much."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ def measure_activations(arguments: Any, model: Any, block_size: int) -> int | No
     inner.train(arguments.device.type == "cpu")
     try:
         with (
+            _unlogged("torch._subclasses.fake_tensor"),
             FakeTensorMode() as mode,
             torch.autocast("cpu", half, enabled=bool(arguments.bf16 or arguments.fp16)),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -99,6 +101,17 @@ def measure_activations(arguments: Any, model: Any, block_size: int) -> int | No
         inner.train(was_training)
     own = {value.untyped_storage()._cdata for value in given.values()}
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
+
+
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    """Without the words of a logger: torch logs tracebacks of operations that it could not follow, which is no fault here."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def find_free(device: Any) -> int:

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from lmtune.modeling.layers import find_blocks
 from lmtune.training.compiling import find_compile_obstacle
-from lmtune.training.layers import find_blocks
 from lmtune.training.memory import StepMemory, estimate_memory, find_free
 from lmtune.training.room import render_bytes
 from lmtune.training.throughput import build_yardstick, render_duration
@@ -12,7 +12,7 @@ USABLE = 0.9
 """Share of the free memory that a step may be expected to take: the rest is for what is not counted, and fragments."""
 
 COMPILE_PAYS_AFTER = {"cuda": 180.0, "cpu": 1200.0}
-"""Seconds of training from which torch.compile is chosen. It takes about 20 s, and gains a quarter on a GPU (docs/benchmarks.md)."""
+"""Seconds of training from which torch.compile is chosen. It takes about 20 s and gains a quarter on a GPU."""
 
 CPU_RATE = 1e11
 """FLOP/s that training reaches on a thread: 0.8 to 2.1e11 were measured, see docs/benchmarks.md."""

@@ -10,13 +10,13 @@ import torch
 from accelerate.utils import TorchDynamoPlugin
 
 from lmtune.errors import TrainingError
+from lmtune.modeling.layers import find_blocks
 from lmtune.runs import step_of
 from lmtune.training.arguments import count_devices
 from lmtune.training.batches import split_rows
 from lmtune.training.callbacks import reduce_max
 from lmtune.training.checkpoints import SealedTrainer, was_to_stop
 from lmtune.training.compiling import compiled_blocks, uncompiled
-from lmtune.training.layers import find_blocks
 
 Scorer = Callable[[Any], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""

@@ -1,0 +1,105 @@
+"""What a model does, found out on a few tokens: neither its name nor its signature tells."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lmtune.errors import ConfigError, first_line
+from lmtune.foreign import CONFIG, Source
+
+TOKENS = 8
+TOLERANCE = 1e-4
+"""How far logits may move, as a share of their spread, and still count as the same: rounding moves them by 1e-6."""
+
+
+def check_causal(model: Any, source: Source) -> None:
+    """Raise the source's error for a model whose logits at a place depend on tokens behind it, or that does not run."""
+    import torch
+
+    ids = choose_ids(model, TOKENS + 1)
+    other = torch.cat([ids[:, : TOKENS - 1], ids[:, TOKENS:]], dim=1)
+    try:
+        before, after = (run(model, each)[:, :-1] for each in (ids[:, :TOKENS], other))
+    except Exception as fault:  # each architecture fails in its own way
+        raise source.error(
+            f"{source}: {type(model).__name__} does not run on {TOKENS} tokens ({first_line(fault)}), expected a causal language "
+            f"model that continues text without anything else. Mend its {CONFIG}, or take another model."
+        ) from fault
+    if moved(before, after):
+        remedy = (
+            f"Set is_decoder to true in its {CONFIG} if it was trained as a decoder; otherwise take a causal model."
+            if getattr(model.config, "is_decoder", None) is False
+            else "Take a causal model."
+        )
+        raise source.error(
+            f"{source}: {type(model).__name__} is not causal here: its logits at a place move with the token behind it, so that it "
+            f"would be scored on what it sees already. Expected a model that sees only what stands before. {remedy}"
+        )
+
+
+def check_isolation(model: Any) -> None:
+    """Raise ConfigError for a model that lets documents of a row see each other, whatever positions it is given."""
+    import torch
+
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise ConfigError(
+            f"data.isolate_documents=true: {type(model).__name__} takes no position_ids, so documents of a row cannot be kept "
+            "apart. Leave it out."
+        )
+    half = TOKENS // 2
+    ids = choose_ids(model, TOKENS + half)
+    positions = torch.arange(half, device=ids.device).repeat(2)[None]
+    other = torch.cat([ids[:, TOKENS:], ids[:, half:TOKENS]], dim=1)
+    before, after = (run(model, each, position_ids=positions)[:, half:] for each in (ids[:, :TOKENS], other))
+    if moved(before, after) or moved(before, run(model, ids[:, half:TOKENS])):
+        raise ConfigError(
+            f"data.isolate_documents=true: in {type(model).__name__} a document still sees the one before it in its row, as a "
+            "trial shows: its logits are not those that it has alone. Leave it out."
+        )
+
+
+def choose_ids(model: Any, count: int) -> Any:
+    """[1, count] different ids, none of them special, as far as the vocabulary goes."""
+    import torch
+
+    embedding = model.get_input_embeddings().weight
+    names = ("pad_token_id", "bos_token_id", "eos_token_id")
+    special = {each for name in names for each in _list(getattr(model.config, name, None))}
+    ids = [each for each in range(embedding.shape[0]) if each not in special][:count] or [0]
+    return torch.tensor([(ids * count)[:count]], device=embedding.device)
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def run(model: Any, ids: Any, **settings: Any) -> Any:
+    """The logits of `ids`, [rows, places, vocabulary], as the model's class computes them in evaluation mode."""
+    with trying(model):
+        return type(model).forward(model, input_ids=ids, use_cache=False, **settings).logits
+
+
+def moved(before: Any, after: Any) -> bool:
+    """True where two logits differ by more than rounding. What is no number is another's matter."""
+    import torch
+
+    if not (torch.isfinite(before).all() and torch.isfinite(after).all()):
+        return False
+    spread = before.double().std().clamp(min=1e-30)
+    return bool((before.double() - after.double()).abs().max() > TOLERANCE * spread)
+
+
+@contextmanager
+def trying(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; training mode and random states are as before afterwards, and the same within."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,47 @@
+"""The padding id of a model's config, which some architectures count positions by or cannot be built without."""
+
+import copy
+from typing import Any
+
+from lmtune.modeling.behaviour import choose_ids, trying
+
+
+def settle_padding(model: Any, tokenizer: Any) -> list[str]:
+    """Set the padding id of the model's config to the tokenizer's; say where it has to stay another.
+
+    One that is also the separator's stays out of it: models that hand it to nn.Embedding would never learn the separator's row,
+    and forward would warn of padding at every document's end. Where the architecture needs one (RoBERTa counts positions by it),
+    that of its weights stays.
+    """
+    before, wanted = getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id
+    try:
+        model.config.pad_token_id = None if wanted == tokenizer.eos_token_id else wanted
+    except (
+        Exception
+    ):  # configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare one
+        return [f"pad_token_id stays {before}, which {type(model).__name__} does not go without"]
+    embedding = model.get_input_embeddings()
+    if getattr(embedding, "padding_idx", None) not in (None, model.config.pad_token_id):
+        embedding.padding_idx = None
+    if model.config.pad_token_id is not None or before is None or _runs_without(model):
+        return []
+    model.config.pad_token_id = before
+    return [f"pad_token_id stays {before}, which {type(model).__name__} does not run without"]
+
+
+def _runs_without(model: Any) -> bool:
+    """True where a model of this class is built, and runs on a few tokens, with no padding id in its config."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            bare = type(model)(copy.deepcopy(model.config))
+        with trying(bare):
+            bare(input_ids=choose_ids(bare, 2), use_cache=False)
+        with trying(model):
+            model(input_ids=choose_ids(model, 2), use_cache=False)
+    except (TypeError, AttributeError):
+        return False
+    except (RuntimeError, NotImplementedError, ValueError):  # of tensors without values: no sign of padding
+        return True
+    return True

@@ -1,0 +1,115 @@
+"""How many tokens a model takes at once: what its config says, then what it does."""
+
+from typing import Any
+
+from lmtune import foreign
+from lmtune.config import ModelConfig
+from lmtune.errors import ConfigError
+from lmtune.modeling.behaviour import choose_ids, trying
+from lmtune.modeling.layers import find_blocks
+
+MAX_CONTEXT = 1024
+"""Longest default window and block; models with more positions are asked for more by name."""
+NAMES = ("max_position_embeddings", "max_seq_len", "max_target_positions")
+"""What configs call the number of positions; -1 and 0 stand for no limit."""
+BEHIND_PADDING = frozenset(
+    ["camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"]
+)
+"""Model types that begin to count behind the padding id: of the 514 positions of RoBERTa, 512 can be used."""
+
+
+class _Enough(Exception):  # noqa: N818  no error: the rest of the model would say the same
+    """The first block has been passed."""
+
+
+def positions_of(model_config: Any) -> int | None:
+    """Positions that a model has by its config, None for one without a limit."""
+    for name in NAMES:
+        value = getattr(model_config, name, None)
+        if isinstance(value, int) and value > 0:
+            padding = getattr(model_config, "pad_token_id", None)
+            return value - (padding + 1 if model_config.model_type in BEHIND_PADDING and padding is not None else 0)
+    return None
+
+
+def context_of(model_config: Any) -> int:
+    """Positions of the model, at most MAX_CONTEXT."""
+    return min(MAX_CONTEXT, positions_of(model_config) or MAX_CONTEXT)
+
+
+def check_length(key: str, value: int | None, model_config: Any) -> int:
+    """`value`, or the default context; raise ConfigError where the model has fewer positions by its config."""
+    positions = positions_of(model_config)
+    if value is not None and positions and value > positions:
+        raise _refuse(key, value, positions)
+    return value or context_of(model_config)
+
+
+def settle_length(key: str, value: int | None, model: Any) -> int:
+    """`value`, or the default context as far as the model takes it; raise ConfigError where it does not take `value`."""
+    wanted = check_length(key, value, model.config)
+    if takes(model, wanted):
+        return wanted
+    most = _find_most(model, wanted)
+    if value is not None or most < 2:
+        raise _refuse(key, wanted, most)
+    return most
+
+
+def takes(model: Any, tokens: int) -> bool:
+    """True where a row of so many tokens passes the embedding and the first block."""
+    import torch
+
+    found = find_blocks(model)
+    first = None if found is None else model.get_submodule(f"{found[0]}0")
+    hook = None if first is None else first.register_forward_hook(_stop)
+    ids = choose_ids(model, 1).expand(1, tokens)
+    try:
+        with trying(model):
+            getattr(model, "base_model", model)(input_ids=ids, use_cache=False)
+    except _Enough:
+        return True
+    except (IndexError, RuntimeError, ValueError, AssertionError) as fault:
+        if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault):
+            raise
+        return False
+    finally:
+        if hook is not None:
+            hook.remove()
+    return True
+
+
+def _stop(*_: Any) -> None:
+    raise _Enough
+
+
+def _find_most(model: Any, too_many: int) -> int:
+    """The longest row that the model takes, 0 for none; fewer than `too_many`."""
+    least = 0
+    while too_many - least > 1:
+        middle = (least + too_many) // 2
+        least, too_many = (middle, too_many) if takes(model, middle) else (least, middle)
+    return least
+
+
+def _refuse(key: str, value: int, positions: int) -> ConfigError:
+    return ConfigError(f"{key}={value}: the model has {positions} positions. Give at most {positions}.")
+
+
+def find_context(config: ModelConfig) -> int:
+    """Positions that the model would have by its config, at most MAX_CONTEXT, without loading its weights."""
+    return context_of(plan_config(config))
+
+
+def plan_config(config: ModelConfig) -> Any:
+    """The config that the model has or would have; raise ModelError where that of `path` does not load."""
+    from transformers import AutoConfig
+
+    from lmtune.modeling.loading import load_config
+
+    settings = {name: value for name, value in config.config.items() if name != "model_type"}
+    if config.path is None:
+        return AutoConfig.for_model(config.config["model_type"], **settings)
+    described = load_config(foreign.Source("model.path", config.path, config.revision))
+    described.update(settings)
+    return described

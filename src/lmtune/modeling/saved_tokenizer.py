@@ -1,0 +1,50 @@
+"""What was saved, read back as transformers will read it: a tokenizer that comes back as another is mended or refused."""
+
+from pathlib import Path
+from typing import Any
+
+from lmtune import foreign
+from lmtune.errors import ModelError
+from lmtune.modeling.tokenizer import complete
+from lmtune.vocabulary import find_difference, hash_tokenizer
+
+NO_CODE = {"AutoTokenizer": [None, None]}
+"""As auto_map of a tokenizer_config.json it names no code, and has transformers read tokenizer.json as it stands.
+
+For some model types (qwen2) transformers 5 otherwise builds the tokenizer of that type around the saved vocabulary, which splits
+and normalises texts in its own way, whatever tokenizer_class says.
+"""
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError where it does not.
+
+    What it takes is kept in the tokenizer, and so stands in whatever is saved of it later.
+    """
+    tokenizer.save_pretrained(folder)
+    read = _load_back(folder)
+    if hash_tokenizer(read) == hash_tokenizer(tokenizer) and find_difference(tokenizer, read) is None:
+        return
+    before = tokenizer.init_kwargs.get("auto_map")
+    tokenizer.init_kwargs["auto_map"] = NO_CODE
+    tokenizer.save_pretrained(folder)
+    mended = _load_back(folder)
+    if (difference := find_difference(tokenizer, mended)) is None:
+        return
+    tokenizer.init_kwargs.pop("auto_map")
+    if before is not None:
+        tokenizer.init_kwargs["auto_map"] = before
+    tokenizer.save_pretrained(folder)
+    if find_difference(tokenizer, read) is not None:
+        raise ModelError(
+            f"The tokenizer ({type(tokenizer).__name__}) would read back from beside this model as another "
+            f"({type(read).__name__}): they differ in {difference}. Expected one that transformers reads as it was saved, since "
+            "the numbers of the saved model would be of other tokens. Name another with model.tokenizer=, or take another model."
+        )
+
+
+def _load_back(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    with foreign.sealed():
+        return complete(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))

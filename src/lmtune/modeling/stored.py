@@ -1,0 +1,103 @@
+"""Weights as they lie in a folder, set against those in memory: save and load have to be inverse.
+
+transformers saves some architectures under other names than their modules have, in other pieces, and finds its way back only in
+from_pretrained.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmtune.errors import CheckpointError
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+SHOWN_NAMES = 3
+
+
+def restore(model: Any, folder: Path) -> None:
+    """Put the weights of a checkpoint into `model`, all of them; raise CheckpointError where one is missing or has no place.
+
+    model: the whole model, or one with an adapter of peft on it, of which a checkpoint holds the adapter alone.
+    """
+    import torch
+
+    held, stored = list_weights(model, folder), load_weights(model, folder)
+    _check_names(folder, held, stored)
+    with torch.no_grad():
+        for name, value in held.items():
+            value.copy_(stored[name])
+
+
+def find_difference(model: Any, folder: Path) -> str | None:
+    """The first weight of `model` that would not come back from `folder`, None where all would, bit by bit."""
+    import torch
+
+    held, stored = list_weights(model, folder), load_weights(model, folder)
+    for name, value in held.items():
+        if name not in stored:
+            return f"{name} is not in it"
+        if not torch.equal(stored[name].to(value), value):
+            return f"{name} has other values in it"
+    return next((f"{name} in it has no place in the model" for name in stored if name not in held), None)
+
+
+def list_weights(model: Any, folder: Path) -> dict[str, Any]:
+    """Of `model`, what a checkpoint has to hold, by name: parameters and saved buffers, tied ones once."""
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        from peft.utils import get_peft_model_state_dict
+
+        return dict(get_peft_model_state_dict(model))
+    return _without_ties(model.state_dict())
+
+
+def load_weights(model: Any, folder: Path) -> Mapping[str, Any]:
+    """What a folder holds, under the names that `model` has; tied weights once."""
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        from peft.utils import load_peft_weights
+
+        return dict(load_peft_weights(str(folder), "cpu"))
+    stored = dict(read_tensors(folder))
+    names = _without_ties(model.state_dict()).keys()
+    return stored if stored.keys() == names else _load_converted(model, folder)
+
+
+def read_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+    """(name, tensor) of each weight in the safetensors files of a folder."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            for name in opened.keys():  # noqa: SIM118  no dict
+                yield name, opened.get_tensor(name)
+
+
+def _load_converted(model: Any, folder: Path) -> dict[str, Any]:
+    """The weights as from_pretrained of the model's class makes them of the files, with what is missing left out."""
+    loaded, info = type(model).from_pretrained(
+        folder, config=model.config, dtype=model.dtype, trust_remote_code=False, weights_only=True,
+        output_loading_info=True,
+    )  # fmt: skip
+    weights = _without_ties(loaded.state_dict())
+    surplus = {name: None for name in info["unexpected_keys"]}
+    return {name: value for name, value in weights.items() if name not in info["missing_keys"]} | surplus
+
+
+def _without_ties(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Each tensor under the first of its names."""
+    found: dict[tuple[int, tuple[int, ...]], str] = {}
+    return {
+        name: value
+        for name, value in weights.items()
+        if value.numel() == 0 or found.setdefault((value.data_ptr(), tuple(value.shape)), name) == name
+    }
+
+
+def _check_names(folder: Path, held: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    missing, surplus = sorted(held.keys() - stored.keys()), sorted(stored.keys() - held.keys())
+    if missing or surplus:
+        found = [f"lacks {', '.join(missing[:SHOWN_NAMES])}"] if missing else []
+        found += [f"holds {', '.join(surplus[:SHOWN_NAMES])}, which the model does not have"] if surplus else []
+        raise CheckpointError(
+            f"{folder}: expected the weights of this model, all of them, found that it {' and '.join(found)}. Take another "
+            "checkpoint, or the settings that it was made with."
+        )

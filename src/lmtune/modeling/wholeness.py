@@ -1,0 +1,103 @@
+"""Whether a model that was loaded is what its files hold: every weight, no other, as they were sealed.
+
+transformers draws what a file lacks at random, leaves out what it has too much, and only warns of both.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmtune.foreign import CONFIG, Source
+from lmtune.runs import MANIFEST, find_damage
+
+CHECK = "check_weights=false"
+SHOWN_NAMES = 3
+"""Weights that a message names."""
+PREFIXES = {
+    "_orig_mod.": "torch.compile puts it there. Save the model below it (model._orig_mod), or take it off the names.",
+    "module.": "DistributedDataParallel puts it there. Save the model below it (model.module), or take it off the names.",
+}
+"""What wrappers put before the names of weights."""
+MASKS = re.compile(
+    r"(^|\.)(attn|attention)\.(attention\.|self\.)?(masked_bias|bias)$|rotary_emb\.inv_freq$|(^|\.)position_ids$"
+)
+"""Names of causal masks, frequencies and positions that older versions saved beside the weights; models make them anew."""
+
+
+def check_sealed(source: Source) -> None:
+    """Raise the source's error where its folder was sealed and is not as it was; folders that never were are taken as they are."""
+    if not source.whole or not source.is_folder:
+        return
+    fault = find_damage(Path(source.path))
+    if fault is not None:
+        raise source.error(
+            f"{source}: {fault}, so it was damaged or changed since it was saved; expected every file as {MANIFEST} seals it. Copy "
+            f"it again or take another checkpoint; where you changed it yourself, remove {MANIFEST}, or say {CHECK}."
+        )
+
+
+def check_complete(source: Source, model: Any, info: Mapping[str, Iterable[Any]], described: str = CONFIG) -> None:
+    """Raise the source's error where the files lack weights of the model, or hold weights that it has no place for.
+
+    info: what from_pretrained answers with output_loading_info=True. Tied heads are not missing, buffers are no weights.
+    described: the file that says which weights there have to be.
+    """
+    if not source.whole:
+        return
+    missing, surplus = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    buffers = {name for name, _ in model.named_buffers()}
+    surplus = [name for name in surplus if name not in buffers and not MASKS.search(name)]
+    for prefix, remedy in PREFIXES.items():
+        if any(name.startswith(prefix) or f".{prefix}" in name for name in surplus):
+            raise source.error(
+                f"{source}: the names of its weights carry the prefix {prefix}, so none of them is found; expected the names that "
+                f"{type(model).__name__} has. {remedy}"
+            )
+    if missing or surplus:
+        found = [f"it lacks {_list(missing)}"] if missing else []
+        found += [f"it holds {_list(surplus)}, for which the model has no place"] if surplus else []
+        raise source.error(
+            f"{source}: its files are not those of the {type(model).__name__} that its {described} describes: {'; '.join(found)}. "
+            "Missing weights would be drawn at random, and the others left out. Fetch all of it again, or mend its "
+            f"{described}; {CHECK} takes it as it is."
+        )
+    _check_tied(source, model)
+
+
+def _check_tied(source: Source, model: Any) -> None:
+    """Raise where the config ties the head to the embedding, and the files hold a head of its own."""
+    head = model.get_output_embeddings()
+    tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
+    weights = getattr(head, "weight", None), model.get_input_embeddings().weight
+    if tied and weights[0] is not None and weights[0].shape == weights[1].shape and weights[0] is not weights[1]:
+        raise source.error(
+            f"{source}: its {CONFIG} ties the head to the embedding, and its files hold two that differ. Set "
+            f"tie_word_embeddings to false in its {CONFIG} where the head is meant; {CHECK} takes it as it is."
+        )
+
+
+def check_adapter_complete(source: Source, stored: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+    """Raise the source's error where the weights in an adapter's file are not all that the model with it now holds, or not equal.
+
+    stored, held: tensors by name, of the file and of the model.
+    """
+    import torch
+
+    if not source.whole:
+        return
+    missing, surplus = sorted(held.keys() - stored.keys()), sorted(stored.keys() - held.keys())
+    other = [name for name in stored.keys() & held.keys() if not torch.equal(stored[name].to(held[name]), held[name])]
+    if missing or surplus or other:
+        found = [f"it lacks {_list(missing)}"] if missing else []
+        found += [f"it holds {_list(surplus)}, for which there is no place"] if surplus else []
+        found += [f"{_list(other)} did not get into the model"] if other else []
+        raise source.error(
+            f"{source}: the weights of the adapter are not those that its settings describe: {'; '.join(found)}. Fetch it again, "
+            f"and check that it belongs to its base; {CHECK} takes it as it is."
+        )
+
+
+def _list(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:SHOWN_NAMES])
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES:,} more"
