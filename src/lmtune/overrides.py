@@ -55,7 +55,9 @@ SOURCES = {
 }
 """The keys that name a source, and what of the other kind is taken back for each."""
 
-LISTS = frozenset(["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data", "data.text_column"])
+LISTS = frozenset(
+    ["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data", "data.text_column"]
+)
 """Keys for which a value that opens with `[` is a list."""
 
 GROUPS = frozenset(["data", "model", "training", "generation", "finetune", "tracker", "experiment", "suite"])
@@ -127,7 +129,8 @@ def _own_groups(given: set[str]) -> list[str]:
     """The groups that a source alone stands for."""
     chosen = []
     if not given & {"data", "experiment"}:
-        chosen += ["data=files"] if given & {"data.files", "data.sources"} else ["data=hub"] if "data.path" in given else []
+        in_files = given & {"data.files", "data.sources"}
+        chosen += ["data=files"] if in_files else ["data=hub"] if "data.path" in given else []
     if "model.path" in given and not given & {"model", "experiment"}:
         chosen.append("model=hub")
     return chosen
