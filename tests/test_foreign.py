@@ -94,7 +94,7 @@ LOADERS = {
     "load_config": lambda folder: loading.load_config(foreign.Source("model.path", str(folder))),
     "model.tokenizer": lambda folder: load_tokenizer(str(folder), key="model.tokenizer"),
     "check_model_source": lambda folder: loading.check_model_source(ModelConfig(path=str(folder))),
-    "find_context": lambda folder: loading.find_context(ModelConfig(path=str(folder))),
+    "find_context": lambda folder: positions.find_context(ModelConfig(path=str(folder))),
     "from scratch": lambda folder: loading.build_model(
         ModelConfig(path=str(folder), init=ModelInit.scratch), load_tokenizer(str(folder), key="model.tokenizer")
     ),
@@ -314,7 +314,7 @@ def test_an_adapter_imports_no_module_that_its_settings_name(save_adapter, tmp_p
 def test_an_adapter_has_the_vocabulary_of_its_base_and_is_trained_on_as_one_model(save_adapter, tokenizer):
     folder = save_adapter()
     assert load_tokenizer(str(folder)).get_vocab() == tokenizer.get_vocab()
-    assert loading.find_context(ModelConfig(path=str(folder))) == 64
+    assert positions.find_context(ModelConfig(path=str(folder))) == 64
     ids = torch.arange(8)[None]
     apart = loading.load_model(str(folder))
     merged, remarks = loading.build_model(ModelConfig(path=str(folder)), tokenizer)

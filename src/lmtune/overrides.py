@@ -129,9 +129,8 @@ def _own_groups(given: set[str]) -> list[str]:
     """The groups that a source alone stands for."""
     chosen = []
     if not given & {"data", "experiment"}:
-        chosen += (
-            ["data=files"] if given & {"data.files", "data.sources"} else ["data=hub"] if "data.path" in given else []
-        )
+        in_files = given & {"data.files", "data.sources"}
+        chosen += ["data=files"] if in_files else ["data=hub"] if "data.path" in given else []
     if "model.path" in given and not given & {"model", "experiment"}:
         chosen.append("model=hub")
     return chosen

@@ -303,8 +303,7 @@ class Corpus:
             if self.past is not None:
                 before = self.past.find_learned(texts) & ~known
                 ledger.documents_learned_before += int(before.sum())
-                ledger.documents_kept -= int(before.sum())
-                ledger.bytes_kept -= int(count_bytes(texts)[before].sum())
+                ledger.withdraw("learned_before", int(before.sum()), int(count_bytes(texts)[before].sum()))
                 texts, known = texts.filter(pa.array(~before)), known[~before]
             dropped += int(known.sum())
             ledger.withdraw("in_training", int(known.sum()), int(count_bytes(texts)[known].sum()))
@@ -436,7 +435,7 @@ class Corpus:
             written = blocks.write_padded(file, pieces, block_size, dtype, separator, len(opening))
         ledger.blocks, ledger.targets = written
         ledger.bytes_copied = self._bytes_copied
-        ledger.bytes_kept -= self._bytes_copied
+        ledger.withdraw("copied", 0, self._bytes_copied)
         ledger.repeated = max(0, ledger.blocks - 1) * self.config.stride
         ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
         facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}

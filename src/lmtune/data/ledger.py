@@ -25,6 +25,8 @@ LEFT_OUT = {
     "over_limit": "documents beyond the limit",
     "in_training": "held out, but also in the training text",
     "held_elsewhere": "held out in another source",
+    "learned_before": "held out, but learned by the run that the model comes from",
+    "copied": "copies of passages that are held out",
 }
 """Kinds of bytes that are read and not kept. Less than nothing of a kind means that it added some: a line end between rows
 that are joined, a letter that takes more bytes in UTF-8."""
