@@ -210,6 +210,7 @@ def test_the_protocol_says_how_the_numbers_came_to_be(build_tiny):
         "protocol"
     ]
     versions = protocol.pop("versions")
+    assert protocol.pop("text") == build_stream([5, 9]).identify()
     assert protocol == {
         "windows": "strided", "context": 8, "stride": 4, "separator": 0, "first": [0], "detokenizer": None,
         "documents": 2, "dtype": "bfloat16",

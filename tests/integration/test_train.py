@@ -41,7 +41,7 @@ def test_a_run_leaves_everything_it_promises(run):
     names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "ledger.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log", "checkpoint-6", "checkpoint-5",
-        "model", "results.json", "report.html", "run.json",
+        "model", "results.json", "report.html", "run.json", "past.npz",
     }  # fmt: skip
     assert (run / ".hydra" / "overrides.yaml").exists()
     results = json.loads((run / "results.json").read_text())
@@ -95,7 +95,8 @@ def test_the_card_and_the_report_tell_the_numbers(run):
         for metric in result["metrics"]
     }
     assert values["bits_per_byte"] == measures["bits_per_byte"]
-    assert f"| bits per byte | {measures['bits_per_byte']:.4f} |" in card
+    before = measures["while_training"]["before"]["bits_per_byte"]
+    assert f"| bits per byte | {before:.4f} | {measures['bits_per_byte']:.4f} |" in card
     page = (run / "report.html").read_text(encoding="utf-8")
     assert f"{measures['bits_per_byte']:.4f}" in page
     assert page.count("<svg") == 2

@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
-from lmtune.errors import ConfigError, LmtuneError, ModelError
+from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line
 from lmtune.foreign import (
     ADAPTER,
     CONFIG,
@@ -20,6 +20,7 @@ from lmtune.foreign import (
     load_settings,
 )
 from lmtune.hub import check_available, is_local
+from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
 
@@ -69,9 +70,24 @@ def add_adapter(model: Any, config: FinetuneConfig) -> Any:
         ensure_weight_tying=config.embeddings and head.weight is embedding.weight,
     )
     try:
-        return get_peft_model(model, settings)
+        adapted = get_peft_model(model, settings)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"finetune=lora: {' '.join(str(error).split())}") from error
+    _check_runs(adapted)
+    return adapted
+
+
+def _check_runs(adapted: Any) -> None:
+    """Raise ConfigError where a model does not run with its adapter: some modules hand out more than a product."""
+    try:
+        with trying(adapted):
+            adapted(input_ids=choose_ids(adapted, TOKENS), use_cache=False)
+    except Exception as fault:  # whatever a module meets that it did not expect
+        name = type(adapted.get_base_model()).__name__
+        raise ConfigError(
+            f"finetune=lora: {name} does not run with adapters on these modules ({first_line(fault)}). Name others with "
+            "finetune.target_modules=, such as those of its attention."
+        ) from fault
 
 
 def merge_adapter(model: Any) -> Any:

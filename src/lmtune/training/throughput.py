@@ -58,8 +58,16 @@ def count_flops(model: Any, context: int) -> float:
     products = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in weights)
     config = model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", None) or 0  # models without attention have none
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // max(1, heads))
+    width = heads * (_find_head_width(config) or config.hidden_size // max(1, heads))
     return float(products + 12 * config.num_hidden_layers * width * context)
+
+
+def _find_head_width(config: Any) -> int | None:
+    """Features of a head by the config, None where it says nothing or each layer has its own."""
+    try:
+        return getattr(config, "head_dim", None)
+    except Exception:  # transformers refuses to answer for all layers at once, by an error of its own
+        return None
 
 
 def find_peak(kind: str, name: str, half: bool, tf32: bool) -> float | None:
