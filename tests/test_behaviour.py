@@ -8,9 +8,9 @@ from lmtune.errors import ConfigError, LmtuneError, ModelError
 from lmtune.foreign import Source
 from lmtune.modeling.behaviour import check_causal, check_isolation, choose_ids, moved
 from lmtune.modeling.loading import build_model, load_model
-from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.loss import find_misfit, install_loss
 from lmtune.modeling.positions import positions_of, settle_length
+from lmtune.modeling.special_ids import mend_special_ids
 from tests.architectures import build_small
 
 SOURCE = Source("model.path", "somewhere")

@@ -20,7 +20,7 @@ from lmtune import foreign
 from lmtune.config import DataConfig, ModelConfig, ModelInit
 from lmtune.data.sources import HubSource
 from lmtune.errors import ConfigError, DataError, LmtuneError
-from lmtune.modeling import generation, loading
+from lmtune.modeling import generation, loading, positions
 from lmtune.modeling.tokenizer import load_tokenizer
 
 ROOT = Path(lmtune.__file__).parent
