@@ -73,7 +73,7 @@ def build_setup(config: TrainConfig) -> Setup:
     try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
         behaviour.check_isolation(model)
-    block_size = positions.settle_length("data.block_size", config.data.block_size, model)
+    block_size = positions.settle_length("data.block_size", config.data.block_size, model, training=True)
     training_arguments.apply_batch(config, arguments, block_size)
     context = positions.settle_length("eval.context", config.eval.context, model)
     check_stride(config.eval.stride, context)

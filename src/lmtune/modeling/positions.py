@@ -45,19 +45,27 @@ def check_length(key: str, value: int | None, model_config: Any) -> int:
     return value or context_of(model_config)
 
 
-def settle_length(key: str, value: int | None, model: Any) -> int:
-    """`value`, or the default context as far as the model takes it; raise ConfigError where it does not take `value`."""
+def settle_length(key: str, value: int | None, model: Any, training: bool = False) -> int:
+    """`value`, or the default context as far as the model takes it; raise ConfigError where it does not take `value`.
+
+    training: rows are learned, which some models (Reformer) take in one length alone.
+    """
     wanted = check_length(key, value, model.config)
-    if takes(model, wanted):
+    if takes(model, wanted, training):
         return wanted
+    if training and takes(model, wanted):
+        raise ConfigError(
+            f"{key}={wanted}: {type(model).__name__} takes rows of so many tokens, and does not learn from them. Give the length "
+            "that its config asks for in training, or take another model."
+        )
     most = _find_most(model, wanted)
     if value is not None or most < 2:
         raise _refuse(key, wanted, most)
     return most
 
 
-def takes(model: Any, tokens: int) -> bool:
-    """True where a row of so many tokens passes the embedding and the first block."""
+def takes(model: Any, tokens: int, training: bool = False) -> bool:
+    """True where a row of so many tokens passes the embedding and the first block, in training mode if asked."""
     import torch
 
     found = find_blocks(model)
@@ -66,6 +74,7 @@ def takes(model: Any, tokens: int) -> bool:
     ids = choose_ids(model, 1).expand(1, tokens)
     try:
         with trying(model):
+            model.train(training)
             getattr(model, "base_model", model)(input_ids=ids, use_cache=False)
     except _Enough:
         return True
