@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lmtune.config import DataConfig, DocumentRule, SplitRule, UnicodeForm
 from lmtune.data import cache
 from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
-from lmtune.data.corpus import Corpus, unigram_bits_per_byte
+from lmtune.data.corpus import Corpus
+from lmtune.data.layout import unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
 from lmtune.data.texts import build_texts, hash_texts
 from lmtune.data.tokens import Encoder, hash_tokenizer

@@ -19,8 +19,9 @@ from lmtune.commands.premise import check_unchanged, find_facts
 from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.corpora import build_corpus
-from lmtune.data.corpus import IDENTITY, Corpus
+from lmtune.data.corpus import Corpus
 from lmtune.data.losses import check_losses
+from lmtune.data.sides import IDENTITY
 from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
 from lmtune.evaluation.comparison import DocumentBits

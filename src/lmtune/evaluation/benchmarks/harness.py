@@ -96,17 +96,19 @@ def run_tasks(
         "limit": limit,
         "opening": list(find_opening(tokenizer)),
     }
+    return {task: _describe(found, task, protocol) for task in found["results"]}
+
+
+def _describe(found: dict[str, Any], task: str, protocol: dict[str, Any]) -> dict[str, Any]:
+    """The measures of a task, and how they came to be."""
     return {
-        task: {
-            **{name.removesuffix(",none"): value for name, value in measures.items() if name != "alias"},
-            "protocol": {
-                **protocol,
-                "limited": _describe_limit(found, task, limit),
-                "task_version": found["versions"].get(task),
-                "shots": found["n-shot"].get(task),
-            },
-        }
-        for task, measures in found["results"].items()
+        **{name.removesuffix(",none"): value for name, value in found["results"][task].items() if name != "alias"},
+        "protocol": {
+            **protocol,
+            "limited": _describe_limit(found, task, protocol["limit"]),
+            "task_version": found["versions"].get(task),
+            "shots": found["n-shot"].get(task),
+        },
     }
 
 
