@@ -171,7 +171,7 @@ def test_what_is_no_encoding_of_text_is_refused(tmp_path, encoding):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
         (b"/annex/objects/SHA256E-s1--4d7a.txt\n", "git annex get"),
-        (gzip.compress(b"um"), r"found the begin of a gzip file \(\.gz\), whatever its name says"),
+        (gzip.compress(b"um", mtime=0), r"found the begin of a gzip file \(\.gz\), whatever its name says"),
         (b"%PDF-1.7\n", "found the begin of a PDF"),
         (b"PK\x03\x04" + bytes(20), "a zip file"),
     ],
