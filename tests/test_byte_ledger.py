@@ -203,7 +203,7 @@ def test_a_byte_that_is_missing_stops_the_run():
 
 
 def test_the_account_of_bytes_is_shown_as_a_column_that_adds_up(lmtune, tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"uma linha\r\n\r\n" * 40)
+    (tmp_path / "a.txt").write_bytes(b"".join(b"uma linha, a %d\r\n\r\n" % number for number in range(40)))
     answer = lmtune("data", "data.files=a.txt", "data.documents=line", "data.block_size=32")
     column = [
         line.split()[-1].replace(",", "") for line in answer.out.splitlines()[: answer.out.splitlines().index("")]

@@ -228,7 +228,7 @@ def test_a_run_folder_of_others_runs_nothing_when_it_is_resumed(lmtune, tmp_path
 def test_a_config_of_the_users_own_is_taken_as_written(lmtune, tmp_path):
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "training").mkdir()
-    (tmp_path / "a.txt").write_text("O paciente chegou no hospital.\n\nVoltou para casa.\n" * 30)
+    (tmp_path / "a.txt").write_text("".join(f"O paciente {n} chegou no hospital.\n\nVoltou.\n" for n in range(30)))
     (tmp_path / "conf" / "data" / "mine.yaml").write_text(
         "files: a.txt\ndocuments: line\nlanguage: 'no'\nvalidation_fraction: 0.2\n"
     )

@@ -246,6 +246,7 @@ def test_greedy_decoding_works_alone_in_samples_and_in_generate(lmtune, run, tmp
 
 def test_greedy_decoding_leaves_out_what_the_model_itself_says_of_sampling(lmtune, run, tmp_path):
     file = tmp_path / run / "model" / "generation_config.json"
+    (file.parent / "manifest.json").unlink()
     file.write_text(
         json.dumps(
             {**json.loads(file.read_text()), "do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 50}
@@ -287,6 +288,7 @@ def test_weights_that_are_no_numbers_write_nothing(lmtune, run, tmp_path, settin
     from safetensors.torch import load_file, save_file
 
     file = tmp_path / run / "model" / "model.safetensors"
+    (file.parent / "manifest.json").unlink()
     weights = load_file(file)
     weights["transformer.ln_f.weight"].fill_(float("nan"))
     save_file(weights, file, metadata={"format": "pt"})

@@ -35,7 +35,7 @@ def world(build_tiny, tokenizer, tmp_path, monkeypatch):
         (tmp_path / name / "code.py").write_text(CODE)
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "corpus.py").write_text(CODE)
-    (tmp_path / "a.txt").write_text("O paciente voltou para casa.\n" * 60)
+    (tmp_path / "a.txt").write_text("".join(f"O paciente {number} voltou para casa.\n" for number in range(60)))
     asked, typed = [], io.StringIO("y\n" * 1000)
     monkeypatch.setattr(builtins, "input", lambda *prompt: asked.append(prompt) or "y")
     monkeypatch.setattr(sys, "stdin", typed)
