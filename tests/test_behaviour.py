@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from architectures import build_small
 
 from lmtune.config import LossChoice, ModelConfig, ModelInit
 from lmtune.errors import ConfigError, LmtuneError, ModelError
@@ -10,7 +11,6 @@ from lmtune.modeling.behaviour import check_causal, check_isolation, choose_ids,
 from lmtune.modeling.loading import build_model, load_model, mend_special_ids
 from lmtune.modeling.loss import find_misfit, install_loss
 from lmtune.modeling.positions import positions_of, settle_length
-from tests.architectures import build_small
 
 SOURCE = Source("model.path", "somewhere")
 
