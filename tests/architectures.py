@@ -62,7 +62,6 @@ OWN = {
     "lfm2_moe": {"layer_types": ["full_attention", "conv"]},
     "nemotron_h": {"n_groups": 1},
     "reformer": {"axial_pos_shape": [8, 16], "axial_pos_embds_dim": [16, 16], **PADDED},
-    "zamba": {"num_hidden_layers": 3, "attn_layer_period": 2, "attn_layer_offset": 1},
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
 """What a few need besides."""
@@ -74,7 +73,7 @@ NOT_BUILT = {
          "musicgen_melody", "phi4_multimodal", "qwen3_5", "qwen3_5_moe", "qwen4_exp"), "takes more than text",
     ),
     **dict.fromkeys(
-        ("cohere_compass_text", "cpmant", "dbrx", "mamba2", "xlm", "xmod", "zamba2"), "needs settings of its own"
+        ("cohere_compass_text", "cpmant", "dbrx", "mamba2", "xlm", "xmod", "zamba", "zamba2"), "needs settings of its own"
     ),
 }  # fmt: skip
 """Types that are left out, and why."""

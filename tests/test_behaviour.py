@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from architectures import build_small
 
 from lmtune.config import LossChoice, ModelConfig, ModelInit
 from lmtune.errors import ConfigError, LmtuneError, ModelError
@@ -11,7 +12,6 @@ from lmtune.modeling.loading import build_model, load_model
 from lmtune.modeling.loss import find_misfit, install_loss
 from lmtune.modeling.positions import positions_of, settle_length
 from lmtune.modeling.special_ids import mend_special_ids
-from tests.architectures import build_small
 
 SOURCE = Source("model.path", "somewhere")
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from architectures import build_small
 from safetensors.torch import save_file
 
 from lmtune.errors import CheckpointError, ConfigError, ModelError
@@ -12,7 +13,6 @@ from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import stored
 from lmtune.modeling.loading import load_model
 from lmtune.modeling.read_back import check_reads_back
-from tests.architectures import build_small
 
 MIXTURE = [
     "model=hub", "model.init=scratch", "model.tokenizer=learn", "model.config.model_type=mixtral", "model.config.hidden_size=32",

@@ -11,10 +11,10 @@ import sys
 
 import pytest
 import torch
+from architectures import KINDS, build_small
 
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling import loading, stored
-from tests.architectures import KINDS, build_small
 
 STEPS = 3
 COLUMNS = (
