@@ -22,6 +22,7 @@ from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS, Encoder
 from lmtune.errors import ConfigError, DataError
+from lmtune.patience import saying
 from lmtune.streams import LOSSES, MEASURED_TABLE, TokenStream
 from lmtune.vocabulary import count_ids, find_document_opening, hash_tokenizer
 
@@ -107,7 +108,9 @@ class Corpus:
     def key(self) -> str:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
         settings = {name: getattr(self.config, name) for name in IDENTITY}
-        content = {"source": self.source.fingerprint(), "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
+        with saying("reading the files for their checksums"):
+            fingerprint = self.source.fingerprint()
+        content = {"source": fingerprint, "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
         return cache.key_of({**content, "rules": self.source.rules, "seed": self.seed, **settings})
 
     @cached_property
@@ -340,7 +343,9 @@ class Corpus:
     def find_encoder(self, tokenizer: Any) -> Encoder:
         """One for each tokenizer, proven on this very text."""
         if id(tokenizer) not in self._encoders:
-            self._encoders[id(tokenizer)] = Encoder(tokenizer, self.survey.proof)
+            proof = self.survey.proof
+            with saying("comparing ways to encode the text"):
+                self._encoders[id(tokenizer)] = Encoder(tokenizer, proof)
         return self._encoders[id(tokenizer)]
 
     def identify(self, tokenizer: Any) -> dict[str, str]:
