@@ -36,7 +36,9 @@ FAMILIES = {
 }
 BUILT = {(name, bos): build(bos) for name, build in FAMILIES.items() for bos in (False, True)}
 LETTERS = st.characters(exclude_categories=["Cs"])
-PIECES = st.one_of(st.text(LETTERS, max_size=8), st.sampled_from([*SPECIAL, *WORDS, "<|endoftext|>", "\u0301", "  ", "\n"]))
+PIECES = st.one_of(
+    st.text(LETTERS, max_size=8), st.sampled_from([*SPECIAL, *WORDS, "<|endoftext|>", "\u0301", "  ", "\n"])
+)
 TEXTS = st.lists(PIECES, max_size=5).map("".join)
 
 

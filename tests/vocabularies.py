@@ -3,7 +3,11 @@
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-WORDS = ["O paciente voltou para casa.", "The old house stood in 1907, and the river rose.", "Über naïve café, été à Paris!"]
+WORDS = [
+    "O paciente voltou para casa.",
+    "The old house stood in 1907, and the river rose.",
+    "Über naïve café, été à Paris!",
+]
 SPECIAL = ["<s>", "</s>", "<pad>", "<unk>"]
 
 
@@ -24,7 +28,9 @@ def build_byte_level(bos=False, normalizer=None):
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(WORDS, trainer)
     return wrap(tokenizer, bos)
 
@@ -32,7 +38,13 @@ def build_byte_level(bos=False, normalizer=None):
 def build_unigram(bos=False, byte_fallback=False):
     """As SentencePiece's: special tokens stand in its own vocabulary, letters it has not seen are unknown or bytes."""
     letters = sorted({letter for text in WORDS for letter in text.replace(" ", "\u2581")})
-    entries = [*SPECIAL, *([f"<0x{byte:02X}>" for byte in range(256)] if byte_fallback else []), *letters, "\u2581the", "casa"]
+    entries = [
+        *SPECIAL,
+        *([f"<0x{byte:02X}>" for byte in range(256)] if byte_fallback else []),
+        *letters,
+        "\u2581the",
+        "casa",
+    ]
     vocab = [(entry, 0.0 if entry in SPECIAL else -1.0 - len(entries) / 1000) for entry in entries]
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=3, byte_fallback=byte_fallback))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
