@@ -112,8 +112,8 @@ def test_stride_and_precision_are_in_the_numbers_and_the_protocol(lmtune, save_t
     assert plain["loss"] != other["loss"]
     assert plain["protocol"]["model"] == other["protocol"]["model"]
     assert set(plain["protocol"]) == {
-        "windows", "context", "stride", "separator", "detokenizer", "documents", "dtype", "versions", "split", "split_by",
-        "tokenizer", "model",
+        "windows", "context", "stride", "separator", "first", "detokenizer", "documents", "dtype", "versions", "split",
+        "split_by", "tokenizer", "model",
     }  # fmt: skip
 
 
