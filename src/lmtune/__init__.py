@@ -11,7 +11,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 1  familiar < keys < config, overrides                     others' names, transformers' names; what a run is told
     floor 1  records < runs, streams < vocabulary, hub, foreign      what it leaves behind, is measured on, fetches, never runs
     floor 1  options, secrets                                        what stands beside keys; what is kept to itself
-    floor 0  errors < console, stopping                              what can go wrong, and whose turn it is; what is said; signals
+    floor 0  errors < console, stopping, patience                    what can go wrong; what is said, also of long work; signals
     floor 0  errors < plain_yaml, paths                              YAML that anyone wrote; paths that people type
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.

@@ -133,3 +133,52 @@ def test_the_portuguese_tasks_are_there():
     ]
     assert len(names) > 10
     assert set(names) <= set(TaskManager().all_tasks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["llama", "gemma", "mistral"])
+def test_profile_lm_eval_equals_the_harness_behind_a_bos(lmtune, real_data, tmp_path, kind):
+    import torch
+    from tokenizers import processors
+    from transformers import AutoConfig, AutoModelForCausalLM, GPT2TokenizerFast
+
+    tokenizer = GPT2TokenizerFast.from_pretrained(real_data / "gpt2-tokenizer")
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    post = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = post
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **shape, **ids, head_dim=16, max_position_embeddings=64, initializer_range=0.2)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    lines = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:50]
+    texts = [" ".join(json.loads(line)["text"].split()[-40:]) for line in lines]
+    (tmp_path / "wikitext.jsonl").write_text("".join(json.dumps({"page": text}) + "\n" for text in texts))
+    (tmp_path / "lambada.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_tasks(tmp_path)
+    ckpt = f"ckpt={tmp_path}/model"
+    theirs = lmtune(
+        "eval",
+        ckpt,
+        "suite=lm_eval",
+        "suite.tasks=[local_wikitext,local_lambada]",
+        f"suite.include={tmp_path}/tasks",
+        "format=json",
+        CPU,
+    )
+    ours = lmtune(
+        "eval", ckpt, "suite=gpt2-zeroshot", "suite.profile=lm_eval", "suite.tasks=[wikitext-2,lambada]",
+        f"suite.files.wikitext-2={tmp_path}/wikitext.jsonl", f"suite.files.lambada={tmp_path}/lambada.jsonl", "format=json", CPU,
+    )  # fmt: skip
+    assert (theirs.code, ours.code) == (0, 0), theirs.err + ours.err
+    found, expected = ours.json["tasks"], theirs.json["tasks"]
+    assert found["wikitext-2"]["bits_per_byte"] == pytest.approx(expected["local_wikitext"]["bits_per_byte"], rel=1e-4)
+    assert found["lambada"]["perplexity"] == pytest.approx(expected["local_lambada"]["perplexity"], rel=1e-4)
+    assert found["lambada"]["protocol"]["opening"] == [tokenizer.bos_token_id]

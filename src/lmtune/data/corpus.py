@@ -18,6 +18,7 @@ from lmtune.data.sides import SplitText
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.tokens import Encoder
 from lmtune.errors import ConfigError, DataError
+from lmtune.patience import saying
 from lmtune.streams import LOSSES, TokenStream
 from lmtune.vocabulary import count_ids, find_document_opening, hash_tokenizer
 
@@ -125,7 +126,9 @@ class Corpus(SplitText):
     def find_encoder(self, tokenizer: Any) -> Encoder:
         """One for each tokenizer, proven on this very text."""
         if id(tokenizer) not in self._encoders:
-            self._encoders[id(tokenizer)] = Encoder(tokenizer, self.survey.proof)
+            proof = self.survey.proof
+            with saying("comparing ways to encode the text"):
+                self._encoders[id(tokenizer)] = Encoder(tokenizer, proof)
         return self._encoders[id(tokenizer)]
 
     def identify(self, tokenizer: Any) -> dict[str, str]:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from lmtune.data.corpus import Prepared
+from lmtune.patience import saying
 from lmtune.streams import TokenStream
+from lmtune.vocabulary import count_ids
 
 WORDS = 13
 """Words in a sequence; long enough that equal ones were copied."""
@@ -98,7 +100,8 @@ def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
 
 def find_word_starts(tokenizer: Any) -> np.ndarray:
     """[vocabulary] of bool: True where a token opens a word, that is, decodes to leading white space."""
-    texts = tokenizer.batch_decode([[index] for index in range(len(tokenizer))])
+    with saying("reading the vocabulary"):
+        texts = tokenizer.batch_decode([[index] for index in range(count_ids(tokenizer))])
     return np.array([text[:1].isspace() for text in texts])
 
 

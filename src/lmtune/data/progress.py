@@ -1,4 +1,4 @@
-"""A bar on stderr for work on text that takes more than a moment."""
+"""What is said while text is worked on: a bar on a terminal, lines elsewhere."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,20 +7,32 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from lmtune.data.texts import Texts, edges_of
+from lmtune.patience import saying
 
 DELAY = 1.0
 """Seconds of work before the bar appears."""
 
 
 def show_progress(batches: Iterable[Texts], doing: str, total: int | None = None) -> Iterator[Texts]:
-    """The batches, with a bar of their bytes meanwhile; none where stderr is no terminal.
+    """The batches, with a bar of their bytes meanwhile; where stderr is no terminal, a line every two seconds.
 
-    total: bytes expected in all; without it the bar only counts.
+    total: bytes expected in all; without it their number is only counted.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from batches
-        return
+    shown = _show_bar(batches, doing, total, console) if console.is_terminal else _say_lines(batches, doing, total)
+    yield from shown
+
+
+def _say_lines(batches: Iterable[Texts], doing: str, total: int | None) -> Iterator[Texts]:
+    size = 0
+    with saying(doing) as work:
+        for texts in batches:
+            yield texts
+            size += _count_bytes(texts)
+            work.done = f"{size / 1e6:,.1f}{f' of {total / 1e6:,.1f}' if total else ''} MB"
+
+
+def _show_bar(batches: Iterable[Texts], doing: str, total: int | None, console: Console) -> Iterator[Texts]:
     columns = [TextColumn(doing), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task(doing, total=total or None)
@@ -28,10 +40,15 @@ def show_progress(batches: Iterable[Texts], doing: str, total: int | None = None
     try:
         for texts in batches:
             yield texts
-            if len(texts):
-                begin, end = edges_of(texts)[[0, -1]].tolist()
-                bar.advance(task, end - begin)
+            bar.advance(task, _count_bytes(texts))
             if not bar.live.is_started and time.monotonic() > appears:
                 bar.start()
     finally:
         bar.stop()
+
+
+def _count_bytes(texts: Texts) -> int:
+    if not len(texts):
+        return 0
+    begin, end = edges_of(texts)[[0, -1]].tolist()
+    return int(end - begin)

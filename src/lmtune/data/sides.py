@@ -21,6 +21,7 @@ from lmtune.data.splits import HELD_OUT, Dealt, Shares
 from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS
 from lmtune.errors import DataError
+from lmtune.patience import saying
 
 RULES_IN_WORDS = {
     DocumentRule.file: "whole files",
@@ -88,7 +89,9 @@ class SplitText:
     def key(self) -> str:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
         settings = {name: getattr(self.config, name) for name in IDENTITY}
-        content = {"source": self.source.fingerprint(), "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
+        with saying("reading the files for their checksums"):
+            fingerprint = self.source.fingerprint()
+        content = {"source": fingerprint, "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
         return cache.key_of({**content, **self.conditions, "rules": self.source.rules, "seed": self.seed, **settings})
 
     @property

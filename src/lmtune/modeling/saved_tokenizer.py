@@ -6,6 +6,7 @@ from typing import Any
 from lmtune import foreign
 from lmtune.errors import ModelError
 from lmtune.modeling.tokenizer import complete
+from lmtune.patience import saying
 from lmtune.vocabulary import find_difference, hash_tokenizer
 
 NO_CODE = {"AutoTokenizer": [None, None]}
@@ -21,6 +22,11 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
     What it takes is kept in the tokenizer, and so stands in whatever is saved of it later.
     """
+    with saying("saving the tokenizer and reading it back"):
+        _save(tokenizer, folder)
+
+
+def _save(tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     read = _load_back(folder)
     if hash_tokenizer(read) == hash_tokenizer(tokenizer) and find_difference(tokenizer, read) is None:

@@ -1,5 +1,6 @@
 """Tokenizers: the model's own, another, or one learned from the training text."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +11,10 @@ from lmtune import foreign
 from lmtune.errors import ModelError
 from lmtune.modeling import adapters
 from lmtune.paths import show
+from lmtune.patience import Work, saying
 from lmtune.vocabulary import count_entries, encode_plain
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
 LEARN = "learn"
@@ -20,6 +24,19 @@ MEASURED_CHARS = 5_000_000
 """Characters that a vocabulary is measured on."""
 LEAST_ENTRIES = 2
 """For text, of a vocabulary that was read: where there is no file, transformers makes one up of special tokens, or of a blank."""
+MOST_RUN = 500
+"""Characters of a word that a vocabulary is learned from; those of languages are shorter."""
+LONG_RUN = re.compile(
+    "|".join(
+        rf"{begin}{kind}{{{MOST_RUN + 1},}}"
+        for begin, kind in (
+            (r"(?<![^\W_])", r"[^\W_]"),
+            (r"(?<![^\w\s])(?<!_)", r"(?:[^\w\s]|_)"),
+            (r"(?<!\s)", r"\s"),
+        )
+    )
+)
+"""Of letters and digits, of other signs, or of blanks: what byte-level vocabularies take for one word."""
 SHOWN_FILES = 5
 """Of a folder without a tokenizer, in a message."""
 TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
@@ -122,20 +139,23 @@ def learn_tokenizer(
 ) -> Any:
     """A byte-level BPE as GPT-2's (Radford et al. 2019; Sennrich et al. 2016, arXiv:1508.07909) learned from texts.
 
-    No text is unknown to it: it falls back to bytes. Special tokens get the first ids; the first of them ends a text.
+    No text is unknown to it: it falls back to bytes. Special tokens get the first ids; the first of them ends a text. Words
+    of more than MOST_RUN characters are learned from in pieces, which is said: the time that a word takes grows with the square
+    of its length.
     max_chars: read no more of the texts than this; None for all of them.
     """
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     learner = ByteLevelBPETokenizer()
-    learner.train_from_iterator(
-        texts if max_chars is None else _head(texts, max_chars),
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=list(special_tokens),
-        show_progress=False,
-    )
+    with saying(f"learning a vocabulary of {vocab_size:,} entries") as work:
+        learner.train_from_iterator(
+            _cut_runs(texts if max_chars is None else _head(texts, max_chars), work),
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=list(special_tokens),
+            show_progress=False,
+        )
     end = special_tokens[0]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=learner._tokenizer,
@@ -162,10 +182,11 @@ def measure_fit(tokenizer: Any, texts: Iterable[str]) -> Fit:
     """Counts over the first MEASURED_CHARS characters of texts, special tokens typed in them read as text."""
     counts: Counter[int] = Counter()
     words = size = 0
-    for text in _head(texts, MEASURED_CHARS):
-        counts.update(encode_plain(tokenizer, [text])[0])
-        words += len(text.split())
-        size += len(text.encode())
+    with saying("measuring how a vocabulary fits the text"):
+        for text in _head(texts, MEASURED_CHARS):
+            counts.update(encode_plain(tokenizer, [text])[0])
+            words += len(text.split())
+            size += len(text.encode())
     total = sum(counts.values())
     decoded = tokenizer.batch_decode([[index] for index in counts])
     parts = sum(count for count, text in zip(counts.values(), decoded, strict=True) if BROKEN in text)
@@ -189,6 +210,27 @@ def check_same_vocabulary(given: Any, own: Any, name: str) -> None:
             f"{len(ours.keys() & theirs.keys()):,} are known to the checkpoint and {same:,} have the same id. "
             "Move the embeddings to it with model.transplant=mean (or fvt), leave model.tokenizer out, or train from scratch "
             "with model.init=scratch."
+        )
+
+
+def _cut_runs(texts: Iterable[str], work: Work) -> Iterator[str]:
+    """The texts, in pieces where they have long runs; how much has come is said of `work`."""
+    size = cut = 0
+    for text in texts:
+        size += len(text)
+        work.done = f"{size / 1e6:,.1f} million characters read"
+        begin = 0
+        for run in LONG_RUN.finditer(text):
+            yield text[begin : run.start()]
+            yield from (run.group()[place : place + MOST_RUN] for place in range(0, len(run.group()), MOST_RUN))
+            begin, cut = run.end(), cut + 1
+        yield text[begin:] if begin else text
+    work.done += ", merging them"
+    if cut:
+        logger.info(
+            "%s words of more than %s characters are learned from in pieces: whole, they would take hours",
+            f"{cut:,}",
+            f"{MOST_RUN:,}",
         )
 
 
