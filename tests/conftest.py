@@ -119,3 +119,12 @@ def real_data():
     if not folder:
         pytest.skip("LMTUNE_TEST_DATA names no folder of real text")
     return Path(folder)
+
+
+@pytest.fixture
+def real_model():
+    """The folder of a pretrained model that is not part of the project."""
+    folder = os.environ.get("LMTUNE_TEST_MODEL")
+    if not folder:
+        pytest.skip("LMTUNE_TEST_MODEL names no folder of a real model")
+    return Path(folder)

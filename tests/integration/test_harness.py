@@ -182,3 +182,20 @@ def test_profile_lm_eval_equals_the_harness_behind_a_bos(lmtune, real_data, tmp_
     assert found["wikitext-2"]["bits_per_byte"] == pytest.approx(expected["local_wikitext"]["bits_per_byte"], rel=1e-4)
     assert found["lambada"]["perplexity"] == pytest.approx(expected["local_lambada"]["perplexity"], rel=1e-4)
     assert found["lambada"]["protocol"]["opening"] == [tokenizer.bos_token_id]
+
+
+@pytest.mark.real
+def test_lambada_of_a_real_model_is_that_of_the_harness(lmtune, real_model, real_data, tmp_path):
+    passages = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:200]
+    (tmp_path / "lambada.jsonl").write_text("\n".join(passages) + "\n")
+    (tmp_path / "wikitext.jsonl").write_text("")
+    write_tasks(tmp_path)
+    command = ("eval", f"ckpt={real_model}", "format=json", CPU)
+    theirs = lmtune(*command, "suite=lm_eval", "suite.tasks=[local_lambada]", f"suite.include={tmp_path}/tasks")
+    ours = lmtune(*command, "suite=gpt2-zeroshot", "suite.profile=lm_eval", "suite.tasks=[lambada]",
+                  f"suite.files.lambada={tmp_path}/lambada.jsonl")  # fmt: skip
+    assert (theirs.code, ours.code) == (0, 0), theirs.err + ours.err
+    found, expected = ours.json["tasks"]["lambada"], theirs.json["tasks"]["local_lambada"]
+    assert found["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-4)
+    assert found["accuracy"] / 100 == pytest.approx(expected["acc"], rel=1e-4)
+    assert found["accuracy"] > 10

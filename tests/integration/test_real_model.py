@@ -6,20 +6,10 @@ LMTUNE_TEST_MODEL names its folder (SmolLM2-135M-Instruct, weights from a Q4_1 G
 import gzip
 import itertools
 import math
-import os
-from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def real_model():
-    folder = os.environ.get("LMTUNE_TEST_MODEL")
-    if not folder:
-        pytest.skip("LMTUNE_TEST_MODEL names no folder of a real model")
-    return Path(folder)
 
 
 def score_in_pytorch(folder, text, context):
