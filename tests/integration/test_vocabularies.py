@@ -214,8 +214,9 @@ def test_several_ids_that_end_a_text_stay(lmtune, save_with, tmp_path):
     settings = json.loads((folder / "generation_config.json").read_text())
     ends = [tokenizer.eos_token_id, 77, 78]
     (folder / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": ends}))
+    texts = [f"{word}, {number}" for number in range(9) for word in WORDS]
     answer = lmtune(
-        "train", f"model.path={folder}", write(tmp_path / "n.txt", *WORDS * 9), *TRAIN, f"output={tmp_path}/run"
+        "train", f"model.path={folder}", write(tmp_path / "n.txt", *texts), *TRAIN, f"output={tmp_path}/run"
     )
     assert answer.code == 0, answer.err
     assert json.loads((tmp_path / "run/model/generation_config.json").read_text())["eos_token_id"] == ends
