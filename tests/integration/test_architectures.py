@@ -36,6 +36,8 @@ TRAINING = [
     f"training.max_steps={STEPS}", "training.learning_rate=0.02", "training.eval_steps=1", "training.save_total_limit=null", *SIZES,
 ]  # fmt: skip
 UNSAVED = ["training.eval_strategy=no", "training.save_strategy=no", "training.load_best_model_at_end=false"]
+PROMPT, NEW_TOKENS = "O paciente", 8
+GREEDY = ["generation.do_sample=false", f"generation.max_new_tokens={NEW_TOKENS}"]
 EXTRAS = {
     "lora": ["finetune=lora", "training.max_steps=1", *UNSAVED],
     "gradual": [
@@ -65,6 +67,41 @@ def test_every_architecture_is_right_or_refused(lmtune, tokenizer, texts, tmp_pa
     say(capfd, "| " + " | ".join(COLUMNS) + " |")
     assert wrong == []
     assert wanted or len(rows) >= 60
+
+
+@pytest.mark.slow
+def test_every_architecture_writes_what_it_writes_in_transformers(lmtune, tokenizer, tmp_path, capfd):
+    wanted = os.environ.get("LMTUNE_TEST_KINDS")
+    wrong, right = [], 0
+    for kind in wanted.split(",") if wanted else KINDS:
+        build_small(kind, len(tokenizer), tokenizer.eos_token_id).save_pretrained(tmp_path / kind)
+        tokenizer.save_pretrained(tmp_path / kind)
+        answer = lmtune("generate", f"ckpt={tmp_path / kind}", f"prompt={PROMPT}", "device=cpu", "format=json", *GREEDY)
+        found = answer.json["texts"][0] if answer.code == 0 else shorten(answer.err)
+        expected = write_in_transformers(tmp_path / kind, tokenizer)
+        right += answer.code == 0 and found == expected
+        if answer.code not in (0, 2) or (answer.code == 0 and found != expected):
+            wrong.append(f"{kind}: {found!r} is not {expected!r}")
+            say(capfd, wrong[-1])
+        elif answer.code == 2:
+            say(capfd, f"{kind}: refused: {found}")
+        shutil.rmtree(tmp_path / kind)
+    say(capfd, f"{right} architectures write what they write in transformers")
+    assert wrong == []
+    assert wanted or right >= 60
+
+
+def write_in_transformers(folder, tokenizer):
+    """The prompt and its greedy continuation, or what transformers says instead."""
+    from transformers import AutoModelForCausalLM
+
+    ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        row = model.generate(ids, do_sample=False, max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.pad_token_id)[0]
+    except Exception as fault:  # a class that cannot
+        return f"{type(fault).__name__}: {fault}"
+    return tokenizer.decode(row, skip_special_tokens=True)
 
 
 def say(capfd, line):
