@@ -80,11 +80,11 @@ def test_every_architecture_writes_what_it_writes_in_transformers(lmtune, tokeni
         found = answer.json["texts"][0] if answer.code == 0 else shorten(answer.err)
         expected = write_in_transformers(tmp_path / kind, tokenizer)
         right += answer.code == 0 and found == expected
-        if answer.code not in (0, 2) or (answer.code == 0 and found != expected):
+        if answer.code == 2 and expected is None:
+            say(capfd, f"{kind}: refused, as by transformers: {found}")
+        elif answer.code != 0 or found != expected:
             wrong.append(f"{kind}: {found!r} is not {expected!r}")
             say(capfd, wrong[-1])
-        elif answer.code == 2:
-            say(capfd, f"{kind}: refused: {found}")
         shutil.rmtree(tmp_path / kind)
     say(capfd, f"{right} architectures write what they write in transformers")
     assert wrong == []
@@ -92,15 +92,15 @@ def test_every_architecture_writes_what_it_writes_in_transformers(lmtune, tokeni
 
 
 def write_in_transformers(folder, tokenizer):
-    """The prompt and its greedy continuation, or what transformers says instead."""
+    """The prompt and its greedy continuation; None for a class that transformers does not generate with."""
     from transformers import AutoModelForCausalLM
 
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         row = model.generate(ids, do_sample=False, max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.pad_token_id)[0]
-    except Exception as fault:  # a class that cannot
-        return f"{type(fault).__name__}: {fault}"
+    except Exception:  # whatever it says instead
+        return None
     return tokenizer.decode(row, skip_special_tokens=True)
 
 
