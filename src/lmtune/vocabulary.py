@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from lmtune.records import checksum_of
 from lmtune.streams import PLAIN_TEXT
 
+MODEL = ',"model":{'
+"""Where the model begins in a tokenizer.json."""
 PROBE = "a"
 """A text to see by what stands around its ids."""
 HIDDEN = "\uffff\ufffe\uffff"
@@ -73,19 +75,43 @@ def _count_ids(tokenizer: Any, size: int) -> int:
 
 def find_unknown(tokenizer: Any) -> int | None:
     """The id that stands for what the vocabulary does not know; None where it has none, as byte-level ones."""
-    model = load_backend(tokenizer).get("model")
-    if model is None:
+    return _find_unknown(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _find_unknown(tokenizer: Any, size: int) -> int | None:
+    model = open_backend(tokenizer).model
+    if not model:
         return None if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
     if "unk_id" in model:
         return None if model["unk_id"] is None else int(model["unk_id"])
-    name = model.get("unk_token")
+    name = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)  # some models write it behind their vocabulary
     return tokenizer.get_vocab().get(name) if name else None
 
 
-def load_backend(tokenizer: Any) -> dict[str, Any]:
-    """tokenizer.json as it stands in memory; {} for a tokenizer that is written in Python."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return {} if backend is None else dict(json.loads(backend.to_str()))
+class Backend(NamedTuple):
+    """tokenizer.json as it stands in memory, taken apart: the vocabulary of its model takes long to read."""
+
+    head: dict[str, Any]
+    """All but the model; {} for a tokenizer that is written in Python."""
+    model: dict[str, Any]
+    """What the model says before its vocabulary, such as type and unk_id."""
+    text: str
+    """From the model on."""
+
+
+def open_backend(tokenizer: Any) -> Backend:
+    """The backend of a tokenizer, as it stands."""
+    return _split_backend(getattr(tokenizer, "backend_tokenizer", None))
+
+
+def _split_backend(backend: Any) -> Backend:
+    if backend is None:
+        return Backend({}, {}, "")
+    # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
+    # so its beginning stands nowhere else.
+    head, begin, model = backend.to_str().partition(MODEL)
+    return Backend(json.loads(head + "}"), json.loads("{" + model.partition(',"vocab":')[0] + "}"), begin + model)
 
 
 def count_entries(tokenizer: Any) -> int:
@@ -125,15 +151,11 @@ def describe_tokenizer(tokenizer: Any, size: int) -> Description:
     if backend is None:
         vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
         return Description(vocabulary, [], vocabulary)
-    # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
-    # so its beginning stands nowhere else.
-    head, begin, model = backend.to_str().partition(',"model":{')
-    described = json.loads(head + "}")
+    described, _, model = _split_backend(backend)
     added = [token for token in described["added_tokens"] if not token["special"]]
     left_out: dict[str, Any] = {"truncation": None, "padding": None, "post_processor": None}
-    text, plain = (
-        json.dumps({**described, **left_out, "added_tokens": tokens})[:-1] + begin + model for tokens in ([], added)
-    )
+    text = json.dumps({**described, **left_out, "added_tokens": []})[:-1] + model
+    plain = json.dumps({**described, **left_out, "added_tokens": added})[:-1] + model if added else text
     return Description(text, [token["content"] for token in added], plain)
 
 
@@ -178,7 +200,7 @@ def _find_hidden(tokenizer: Any, size: int) -> Any:
         return None
     from tokenizers import Tokenizer
 
-    described = load_backend(tokenizer)
+    described = json.loads(backend.to_str())
     described["model"] = _hide_entries(described["model"], reached)
     for token in described["added_tokens"]:
         if token["content"] in reached:

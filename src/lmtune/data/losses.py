@@ -7,6 +7,7 @@ held against what its ids decode to. Its form may differ by one blank that the v
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from lmtune.data.texts import Texts, count_bytes
 from lmtune.errors import DataError
 from lmtune.streams import LOSSES, sum_losses
-from lmtune.vocabulary import PROBE, count_ids, encode_plain, find_unknown, load_backend
+from lmtune.vocabulary import PROBE, count_ids, encode_plain, find_unknown, open_backend
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 """A token of a SentencePiece vocabulary that stands for one byte."""
@@ -36,7 +37,7 @@ class LossMeter:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._unknown = find_unknown(tokenizer)
-        self._sizes = _find_sizes(tokenizer, self._unknown)
+        self._sizes = _find_sizes(tokenizer, len(tokenizer))
         self._blank = (
             0 if self._sizes is None else int(self._sizes[encode_plain(tokenizer, [PROBE])[0]].sum()) - len(PROBE)
         )
@@ -129,9 +130,14 @@ def _sum_runs(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np
     return sums
 
 
-def _find_sizes(tokenizer: Any, unknown: int | None) -> np.ndarray | None:
-    """[vocabulary] UTF-8 bytes that each token stands for; None where the normalizer may change them."""
-    backend = load_backend(tokenizer)
+@lru_cache(maxsize=4)
+def _find_sizes(tokenizer: Any, size: int) -> np.ndarray | None:
+    """[ids] UTF-8 bytes that each token stands for, 0 for the unknown one; None where the normalizer may change them.
+
+    size: entries of the tokenizer now.
+    """
+    unknown = find_unknown(tokenizer)
+    backend = open_backend(tokenizer).head
     decoders = set(_list_kinds(backend.get("decoder")))
     if not decoders & DECODERS or not set(_list_kinds(backend.get("normalizer"))) <= PLAIN_NORMALIZERS:
         return None
