@@ -36,6 +36,8 @@ TRAINING = [
     f"training.max_steps={STEPS}", "training.learning_rate=0.02", "training.eval_steps=1", "training.save_total_limit=null", *SIZES,
 ]  # fmt: skip
 UNSAVED = ["training.eval_strategy=no", "training.save_strategy=no", "training.load_best_model_at_end=false"]
+NOT_CAUSAL = ("xlnet",)
+"""Architectures that transformers generates with in a way of their own, and that lmtune does not take."""
 PROMPT, NEW_TOKENS = "O paciente", 8
 GREEDY = ["generation.do_sample=false", f"generation.max_new_tokens={NEW_TOKENS}"]
 EXTRAS = {
@@ -80,8 +82,8 @@ def test_every_architecture_writes_what_it_writes_in_transformers(lmtune, tokeni
         found = answer.json["texts"][0] if answer.code == 0 else shorten(answer.err)
         expected = write_in_transformers(tmp_path / kind, tokenizer)
         right += answer.code == 0 and found == expected
-        if answer.code == 2 and expected is None:
-            say(capfd, f"{kind}: refused, as by transformers: {found}")
+        if answer.code == 2 and (expected is None or kind in NOT_CAUSAL):
+            say(capfd, f"{kind}: refused: {found}")
         elif answer.code != 0 or found != expected:
             wrong.append(f"{kind}: {found!r} is not {expected!r}")
             say(capfd, wrong[-1])

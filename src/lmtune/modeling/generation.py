@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
-from lmtune.errors import ConfigError, ModelError
+from lmtune.errors import ConfigError, ModelError, first_line
 from lmtune.foreign import GENERATION
 from lmtune.modeling.positions import positions_of
 from lmtune.vocabulary import encode_plain, find_opening
@@ -100,9 +100,14 @@ def _explained() -> Iterator[None]:
     except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
         raise ConfigError(f"generation.*: {' '.join(str(error).split()) or type(error).__name__}") from error
     except RuntimeError as error:
-        if "probability tensor" not in str(error):  # torch.multinomial's words
+        if "probability tensor" in str(error):  # torch.multinomial's words
+            raise ConfigError(NOTHING_LEFT) from error
+        if "memory" in str(error):
             raise
-        raise ConfigError(NOTHING_LEFT) from error
+        raise ModelError(
+            f"Expected a model that transformers generates with, found that it fails: {first_line(error)} `lmtune eval` may score "
+            "it all the same; to write with it, take another model or another version of transformers."
+        ) from error
 
 
 def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) -> list[str]:
