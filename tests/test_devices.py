@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lmtune.training.arguments import _take_one_gpu
 from lmtune.training.devices import Device, choose_settings, find_device, keep_settings, render_settings
 
 HOPPER = Device("cuda", "NVIDIA H200", bf16=True, tf32=True)
@@ -43,4 +44,14 @@ def test_the_line_says_what_is_used():
     )
     assert render_settings(HOPPER, arguments, "sdpa", "fused") == (
         "cuda (NVIDIA H200): bf16 autocast with TF32, adamw_torch_fused, sdpa attention, fused loss, no torch.compile"
+    )
+
+
+def test_a_process_alone_takes_one_gpu_of_several_and_says_so(caplog):
+    arguments = SimpleNamespace(n_gpu=2, _n_gpu=2)
+    with caplog.at_level("INFO", logger="lmtune"):
+        _take_one_gpu(arguments)
+    assert arguments._n_gpu == 1
+    assert (
+        "2 GPUs are visible, and one is used. All of them: torchrun --nproc_per_node 2 -m lmtune train" in caplog.text
     )

@@ -114,3 +114,16 @@ def test_ids_beyond_the_embedding_cost_one_paragraph(lmtune, ckpt, tokenizer, tm
         assert "The tokenizer gives ids up to 320, the embedding of the model has 320 rows." in answer.err
         assert answer.err.count("\n") == 1
     assert lmtune("generate", ckpt, "prompt=O paciente", "generation.max_new_tokens=2").code == 0
+
+
+def test_a_model_that_transformers_cannot_generate_with_costs_a_paragraph(lmtune, ckpt, monkeypatch):
+    from transformers import GPT2LMHeadModel
+
+    def fail(*_, **__):
+        raise RuntimeError("The size of tensor a (32) must match the size of tensor b (64)")
+
+    monkeypatch.setattr(GPT2LMHeadModel, "generate", fail)
+    answer = lmtune("generate", ckpt, "prompt=A")
+    assert (answer.code, answer.out) == (2, "")
+    assert "found that it fails: The size of tensor a (32) must match" in answer.err
+    assert "Traceback" not in answer.err

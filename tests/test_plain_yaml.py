@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmtune import plain_yaml
 from lmtune.errors import ConfigError
-from lmtune.plain_yaml import load_document, load_yaml, load_yaml_list
+from lmtune.plain_yaml import load_document, load_yaml
 
 
 def laughs(levels=9):
@@ -260,12 +260,8 @@ def test_a_record_is_read_without_asking_what_its_author_meant(tmp_path):
     file.write_text("a: no\nb: 0100\n")
     assert load_yaml(file) == {"a": False, "b": 64}
     file.write_text("- a=1\n- b=2\n")
-    assert load_yaml_list(file) == ["a=1", "b=2"]
     with pytest.raises(ConfigError, match=r"config\.yaml: expected `key: value` lines, found a list\."):
         load_yaml(file)
-    file.write_text("a: 1\n")
-    with pytest.raises(ConfigError, match=r"config\.yaml: expected a list of values, found a mapping\."):
-        load_yaml_list(file)
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,13 @@ def test_a_key_that_comes_late_is_there(tmp_path):
     assert read(file, where={"text": SENTENCES}) == SENTENCES
 
 
+def test_alternatives_that_no_row_has_are_all_named(tmp_path):
+    (tmp_path / "b.csv").write_text("title\num\n", encoding="utf-8")
+    for file in (write_lines(tmp_path / "a.jsonl", [{"title": "um"}]), tmp_path / "b.csv"):
+        with pytest.raises(DataError, match=r"has no column 'text' or 'body'; it has title\."):
+            read(file, text_column=["text", "body"])
+
+
 def test_alternatives_are_taken_row_by_row_and_file_by_file(tmp_path):
     write_lines(tmp_path / "a.jsonl", [{"text": "um"}, {"body": "dois"}, {"text": "três", "body": "x"}])
     (tmp_path / "b.csv").write_text("body\nquatro\n", encoding="utf-8")

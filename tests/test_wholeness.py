@@ -86,6 +86,16 @@ def test_a_key_takes_what_is_refused(folder):
     assert load_model(str(folder), whole=False).num_parameters() > 0
 
 
+def test_one_of_two_speaks_of_weights_without_a_place(folder, caplog):
+    """transformers' table calls them harmless: it is shown where the key takes them, and not beside the refusal."""
+    rewrite(folder, LOST["something too much"])
+    with pytest.raises(ModelError, match="for which the model has no place"):
+        load_model(str(folder))
+    assert "UNEXPECTED" not in caplog.text
+    load_model(str(folder), whole=False)
+    assert "UNEXPECTED" in caplog.text
+
+
 def test_tied_heads_and_old_buffers_are_harmless(build_tiny, tmp_path):
     model = build_tiny("gpt2")
     model.save_pretrained(tmp_path)

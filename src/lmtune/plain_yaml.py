@@ -79,14 +79,6 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return _check_mapping(file, _Reader(file, _load_text(file, RECORD_FACTOR), RECORD_FACTOR).read())
 
 
-def load_yaml_list(file: Path) -> list[Any]:
-    """A record that is a list, as plain values; ConfigError, which names the file, for anything else."""
-    value = _Reader(file, _load_text(file, RECORD_FACTOR), RECORD_FACTOR).read()
-    if value is not None and not isinstance(value, list):
-        raise ConfigError(f"{file}: expected a list of values, found {_name_kind(value)}. Restore the file.")
-    return value or []
-
-
 def load_document(file: Path) -> Document:
     """A config of the user's; ConfigError for what YAML does not take, or reads as something that nobody meant."""
     text = _load_text(file)

@@ -88,11 +88,12 @@ class _Renderer:
         """The first of the alternatives whose columns are there."""
         for name in self._wanted.values:
             if self._top(name) not in names:
-                raise self._refuse(self._top(name), "where", names)
+                raise self._refuse([self._top(name)], "where", names)
         fit = [each for each in columns if all(self._top(path) in names for path in _find_paths(each, names))]
         if not fit:
-            absent = [self._top(path) for each in columns for path in _find_paths(each, names)]
-            raise self._refuse(next(name for name in absent if name not in names), "text_column", names)
+            tops = [self._top(path) for each in columns for path in _find_paths(each, names)]
+            absent = list(dict.fromkeys(name for name in tops if name not in names))
+            raise self._refuse(absent if len(columns) > 1 else absent[:1], "text_column", names)
         return fit[:1]
 
     def _top(self, path: str) -> str:
@@ -198,8 +199,11 @@ class _Renderer:
             return
         fits = [each for each, paths in self._paths.items() if each in self._met or set(paths) <= self._met]
         if not fits:
-            absent = next(path for paths in self._paths.values() for path in paths if path not in self._met)
-            raise self._refuse_path(absent, "text_column")
+            missing = [path for paths in self._paths.values() for path in paths if path not in self._met]
+            names, tops = list(self._inside.get("", {})), list(dict.fromkeys(path.split(".")[0] for path in missing))
+            if len(self._paths) > 1 and not set(tops) & set(names):
+                raise self._refuse(tops, "text_column", names)
+            raise self._refuse_path(missing[0], "text_column")
 
     def _refuse_path(self, path: str, purpose: str) -> DataError:
         parts = path.split(".")
@@ -208,17 +212,18 @@ class _Renderer:
         )
         names = list(self._inside.get(begin, {}))
         if not begin:
-            return self._refuse(parts[0], purpose, names or list(self._table.names or []))
+            return self._refuse([parts[0]], purpose, names or list(self._table.names or []))
         found = f"{begin!r} has {', '.join(names)}" if names else f"{begin!r} has no names inside"
         return DataError(
             f"{self._table.where}: expected {path!r}, which data.{purpose}= names, in some row, found it in none of "
             f"{self._rows:,}; {found}. Correct data.{purpose}=."
         )
 
-    def _refuse(self, name: str, purpose: str, names: list[str]) -> DataError:
+    def _refuse(self, absent: list[str], purpose: str, names: list[str]) -> DataError:
+        asked = " or ".join(repr(name) for name in absent)
         shown = ", ".join(map(str, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
         return DataError(
-            f"{self._table.where} has no column {name!r}; it has {shown or 'none'}. Name one of those with data.{purpose}=."
+            f"{self._table.where} has no column {asked}; it has {shown or 'none'}. Name one of those with data.{purpose}=."
         )
 
     def _encodable(self, texts: list[str]) -> Texts:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from lmtune.config.conditions import Idle
 
-LEAVE = "Leave it out."
 OF_TRAIN = "Leave it out, or give it to lmtune train."
 OF_LABELS = "it is a label alone"
 CHOOSE_DATA = "Choose a data set with data=, data.files= or data.path=."

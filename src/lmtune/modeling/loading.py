@@ -252,7 +252,8 @@ def _load_weights(source: foreign.Source, settings: foreign.Settings) -> Any:
     from transformers import AutoModelForCausalLM
 
     _hide_bars()
-    with foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
+    reported = wholeness.speaking_for_transformers(source)
+    with reported, foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
         model, info = AutoModelForCausalLM.from_pretrained(
             source.path,
             revision=source.revision,

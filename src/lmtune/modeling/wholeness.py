@@ -3,8 +3,10 @@
 transformers draws what a file lacks at random, leaves out what it has too much, and only warns of both.
 """
 
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,25 @@ MASKS = re.compile(
     r"(^|\.)(attn|attention)\.(attention\.|self\.)?(masked_bias|bias)$|rotary_emb\.inv_freq$|(^|\.)position_ids$"
 )
 """Names of causal masks, frequencies and positions that older versions saved beside the weights; models make them anew."""
+
+
+REPORT, REPORTER = "LOAD REPORT", "transformers.modeling_utils"
+"""What transformers heads its own table of such weights with, and the logger that it goes through."""
+
+
+@contextmanager
+def speaking_for_transformers(source: Source) -> Iterator[None]:
+    """Leave out transformers' own table, which calls weights without a place harmless, where check_complete speaks of them."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not source.whole or REPORT not in record.getMessage()
+
+    logger = logging.getLogger(REPORTER)
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def check_sealed(source: Source) -> None:
