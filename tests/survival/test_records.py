@@ -131,6 +131,18 @@ def test_records_come_back_or_are_named_whatever_was_done_to_them(halfway, chang
         assert run.load_results()["status"] == "running"
 
 
+@pytest.mark.parametrize("name", ["step", "samples", "prompt", "text", "loss", "eval_loss"])
+def test_a_name_that_was_damaged_in_a_line_ends_its_file(lmtune, run, finished, name):
+    """The line is JSON all the same."""
+    for file in (run.metrics_file, run.samples_file):
+        first, _, rest = file.read_text(encoding="utf-8").partition("\n")
+        damaged = rest.replace(f'"{name}"', f'"{name[:-1]}#"', 1)
+        file.write_text(f"{first}\n{damaged}", encoding="utf-8")
+    answer = lmtune("train", f"resume={run.folder}")
+    assert answer.code == 0, answer.err
+    assert outcome(run) == outcome(finished)
+
+
 def apply(file, change):
     content = file.read_bytes()
     if change is None or change == "a folder":

@@ -11,7 +11,7 @@ from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.modeling import loading
 from lmtune.modeling.read_back import check_reads_back
-from lmtune.records import load_jsonl, render_json, render_number, write_text
+from lmtune.records import render_json, render_number, write_text
 from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.reporting.report import render_report
@@ -66,9 +66,7 @@ def build_results(
             "best_step": trainer.best_step,
         },
         "eval": sets,
-        "epochs": build_epochs(load_jsonl(opened.run.metrics_file), list(sets)[1:])
-        if opened.is_main and opened.run.metrics_file.exists()
-        else [],
+        "epochs": build_epochs(opened.run.load_metrics(), list(sets)[1:]) if opened.is_main else [],
     }
 
 
@@ -169,13 +167,13 @@ def load_card(run: Run, results: dict[str, Any], repo: str | None = None) -> str
 
 def load_last_samples(run: Run) -> list[dict[str, str]]:
     """Prompts and texts of the last evaluation."""
-    records = load_jsonl(run.samples_file) if run.samples_file.exists() else []
+    records = run.load_samples()
     return records[-1]["samples"] if records else []
 
 
 def write_pages(run: Run, results: dict[str, Any], ledger: Ledger) -> None:
     """The report, and results.json, which tells that the run has completed."""
-    metrics = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
+    metrics = run.load_metrics()
     page = render_report(
         f"{run.folder.parent.name} {run.folder.name}",
         results,

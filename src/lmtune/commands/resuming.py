@@ -10,7 +10,7 @@ from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.paths import GivenPath
-from lmtune.records import checksum_of, load_json, load_jsonl, render_json, render_json_line, slug, write_text
+from lmtune.records import checksum_of, load_json, render_json, render_json_line, slug, write_text
 from lmtune.runs import (
     MANIFEST,
     MARK,
@@ -228,7 +228,7 @@ def _set_aside(run: Run, complaints: list[str]) -> None:
 def restore_metrics(run: Run, checkpoint: Path) -> None:
     """Write metrics.jsonl anew from the history in a checkpoint, where it does not hold what had been logged by then."""
     history = [_line_of(entry) for entry in load_json(checkpoint / STATE)["log_history"]]
-    found = load_jsonl(run.metrics_file) if run.metrics_file.exists() else []
+    found = run.load_metrics()
     if found != history:
         write_text(run.metrics_file, "".join(render_json_line(line) for line in history))
         logger.info(
@@ -246,7 +246,7 @@ def _line_of(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell_lost_samples(run: Run, checkpoint: Path) -> None:
-    kept = len(load_jsonl(run.samples_file)) if run.samples_file.exists() else 0
+    kept = len(run.load_samples())
     wanted = load_json(checkpoint / MANIFEST).get("samples", kept)
     if kept < wanted:
         logger.info(

@@ -17,7 +17,6 @@ from lmtune.plain_yaml import load_yaml
 from lmtune.records import (
     checksum_of,
     load_json,
-    load_jsonl,
     number_names,
     render_json_line,
     sync,
@@ -25,6 +24,7 @@ from lmtune.records import (
     write_json,
     write_text,
 )
+from lmtune.runs import lines
 from lmtune.runs.lock import LOCK_NAMES, lock_folder
 from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
 from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
@@ -255,16 +255,24 @@ class Run:
 
     def has_learned(self) -> bool:
         """True once the loss of a step has been logged."""
-        return self.metrics_file.exists() and any("loss" in line for line in load_jsonl(self.metrics_file))
+        return any("loss" in line for line in self.load_metrics())
+
+    def load_metrics(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl up to the first that is not of a step; none before there are any."""
+        return lines.load_metrics(self.metrics_file)
+
+    def load_samples(self) -> list[dict[str, Any]]:
+        """Lines of samples.jsonl up to the first that is not a step with its prompts and texts; none before there are any."""
+        return lines.load_samples(self.samples_file)
 
     def cut_back(self, step: int) -> None:
         """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that nothing is recorded twice.
 
         Also the summary of the training, which is logged again however far it had come.
         """
-        for file in (self.metrics_file, self.samples_file):
+        for file, found in ((self.metrics_file, self.load_metrics()), (self.samples_file, self.load_samples())):
             if file.exists():
-                kept = [line for line in load_jsonl(file) if line["step"] <= step and "train_runtime" not in line]
+                kept = [line for line in found if line["step"] <= step and "train_runtime" not in line]
                 write_text(file, "".join(render_json_line(line) for line in kept))
 
     # Checkpoints

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lmtune import console, stopping
 from lmtune.errors import Stopped
-from lmtune.records import append_jsonl, load_jsonl, write_json, write_text
+from lmtune.records import append_jsonl, write_json, write_text
 from lmtune.runs import Run
 from lmtune.training.arguments import find_tracker_id
 from lmtune.training.throughput import render_pace
@@ -94,7 +94,7 @@ class Sampler(TrainerCallback):
         pairs = [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]
         self.journal.add({"step": state.global_step, "samples": pairs})
         try:
-            write_text(self.run.samples_page, render_samples(load_jsonl(self.run.samples_file)))
+            write_text(self.run.samples_page, render_samples(self.run.load_samples()))
         except OSError as error:  # written anew at each evaluation
             logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
         for text in texts[: self.show]:

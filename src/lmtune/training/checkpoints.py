@@ -17,7 +17,7 @@ from transformers.trainer_utils import SaveStrategy
 from lmtune.data.streaming import POSITION
 from lmtune.errors import CheckpointError, TrainingError
 from lmtune.modeling import stored
-from lmtune.records import load_json, load_jsonl
+from lmtune.records import load_json
 from lmtune.runs import MANIFEST, STATE, Run, step_of
 from lmtune.training.callbacks import reduce_max
 from lmtune.training.pace import Effort, PacedTrainer
@@ -181,7 +181,7 @@ class SealedTrainer(PacedTrainer):
         self.train_dataset.save_position(staged)
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         progress = {"step": self.state.global_step, "effort": asdict(self.effort), "loss": asdict(sums)}
-        samples = len(load_jsonl(self.run.samples_file)) if self.run.samples_file.exists() else 0
+        samples = len(self.run.load_samples())
         self.run.publish(staged, {**progress, "samples": samples, **self.manifest}, private=frozenset([POSITION]))
         self._rotate()
 

@@ -1,0 +1,33 @@
+"""Lines of metrics.jsonl and samples.jsonl, as far as a run wrote them.
+
+A line that was damaged can be an object all the same, with another name in it; it ends the file as one that is none does.
+"""
+
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from lmtune.records import load_jsonl
+
+
+def load_metrics(file: Path) -> list[dict[str, Any]]:
+    """Lines up to the first that is not of a step; none where there is no file."""
+    return list(takewhile(_is_of_a_step, load_jsonl(file))) if file.exists() else []
+
+
+def load_samples(file: Path) -> list[dict[str, Any]]:
+    """Lines up to the first that is not a step with its prompts and texts; none where there is no file."""
+    return list(takewhile(_holds_samples, load_jsonl(file))) if file.exists() else []
+
+
+def _is_of_a_step(line: dict[str, Any]) -> bool:
+    return isinstance(line.get("step"), int)
+
+
+def _holds_samples(line: dict[str, Any]) -> bool:
+    samples = line.get("samples")
+    return _is_of_a_step(line) and isinstance(samples, list) and all(map(_is_sample, samples))
+
+
+def _is_sample(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("prompt", "text"))
