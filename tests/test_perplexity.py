@@ -221,3 +221,20 @@ def test_the_protocol_says_how_the_numbers_came_to_be(build_tiny):
 
 def test_no_documents_add_up_to_nothing():
     assert Sums() + Sums(nll=1.0, tokens=1) == Sums(nll=1.0, tokens=1)
+
+
+def test_a_model_that_does_not_run_in_a_precision_is_refused_by_name(build_tiny):
+    model = build_tiny("gpt2")
+    mask = torch.zeros(16, 16)  # a constant of its class, in float32 whatever the weights are in
+    forward = model.forward
+    model.forward = lambda input_ids, **settings: (
+        mask.mm(model.get_input_embeddings().weight[:16]),
+        forward(input_ids, **settings),
+    )[1]
+    stream = build_stream([30])
+    assert evaluate_stream(model, stream, Scoring(16, 2))["tokens"] == 31
+    with pytest.raises(
+        ModelError, match=r"GPT2LMHeadModel does not run on 8 tokens with eval\.dtype=float64 \(expected m1 and m2"
+    ):
+        evaluate_stream(model, stream, Scoring(16, 2, dtype="float64"))
+    assert model.dtype == torch.float32

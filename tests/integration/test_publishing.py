@@ -404,6 +404,21 @@ def test_a_text_that_tells_of_the_machine_is_not_pushed(lmtune, hub, run):
     assert hub.files("ana/bio") == {}
 
 
+def test_weights_that_are_not_those_that_were_saved_are_not_pushed(lmtune, hub, run):
+    weights = run / "model" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    answer = lmtune("train", f"resume={run}", PUSH)
+    assert answer.code == 2
+    assert "model.safetensors does not have the checksum it was saved with. Delete" in answer.err
+    assert hub.files("ana/bio") == {}
+    shutil.rmtree(run / "model")
+    (run / "results.json").unlink()
+    assert lmtune("train", f"resume={run}", PUSH).code == 0, "as it was told"
+    assert weights.read_bytes() == whole
+    assert set(hub.files("ana/bio")) == UPLOADED
+
+
 def test_files_that_the_hub_leaves_out_are_noticed(lmtune, hub, run):
     hub.ignored = {"config.json"}
     answer = lmtune("train", f"resume={run}", PUSH)

@@ -11,6 +11,7 @@ from lmtune.errors import ConfigError, PushError, Stopped
 from lmtune.exporting import contents, hub
 from lmtune.hub import is_hub_id
 from lmtune.runs import Run
+from lmtune.runs.manifest import find_damage
 from lmtune.runs.search import SWEEP_MARK
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: dict
     left = f"{run.folder} has completed and is saved, but its model is not on the Hub ({target.url})"
     later = f"push it: lmtune train resume={run.folder} {_render_typed(config.training)}"
     try:
+        _check_weights(run)
         package = contents.pack(run.model_folder, closing.load_card(run, results, target.repo), results)
         contents.check_traces(
             package, contents.build_traces(run.folder, _render_public(config, target, results["name"]))
@@ -57,6 +59,16 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: dict
     except (Stopped, KeyboardInterrupt):
         logger.info("%s. To %s", left, later)
         raise
+
+
+def _check_weights(run: Run) -> None:
+    """Raise PushError unless the weights are those that were saved; settings may have been edited for the Hub since."""
+    damage = find_damage(run.model_folder, "*.safetensors")
+    if damage is not None:
+        raise PushError(
+            f"the model is not as it was saved: {damage}. Delete {run.model_folder} and {run.results_file.name}, so that the run "
+            "writes both anew from its last checkpoint"
+        )
 
 
 def _render_typed(training: dict[str, Any]) -> str:

@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lmtune.errors import ModelError, first_line
+
 UNSCORED = -1
 """Target of a place that is only context."""
+PROBE_TOKENS = 8
+"""On which it is found out what a model does."""
 CHUNK_BYTES = {"cpu": 16 << 20}
 """Logits held at once, in float32: 83 rows of GPT-2 on a CPU. Four times as many made a window 8 % faster there."""
 ACCELERATOR_CHUNK_BYTES = 512 << 20
@@ -68,17 +72,36 @@ def open_scorer(model: Any, dtype: str = "float32") -> Iterator[Scorer]:
     scale or cap its logits (Gemma 2, Cohere, Granite), make all logits of a batch.
     """
     # accelerate hides autocast inside model.forward; its own record of the original is used instead.
-    original = getattr(model, "_original_forward", model.forward)
+    original, loaded_dtype = getattr(model, "_original_forward", model.forward), model.dtype
     with _evaluating(model), _exact_products(), _cast(model, getattr(torch, dtype)), ExitStack() as stack:
         stack.enter_context(plain_experts(model, dtype))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(model.device.type, enabled=False))
+        if model.dtype != loaded_dtype:
+            check_runs(model, dtype)
         plain = find_plain_head(model)
         vocabulary = int(model.get_input_embeddings().weight.shape[0])
         if plain is None:
             yield Scorer(model.device, lambda ids: original(input_ids=ids, use_cache=False).logits, _same, vocabulary)
         else:
             yield Scorer(model.device, plain.body, plain.head, vocabulary)
+
+
+def check_runs(model: Any, dtype: str) -> None:
+    """Raise ModelError for a model that fails on eight tokens in `dtype`: some classes hold constants of another precision."""
+    try:
+        getattr(model, "_original_forward", model.forward)(input_ids=_choose_ids(model), use_cache=False)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as fault:
+        raise ModelError(
+            f"{type(model).__name__} does not run on {PROBE_TOKENS} tokens with eval.dtype={dtype} ({first_line(fault)}). Expected "
+            "a model whose class works in that precision. Take another: eval.dtype=float32 is that of nearly all models."
+        ) from fault
+
+
+def _choose_ids(model: Any) -> torch.Tensor:
+    return torch.arange(PROBE_TOKENS, device=model.device)[None] % model.get_input_embeddings().weight.shape[0]
 
 
 class PlainHead(NamedTuple):
@@ -104,7 +127,7 @@ def find_plain_head(model: Any) -> PlainHead | None:
 
     seen: list[torch.Tensor] = []
     hook = head.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
-    ids = torch.arange(8, device=inner.device)[None] % inner.get_input_embeddings().weight.shape[0]
+    ids = _choose_ids(inner)
     original = getattr(model, "_original_forward", model.forward)
     try:
         logits = original(input_ids=ids, use_cache=False).logits

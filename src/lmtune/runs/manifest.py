@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,17 @@ def find_fault(folder: Path) -> str | None:
     return _find_fault(folder, manifest["files"])
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, pattern: str = "*") -> str | None:
     """What is wrong with a folder that was sealed once, of what a model is loaded from; None for one that never was.
 
     Left out are pages, which people may edit, and the state of a training, which no model is loaded from.
+    pattern: of the names of the files that are looked at.
     """
     manifest = load_manifest(folder)
     if manifest is None:
         return f"{MANIFEST} is not as it was written" if _was_sealed(folder / MANIFEST) else None
-    files = {name: each for name, each in manifest["files"].items() if Path(name).suffix not in NOT_OF_MODEL}
+    of_model = {name: each for name, each in manifest["files"].items() if Path(name).suffix not in NOT_OF_MODEL}
+    files = {name: each for name, each in of_model.items() if fnmatchcase(name, pattern)}
     return _find_fault(folder, files)
 
 
