@@ -11,9 +11,9 @@ from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfi
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
-from lmtune.evaluation.perplexity import Scoring, evaluate_stream
-from lmtune.records import load_jsonl
+from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.runs import Run
+from lmtune.storage import load_jsonl
 from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import LastStep, Recorder
 from lmtune.training.gradual import GradualTrainer

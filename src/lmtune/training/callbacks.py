@@ -16,8 +16,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lmtune import console, stopping
 from lmtune.errors import Stopped
-from lmtune.records import append_jsonl, write_json, write_text
 from lmtune.runs import Run
+from lmtune.storage import append_jsonl, write_json, write_text
 from lmtune.training.arguments import find_tracker_id
 from lmtune.training.throughput import render_pace
 

@@ -17,8 +17,8 @@ from transformers.trainer_utils import SaveStrategy
 from lmtune.data.streaming import POSITION
 from lmtune.errors import CheckpointError, TrainingError
 from lmtune.modeling import stored
-from lmtune.records import load_json
 from lmtune.runs import MANIFEST, STATE, Run, step_of
+from lmtune.storage import load_json
 from lmtune.training.callbacks import reduce_max
 from lmtune.training.pace import Effort, PacedTrainer
 
