@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
@@ -17,6 +17,9 @@ from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
 from lmtune.training.trial import explained
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,21 @@ TRACKER_NAMES = {
 """Tracker to what it makes in the run folder."""
 
 
+LATE = {
+    "output_dir": "the run folder is claimed when nothing that can be tried has failed",
+    "run_name": "as the run folder",
+    "eval_on_start": "a resumed run has had its first evaluation",
+    "per_device_train_batch_size": "batch.tokens is divided by the block size, which the model decides; memory may ask for fewer",
+    "gradient_accumulation_steps": "as the rows",
+    "activation_checkpointing": "chosen by the memory that a step of the built model takes",
+    "torch_compile": "chosen by the length of the run, which the prepared text decides",
+    "torch_compile_backend": "as torch_compile",
+    "logging_steps": "a share of the run becomes a number of steps once their number is known",
+    "eval_steps": "as logging_steps",
+    "save_steps": "as logging_steps",
+}
+"""What of TrainingArguments is decided after they are built, and why not before."""
+
 TOY_STEPS = 10
 """Length of a schedule that is only tried."""
 
@@ -53,7 +71,7 @@ def check_tracker(name: str) -> None:
 
 def build_arguments(
     config: TrainConfig, folder: Path, has_validation: bool, chosen: dict[str, Any] | None = None
-) -> Any:
+) -> "TrainingArguments":
     """TrainingArguments for a run in `folder`; raise ConfigError for what transformers refuses.
 
     chosen: settings for the device, of those that the user left open. Building the arguments starts the process group
@@ -81,7 +99,18 @@ def build_arguments(
     return arguments
 
 
-def _take_one_gpu(arguments: Any) -> None:
+def change_arguments(arguments: "TrainingArguments", **values: object) -> None:
+    """Set what is decided late: the one place where TrainingArguments change once they are built.
+
+    Raises KeyError for a name that is not in LATE.
+    """
+    for name, value in values.items():
+        if name not in LATE:
+            raise KeyError(f"{name} is decided before TrainingArguments are built")
+        setattr(arguments, name, value)
+
+
+def _take_one_gpu(arguments: "TrainingArguments") -> None:
     """Let a process without a launcher train on its first GPU alone.
 
     Trainer would wrap the model in DataParallel: slower than DDP, without autocast, and its copies of the model would call
@@ -96,7 +125,7 @@ def _take_one_gpu(arguments: Any) -> None:
         arguments._n_gpu = 1  # what Trainer itself does for a model that is spread over devices
 
 
-def _leave_precision(arguments: Any) -> None:
+def _leave_precision(arguments: "TrainingArguments") -> None:
     """Unset the precision of float32 products where none are left: torch's compiler reads the older of its two switches.
 
     transformers turns TF32 on by the newer one whenever something is compiled, and in mode max-autotune the compiler then
@@ -108,7 +137,7 @@ def _leave_precision(arguments: Any) -> None:
         torch.backends.fp32_precision = "none"
 
 
-def check_sharding(arguments: Any) -> None:
+def check_sharding(arguments: "TrainingArguments") -> None:
     """Raise ConfigError for FSDP: evaluations, samples and saves need whole weights, of which each process has a part."""
     launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
     if arguments.fsdp or launched:
@@ -120,7 +149,7 @@ def check_sharding(arguments: Any) -> None:
         )
 
 
-def check_liger(arguments: Any) -> None:
+def check_liger(arguments: "TrainingArguments") -> None:
     """Raise ConfigError where Liger's kernels cannot run: Trainer asks for the package only when the first step is near."""
     from transformers.utils import is_liger_kernel_available
 
@@ -137,7 +166,7 @@ def check_liger(arguments: Any) -> None:
         )
 
 
-def apply_batch(config: TrainConfig, arguments: Any, block_size: int) -> None:
+def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size: int) -> None:
     """Set rows per device and accumulation so that a step is batch.tokens; raise ConfigError where none fit."""
     if config.batch.tokens is None:
         return
@@ -149,16 +178,17 @@ def apply_batch(config: TrainConfig, arguments: Any, block_size: int) -> None:
         config.training.get("gradient_accumulation_steps"),
         most_rows=config.batch.tokens if arguments.auto_find_batch_size else USUAL_ROWS,
     )
-    arguments.per_device_train_batch_size = plan.per_device
-    arguments.gradient_accumulation_steps = plan.accumulation
+    change_arguments(
+        arguments, per_device_train_batch_size=plan.per_device, gradient_accumulation_steps=plan.accumulation
+    )
 
 
-def count_devices(arguments: Any) -> int:
+def count_devices(arguments: "TrainingArguments") -> int:
     """Devices that share a step: one for each process, or all of one process's GPUs under DataParallel."""
     return int(arguments.world_size) * max(1, int(arguments.n_gpu))
 
 
-def check_optimizer(arguments: Any, model: Any) -> None:
+def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") -> None:
     """Raise ConfigError for an optimizer or a schedule that cannot be built, before a run folder is: build both on a toy."""
     import torch
     from transformers import Trainer, get_scheduler

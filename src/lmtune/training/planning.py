@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from lmtune.modeling.layers import find_blocks
+from lmtune.training.arguments import change_arguments
 from lmtune.training.compiling import find_compile_obstacle
 from lmtune.training.memory import StepMemory, estimate_memory, find_free
 from lmtune.training.room import render_bytes
@@ -36,8 +37,7 @@ def plan_steps(given: dict[str, Any], arguments: Any, model: Any, block_size: in
         seconds = estimate_seconds(arguments, model, block_size, targets)
         compiled = _plan_compile(arguments, model, seconds)
         plan = Plan(compiled.chosen, plan.remarks + compiled.remarks)
-    for name, value in plan.chosen.items():
-        setattr(arguments, name, value)
+    change_arguments(arguments, **plan.chosen)
     return plan
 
 
