@@ -8,17 +8,17 @@ import torch
 from transformers import TrainerCallback
 
 from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfig, TrainConfig
-from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
 from lmtune.evaluation.perplexity import Scoring, evaluate_stream
 from lmtune.records import load_jsonl
 from lmtune.runs import Run
 from lmtune.training.arguments import build_arguments
-from lmtune.training.callbacks import LastStep, Recorder
-from lmtune.training.gradual import GradualTrainer
-from lmtune.training.layers import build_groups
+from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
+from lmtune.training.gradual import unfreeze_gradually
+from lmtune.training.layer_groups import build_groups
 from lmtune.training.schedules import build_timeline, cosine, find_suggestions, spread
+from lmtune.training.trainer import LmTrainer
 
 PUBLISHED = FinetuneConfig(
     method=FinetuneMethod.gradual,
@@ -120,19 +120,17 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
         config.tracker = type("Tracker", (), {"name": "none", "project": "lmtune"})()
         SHORT.rule(config.training)
         torch.manual_seed(0)
-        return GradualTrainer(
-            finetune=SHORT,
+        trainer = LmTrainer(
             model=build_tiny(resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout),
             args=build_arguments(config, run.folder, has_validation=True),
-            train_dataset=prepared.blocks,
-            eval_dataset=prepared.blocks,
-            data_collator=collate,
-            run=run,
+            rows=prepared.blocks,
             tokenizer=tokenizer,
             score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(64, 8))},
-            manifest={"lmtune": "test"},
-            callbacks=[Recorder(run), *callbacks, LastStep()],
+            callbacks=[MetricsCallback(run), *callbacks, EvaluateAndSaveAtEnd()],
         )
+        trainer.attach(run, {"lmtune": "test"})
+        unfreeze_gradually(trainer, SHORT)
+        return trainer
 
     return build
 

@@ -40,7 +40,7 @@ def build_results(
     opened: Any, trainer: Any, model: Any, sets: dict[str, dict[str, Any]], prepared: Any, held_out: dict[str, Any]
 ) -> dict[str, Any]:
     """results.json: what was done, and the final numbers with their protocol."""
-    effort = trainer.effort
+    trained = trainer.trained
     identity = hash_model(model)
     for name, measures in sets.items():
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
@@ -57,10 +57,10 @@ def build_results(
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
-            "tokens": effort.targets,
-            "targets": effort.targets,
-            "seconds": effort.seconds,
-            "tokens_per_second": effort.targets / effort.seconds if effort.seconds else 0.0,
+            "tokens": trained.targets,
+            "targets": trained.targets,
+            "seconds": trained.seconds,
+            "tokens_per_second": trained.targets / trained.seconds if trained.seconds else 0.0,
             "world_size": opened.world_size,
             "distributed": trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,

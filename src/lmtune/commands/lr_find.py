@@ -11,7 +11,6 @@ from typing import IO, Any
 from lmtune.commands.preparing import Setup, build_setup
 from lmtune.commands.resuming import name_run
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
-from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
 from lmtune.exporting.hub import KEYS
 from lmtune.records import render_json, write_json, write_text
@@ -63,21 +62,24 @@ def settle(config: LrFindConfig) -> None:
 
 def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is no number from the start."""
-    from lmtune.training.lr_range import RangeTrainer, freeze_below
+    from lmtune.training.lr_finder import LrRangeCallback, freeze_below
+    from lmtune.training.trainer import LmTrainer
 
     if config.finetune.method is FinetuneMethod.gradual:
         freeze_below(setup.model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
     with explained():
-        trainer = RangeTrainer(
-            settings=config.range,
+        trainer = LmTrainer(
             model=setup.model,
             args=setup.arguments,
-            train_dataset=setup.prepared.blocks,
-            data_collator=collate,
+            rows=setup.prepared.blocks,
+            tokenizer=setup.tokenizer,
+            score=lambda model: {},  # nothing is evaluated
         )
-    trainer.train()
-    finite = next((place for place, loss in enumerate(trainer.losses) if not math.isfinite(loss)), len(trainer.losses))
-    rates, losses = trainer.rates[:finite], trainer.losses[:finite]
+    tried = LrRangeCallback(config.range, trainer.losses)
+    trainer.add_callback(tried)
+    trainer.fit()
+    finite = next((place for place, loss in enumerate(tried.losses) if not math.isfinite(loss)), len(tried.losses))
+    rates, losses = tried.rates[:finite], tried.losses[:finite]
     if len(losses) < LEAST_STEPS:
         raise TrainingError(
             f"The loss was finite for {len(losses)} of {config.range.steps} steps from a rate of {config.range.start:.3g}; "

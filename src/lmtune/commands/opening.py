@@ -21,10 +21,11 @@ from lmtune.runs import MARK, Place, Run
 from lmtune.runs.folder import END_NAMES
 from lmtune.secrets import find_secret
 from lmtune.training import devices
-from lmtune.training.arguments import TRACKER_NAMES, count_devices, point_tracker
+from lmtune.training.arguments import count_devices
 from lmtune.training.batches import BatchPlan
-from lmtune.training.room import Room, check_room, count_steps, estimate_room
-from lmtune.training.throughput import Yardstick
+from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
+from lmtune.training.throughput import FlopsMeter
+from lmtune.training.trackers import TRACKER_NAMES, point_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def _enter(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
             logger.info("%s was damaged or gone; it is written anew from the newest checkpoint", MARK)
         _hold(opened, setup.config.tracker.name)
         if opened.fresh:
-            check_room(run.folder, _estimate_room(setup), present=0)
+            check_disk(run.folder, _estimate_disk(setup), present=0)
             _record(opened, plain, setup.prepared)
         else:
             _take_up(opened, setup, plain)
@@ -184,7 +185,7 @@ def _take_up(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
     run, config = opened.run, setup.config
     if run.find_results().get("status") == "completed":
         return
-    check_room(run.folder, _estimate_room(setup), run.measure_checkpoints())
+    check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
     opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force)
     _restore_records(opened, plain, setup.prepared)
 
@@ -199,9 +200,9 @@ def _restore_records(opened: Opened, plain: dict[str, Any], prepared: Prepared) 
     write_json(run.ledger_file, prepared.ledger.as_dict())
 
 
-def _estimate_room(setup: Setup) -> Room:
+def _estimate_disk(setup: Setup) -> DiskNeed:
     steps = count_steps(setup.arguments, len(setup.prepared.blocks))
-    return estimate_room(setup.arguments, setup.model, steps)
+    return estimate_disk(setup.arguments, setup.model, steps)
 
 
 def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
+def say_plan(opened: Opened, setup: Setup, meter: FlopsMeter) -> None:
     """What is about to happen, in a few lines on stderr."""
     from lmtune.modeling.loss import is_fused
 
@@ -259,10 +260,8 @@ def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
     logger.info(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
     for remark in setup.remarks:
         logger.info(remark)
-    if yardstick.peak is not None:
-        logger.info(
-            f"MFU: {yardstick.flops_per_token / 1e9:.3g} GFLOP a token, of {yardstick.peak / 1e12:.0f} TFLOP/s a chip"
-        )
+    if meter.peak is not None:
+        logger.info(f"MFU: {meter.flops_per_token / 1e9:.3g} GFLOP a token, of {meter.peak / 1e12:.0f} TFLOP/s a chip")
     logger.info(f"run folder: {opened.run.folder}")
     if opened.checkpoint:
         logger.info(f"resuming from {opened.checkpoint.name}")

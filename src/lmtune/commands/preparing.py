@@ -22,10 +22,10 @@ from lmtune.paths import GivenPath
 from lmtune.runs import Run
 from lmtune.streams import TokenStream
 from lmtune.training import arguments as training_arguments
-from lmtune.training import devices
+from lmtune.training import devices, trackers
 from lmtune.training.compiling import check_compile, find_compile_obstacle
+from lmtune.training.disk import count_steps
 from lmtune.training.planning import Plan, plan_steps
-from lmtune.training.room import count_steps
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def check_lengths(config: TrainConfig) -> None:
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
-    training_arguments.check_tracker(config.tracker.name)
+    trackers.check_tracker(config.tracker.name)
     if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
     loading.check_model_source(config.model, config.check_weights)

@@ -6,13 +6,11 @@ lmtune train data=bio model=gpt2-small-pt
 import logging
 import signal
 from dataclasses import asdict
-from functools import partial
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from lmtune.commands import closing, continuing, opening, preparing, publishing
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
-from lmtune.data.blocks import collate
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
@@ -65,7 +63,9 @@ class Session:
     """How much of the held-out text also stands in the training text."""
 
     def __init__(self, setup: preparing.Setup, held_out: dict[str, preparing.HeldOutSet]) -> None:
-        from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
+        from lmtune.training.distributed import reduce_max
+        from lmtune.training.progress import ProgressLine
+        from lmtune.training.signals import StopOnSignal
 
         self.setup = setup
         self.held_out = held_out
@@ -84,13 +84,13 @@ class Session:
     def attach(self, opened: opening.Opened) -> None:
         """Train into this run folder, with all that watches the steps, and say what is about to happen."""
         self.opened = opened
-        self.trainer.attach(opened.run, opened.manifest)
+        self.trainer.attach(opened.run, opened.manifest, stop_on_failed_save=self.setup.config.stop_on_failed_save)
         for callback in self._build_callbacks():
             self.trainer.add_callback(callback)
         if self.setup.move is not None and opened.is_main:
             opened.run.claim(opened.run.transplant_file.name)
             write_json(opened.run.transplant_file, self.setup.move.report())
-        opening.say_plan(opened, self.setup, self.trainer.yardstick)
+        opening.say_plan(opened, self.setup, self.trainer.flops_meter)
         self.seen = measure_overlap(self.setup.tokenizer, self.setup.prepared) if opened.is_main else None
         if self.seen is not None:
             logger.info("data: %s", self.seen.render())
@@ -163,21 +163,19 @@ class Session:
         return closing.split_sets(known, list(sets)) if known else self.score(model)
 
     def _build_trainer(self) -> Any:
-        from lmtune.training.gradual import GradualTrainer
+        from lmtune.training.gradual import unfreeze_gradually
         from lmtune.training.trainer import LmTrainer
 
-        gradual = self.setup.config.finetune.method is FinetuneMethod.gradual
-        kind = partial(GradualTrainer, finetune=self.setup.config.finetune) if gradual else LmTrainer
-        return kind(
+        trainer = LmTrainer(
             model=self.setup.model,
             args=self.setup.arguments,
-            train_dataset=self.setup.prepared.blocks,
-            eval_dataset=self.setup.prepared.blocks,  # Trainer only asks whether there is one; score() has the text
-            data_collator=collate,
+            rows=self.setup.prepared.blocks,
             tokenizer=self.setup.tokenizer,
             score=self.score,
-            stop_on_failed_save=self.setup.config.stop_on_failed_save,
         )
+        if self.setup.config.finetune.method is FinetuneMethod.gradual:
+            unfreeze_gradually(trainer, self.setup.config.finetune)
+        return trainer
 
     def _render_remedy(self) -> str:
         return memory.render_memory_remedy(self.setup.arguments, self.setup.prepared.ledger.block_size)
@@ -186,16 +184,18 @@ class Session:
         from transformers import EarlyStoppingCallback
 
         from lmtune.training import callbacks
+        from lmtune.training.samples import SamplesCallback
 
         config, run = self.setup.config, self.opened.run
-        chosen: list[Any] = [callbacks.KeepPlace(self.opened.check_place), callbacks.Recorder(run), self.progress]
+        chosen: list[Any] = [callbacks.CheckFolderCallback(self.opened.check_place)]
+        chosen += [callbacks.MetricsCallback(run), self.progress]
         if config.tracker.name != "none":
-            chosen.append(callbacks.TrackerNote(run, config.tracker.name))
+            chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
-            chosen.append(callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show))
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
-        return [*chosen, callbacks.LastStep(), self.stop]
+        return [*chosen, callbacks.EvaluateAndSaveAtEnd(), self.stop]
 
     def _take_model(self) -> Any:
         """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""

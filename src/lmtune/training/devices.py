@@ -5,7 +5,12 @@ Evaluation is not touched by any of them: it runs in float32 without autocast or
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lmtune.training.optimizers import name_optimizer
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 PRECISIONS = ("bf16", "fp16")
 
@@ -55,12 +60,12 @@ def keep_settings(chosen: dict[str, Any], device: Device) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if name != "tf32" or device.tf32}
 
 
-def render_settings(device: Device, arguments: Any, attention: str | None, loss: str) -> str:
+def render_settings(device: Device, arguments: "TrainingArguments", attention: str | None, loss: str) -> str:
     """One line: what will be used on which chip."""
     precision = "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32"
     parts = [
         precision + (" with TF32" if arguments.tf32 else ""),
-        f"{arguments.optim.value}",
+        name_optimizer(arguments),
         f"{attention or 'its own'} attention",
         f"{loss} loss",
         "torch.compile" if arguments.torch_compile else "no torch.compile",

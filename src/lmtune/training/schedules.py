@@ -63,6 +63,11 @@ class Timeline:
         high, low = self.momentum
         return two_cosines(_part(self.find_phase(step), step), self.pct_start, high, low, high)
 
+    def describe(self, step: int) -> dict[str, float]:
+        """The rate of each group and the momentum at that step, as they are logged."""
+        rates = {f"learning_rate_group_{number}": rate for number, rate in enumerate(self.rates(step))}
+        return {**rates, "momentum": self.momentum_at(step)}
+
 
 def build_timeline(config: FinetuneConfig, groups: int, steps_per_epoch: int) -> Timeline:
     """The timeline of finetune=gradual for a model with so many layer groups."""
@@ -101,7 +106,7 @@ def exponential(step: int, steps: int, begin: float, end: float) -> float:
 
 
 def smooth(losses: Sequence[float], beta: float = 0.9) -> list[float]:
-    """[steps] exponential mean, corrected for its beginning (Kingma, Ba 2014, arXiv:1412.6980, section 3)."""
+    """[steps] exponential mean, corrected for its start at 0 (Kingma, Ba 2014, arXiv:1412.6980, section 3)."""
     mean, smoothed = 0.0, []
     for number, loss in enumerate(losses, 1):
         mean = beta * mean + (1 - beta) * loss
