@@ -1,5 +1,7 @@
 """The losses of recent batches, and the check that they are finite."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -32,8 +34,11 @@ class StepLosses:
         taken, self._batches = self._batches, []
         return taken
 
-    def check_finite(self, device: torch.device, last_checkpoint: str | None) -> None:
-        """Raise TrainingError, on every rank, where one of those since the last look is NaN or infinite on any rank."""
+    def check_finite(self, device: torch.device, list_checkpoints: Callable[[], list[Path]]) -> None:
+        """Raise TrainingError, on every rank, where one of those since the last look is NaN or infinite on any rank.
+
+        list_checkpoints: the run's, newest first, which the message speaks of.
+        """
         batches = self.take()
         finite = torch.isfinite(torch.stack([batch.loss for batch in batches])).tolist() if batches else []
         if not reduce_max(int(not all(finite)), device):
@@ -45,7 +50,8 @@ class StepLosses:
         first = finite.index(False)
         step, rate, loss = batches[first]
         of_step = [number for number, batch in enumerate(batches) if batch.step == step]
-        last = f"The last good checkpoint is {last_checkpoint}. " if last_checkpoint else ""
+        saved = list_checkpoints()
+        last = f"The last good checkpoint is {saved[0].name}. " if saved else ""
         raise TrainingError(
             f"The training loss became {float(loss):.3g} at step {step}, batch {of_step.index(first) + 1} of "
             f"{len(of_step)} (learning rate {rate:.3g}); expected a finite number. {last}Lower training.learning_rate, "

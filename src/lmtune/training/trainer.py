@@ -38,7 +38,7 @@ from lmtune.training.step_losses import StepLosses
 from lmtune.training.throughput import build_flops_meter
 from lmtune.training.trained_tokens import TokenCounter, TrainedTokens
 
-Scorer = Callable[[Any], dict[str, dict[str, Any]]]
+Scorer = Callable[[PreTrainedModel], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""
 
 
@@ -46,7 +46,7 @@ class StepCounts(NamedTuple):
     """How long a training is."""
 
     steps_per_epoch: int
-    samples: int
+    samples: float
     """Rows that are trained on, over all epochs."""
     total_steps: int
 
@@ -116,13 +116,8 @@ class LmTrainer(Trainer):
     def attach(self, run: Run, manifest: dict[str, Any], *, stop_on_failed_save: bool = False) -> None:
         """Set where to save, and what each checkpoint's manifest holds. A trainer is built before there is a run folder."""
         self.args.output_dir = str(run.folder)
-        self.checkpoints = Checkpointer(
-            run,
-            manifest,
-            self.args.device,
-            writes=self.args.should_save,
-            stop_on_failed_save=stop_on_failed_save,
-        )
+        writes, device = self.args.should_save, self.args.device
+        self.checkpoints = Checkpointer(run, manifest, device, writes=writes, stop_on_failed_save=stop_on_failed_save)
 
     def fit(self, checkpoint: Path | None = None) -> None:
         """Train to the end, from a checkpoint if given; the model then has its best weights, or the last.
@@ -143,7 +138,7 @@ class LmTrainer(Trainer):
         """Steps and rows of the training, as Trainer counts them."""
         values = self.set_initial_training_values(self.args, self.get_train_dataloader())
         _epochs, steps_per_epoch, _examples, samples, _batch_rows, _batches_per_epoch, total_steps = values
-        return StepCounts(steps_per_epoch, int(samples), total_steps)
+        return StepCounts(steps_per_epoch, samples, total_steps)
 
     # Data and steps
 
@@ -174,13 +169,13 @@ class LmTrainer(Trainer):
         return loss
 
     def _get_learning_rate(self) -> float:
-        # Trainer's scheduler knows nothing of phases; the top group learns in all of them. Asked before the step is counted.
+        # Trainer's scheduler does not know the phases. The top group learns in all; the step is not counted yet.
         if self.timeline is None:
             return float(super()._get_learning_rate())
         return self.timeline.rates(self.state.global_step)[-1]
 
     def floating_point_ops(self, inputs: dict[str, torch.Tensor | Any]) -> int:
-        # Trainer's own walks through all parameters at every batch to count them.
+        # Trainer's own goes through all parameters at every batch to count them.
         return int(inputs["input_ids"].numel() * self.flops_meter.flops_per_token)
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
@@ -235,14 +230,14 @@ class LmTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        # Only a step whose weights are kept can be the best; one that a stop signal saves is not kept.
+        # Only a step whose weights are kept can be the best; what a stop signal saves is no such step.
         state = self.state
         self._best_before = (state.best_metric, state.best_global_step, state.best_model_checkpoint)
         by_steps = self.args.save_strategy == SaveStrategy.STEPS
         kept = state.global_step % int(self.args.save_steps) == 0 or state.global_step >= state.max_steps
         return bool((kept or not by_steps) and super()._determine_best_metric(metrics, trial))
 
-    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> TrainOutput:
+    def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> TrainOutput:
         # train_loss, train_runtime and the rates are of all steps, over all starts of the run.
         self.tokens.stop()
         self._initial_global_step = 0
@@ -250,8 +245,7 @@ class LmTrainer(Trainer):
 
     def _check_finite(self) -> None:
         """Raise before damaged weights are evaluated or saved. Losses are read where one is read anyway: no sync per step."""
-        saved = self.run.checkpoints() if hasattr(self, "checkpoints") else []
-        self.losses.check_finite(self.args.device, saved[0].name if saved else None)
+        self.losses.check_finite(self.args.device, lambda: self.run.checkpoints())
 
     # Saving
 
@@ -266,9 +260,8 @@ class LmTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
             if self.state.best_model_checkpoint == str(staged):
                 self.state.best_model_checkpoint = str(self.run.folder / staged.name)
-            if (
-                not self.checkpoints.failed_anywhere() and self.args.should_save
-            ):  # every rank has written its random state
+            # Until all ranks have said that nothing failed, one may still be writing its random state.
+            if not self.checkpoints.failed_anywhere() and self.args.should_save:
                 with self.checkpoints.noting_failure():
                     self._publish(staged, progress)
             if self.checkpoints.failed_anywhere():
@@ -316,7 +309,7 @@ class LmTrainer(Trainer):
             stored.restore(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        # As above.
+        # As for any other checkpoint.
         if self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
@@ -330,7 +323,7 @@ class LmTrainer(Trainer):
         self.tokens.load(progress.effort)
         self._resumed_sums = progress.loss
 
-    def _finish_from(self, checkpoint: Path, samples: int) -> None:
+    def _finish_from(self, checkpoint: Path, samples: float) -> None:
         """Finish a run that was interrupted after its last step: Trainer would train one step more."""
         self.state = TrainerState.load_from_json(str(checkpoint / STATE))
         self.state.is_world_process_zero = self.is_world_process_zero()  # it was rank 0 that wrote the state
