@@ -30,9 +30,9 @@ from lmtune.data.blocks import write_blocks
 from lmtune.data.corpus import Corpus
 from lmtune.data.decoding import load_text
 from lmtune.data.documents import split_text
+from lmtune.data.encoding import describe_tokenizer
 from lmtune.data.ledger import Ledger
 from lmtune.data.sources import HubSource
-from lmtune.data.tokens import describe_tokenizer
 
 BLOCK = 1024
 STAGED = 250

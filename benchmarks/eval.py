@@ -22,9 +22,9 @@ import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
-from lmtune.evaluation.perplexity import Scoring, score_documents
+from lmtune.evaluation.evaluator import Scoring, score_documents
 from lmtune.modeling.activations import fuse_activations
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 LENGTH, STRIDE = 1024, 512
 

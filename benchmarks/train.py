@@ -145,7 +145,7 @@ def prepare_run_clm(folder, block, rows):
 
 def train_lmtune(settings):
     """The real command; `chosen`: with the settings that it chooses by itself."""
-    from lmtune import cli
+    from lmtune.cli import main
 
     clock = Clock(settings)
     output = Path(settings["folder"]) / f"run-{os.getpid()}"
@@ -161,7 +161,7 @@ def train_lmtune(settings):
     }[settings["precision"]]  # fmt: skip
     overrides += [f"training.use_cpu={str(settings['device'] == 'cpu').lower()}"]
     overrides += ["training.torch_compile=true"] if settings["compile"] else []
-    if cli.run(["train", *overrides]) != 0:
+    if main.run(["train", *overrides]) != 0:
         raise SystemExit("lmtune train failed")
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return clock.result([line["loss"] for line in lines if "loss" in line])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmtune import cli
+from lmtune.cli import main
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach out fails; tests marked hub start processes of their own
 
@@ -92,7 +92,7 @@ def lmtune(capfd, tmp_path, monkeypatch):
 
     def call(*arguments):
         capfd.readouterr()
-        code = cli.run(list(map(str, arguments)))
+        code = main.run(list(map(str, arguments)))
         out, err = capfd.readouterr()
         return Answer(code, out, err)
 

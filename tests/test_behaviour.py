@@ -136,7 +136,7 @@ def test_logits_that_are_no_numbers_are_anothers_matter():
 
 
 def test_a_mixture_of_experts_is_scored_in_float64(build):
-    from lmtune.evaluation.scoring import open_scorer
+    from lmtune.evaluation.scorer import open_scorer
 
     model = build("mixtral")
     before = model.config._experts_implementation

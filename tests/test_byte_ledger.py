@@ -16,7 +16,7 @@ from lmtune.data.documents import split_text
 from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.unpacking import open_unpacked
 from lmtune.errors import DataError, LedgerError
-from lmtune.records import checksum
+from lmtune.storage import checksum
 
 LINES = st.lists(
     st.sampled_from(["um", " dois", "ac\u0327a\u0303o", "", "  ", "\t", " = Título = ", "日本", "um", "três três"]),
@@ -181,7 +181,7 @@ def test_a_run_of_several_files_closes_down_to_its_sides(tmp_path, tokenizer):
 
 
 def test_text_held_out_elsewhere_is_an_account_of_its_own(tmp_path):
-    from lmtune.data.texts import build_texts, hash_texts
+    from lmtune.data.columns import build_texts, hash_texts
 
     (tmp_path / "a.txt").write_text("um\ndois\n", encoding="utf-8")
     config = DataConfig(files=str(tmp_path / "a.txt"), documents=DocumentRule.line)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmtune import cli
+from lmtune.cli import main
 from lmtune.config import DataConfig
 from lmtune.data import cache
 from lmtune.data.corpus import Corpus
@@ -290,7 +290,7 @@ def test_nothing_foreign_in_the_folder_of_the_cache_changes(foreign, ends):
 
 def play(end, root):
     if end == "prune":
-        assert cli.run(["data", "cache=prune"]) == 0
+        assert main.run(["data", "cache=prune"]) == 0
     elif end == "fail":
         with pytest.raises(KeyboardInterrupt):
             cache.cached(

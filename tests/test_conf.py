@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lmtune import composition, keys, schemas
+from lmtune import upstream
+from lmtune.cli import composition, schemas
 
 CONF = schemas.find_conf()
 CHOICES = sorted(
@@ -73,11 +74,11 @@ def test_default_training_names_a_reason_for_each_departure():
     assert settings
     for line in settings:
         assert "#" in line, line
-        assert line.split(":")[0] in keys.load_training_fields()
+        assert line.split(":")[0] in upstream.load_training_fields()
 
 
 def test_every_command_has_a_config_a_schema_and_a_door():
-    from lmtune.cli import COMMANDS
+    from lmtune.cli.main import COMMANDS
 
     assert set(COMMANDS) == set(schemas.SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
     for command in COMMANDS.values():

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmtune import cli, console, stopping
+from lmtune import console, stopping
+from lmtune.cli import main
 from lmtune.errors import OutputError, Stopped
 
 logger = logging.getLogger("lmtune.test")
@@ -148,6 +149,6 @@ def test_a_shell_may_close_fill_or_leave_what_it_likes(tmp_path, case):
 
 def test_a_command_leaves_the_streams_of_its_caller(capfd):
     before = sys.stdout, sys.stderr
-    assert cli.run(["--version"]) == 0
+    assert main.run(["--version"]) == 0
     assert (sys.stdout, sys.stderr) == before
     assert capfd.readouterr().out.startswith("lmtune ")

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from lmtune.config import DataConfig, DocumentRule, SplitRule, UnicodeForm
 from lmtune.data import cache
 from lmtune.data.blocks import Blocks, positions_in_documents, write_blocks
+from lmtune.data.columns import build_texts, hash_texts
 from lmtune.data.corpus import Corpus
+from lmtune.data.encoding import Encoder, hash_tokenizer
 from lmtune.data.layout import unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
-from lmtune.data.texts import build_texts, hash_texts
-from lmtune.data.tokens import Encoder, hash_tokenizer
 from lmtune.errors import ConfigError, DataError, LedgerError
-from lmtune.streams import DOCUMENT_TABLE, TokenStream
+from lmtune.token_stream import DOCUMENT_TABLE, TokenStream
 
 words = st.lists(
     st.sampled_from(["saúde", "médica", "exame", "a", "<|endoftext|>", "\n", "dor", "…", "🙂"]), min_size=1, max_size=30
@@ -116,10 +116,10 @@ def test_gigatoken_and_the_tokenizer_agree_on_real_text(tokenizer, texts):
 
 
 def test_a_tokenizer_that_gigatoken_reads_differently_is_used_itself(tokenizer, texts, monkeypatch, caplog):
-    from lmtune.data import tokens
+    from lmtune.data import encoding
 
     other = lambda column: (np.zeros(len(column), np.uint32), np.ones(len(column), np.int64))  # noqa: E731
-    monkeypatch.setattr(tokens, "_find_gigatoken", lambda _: other)
+    monkeypatch.setattr(encoding, "_find_gigatoken", lambda _: other)
     encoder = Encoder(tokenizer, texts)
     assert encoder.name == "tokenizers"
     assert "disagree" in caplog.text
@@ -403,7 +403,7 @@ def test_documents_of_a_file_follow_the_rule(tmp_path):
 def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokenizer):
     from dataclasses import replace
 
-    from lmtune.data.corpora import build_corpus, prepare_training
+    from lmtune.data.build import build_corpus, prepare_training
 
     texts = [f"um documento, número {n}, com algumas palavras" for n in range(200)]
     own = DataConfig(

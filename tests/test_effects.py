@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from lmtune import composition, config, schemas
-from lmtune.effects import data_rules, rules
-from lmtune.effects.typed import check_sections
-from lmtune.effects.unread import UNREAD
+from lmtune import config
+from lmtune.cli import composition, schemas
+from lmtune.cli.effects import data_rules, rules
+from lmtune.cli.effects.typed import check_sections
+from lmtune.cli.effects.unread import UNREAD
+from lmtune.cli.overrides import find_typed, prepare_overrides
 from lmtune.errors import ConfigError
-from lmtune.overrides import find_typed, prepare_overrides
 
 ROOT = schemas.find_conf().parent
 
@@ -138,7 +139,7 @@ SECTIONS = {
     "batch": config.BatchConfig, "early_stopping": config.EarlyStoppingConfig, "samples": config.SamplesConfig,
     "eval": config.EvalConfig, "grid": config.GridConfig, "range": config.RangeConfig, "tokenizer": config.TokenizerConfig,
 }  # fmt: skip
-BESIDES = ("/lmtune/config/", "/dataclasses.py", "/omegaconf/", "/hydra/", "/lmtune/commands/resuming.py")
+BESIDES = ("/lmtune/config/", "/dataclasses.py", "/omegaconf/", "/hydra/", "/lmtune/training/resume.py")
 """Where reading a key says nothing about its effect: checks, and the record of the run."""
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lmtune import keys, schemas
+from lmtune import upstream
+from lmtune.cli import schemas
 from lmtune.familiar import BY_COMMAND, WORDS, find_word
 
 WORDS_OF_ALL = [
@@ -22,7 +23,7 @@ def test_a_word_leads_to_a_key_that_is_there_or_says_why_not(name, command):
     for key in word.keys:
         bare = key.partition("=")[0]
         assert bare in known_anywhere() or bare.startswith("model.config."), key
-        assert bare not in keys.LABELS
+        assert bare not in upstream.LABELS
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_word_leads_to_a_key_that_is_there_or_says_why_not(name, command):
     ],
 )  # fmt: skip
 def test_a_key_that_is_not_there_is_answered_with_what_was_meant(command, typed, meant):
-    found = keys.find_meant(typed, schemas.known_keys(command), command)
+    found = upstream.find_meant(typed, schemas.known_keys(command), command)
     assert found.what == meant
 
 
@@ -64,11 +65,11 @@ def test_a_key_that_is_not_there_is_answered_with_what_was_meant(command, typed,
     ],
 )
 def test_what_has_no_counterpart_is_explained(typed):
-    found = keys.find_meant(typed, schemas.known_keys("train"), "train")
+    found = upstream.find_meant(typed, schemas.known_keys("train"), "train")
     assert found.what == ""
     assert found.remark.endswith(".")
 
 
 @pytest.mark.parametrize("typed", ["data.nam", "model.nme", "finetune.nam", "dataname", "data.names"])
 def test_no_suggestion_leads_to_a_label(typed):
-    assert keys.find_meant(typed, schemas.known_keys("train"), "train").what not in keys.LABELS
+    assert upstream.find_meant(typed, schemas.known_keys("train"), "train").what not in upstream.LABELS

@@ -464,17 +464,17 @@ MODULES = {"torch", "np", "numpy", "pickle", "joblib", "yaml", "dill", "marshal"
 SAFE = {"trust_remote_code": False, "weights_only": True, "allow_pickle": False}
 """What says at a call that nothing runs."""
 REASONS = {
-    ("cli.py", "import_module"): "of this package's own table of commands",
+    ("cli/main.py", "import_module"): "of this package's own table of commands",
     ("training/arguments.py", "import_module"): "of a package for tracking, from a fixed list",
     ("modeling/adapters.py", "from_pretrained"): "peft takes no such argument: open_source refuses kinds that name further models, and "
     "peft reads pickles with weights_only=True",
     ("data/hub_source.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
-    ("evaluation/benchmarks/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
+    ("evaluation/suites/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
-    ("evaluation/benchmarks/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
-    ("evaluation/benchmarks/harness.py", "TaskManager"): "check_tasks has read the files before",
-    ("evaluation/benchmarks/harness.py", "simple_evaluate"): "confirm_run_unsafe_code=False, inside sealed() and a sandbox for templates",
+    ("evaluation/suites/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
+    ("evaluation/suites/harness.py", "TaskManager"): "check_tasks has read the files before",
+    ("evaluation/suites/harness.py", "simple_evaluate"): "confirm_run_unsafe_code=False, inside sealed() and a sandbox for templates",
 }  # fmt: skip
 
 

@@ -10,9 +10,9 @@ from transformers import TrainerCallback
 from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfig, TrainConfig
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
-from lmtune.evaluation.perplexity import Scoring, evaluate_stream
-from lmtune.records import load_jsonl
+from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.runs import Run
+from lmtune.storage import load_jsonl
 from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
 from lmtune.training.gradual import unfreeze_gradually

@@ -4,37 +4,37 @@ from dataclasses import fields
 
 import pytest
 
-from lmtune import keys
+from lmtune import upstream
 from lmtune.errors import ConfigError
 
 
 def test_training_fields_are_those_of_the_class():
     from transformers import TrainingArguments
 
-    assert set(keys.load_training_fields()) == {item.name for item in fields(TrainingArguments) if item.init}
+    assert set(upstream.load_training_fields()) == {item.name for item in fields(TrainingArguments) if item.init}
 
 
 def test_generation_fields_are_those_of_the_class():
     from transformers import GenerationConfig
 
     public = {name for name in vars(GenerationConfig()) if not name.startswith("_")} - {"transformers_version"}
-    assert public <= keys.load_generation_fields()
-    assert {"do_sample", "top_k", "max_new_tokens", "stop_strings"} <= keys.load_generation_fields()
+    assert public <= upstream.load_generation_fields()
+    assert {"do_sample", "top_k", "max_new_tokens", "stop_strings"} <= upstream.load_generation_fields()
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2", "gpt_neox", "opt"])
 def test_model_config_fields_are_those_of_the_class(kind):
     from transformers import AutoConfig
 
-    known = keys.load_model_config_fields(kind)
+    known = upstream.load_model_config_fields(kind)
     own = {name for name in type(AutoConfig.for_model(kind)).__annotations__ if not name.startswith("_")}
     own -= {"model_type", "base_model_tp_plan", "base_model_pp_plan", "attribute_map"}
     assert own <= set(known)
 
 
 def test_an_unknown_model_type_has_no_fields():
-    assert keys.load_model_config_fields("gtp2") is None
-    assert keys.load_model_config_fields("../../etc") is None
+    assert upstream.load_model_config_fields("gtp2") is None
+    assert upstream.load_model_config_fields("../../etc") is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_an_unknown_model_type_has_no_fields():
 )
 def test_a_value_of_the_wrong_type_is_refused(name, value):
     with pytest.raises(ConfigError, match=rf"training\.{name}: expected "):
-        keys.check_types({name: value}, keys.load_training_fields(), "training.")
+        upstream.check_types({name: value}, upstream.load_training_fields(), "training.")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_value_of_the_wrong_type_is_refused(name, value):
     ],
 )  # fmt: skip
 def test_a_value_of_the_right_type_passes(name, value):
-    keys.check_types({name: value}, keys.load_training_fields(), "training.")
+    upstream.check_types({name: value}, upstream.load_training_fields(), "training.")
 
 
 @pytest.mark.parametrize(
@@ -70,5 +70,5 @@ def test_a_value_of_the_right_type_passes(name, value):
 )
 def test_a_typo_is_answered_with_the_nearest_name(typed, meant):
     with pytest.raises(ConfigError) as error:
-        keys.check_names([typed], keys.load_training_fields(), "training.")
+        upstream.check_names([typed], upstream.load_training_fields(), "training.")
     assert str(error.value) == f"training.{typed} is not a key. Did you mean training.{meant}?"

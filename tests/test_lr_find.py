@@ -42,7 +42,7 @@ def test_gradual_tries_the_groups_of_a_phase(lmtune):
 def test_it_is_told_what_a_training_is_told():
     import yaml
 
-    from lmtune.schemas import find_conf
+    from lmtune.cli.schemas import find_conf
 
     train, tried = (yaml.safe_load((find_conf() / name).read_text()) for name in ("train.yaml", "lr-find.yaml"))
     same = [str(line).replace("lr-find", "train") for line in tried["defaults"]]

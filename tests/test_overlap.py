@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 
+from lmtune.data.columns import build_texts
+from lmtune.data.encoding import Encoder
 from lmtune.data.overlap import Overlap, find_word_starts, hash_sequences
-from lmtune.data.texts import build_texts
-from lmtune.data.tokens import Encoder
-from lmtune.streams import DOCUMENT_TABLE, TokenStream
+from lmtune.token_stream import DOCUMENT_TABLE, TokenStream
 
 
 def encode(texts, tokenizer):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lmtune.overrides import prepare_overrides
+from lmtune.cli.overrides import prepare_overrides
 
 
 def read(argument):

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, SplitRule
+from lmtune.data.columns import build_texts
 from lmtune.data.corpus import Corpus
 from lmtune.data.passages import Copies, cut_passages
-from lmtune.data.texts import build_texts
 from lmtune.errors import DataError
 
 words = st.text("ab .!?\n\t。éu", max_size=60)

@@ -367,7 +367,7 @@ def test_a_long_or_odd_path_is_shown_in_one_line():
 BARE = {"exists", "is_dir", "is_file", "is_symlink", "expanduser", "iterdir", "resolve", "rglob", "glob", "home"}
 """Methods of Path that raise, or that say nothing of what they could not look at."""
 ROOMS = ("modeling", "config", "evaluation", "hub.py", "foreign.py", "data/files.py", "data/sources.py", "commands/generate.py",
-         "commands/comparing.py", "commands/tokenizer.py", "commands/evaluate.py", "commands/benchmarking.py")  # fmt: skip
+         "commands/tokenizer.py", "commands/evaluate.py")  # fmt: skip
 EXCEPTIONS = {
     ("hub.py", "_find_token", "is_file"): "inside a try: what does not open is done without",
     ("data/files.py", "_expand", "resolve"): "of this package's own file",
@@ -376,7 +376,7 @@ EXCEPTIONS = {
     ("modeling/stored.py", "list_weights", "is_file"): "of a folder of the run's own, as those below",
     ("modeling/stored.py", "load_weights", "is_file"): "",
     ("modeling/stored.py", "read_tensors", "glob"): "",
-    ("evaluation/benchmarks/harness.py", "_check_file", "resolve"): "of the harness's own folder",
+    ("evaluation/suites/harness.py", "_check_file", "resolve"): "of the harness's own folder",
 }
 
 

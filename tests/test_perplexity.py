@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lmtune.errors import DataError, ModelError, TrainingError
+from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream, score_documents, sum_documents
 from lmtune.evaluation.metrics import Sums
-from lmtune.evaluation.perplexity import Scoring, Workers, evaluate_stream, score_documents, sum_documents
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 
 KINDS = ["gpt2", "llama", "qwen2", "gpt_neox"]
 

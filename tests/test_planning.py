@@ -8,9 +8,8 @@ import torch
 import yaml
 from transformers import TrainingArguments
 
-from lmtune.commands import preparing
 from lmtune.runs import Run
-from lmtune.training import planning
+from lmtune.training import planning, setup
 from lmtune.training.planning import estimate_seconds, plan_steps
 
 PLACES = 32
@@ -97,7 +96,7 @@ def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune,
     results = json.loads((began.run / "results.json").read_text())
     (began.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
     shutil.rmtree(began.run / "checkpoint-4")
-    monkeypatch.setattr(preparing, "find_compile_obstacle", lambda device: "no compiler")
+    monkeypatch.setattr(setup, "find_compile_obstacle", lambda device: "no compiler")
     resumed = lmtune("train", f"resume={began.run}")
     assert resumed.code == 0, resumed.err
     assert "torch.compile, which this run began with, does not work here: no compiler" in resumed.err

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import pytest
 
-from lmtune import records, runs
+from lmtune import runs, storage
 from lmtune.errors import CheckpointError
 from lmtune.runs import begin_below
 
@@ -57,14 +57,14 @@ def test_two_processes_never_claim_the_same_folder(tmp_path):
     ],
 )
 def test_names_come_from_the_last_path_part(text, name):
-    assert records.slug(text) == name
+    assert storage.slug(text) == name
 
 
 def test_a_checkpoint_is_whole_where_it_stands(run):
     (final,) = publish(run, 5)
     assert final == run.folder / "checkpoint-5"
     assert runs.find_fault(final) is None
-    assert sorted(records.load_json(final / runs.MANIFEST)["files"]) == ["inner/state", "model.safetensors"]
+    assert sorted(storage.load_json(final / runs.MANIFEST)["files"]) == ["inner/state", "model.safetensors"]
     assert not (run.staging_folder / "checkpoint-5").exists()
 
 
@@ -111,11 +111,11 @@ def test_files_can_be_read_by_others(run):
 
 def test_records_are_cut_back_to_a_step(run):
     for step in (1, 2, 3):
-        records.append_jsonl(run.metrics_file, {"step": step})
+        storage.append_jsonl(run.metrics_file, {"step": step})
     with run.metrics_file.open("a") as stream:
         stream.write('{"step": 4, "lo')
     run.cut_back(2)
-    assert records.load_jsonl(run.metrics_file) == [{"step": 1}, {"step": 2}]
+    assert storage.load_jsonl(run.metrics_file) == [{"step": 1}, {"step": 2}]
 
 
 @pytest.fixture
@@ -177,19 +177,19 @@ def test_a_run_is_taken_back_with_the_folders_that_were_made_for_it(tmp_path, be
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    records.append_jsonl(file, {"step": 1})
+    storage.append_jsonl(file, {"step": 1})
     before, limit = file.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limit[1]))
     try:
         with pytest.raises(OSError):
-            records.append_jsonl(file, {"step": 2})
+            storage.append_jsonl(file, {"step": 2})
         assert file.read_text() == before
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, previous)
-    records.append_jsonl(file, {"step": 2})
-    assert records.load_jsonl(file) == [{"step": 1}, {"step": 2}]
+    storage.append_jsonl(file, {"step": 2})
+    assert storage.load_jsonl(file) == [{"step": 1}, {"step": 2}]
 
 
 def begin(root, fingerprint):
@@ -229,8 +229,8 @@ def test_a_broken_record_is_skipped_in_a_search_and_named_where_it_is_needed(tmp
 
 
 def test_numbers_that_json_has_no_word_for_become_null():
-    assert records.render_json({"a": [1.5, float("inf")], "b": float("nan")}) == '{"a": [1.5, null], "b": null}'
-    assert [records.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]
+    assert storage.render_json({"a": [1.5, float("inf")], "b": float("nan")}) == '{"a": [1.5, null], "b": null}'
+    assert [storage.render_number(value) for value in (1.5, None, float("inf"))] == ["1.5000", "-", "-"]
 
 
 def stage_model(run, name):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lmtune.config import SplitRule
 from lmtune.data import splits
+from lmtune.data.columns import build_texts
 from lmtune.data.ledger import SIDES
-from lmtune.data.texts import build_texts
 from lmtune.errors import DataError
 
 DOCUMENTS = [f"Documento número {number}, com algumas palavras.\nE outra linha." for number in range(400)]

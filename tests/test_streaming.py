@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, SplitRule
 from lmtune.data import streaming
-from lmtune.data.corpora import build_corpus
+from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
 
 WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from lmtune.errors import ConfigError
-from lmtune.evaluation.benchmarks import harness
+from lmtune.evaluation.suites import harness
 from lmtune.paths import GivenPath
 
 METRICS = {"acc", "perplexity"}

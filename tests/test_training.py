@@ -15,10 +15,10 @@ from lmtune.config import DataConfig, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError, Stopped, TrainingError
-from lmtune.evaluation.perplexity import Scoring, evaluate_stream
+from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.modeling.generation import generate_aside
-from lmtune.records import load_json, load_jsonl
 from lmtune.runs import MANIFEST, Run, find_fault
+from lmtune.storage import load_json, load_jsonl
 from lmtune.training.arguments import build_arguments, settle_intervals
 from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
 from lmtune.training.samples import SamplesCallback, render_samples

@@ -4,15 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmtune import keys
+from lmtune import upstream
+from lmtune.cli.effects.typed import check_effects
+from lmtune.cli.schemas import find_conf
 from lmtune.config import FinetuneMethod
 from lmtune.config.training import check_training
 from lmtune.config.training_arguments import ARGUMENTS
-from lmtune.effects.typed import check_effects
 from lmtune.errors import ConfigError
-from lmtune.keys import Typed
-from lmtune.schemas import find_conf
 from lmtune.training.arguments import _complete
+from lmtune.upstream import Typed
 
 DEFAULTS = {
     "eval_strategy": "steps",
@@ -41,7 +41,7 @@ def check(config, name):
 
 
 def test_the_table_is_that_of_transformers():
-    fields = set(keys.load_training_fields())
+    fields = set(upstream.load_training_fields())
     assert fields - ARGUMENTS.keys() == set(), "new in transformers: say what becomes of them"
     assert ARGUMENTS.keys() - fields == set(), "gone from transformers"
 
@@ -52,7 +52,7 @@ def test_an_argument_is_refused_or_conditional_or_neither(name):
     assert not (argument.refusal and argument.condition)
     assert argument.refusal == "" or argument.refusal.endswith((".", "..."))
     assert argument.refusal or (not argument.harmless and not argument.contradicts)
-    assert not argument.kind or keys.load_choices(argument.kind)
+    assert not argument.kind or upstream.load_choices(argument.kind)
 
 
 REFUSED = [name for name, argument in ARGUMENTS.items() if argument.refusal]

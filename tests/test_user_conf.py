@@ -11,11 +11,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lmtune import composition, schemas
+from lmtune.cli import composition, schemas
+from lmtune.cli.options import take_options
+from lmtune.cli.user_conf import folders
+from lmtune.cli.user_conf.typed import check_hydra_overrides
 from lmtune.errors import ConfigError
-from lmtune.options import take_options
-from lmtune.user_conf import folders
-from lmtune.user_conf.typed import check_hydra_overrides
 
 GLOBAL = "# @package _global_\n"
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 from vocabularies import SPECIAL, WORDS, build_byte_level, build_unigram, build_word_level, build_word_piece
 
+from lmtune.data.columns import build_texts
+from lmtune.data.encoding import Encoder
 from lmtune.data.losses import LossMeter, check_any_tokens, check_losses, count_lost
-from lmtune.data.texts import build_texts
-from lmtune.data.tokens import Encoder
 from lmtune.errors import DataError
-from lmtune.streams import MEASURED_TABLE
+from lmtune.token_stream import MEASURED_TABLE
 from lmtune.vocabulary import (
     count_entries,
     count_ids,

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lmtune.config import ZEROSHOT_TASKS
-from lmtune.evaluation.benchmarks import detokenizers, zeroshot
-from lmtune.evaluation.benchmarks.requests import Request, rolling_requests, score_requests
-from lmtune.evaluation.scoring import open_scorer
+from lmtune.evaluation.scorer import open_scorer
+from lmtune.evaluation.suites import detokenizers, zeroshot
+from lmtune.evaluation.suites.requests import Request, rolling_requests, score_requests
 
 CPU = "device=cpu"
 WIKI_LINES = [
@@ -101,7 +101,7 @@ def test_wikitext_has_its_pages_and_the_words_that_the_harness_counts(real_data)
 
 
 def test_lambada_has_its_passages(real_data, subject):
-    from lmtune.evaluation.benchmarks.sources import load_rows
+    from lmtune.evaluation.suites.sources import load_rows
 
     rows = load_rows(zeroshot.TASKS["lambada"].source, str(real_data / "lambada" / "lambada_test.jsonl.gz"))
     assert len(rows) == 5_153

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from lmtune.records import checksum_of
-from lmtune.streams import PLAIN_TEXT
+from lmtune.storage import checksum_of
+from lmtune.token_stream import PLAIN_TEXT
 
 MODEL = ',"model":{'
 """Where the model begins in a tokenizer.json."""

@@ -79,7 +79,7 @@ def end_as_the_model_would(folder, passages):
 
 @pytest.mark.slow
 def test_profile_lm_eval_equals_the_harness(lmtune, save_gpt2, real_data, tmp_path):
-    from lmtune.evaluation.benchmarks.zeroshot import split_pages
+    from lmtune.evaluation.suites.zeroshot import split_pages
 
     pages = split_pages(read(real_data / "wikitext-2" / "test.raw.txt.gz").removesuffix("\n").split("\n"))[:6]
     lines = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:200]
@@ -124,7 +124,7 @@ def test_data_that_cannot_be_had_is_an_error_of_the_user(lmtune, save_gpt2):
 def test_the_portuguese_tasks_are_there():
     from lm_eval.tasks import TaskManager
 
-    from lmtune.schemas import find_conf
+    from lmtune.cli.schemas import find_conf
 
     names = [
         line.strip(" -")

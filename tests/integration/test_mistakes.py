@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmtune import cli
+from lmtune.cli import main
 
 MISTAKES = {
     ("train", "batch.tokens=1000"): "batch.tokens=1000: expected a multiple of 128 (128 tokens a row x 1 device(s)). "
@@ -98,7 +98,7 @@ MISTAKES = {
     ("eval", "ckpt=x", "eval.split=dev"): "eval.split: Invalid value 'dev'",
     ("generate", "ckpt=."): "lmtune generate needs prompt=, found none.",
     ("generate", "ckpt=./nowhere", "prompt=a"): "ckpt=./nowhere: expected a run folder",
-    ("tarin",): f"tarin is not a command; expected one of {', '.join(cli.COMMANDS)}. Did you mean train?",
+    ("tarin",): f"tarin is not a command; expected one of {', '.join(main.COMMANDS)}. Did you mean train?",
 }
 
 

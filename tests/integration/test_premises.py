@@ -172,8 +172,8 @@ def test_the_last_number_on_the_selection_is_of_the_model_that_is_saved(lmtune, 
 
 
 def test_every_measure_has_its_place_in_results():
-    from lmtune.commands.closing import MEASURED
     from lmtune.evaluation.metrics import MEASURES
+    from lmtune.training.results import MEASURED
 
     assert set(MEASURED) == set(MEASURES)
 
@@ -213,9 +213,9 @@ MORE = STORY.replace("Maria", "Joana").replace("barcos", "navios").replace("port
 
 def learned_and_held(folder, output):
     """(training text, held-out documents) of a run, from what `lmtune data` makes of its settings."""
-    from lmtune.commands.continuing import load_earlier
     from lmtune.config import load_data_config
-    from lmtune.data.corpora import build_corpus
+    from lmtune.data.build import build_corpus
+    from lmtune.data.predecessor import load_earlier
     from lmtune.runs import Run
 
     run = Run(folder / output)

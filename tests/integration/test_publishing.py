@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from lmtune import cli
-from lmtune.commands import lr_find, publishing
+from lmtune.cli import main
+from lmtune.commands import lr_find
 from lmtune.config import FinetuneConfig, LrFindConfig, ModelConfig, ModelInit, TrainConfig
 from lmtune.errors import LmtuneError
 from lmtune.exporting import hub as exporting
+from lmtune.training import publishing
 
 TOKENS = {"ana-writes": ("ana", "write"), "ana-reads": ("ana", "read"), "ana-fine": ("ana", "fineGrained")}
 SCRATCH = ModelConfig(init=ModelInit.scratch, config={"model_type": "gpt2"}, tokenizer="learn")
@@ -204,7 +205,7 @@ def completed(tmp_path_factory):
     """outputs/ with one run of a step that was not pushed, made once; tests work on copies."""
     folder = tmp_path_factory.mktemp("completed")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert cli.run(["train", *SHORT, "name=bio"]) == 0
+        assert main.run(["train", *SHORT, "name=bio"]) == 0
     return folder / "outputs"
 
 

@@ -124,11 +124,11 @@ def completed_run(tmp_path_factory):
     import contextlib
     import io
 
-    from lmtune import cli
+    from lmtune.cli import main
 
     folder = tmp_path_factory.mktemp("completed")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert cli.run(["train", *STEPS, "output=run"]) == 0
+        assert main.run(["train", *STEPS, "output=run"]) == 0
     return folder / "run"
 
 

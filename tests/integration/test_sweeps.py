@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lmtune.cli.options import CFG, Options, take_options
+from lmtune.cli.overrides import prepare_overrides
 from lmtune.errors import ConfigError
-from lmtune.options import CFG, Options, take_options
-from lmtune.overrides import prepare_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = (
@@ -89,7 +89,7 @@ def test_the_ranks_of_a_launcher_share_one_folder(tmp_path):
 def test_another_launcher_that_sets_ranks_is_told_that_it_cannot_sweep(lmtune, monkeypatch, tmp_path):
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("lmtune.sweeps.check_jobs", lambda *_: None)
+    monkeypatch.setattr("lmtune.cli.sweeps.check_jobs", lambda *_: None)
     answer = lmtune("train", "-m", "seed=1,2", *STEPS)
     assert answer.code == 2
     assert "-m under several processes needs torchrun" in answer.err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmtune import cli
+from lmtune.cli import main
 from lmtune.runs import Run
 
 SHORT = ("training.max_steps=6", "training.use_cpu=true")
@@ -22,7 +22,7 @@ def finished(tmp_path_factory):
     """outputs/ with one short run on the built-in text, made once; tests work on copies."""
     folder = tmp_path_factory.mktemp("finished")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert cli.run(["train", *SHORT]) == 0
+        assert main.run(["train", *SHORT]) == 0
     return folder / "outputs"
 
 
@@ -301,7 +301,7 @@ def test_a_failing_job_of_a_sweep_is_said_at_once_and_the_others_run(lmtune, tmp
 
 
 def test_the_objective_is_held_out_bits_per_byte():
-    from lmtune.commands.closing import find_objective
+    from lmtune.training.results import find_objective
 
     results = {"eval": {"bio": {"bits_per_byte": 1.5, "loss": 3.0}, "wiki": {"loss": 4.0}}}
     assert [find_objective(results, name) for name in ("bits_per_byte", "bio.loss", "wiki.loss")] == [1.5, 3.0, 4.0]

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lmtune import records, runs
+from lmtune import runs, storage
 
 SETTINGS = (
     "training.use_cpu=true",
@@ -56,11 +56,11 @@ def train(folder, overrides, environment):
 
     import torch
 
-    from lmtune import cli
+    from lmtune.cli import main
 
     torch.set_num_threads(1)
     slow_saves()
-    sys.exit(cli.run(["train", *overrides]))
+    sys.exit(main.run(["train", *overrides]))
 
 
 def slow_saves():
@@ -166,7 +166,7 @@ class Outcome:
 def load_outcome(run):
     metrics = [
         {name: value for name, value in line.items() if not any(part in name for part in MEASURED)}
-        for line in records.load_jsonl(run.metrics_file)
+        for line in storage.load_jsonl(run.metrics_file)
     ]
     weights = (run.model_folder / "model.safetensors").read_bytes()
     return Outcome(weights, metrics, run.samples_file.read_text())

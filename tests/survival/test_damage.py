@@ -8,9 +8,9 @@ import shutil
 import pytest
 import torch
 
-from lmtune import cli
-from lmtune.commands import resuming
+from lmtune.cli import main
 from lmtune.runs import Run, find_fault, seal
+from lmtune.training import resume
 
 SETTINGS = (
     *("training.use_cpu=true", "training.max_steps=2", "training.eval_steps=1", "samples.enabled=false"),
@@ -35,7 +35,7 @@ def made(tmp_path_factory):
     """A run with two checkpoints that has not completed, made once."""
     folder = tmp_path_factory.mktemp("made")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert cli.run(["train", *SETTINGS]) == 0
+        assert main.run(["train", *SETTINGS]) == 0
     (run,) = (Run(file.parent) for file in folder.glob("outputs/*/*/config.yaml"))
     run.write_results({**run.load_results(), "status": "stopped"})
     return run
@@ -65,7 +65,7 @@ def test_each_damage_to_each_file_is_noticed_named_and_set_aside(run, tmp_path, 
             shutil.copytree(run.folder, copy.folder)
             change(copy.folder / newest.name / name)
             said.clear()
-            taken = resuming.take_up(copy, manifest, force=False)
+            taken = resume.take_up(copy, manifest, force=False)
             assert taken == copy.folder / older.name, (damage, name)
             assert said.messages[0].startswith(f"set aside {newest.name}: "), (damage, name)
             assert name in said.messages[0]
@@ -118,7 +118,7 @@ def test_another_number_of_threads_is_undone_and_another_library_is_told(run, sa
     threads = now["machine"]["threads"]
     now["machine"] |= {"threads": threads + 1, "torch": "9.9", "processes": 4}
     torch.set_num_threads(threads + 1)
-    resuming.restore_threads(resuming.take_up(run, now, force=False))
+    resume.restore_threads(resume.take_up(run, now, force=False))
     assert torch.get_num_threads() == threads
     assert said.messages == [
         f"processes 1 then, 4 now; torch {torch.__version__} then, 9.9 now: the result need not be bit-equal to that of a run "

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from lmtune import cli
+from lmtune.cli import main
 from lmtune.runs import Run
 from lmtune.runs.mark import write_mark
 
@@ -97,7 +97,7 @@ def call(*arguments):
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(said),
     ):
-        return cli.run(list(arguments)), said.getvalue()
+        return main.run(list(arguments)), said.getvalue()
 
 
 @settings(max_examples=30, deadline=None)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmtune import cli
-from lmtune.commands import resuming
+from lmtune.cli import main
 from lmtune.errors import CheckpointError
-from lmtune.records import load_jsonl
 from lmtune.runs import MANIFEST, Run
+from lmtune.storage import load_jsonl
+from lmtune.training import resume
 
 SETTINGS = (
     *("training.use_cpu=true", "training.max_steps=4", "training.eval_steps=2", "generation.max_new_tokens=3"),
@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
     """A run that was never disturbed."""
     folder = tmp_path_factory.mktemp("finished")
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert cli.run(["train", *SETTINGS, "output=run"]) == 0
+        assert main.run(["train", *SETTINGS, "output=run"]) == 0
     return Run(folder / "run")
 
 
@@ -126,7 +126,7 @@ def test_records_come_back_or_are_named_whatever_was_done_to_them(halfway, chang
         run.restore_mark()
         assert run.load_config() == told
         manifest = json.loads((run.folder / "checkpoint-2" / MANIFEST).read_text())
-        assert resuming.take_up(run, manifest, force=False) == run.folder / "checkpoint-2"
+        assert resume.take_up(run, manifest, force=False) == run.folder / "checkpoint-2"
         assert load_jsonl(run.metrics_file) == [line for line in metrics if line["step"] <= 2]
         assert run.load_results()["status"] == "running"
 

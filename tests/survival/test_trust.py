@@ -84,8 +84,8 @@ class Trap:
 )
 def test_a_pickle_in_a_checkpoint_does_not_run(lmtune, tmp_path, file):
     """Even where the manifest has been made to fit."""
-    from lmtune.records import load_json
     from lmtune.runs import Run, seal
+    from lmtune.storage import load_json
 
     first = lmtune("train", *TINY, "training.max_steps=4", "training.eval_steps=2")
     assert first.code == 0, first.err

@@ -11,16 +11,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from lmtune.commands.continuing import find_past
-from lmtune.commands.preparing import check_data_source
 from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
 from lmtune.data import cache
-from lmtune.data.corpora import build_corpus, prepare_training
+from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.overlap import Overlap
+from lmtune.data.predecessor import find_past
 from lmtune.modeling import loading, positions
-from lmtune.records import render_json
+from lmtune.storage import render_json
+from lmtune.training.setup import check_data_source
 
 SHOWN_CHARS = 300
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)

@@ -12,27 +12,27 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from lmtune.commands import benchmarking, comparing
-from lmtune.commands.benchmarking import Loaded
-from lmtune.commands.continuing import load_earlier
-from lmtune.commands.premise import check_unchanged, find_facts
-from lmtune.commands.preparing import check_data_source
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
-from lmtune.data.corpora import build_corpus
+from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.losses import check_losses
+from lmtune.data.predecessor import load_earlier
+from lmtune.data.premise import check_unchanged, find_facts
 from lmtune.data.sides import IDENTITY
 from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
+from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
+from lmtune.evaluation.suites.run import Loaded, run_suite
 from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading, positions
 from lmtune.modeling.tokenizer import load_tokenizer
-from lmtune.records import render_json
 from lmtune.runs import Run
-from lmtune.streams import TokenStream
+from lmtune.storage import render_json
+from lmtune.token_stream import TokenStream
 from lmtune.training.memory import explain_memory
+from lmtune.training.setup import check_data_source
 from lmtune.vocabulary import hash_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ class Text(NamedTuple):
 def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
     if config.output is not None:
-        comparing.check_output(config.output)
+        documents.check_output(config.output)
     checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
-        return benchmarking.run(
+        return run_suite(
             config,
             config.suite,
             {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()},
@@ -65,13 +65,13 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     scored = score_checkpoints(config, text, checkpoints)
-    results = comparing.build_results(text.data.name, scored)
+    results = documents.build_results(text.data.name, scored)
     if config.format is OutputFormat.json:
         stdout.write(render_json(results) + "\n")
     else:
-        stdout.write("\n".join(comparing.render_table(text.data.name, scored)) + "\n")
+        stdout.write("\n".join(documents.render_table(text.data.name, scored)) + "\n")
         if config.output is not None:
-            for file in comparing.write_documents(text.data.name, scored, config.output):
+            for file in documents.write_documents(text.data.name, scored, config.output):
                 logger.info("documents, the worst first: %s", file)
     return results
 
@@ -124,12 +124,12 @@ def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint, t
 
 def score_checkpoints(
     config: EvalCommandConfig, text: Text, checkpoints: dict[str, loading.Checkpoint]
-) -> dict[str, comparing.Scored]:
+) -> dict[str, documents.Scored]:
     """Each checkpoint on the same documents, the text of a run checked to be still the one that it held out."""
     corpus = build_corpus(text.data, past=None if text.own is None else load_earlier(text.own))
     tokenizers = {ckpt: load_tokenizer(found.path, separates=False) for ckpt, found in checkpoints.items()}
     part = Part(config.eval.max_tokens or 0, list(tokenizers.values()))
-    scored: dict[str, comparing.Scored] = {}
+    scored: dict[str, documents.Scored] = {}
     for ckpt, found in checkpoints.items():
         tokenizer = tokenizers[ckpt]
         whole, split_by = build_stream(corpus, text.split, tokenizer)
@@ -181,18 +181,18 @@ def _decode(tokenizer: Any, ids: np.ndarray) -> str:
     return str(tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
 
-def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> comparing.Scored:
+def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.Scored:
     """The measures of one checkpoint on a text, and what each document has to do with them."""
-    from lmtune.evaluation.perplexity import Scoring, evaluate_documents
+    from lmtune.evaluation.evaluator import Scoring, evaluate_documents
 
     settings = config.eval
     with explain_memory("eval.batch_size=1; a lower eval.context; eval.dtype=bfloat16; device=cpu"):
         scoring = Scoring(loaded.context, settings.batch_size, settings.stride, settings.dtype.value)
         measures, scores = evaluate_documents(loaded.model, stream, scoring)
     measures["protocol"] |= {"tokenizer": hash_tokenizer(loaded.tokenizer), "model": hash_model(loaded.model)}
-    scored = comparing.Scored(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
+    scored = documents.Scored(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
     if settings.per_document:
-        measures["documents"] = comparing.list_documents(stream, scored, loaded.tokenizer)
+        measures["documents"] = documents.list_documents(stream, scored, loaded.tokenizer)
     return scored
 
 

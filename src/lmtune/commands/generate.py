@@ -14,7 +14,7 @@ from lmtune.modeling import generation, loading
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
-from lmtune.records import render_json
+from lmtune.storage import render_json
 
 logger = logging.getLogger(__name__)
 

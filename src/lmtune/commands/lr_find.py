@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from lmtune.commands.preparing import Setup, build_setup
-from lmtune.commands.resuming import name_run
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
 from lmtune.errors import TrainingError
 from lmtune.exporting.hub import KEYS
-from lmtune.records import render_json, write_json, write_text
 from lmtune.reporting.figures import render_curve
 from lmtune.runs.search import new_folder
+from lmtune.storage import render_json, write_json, write_text
+from lmtune.training.resume import name_run
 from lmtune.training.schedules import find_suggestions, smooth
+from lmtune.training.setup import Setup, build_setup
 from lmtune.training.trial import explained
 
 LEAST_STEPS = 3

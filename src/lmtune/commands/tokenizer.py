@@ -7,17 +7,17 @@ lmtune train data=pt-wiki model=gpt2 model.tokenizer=outputs/pt-wiki-tokenizer/.
 from pathlib import Path
 from typing import IO, Any
 
-from lmtune.commands.preparing import check_data_source
 from lmtune.config import OutputFormat, TokenizerCommandConfig
-from lmtune.data.corpora import build_corpus
+from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.modeling import loading
 from lmtune.modeling.saved_tokenizer import save_tokenizer
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.paths import GivenPath
-from lmtune.records import render_json, slug, write_json
 from lmtune.runs.search import check_creatable, new_folder
+from lmtune.storage import render_json, slug, write_json
+from lmtune.training.setup import check_data_source
 
 
 def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:

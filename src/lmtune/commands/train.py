@@ -9,34 +9,36 @@ from dataclasses import asdict
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from lmtune.commands import closing, continuing, opening, preparing, publishing
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
+from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
-from lmtune.records import write_json
-from lmtune.training import memory, trial
+from lmtune.storage import write_json
+from lmtune.training import context, memory, publishing, trial
+from lmtune.training import results as run_results
+from lmtune.training import setup as preparation
 
 logger = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig, stdout: IO[str]) -> float:
     """Train as configured and print the results; return the objective of the sweep."""
-    closing.check_objective(config.objective, [config.data.name, *config.eval_data])
-    setup = preparing.build_setup(config)
-    session = Session(setup, preparing.load_held_out(setup))
-    opened = opening.open_run(setup)
+    run_results.check_objective(config.objective, [config.data.name, *config.eval_data])
+    setup = preparation.build_setup(config)
+    session = Session(setup, preparation.load_held_out(setup))
+    opened = context.open_run(setup)
     try:
         results = opened.find_results() or train(session, opened)
     finally:
         opened.close()
     if opened.is_main:
-        closing.print_results(results, opened.run.folder, config.format, stdout)
+        run_results.print_results(results, opened.run.folder, config.format, stdout)
         publishing.push(opened.run, config, setup.target, results)
-    return closing.find_objective(results, config.objective)
+    return run_results.find_objective(results, config.objective)
 
 
-def train(session: "Session", opened: opening.Opened) -> dict[str, Any]:
+def train(session: "Session", opened: context.Opened) -> dict[str, Any]:
     """Train and score; whatever ends the run early is written into results.json on the way out."""
     try:
         session.attach(opened)
@@ -58,11 +60,11 @@ class Session:
     tried, before there is a run folder.
     """
 
-    opened: opening.Opened
+    opened: context.Opened
     seen: Seen | None = None
     """How much of the held-out text also stands in the training text."""
 
-    def __init__(self, setup: preparing.Setup, held_out: dict[str, preparing.HeldOutSet]) -> None:
+    def __init__(self, setup: preparation.Setup, held_out: dict[str, preparation.HeldOutSet]) -> None:
         from lmtune.training.distributed import reduce_max
         from lmtune.training.progress import ProgressLine
         from lmtune.training.signals import StopOnSignal
@@ -81,7 +83,7 @@ class Session:
         """Steps done so far."""
         return int(self.trainer.state.global_step)
 
-    def attach(self, opened: opening.Opened) -> None:
+    def attach(self, opened: context.Opened) -> None:
         """Train into this run folder, with all that watches the steps, and say what is about to happen."""
         self.opened = opened
         self.trainer.attach(opened.run, opened.manifest, stop_on_failed_save=self.setup.config.stop_on_failed_save)
@@ -90,12 +92,12 @@ class Session:
         if self.setup.move is not None and opened.is_main:
             opened.run.claim(opened.run.transplant_file.name)
             write_json(opened.run.transplant_file, self.setup.move.report())
-        opening.say_plan(opened, self.setup, self.trainer.flops_meter)
+        context.say_plan(opened, self.setup, self.trainer.flops_meter)
         self.seen = measure_overlap(self.setup.tokenizer, self.setup.prepared) if opened.is_main else None
         if self.seen is not None:
             logger.info("data: %s", self.seen.render())
         if opened.is_main:
-            continuing.write_past(opened.run, self.setup.corpus, self.setup.prepared, self.setup.config.mixed_sets)
+            predecessor.write_past(opened.run, self.setup.corpus, self.setup.prepared, self.setup.config.mixed_sets)
         for name, held in self.held_out.items():
             if (limits := held.says_limits(self.setup.config.eval)) is not None:
                 logger.info("held out: %s: %s are scored", name, limits)
@@ -117,8 +119,8 @@ class Session:
         with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
             sets = self.score(model, in_full=True)
             selected = self._score_selection(model, sets)
-        results = closing.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
-        closing.add_evaluations(
+        results = run_results.build_results(self.opened, self.trainer, model, sets, self.setup.prepared, self.held_out)
+        run_results.add_evaluations(
             results, self.trainer.state.log_history, selected, self.held_out, self.setup.config.eval
         )
         if self.seen is not None and self.setup.config.data.name in results["eval"]:
@@ -128,15 +130,15 @@ class Session:
         self.opened.check_place()
         if self.opened.is_main:
             run = self.opened.run
-            closing.save_model(run, model, self.setup.tokenizer, dtype, closing.load_card(run, results))
+            run_results.save_model(run, model, self.setup.tokenizer, dtype, run_results.load_card(run, results))
             self._close_ledger()
-            closing.write_pages(run, results, self.setup.prepared.ledger)
+            run_results.write_pages(run, results, self.setup.prepared.ledger)
         self.trainer.accelerator.wait_for_everyone()
         return results
 
     def score(self, model: Any, *, in_full: bool = False) -> dict[str, dict[str, Any]]:
         """Measures of each held-out set: of the sample that is scored while training, or of what is scored in the end."""
-        from lmtune.evaluation.perplexity import Scoring, Workers, evaluate_stream
+        from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream
 
         settings = self.setup.config.eval
         batch_size = self.trainer.args.per_device_eval_batch_size
@@ -152,15 +154,15 @@ class Session:
 
         Measured anew only where the model has changed since its last evaluation, as rounding and merging change it.
         """
-        if not closing.find_evaluation(self.trainer.state.log_history, 0):
+        if not run_results.find_evaluation(self.trainer.state.log_history, 0):
             return {}
         if all(held.sample is held.final for held in self.held_out.values()):
             return sets
         config, trainer = self.setup.config, self.trainer
         step = trainer.state.global_step if trainer.best_step is None else trainer.best_step
         same = config.model.save_dtype is SaveDtype.float32 and model is trainer.accelerator.unwrap_model(trainer.model)
-        known = closing.find_evaluation(trainer.state.log_history, step) if same else {}
-        return closing.split_sets(known, list(sets)) if known else self.score(model)
+        known = run_results.find_evaluation(trainer.state.log_history, step) if same else {}
+        return run_results.split_sets(known, list(sets)) if known else self.score(model)
 
     def _build_trainer(self) -> Any:
         from lmtune.training.gradual import unfreeze_gradually

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from lmtune import keys
+from lmtune import upstream
 from lmtune.config.checks import require
 from lmtune.config.ranges import check_ranges, count, number
 from lmtune.errors import ConfigError
@@ -105,7 +105,8 @@ class SuiteConfig:
             for name in names:
                 if name not in ZEROSHOT_TASKS:
                     raise ConfigError(
-                        f"{key}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}.{keys.render_suggestion(name, ZEROSHOT_TASKS)}"
+                        f"{key}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}."
+                        f"{upstream.render_suggestion(name, ZEROSHOT_TASKS)}"
                     )
 
 

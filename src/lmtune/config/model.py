@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from lmtune import keys
+from lmtune import upstream
 from lmtune.config.ranges import Range, check_number, check_ranges, count, number
 from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath, Kind
@@ -107,14 +107,14 @@ class ModelConfig:
         model_type = self.config.get("model_type")
         if model_type is None:
             return  # the config of model.path decides; checked once that is loaded
-        known = keys.load_model_config_fields(str(model_type))
+        known = upstream.load_model_config_fields(str(model_type))
         if known is None:
             raise ConfigError(
                 f"model.config.model_type={model_type}: expected a model type of transformers, such as gpt2 or llama."
             )
         settings = {name: value for name, value in self.config.items() if name != "model_type"}
-        keys.check_names(settings, known, "model.config.")
-        keys.check_types(settings, known, "model.config.")
+        upstream.check_names(settings, known, "model.config.")
+        upstream.check_types(settings, known, "model.config.")
         for name in sorted(SIZES & settings.keys()):
             check_number(f"model.config.{name}", settings[name], Range(least=1, whole=True))
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from lmtune import keys
+from lmtune import upstream
 from lmtune.config.conditions import find_evaluation, find_saving, setting
 from lmtune.config.ranges import check_number, check_ranges, count, render_value, seed
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
@@ -80,9 +80,9 @@ def settle_training(training: dict[str, Any]) -> None:
 
 def check_training(training: dict[str, Any]) -> None:
     """Raise ConfigError for names, types and values that cannot work, and for what would change what numbers mean."""
-    known = keys.load_training_fields()
-    keys.check_names(training, known, "training.")
-    keys.check_types(training, known, "training.")
+    known = upstream.load_training_fields()
+    upstream.check_names(training, known, "training.")
+    upstream.check_types(training, known, "training.")
     for name, value in training.items():
         if value is not None:
             check_argument(name, value, ARGUMENTS.get(name, works()))
@@ -108,10 +108,10 @@ def check_argument(name: str, value: Any, argument: Argument) -> None:
     key = f"training.{name}"
     if argument.range is not None:
         check_number(key, value, argument.range)
-    choices = keys.load_choices(argument.kind) if argument.kind else argument.choices
+    choices = upstream.load_choices(argument.kind) if argument.kind else argument.choices
     for word in _words(value) if choices else ():
         if word not in choices:
-            nearest = next((each for each in choices if each.startswith(word)), None) or keys.find_nearest(
+            nearest = next((each for each in choices if each.startswith(word)), None) or upstream.find_nearest(
                 word, choices
             )
             meant = f"Did you mean {key}={nearest}?" if nearest else ""

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from lmtune.errors import CheckpointError, DataError
-from lmtune.records import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
+from lmtune.storage import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmtune.data import blocks, cache
+from lmtune.data.encoding import Encoder
 from lmtune.data.layout import build_table, lay_out, unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import check_any_tokens
@@ -16,10 +17,9 @@ from lmtune.data.progress import show_progress
 from lmtune.data.shards import say_remark
 from lmtune.data.sides import SplitText
 from lmtune.data.splits import HELD_OUT
-from lmtune.data.tokens import Encoder
 from lmtune.errors import ConfigError, DataError
 from lmtune.patience import saying
-from lmtune.streams import LOSSES, TokenStream
+from lmtune.token_stream import LOSSES, TokenStream
 from lmtune.vocabulary import count_ids, find_document_opening, hash_tokenizer
 
 

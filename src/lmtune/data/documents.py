@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
+from lmtune.data.columns import Texts, build_texts, count_bytes, count_chars, edges_of, hash_texts
 from lmtune.data.ledger import Ledger
 from lmtune.data.tables import Rows
-from lmtune.data.texts import Texts, build_texts, count_bytes, count_chars, edges_of, hash_texts
 
 WIKITEXT_TITLE = re.compile(r"^ = [^=\n](?:[^\n]*[^=\n])? = *$", re.MULTILINE)
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")

@@ -10,6 +10,7 @@ from typing import Any
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.config.data import FilePart
 from lmtune.data.cache import checksum_file
+from lmtune.data.columns import batch_strings, build_texts, count_bytes, find_mojibake
 from lmtune.data.decoding import Reading, load_pieces, name_faults
 from lmtune.data.documents import split_text
 from lmtune.data.files import TEXT_SUFFIXES, PassedOver, describe_passed_over, find_files, has_splits, kind_of, size_of
@@ -17,10 +18,9 @@ from lmtune.data.rendering import Wanted, render_rows
 from lmtune.data.separated import DELIMITERS, load_separated
 from lmtune.data.shards import say_remark, split_rows
 from lmtune.data.tables import Rows, Table, load_arrow, load_json, load_parquet, load_split_names
-from lmtune.data.texts import batch_strings, build_texts, count_bytes, find_mojibake
 from lmtune.errors import DataError, LedgerError
 from lmtune.paths import show
-from lmtune.records import checksum_of
+from lmtune.storage import checksum_of
 
 SIDE_OF_SPLIT = {
     "train": "train",

@@ -15,7 +15,7 @@ from lmtune.data.tables import Rows, load_saved, wrap_dataset
 from lmtune.errors import DataError, first_line
 from lmtune.hub import is_local
 from lmtune.paths import GivenPath, show
-from lmtune.records import checksum_of
+from lmtune.storage import checksum_of
 
 SCRIPT = re.compile("scripts are no longer supported")
 """What datasets says of a data set that would run code."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts
-from lmtune.streams import MEASURED_TABLE, TokenStream
+from lmtune.data.columns import Texts, count_bytes, count_chars, hash_texts
+from lmtune.token_stream import MEASURED_TABLE, TokenStream
 
 
 def lay_out(ids: np.ndarray, lengths: np.ndarray, separator: int, opening: tuple[int, ...]) -> np.ndarray:

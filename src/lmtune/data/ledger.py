@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.errors import LedgerError
-from lmtune.streams import sum_losses
+from lmtune.token_stream import sum_losses
 
 SIDES = ("train", "validation", "test")
 LEFT_OUT = {

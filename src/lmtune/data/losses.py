@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lmtune.data.texts import Texts, count_bytes
+from lmtune.data.columns import Texts, count_bytes
 from lmtune.errors import DataError
-from lmtune.streams import LOSSES, sum_losses
+from lmtune.token_stream import LOSSES, sum_losses
 from lmtune.vocabulary import PROBE, count_ids, encode_plain, find_unknown, open_backend
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")

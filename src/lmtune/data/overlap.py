@@ -12,7 +12,7 @@ import numpy as np
 
 from lmtune.data.corpus import Prepared
 from lmtune.patience import saying
-from lmtune.streams import TokenStream
+from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import count_ids
 
 WORDS = 13

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.texts import Texts, build_texts, count_bytes, edges_of
+from lmtune.data.columns import Texts, build_texts, count_bytes, edges_of
 
 COPY_BYTES = 64
 """Bytes without white space, about 13 words, from which on passages in a row are a copy and no figure of speech."""

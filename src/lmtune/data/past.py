@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from lmtune.data.columns import Texts, hash_texts
 from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, find_runs, holds
-from lmtune.data.texts import Texts, hash_texts
 
 LEARNED_SHARE = 0.25
 """A document with more of its text in passages that were learned is not held out."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from lmtune.data.texts import Texts, edges_of
+from lmtune.data.columns import Texts, edges_of
 from lmtune.patience import saying
 
 DELAY = 1.0

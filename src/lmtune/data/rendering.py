@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmtune.data.columns import Texts, build_texts
 from lmtune.data.tables import Rows, Table, is_text
-from lmtune.data.texts import Texts, build_texts
 from lmtune.data.values import is_wanted, render_value
 from lmtune.errors import DataError
 

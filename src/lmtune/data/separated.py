@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from lmtune.data.columns import BATCH_BYTES
 from lmtune.data.decoding import Reading, load_pieces
 from lmtune.data.tables import Table, iterate_lines
-from lmtune.data.texts import BATCH_BYTES
 from lmtune.errors import DataError, first_line
 from lmtune.paths import show
 

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from lmtune.config import DocumentRule
+from lmtune.data.columns import batch_strings, build_texts, count_bytes, iterate_strings
 from lmtune.data.documents import split_text
 from lmtune.data.tables import Rows
-from lmtune.data.texts import batch_strings, build_texts, count_bytes, iterate_strings
 
 logger = logging.getLogger(__name__)
 

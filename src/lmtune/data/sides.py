@@ -11,15 +11,15 @@ import xxhash
 
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import cache, splits
+from lmtune.data.columns import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.documents import Selection
+from lmtune.data.encoding import PROOF_CHARS, PROOF_DOCUMENTS
 from lmtune.data.ledger import SIDES, Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Dealt, Shares
-from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts, iterate_strings
-from lmtune.data.tokens import PROOF_CHARS, PROOF_DOCUMENTS
 from lmtune.errors import DataError
 from lmtune.patience import saying
 

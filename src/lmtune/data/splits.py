@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import SplitRule
+from lmtune.data.columns import Texts, build_texts, count_chars, hash_texts
 from lmtune.data.ledger import SIDES
 from lmtune.data.past import Past
-from lmtune.data.texts import Texts, build_texts, count_chars, hash_texts
 from lmtune.errors import DataError
 
 MIN_DOCUMENTS = 20

@@ -21,18 +21,18 @@ import pyarrow as pa
 from lmtune.config import DataConfig, SplitRule
 from lmtune.data import cache, splits
 from lmtune.data.blocks import RowCutter, TrainingRows, build_batch, id_type
+from lmtune.data.columns import Texts, count_bytes, count_chars, hash_texts
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.documents import Selection
+from lmtune.data.encoding import Encoder
 from lmtune.data.layout import build_table, lay_out
 from lmtune.data.ledger import Ledger
 from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
 from lmtune.data.sides import IDENTITY, Survey, sample_texts
 from lmtune.data.splits import HELD_OUT
-from lmtune.data.texts import Texts, count_bytes, count_chars, hash_texts
-from lmtune.data.tokens import Encoder
 from lmtune.errors import DataError
-from lmtune.streams import LOSSES
+from lmtune.token_stream import LOSSES
 from lmtune.vocabulary import count_ids
 
 HELD_OUT_BYTES = 4_000_000

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from lmtune.data.columns import BATCH_BYTES, Texts
 from lmtune.data.decoding import Reading, check_pointer, load_pieces
 from lmtune.data.files import kind_of
-from lmtune.data.texts import BATCH_BYTES, Texts
 from lmtune.data.values import build_json_decoder
 from lmtune.errors import DataError, first_line
 from lmtune.paths import show

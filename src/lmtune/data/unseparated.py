@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from lmtune.data.columns import Texts, build_texts, hash_texts, iterate_strings
 from lmtune.data.losses import LossMeter, check_any_tokens
-from lmtune.data.texts import Texts, build_texts, hash_texts, iterate_strings
 from lmtune.errors import DataError
-from lmtune.streams import LOSSES, MEASURED_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
+from lmtune.token_stream import LOSSES, MEASURED_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
 from lmtune.vocabulary import encode_plain, find_opening
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import xxhash
 
 from lmtune import __version__
-from lmtune.streams import TokenStream
+from lmtune.token_stream import TokenStream
 
 
 def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.errors import PushError
-from lmtune.records import render_json
 from lmtune.runs import MANIFEST
 from lmtune.secrets import find_secret
+from lmtune.storage import render_json
 
 CARD, RESULTS = "README.md", "results.json"
 WEIGHTS = (

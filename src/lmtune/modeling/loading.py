@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lmtune import foreign, keys
+from lmtune import foreign, upstream
 from lmtune.config import ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.errors import CheckpointError, ConfigError, ModelError, first_line
 from lmtune.hub import check_available, is_local
@@ -288,7 +288,9 @@ def _build_from_scratch(config: ModelConfig, tokenizer: Any) -> Any:
     try:
         if lent is not None:
             described = lent
-            keys.check_names(settings, keys.load_model_config_fields(described.model_type) or settings, "model.config.")
+            upstream.check_names(
+                settings, upstream.load_model_config_fields(described.model_type) or settings, "model.config."
+            )
             described.update({**settings, **ids, "vocab_size": count_ids(tokenizer)})
         else:
             described = AutoConfig.for_model(

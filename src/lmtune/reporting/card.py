@@ -5,8 +5,8 @@ from typing import Any
 
 from lmtune import __version__
 from lmtune.hub import is_hub_id
-from lmtune.records import render_number
 from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
+from lmtune.storage import render_number
 
 MEASURES = {
     "bits_per_byte": "bits per byte",

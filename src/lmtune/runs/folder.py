@@ -14,7 +14,11 @@ from filelock import BaseFileLock
 
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.plain_yaml import load_yaml
-from lmtune.records import (
+from lmtune.runs import lines
+from lmtune.runs.lock import LOCK_NAMES, lock_folder
+from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
+from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
+from lmtune.storage import (
     checksum_of,
     load_json,
     number_names,
@@ -24,10 +28,6 @@ from lmtune.records import (
     write_json,
     write_text,
 )
-from lmtune.runs import lines
-from lmtune.runs.lock import LOCK_NAMES, lock_folder
-from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
-from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
 
 STATE = "trainer_state.json"
 """Trainer's record of where it is, in each checkpoint."""

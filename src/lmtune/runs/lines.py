@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from lmtune.records import load_jsonl
+from lmtune.storage import load_jsonl
 
 
 def load_metrics(file: Path) -> list[dict[str, Any]]:

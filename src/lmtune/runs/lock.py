@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from lmtune.errors import CheckpointError
-from lmtune.records import load_json, write_json
+from lmtune.storage import load_json, write_json
 
 LOCK = ".lock"
 LOCK_NAMES = (LOCK, f"{LOCK}.json", f"{LOCK}.lease")

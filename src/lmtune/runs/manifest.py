@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.errors import CheckpointError
-from lmtune.records import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
+from lmtune.storage import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 CHECKSUM = "xxh3_128"

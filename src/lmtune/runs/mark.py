@@ -9,7 +9,7 @@ from typing import Any
 
 from lmtune import __version__
 from lmtune.errors import CheckpointError
-from lmtune.records import checksum_of, load_json, render_json, write_json
+from lmtune.storage import checksum_of, load_json, render_json, write_json
 
 MARK = "run.json"
 CHECKSUM = "xxh3_128"

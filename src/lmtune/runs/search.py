@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lmtune.errors import CheckpointError
 from lmtune.paths import GivenPath, describe, show
-from lmtune.records import number_names
 from lmtune.runs.folder import START_NAMES, Run, remove_empty, step_of
 from lmtune.runs.mark import MARK, find_mark, new_mark, place_mark
+from lmtune.storage import number_names
 
 OUTPUTS = Path("outputs")
 SWEEP_MARK = "sweep.json"

@@ -6,8 +6,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from lmtune.records import write_json
 from lmtune.runs import Run
+from lmtune.storage import write_json
 from lmtune.training.jsonl_writer import JsonlWriter
 from lmtune.training.trackers import find_tracker_id
 

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from lmtune.data.streaming import POSITION
 from lmtune.errors import CheckpointError, TrainingError
 from lmtune.modeling import stored
-from lmtune.records import load_json
 from lmtune.runs import MANIFEST, Run
+from lmtune.storage import load_json
 from lmtune.training.distributed import reduce_max
 from lmtune.training.trained_tokens import TrainedTokens
 

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lmtune.records import append_jsonl
+from lmtune.storage import append_jsonl
 
 logger = logging.getLogger(__name__)
 

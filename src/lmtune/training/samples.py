@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lmtune.records import write_text
 from lmtune.runs import Run
+from lmtune.storage import write_text
 from lmtune.training.jsonl_writer import JsonlWriter
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from lmtune.records import load_json
 from lmtune.runs import STATE
+from lmtune.storage import load_json
 
 
 def relocate_best(state: TrainerState, checkpoint: Path, run_folder: Path) -> None:

@@ -6,13 +6,13 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
 from yaml import YAMLError
 
-from lmtune import keys
+from lmtune import upstream
+from lmtune.cli.overrides import OPEN_KEYS
+from lmtune.cli.schemas import RESUMED, SCHEMAS, hydra_keys, known_keys
+from lmtune.cli.user_conf import folders
+from lmtune.cli.user_conf.files import find_group
 from lmtune.errors import first_line
 from lmtune.familiar import find_word
-from lmtune.overrides import OPEN_KEYS
-from lmtune.schemas import RESUMED, SCHEMAS, hydra_keys, known_keys
-from lmtune.user_conf import folders
-from lmtune.user_conf.files import find_group
 
 HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
 
@@ -44,10 +44,10 @@ def explain_error(error: Exception, command: str) -> str:
 
 def explain_unknown(key: str, command: str) -> str:
     """What to say of a key that a command does not have."""
-    renamed = keys.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
+    renamed = upstream.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
     if renamed and key.startswith("training."):
         return f"{key} is gone from transformers. Use {renamed}."
-    said = keys.suggest(key, hydra_keys() if key.startswith("hydra.") else known_keys(command), command)
+    said = upstream.suggest(key, hydra_keys() if key.startswith("hydra.") else known_keys(command), command)
     owners = [other for other in SCHEMAS if key in known_keys(other)]
     if owners and find_word(key, command) is None:
         said = f" It belongs to lmtune {', '.join(owners)}."
@@ -80,7 +80,7 @@ def spell_out(name: str, command: str) -> str:
     plain = name if name in known else name.replace("-", "_")
     if plain in known or plain.startswith(OPEN_KEYS):
         return f"{plain}=..."
-    meant = keys.find_meant(plain, known, command)
+    meant = upstream.find_meant(plain, known, command)
     if not meant.what:
         return f"{plain}=... {meant.remark}".rstrip()
     typed = meant.what if "=" in meant.what else f"{meant.what}=..."
@@ -88,7 +88,7 @@ def spell_out(name: str, command: str) -> str:
 
 
 def _suggest_choice(group: str, choice: str, options: list[str]) -> str:
-    nearest = keys.find_nearest(choice, options)
+    nearest = upstream.find_nearest(choice, options)
     if nearest:
         return f" Did you mean {group}={nearest}?"
     return f" One of the Hub or disk is named by its path: {group}.path={choice}." if group in ("data", "model") else ""
@@ -98,7 +98,7 @@ def _explain_inside(name: str, reason: str, key: str, command: str) -> str:
     """A file that Hydra cannot merge into the rest: a key that is not there, or a value of the wrong kind."""
     file = folders.find_file(name) or f"{name}.yaml"
     if "not in" in reason:
-        said = keys.suggest(key, known_keys(command), command)
+        said = upstream.suggest(key, known_keys(command), command)
         return f"{file} sets {key}, which is not a key of lmtune {command}.{said}"
     return f"{file} sets {key}: {reason.strip().splitlines()[0].rstrip('.')}. Give another value."
 
@@ -118,6 +118,6 @@ def _explain_interpolation(error: Exception, command: str) -> str:
         )
     if name:
         wanted = f" Write ${{oc.env:{name[1]}}} for the environment variable." if name[1].isupper() else ""
-        said = wanted or keys.suggest(name[1], known_keys(command), command)
+        said = wanted or upstream.suggest(name[1], known_keys(command), command)
         return f"{where}: ${{{name[1]}}} is no key of lmtune {command}.{said}"
     return f"{where}: expected ${{key}} of a key with a fitting value, found: {reason}. Write the value itself."

@@ -17,9 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from lmtune.errors import ConfigError
-from lmtune.plain_yaml import Document, load_document
-from lmtune.user_conf.files import (
+from lmtune.cli.user_conf.files import (
     GROUPS,
     build_node,
     check_document,
@@ -29,7 +27,9 @@ from lmtune.user_conf.files import (
     refuse,
     resolve_prefix,
 )
-from lmtune.user_conf.references import References
+from lmtune.cli.user_conf.references import References
+from lmtune.errors import ConfigError
+from lmtune.plain_yaml import Document, load_document
 
 SCHEME = "lmtune-user"
 MAX_CONFIGS = 50
@@ -159,7 +159,7 @@ def _load_config_dir(given: str) -> Path:
 def _find_conf() -> Path | None:
     """conf/ where the user stands, unless that is a checkout of lmtune itself."""
     here = _load_here()
-    own = os.path.lexists(here / "src" / "lmtune" / "composition.py")
+    own = os.path.lexists(here / "src" / "lmtune" / "cli" / "composition.py")
     return here / "conf" if not own and _is_folder(here / "conf") else None
 
 

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lmtune.commands import closing, resuming
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.errors import ConfigError, PushError, Stopped
 from lmtune.exporting import contents, hub
@@ -13,6 +12,8 @@ from lmtune.hub import is_hub_id
 from lmtune.runs import Run
 from lmtune.runs.manifest import find_damage
 from lmtune.runs.search import SWEEP_MARK
+from lmtune.training import resume
+from lmtune.training.results import find_objective, load_card
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,13 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: dict
     later = f"push it: lmtune train resume={run.folder} {_render_typed(config.training)}"
     try:
         _check_weights(run)
-        package = contents.pack(run.model_folder, closing.load_card(run, results, target.repo), results)
+        package = contents.pack(run.model_folder, load_card(run, results, target.repo), results)
         contents.check_traces(
             package, contents.build_traces(run.folder, _render_public(config, target, results["name"]))
         )
         logger.info(hub.push(target, package, results["name"]))
     except (PushError, OSError) as error:
-        raise PushError(f"{left}: {error}. Then {later}", closing.find_objective(results, config.objective)) from error
+        raise PushError(f"{left}: {error}. Then {later}", find_objective(results, config.objective)) from error
     except (Stopped, KeyboardInterrupt):
         logger.info("%s. To %s", left, later)
         raise
@@ -86,7 +87,7 @@ def _is_one_of_others() -> bool:
 
 def name_repository(config: TrainConfig) -> str:
     """training.hub_model_id, else the run's name; with the number of a job of a sweep behind it, as the jobs share that."""
-    name = config.training.get("hub_model_id") or resuming.name_run(config)
+    name = config.training.get("hub_model_id") or resume.name_run(config)
     job = _find_job(config)
     return f"{name}-{job}" if job else name
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmtune.commands import continuing, publishing, resuming
 from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
-from lmtune.data.corpora import build_corpus, prepare_training
+from lmtune.data import predecessor
+from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import check_losses, render_losses
@@ -20,9 +20,9 @@ from lmtune.modeling import adapters, behaviour, generation, loading, positions
 from lmtune.modeling.transplant import Move
 from lmtune.paths import GivenPath
 from lmtune.runs import Run
-from lmtune.streams import TokenStream
+from lmtune.token_stream import TokenStream
 from lmtune.training import arguments as training_arguments
-from lmtune.training import devices, trackers
+from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_obstacle
 from lmtune.training.disk import count_steps
 from lmtune.training.planning import Plan, plan_steps
@@ -61,7 +61,7 @@ def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
     resumed = check_training(config)
     target = publishing.open_target(config)
-    corpus = build_corpus(config.data, config.seed, continuing.find_past(config.model, resumed))
+    corpus = build_corpus(config.data, config.seed, predecessor.find_past(config.model, resumed))
     chosen = choose_settings(config, resumed)
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
@@ -102,10 +102,10 @@ def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
     publishing.check_push(config)
     plain = render_settings(config)
-    resumed = resuming.find_run(config, resuming.fingerprint_of(plain))
-    resuming.check_output(config, resumed)
+    resumed = resume.find_run(config, resume.fingerprint_of(plain))
+    resume.check_output(config, resumed)
     if resumed is not None:
-        resuming.check_told(config, resumed, plain)
+        resume.check_told(config, resumed, plain)
     others = [*config.eval_sets.values(), *config.mixed_sets.values()]
     check_sources(config, others)
     for data in (config.data, *others):

@@ -69,7 +69,7 @@ def run_tasks(
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    from lmtune.evaluation.scoring import plain_experts
+    from lmtune.evaluation.scorer import plain_experts
 
     manager = _load_tasks(tasks, include)
     wrapped = HFLM(

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from lmtune.records import render_number
 from lmtune.reporting.columns import list_columns, render_evaluated, render_seen, render_texts
 from lmtune.reporting.figures import render_curve
+from lmtune.storage import render_number
 
 CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
 

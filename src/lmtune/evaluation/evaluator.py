@@ -17,9 +17,9 @@ import torch
 from lmtune.errors import DataError, ModelError, TrainingError
 from lmtune.evaluation.metrics import Sums, measure_all
 from lmtune.evaluation.protocol import build_protocol
-from lmtune.evaluation.scoring import UNSCORED, Scorer, open_scorer
+from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, check_stride, cut_windows
-from lmtune.streams import NO_SEPARATOR, TokenStream, sum_losses
+from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
 
 DOCUMENT_SCORES = np.dtype([("nll", "<f8"), ("separator_nll", "<f8"), ("correct", "<f8")])
 """One row a document: nats of its text, nats of its separator, tokens that the model ranks first."""

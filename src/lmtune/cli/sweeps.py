@@ -17,12 +17,12 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtune.cli.overrides import quote
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
-from lmtune.overrides import quote
 from lmtune.paths import GivenPath
-from lmtune.records import checksum_of, load_json, write_json
 from lmtune.runs.folder import remove_empty
 from lmtune.runs.search import OUTPUTS, SWEEP_MARK, make_dated, make_given
+from lmtune.storage import checksum_of, load_json, write_json
 
 SWEEPS = OUTPUTS / "sweeps"
 SWEEP_FOLDER = "hydra.sweep.dir"

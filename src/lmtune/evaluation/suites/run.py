@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from lmtune.config import EvalCommandConfig, OutputFormat, SuiteConfig
 from lmtune.evaluation.protocol import hash_model
-from lmtune.records import render_json, render_number
+from lmtune.storage import render_json, render_number
 from lmtune.vocabulary import hash_tokenizer
 
 
@@ -23,13 +23,13 @@ class Loaded:
     context: int
 
 
-def run(
+def run_suite(
     config: EvalCommandConfig, suite: SuiteConfig, loads: dict[str, Callable[[], Loaded]], stdout: IO[str]
 ) -> dict[str, Any]:
     """Run the suite on each checkpoint, one after the other, and print the table."""
     measure = measure_harness if suite.harness else measure_zeroshot
     if suite.harness:
-        from lmtune.evaluation.benchmarks import harness
+        from lmtune.evaluation.suites import harness
 
         harness.check_installed()
     models = {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
@@ -44,7 +44,7 @@ def run(
 
 def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
     """Each task's values, or the reason why there are none."""
-    from lmtune.evaluation.benchmarks import zeroshot
+    from lmtune.evaluation.suites import zeroshot
 
     settings = config.eval
     subject = zeroshot.Subject(
@@ -64,7 +64,7 @@ def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Load
 
 def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
     """What the harness itself makes of its tasks."""
-    from lmtune.evaluation.benchmarks import harness
+    from lmtune.evaluation.suites import harness
 
     settings = config.eval
     return harness.run_tasks(
@@ -81,7 +81,7 @@ def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loade
 
 def render_zeroshot(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
     """The ten columns as rows: measured, and published for each size."""
-    from lmtune.evaluation.benchmarks.zeroshot import COLUMNS, PUBLISHED
+    from lmtune.evaluation.suites.zeroshot import COLUMNS, PUBLISHED
 
     lines = [
         f"{ckpt}  suite {suite.name}, profile {suite.profile.value}; published figures: Radford et al. 2019, table 3"

@@ -16,7 +16,7 @@ from lmtune.data.past import Past, build_past, load_past, save_past
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.streaming import StreamedCorpus
-from lmtune.streams import TokenStream
+from lmtune.token_stream import TokenStream
 
 MOST_PAST = 300_000_000
 """Bytes of training text up to which a run writes down what it learns."""

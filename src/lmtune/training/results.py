@@ -4,18 +4,19 @@ import math
 from pathlib import Path
 from typing import IO, Any
 
-from lmtune.commands.premise import describe_text
 from lmtune.config import EvalConfig, OutputFormat, SaveDtype
 from lmtune.data.ledger import Ledger
+from lmtune.data.premise import describe_text
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.evaluation.measures import COLUMNS
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.modeling import loading
 from lmtune.modeling.read_back import check_reads_back
-from lmtune.records import render_json, render_number, write_text
 from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
-from lmtune.reporting.report import render_report
+from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
+from lmtune.storage import render_json, render_number, write_text
 
 MEASURED = (
     "loss",
@@ -27,13 +28,6 @@ MEASURED = (
     "separator_loss",
 )
 AMOUNTS = ("tokens", "words", "bytes")
-COLUMNS = {
-    "bits_per_byte": "bits per byte",
-    "perplexity": "perplexity",
-    "word_perplexity": "word perplexity",
-    "loss": "loss",
-    "accuracy": "accuracy",
-}
 
 
 def build_results(

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from lmtune import __version__, stopping
-from lmtune.commands import resuming
-from lmtune.commands.continuing import find_source
-from lmtune.commands.premise import describe_text
-from lmtune.commands.preparing import Setup, render_settings
 from lmtune.console import QuietFileHandler
 from lmtune.data.corpus import Prepared
+from lmtune.data.predecessor import find_source
+from lmtune.data.premise import describe_text
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.records import write_json
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.folder import END_NAMES
 from lmtune.secrets import find_secret
-from lmtune.training import devices
+from lmtune.storage import write_json
+from lmtune.training import devices, resume
 from lmtune.training.arguments import count_devices
 from lmtune.training.batches import BatchPlan
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
+from lmtune.training.setup import Setup, render_settings
 from lmtune.training.throughput import FlopsMeter
 from lmtune.training.trackers import TRACKER_NAMES, point_tracker
 
@@ -111,9 +110,9 @@ def open_run(setup: Setup) -> Opened:
     config, arguments = setup.config, setup.arguments
     plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)
-    fingerprint = resuming.fingerprint_of(plain)
+    fingerprint = resume.fingerprint_of(plain)
     folder = _share(
-        str(resuming.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
+        str(resume.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
     )
     arguments.output_dir = folder
     manifest = {
@@ -122,7 +121,7 @@ def open_run(setup: Setup) -> Opened:
         "facts": setup.prepared.facts,
         "told": plain,
     }
-    opened = Opened(Run(Path(folder)), resuming.name_run(config), arguments, fingerprint, manifest)
+    opened = Opened(Run(Path(folder)), resume.name_run(config), arguments, fingerprint, manifest)
     arguments.run_name = arguments.run_name or opened.name
     try:
         if opened.is_main:
@@ -133,14 +132,14 @@ def open_run(setup: Setup) -> Opened:
         raise
     opened.checkpoint = Path(checkpoint) if checkpoint else None
     if opened.checkpoint:
-        resuming.restore_threads(opened.checkpoint)
+        resume.restore_threads(opened.checkpoint)
     arguments.eval_on_start = config.evaluates and opened.checkpoint is None
     return opened
 
 
 def check_no_secret(plain: dict[str, Any]) -> None:
     """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
-    for key, value in resuming.flatten(plain).items():
+    for key, value in resume.flatten(plain).items():
         if (found := find_secret(str(value))) is not None:
             raise ConfigError(
                 f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "
@@ -186,7 +185,7 @@ def _take_up(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
     if run.find_results().get("status") == "completed":
         return
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
-    opened.checkpoint = resuming.take_up(run, opened.manifest, config.resume_force)
+    opened.checkpoint = resume.take_up(run, opened.manifest, config.resume_force)
     _restore_records(opened, plain, setup.prepared)
 
 

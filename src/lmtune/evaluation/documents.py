@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from lmtune.commands.closing import COLUMNS
 from lmtune.evaluation.comparison import MIN_DOCUMENTS, Difference, DocumentBits, compare_documents
+from lmtune.evaluation.measures import COLUMNS
 from lmtune.paths import GivenPath
-from lmtune.records import number_names, render_number, slug
-from lmtune.streams import TokenStream
+from lmtune.storage import number_names, render_number, slug
+from lmtune.token_stream import TokenStream
 
 PER_TOKEN = frozenset(["perplexity", "loss", "accuracy"])
 """Measures that do not compare across vocabularies."""

@@ -8,15 +8,15 @@ file (an experiment, a group) may lie idle: nobody typed it for this run.
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from lmtune.cli.effects.data_rules import DATA_RULES
+from lmtune.cli.effects.rules import RULES
+from lmtune.cli.effects.unread import UNREAD
 from lmtune.config.commands import TWINS
 from lmtune.config.conditions import Idle
 from lmtune.config.training import render_refusal
 from lmtune.config.training_arguments import ARGUMENTS, works
-from lmtune.effects.data_rules import DATA_RULES
-from lmtune.effects.rules import RULES
-from lmtune.effects.unread import UNREAD
 from lmtune.errors import ConfigError
-from lmtune.keys import Typed
+from lmtune.upstream import Typed
 
 Found = TypeVar("Found")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from lmtune.cli.schemas import RESUMED
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.config.finetune import OWNED_BY_PHASES
 from lmtune.errors import ConfigError
-from lmtune.schemas import RESUMED
 
 GROUPS = ("data", "model", "training", "finetune", "generation", "tracker")
 FOLLOWERS = {

@@ -10,7 +10,11 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmtune import keys
+from lmtune import upstream
+from lmtune.cli.effects.typed import check_effects
+from lmtune.cli.explain import explain_error, explain_missing, explain_unknown
+from lmtune.cli.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
+from lmtune.cli.user_conf import folders
 from lmtune.config import (
     DataCommandConfig,
     DataConfig,
@@ -22,13 +26,9 @@ from lmtune.config import (
     load_data_config,
 )
 from lmtune.config.generation import settle_generation
-from lmtune.effects.typed import check_effects
 from lmtune.errors import ConfigError
-from lmtune.explain import explain_error, explain_missing, explain_unknown
-from lmtune.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
-from lmtune.user_conf import folders
 
-NOT_TYPED = keys.Typed()
+NOT_TYPED = upstream.Typed()
 
 Config = TypeVar(
     "Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig, TokenizerCommandConfig, LrFindConfig
@@ -41,7 +41,7 @@ def register(command: str, config_dirs: Sequence[str] = ()) -> None:
     folders.register(find_conf(), config_dirs)
 
 
-def build_config(node: DictConfig, schema: type[Config], typed: keys.Typed = NOT_TYPED) -> Config:
+def build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed = NOT_TYPED) -> Config:
     """The composed configuration as dataclasses, checked; what was typed has to have an effect."""
     try:
         return _build_config(node, schema, typed)
@@ -49,7 +49,7 @@ def build_config(node: DictConfig, schema: type[Config], typed: keys.Typed = NOT
         raise ConfigError(explain_error(error, name_command(schema))) from error
 
 
-def _build_config(node: DictConfig, schema: type[Config], typed: keys.Typed) -> Config:
+def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed) -> Config:
     absent = sorted(key for key in OmegaConf.missing_keys(node) if key.split(".")[0] not in ("training", "generation"))
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from lmtune.errors import ConfigError
-from lmtune.keys import Typed
+from lmtune.upstream import Typed
 
 FREE_TEXT = frozenset(
     [

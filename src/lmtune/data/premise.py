@@ -4,11 +4,11 @@ import logging
 from typing import Any
 
 from lmtune.config import EvalSplit
-from lmtune.data.corpora import describe_stream
+from lmtune.data.build import describe_stream
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError
 from lmtune.runs import Run
-from lmtune.streams import TokenStream
+from lmtune.token_stream import TokenStream
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lmtune.errors import DataError, TrainingError
-from lmtune.evaluation.scoring import UNSCORED, Scorer
+from lmtune.evaluation.scorer import UNSCORED, Scorer
 
 
 class Request(NamedTuple):

@@ -10,7 +10,6 @@ from lmtune.config import TrainConfig
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.paths import GivenPath
-from lmtune.records import checksum_of, load_json, render_json, render_json_line, slug, write_text
 from lmtune.runs import (
     MANIFEST,
     MARK,
@@ -24,6 +23,7 @@ from lmtune.runs import (
     step_of,
 )
 from lmtune.runs.search import OUTPUTS, check_creatable
+from lmtune.storage import checksum_of, load_json, render_json, render_json_line, slug, write_text
 
 logger = logging.getLogger(__name__)
 

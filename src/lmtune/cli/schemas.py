@@ -11,7 +11,7 @@ from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from lmtune import keys
+from lmtune import upstream
 from lmtune.config import (
     DataCommandConfig,
     EvalCommandConfig,
@@ -36,7 +36,7 @@ RESUMED = "resumed"
 
 def find_conf() -> Path:
     """The folder of shipped configs: inside the installed package, or at the root of a source checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     shipped = package / "conf"
     return shipped if shipped.is_dir() else package.parents[1] / "conf"
 
@@ -88,8 +88,8 @@ def _section_type(annotation: Any) -> type | None:
 def _build_schema(schema: type) -> type:
     """The dataclass that Hydra checks against: as `schema`, with the names of transformers' own classes filled in."""
     names: dict[str, Callable[[], Any]] = {
-        "training": keys.load_training_fields,
-        "generation": keys.load_generation_fields,
+        "training": upstream.load_training_fields,
+        "generation": upstream.load_generation_fields,
     }
     items: list[Any] = []
     for item in keys_of(schema):

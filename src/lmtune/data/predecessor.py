@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from lmtune.config import DataConfig, ModelConfig, ModelInit
-from lmtune.data.corpora import record_past
+from lmtune.data.build import record_past
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.past import EARLIER, Past, load_past, save_past
 from lmtune.runs import Run, step_of

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from lmtune.errors import DataError
-from lmtune.evaluation.benchmarks import detokenizers
-from lmtune.evaluation.benchmarks.detokenizers import Detokenizer
-from lmtune.evaluation.benchmarks.requests import Request, rolling_requests, score_requests
-from lmtune.evaluation.benchmarks.sources import Source, load_rows
+from lmtune.evaluation.evaluator import Scoring, score_documents
 from lmtune.evaluation.metrics import exp
-from lmtune.evaluation.perplexity import Scoring, score_documents
 from lmtune.evaluation.protocol import collect_versions
-from lmtune.evaluation.scoring import open_scorer
-from lmtune.streams import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.evaluation.scorer import open_scorer
+from lmtune.evaluation.suites import detokenizers
+from lmtune.evaluation.suites.detokenizers import Detokenizer
+from lmtune.evaluation.suites.requests import Request, rolling_requests, score_requests
+from lmtune.evaluation.suites.sources import Source, load_rows
+from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 from lmtune.vocabulary import encode_plain, find_opening
 
 PUBLISHED = {

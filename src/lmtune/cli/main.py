@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from lmtune import __version__, console, stopping
+from lmtune.cli.options import Options, take_options
 from lmtune.errors import ConfigError, LmtuneError, Stopped, first_line
-from lmtune.keys import Typed
-from lmtune.options import Options, take_options
 from lmtune.secrets import check_secrets, hide_secrets
+from lmtune.upstream import Typed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -109,7 +109,7 @@ def _listen() -> None:
 
 
 def _spell_out(command: str, option: str) -> str:
-    from lmtune.explain import spell_out
+    from lmtune.cli.explain import spell_out
 
     return spell_out(option, command)
 
@@ -169,11 +169,11 @@ class Dispatch:
     def run(self, keys: list[str]) -> int:
         """Run the command, or each job of a sweep; return the exit code."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        from lmtune import composition
-        from lmtune.effects.typed import check_sections
-        from lmtune.explain import HYDRA_ERRORS, explain_error
-        from lmtune.overrides import check_forms, find_typed
-        from lmtune.user_conf.typed import check_hydra_overrides
+        from lmtune.cli import composition
+        from lmtune.cli.effects.typed import check_sections
+        from lmtune.cli.explain import HYDRA_ERRORS, explain_error
+        from lmtune.cli.overrides import check_forms, find_typed
+        from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         check_hydra_overrides(keys)
         composition.register(self.name, self.options.config_dir)
@@ -203,9 +203,9 @@ class Dispatch:
 
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
         """Arguments for Hydra. The folder of a sweep is made here, after all its jobs have been checked."""
-        from lmtune import sweeps
-        from lmtune.overrides import prepare_overrides
-        from lmtune.schemas import find_conf
+        from lmtune.cli import sweeps
+        from lmtune.cli.overrides import prepare_overrides
+        from lmtune.cli.schemas import find_conf
 
         if self.name == "eval" and any(text.startswith(("data.files=", "data.sources=")) for text in keys):
             keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
@@ -227,7 +227,7 @@ class Dispatch:
         folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
         if self.name != "train" or folder in ("off", "auto", "null"):
             return keys
-        from lmtune import resumption
+        from lmtune.cli import resumption
 
         self.told = find_resumed(folder).load_config()
         stack.callback(resumption.forget)
@@ -236,7 +236,7 @@ class Dispatch:
     def _compose(self, arguments: list[str]) -> None:
         import hydra
 
-        from lmtune.schemas import find_conf
+        from lmtune.cli.schemas import find_conf
 
         sys.argv = ["lmtune", *arguments]
         main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=self.name)
@@ -249,15 +249,15 @@ class Dispatch:
         """What can be known of a job before any is run."""
         config = self._build_config(node)
         if self.name in ("train", "lr-find"):
-            from lmtune.commands.preparing import check_training
+            from lmtune.training.setup import check_training
 
             check_training(config)
 
     def _build_config(self, node: "DictConfig") -> Any:
         from hydra.core.hydra_config import HydraConfig
 
-        from lmtune import composition
-        from lmtune.schemas import SCHEMAS
+        from lmtune.cli import composition
+        from lmtune.cli.schemas import SCHEMAS
 
         if self.name in ("eval", "data", "tokenizer") and node.data is not None:
             node.data.name = HydraConfig.get().runtime.choices["data"]
@@ -323,7 +323,7 @@ def _check_where_one_stands() -> None:
 
 
 def _explain_unknown(name: str) -> str:
-    from lmtune.keys import render_suggestion
+    from lmtune.upstream import render_suggestion
 
     return f"{name} is not a command; expected one of {', '.join(COMMANDS)}.{render_suggestion(name, COMMANDS)}"
 

@@ -5,6 +5,7 @@ key has no effect, or None where it works; its name says what would have to hold
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lmtune.cli.effects.unread import OF_LABELS
 from lmtune.config.checks import is_there
 from lmtune.config.commands import CacheAction, OutputFormat
 from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
@@ -12,8 +13,7 @@ from lmtune.config.evaluation import EvalSplit
 from lmtune.config.finetune import FinetuneMethod
 from lmtune.config.generation import ASSISTED, BEAMS, FOR_ENCODERS, SAMPLING
 from lmtune.config.model import ModelInit
-from lmtune.effects.unread import OF_LABELS
-from lmtune.keys import Typed
+from lmtune.upstream import Typed
 
 Rule = Callable[[Any, Typed], Idle | None]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lmtune.data.columns import Texts, build_texts
 from lmtune.data.losses import LossMeter
-from lmtune.data.texts import Texts, build_texts
 from lmtune.errors import DataError, first_line
 from lmtune.vocabulary import describe_tokenizer, encode_plain, find_document_opening, render_own
 from lmtune.vocabulary import hash_tokenizer as hash_tokenizer

@@ -1,0 +1,1 @@
+"""All that knows Hydra and the terminal."""
