@@ -15,7 +15,7 @@ from lmtune.reporting.figures import render_curve
 from lmtune.runs.search import new_folder
 from lmtune.storage import render_json, write_json, write_text
 from lmtune.training.resume import name_run
-from lmtune.training.schedules import find_suggestions, smooth
+from lmtune.training.schedules import smooth, suggest_rates
 from lmtune.training.setup import Setup, build_setup
 from lmtune.training.trial import explained
 
@@ -86,7 +86,7 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
             f"expected {LEAST_STEPS} or more. Lower range.start, or check the weights."
         )
     smoothed = smooth(losses)
-    return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": find_suggestions(rates, smoothed)}
+    return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": suggest_rates(rates, smoothed)}
 
 
 def render(tried: dict[str, Any], folder: Path, form: OutputFormat) -> str:

@@ -177,7 +177,7 @@ def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") ->
             _check_rates([factor(step) for factor in schedule.lr_lambdas for step in range(TOY_STEPS + 1)])
 
 
-def _check_rates(factors: list[Any]) -> None:
+def _check_rates(factors: list[float | complex]) -> None:
     """Raise ConfigError for a schedule that leads to no rate somewhere, be it at its last step."""
     wrong = [factor for factor in factors if isinstance(factor, complex) or not math.isfinite(factor)]
     if wrong:

@@ -1,7 +1,7 @@
 """torch.compile, block by block: the blocks of a decoder share their code, so what is compiled for one serves all.
 
 Embeddings and head stay as they are; on a GPU the softmax of the fused loss becomes one kernel. Evaluations and samples run
-the same blocks uncompiled: their shapes change all the time, and each new shape would be compiled anew.
+the same blocks uncompiled: their shapes change all the time, and each new shape would be compiled again.
 """
 
 from collections.abc import Iterator
@@ -52,16 +52,16 @@ def check_compile(arguments: "TrainingArguments") -> None:
     if not arguments.torch_compile:
         return
     backend, mode = arguments.torch_compile_backend, arguments.torch_compile_mode
-    obstacle = find_compile_obstacle(arguments.device, backend, mode)
-    if obstacle is not None:
+    failure = find_compile_failure(arguments.device, backend, mode)
+    if failure is not None:
         raise ConfigError(
             f"training.torch_compile=true, backend {backend}, mode {mode or 'default'}: expected a product to compile, found: "
-            f"{obstacle} Choose others with training.torch_compile_backend= and training.torch_compile_mode=, or give "
+            f"{failure} Choose others with training.torch_compile_backend= and training.torch_compile_mode=, or give "
             "training.torch_compile=false alone."
         )
 
 
-def find_compile_obstacle(
+def find_compile_failure(
     device: "torch.device | str", backend: str | None = "inductor", mode: str | None = None
 ) -> str | None:
     """Why nothing can be compiled for this device (no compiler, no Triton), None if it can: tries it on a product."""

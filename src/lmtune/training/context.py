@@ -251,9 +251,9 @@ def say_plan(opened: Opened, setup: Setup, meter: FlopsMeter) -> None:
     logger.info(
         f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
     )
-    used = devices.find_device(opened.arguments.use_cpu)
+    used = devices.detect_device(opened.arguments.use_cpu)
     attention = getattr(model.config, "_attn_implementation", None)
-    logger.info(devices.render_settings(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
+    logger.info(devices.describe_device(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
     args = opened.arguments
     rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
     logger.info(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())

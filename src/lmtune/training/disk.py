@@ -43,7 +43,7 @@ def count_steps(arguments: "TrainingArguments", blocks: int) -> int:
 
 
 def check_disk(folder: Path, need: DiskNeed, present: int) -> None:
-    """Raise CheckpointError where the disk of a run folder has no room for its checkpoints.
+    """Raise CheckpointError where the disk of a run folder has no space for its checkpoints.
 
     present: bytes of checkpoints that are there already, which later ones will replace.
     """

@@ -56,7 +56,7 @@ class UnfreezeCallback(TrainerCallback):
         optimizer: torch.optim.Optimizer = event["optimizer"]
         step = state.global_step
         rates, momentum = self.timeline.rates(step), self.timeline.momentum_at(step)
-        set_trainable(optimizer, self.timeline.find_phase(step).lowest_group)
+        set_trainable(optimizer, self.timeline.phase_at(step).lowest_group)
         for group in optimizer.param_groups:
             group["lr"] = rates[group["layer_group"]]
             if "betas" in group:

@@ -39,9 +39,9 @@ class StepMemory(NamedTuple):
 
 
 def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> StepMemory | None:
-    """What a step takes on one device without activation checkpointing, None where that cannot be followed.
+    """What a step takes on one device without activation checkpointing, None where it cannot be estimated.
 
-    A GPU's kernels keep a little more or less than those that are followed here.
+    A GPU's kernels keep a little more or less than those that are estimated with.
     """
     from lmtune.modeling.cross_entropy import measure_workspace
     from lmtune.modeling.loss import is_fused
@@ -70,9 +70,9 @@ def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", bl
 def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> int | None:
     """Bytes that the forward pass of a batch keeps for the backward pass, up to the head.
 
-    The pass is followed with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
-    every storage that autograd saves is counted once, and weights not at all. None for a model whose way depends on
-    values, as that of a mixture of experts does.
+    The pass runs with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
+    every storage that autograd saves is counted once, and weights not at all. None for a model whose operations
+    depend on values, as those of a mixture of experts do.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -84,7 +84,9 @@ def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel"
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         # transformers makes a mask [rows, 1, places, places] of tensors without values, which it leaves out of real ones.
         if tensor.requires_grad or tensor.shape[1:] != (1, block_size, block_size):
-            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that its place is not given to another one
+            kept[tensor.untyped_storage()._cdata] = (
+                tensor  # kept alive, so that its address is not given to another one
+            )
         return tensor
 
     half = torch.float16 if arguments.fp16 else torch.bfloat16
@@ -112,7 +114,7 @@ def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel"
 
 @contextmanager
 def _unlogged(name: str) -> Iterator[None]:
-    """Without the words of a logger: torch logs tracebacks of operations that it could not follow, which is no fault here."""
+    """Silence a logger: torch logs tracebacks of operations that it could not follow, which is no error here."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
@@ -121,7 +123,7 @@ def _unlogged(name: str) -> Iterator[None]:
         logger.disabled = before
 
 
-def find_free(device: "torch.device") -> int:
+def measure_free_memory(device: "torch.device") -> int:
     """Bytes that a process may use: what is free on its device, of a CPU's its share among the processes on the machine."""
     import psutil
     import torch
@@ -134,8 +136,8 @@ def find_free(device: "torch.device") -> int:
     return int(psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-LACKS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""What errors without a class of their own say of an allocation that failed."""
+ALLOCATION_ERRORS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Parts of the messages of allocation errors that have no class of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -143,7 +145,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in LACKS)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATION_ERRORS)
     )
 
 

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.modeling.layers import find_blocks
-from lmtune.training.compiling import find_compile_obstacle
+from lmtune.training.compiling import find_compile_failure
 from lmtune.training.disk import render_bytes
-from lmtune.training.memory import StepMemory, estimate_memory, find_free
+from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
 from lmtune.training.throughput import build_flops_meter, render_duration
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ REACHED_SHARE = 0.3
 
 
 class Plan(NamedTuple):
-    """Training arguments chosen for the steps to come, and what is to be said of them."""
+    """Training arguments chosen for the steps to come, and remarks on them for the user."""
 
     chosen: dict[str, Any]
     remarks: list[str]
@@ -68,7 +68,7 @@ def _plan_checkpointing(
     """Activation checkpointing where a step would not fit without it. It changes no result, so the machine may decide."""
     if memory is None:
         return Plan({}, [f"memory of a step: not known beforehand for {type(model).__name__}"])
-    free = find_free(arguments.device)
+    free = measure_free_memory(arguments.device)
     told = f"memory of a step: about {memory.render()} of {render_bytes(free)} free"
     left_alone = {"activation_checkpointing", "gradient_checkpointing"} & given.keys() or arguments.auto_find_batch_size
     if memory.total <= USABLE * free or left_alone or _shards(arguments):
@@ -85,10 +85,10 @@ def _plan_compile(arguments: "TrainingArguments", model: "PreTrainedModel", seco
         return Plan({}, [])
     if seconds < COMPILE_PAYS_AFTER[arguments.device.type]:
         return Plan({}, [])
-    obstacle = find_compile_obstacle(arguments.device)
-    if obstacle is not None:
+    failure = find_compile_failure(arguments.device)
+    if failure is not None:
         return Plan(
-            {}, [f"torch.compile would pay in about {render_duration(seconds)}, but does not work here: {obstacle}"]
+            {}, [f"torch.compile would pay in about {render_duration(seconds)}, but does not work here: {failure}"]
         )
     return Plan({"torch_compile": True, "torch_compile_backend": "inductor"}, [])
 

@@ -34,7 +34,7 @@ class SamplesCallback(TrainerCallback):
         self.writer.add({"step": state.global_step, "samples": pairs})
         try:
             write_text(self.run.samples_page, render_samples(self.run.load_samples()))
-        except OSError as error:  # written anew at each evaluation
+        except OSError as error:  # written again at each evaluation
             logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
         for text in texts[: self.show]:
             logger.info("  « %s »", " ".join(text.split()))

@@ -23,7 +23,7 @@ from lmtune.runs import Run
 from lmtune.token_stream import TokenStream
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
-from lmtune.training.compiling import check_compile, find_compile_obstacle
+from lmtune.training.compiling import check_compile, find_compile_failure
 from lmtune.training.disk import count_steps
 from lmtune.training.planning import Plan, plan_steps
 
@@ -182,11 +182,11 @@ def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
 
 def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
-    device = devices.find_device(bool(config.training.get("use_cpu")))
+    device = devices.detect_device(bool(config.training.get("use_cpu")))
     if resumed is None:
         return devices.choose_settings(config.training, device)
     kept = devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
-    if kept.get("torch_compile") and (obstacle := find_compile_obstacle(device.kind)) is not None:
+    if kept.get("torch_compile") and (obstacle := find_compile_failure(device.kind)) is not None:
         logger.info("torch.compile, which this run began with, does not work here: %s", obstacle)
         return {name: value for name, value in kept.items() if not name.startswith("torch_compile")}
     return kept

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -44,6 +45,8 @@ class StopOnSignal(TrainerCallback):
         self.waits = args.world_size > 1
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         heard = [number for number in self.SIGNALS if not (nohup and number == signal.SIGHUP)]
+        if threading.current_thread() is not threading.main_thread():
+            heard = []  # Python sets handlers in the main thread alone; the caller is not one that signals end
         self.previous = {number: signal.signal(number, self._note) for number in heard}
 
     def on_step_end(

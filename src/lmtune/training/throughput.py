@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmtune.training.devices import find_device
+from lmtune.training.devices import detect_device
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ class FlopsMeter:
 
 def build_flops_meter(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> FlopsMeter:
     """The meter for a training on the device and in the precision of `arguments`."""
-    device = find_device(arguments.use_cpu)
+    device = detect_device(arguments.use_cpu)
     half = bool(arguments.bf16 or arguments.fp16)
     peak = find_peak(device.kind, device.name, half, bool(arguments.tf32))
     return FlopsMeter(count_flops(model, block_size), peak)

@@ -12,7 +12,7 @@ TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", 
 """Tracker to the package that it needs."""
 
 TRACKER_IDS = {"wandb": "WANDB_RUN_ID", "mlflow": "MLFLOW_RUN_ID"}
-"""Tracker to the variable that makes it go on with a run it knows."""
+"""Tracker to the environment variable that makes it continue a run it knows."""
 
 TRACKER_NAMES = {
     "tensorboard": ("tensorboard",),
@@ -35,7 +35,7 @@ def check_tracker(name: str) -> None:
 
 
 def point_tracker(name: str, run: Run) -> Callable[[], None]:
-    """Keep a tracker's files with the run, and go on with its curve, unless the user's environment says otherwise.
+    """Keep a tracker's files in the run folder, and continue its curve, unless the user's environment says otherwise.
 
     Returns what undoes it at the end of the run: the next job of a sweep would take it for the user's own wish.
     """
@@ -43,7 +43,7 @@ def point_tracker(name: str, run: Run) -> Callable[[], None]:
         "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(run.folder / "tensorboard")},
         "wandb": {"WANDB_DIR": str(run.folder), "WANDB_RESUME": "allow"},
         "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{run.folder / 'mlflow.db'}"},
-        "trackio": {"TRACKIO_DIR": str(run.folder / "trackio")},  # it goes on with a run of the same name by itself
+        "trackio": {"TRACKIO_DIR": str(run.folder / "trackio")},  # it continues a run of the same name by itself
     }
     wanted = places[name]
     if name in TRACKER_IDS and (known := run.find_tracker_id(name)):
@@ -59,7 +59,7 @@ def point_tracker(name: str, run: Run) -> Callable[[], None]:
 
 
 def find_tracker_id(name: str) -> str | None:
-    """The id that a tracker has given the run that is being logged, None where it has no use for one."""
+    """The id that a tracker has given the run that is being logged, None where it needs none."""
     if name not in TRACKER_IDS:
         return None
     tracker = importlib.import_module(name)

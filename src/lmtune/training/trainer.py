@@ -163,7 +163,7 @@ class LmTrainer(Trainer):
         inputs: dict[str, torch.Tensor | Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        # Trainer sums the losses up, where a NaN cannot be told from its step.
+        # Trainer sums the losses up, and the sum does not tell in which step it became NaN.
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.losses.add(self.state.global_step + 1, self._get_learning_rate(), loss)
         return loss
@@ -230,7 +230,7 @@ class LmTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        # Only a step whose weights are kept can be the best; what a stop signal saves is no such step.
+        # Only a step that is saved can be the best. Steps saved because of a stop signal do not count: without it they were not.
         state = self.state
         self._best_before = (state.best_metric, state.best_global_step, state.best_model_checkpoint)
         by_steps = self.args.save_strategy == SaveStrategy.STEPS
