@@ -143,7 +143,7 @@ def main():
     fit = lmtune(folder, "tokenizer", *asked, "model.path=en")
     write_without_move(folder)
     print(
-        f"source: {source['train']['targets']:,} tokens of English, {source['eval']['files']['bits_per_byte']:.4f} bits per byte"
+        f"source: {source['train']['tokens']:,} tokens of English, {source['eval']['files']['bits_per_byte']:.4f} bits per byte"
     )
     ours, theirs = fit["fit"]["tokens_per_word"], fit["source"]["fit"]["tokens_per_word"]
     print(f"tokens per Portuguese word: {ours:.3f} learned, {theirs:.3f} English")
@@ -155,7 +155,7 @@ def main():
             (measures,) = results["eval"].values()
             rows[arm].append(measures["bits_per_byte"])
             print(
-                f"seed {seed} {arm:<12} {steps} steps {results['train']['targets']:,} tokens {rows[arm][-1]:.4f}",
+                f"seed {seed} {arm:<12} {steps} steps {results['train']['tokens']:,} tokens {rows[arm][-1]:.4f}",
                 flush=True,
             )
     print("\n| arm | bits per byte, mean | least | most |\n|---|---:|---:|---:|")

@@ -5,7 +5,7 @@ import yaml
 
 from lmtune.reporting.card import render_card
 
-RESULTS = {"train": {"steps": 2, "targets": 20}, "eval": {}, "epochs": []}
+RESULTS = {"train": {"steps": 2, "tokens": 20}, "eval": {}, "epochs": []}
 
 
 def make_config(model=None, data=None, merge=True):

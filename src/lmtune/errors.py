@@ -5,7 +5,7 @@
       DataError                 a file, a column, an encoding, an empty side
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
-      TrainingError             the run itself: a loss that is no number
+      TrainingError             the run itself: a NaN or infinite loss
       OutputError               a result that stdout does not take
       PushError                 the Hub, or what must not go there; a run that has completed stays so
     LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
@@ -13,6 +13,8 @@
 
 The text of an LmtuneError says what was expected, what was found, and what to do.
 """
+
+from typing import Any
 
 
 def first_line(error: BaseException) -> str:
@@ -30,6 +32,8 @@ class LmtuneError(Exception):
     """A mistake that the user can mend."""
 
     exit_code = 2
+    reported = False
+    """It has been said on stderr."""
 
 
 class ConfigError(LmtuneError):
@@ -57,14 +61,10 @@ class OutputError(LmtuneError):
 
 
 class PushError(LmtuneError):
-    """A model does not get to the Hub.
+    """A model does not get to the Hub; where a run has completed all the same, `result` is what it found."""
 
-    objective: what a sweep minimises, of a run that has completed all the same.
-    """
-
-    def __init__(self, text: str, objective: float | None = None) -> None:
-        super().__init__(text)
-        self.objective = objective
+    result: Any = None
+    """A lmtune.commands.result.Result."""
 
 
 class LedgerError(Exception):

@@ -234,6 +234,11 @@ def show(path: object) -> str:
     return text if len(text) <= SHOWN_CHARS else f"{text[:half]}...{text[-half:]}"
 
 
+def shorten(path: Path) -> Path:
+    """A path relative to where the user stands, if it is below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _describe_link(path: Path) -> str:
     try:
         path.stat()

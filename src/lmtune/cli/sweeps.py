@@ -70,17 +70,25 @@ def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
 
 def check_jobs(jobs: list[list[str]], command: str, conf: Path, check: Callable[[DictConfig], None]) -> None:
     """Compose each job as Hydra will, and check it; raise ConfigError or its like with the job that it is about."""
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        for number, overrides in enumerate(jobs):
-            own = [text for text in overrides if not text.startswith("hydra.")]
-            node = compose(command, overrides=overrides, return_hydra_config=True)
-            HydraConfig.instance().set_config(node)
+    for number, overrides in enumerate(jobs):
+        own = [text for text in overrides if not text.startswith("hydra.")]
+        with composed(command, overrides, conf) as node:
             try:
-                check(_without_hydra(node))
+                check(node)
             except LmtuneError as error:
                 raise type(error)(f"job {number} of the sweep ({', '.join(own)}): {error}") from error
-            finally:
-                HydraConfig.instance().cfg = None
+
+
+@contextmanager
+def composed(command: str, overrides: list[str], conf: Path) -> Iterator[DictConfig]:
+    """What Hydra composes for one job, with Hydra's own configuration in force meanwhile."""
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        node = compose(command, overrides=overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(node)
+        try:
+            yield _without_hydra(node)
+        finally:
+            HydraConfig.instance().cfg = None
 
 
 def _without_hydra(node: DictConfig) -> DictConfig:

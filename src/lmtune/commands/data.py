@@ -7,11 +7,12 @@ lmtune data cache=list
 import itertools
 import math
 from dataclasses import replace
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from lmtune.config import CacheAction, DataCommandConfig, OutputFormat
+from lmtune.commands.result import Result
+from lmtune.config import CacheAction, DataCommandConfig
 from lmtune.data import cache
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
@@ -19,17 +20,16 @@ from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.overlap import Overlap
 from lmtune.data.predecessor import find_past
 from lmtune.modeling import loading, positions
-from lmtune.storage import render_json
 from lmtune.training.setup import check_data_source
 
 SHOWN_CHARS = 300
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
-def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
-    """Prepare the text as `lmtune train` would, and print its account."""
+def run(config: DataCommandConfig) -> Result:
+    """Prepare the text as `lmtune train` would, and account for it."""
     if config.cache is not CacheAction.off:
-        return manage_cache(config, stdout)
+        return manage_cache(config.cache)
     loading.check_model_source(config.model)
     for data in (config.data, *config.mixed_sets.values()):
         check_data_source(data)
@@ -40,11 +40,7 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     block_size = config.data.block_size or positions.find_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
-    if config.format is OutputFormat.json:
-        stdout.write(render_json(account) + "\n")
-    else:
-        stdout.write("\n".join(render_account(account, prepared, corpus, tokenizer)) + "\n")
-    return account
+    return Result(account, lambda: render_account(account, prepared, corpus, tokenizer))
 
 
 def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[str, Any]:
@@ -145,13 +141,13 @@ def render_shape(account: dict[str, Any]) -> list[str]:
     return lines
 
 
-def manage_cache(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
+def manage_cache(action: CacheAction) -> Result:
     """List what is kept of prepared text, or remove all of it."""
     entries = cache.list_entries()
-    if config.cache is CacheAction.prune:
+    if action is CacheAction.prune:
         for entry in entries:
             cache.remove_entry(entry.folder)
-    done = "removed" if config.cache is CacheAction.prune else "kept"
+    done = "removed" if action is CacheAction.prune else "kept"
     total = sum(entry.bytes for entry in entries)
     account = {
         "folder": str(cache.find_folder() or ""),
@@ -160,8 +156,7 @@ def manage_cache(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     }
     lines = [f"{entry.bytes / 1e6:>12,.1f} MB  {entry.built}  {entry.folder.name}" for entry in entries]
     lines.append(f"{len(entries)} entries {done}, {total / 1e6:,.1f} MB in {account['folder']}")
-    stdout.write((render_json(account) if config.format is OutputFormat.json else "\n".join(lines)) + "\n")
-    return account
+    return Result(account, lambda: lines)
 
 
 def _quote(what: str, texts: list[str]) -> list[str]:

@@ -8,11 +8,12 @@ lmtune eval ckpt=gpt2 suite=gpt2-zeroshot
 
 import logging
 from functools import partial
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
+from lmtune.commands.result import Result
+from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, SuiteConfig, load_data_config
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.losses import check_losses
@@ -24,12 +25,11 @@ from lmtune.errors import ConfigError
 from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
-from lmtune.evaluation.suites.run import Loaded, run_suite
+from lmtune.evaluation.suites.run import Loaded, render_suite, run_suite
 from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading, positions
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.runs import Run
-from lmtune.storage import render_json
 from lmtune.token_stream import TokenStream
 from lmtune.training.memory import explain_memory
 from lmtune.training.setup import check_data_source
@@ -50,30 +50,30 @@ class Text(NamedTuple):
     """The run whose text it is; None for a text that was named."""
 
 
-def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
-    """Score the checkpoints and print their measures."""
+def run(config: EvalCommandConfig) -> Result:
+    """Score the checkpoints on a text, or on the tasks of a suite."""
     if config.output is not None:
         documents.check_output(config.output)
     checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
-        return run_suite(
-            config,
-            config.suite,
-            {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()},
-            stdout,
-        )
+        return evaluate_suite(config, config.suite, checkpoints)
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     scored = score_checkpoints(config, text, checkpoints)
-    results = documents.build_results(text.data.name, scored)
-    if config.format is OutputFormat.json:
-        stdout.write(render_json(results) + "\n")
-    else:
-        stdout.write("\n".join(documents.render_table(text.data.name, scored)) + "\n")
-        if config.output is not None:
-            for file in documents.write_documents(text.data.name, scored, config.output):
-                logger.info("documents, the worst first: %s", file)
-    return results
+    if config.output is not None:
+        for file in documents.write_documents(text.data.name, scored, config.output):
+            logger.info("documents, the worst first: %s", file)
+    return Result(
+        documents.build_results(text.data.name, scored), lambda: documents.render_table(text.data.name, scored)
+    )
+
+
+def evaluate_suite(config: EvalCommandConfig, suite: SuiteConfig, checkpoints: dict[str, loading.Checkpoint]) -> Result:
+    """The tasks of a suite, each checkpoint loaded when its turn comes."""
+    loads = {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()}
+    models = run_suite(config, suite, loads)
+    values = {"models": models} if len(models) > 1 else next(iter(models.values()))
+    return Result(values, lambda: render_suite(suite, models))
 
 
 def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:

@@ -6,21 +6,21 @@ lmtune generate ckpt=outputs/... prompts_file=prompts.txt grid.temperature=[0.5,
 """
 
 import logging
-from typing import IO, Any
+from typing import Any
 
-from lmtune.config import GenerateConfig, OutputFormat
+from lmtune.commands.result import Result
+from lmtune.config import GenerateConfig
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
-from lmtune.storage import render_json
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
-    """Write each prompt with its continuations, or the tokens that are likeliest to come next."""
+def run(config: GenerateConfig) -> Result:
+    """Continue each prompt, or find the tokens that are likeliest to come next."""
     prompts = load_prompts(config)
     checkpoint = loading.find_checkpoint(str(config.ckpt), config.check_weights)
     tokenizer = load_tokenizer(checkpoint.path)
@@ -42,8 +42,7 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
             generation.find_room(model) if config.top else min(generation.check_room(model, each) for _, each in cells)
         )
         generation.tell_cut(tokenizer, prompt, room)
-    stdout.write(render(answers, config.format) + "\n")
-    return answers
+    return Result(answers[0] if len(answers) == 1 else answers, lambda: [render(answers)])
 
 
 def load_prompts(config: GenerateConfig) -> list[str]:
@@ -67,10 +66,8 @@ def build_settings(config: GenerateConfig, model: Any, cell: dict[str, Any]) -> 
     return generation.build_generation_config(model, {**config.generation, **cell})
 
 
-def render(answers: list[dict[str, Any]], form: OutputFormat) -> str:
+def render(answers: list[dict[str, Any]]) -> str:
     """The texts, a heading above those of a grid; or the table of next tokens."""
-    if form is OutputFormat.json:
-        return render_json(answers[0] if len(answers) == 1 else answers)
     return "\n\n".join(_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers)
 
 

@@ -6,14 +6,16 @@ lmtune lr-find data=bio model=gpt2-small-pt
 import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 
-from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
+from lmtune.commands.result import Result
+from lmtune.config import FinetuneMethod, LrFindConfig
 from lmtune.errors import TrainingError
 from lmtune.exporting.hub import KEYS
 from lmtune.reporting.figures import render_curve
 from lmtune.runs.search import new_folder
-from lmtune.storage import render_json, write_json, write_text
+from lmtune.storage import write_json, write_text
+from lmtune.training.arguments import change_arguments
 from lmtune.training.resume import name_run
 from lmtune.training.schedules import smooth, suggest_rates
 from lmtune.training.setup import Setup, build_setup
@@ -23,12 +25,12 @@ LEAST_STEPS = 3
 """Fewer points have no slope to speak of."""
 
 
-def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
-    """Try the rates, write lr-find.json and lr-find.svg, and print what to take."""
+def run(config: LrFindConfig) -> Result:
+    """Try the rates, and write lr-find.json and lr-find.svg."""
     settle(config)
     setup = build_setup(config)
     if setup.arguments.process_index:
-        return run_test(config, setup)
+        return Result(run_test(config, setup), list)
     with new_folder(config.output, f"{name_run(config)}-lr-find") as folder:
         tried = run_test(config, setup)
         write_json(folder / "lr-find.json", tried)
@@ -36,14 +38,13 @@ def run(config: LrFindConfig, stdout: IO[str]) -> dict[str, Any]:
             tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"
         )
         write_text(folder / "lr-find.svg", curve)
-        stdout.write(render(tried, folder, config.format) + "\n")
-    return tried
+    return Result({**tried, "folder": str(folder)}, lambda: render_suggestions(tried, folder))
 
 
 def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """try_rates with a folder for Trainer, which makes one and writes nothing there."""
     with TemporaryDirectory() as unused:
-        setup.arguments.output_dir = unused
+        change_arguments(setup.arguments, output_dir=unused)
         return try_rates(config, setup)
 
 
@@ -89,17 +90,13 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": suggest_rates(rates, smoothed)}
 
 
-def render(tried: dict[str, Any], folder: Path, form: OutputFormat) -> str:
-    """The suggestions as a table, or everything as JSON."""
-    if form is OutputFormat.json:
-        return render_json({**tried, "folder": str(folder)})
+def render_suggestions(tried: dict[str, Any], folder: Path) -> list[str]:
+    """The suggestions as a table."""
     found = tried["suggestions"]
-    return "\n".join(
-        [
-            f"{len(tried['rates'])} rates from {tried['rates'][0]:.2e} to {tried['rates'][-1]:.2e}",
-            f"{'a tenth of the rate of the lowest loss':<42}{found['minimum_tenth']:.2e}",
-            f"{'where the loss falls fastest':<42}{found['steepest']:.2e}",
-            f"try training.learning_rate={found['minimum_tenth']:.1e}",
-            f"curve: {folder / 'lr-find.svg'}",
-        ]
-    )
+    return [
+        f"{len(tried['rates'])} rates from {tried['rates'][0]:.2e} to {tried['rates'][-1]:.2e}",
+        f"{'a tenth of the rate of the lowest loss':<42}{found['minimum_tenth']:.2e}",
+        f"{'where the loss falls fastest':<42}{found['steepest']:.2e}",
+        f"try training.learning_rate={found['minimum_tenth']:.1e}",
+        f"curve: {folder / 'lr-find.svg'}",
+    ]

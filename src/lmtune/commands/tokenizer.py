@@ -5,9 +5,10 @@ lmtune train data=pt-wiki model=gpt2 model.tokenizer=outputs/pt-wiki-tokenizer/.
 """
 
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from lmtune.config import OutputFormat, TokenizerCommandConfig
+from lmtune.commands.result import Result
+from lmtune.config import TokenizerCommandConfig
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError, ConfigError
@@ -16,12 +17,12 @@ from lmtune.modeling.saved_tokenizer import save_tokenizer
 from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.paths import GivenPath
 from lmtune.runs.search import check_creatable, new_folder
-from lmtune.storage import render_json, slug, write_json
+from lmtune.storage import slug, write_json
 from lmtune.training.setup import check_data_source
 
 
-def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
-    """Learn the vocabulary, save it, and print how it fits the text beside that of the model."""
+def run(config: TokenizerCommandConfig) -> Result:
+    """Learn the vocabulary, save it, and measure how it fits the text beside that of the model."""
     check_sources(config)
     corpus = build_corpus(config.data)
     settings = config.tokenizer
@@ -38,8 +39,7 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         save_tokenizer(tokenizer, folder)
     account = build_account(config, corpus, tokenizer, folder, measured_on)
     write_json(folder / "lmtune.json", account)
-    stdout.write((render_json(account) if config.format is OutputFormat.json else render_account(account)) + "\n")
-    return account
+    return Result(account, lambda: render_account(account))
 
 
 def build_account(
@@ -81,7 +81,7 @@ def check_sources(config: TokenizerCommandConfig) -> None:
         loading.check_model_source(config.model)
 
 
-def render_account(account: dict[str, Any]) -> str:
+def render_account(account: dict[str, Any]) -> list[str]:
     """The account as a table, the folder last."""
     learned, source = account["learned_from"], account.get("source")
     fits = [("learned", Fit(**account["fit"]))] + ([(source["tokenizer"], Fit(**source["fit"]))] if source else [])
@@ -98,4 +98,4 @@ def render_account(account: dict[str, Any]) -> str:
     if source:
         more = 100 * (source["fit"]["tokens_per_word"] / account["fit"]["tokens_per_word"] - 1)
         lines += ["", f"the other vocabulary needs {more:+.1f} % tokens for the same text"]
-    return "\n".join([*lines, f"tokenizer: {account['folder']}"])
+    return [*lines, f"tokenizer: {account['folder']}"]

@@ -52,7 +52,7 @@ def _body(
         f"# {name}",
         "",
         f"{kind} causal language model, {start} on {config['data']['name']} with lmtune {__version__}: "
-        f"{train['steps']:,} steps, {train['targets']:,} tokens learned.",
+        f"{train['steps']:,} steps, {train['tokens']:,} tokens learned.",
         "",
         *_render_transplant(results.get("transplant")),
         "## Evaluation",

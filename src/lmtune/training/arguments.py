@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LATE = {
+    "output_dir": "the run folder is claimed when nothing that can be tried has failed; a save goes into a staging folder",
+    "run_name": "as the run folder",
+    "eval_on_start": "a resumed run has had its first evaluation",
+    "per_device_train_batch_size": "batch.tokens is divided by the block size, which the model decides; memory may ask for fewer",
+    "gradient_accumulation_steps": "as the rows",
+    "activation_checkpointing": "chosen by the memory that a step of the built model takes",
+    "torch_compile": "chosen by the length of the run, which the prepared text decides",
+    "torch_compile_backend": "as torch_compile",
+    "logging_steps": "a share of the run becomes a number of steps once their number is known",
+    "eval_steps": "as logging_steps",
+    "save_steps": "as logging_steps",
+}
+"""What of TrainingArguments is decided after they are built, and why not before."""
+
 TOY_STEPS = 10
 """Length of a schedule that is built only to see whether it can be."""
 
@@ -53,6 +68,17 @@ def build_arguments(
     _take_one_gpu(arguments)
     _leave_precision(arguments)
     return arguments
+
+
+def change_arguments(arguments: "TrainingArguments", **values: object) -> None:
+    """Set what is decided late: the one place where TrainingArguments change once they are built.
+
+    Raises KeyError for a name that is not in LATE.
+    """
+    for name, value in values.items():
+        if name not in LATE:
+            raise KeyError(f"{name} is decided before TrainingArguments are built")
+        setattr(arguments, name, value)
 
 
 def _take_one_gpu(arguments: "TrainingArguments") -> None:
@@ -123,8 +149,9 @@ def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size:
         config.training.get("gradient_accumulation_steps"),
         most_rows=config.batch.tokens if arguments.auto_find_batch_size else USUAL_ROWS,
     )
-    arguments.per_device_train_batch_size = plan.per_device
-    arguments.gradient_accumulation_steps = plan.accumulation
+    change_arguments(
+        arguments, per_device_train_batch_size=plan.per_device, gradient_accumulation_steps=plan.accumulation
+    )
 
 
 def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingRows) -> None:
@@ -132,8 +159,9 @@ def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingR
     of_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     most = max(1, most_rows // max(1, arguments.n_gpu))
     smaller = split_rows(of_step, most, count_devices(arguments), rows.block_size)
-    arguments.per_device_train_batch_size = smaller.per_device
-    arguments.gradient_accumulation_steps = smaller.accumulation
+    change_arguments(
+        arguments, per_device_train_batch_size=smaller.per_device, gradient_accumulation_steps=smaller.accumulation
+    )
     rows.arrange(
         arguments.train_batch_size * arguments.world_size,
         arguments.max_steps * arguments.gradient_accumulation_steps,
@@ -145,10 +173,11 @@ def settle_intervals(arguments: "TrainingArguments", total_steps: int) -> None:
     shares = {name: getattr(arguments, name) for name in ("logging_steps", "eval_steps", "save_steps")}
     for name, share in shares.items():
         if share is not None and 0 < share < 1:
-            setattr(arguments, name, math.ceil(total_steps * share))
+            change_arguments(arguments, **{name: math.ceil(total_steps * share)})
     if arguments.load_best_model_at_end and shares["save_steps"] < 1 and shares["eval_steps"]:
         # Rounded by themselves they could drift apart, and the best evaluation would have no checkpoint.
-        arguments.save_steps = arguments.eval_steps * max(1, round(shares["save_steps"] / shares["eval_steps"]))
+        every = max(1, round(shares["save_steps"] / shares["eval_steps"]))
+        change_arguments(arguments, save_steps=arguments.eval_steps * every)
 
 
 def count_devices(arguments: "TrainingArguments") -> int:

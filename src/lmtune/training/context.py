@@ -1,4 +1,4 @@
-"""How a run folder is opened or resumed, and what `lmtune train` says before its first step."""
+"""How a run folder is context or resumed, and what `lmtune train` says before its first step."""
 
 import logging
 import platform
@@ -11,26 +11,24 @@ from typing import Any
 from lmtune import __version__, stopping
 from lmtune.console import QuietFileHandler
 from lmtune.data.corpus import Prepared
-from lmtune.data.predecessor import find_source
 from lmtune.data.premise import describe_text
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.folder import END_NAMES
 from lmtune.secrets import find_secret
 from lmtune.storage import write_json
-from lmtune.training import devices, resume
-from lmtune.training.arguments import count_devices
-from lmtune.training.batches import BatchPlan
+from lmtune.training import resume
+from lmtune.training.arguments import change_arguments
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
+from lmtune.training.distributed import share_from_first
 from lmtune.training.setup import Setup, render_settings
-from lmtune.training.throughput import FlopsMeter
 from lmtune.training.trackers import TRACKER_NAMES, point_tracker
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Opened:
+class RunContext:
     """A run folder held by this process (and the other ranks), with what the rest of the run needs to know."""
 
     run: Run
@@ -104,37 +102,37 @@ class Opened:
         return None if folder is None else Run(folder)
 
 
-def open_run(setup: Setup) -> Opened:
+def open_run(setup: Setup) -> RunContext:
     """Claim a new run folder, or take up the one to resume; all ranks agree on it."""
     stopping.check()
     config, arguments = setup.config, setup.arguments
     plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)
     fingerprint = resume.fingerprint_of(plain)
-    folder = _share(
+    folder = share_from_first(
         str(resume.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
     )
-    arguments.output_dir = folder
     manifest = {
         "fingerprint": fingerprint,
         "machine": describe_machine(arguments, setup.model),
         "facts": setup.prepared.facts,
         "told": plain,
     }
-    opened = Opened(Run(Path(folder)), resume.name_run(config), arguments, fingerprint, manifest)
-    arguments.run_name = arguments.run_name or opened.name
+    name = resume.name_run(config)
+    context = RunContext(Run(Path(folder)), name, arguments, fingerprint, manifest)
+    change_arguments(arguments, output_dir=folder, run_name=arguments.run_name or name)
     try:
-        if opened.is_main:
-            _enter(opened, setup, plain)
-        checkpoint = _share(str(opened.checkpoint) if opened.checkpoint else "")
+        if context.is_main:
+            _enter(context, setup, plain)
+        checkpoint = share_from_first(str(context.checkpoint) if context.checkpoint else "")
     except BaseException:
-        opened.held.close()
+        context.held.close()
         raise
-    opened.checkpoint = Path(checkpoint) if checkpoint else None
-    if opened.checkpoint:
-        resume.restore_threads(opened.checkpoint)
-    arguments.eval_on_start = config.evaluates and opened.checkpoint is None
-    return opened
+    context.checkpoint = Path(checkpoint) if checkpoint else None
+    if context.checkpoint:
+        resume.restore_threads(context.checkpoint)
+    change_arguments(arguments, eval_on_start=config.evaluates and context.checkpoint is None)
+    return context
 
 
 def check_no_secret(plain: dict[str, Any]) -> None:
@@ -147,51 +145,51 @@ def check_no_secret(plain: dict[str, Any]) -> None:
             )
 
 
-def _enter(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
+def _enter(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
     """Lock the run folder, then record a new run or find where an old one stopped."""
-    run = opened.run
-    opened.fresh = not run.config_file.exists() and not run.checkpoints()
+    run = context.run
+    context.fresh = not run.config_file.exists() and not run.checkpoints()
     try:
-        if not opened.fresh and run.restore_mark():
+        if not context.fresh and run.restore_mark():
             logger.info("%s was damaged or gone; it is written anew from the newest checkpoint", MARK)
-        _hold(opened, setup.config.tracker.name)
-        if opened.fresh:
+        _hold(context, setup.config.tracker.name)
+        if context.fresh:
             check_disk(run.folder, _estimate_disk(setup), present=0)
-            _record(opened, plain, setup.prepared)
+            _record(context, plain, setup.prepared)
         else:
-            _take_up(opened, setup, plain)
+            _take_up(context, setup, plain)
     except BaseException:
-        if opened.fresh:
+        if context.fresh:
             run.withdraw()
         raise
 
 
-def _hold(opened: Opened, tracker: str) -> None:
+def _hold(context: RunContext, tracker: str) -> None:
     """Keep the folder for this process: its lock, its inode, its log, and what trackers write into it."""
-    run = opened.run
-    opened.held.callback(run.lock().release)
-    opened.place = Place(run.folder)
-    opened.held.callback(opened.place.close)
+    run = context.run
+    context.held.callback(run.lock().release)
+    context.place = Place(run.folder)
+    context.held.callback(context.place.close)
     run.check_free(*END_NAMES, *(folder.name for folder in run.checkpoints()))
     run.claim(*TRACKER_NAMES.get(tracker, ()))
     if tracker != "none":
-        opened.held.callback(point_tracker(tracker, run))
-    opened.held.callback(_log_to(run.log_file))
+        context.held.callback(point_tracker(tracker, run))
+    context.held.callback(_log_to(run.log_file))
 
 
-def _take_up(opened: Opened, setup: Setup, plain: dict[str, Any]) -> None:
+def _take_up(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
     """Go on with a run; one that has completed is left as it is."""
-    run, config = opened.run, setup.config
+    run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
         return
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
-    opened.checkpoint = resume.take_up(run, opened.manifest, config.resume_force)
-    _restore_records(opened, plain, setup.prepared)
+    context.checkpoint = resume.take_up(run, context.manifest, config.resume_force)
+    _restore_records(context, plain, setup.prepared)
 
 
-def _restore_records(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
+def _restore_records(context: RunContext, plain: dict[str, Any], prepared: Prepared) -> None:
     """Records that are in memory, written anew: they may have been damaged, or the run been told otherwise since."""
-    run = opened.run
+    run = context.run
     if run.find_config() is None:
         where = f"; what stood there is now {run.set_aside(run.config_file).name}" if run.config_file.exists() else ""
         logger.info("%s was not as the run wrote it, so it is written anew%s", run.config_file.name, where)
@@ -225,52 +223,11 @@ def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def say_plan(opened: Opened, setup: Setup, meter: FlopsMeter) -> None:
-    """What is about to happen, in a few lines on stderr."""
-    from lmtune.modeling.loss import is_fused
-
-    model, ledger = setup.model, setup.prepared.ledger
-    train, held = ledger.sides["train"], ledger.sides["validation"]
-    if ledger.blocks:
-        logger.info(
-            f"data: {ledger.documents_kept:,} documents ({ledger.documents_are}); {train.tokens:,} tokens to learn "
-            f"in {ledger.blocks:,} blocks of {ledger.block_size:,}; {held.tokens:,} held out by {ledger.split_by}"
-        )
-    else:
-        logger.info(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
-    if (source := find_source(setup.config.model)) is not None and setup.corpus.past is not None:
-        learned, held_again = ledger.documents_spared + ledger.documents_learned_before, ledger.documents_held_again
-        logger.info(
-            f"data: nothing that {source.folder} has learned is held out ({learned:,} documents would have been); "
-            f"{held_again:,} more that it held out still are"
-        )
-    if ledger.bytes_copied:
-        logger.info(f"data: {ledger.bytes_copied:,} bytes are copies of what is held out, and are not learned")
-    for name, part in ledger.mix.items():
-        logger.info(f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch")
-    logger.info(
-        f"model: {model.num_parameters():,} parameters on {opened.arguments.device}, {opened.world_size} process(es)"
-    )
-    used = devices.detect_device(opened.arguments.use_cpu)
-    attention = getattr(model.config, "_attn_implementation", None)
-    logger.info(devices.describe_device(used, opened.arguments, attention, "fused" if is_fused(model) else "plain"))
-    args = opened.arguments
-    rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    logger.info(BatchPlan(rows, passes, count_devices(args), ledger.block_size).render())
-    for remark in setup.remarks:
-        logger.info(remark)
-    if meter.peak is not None:
-        logger.info(f"MFU: {meter.flops_per_token / 1e9:.3g} GFLOP a token, of {meter.peak / 1e12:.0f} TFLOP/s a chip")
-    logger.info(f"run folder: {opened.run.folder}")
-    if opened.checkpoint:
-        logger.info(f"resuming from {opened.checkpoint.name}")
-
-
-def _record(opened: Opened, plain: dict[str, Any], prepared: Prepared) -> None:
+def _record(context: RunContext, plain: dict[str, Any], prepared: Prepared) -> None:
     """Write down what was asked for and what was read, before the first step; config.yaml last, as it marks a run."""
-    run = opened.run
+    run = context.run
     write_json(run.ledger_file, prepared.ledger.as_dict())
-    facts = {"fingerprint": opened.fingerprint, "text": describe_text(prepared.facts)}
+    facts = {"fingerprint": context.fingerprint, "text": describe_text(prepared.facts)}
     run.write_results({"run": run.folder.name, "status": "running", **facts})
     _record_hydra(run.hydra_folder)
     run.write_config(plain)
@@ -290,19 +247,6 @@ def _record_hydra(folder: Path) -> None:
         record.hydra.job.env_set[name] = "***"  # often a secret
     OmegaConf.save(record, folder / "hydra.yaml")
     OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
-
-
-def _share(value: str | None) -> str:
-    """The value of rank 0, on every rank."""
-    import torch
-
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        assert value is not None
-        return value
-    shared = [value]
-    torch.distributed.broadcast_object_list(shared, src=0)
-    assert shared[0] is not None
-    return shared[0]
 
 
 def _log_to(file: Path) -> Callable[[], None]:

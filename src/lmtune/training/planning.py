@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.modeling.layers import find_blocks
+from lmtune.training.arguments import change_arguments
 from lmtune.training.compiling import find_compile_failure
 from lmtune.training.disk import render_bytes
 from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
@@ -41,8 +42,7 @@ def plan_steps(
         seconds = estimate_seconds(arguments, model, block_size, targets)
         compiled = _plan_compile(arguments, model, seconds)
         plan = Plan(compiled.chosen, plan.remarks + compiled.remarks)
-    for name, value in plan.chosen.items():
-        setattr(arguments, name, value)
+    change_arguments(arguments, **plan.chosen)
     return plan
 
 

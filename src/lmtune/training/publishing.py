@@ -13,7 +13,7 @@ from lmtune.runs import Run
 from lmtune.runs.manifest import find_damage
 from lmtune.runs.search import SWEEP_MARK
 from lmtune.training import resume
-from lmtune.training.results import find_objective, load_card
+from lmtune.training.results import load_card
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: dict
         )
         logger.info(hub.push(target, package, results["name"]))
     except (PushError, OSError) as error:
-        raise PushError(f"{left}: {error}. Then {later}", find_objective(results, config.objective)) from error
+        raise PushError(f"{left}: {error}. Then {later}") from error
     except (Stopped, KeyboardInterrupt):
         logger.info("%s. To %s", left, later)
         raise

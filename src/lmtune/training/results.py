@@ -1,10 +1,10 @@
-"""How `lmtune train` ends: results.json, the pages, and what stands on stdout."""
+"""results.json of a run, its model and its pages, written when it ends."""
 
 import math
-from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-from lmtune.config import EvalConfig, OutputFormat, SaveDtype
+from lmtune.config import EvalConfig, SaveDtype
+from lmtune.data.corpus import Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
 from lmtune.errors import CheckpointError, ConfigError
@@ -16,7 +16,14 @@ from lmtune.reporting.card import render_card, render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
-from lmtune.storage import render_json, render_number, write_text
+from lmtune.storage import render_number, write_text
+from lmtune.training.context import RunContext
+from lmtune.training.held_out import HeldOutSet, Measures
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from lmtune.training.trainer import LmTrainer
 
 MEASURED = (
     "loss",
@@ -31,7 +38,12 @@ AMOUNTS = ("tokens", "words", "bytes")
 
 
 def build_results(
-    opened: Any, trainer: Any, model: Any, sets: dict[str, dict[str, Any]], prepared: Any, held_out: dict[str, Any]
+    context: RunContext,
+    trainer: "LmTrainer",
+    model: "PreTrainedModel",
+    sets: dict[str, Measures],
+    prepared: Prepared,
+    held_out: dict[str, HeldOutSet],
 ) -> dict[str, Any]:
     """results.json: what was done, and the final numbers with their protocol."""
     trained = trainer.trained
@@ -39,29 +51,34 @@ def build_results(
     for name, measures in sets.items():
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
         measures["protocol"] |= {**split, "model": identity}
-    for measures in list(sets.values())[:1]:
-        if "unigram_bits_per_byte" in prepared.facts:
-            measures["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
+    first = next(iter(sets.values()), None)
+    if first is not None and "unigram_bits_per_byte" in prepared.facts:
+        first["unigram_bits_per_byte"] = prepared.facts["unigram_bits_per_byte"]
     return {
-        "run": opened.run.folder.name,
-        "name": opened.name,
+        "run": context.run.folder.name,
+        "name": context.name,
         "status": "completed",
-        "fingerprint": opened.fingerprint,
+        "fingerprint": context.fingerprint,
         "text": describe_text(prepared.facts),
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
+            "loss": find_training_loss(trainer.state.log_history),
             "tokens": trained.targets,
-            "targets": trained.targets,
             "seconds": trained.seconds,
             "tokens_per_second": trained.targets / trained.seconds if trained.seconds else 0.0,
-            "world_size": opened.world_size,
+            "world_size": context.world_size,
             "distributed": trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
         },
         "eval": sets,
-        "epochs": build_epochs(opened.run.load_metrics(), list(sets)[1:]) if opened.is_main else [],
+        "epochs": build_epochs(context.run.load_metrics(), list(sets)[1:]) if context.is_main else [],
     }
+
+
+def find_training_loss(history: list[dict[str, Any]]) -> float | None:
+    """The mean training loss of all steps, in nats per token, as Trainer logs it when it ends; None for a run without steps."""
+    return next((line["train_loss"] for line in reversed(history) if "train_loss" in line), None)
 
 
 def find_evaluation(history: list[dict[str, Any]], step: int) -> dict[str, float]:
@@ -69,7 +86,7 @@ def find_evaluation(history: list[dict[str, Any]], step: int) -> dict[str, float
     return next((line for line in reversed(history) if line.get("step") == step and "eval_loss" in line), {})
 
 
-def split_sets(logged: dict[str, float], names: list[str]) -> dict[str, dict[str, Any]]:
+def split_sets(logged: dict[str, float], names: list[str]) -> dict[str, Measures]:
     """The measures of each held-out set, out of the flat names under which Trainer knows them."""
     starts = {name: "eval_" if number == 0 else f"eval_{name}_" for number, name in enumerate(names)}
     return {
@@ -81,8 +98,8 @@ def split_sets(logged: dict[str, float], names: list[str]) -> dict[str, dict[str
 def add_evaluations(
     results: dict[str, Any],
     history: list[dict[str, Any]],
-    selected: dict[str, dict[str, Any]],
-    held_out: dict[str, Any],
+    selected: dict[str, Measures],
+    held_out: dict[str, HeldOutSet],
     settings: EvalConfig,
 ) -> None:
     """Say of each set how much of it the numbers are of, and set the first and the last one of the same text side by side.
@@ -133,7 +150,9 @@ def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[
     return rows
 
 
-def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype, card: str) -> None:
+def save_model(
+    run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", dtype: SaveDtype, card: str
+) -> None:
     """Put the model of a run with its card into model/, sealed or not at all; raise CheckpointError where it does not fit.
 
     Raises ModelError where what was written does not read back as the model in memory.
@@ -201,15 +220,6 @@ def find_objective(results: dict[str, Any], objective: str) -> float:
     return math.nan if value is None else float(value)  # results.json has null for what is not finite
 
 
-def print_results(results: dict[str, Any], folder: Path, form: OutputFormat, stdout: IO[str]) -> None:
-    """The results as one JSON document, or as a table with the run folder last."""
-    if form is OutputFormat.json:
-        stdout.write(render_json(results) + "\n")
-    else:
-        stdout.write("\n".join([*render_table(results), f"run folder: {_short(folder)}"]) + "\n")
-    stdout.flush()
-
-
 def render_table(results: dict[str, Any]) -> list[str]:
     """Held-out measures, one line each: before and after of the same text, and of what the final evaluation scored."""
     lines = []
@@ -220,7 +230,7 @@ def render_table(results: dict[str, Any]) -> list[str]:
         lines += render_epochs(rows)
     train = results["train"]
     lines.append(
-        f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, "
+        f"{train['steps']:,} steps, {train['tokens']:,} tokens in {train['seconds']:.1f} s, "
         f"{train['tokens_per_second']:,.0f} tokens/s"
     )
     return lines
@@ -238,8 +248,3 @@ def render_set(name: str, measures: dict[str, Any]) -> list[str]:
             f"{'unigram bits per byte':<24}{'':>{12 * len(columns) - 12}}{measures['unigram_bits_per_byte']:>12.4f}"
         )
     return [*lines, render_texts(measures)]
-
-
-def _short(folder: Path) -> Path:
-    """Relative to where the user stands, if below."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

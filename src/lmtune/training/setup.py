@@ -4,14 +4,14 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
+from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import Ledger
-from lmtune.data.losses import check_losses, render_losses
+from lmtune.data.losses import render_losses
 from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.exporting.hub import Target
@@ -20,7 +20,6 @@ from lmtune.modeling import adapters, behaviour, generation, loading, positions
 from lmtune.modeling.transplant import Move
 from lmtune.paths import GivenPath
 from lmtune.runs import Run
-from lmtune.token_stream import TokenStream
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_failure
@@ -207,60 +206,3 @@ def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Pre
 def render_settings(config: TrainConfig) -> dict[str, Any]:
     """config.yaml as plain values, without what lmtune chose."""
     return dict(render_plain(config))
-
-
-class HeldOutSet(NamedTuple):
-    """Text that is scored while the model learns, and in the end."""
-
-    stream: TokenStream
-    sample: TokenStream
-    """What of it is scored while the model learns: eval.max_tokens of it."""
-    final: TokenStream
-    """What of it is scored in the end: eval.final_max_tokens of it."""
-    split_by: str
-
-    def says_limits(self, settings: EvalConfig) -> str | None:
-        """Of how much of it the numbers are, where that is not all; None where it is."""
-        whole = f"{len(self.stream.ids):,}"
-        parts = [
-            f"{len(part.ids):,} of {whole} tokens {when} ({key}={limit:,})"
-            for part, when, key, limit in (
-                (self.sample, "while training", "eval.max_tokens", settings.selection),
-                (self.final, "at the end", "eval.final_max_tokens", settings.final_max_tokens),
-            )
-            if part is not self.stream
-        ]
-        return "; ".join(parts) or None
-
-
-def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
-    """The held-out text of `data=` first, then that of each set of `eval_data=`."""
-    config, prepared = setup.config, setup.prepared
-    sets = {}
-    if "validation" in prepared.held_out:
-        sets[config.data.name] = build_held_out(
-            setup, config.data.name, prepared.held_out["validation"], prepared.ledger.split_by
-        )
-    for name, data in config.eval_sets.items():
-        streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
-        if "validation" not in streams:
-            raise DataError(
-                f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
-            )
-        sets[name] = build_held_out(setup, name, streams["validation"], split_by)
-    return sets
-
-
-def build_held_out(setup: Setup, name: str, stream: TokenStream, split_by: str) -> HeldOutSet:
-    """A held-out set with what is scored of it while the model learns; raise DataError where the vocabulary loses much of it."""
-    said = check_losses(f"{name} (held out)", stream.documents, setup.config.eval.max_lost)
-    if said is not None:
-        logger.warning(said)
-
-    def decode(ids: Any) -> str:
-        return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
-
-    settings = setup.config.eval
-    final = stream.select(settings.final_max_tokens, decode)
-    alike = settings.selection == settings.final_max_tokens
-    return HeldOutSet(stream, final if alike else stream.select(settings.selection, decode), final, split_by)

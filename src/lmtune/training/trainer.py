@@ -28,7 +28,7 @@ from lmtune.data.blocks import TrainingRows, collate
 from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
 from lmtune.runs import STATE, Run, step_of
-from lmtune.training.arguments import settle_intervals, shrink_batch
+from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
@@ -115,7 +115,7 @@ class LmTrainer(Trainer):
 
     def attach(self, run: Run, manifest: dict[str, Any], *, stop_on_failed_save: bool = False) -> None:
         """Set where to save, and what each checkpoint's manifest holds. A trainer is built before there is a run folder."""
-        self.args.output_dir = str(run.folder)
+        change_arguments(self.args, output_dir=str(run.folder))
         writes, device = self.args.should_save, self.args.device
         self.checkpoints = Checkpointer(run, manifest, device, writes=writes, stop_on_failed_save=stop_on_failed_save)
 
@@ -275,11 +275,11 @@ class LmTrainer(Trainer):
 
     @contextmanager
     def _saving_into(self, folder: Path) -> Iterator[None]:
-        before, self.args.output_dir = self.args.output_dir, str(folder)
+        change_arguments(self.args, output_dir=str(folder))
         try:
             yield
         finally:
-            self.args.output_dir = before
+            change_arguments(self.args, output_dir=str(self.run.folder))
 
     def _publish(self, staged: Path, progress: Progress) -> None:
         if not self.is_deepspeed_enabled:  # its weights lie in other files

@@ -4,13 +4,13 @@ lmtune eval ckpt=gpt2 suite=gpt2-zeroshot suite.tasks=[lambada,wikitext-2]
 lmtune eval ckpt=RUN suite=portuguese
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
-from lmtune.config import EvalCommandConfig, OutputFormat, SuiteConfig
+from lmtune.config import EvalCommandConfig, SuiteConfig
 from lmtune.evaluation.protocol import hash_model
-from lmtune.storage import render_json, render_number
+from lmtune.storage import render_number
 from lmtune.vocabulary import hash_tokenizer
 
 
@@ -24,22 +24,21 @@ class Loaded:
 
 
 def run_suite(
-    config: EvalCommandConfig, suite: SuiteConfig, loads: dict[str, Callable[[], Loaded]], stdout: IO[str]
-) -> dict[str, Any]:
-    """Run the suite on each checkpoint, one after the other, and print the table."""
+    config: EvalCommandConfig, suite: SuiteConfig, loads: Mapping[str, Callable[[], Loaded]]
+) -> dict[str, dict[str, Any]]:
+    """By checkpoint: what the suite makes of it, one after the other."""
     measure = measure_harness if suite.harness else measure_zeroshot
     if suite.harness:
         from lmtune.evaluation.suites import harness
 
         harness.check_installed()
-    models = {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
-    results = {"models": models} if len(models) > 1 else next(iter(models.values()))
-    if config.format is OutputFormat.json:
-        stdout.write(render_json(results) + "\n")
-    else:
-        render = render_harness if suite.harness else render_zeroshot
-        stdout.write("\n".join(line for ckpt, each in models.items() for line in render(ckpt, suite, each)) + "\n")
-    return results
+    return {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
+
+
+def render_suite(suite: SuiteConfig, models: dict[str, dict[str, Any]]) -> list[str]:
+    """The table of each checkpoint, one below the other."""
+    render = render_harness if suite.harness else render_zeroshot
+    return [line for ckpt, results in models.items() for line in render(ckpt, suite, results)]
 
 
 def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:

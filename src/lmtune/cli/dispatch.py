@@ -1,0 +1,220 @@
+"""From the keys of a command to its finished configuration and its result, composed by Hydra."""
+
+import importlib
+import logging
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmtune import console
+from lmtune.cli.options import Options
+from lmtune.cli.table import COMMANDS
+from lmtune.errors import ConfigError, LmtuneError, PushError
+from lmtune.secrets import hide_secrets
+from lmtune.upstream import Typed
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from lmtune.commands.result import Result
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatch:
+    """A command with its options: composes its configuration with Hydra, and runs it."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self.options = options
+        self.exit_code = 0
+        self.typed = Typed()
+        """What stands on the command line."""
+        self.told: dict[str, Any] = {}
+        """What the run that resume= names was told."""
+
+    def run(self, keys: list[str]) -> int:
+        """Run the command, or each job of a sweep; return the exit code."""
+        with explained(self.name), ExitStack() as stack:
+            overrides = self._prepare(keys, stack)
+            try:
+                self._run_hydra(overrides)
+            except LmtuneError as error:
+                if not error.reported:
+                    raise
+                self.exit_code = error.exit_code
+        return self.exit_code
+
+    def compose(self, keys: list[str]) -> Any:
+        """The finished, checked configuration of one job, which is not run. Raises ConfigError for what cannot work."""
+        from lmtune.cli.schemas import find_conf
+        from lmtune.cli.sweeps import composed
+
+        with explained(self.name), ExitStack() as stack:
+            overrides = self._prepare(keys, stack)
+            return self._build_config(stack.enter_context(composed(self.name, overrides, find_conf())))
+
+    def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
+        """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
+        from lmtune.cli import composition, sweeps
+        from lmtune.cli.effects.typed import check_sections
+        from lmtune.cli.overrides import check_forms, find_typed, prepare_overrides
+        from lmtune.cli.schemas import find_conf
+        from lmtune.cli.user_conf.typed import check_hydra_overrides
+
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
+        check_hydra_overrides(keys)
+        composition.register(self.name, self.options.config_dir)
+        check_forms(keys)
+        self.typed = find_typed(keys)
+        check_sections(self.name, self.typed)
+        if self.name == "eval" and any(text.startswith(("data.files=", "data.sources=")) for text in keys):
+            keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
+        overrides = prepare_overrides(self._restore(keys, stack))
+        if not self.options.multirun:
+            sweeps.check_single(overrides)
+        elif not self.options.shows:
+            conf = find_conf()
+            sweeps.check_jobs(sweeps.list_jobs(overrides, conf) or [], self.name, conf, self._check_job)
+            if self.name == "train":
+                overrides = stack.enter_context(sweeps.settled_folder(overrides))
+        return overrides
+
+    def _restore(self, keys: list[str], stack: ExitStack) -> list[str]:
+        """`resume=RUN` goes on with what RUN was told: that stands before what is typed now."""
+        from lmtune.runs import find_resumed
+
+        typed = dict(text.split("=", 1) for text in keys if "=" in text)
+        folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
+        if self.name != "train" or folder in ("off", "auto", "null"):
+            return keys
+        from lmtune.cli import resumption
+
+        self.told = find_resumed(folder).load_config()
+        stack.callback(resumption.forget)
+        return [*resumption.restore_overrides(self.told, keys), *resumption.drop_repeated(self.told, keys)]
+
+    def _run_hydra(self, overrides: list[str]) -> None:
+        import hydra
+
+        from lmtune.cli.schemas import find_conf
+
+        sys.argv = ["lmtune", *self.options.render(), *overrides]
+        main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=self.name)
+        with ExitStack() as stack:
+            if self.options.shows:  # Hydra prints that
+                stack.enter_context(redirect_stdout(stack.enter_context(console.lend_results())))
+            main(self.run_job)()
+
+    def _check_job(self, node: "DictConfig") -> None:
+        """What can be known of a job before any is run."""
+        config = self._build_config(node)
+        if self.name in ("train", "lr-find"):
+            from lmtune.training.setup import check_training
+
+            check_training(config)
+
+    def _build_config(self, node: "DictConfig") -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        from lmtune.cli import composition
+        from lmtune.cli.schemas import SCHEMAS
+
+        if self.name in ("eval", "data", "tokenizer") and node.data is not None:
+            node.data.name = HydraConfig.get().runtime.choices["data"]
+        config = composition.build_config(node, SCHEMAS[self.name], self.typed)
+        if self.name in ("train", "lr-find", "data"):
+            composition.resolve_sets(config, self.told)
+        if self.name in ("train", "lr-find"):
+            config.groups = composition.find_choices(self.told)
+        return config
+
+    def run_job(self, node: "DictConfig") -> float | None:
+        """Hydra's task: one job. Returns what a sweeper minimises."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            config = self._build_config(node)
+            if self.name == "train":
+                _choose_hydra_folder(config, sweeping)
+            return self._print_result(config)
+        except LmtuneError as error:
+            return self._end_job(error, sweeping)
+
+    def _print_result(self, config: Any) -> float | None:
+        from lmtune.cli.output import write_result
+
+        run = importlib.import_module(COMMANDS[self.name].module).run
+        with console.lend_results() as stdout:
+            try:
+                result: Result = run(config)
+            except PushError as error:
+                if error.result is not None:  # the run has completed, whatever became of the push
+                    write_result(error.result, config.format, stdout)
+                raise
+            write_result(result, config.format, stdout)
+        return result.objective
+
+    def _end_job(self, error: LmtuneError, sweeping: bool) -> float | None:
+        """Say at once what ended a job, which Hydra would keep until the whole sweep has ended; the others go on."""
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra = HydraConfig.get()
+        if sweeping:
+            logger.info("job %s of the sweep (%s):", hydra.job.num, hydra.job.override_dirname)
+        self.exit_code = report(error)
+        if isinstance(error, PushError) and error.result is not None:
+            return error.result.objective
+        if not sweeping:
+            return None
+        if hydra.runtime.choices["hydra/launcher"] == "basic":
+            return math.nan
+        error.reported = True  # another process has said it; the launcher has to hear of it
+        raise error
+
+
+def report(error: BaseException) -> int:
+    """Say what went wrong in one paragraph on stderr; return the exit code."""
+    if os.environ.get("LMTUNE_DEBUG") == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.write(hide_secrets(f"error: {error}\n"))
+    return getattr(error, "exit_code", 1)
+
+
+@contextmanager
+def explained(command: str) -> Iterator[None]:
+    """What Hydra and OmegaConf raise while a configuration is composed, as an LmtuneError in our words."""
+    from lmtune.cli.explain import HYDRA_ERRORS, explain_error
+
+    try:
+        yield
+    except HYDRA_ERRORS as error:
+        raise LmtuneError(explain_error(error, command)) from error
+    except RecursionError as error:
+        raise ConfigError(
+            "The configuration names itself: a value that takes its own, or a file that lists itself."
+        ) from error
+    except ValueError as error:
+        if "Config group override" in str(error):
+            raise LmtuneError(
+                f"{error}: a group takes the name of one of its files, such as training=default."
+            ) from error
+        raise
+
+
+def _choose_hydra_folder(config: Any, sweeping: bool) -> None:
+    """Take the folder that Hydra gives a job of a sweep, or that the user gave with hydra.run.dir=."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = str(HydraConfig.get().runtime.output_dir)
+    if sweeping:
+        config.job_folder = folder
+    elif config.output is None and not Path(folder).samefile(Path.cwd()):
+        config.output = folder

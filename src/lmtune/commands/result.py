@@ -1,0 +1,25 @@
+"""What a command has found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Values = dict[str, Any] | list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer in three forms: values for programs, lines for people, a number for a sweep."""
+
+    values: Values
+    render: Callable[[], list[str]]
+    objective: float | None = None
+    """What a sweep minimises; None for commands that no sweep is run over."""
+
+    def as_dict(self) -> Values:
+        """As format=json prints it; several prompts of `lmtune generate` make a list."""
+        return self.values
+
+    def lines(self) -> list[str]:
+        """As format=table prints it."""
+        return self.render()

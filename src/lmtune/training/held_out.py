@@ -1,0 +1,124 @@
+"""The held-out text of a run: what of it is scored, and its measures."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lmtune.config import EvalConfig
+from lmtune.data.build import build_corpus
+from lmtune.data.losses import check_losses
+from lmtune.errors import DataError
+from lmtune.token_stream import TokenStream
+from lmtune.training.setup import Setup
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+Measures = dict[str, Any]
+
+
+class HeldOutSet(NamedTuple):
+    """Text that is scored while the model learns, and at the end."""
+
+    stream: TokenStream
+    sample: TokenStream
+    """What of it is scored while the model learns: eval.max_tokens of it."""
+    final: TokenStream
+    """What of it is scored at the end: eval.final_max_tokens of it."""
+    split_by: str
+
+    def render_limits(self, settings: EvalConfig) -> str | None:
+        """Of how much of it the numbers are, where that is not all; None where it is."""
+        whole = f"{len(self.stream.ids):,}"
+        parts = [
+            f"{len(part.ids):,} of {whole} tokens {when} ({key}={limit:,})"
+            for part, when, key, limit in (
+                (self.sample, "while training", "eval.max_tokens", settings.selection),
+                (self.final, "at the end", "eval.final_max_tokens", settings.final_max_tokens),
+            )
+            if part is not self.stream
+        ]
+        return "; ".join(parts) or None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """All sets that a run is scored on; the first one decides which checkpoint is best."""
+
+    sets: dict[str, HeldOutSet]
+    settings: EvalConfig
+    context: int
+    """Tokens of an evaluation window."""
+    arguments: "TrainingArguments"
+
+    def score_sample(self, model: "PreTrainedModel") -> dict[str, Measures]:
+        """Measures of each set, of what is scored while the model learns. All processes take part."""
+        return self._score(model, {name: held.sample for name, held in self.sets.items()})
+
+    def score_final(self, model: "PreTrainedModel") -> dict[str, Measures]:
+        """Measures of each set, of what is scored at the end. All processes take part."""
+        return self._score(model, {name: held.final for name, held in self.sets.items()})
+
+    @property
+    def samples_all(self) -> bool:
+        """True where the same text is scored while the model learns and at the end."""
+        return all(held.sample is held.final for held in self.sets.values())
+
+    def _score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
+        from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream
+        from lmtune.training.distributed import sum_over_ranks
+
+        args, settings = self.arguments, self.settings
+        batch_size = args.per_device_eval_batch_size
+        scoring = Scoring(self.context, batch_size, settings.stride, settings.dtype.value)
+
+        def add(sums: "torch.Tensor") -> "torch.Tensor":
+            return sum_over_ranks(sums, args.device)
+
+        workers = Workers(args.process_index, args.world_size, add)
+        return {name: evaluate_stream(model, stream, scoring, workers) for name, stream in streams.items()}
+
+
+def load_held_out(setup: Setup) -> HeldOut:
+    """The held-out text of `data=` first, then that of each set of `eval_data=`.
+
+    Raises DataError for a set that holds nothing out, or of which the vocabulary loses more than eval.max_lost.
+    """
+    config, prepared = setup.config, setup.prepared
+    found = {}
+    if "validation" in prepared.held_out:
+        found[config.data.name] = (prepared.held_out["validation"], prepared.ledger.split_by)
+    for name, data in config.eval_sets.items():
+        streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
+        if "validation" not in streams:
+            raise DataError(
+                f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
+            )
+        found[name] = (streams["validation"], split_by)
+
+    def decode(ids: np.ndarray) -> str:
+        return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+
+    sets = {
+        name: build_held_out_set(name, stream, split_by, config.eval, decode)
+        for name, (stream, split_by) in found.items()
+    }
+    return HeldOut(sets, config.eval, setup.context, setup.arguments)
+
+
+def build_held_out_set(
+    name: str, stream: TokenStream, split_by: str, settings: EvalConfig, decode: Callable[[np.ndarray], str]
+) -> HeldOutSet:
+    """A held-out set with what of it is scored when; raise DataError where the vocabulary loses much of it."""
+    said = check_losses(f"{name} (held out)", stream.documents, settings.max_lost)
+    if said is not None:
+        logger.warning(said)
+    final = stream.select(settings.final_max_tokens, decode)
+    alike = settings.selection == settings.final_max_tokens
+    return HeldOutSet(stream, final if alike else stream.select(settings.selection, decode), final, split_by)

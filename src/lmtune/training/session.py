@@ -1,0 +1,222 @@
+"""A training from its setup to results.json: what `lmtune train` and lmtune.train() do."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
+from lmtune.data import predecessor
+from lmtune.data.overlap import Seen, measure_overlap
+from lmtune.errors import Stopped, describe_error
+from lmtune.modeling import adapters, generation, loading
+from lmtune.storage import write_json
+from lmtune.training import memory, trial
+from lmtune.training.arguments import change_arguments
+from lmtune.training.context import RunContext, open_run
+from lmtune.training.held_out import HeldOut, Measures, load_held_out
+from lmtune.training.plan import log_plan
+from lmtune.training.results import (
+    add_evaluations,
+    build_results,
+    find_evaluation,
+    load_card,
+    save_model,
+    split_sets,
+    write_pages,
+)
+from lmtune.training.setup import Setup, build_setup
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerCallback
+
+    from lmtune.training.trainer import LmTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """A training that has been checked, with its run folder. `with Session.open(config) as session: session.run()`"""
+
+    def __init__(self, setup: Setup, held_out: HeldOut, trainer: "LmTrainer", context: RunContext) -> None:
+        self.setup = setup
+        self.config = setup.config
+        self.held_out = held_out
+        self.trainer = trainer
+        self.context = context
+        self.seen: Seen | None = None
+        """How much of the held-out text also stands in the training text."""
+
+    @classmethod
+    @contextmanager
+    def open(cls, config: TrainConfig) -> Iterator["Session"]:
+        """Load and check everything, then claim the run folder; raise LmtuneError for whatever can be known to fail."""
+        setup = build_setup(config)
+        held_out = load_held_out(setup)
+        trainer = build_trainer(setup, held_out)
+        context = open_run(setup)
+        try:
+            yield cls(setup, held_out, trainer, context)
+        finally:
+            context.close()
+
+    def run(self) -> dict[str, Any]:
+        """Train, score and save; return results.json. A run that has completed is answered from it.
+
+        Whatever ends the run early is written into results.json on the way out.
+        """
+        completed = self.context.find_results()
+        if completed is not None:
+            return completed
+        try:
+            self.attach()
+            self.fit()
+            return self.finish()
+        except (Stopped, KeyboardInterrupt) as stopped:
+            number = getattr(stopped, "signal_number", signal.SIGINT)
+            self.context.stop(f"stopped by signal {number:d} after step {self.trainer.state.global_step}")
+            raise
+        except BaseException as error:
+            self.context.fail("failed", describe_error(error))
+            raise
+
+    def attach(self) -> None:
+        """Train into the run folder from now on, and log what is about to happen."""
+        context, setup = self.context, self.setup
+        self.trainer.attach(context.run, context.manifest, stop_on_failed_save=self.config.stop_on_failed_save)
+        if setup.move is not None and context.is_main:
+            context.run.claim(context.run.transplant_file.name)
+            write_json(context.run.transplant_file, setup.move.report())
+        log_plan(context, setup, self.trainer.flops_meter)
+        self.seen = measure_overlap(setup.tokenizer, setup.prepared) if context.is_main else None
+        if self.seen is not None:
+            logger.info("data: %s", self.seen.render())
+        if context.is_main:
+            predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
+        for name, held in self.held_out.sets.items():
+            if (limits := held.render_limits(self.config.eval)) is not None:
+                logger.info("held out: %s: %s are scored", name, limits)
+
+    def fit(self) -> None:
+        """Train to the end, from the checkpoint that the run was opened with."""
+        from lmtune.training.distributed import reduce_max
+        from lmtune.training.progress import ProgressLine
+        from lmtune.training.signals import StopOnSignal
+
+        progress = ProgressLine()
+        stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
+        for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
+            self.trainer.add_callback(callback)
+        try:
+            with memory.explain_memory(render_remedy(self.setup)):
+                self.trainer.fit(self.context.checkpoint)
+        finally:
+            progress.close()
+            stop.restore()
+
+    def finish(self) -> dict[str, Any]:
+        """Score the held-out text, save the model, and write the pages; return results.json."""
+        context, prepared = self.context, self.setup.prepared
+        dtype = self.config.model.save_dtype
+        model = self._take_model()
+        loading.round_weights(model, dtype)
+        with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
+            sets = self.held_out.score_final(model)
+            selected = self._score_selection(model, sets)
+        results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
+        add_evaluations(results, self.trainer.state.log_history, selected, self.held_out.sets, self.config.eval)
+        if self.seen is not None and self.config.data.name in results["eval"]:
+            results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
+        if self.setup.move is not None:
+            results["transplant"] = self.setup.move.report()
+        context.check_place()
+        if context.is_main:
+            save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
+            self._close_ledger()
+            write_pages(context.run, results, prepared.ledger)
+        self.trainer.accelerator.wait_for_everyone()
+        return results
+
+    def _score_selection(self, model: "PreTrainedModel", sets: dict[str, Measures]) -> dict[str, Measures]:
+        """The final model on the text that was scored while training, so that the first and the last number are of one text.
+
+        Measured anew only where the model has changed since its last evaluation, as rounding and merging change it.
+        """
+        trainer = self.trainer
+        history = trainer.state.log_history
+        if not find_evaluation(history, 0):
+            return {}
+        if self.held_out.samples_all:
+            return sets
+        step = trainer.state.global_step if trainer.best_step is None else trainer.best_step
+        unrounded = self.config.model.save_dtype is SaveDtype.float32
+        same = unrounded and model is trainer.accelerator.unwrap_model(trainer.model)
+        known = find_evaluation(history, step) if same else {}
+        return split_sets(known, list(sets)) if known else self.held_out.score_sample(model)
+
+    def _build_callbacks(self, progress: "TrainerCallback") -> list["TrainerCallback"]:
+        from transformers import EarlyStoppingCallback
+
+        from lmtune.training import callbacks
+        from lmtune.training.samples import SamplesCallback
+
+        config, run = self.config, self.context.run
+        chosen: list[TrainerCallback] = [
+            callbacks.CheckFolderCallback(self.context.check_place),
+            callbacks.MetricsCallback(run),
+            progress,
+        ]
+        if config.tracker.name != "none":
+            chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
+        if config.samples.enabled and config.prompts:
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
+        if config.early_stopping.patience:
+            chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
+        return [*chosen, callbacks.EvaluateAndSaveAtEnd()]
+
+    def _take_model(self) -> "PreTrainedModel":
+        """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""
+        model, finetune = self.trainer.accelerator.unwrap_model(self.trainer.model), self.config.finetune
+        merges = finetune.method is FinetuneMethod.lora and finetune.merge
+        return adapters.merge_adapter(model) if merges else model
+
+    def _close_ledger(self) -> None:
+        """While streaming, what was read is known only at the end."""
+        ledger = self.setup.prepared.ledger
+        if self.config.data.streaming and ledger.blocks:
+            ledger.check()
+            write_json(self.context.run.ledger_file, ledger.as_dict())
+
+    def _write_samples(self, prompts: list[str]) -> list[str]:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return generation.generate_aside(
+            model, self.setup.tokenizer, prompts, self.config.generation, self.config.samples.seed
+        )
+
+
+def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
+    """The trainer, which has tried what its first step needs: what would fail there fails before there is a run folder."""
+    from lmtune.training.gradual import unfreeze_gradually
+    from lmtune.training.trainer import LmTrainer
+
+    with TemporaryDirectory() as unused, trial.explained(), memory.explain_memory(render_remedy(setup)):
+        change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
+        trainer = LmTrainer(
+            model=setup.model,
+            args=setup.arguments,
+            rows=setup.prepared.blocks,
+            tokenizer=setup.tokenizer,
+            score=held_out.score_sample,
+        )
+        if setup.config.finetune.method is FinetuneMethod.gradual:
+            unfreeze_gradually(trainer, setup.config.finetune)
+        trial.try_training(trainer)
+    return trainer
+
+
+def render_remedy(setup: Setup) -> str:
+    """What to change where a training step does not fit into memory."""
+    return memory.render_memory_remedy(setup.arguments, setup.prepared.ledger.block_size)
