@@ -49,9 +49,9 @@ def build_trainer(folder):
     model = GPT2LMHeadModel(GPT2Config())
     rows = datasets.Dataset.from_dict({"ids": np.zeros((4, 1025), np.uint16)})
     trainer = LmTrainer(
-        train_dataset=Blocks(rows, 1024, targets=4096),
         model=model,
         args=TrainingArguments(str(folder), use_cpu=True, report_to="none", disable_tqdm=True),
+        rows=Blocks(rows, 1024, targets=4096),
         tokenizer=learn_tokenizer(["um texto para o vocabulário"] * 10, vocab_size=300, max_length=64),
         score=lambda _: {},
     )

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lmtune.training.arguments import _take_one_gpu
-from lmtune.training.devices import Device, choose_settings, find_device, keep_settings, render_settings
+from lmtune.training.devices import Device, choose_settings, describe_device, detect_device, keep_settings
 
 HOPPER = Device("cuda", "NVIDIA H200", bf16=True, tf32=True)
 OLD = Device("cpu", "an old CPU", bf16=False)
@@ -33,7 +33,7 @@ def test_a_resumed_run_keeps_what_was_chosen_but_for_what_the_chip_lacks():
 
 
 def test_use_cpu_means_the_cpu():
-    device = find_device(use_cpu=True)
+    device = detect_device(use_cpu=True)
     assert (device.kind, device.tf32) == ("cpu", False)
     assert device.name
 
@@ -42,7 +42,7 @@ def test_the_line_says_what_is_used():
     arguments = SimpleNamespace(
         bf16=True, fp16=False, tf32=True, torch_compile=False, optim=SimpleNamespace(value="adamw_torch_fused")
     )
-    assert render_settings(HOPPER, arguments, "sdpa", "fused") == (
+    assert describe_device(HOPPER, arguments, "sdpa", "fused") == (
         "cuda (NVIDIA H200): bf16 autocast with TF32, adamw_torch_fused, sdpa attention, fused loss, no torch.compile"
     )
 

@@ -8,17 +8,17 @@ import torch
 from transformers import TrainerCallback
 
 from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfig, TrainConfig
-from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.errors import ConfigError
 from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.runs import Run
 from lmtune.storage import load_jsonl
 from lmtune.training.arguments import build_arguments
-from lmtune.training.callbacks import LastStep, Recorder
-from lmtune.training.gradual import GradualTrainer
-from lmtune.training.layers import build_groups
-from lmtune.training.schedules import build_timeline, cosine, find_suggestions, spread
+from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
+from lmtune.training.gradual import unfreeze_gradually
+from lmtune.training.layer_groups import build_groups
+from lmtune.training.schedules import build_timeline, cosine, spread, suggest_rates
+from lmtune.training.trainer import LmTrainer
 
 PUBLISHED = FinetuneConfig(
     method=FinetuneMethod.gradual,
@@ -120,19 +120,17 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
         config.tracker = type("Tracker", (), {"name": "none", "project": "lmtune"})()
         SHORT.rule(config.training)
         torch.manual_seed(0)
-        return GradualTrainer(
-            finetune=SHORT,
+        trainer = LmTrainer(
             model=build_tiny(resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout),
             args=build_arguments(config, run.folder, has_validation=True),
-            train_dataset=prepared.blocks,
-            eval_dataset=prepared.blocks,
-            data_collator=collate,
-            run=run,
+            rows=prepared.blocks,
             tokenizer=tokenizer,
             score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(64, 8))},
-            manifest={"lmtune": "test"},
-            callbacks=[Recorder(run), *callbacks, LastStep()],
+            callbacks=[MetricsCallback(run), *callbacks, EvaluateAndSaveAtEnd()],
         )
+        trainer.attach(run, {"lmtune": "test"})
+        unfreeze_gradually(trainer, SHORT)
+        return trainer
 
     return build
 
@@ -174,7 +172,7 @@ def test_resuming_in_any_phase_ends_with_the_same_bits(build_trainer, tmp_path):
     straight.fit(None)
     saved = range(2, straight.timeline.steps, 2)
     inside = [next(step for step in saved if phase.first < step) for phase in straight.timeline.phases]
-    assert {straight.timeline.find_phase(step).lowest_group for step in inside} == {0, 1, 2}
+    assert {straight.timeline.phase_at(step).lowest_group for step in inside} == {0, 1, 2}
     for step in inside:
         resumed = build_trainer("straight")
         resumed.fit(tmp_path / "straight" / f"checkpoint-{step}")
@@ -196,6 +194,6 @@ def test_what_the_phases_own_is_refused_elsewhere(lmtune, name):
 
 def test_suggestions_come_from_the_fall_of_the_loss():
     rates = [10**power for power in (-6, -5, -4, -3, -2, -1)]
-    found = find_suggestions(rates, [5.0, 4.9, 3.0, 2.0, 4.0, 90.0])
+    found = suggest_rates(rates, [5.0, 4.9, 3.0, 2.0, 4.0, 90.0])
     assert found == {"steepest": 1e-5, "minimum_tenth": pytest.approx(1e-4)}
-    assert math.isfinite(find_suggestions(rates, [1.0, 2, 3, 4, 5, 6])["steepest"])
+    assert math.isfinite(suggest_rates(rates, [1.0, 2, 3, 4, 5, 6])["steepest"])

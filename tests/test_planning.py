@@ -25,13 +25,13 @@ def arguments(tmp_path):
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr(planning, "find_free", lambda device: 10**5)
+    monkeypatch.setattr(planning, "measure_free_memory", lambda device: 10**5)
 
 
 @pytest.fixture
 def compilers(monkeypatch):
     """Compilers that work, tried by nobody."""
-    monkeypatch.setattr(planning, "find_compile_obstacle", lambda device: None)
+    monkeypatch.setattr(planning, "find_compile_failure", lambda device: None)
 
 
 def test_a_step_that_fits_is_left_alone(arguments, build_tiny):
@@ -96,7 +96,7 @@ def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune,
     results = json.loads((began.run / "results.json").read_text())
     (began.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
     shutil.rmtree(began.run / "checkpoint-4")
-    monkeypatch.setattr(setup, "find_compile_obstacle", lambda device: "no compiler")
+    monkeypatch.setattr(setup, "find_compile_failure", lambda device: "no compiler")
     resumed = lmtune("train", f"resume={began.run}")
     assert resumed.code == 0, resumed.err
     assert "torch.compile, which this run began with, does not work here: no compiler" in resumed.err
@@ -106,7 +106,7 @@ def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune,
 def test_activations_computed_twice_give_the_same_bits_and_are_kept_on_resume(lmtune, monkeypatch):
     exact = (*QUICK, "model.config.resid_pdrop=0.1")
     plain = lmtune("train", *exact)
-    monkeypatch.setattr(planning, "find_free", lambda device: 10**5)
+    monkeypatch.setattr(planning, "measure_free_memory", lambda device: 10**5)
     twice = lmtune("train", *exact)
     assert twice.code == plain.code == 0, twice.err
     assert "activations are computed twice" in twice.err

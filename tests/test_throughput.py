@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmtune.training.throughput import Yardstick, count_flops, find_peak, render_duration, render_pace
+from lmtune.training.throughput import FlopsMeter, count_flops, find_peak, render_duration, render_pace
 
 
 def test_flops_of_a_model_counted_by_hand(build_tiny):
@@ -40,8 +40,8 @@ def test_a_cpu_has_no_known_peak():
 
 
 def test_utilisation_is_a_share_of_all_chips():
-    assert Yardstick(1e9, 1e15).utilisation(tokens_per_second=1e6, processes=2) == pytest.approx(0.5)
-    assert Yardstick(1e9, None).utilisation(1e6, 2) is None
+    assert FlopsMeter(1e9, 1e15).utilisation(tokens_per_second=1e6, processes=2) == pytest.approx(0.5)
+    assert FlopsMeter(1e9, None).utilisation(1e6, 2) is None
 
 
 def test_the_pace_in_one_line():

@@ -19,8 +19,10 @@ from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.modeling.generation import generate_aside
 from lmtune.runs import MANIFEST, Run, find_fault
 from lmtune.storage import load_json, load_jsonl
-from lmtune.training.arguments import build_arguments
-from lmtune.training.callbacks import LastStep, Recorder, Sampler, StopOnSignal, render_samples
+from lmtune.training.arguments import build_arguments, settle_intervals
+from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
+from lmtune.training.samples import SamplesCallback, render_samples
+from lmtune.training.signals import StopOnSignal
 from lmtune.training.trainer import LmTrainer, flatten
 
 QUIET = {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
@@ -45,25 +47,23 @@ def build_trainer(tmp_path, tokenizer, prepared, build_tiny, begin_run):
         config = TrainConfig(seed=7, training=training)
         config.tracker = type("Tracker", (), {"name": "none", "project": "lmtune"})()
         arguments = build_arguments(config, run.folder, has_validation=True)
-        chosen = [Recorder(run), *callbacks]
+        chosen = [MetricsCallback(run), *callbacks]
         if prompts:
 
             def write(beginnings):
                 return generate_aside(model, tokenizer, beginnings, {"do_sample": True, "max_new_tokens": 5}, seed=0)
 
-            chosen.append(Sampler(run, list(prompts), write, show=0))
-        return LmTrainer(
+            chosen.append(SamplesCallback(run, list(prompts), write, show=0))
+        trainer = LmTrainer(
             model=model,
             args=arguments,
-            train_dataset=prepared.blocks,
-            eval_dataset=prepared.blocks,
-            data_collator=collate,
-            run=run,
+            rows=prepared.blocks,
             tokenizer=tokenizer,
             score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(16, 4))},
-            manifest={"lmtune": "test"},
-            callbacks=[*chosen, LastStep(), StopOnSignal(int)],
+            callbacks=[*chosen, EvaluateAndSaveAtEnd(), StopOnSignal(int)],
         )
+        trainer.attach(run, {"lmtune": "test"})
+        return trainer
 
     return build
 
@@ -133,7 +133,7 @@ def test_a_resumed_run_ends_bit_equal(build_trainer, build_tiny, accumulation, i
     checkpoint, _ = resumed.run.find_checkpoint()
     resumed.fit(checkpoint)
     assert_bit_equal(weights(straight.model), weights(resumed.model))
-    assert resumed.effort.targets == straight.effort.targets
+    assert resumed.trained.targets == straight.trained.targets
     assert resumed.state.best_global_step == straight.state.best_global_step
     logged = [
         [line["step"] for line in load_jsonl(trainer.run.metrics_file) if "eval_loss" in line]
@@ -218,14 +218,14 @@ def test_the_best_checkpoint_is_remembered_where_saves_are_sparser_than_evaluati
 
 def test_shares_of_a_run_keep_saves_on_evaluations(build_trainer):
     trainer = build_trainer(max_steps=25, eval_steps=0.1, save_steps=0.2)
-    trainer._fix_intervals(25)
+    settle_intervals(trainer.args, 25)
     assert (trainer.args.eval_steps, trainer.args.save_steps) == (3, 6)
 
 
 def test_every_target_of_an_epoch_is_learned_once(build_trainer, prepared):
     trainer = build_trainer(max_steps=-1, num_train_epochs=2, eval_strategy="no", load_best_model_at_end=False)
     trainer.fit(None)
-    assert trainer.effort.targets == 2 * prepared.ledger.targets
+    assert trainer.trained.targets == 2 * prepared.ledger.targets
 
 
 def test_less_memory_means_more_passes_and_the_same_step(build_trainer, build_tiny, prepared):
@@ -249,7 +249,7 @@ def test_less_memory_means_more_passes_and_the_same_step(build_trainer, build_ti
     small = build_trainer("small", cramped(build_tiny()), auto_find_batch_size=True, **settings)
     small.fit(None)
     assert (small.args.per_device_train_batch_size, small.args.gradient_accumulation_steps) == (2, 4)
-    assert small.effort.targets == roomy.effort.targets == prepared.ledger.targets
+    assert small.trained.targets == roomy.trained.targets == prepared.ledger.targets
     assert small.state.global_step == roomy.state.global_step
 
 

@@ -108,10 +108,10 @@ def test_schedules_that_end_well_pass(model, tmp_path):
 
 def test_liger_needs_its_package_and_a_gpu(tmp_path, monkeypatch):
     asked = arguments(tmp_path, use_liger_kernel=True)
-    monkeypatch.setattr("transformers.utils.is_liger_kernel_available", lambda: False)
+    monkeypatch.setattr("transformers.utils.import_utils.is_liger_kernel_available", lambda: False)
     with pytest.raises(ConfigError, match="pip install liger-kernel"):
         check_liger(asked)
-    monkeypatch.setattr("transformers.utils.is_liger_kernel_available", lambda: True)
+    monkeypatch.setattr("transformers.utils.import_utils.is_liger_kernel_available", lambda: True)
     with pytest.raises(ConfigError, match="expected a GPU"):
         check_liger(asked)
     check_liger(arguments(tmp_path))

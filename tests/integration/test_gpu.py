@@ -13,7 +13,7 @@ from lmtune.config import LossChoice
 from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.cross_entropy import linear_cross_entropy
 from lmtune.modeling.loss import install_loss
-from lmtune.training.devices import find_device
+from lmtune.training.devices import detect_device
 from lmtune.training.memory import estimate_memory
 
 pytestmark = [
@@ -143,7 +143,7 @@ def test_the_fused_loss_is_as_true_as_the_plain_one_and_holds_no_logits(dtype, l
 def test_settings_follow_the_chip_and_the_pace_is_told(lmtune):
     answer = lmtune("train", "training.max_steps=20", "samples.enabled=false")
     assert answer.code == 0, answer.err
-    device = find_device(use_cpu=False)
+    device = detect_device(use_cpu=False)
     chosen = yaml.safe_load((answer.run / "config.yaml").read_text(encoding="utf-8"))["chosen"]
     assert (chosen.get("bf16", False), chosen.get("tf32", False)) == (device.bf16, device.tf32 and not device.bf16)
     assert f"cuda ({device.name}): {'bf16 autocast' if device.bf16 else 'float32'}" in answer.err

@@ -10,7 +10,6 @@ from typing import Any
 
 from lmtune.commands.result import Result
 from lmtune.config import FinetuneMethod, LrFindConfig
-from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
 from lmtune.exporting.hub import KEYS
 from lmtune.reporting.figures import render_curve
@@ -18,7 +17,7 @@ from lmtune.runs.search import new_folder
 from lmtune.storage import write_json, write_text
 from lmtune.training.arguments import change_arguments
 from lmtune.training.resume import name_run
-from lmtune.training.schedules import find_suggestions, smooth
+from lmtune.training.schedules import smooth, suggest_rates
 from lmtune.training.setup import Setup, build_setup
 from lmtune.training.trial import explained
 
@@ -64,28 +63,31 @@ def settle(config: LrFindConfig) -> None:
 
 def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is no number from the start."""
-    from lmtune.training.lr_range import RangeTrainer, freeze_below
+    from lmtune.training.lr_finder import LrRangeCallback, freeze_below
+    from lmtune.training.trainer import LmTrainer
 
     if config.finetune.method is FinetuneMethod.gradual:
         freeze_below(setup.model, config.finetune.block_groups, config.finetune.phases[config.range.phase - 1].groups)
     with explained():
-        trainer = RangeTrainer(
-            settings=config.range,
+        trainer = LmTrainer(
             model=setup.model,
             args=setup.arguments,
-            train_dataset=setup.prepared.blocks,
-            data_collator=collate,
+            rows=setup.prepared.blocks,
+            tokenizer=setup.tokenizer,
+            score=lambda model: {},  # nothing is evaluated
         )
-    trainer.train()
-    finite = next((place for place, loss in enumerate(trainer.losses) if not math.isfinite(loss)), len(trainer.losses))
-    rates, losses = trainer.rates[:finite], trainer.losses[:finite]
+    tried = LrRangeCallback(config.range, trainer.losses)
+    trainer.add_callback(tried)
+    trainer.fit()
+    finite = next((place for place, loss in enumerate(tried.losses) if not math.isfinite(loss)), len(tried.losses))
+    rates, losses = tried.rates[:finite], tried.losses[:finite]
     if len(losses) < LEAST_STEPS:
         raise TrainingError(
             f"The loss was finite for {len(losses)} of {config.range.steps} steps from a rate of {config.range.start:.3g}; "
             f"expected {LEAST_STEPS} or more. Lower range.start, or check the weights."
         )
     smoothed = smooth(losses)
-    return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": find_suggestions(rates, smoothed)}
+    return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": suggest_rates(rates, smoothed)}
 
 
 def render_suggestions(tried: dict[str, Any], folder: Path) -> list[str]:

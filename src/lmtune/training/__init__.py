@@ -1,1 +1,1 @@
-"""The loop: the only room that knows transformers.Trainer."""
+"""Training: the only package that knows transformers.Trainer; every hook into it is in trainer.py."""

@@ -1,21 +1,19 @@
 """TrainingArguments from the configuration."""
 
-import importlib
-import importlib.util
 import logging
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.training import is_greater_better
+from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
-from lmtune.runs import Run
-from lmtune.training.batches import USUAL_ROWS, plan_batch
+from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
+from lmtune.training.optimizers import groups_parameters
 from lmtune.training.trial import explained
 
 if TYPE_CHECKING:
@@ -23,24 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
-"""Tracker to the package that it needs."""
-
-TRACKER_IDS = {"wandb": "WANDB_RUN_ID", "mlflow": "MLFLOW_RUN_ID"}
-"""Tracker to the variable that makes it go on with a run it knows."""
-
-
-TRACKER_NAMES = {
-    "tensorboard": ("tensorboard",),
-    "wandb": ("wandb", "tracker.json"),
-    "mlflow": ("mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlruns", "tracker.json"),
-    "trackio": ("trackio",),
-}
-"""Tracker to what it makes in the run folder."""
-
-
 LATE = {
-    "output_dir": "the run folder is claimed when nothing that can be tried has failed",
+    "output_dir": "the run folder is claimed when nothing that can be tried has failed; a save goes into a staging folder",
     "run_name": "as the run folder",
     "eval_on_start": "a resumed run has had its first evaluation",
     "per_device_train_batch_size": "batch.tokens is divided by the block size, which the model decides; memory may ask for fewer",
@@ -55,18 +37,7 @@ LATE = {
 """What of TrainingArguments is decided after they are built, and why not before."""
 
 TOY_STEPS = 10
-"""Length of a schedule that is only tried."""
-
-
-def check_tracker(name: str) -> None:
-    """Raise ConfigError where the tracker's package is not installed."""
-    package = TRACKERS.get(name)
-    if name != "none" and package is None:
-        raise ConfigError(f"tracker={name}: expected none, {', '.join(TRACKERS)}.")
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise ConfigError(
-            f"tracker={name} needs the package {package}, which is not installed. pip install 'lmtune[track]'"
-        )
+"""Length of a schedule that is built only to see whether it can be."""
 
 
 def build_arguments(
@@ -91,7 +62,7 @@ def build_arguments(
                 "run_name": config.name,
                 "project": config.tracker.project,
                 "remove_unused_columns": False,  # blocks hand out exactly what the loss takes
-                "logging_nan_inf_filter": False,  # a loss that is no number has to be seen
+                "logging_nan_inf_filter": False,  # a NaN loss has to be seen
             }
         )
     _take_one_gpu(arguments)
@@ -151,7 +122,7 @@ def check_sharding(arguments: "TrainingArguments") -> None:
 
 def check_liger(arguments: "TrainingArguments") -> None:
     """Raise ConfigError where Liger's kernels cannot run: Trainer asks for the package only when the first step is near."""
-    from transformers.utils import is_liger_kernel_available
+    from transformers.utils.import_utils import is_liger_kernel_available
 
     if not arguments.use_liger_kernel:
         return
@@ -183,6 +154,32 @@ def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size:
     )
 
 
+def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingRows) -> None:
+    """Set at most `most_rows` of a process at once, in more passes: a step keeps its rows where they divide."""
+    of_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    most = max(1, most_rows // max(1, arguments.n_gpu))
+    smaller = split_rows(of_step, most, count_devices(arguments), rows.block_size)
+    change_arguments(
+        arguments, per_device_train_batch_size=smaller.per_device, gradient_accumulation_steps=smaller.accumulation
+    )
+    rows.arrange(
+        arguments.train_batch_size * arguments.world_size,
+        arguments.max_steps * arguments.gradient_accumulation_steps,
+    )
+
+
+def settle_intervals(arguments: "TrainingArguments", total_steps: int) -> None:
+    """Turn intervals given as a share of the run into steps: as Trainer does itself, but so that a resumed run agrees."""
+    shares = {name: getattr(arguments, name) for name in ("logging_steps", "eval_steps", "save_steps")}
+    for name, share in shares.items():
+        if share is not None and 0 < share < 1:
+            change_arguments(arguments, **{name: math.ceil(total_steps * share)})
+    if arguments.load_best_model_at_end and shares["save_steps"] < 1 and shares["eval_steps"]:
+        # Rounded by themselves they could drift apart, and the best evaluation would have no checkpoint.
+        every = max(1, round(shares["save_steps"] / shares["eval_steps"]))
+        change_arguments(arguments, save_steps=arguments.eval_steps * every)
+
+
 def count_devices(arguments: "TrainingArguments") -> int:
     """Devices that share a step: one for each process, or all of one process's GPUs under DataParallel."""
     return int(arguments.world_size) * max(1, int(arguments.n_gpu))
@@ -196,61 +193,26 @@ def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") ->
     toy = torch.nn.Parameter(torch.zeros(1))
     with explained("no optimizer and schedule of these settings"):
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-        needs_model = {"params", "model", "optimizer_dict"} & settings.keys()
+        needs_model = groups_parameters(settings)
         optimizer = torch.optim.SGD([toy]) if needs_model else kind([toy], **settings)
         schedule = get_scheduler(
             arguments.lr_scheduler_type,
             optimizer=optimizer,
             num_warmup_steps=1,
             num_training_steps=TOY_STEPS,
-            scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+            scheduler_specific_kwargs=cast("dict[str, Any] | None", arguments.lr_scheduler_kwargs),
         )
         if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             _check_rates([factor(step) for factor in schedule.lr_lambdas for step in range(TOY_STEPS + 1)])
 
 
-def _check_rates(factors: list[Any]) -> None:
+def _check_rates(factors: list[float | complex]) -> None:
     """Raise ConfigError for a schedule that leads to no rate somewhere, be it at its last step."""
     wrong = [factor for factor in factors if isinstance(factor, complex) or not math.isfinite(factor)]
     if wrong:
         raise ConfigError(
             f"training.lr_scheduler_kwargs: expected factors of the learning rate, found {wrong[0]} with these. Give others."
         )
-
-
-def point_tracker(name: str, run: Run) -> Callable[[], None]:
-    """Keep a tracker's files with the run, and go on with its curve, unless the user's environment says otherwise.
-
-    Returns what undoes it at the end of the run: the next job of a sweep would take it for the user's own wish.
-    """
-    places = {
-        "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(run.folder / "tensorboard")},
-        "wandb": {"WANDB_DIR": str(run.folder), "WANDB_RESUME": "allow"},
-        "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{run.folder / 'mlflow.db'}"},
-        "trackio": {"TRACKIO_DIR": str(run.folder / "trackio")},  # it goes on with a run of the same name by itself
-    }
-    wanted = places[name]
-    if name in TRACKER_IDS and (known := run.find_tracker_id(name)):
-        wanted[TRACKER_IDS[name]] = known
-    ours = {variable: value for variable, value in wanted.items() if variable not in os.environ}
-    os.environ.update(ours)
-
-    def undo() -> None:
-        for variable in ours:
-            os.environ.pop(variable, None)
-
-    return undo
-
-
-def find_tracker_id(name: str) -> str | None:
-    """The id that a tracker has given the run that is being logged, None where it has no use for one."""
-    if name not in TRACKER_IDS:
-        return None
-    tracker = importlib.import_module(name)
-    if name == "wandb":
-        return None if tracker.run is None else str(tracker.run.id)
-    active = tracker.active_run()
-    return None if active is None else str(active.info.run_id)
 
 
 def _check_best(metric: str | None) -> None:

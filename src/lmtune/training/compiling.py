@@ -1,27 +1,31 @@
 """torch.compile, block by block: the blocks of a decoder share their code, so what is compiled for one serves all.
 
 Embeddings and head stay as they are; on a GPU the softmax of the fused loss becomes one kernel. Evaluations and samples run
-the same blocks uncompiled: their shapes change all the time, and each new shape would be compiled anew.
+the same blocks uncompiled: their shapes change all the time, and each new shape would be compiled again.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError, first_line
 from lmtune.modeling.layers import find_blocks
 from lmtune.modeling.loss import COMPILES_SOFTMAX
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, TrainingArguments
+
 
 @contextmanager
-def compiled_blocks(model: Any, arguments: Any) -> Iterator[None]:
-    """The blocks of `model` compiled, in place and for a while: names of weights and modules do not change."""
+def compiled_blocks(model: "PreTrainedModel", arguments: "TrainingArguments") -> Iterator[None]:
+    """Compile the blocks of `model` in place, until the context ends: names of weights and modules do not change."""
     place = find_blocks(model)
     if not arguments.torch_compile or place is None:
         yield
         return
-    blocks = list(model.get_submodule(place[0].removesuffix(".")))
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
+    blocks = list(model.get_submodule(place[0].removesuffix(".")).children())
+    inner = getattr(model, "get_base_model", lambda: model)()  # below an adapter of peft
     for block in blocks:
         # Shapes are static: which of two graphs a shape meets would depend on the shapes before it, and so on resuming.
         block.compile(backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode, dynamic=False)
@@ -36,33 +40,37 @@ def compiled_blocks(model: Any, arguments: Any) -> Iterator[None]:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Compiled code is left aside in here."""
+    """Run uncompiled code in here."""
     import torch
 
     with torch.compiler.set_stance("force_eager"):
         yield
 
 
-def check_compile(arguments: Any) -> None:
+def check_compile(arguments: "TrainingArguments") -> None:
     """Raise ConfigError where torch.compile is asked for and does not work as asked."""
     if not arguments.torch_compile:
         return
     backend, mode = arguments.torch_compile_backend, arguments.torch_compile_mode
-    obstacle = find_compile_obstacle(arguments.device, backend, mode)
-    if obstacle is not None:
+    failure = find_compile_failure(arguments.device, backend, mode)
+    if failure is not None:
         raise ConfigError(
             f"training.torch_compile=true, backend {backend}, mode {mode or 'default'}: expected a product to compile, found: "
-            f"{obstacle} Choose others with training.torch_compile_backend= and training.torch_compile_mode=, or give "
+            f"{failure} Choose others with training.torch_compile_backend= and training.torch_compile_mode=, or give "
             "training.torch_compile=false alone."
         )
 
 
-def find_compile_obstacle(device: Any, backend: str = "inductor", mode: str | None = None) -> str | None:
+def find_compile_failure(
+    device: "torch.device | str", backend: str | None = "inductor", mode: str | None = None
+) -> str | None:
     """Why nothing can be compiled for this device (no compiler, no Triton), None if it can: tries it on a product."""
     import torch
 
     try:
-        compiled = torch.compile(lambda values: values @ values + 1, backend=backend, mode=mode, dynamic=False)
+        compiled = torch.compile(
+            lambda values: values @ values + 1, backend=backend or "inductor", mode=mode, dynamic=False
+        )
         compiled(torch.ones(16, 16, device=device))
     except Exception as error:  # whatever the compilers of this machine raise
         return first_line(error)

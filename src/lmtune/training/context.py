@@ -18,10 +18,11 @@ from lmtune.runs.folder import END_NAMES
 from lmtune.secrets import find_secret
 from lmtune.storage import write_json
 from lmtune.training import resume
-from lmtune.training.arguments import TRACKER_NAMES, change_arguments, point_tracker
+from lmtune.training.arguments import change_arguments
+from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
 from lmtune.training.distributed import share_from_first
-from lmtune.training.room import Room, check_room, count_steps, estimate_room
 from lmtune.training.setup import Setup, render_settings
+from lmtune.training.trackers import TRACKER_NAMES, point_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def _enter(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
             logger.info("%s was damaged or gone; it is written anew from the newest checkpoint", MARK)
         _hold(context, setup.config.tracker.name)
         if context.fresh:
-            check_room(run.folder, _estimate_room(setup), present=0)
+            check_disk(run.folder, _estimate_disk(setup), present=0)
             _record(context, plain, setup.prepared)
         else:
             _take_up(context, setup, plain)
@@ -181,7 +182,7 @@ def _take_up(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
         return
-    check_room(run.folder, _estimate_room(setup), run.measure_checkpoints())
+    check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
     context.checkpoint = resume.take_up(run, context.manifest, config.resume_force)
     _restore_records(context, plain, setup.prepared)
 
@@ -196,9 +197,9 @@ def _restore_records(context: RunContext, plain: dict[str, Any], prepared: Prepa
     write_json(run.ledger_file, prepared.ledger.as_dict())
 
 
-def _estimate_room(setup: Setup) -> Room:
+def _estimate_disk(setup: Setup) -> DiskNeed:
     steps = count_steps(setup.arguments, len(setup.prepared.blocks))
-    return estimate_room(setup.arguments, setup.model, steps)
+    return estimate_disk(setup.arguments, setup.model, steps)
 
 
 def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:

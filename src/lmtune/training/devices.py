@@ -1,29 +1,34 @@
-"""What the chip is, and the training settings that are fastest on it.
+"""The device, and the training settings that are fastest on it.
 
 Evaluation is not touched by any of them: it runs in float32 without autocast or TF32 wherever it runs.
 """
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lmtune.training.optimizers import name_optimizer
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 PRECISIONS = ("bf16", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a process trains on."""
+    """What a process trains on, and the precisions it is fast in."""
 
     kind: str
     """cpu, cuda or mps."""
     name: str
     bf16: bool
-    """It multiplies bfloat16 matrices in hardware: CUDA from compute capability 8.0, CPUs with AVX512-BF16 or AMX."""
+    """bfloat16 products in hardware: CUDA from compute capability 8.0, CPUs with AVX512-BF16 or AMX."""
     tf32: bool = False
-    """It multiplies float32 matrices in TF32: CUDA from compute capability 8.0."""
+    """float32 products in TF32: CUDA from compute capability 8.0."""
 
 
-def find_device(use_cpu: bool) -> Device:
+def detect_device(use_cpu: bool) -> Device:
     """The device that Trainer will choose."""
     import torch
 
@@ -51,16 +56,16 @@ def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
 
 
 def keep_settings(chosen: dict[str, Any], device: Device) -> dict[str, Any]:
-    """What was chosen when a run began, for the device that it goes on with: transformers refuses TF32 where there is none."""
+    """Settings chosen at the start of a run, for the device it is resumed on: transformers refuses TF32 where there is none."""
     return {name: value for name, value in chosen.items() if name != "tf32" or device.tf32}
 
 
-def render_settings(device: Device, arguments: Any, attention: str | None, loss: str) -> str:
+def describe_device(device: Device, arguments: "TrainingArguments", attention: str | None, loss: str) -> str:
     """One line: what will be used on which chip."""
     precision = "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32"
     parts = [
         precision + (" with TF32" if arguments.tf32 else ""),
-        f"{arguments.optim.value}",
+        name_optimizer(arguments),
         f"{attention or 'its own'} attention",
         f"{loss} loss",
         "torch.compile" if arguments.torch_compile else "no torch.compile",

@@ -1,15 +1,29 @@
-"""What the processes of a training agree on."""
+"""What the processes of a training agree on. All of them have to call these at the same point."""
 
 import torch
 
 
+def reduce_max(value: int, device: torch.device) -> int:
+    """The largest value over all processes. device: the one that they talk through."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+    return int(shared.item())
+
+
+def reduce_sum(value: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes of a tensor on the device that they talk through."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = value.clone()
+    torch.distributed.all_reduce(shared)
+    return shared
+
+
 def sum_over_ranks(sums: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The sum over all processes of a tensor on the CPU, the same on each. device: the one that processes talk through."""
-    if not torch.distributed.is_initialized():
-        return sums
-    shared = sums.to(device)
-    torch.distributed.all_reduce(shared)
-    return shared.cpu()
+    return reduce_sum(sums.to(device)).cpu() if torch.distributed.is_initialized() else sums
 
 
 def share_from_first(value: str | None) -> str:

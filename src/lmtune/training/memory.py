@@ -4,11 +4,16 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lmtune.errors import TrainingError
 from lmtune.training.batches import split_rows
-from lmtune.training.room import measure_state, render_bytes
+from lmtune.training.disk import render_bytes
+from lmtune.training.optimizers import measure_state
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, TrainingArguments
 
 
 class StepMemory(NamedTuple):
@@ -23,7 +28,7 @@ class StepMemory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it; gradients of the lower blocks may find place where activations of the upper ones were."""
+        """The sum, an upper bound: gradients of the lower blocks may reuse the memory of activations of the upper ones."""
         return sum(self)
 
     def render(self) -> str:
@@ -33,10 +38,10 @@ class StepMemory(NamedTuple):
         return f"{render_bytes(self.total)} ({named})"
 
 
-def estimate_memory(arguments: Any, model: Any, block_size: int) -> StepMemory | None:
-    """What a step takes on one device without activation checkpointing, None where that cannot be followed.
+def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> StepMemory | None:
+    """What a step takes on one device without activation checkpointing, None where it cannot be estimated.
 
-    A GPU's kernels keep a little more or less than those that are followed here.
+    A GPU's kernels keep a little more or less than those that are estimated with.
     """
     from lmtune.modeling.cross_entropy import measure_workspace
     from lmtune.modeling.loss import is_fused
@@ -46,7 +51,7 @@ def estimate_memory(arguments: Any, model: Any, block_size: int) -> StepMemory |
         return None
     weights = list(model.parameters())
     learned = sum(weight.numel() for weight in weights if weight.requires_grad)
-    vocabulary, features = model.get_input_embeddings().weight.shape
+    vocabulary, features = cast("torch.Tensor", model.get_input_embeddings().weight).shape
     head = measure_workspace(
         arguments.device.type,
         (arguments.per_device_train_batch_size * block_size, features, vocabulary),
@@ -62,24 +67,26 @@ def estimate_memory(arguments: Any, model: Any, block_size: int) -> StepMemory |
     )
 
 
-def measure_activations(arguments: Any, model: Any, block_size: int) -> int | None:
+def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> int | None:
     """Bytes that the forward pass of a batch keeps for the backward pass, up to the head.
 
-    The pass is followed with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
-    every storage that autograd saves is counted once, and weights not at all. None for a model whose way depends on
-    values, as that of a mixture of experts does.
+    The pass runs with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
+    every storage that autograd saves is counted once, and weights not at all. None for a model whose operations
+    depend on values, as those of a mixture of experts do.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
+    inner = getattr(model, "get_base_model", lambda: model)()  # below an adapter of peft
     base, was_training = inner.base_model, inner.training
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         # transformers makes a mask [rows, 1, places, places] of tensors without values, which it leaves out of real ones.
         if tensor.requires_grad or tensor.shape[1:] != (1, block_size, block_size):
-            kept[tensor.untyped_storage()._cdata] = tensor  # held, so that its place is not given to another one
+            kept[tensor.untyped_storage()._cdata] = (
+                tensor  # kept alive, so that its address is not given to another one
+            )
         return tensor
 
     half = torch.float16 if arguments.fp16 else torch.bfloat16
@@ -92,7 +99,9 @@ def measure_activations(arguments: Any, model: Any, block_size: int) -> int | No
             torch.autocast("cpu", half, enabled=bool(arguments.bf16 or arguments.fp16)),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            given = {name: mode.from_tensor(value) for name, value in [*base.named_parameters(), *base.named_buffers()]}
+            given: dict[str, torch.Tensor] = {
+                name: mode.from_tensor(value) for name, value in [*base.named_parameters(), *base.named_buffers()]
+            }
             ids = torch.zeros((arguments.per_device_train_batch_size, block_size), dtype=torch.long)
             torch.func.functional_call(base, given, (), {"input_ids": ids, "use_cache": False})
     except Exception:  # whatever a model does that needs values; the caller says that nothing is known
@@ -105,7 +114,7 @@ def measure_activations(arguments: Any, model: Any, block_size: int) -> int | No
 
 @contextmanager
 def _unlogged(name: str) -> Iterator[None]:
-    """Without the words of a logger: torch logs tracebacks of operations that it could not follow, which is no fault here."""
+    """Silence a logger: torch logs tracebacks of operations that it could not follow, which is no error here."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
@@ -114,7 +123,7 @@ def _unlogged(name: str) -> Iterator[None]:
         logger.disabled = before
 
 
-def find_free(device: Any) -> int:
+def measure_free_memory(device: "torch.device") -> int:
     """Bytes that a process may use: what is free on its device, of a CPU's its share among the processes on the machine."""
     import psutil
     import torch
@@ -127,8 +136,8 @@ def find_free(device: Any) -> int:
     return int(psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-LACKS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""What errors without a class of their own say of an allocation that failed."""
+ALLOCATION_ERRORS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Parts of the messages of allocation errors that have no class of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -136,7 +145,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in LACKS)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATION_ERRORS)
     )
 
 
@@ -153,7 +162,7 @@ def explain_memory(remedy: str) -> Iterator[None]:
         ) from error
 
 
-def render_memory_remedy(arguments: Any, block_size: int) -> str:
+def render_memory_remedy(arguments: "TrainingArguments", block_size: int) -> str:
     """Settings to change, in order: first those that leave the result as it is, then those that change it least."""
     steps = []
     batch, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps

@@ -10,16 +10,16 @@ from lmtune.training.arguments import count_devices
 from lmtune.training.batches import BatchPlan
 from lmtune.training.context import RunContext
 from lmtune.training.setup import Setup
-from lmtune.training.throughput import Yardstick
+from lmtune.training.throughput import FlopsMeter
 
 logger = logging.getLogger(__name__)
 
 
-def log_plan(context: RunContext, setup: Setup, yardstick: Yardstick) -> None:
+def log_plan(context: RunContext, setup: Setup, meter: FlopsMeter) -> None:
     """Say what is about to happen, in a few lines."""
     lines = [*render_data(setup), *render_model(context, setup), *setup.remarks]
-    if yardstick.peak is not None:
-        per_token, peak = yardstick.flops_per_token / 1e9, yardstick.peak / 1e12
+    if meter.peak is not None:
+        per_token, peak = meter.flops_per_token / 1e9, meter.peak / 1e12
         lines.append(f"MFU: {per_token:.3g} GFLOP a token, of {peak:.0f} TFLOP/s a chip")
     lines.append(f"run folder: {context.run.folder}")
     if context.checkpoint:
@@ -62,7 +62,7 @@ def render_model(context: RunContext, setup: Setup) -> Iterator[str]:
     args, model = context.arguments, setup.model
     yield f"model: {model.num_parameters():,} parameters on {args.device}, {context.world_size} process(es)"
     attention = getattr(model.config, "_attn_implementation", None)
-    device = devices.find_device(args.use_cpu)
-    yield devices.render_settings(device, args, attention, "fused" if is_fused(model) else "plain")
+    device = devices.detect_device(args.use_cpu)
+    yield devices.describe_device(device, args, attention, "fused" if is_fused(model) else "plain")
     rows, passes = args.per_device_train_batch_size, args.gradient_accumulation_steps
     yield BatchPlan(rows, passes, count_devices(args), setup.prepared.ledger.block_size).render()

@@ -1,13 +1,16 @@
-"""What the steps to come ask for: activation checkpointing where memory is short, torch.compile where it pays."""
+"""Chosen for the steps to come: activation checkpointing where memory is short, torch.compile where it pays."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.modeling.layers import find_blocks
 from lmtune.training.arguments import change_arguments
-from lmtune.training.compiling import find_compile_obstacle
-from lmtune.training.memory import StepMemory, estimate_memory, find_free
-from lmtune.training.room import render_bytes
-from lmtune.training.throughput import build_yardstick, render_duration
+from lmtune.training.compiling import find_compile_failure
+from lmtune.training.disk import render_bytes
+from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
+from lmtune.training.throughput import build_flops_meter, render_duration
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
 
 USABLE = 0.9
 """Share of the free memory that a step may be expected to take: the rest is for what is not counted, and fragments."""
@@ -23,14 +26,16 @@ REACHED_SHARE = 0.3
 
 
 class Plan(NamedTuple):
-    """Training arguments chosen for the steps to come, and what is to be said of them."""
+    """Training arguments chosen for the steps to come, and remarks on them for the user."""
 
     chosen: dict[str, Any]
     remarks: list[str]
 
 
-def plan_steps(given: dict[str, Any], arguments: Any, model: Any, block_size: int, targets: int) -> Plan:
-    """Choose among what `given` leaves open, for a run that will learn so many targets, and set it in `arguments`."""
+def plan_steps(
+    given: dict[str, Any], arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, targets: int
+) -> Plan:
+    """Choose among what `given` leaves open, for a run of `targets` trained tokens, and set it in `arguments`."""
     memory = estimate_memory(arguments, model, block_size)
     plan = _plan_checkpointing(given, arguments, model, memory)
     if not plan.chosen and "torch_compile" not in given and not arguments.torch_compile:  # a backend alone asks for it
@@ -41,25 +46,29 @@ def plan_steps(given: dict[str, Any], arguments: Any, model: Any, block_size: in
     return plan
 
 
-def estimate_seconds(arguments: Any, model: Any, block_size: int, targets: int) -> float | None:
-    """How long learning so many targets will take, roughly; None on a chip whose peak is not known."""
+def estimate_seconds(
+    arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, targets: int
+) -> float | None:
+    """Seconds that training on `targets` tokens will take, roughly; None on a chip whose peak is not known."""
     import torch
 
-    yardstick = build_yardstick(arguments, model, block_size)
+    meter = build_flops_meter(arguments, model, block_size)
     if arguments.device.type == "cpu":
         rate = CPU_RATE * torch.get_num_threads()
-    elif yardstick.peak is not None:
-        rate = REACHED_SHARE * yardstick.peak
+    elif meter.peak is not None:
+        rate = REACHED_SHARE * meter.peak
     else:
         return None
-    return targets * yardstick.flops_per_token / (rate * arguments.world_size)
+    return targets * meter.flops_per_token / (rate * arguments.world_size)
 
 
-def _plan_checkpointing(given: dict[str, Any], arguments: Any, model: Any, memory: StepMemory | None) -> Plan:
+def _plan_checkpointing(
+    given: dict[str, Any], arguments: "TrainingArguments", model: "PreTrainedModel", memory: StepMemory | None
+) -> Plan:
     """Activation checkpointing where a step would not fit without it. It changes no result, so the machine may decide."""
     if memory is None:
         return Plan({}, [f"memory of a step: not known beforehand for {type(model).__name__}"])
-    free = find_free(arguments.device)
+    free = measure_free_memory(arguments.device)
     told = f"memory of a step: about {memory.render()} of {render_bytes(free)} free"
     left_alone = {"activation_checkpointing", "gradient_checkpointing"} & given.keys() or arguments.auto_find_batch_size
     if memory.total <= USABLE * free or left_alone or _shards(arguments):
@@ -67,7 +76,7 @@ def _plan_checkpointing(given: dict[str, Any], arguments: Any, model: Any, memor
     return Plan({"activation_checkpointing": True}, [f"{told}; activations are computed twice instead of kept"])
 
 
-def _plan_compile(arguments: Any, model: Any, seconds: float | None) -> Plan:
+def _plan_compile(arguments: "TrainingArguments", model: "PreTrainedModel", seconds: float | None) -> Plan:
     """torch.compile for runs so long that it pays, where blocks can be found and compiled."""
     kept_plain = arguments.activation_checkpointing or arguments.auto_find_batch_size or _shards(arguments)
     # Measured on a CPU: 1.2 to 1.5 times with dropout in the attention, which torch computes in many steps there; else 1.0.
@@ -76,20 +85,20 @@ def _plan_compile(arguments: Any, model: Any, seconds: float | None) -> Plan:
         return Plan({}, [])
     if seconds < COMPILE_PAYS_AFTER[arguments.device.type]:
         return Plan({}, [])
-    obstacle = find_compile_obstacle(arguments.device)
-    if obstacle is not None:
+    failure = find_compile_failure(arguments.device)
+    if failure is not None:
         return Plan(
-            {}, [f"torch.compile would pay in about {render_duration(seconds)}, but does not work here: {obstacle}"]
+            {}, [f"torch.compile would pay in about {render_duration(seconds)}, but does not work here: {failure}"]
         )
     return Plan({"torch_compile": True, "torch_compile_backend": "inductor"}, [])
 
 
-def _drops_attention(model: Any) -> bool:
+def _drops_attention(model: "PreTrainedModel") -> bool:
     """True for dropout of attention probabilities, by the names that configs have for it."""
     config = model.config.get_text_config()
     return any(getattr(config, name, None) for name in ("attn_pdrop", "attention_dropout", "attn_dropout"))
 
 
-def _shards(arguments: Any) -> bool:
+def _shards(arguments: "TrainingArguments") -> bool:
     """Weights are spread over devices, so that what one of them holds is not counted here."""
     return bool(arguments.deepspeed)

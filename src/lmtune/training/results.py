@@ -17,12 +17,12 @@ from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
 from lmtune.storage import render_number, write_text
-from lmtune.training.context import RunContext
-from lmtune.training.held_out import HeldOutSet, Measures
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from lmtune.training.context import RunContext
+    from lmtune.training.held_out import HeldOutSet, Measures
     from lmtune.training.trainer import LmTrainer
 
 MEASURED = (
@@ -38,15 +38,15 @@ AMOUNTS = ("tokens", "words", "bytes")
 
 
 def build_results(
-    context: RunContext,
+    context: "RunContext",
     trainer: "LmTrainer",
     model: "PreTrainedModel",
-    sets: dict[str, Measures],
+    sets: "dict[str, Measures]",
     prepared: Prepared,
-    held_out: dict[str, HeldOutSet],
+    held_out: "dict[str, HeldOutSet]",
 ) -> dict[str, Any]:
     """results.json: what was done, and the final numbers with their protocol."""
-    effort = trainer.effort
+    trained = trainer.trained
     identity = hash_model(model)
     for name, measures in sets.items():
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
@@ -64,9 +64,9 @@ def build_results(
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
             "loss": find_training_loss(trainer.state.log_history),
-            "tokens": effort.targets,
-            "seconds": effort.seconds,
-            "tokens_per_second": effort.targets / effort.seconds if effort.seconds else 0.0,
+            "tokens": trained.targets,
+            "seconds": trained.seconds,
+            "tokens_per_second": trained.targets / trained.seconds if trained.seconds else 0.0,
             "world_size": context.world_size,
             "distributed": trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
@@ -86,7 +86,7 @@ def find_evaluation(history: list[dict[str, Any]], step: int) -> dict[str, float
     return next((line for line in reversed(history) if line.get("step") == step and "eval_loss" in line), {})
 
 
-def split_sets(logged: dict[str, float], names: list[str]) -> dict[str, Measures]:
+def split_sets(logged: dict[str, float], names: list[str]) -> "dict[str, Measures]":
     """The measures of each held-out set, out of the flat names under which Trainer knows them."""
     starts = {name: "eval_" if number == 0 else f"eval_{name}_" for number, name in enumerate(names)}
     return {
@@ -98,8 +98,8 @@ def split_sets(logged: dict[str, float], names: list[str]) -> dict[str, Measures
 def add_evaluations(
     results: dict[str, Any],
     history: list[dict[str, Any]],
-    selected: dict[str, Measures],
-    held_out: dict[str, HeldOutSet],
+    selected: "dict[str, Measures]",
+    held_out: "dict[str, HeldOutSet]",
     settings: EvalConfig,
 ) -> None:
     """Say of each set how much of it the numbers are of, and set the first and the last one of the same text side by side.

@@ -42,14 +42,14 @@ class Timeline:
     def steps(self) -> int:
         return self.phases[-1].first + self.phases[-1].steps
 
-    def find_phase(self, step: int) -> Phase:
+    def phase_at(self, step: int) -> Phase:
         """The phase that `step` belongs to; beyond the end, the last one."""
         firsts = [phase.first for phase in self.phases]
         return self.phases[bisect.bisect_right(firsts, step) - 1]
 
     def rates(self, step: int) -> list[float]:
         """[groups] learning rates with which step number `step`, from 0, is taken; 0 for frozen groups."""
-        phase = self.find_phase(step)
+        phase = self.phase_at(step)
         part = _part(phase, step)
         return [
             two_cosines(part, self.pct_start, peak / self.div, peak, peak / self.div_final)
@@ -61,11 +61,16 @@ class Timeline:
     def momentum_at(self, step: int) -> float:
         """Adam's first beta at that step."""
         high, low = self.momentum
-        return two_cosines(_part(self.find_phase(step), step), self.pct_start, high, low, high)
+        return two_cosines(_part(self.phase_at(step), step), self.pct_start, high, low, high)
+
+    def describe(self, step: int) -> dict[str, float]:
+        """The rate of each group and the momentum at that step, as they are logged."""
+        rates = {f"learning_rate_group_{number}": rate for number, rate in enumerate(self.rates(step))}
+        return {**rates, "momentum": self.momentum_at(step)}
 
 
 def build_timeline(config: FinetuneConfig, groups: int, steps_per_epoch: int) -> Timeline:
-    """The timeline of finetune=gradual for a model with so many layer groups."""
+    """The timeline of finetune=gradual for a model with `groups` layer groups."""
     edges = [0, *(math.ceil(epochs * steps_per_epoch) for epochs in accumulate(p.epochs for p in config.phases))]
     phases = tuple(
         Phase(first, after - first, max(0, groups - phase.groups), spread(phase, groups))
@@ -83,25 +88,25 @@ def spread(phase: PhaseConfig, groups: int) -> tuple[float, ...]:
     return tuple(phase.lowest_learning_rate * ratio**number for number in range(groups))
 
 
-def two_cosines(part: float, turn: float, begin: float, middle: float, end: float) -> float:
-    """From `begin` to `middle` while part goes from 0 to `turn`, then to `end` at 1, each half a cosine."""
+def two_cosines(part: float, turn: float, start: float, middle: float, end: float) -> float:
+    """From `start` to `middle` while part goes from 0 to `turn`, then to `end` at 1, each half a cosine."""
     if part < turn:
-        return cosine(begin, middle, part / turn)
+        return cosine(start, middle, part / turn)
     return cosine(middle, end, (part - turn) / (1 - turn)) if turn < 1 else middle
 
 
-def cosine(begin: float, end: float, part: float) -> float:
-    """Half a cosine from `begin` at 0 to `end` at 1."""
-    return begin + (1 - math.cos(math.pi * part)) / 2 * (end - begin)
+def cosine(start: float, end: float, part: float) -> float:
+    """Half a cosine from `start` at 0 to `end` at 1."""
+    return start + (1 - math.cos(math.pi * part)) / 2 * (end - start)
 
 
-def exponential(step: int, steps: int, begin: float, end: float) -> float:
-    """Equal ratios from `begin` at step 0 to `end` at the last of `steps`."""
-    return begin * (end / begin) ** (step / max(1, steps - 1))
+def exponential(step: int, steps: int, start: float, end: float) -> float:
+    """Equal ratios from `start` at step 0 to `end` at the last of `steps`."""
+    return start * (end / start) ** (step / max(1, steps - 1))
 
 
 def smooth(losses: Sequence[float], beta: float = 0.9) -> list[float]:
-    """[steps] exponential mean, corrected for its beginning (Kingma, Ba 2014, arXiv:1412.6980, section 3)."""
+    """[steps] exponential mean, corrected for its start at 0 (Kingma, Ba 2014, arXiv:1412.6980, section 3)."""
     mean, smoothed = 0.0, []
     for number, loss in enumerate(losses, 1):
         mean = beta * mean + (1 - beta) * loss
@@ -109,7 +114,7 @@ def smooth(losses: Sequence[float], beta: float = 0.9) -> list[float]:
     return smoothed
 
 
-def find_suggestions(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
+def suggest_rates(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     """From an LR range test to rates worth trying (Smith 2017, arXiv:1506.01186; fastai's `lr_find`).
 
     losses: [steps] smoothed. steepest: where the loss falls fastest over the logarithm of the rate; minimum_tenth: a tenth of

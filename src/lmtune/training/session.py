@@ -5,13 +5,11 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
-from lmtune.data.blocks import collate
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, loading
@@ -88,11 +86,11 @@ class Session:
     def attach(self) -> None:
         """Train into the run folder from now on, and log what is about to happen."""
         context, setup = self.context, self.setup
-        self.trainer.attach(context.run, context.manifest)
+        self.trainer.attach(context.run, context.manifest, stop_on_failed_save=self.config.stop_on_failed_save)
         if setup.move is not None and context.is_main:
             context.run.claim(context.run.transplant_file.name)
             write_json(context.run.transplant_file, setup.move.report())
-        log_plan(context, setup, self.trainer.yardstick)
+        log_plan(context, setup, self.trainer.flops_meter)
         self.seen = measure_overlap(setup.tokenizer, setup.prepared) if context.is_main else None
         if self.seen is not None:
             logger.info("data: %s", self.seen.render())
@@ -104,7 +102,9 @@ class Session:
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
-        from lmtune.training.callbacks import ProgressLine, StopOnSignal, reduce_max
+        from lmtune.training.distributed import reduce_max
+        from lmtune.training.progress import ProgressLine
+        from lmtune.training.signals import StopOnSignal
 
         progress = ProgressLine()
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
@@ -161,20 +161,21 @@ class Session:
         from transformers import EarlyStoppingCallback
 
         from lmtune.training import callbacks
+        from lmtune.training.samples import SamplesCallback
 
         config, run = self.config, self.context.run
         chosen: list[TrainerCallback] = [
-            callbacks.KeepPlace(self.context.check_place),
-            callbacks.Recorder(run),
+            callbacks.CheckFolderCallback(self.context.check_place),
+            callbacks.MetricsCallback(run),
             progress,
         ]
         if config.tracker.name != "none":
-            chosen.append(callbacks.TrackerNote(run, config.tracker.name))
+            chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
-            chosen.append(callbacks.Sampler(run, config.prompts, self._write_samples, config.samples.show))
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
-        return [*chosen, callbacks.LastStep()]
+        return [*chosen, callbacks.EvaluateAndSaveAtEnd()]
 
     def _take_model(self) -> "PreTrainedModel":
         """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""
@@ -198,23 +199,20 @@ class Session:
 
 def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
     """The trainer, which has tried what its first step needs: what would fail there fails before there is a run folder."""
-    from lmtune.training.gradual import GradualTrainer
+    from lmtune.training.gradual import unfreeze_gradually
     from lmtune.training.trainer import LmTrainer
 
-    gradual = setup.config.finetune.method is FinetuneMethod.gradual
-    kind = partial(GradualTrainer, finetune=setup.config.finetune) if gradual else LmTrainer
     with TemporaryDirectory() as unused, trial.explained(), memory.explain_memory(render_remedy(setup)):
         change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
-        trainer = kind(
+        trainer = LmTrainer(
             model=setup.model,
             args=setup.arguments,
-            train_dataset=setup.prepared.blocks,
-            eval_dataset=setup.prepared.blocks,  # Trainer only asks whether there is one; held_out has the text
-            data_collator=collate,
+            rows=setup.prepared.blocks,
             tokenizer=setup.tokenizer,
             score=held_out.score_sample,
-            stop_on_failed_save=setup.config.stop_on_failed_save,
         )
+        if setup.config.finetune.method is FinetuneMethod.gradual:
+            unfreeze_gradually(trainer, setup.config.finetune)
         trial.try_training(trainer)
     return trainer
 

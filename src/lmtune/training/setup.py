@@ -21,10 +21,10 @@ from lmtune.modeling.transplant import Move
 from lmtune.paths import GivenPath
 from lmtune.runs import Run
 from lmtune.training import arguments as training_arguments
-from lmtune.training import devices, publishing, resume
-from lmtune.training.compiling import check_compile, find_compile_obstacle
+from lmtune.training import devices, publishing, resume, trackers
+from lmtune.training.compiling import check_compile, find_compile_failure
+from lmtune.training.disk import count_steps
 from lmtune.training.planning import Plan, plan_steps
-from lmtune.training.room import count_steps
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def check_lengths(config: TrainConfig) -> None:
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
-    training_arguments.check_tracker(config.tracker.name)
+    trackers.check_tracker(config.tracker.name)
     if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
     loading.check_model_source(config.model, config.check_weights)
@@ -181,11 +181,11 @@ def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
 
 def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     """Training settings for this device, of those left open; a resumed run keeps what was chosen when it began."""
-    device = devices.find_device(bool(config.training.get("use_cpu")))
+    device = devices.detect_device(bool(config.training.get("use_cpu")))
     if resumed is None:
         return devices.choose_settings(config.training, device)
     kept = devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
-    if kept.get("torch_compile") and (obstacle := find_compile_obstacle(device.kind)) is not None:
+    if kept.get("torch_compile") and (obstacle := find_compile_failure(device.kind)) is not None:
         logger.info("torch.compile, which this run began with, does not work here: %s", obstacle)
         return {name: value for name, value in kept.items() if not name.startswith("torch_compile")}
     return kept

@@ -3,9 +3,13 @@
 import resource
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lmtune.training.devices import find_device
+from lmtune.training.devices import detect_device
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 PEAKS = {
     "H200": (989e12, 495e12),
@@ -20,8 +24,8 @@ name that fits counts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """What model FLOPs utilisation is measured with (Chowdhery et al. 2022, PaLM, appendix B).
+class FlopsMeter:
+    """Measures model FLOPs utilisation (Chowdhery et al. 2022, PaLM, appendix B).
 
     MFU = tokens/s x flops_per_token / (peak x processes).
     """
@@ -35,15 +39,15 @@ class Yardstick:
         return None if self.peak is None else tokens_per_second * self.flops_per_token / (self.peak * processes)
 
 
-def build_yardstick(arguments: Any, model: Any, block_size: int) -> Yardstick:
-    """The yardstick of a training on the device and in the precision of `arguments`."""
-    device = find_device(arguments.use_cpu)
+def build_flops_meter(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> FlopsMeter:
+    """The meter for a training on the device and in the precision of `arguments`."""
+    device = detect_device(arguments.use_cpu)
     half = bool(arguments.bf16 or arguments.fp16)
     peak = find_peak(device.kind, device.name, half, bool(arguments.tf32))
-    return Yardstick(count_flops(model, block_size), peak)
+    return FlopsMeter(count_flops(model, block_size), peak)
 
 
-def count_flops(model: Any, context: int) -> float:
+def count_flops(model: "PreTrainedModel", context: int) -> float:
     """FLOPs of a forward and backward pass for one token in a row of `context` tokens.
 
     6 for each weight of a matrix product that learns, 4 for one that does not; 12 x layers x width x context for the
@@ -62,7 +66,7 @@ def count_flops(model: Any, context: int) -> float:
     return float(products + 12 * config.num_hidden_layers * width * context)
 
 
-def _find_head_width(config: Any) -> int | None:
+def _find_head_width(config: "PreTrainedConfig") -> int | None:
     """Features of a head by the config, None where it says nothing or each layer has its own."""
     try:
         return getattr(config, "head_dim", None)
@@ -81,7 +85,7 @@ def find_peak(kind: str, name: str, half: bool, tf32: bool) -> float | None:
     return None
 
 
-def measure_memory(device: Any) -> float:
+def measure_memory(device: "torch.device") -> float:
     """Peak bytes: allocated on a GPU, else resident in this process."""
     if device.type == "cuda":
         import torch

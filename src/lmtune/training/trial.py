@@ -1,11 +1,14 @@
-"""What would fail only later in a training, tried before there is a run folder."""
+"""Parts of a training that would fail only later, tried before there is a run folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.errors import ConfigError, LmtuneError, describe_error
 from lmtune.training.memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Trainer
 
 TOKENS = 8
 OF_TRANSFORMERS = ("every_n_layers", "offload")
@@ -14,7 +17,7 @@ OF_TRANSFORMERS = ("every_n_layers", "offload")
 
 @contextmanager
 def explained(what: str = "Trainer does not start with these settings") -> Iterator[None]:
-    """Whatever the libraries raise for settings that they do not take, as one of ours; `what` fails then."""
+    """Raise whatever the libraries raise for settings that they do not take as ConfigError; `what` is what fails."""
     try:
         yield
     except LmtuneError:
@@ -25,19 +28,22 @@ def explained(what: str = "Trainer does not start with these settings") -> Itera
         raise ConfigError(f"training.*: {what}: {describe_error(error).rstrip('.')}.") from error
 
 
-def try_training(trainer: Any) -> None:
-    """Build what the first step will need; raise what that raises. Weights and random numbers stay as they are."""
+def try_training(trainer: "Trainer") -> None:
+    """Build what the first step will need; raise what that raises. Weights and random states stay as they are."""
     trainer.get_train_dataloader()
-    if trainer.args.activation_checkpointing and trainer.args.activation_checkpointing_kwargs:
-        _try_checkpointing(trainer.model, trainer.args.activation_checkpointing_kwargs)
+    settings = trainer.args.activation_checkpointing_kwargs
+    if trainer.args.activation_checkpointing and settings:
+        _try_checkpointing(cast("PreTrainedModel", trainer.model), cast("dict[str, Any]", settings))
 
 
-def _try_checkpointing(model: Any, settings: dict[str, Any]) -> None:
-    """Take a few tokens through the model and back with activations computed twice: the settings are read only then."""
+def _try_checkpointing(model: "PreTrainedModel", settings: dict[str, Any]) -> None:
+    """Run a forward and backward pass of a few tokens with activation checkpointing: its settings are read only then."""
     import torch
 
     was_training = model.training
-    ids = torch.arange(TOKENS, device=model.device)[None] % model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(TOKENS, device=model.device)[None] % len(
+        cast("torch.Tensor", model.get_input_embeddings().weight)
+    )
     model.train()
     for_torch = {name: value for name, value in settings.items() if name not in OF_TRANSFORMERS}
     model.activation_checkpointing_enable(

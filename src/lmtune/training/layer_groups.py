@@ -1,15 +1,20 @@
-"""Layer groups of a decoder: its blocks in even parts from the input upwards, then all that stands around them."""
+"""Layer groups of a decoder: its blocks in equal parts from the input upwards, then all other parameters."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError
 from lmtune.modeling.layers import find_blocks
 
-Group = list[tuple[str, Any]]
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+    from transformers import PreTrainedModel
+
+Group = list[tuple[str, "Parameter"]]
 """Names and parameters."""
 
 
-def build_groups(model: Any, block_groups: int) -> list[Group]:
+def build_groups(model: "PreTrainedModel", block_groups: int) -> list[Group]:
     """Named parameters in groups, the lowest blocks first; embeddings, head, final norm and the like are the top group.
 
     Tied weights count once. Raises ConfigError for a model without a list of blocks, and for more groups than blocks.
@@ -31,7 +36,7 @@ def build_groups(model: Any, block_groups: int) -> list[Group]:
     return groups
 
 
-def set_trainable(optimizer: Any, lowest_group: int) -> None:
+def set_trainable(optimizer: "Optimizer", lowest_group: int) -> None:
     """Let parameters of the groups from `lowest_group` upwards learn, and no others.
 
     Frozen ones have no gradient, so the optimizer passes them over: no step, no weight decay, their state as it was.

@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from lmtune.errors import CheckpointError
-from lmtune.training.room import Room, check_room, count_steps, estimate_room
+from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
 
 Usage = collections.namedtuple("Usage", ["total", "used", "free"])
 QUICK = ("training.max_steps=2", "training.use_cpu=true", "samples.enabled=false")
@@ -28,7 +28,7 @@ def test_the_room_of_a_checkpoint_is_that_of_weights_and_optimizer(tmp_path, bui
     optimizer.step()
     tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     true = sum(value.numel() * value.element_size() for value in [*tensors, *model.parameters()])
-    assert estimate_room(arguments, model, 100).checkpoint == pytest.approx(
+    assert estimate_disk(arguments, model, 100).checkpoint == pytest.approx(
         true, rel=0.15 if optim == "adafactor" else 0.01
     )
 
@@ -45,7 +45,7 @@ def test_the_room_of_a_checkpoint_is_that_of_weights_and_optimizer(tmp_path, bui
     ],
 )
 def test_checkpoints_are_counted_as_they_will_be_kept(tmp_path, build_tiny, settings, count):
-    assert estimate_room(build_arguments(tmp_path, **settings), build_tiny(), 100).checkpoints == count
+    assert estimate_disk(build_arguments(tmp_path, **settings), build_tiny(), 100).checkpoints == count
 
 
 def test_steps_are_those_of_the_trainer(tmp_path):
@@ -56,13 +56,13 @@ def test_steps_are_those_of_the_trainer(tmp_path):
 
 def test_a_disk_that_is_too_small_is_refused_with_numbers(monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: Usage(10**12, 0, int(3e9)))
-    room = Room(checkpoint=int(1.5e9), checkpoints=4, model=int(0.5e9))
+    room = DiskNeed(checkpoint=int(1.5e9), checkpoints=4, model=int(0.5e9))
     with pytest.raises(
         CheckpointError,
         match=r"4 checkpoints of 1\.5 GB and a model of 0\.5 GB, 6\.5 GB in all; found 3\.0 GB free\. Make room",
     ):
-        check_room(Path("run"), room, present=0)
-    check_room(Path("run"), room, present=int(4e9))
+        check_disk(Path("run"), room, present=0)
+    check_disk(Path("run"), room, present=int(4e9))
 
 
 def test_a_run_without_room_ends_before_its_first_step_and_leaves_no_folder(lmtune, monkeypatch):

@@ -1,0 +1,73 @@
+"""Disk space that a run's checkpoints need."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmtune.errors import CheckpointError
+from lmtune.training.optimizers import measure_state
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+
+
+class DiskNeed(NamedTuple):
+    """Bytes that the checkpoints of a run take at most, at one time."""
+
+    checkpoint: int
+    checkpoints: int
+    """How many of them; the one that is being written is one."""
+    model: int
+    """The finished model, in the end."""
+
+    @property
+    def total(self) -> int:
+        return self.checkpoint * self.checkpoints + self.model
+
+
+def estimate_disk(arguments: "TrainingArguments", model: "PreTrainedModel", total_steps: int) -> DiskNeed:
+    """Space for the checkpoints to come: weights and the optimizer's state, times the number kept."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    state = 0 if arguments.save_only_model else math.ceil(trained * measure_state(arguments, model))
+    return DiskNeed(weights + state, _count_checkpoints(arguments, total_steps), weights)
+
+
+def count_steps(arguments: "TrainingArguments", blocks: int) -> int:
+    """Optimizer steps of a run over `blocks` blocks."""
+    if arguments.max_steps > 0:
+        return int(arguments.max_steps)
+    batch = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
+    return math.ceil(math.ceil(blocks / batch) * arguments.num_train_epochs)
+
+
+def check_disk(folder: Path, need: DiskNeed, present: int) -> None:
+    """Raise CheckpointError where the disk of a run folder has no space for its checkpoints.
+
+    present: bytes of checkpoints that are there already, which later ones will replace.
+    """
+    free = shutil.disk_usage(folder).free
+    if free + present < need.total:
+        raise CheckpointError(
+            f"{folder}: expected room for {need.checkpoints} checkpoints of {render_bytes(need.checkpoint)} and a model of "
+            f"{render_bytes(need.model)}, {render_bytes(need.total - present)} in all; found {render_bytes(free)} free. "
+            "Make room, give output= on another disk, or keep less: training.save_total_limit=2, "
+            "training.load_best_model_at_end=false, training.optim=adafactor."
+        )
+
+
+def _count_checkpoints(arguments: "TrainingArguments", total_steps: int) -> int:
+    if arguments.save_strategy == "no":
+        return 0
+    if arguments.save_total_limit:
+        return int(arguments.save_total_limit) + bool(arguments.load_best_model_at_end) + 1
+    if arguments.save_strategy == "epoch":
+        return math.ceil(arguments.num_train_epochs)
+    every = arguments.save_steps if arguments.save_steps >= 1 else total_steps * arguments.save_steps
+    return math.ceil(total_steps / every)
+
+
+def render_bytes(count: float) -> str:
+    """`1.5 GB`, `12.3 MB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,53 @@
+"""Continuations of fixed prompts, step by step: samples.jsonl and samples.md."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lmtune.runs import Run
+from lmtune.storage import write_text
+from lmtune.training.jsonl_writer import JsonlWriter
+
+logger = logging.getLogger(__name__)
+
+Continue = Callable[[list[str]], list[str]]
+"""From prompts to one continuation each."""
+
+
+class SamplesCallback(TrainerCallback):
+    """Continues fixed prompts at every evaluation, step 0 included; records all texts and logs the first `show`."""
+
+    def __init__(self, run: Run, prompts: list[str], write: Continue, show: int) -> None:
+        self.run = run
+        self.prompts = prompts
+        self.write = write
+        self.show = show
+        self.writer = JsonlWriter(run.samples_file)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        texts = self.write(self.prompts)
+        pairs = [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]
+        self.writer.add({"step": state.global_step, "samples": pairs})
+        try:
+            write_text(self.run.samples_page, render_samples(self.run.load_samples()))
+        except OSError as error:  # written again at each evaluation
+            logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
+        for text in texts[: self.show]:
+            logger.info("  « %s »", " ".join(text.split()))
+
+
+def render_samples(records: list[dict[str, Any]]) -> str:
+    """samples.md: for each prompt, its continuation step by step."""
+    lines = ["# Samples", ""]
+    prompts = [sample["prompt"] for sample in records[-1]["samples"]] if records else []
+    for number, prompt in enumerate(prompts):
+        lines += [f"## {prompt}", ""]
+        for record in records:
+            if number < len(record["samples"]):
+                text = record["samples"][number]["text"].strip().replace("\n", "\n> ")
+                lines += [f"Step {record['step']:,}", "", f"> {text}", ""]
+    return "\n".join(lines)
