@@ -1,9 +1,12 @@
 """Every field of TrainingArguments is known: it works, works beside others, or is refused with the reason."""
 
+import ast
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import lmtune
 from lmtune import upstream
 from lmtune.cli.effects.typed import check_effects
 from lmtune.cli.schemas import find_conf
@@ -11,8 +14,10 @@ from lmtune.config import FinetuneMethod
 from lmtune.config.training import check_training
 from lmtune.config.training_arguments import ARGUMENTS
 from lmtune.errors import ConfigError
-from lmtune.training.arguments import _complete
+from lmtune.training.arguments import _complete, change_arguments
 from lmtune.upstream import Typed
+
+SOURCE = Path(lmtune.__file__).parent
 
 DEFAULTS = {
     "eval_strategy": "steps",
@@ -223,3 +228,33 @@ def test_the_docs_name_what_is_refused_and_what_is_conditional():
     for name, argument in ARGUMENTS.items():
         if argument.refusal or argument.condition:
             assert f"`{name}`" in text or f"`{name}=" in text, name
+
+
+def test_arguments_change_in_one_place_once_they_are_built():
+    found = [
+        f"{file.relative_to(SOURCE)}:{node.lineno}"
+        for file in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for target in list_targets(node)
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value).rpartition(".")[2] in ("args", "arguments")
+    ]
+    assert found == [], "see LATE in training/arguments.py"
+
+
+def list_targets(node):
+    """What a statement assigns to."""
+    if isinstance(node, ast.Assign):
+        return [
+            part for target in node.targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])
+        ]
+    return [node.target] if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else []
+
+
+def test_only_what_is_decided_late_can_change(tmp_path):
+    from transformers import TrainingArguments
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    change_arguments(arguments, eval_steps=5)
+    assert arguments.eval_steps == 5
+    with pytest.raises(KeyError, match="learning_rate is decided before"):
+        change_arguments(arguments, learning_rate=1.0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LATE = {
+    "_n_gpu": "counted while they are built; Trainer sets it too, for a model that is spread over devices",
     "output_dir": "the run folder is claimed when nothing that can be tried has failed; a save goes into a staging folder",
     "run_name": "as the run folder",
     "eval_on_start": "a resumed run has had its first evaluation",
@@ -93,7 +94,7 @@ def _take_one_gpu(arguments: "TrainingArguments") -> None:
             arguments.n_gpu,
             arguments.n_gpu,
         )
-        arguments._n_gpu = 1  # what Trainer itself does for a model that is spread over devices
+        change_arguments(arguments, _n_gpu=1)
 
 
 def _leave_precision(arguments: "TrainingArguments") -> None:
