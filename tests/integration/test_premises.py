@@ -172,10 +172,10 @@ def test_the_last_number_on_the_selection_is_of_the_model_that_is_saved(lmtune, 
 
 
 def test_every_measure_has_its_place_in_results():
-    from lmtune.evaluation.metrics import MEASURES
-    from lmtune.training.results import MEASURED
+    from lmtune.evaluation.metrics import FORMULAS
+    from lmtune.measures import MEASURES
 
-    assert set(MEASURED) == set(MEASURES)
+    assert set(MEASURES) == set(FORMULAS)
 
 
 def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_path, texts, monkeypatch):

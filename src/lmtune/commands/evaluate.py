@@ -24,10 +24,12 @@ from lmtune.errors import ConfigError
 from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
-from lmtune.evaluation.suites.run import Loaded, run_suite
+from lmtune.evaluation.suites.run import Loaded, build_results, run_suite
 from lmtune.evaluation.windows import check_stride
 from lmtune.modeling import loading, positions
 from lmtune.modeling.tokenizer import load_tokenizer
+from lmtune.reporting.suite_tables import render_suite
+from lmtune.reporting.tables import render_evaluation
 from lmtune.runs import Run
 from lmtune.storage import render_json
 from lmtune.token_stream import TokenStream
@@ -56,12 +58,12 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
         documents.check_output(config.output)
     checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
-        return run_suite(
-            config,
-            config.suite,
-            {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()},
-            stdout,
-        )
+        loads = {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()}
+        models = run_suite(config, config.suite, loads)
+        results = build_results(models)
+        json = config.format is OutputFormat.json
+        stdout.write((render_json(results) if json else "\n".join(render_suite(config.suite, models))) + "\n")
+        return results
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     scored = score_checkpoints(config, text, checkpoints)
@@ -69,7 +71,7 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     if config.format is OutputFormat.json:
         stdout.write(render_json(results) + "\n")
     else:
-        stdout.write("\n".join(documents.render_table(text.data.name, scored)) + "\n")
+        stdout.write("\n".join(render_evaluation(results)) + "\n")
         if config.output is not None:
             for file in documents.write_documents(text.data.name, scored, config.output):
                 logger.info("documents, the worst first: %s", file)

@@ -14,6 +14,7 @@ from lmtune.modeling import generation, loading
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
+from lmtune.reporting.tables import render_answers
 from lmtune.storage import render_json
 
 logger = logging.getLogger(__name__)
@@ -71,13 +72,4 @@ def render(answers: list[dict[str, Any]], form: OutputFormat) -> str:
     """The texts, a heading above those of a grid; or the table of next tokens."""
     if form is OutputFormat.json:
         return render_json(answers[0] if len(answers) == 1 else answers)
-    return "\n\n".join(_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers)
-
-
-def _render_texts(answer: dict[str, Any]) -> str:
-    cell = ", ".join(f"{name} {value}" for name, value in answer.items() if name not in ("prompt", "texts"))
-    return "\n\n".join([f"== {cell} ==", *answer["texts"]] if cell else answer["texts"])
-
-
-def _render_next(answer: dict[str, Any]) -> str:
-    return "\n".join([answer["prompt"], *(f"{probability:>8.4f}  {token!r}" for token, probability in answer["next"])])
+    return "\n\n".join(render_answers(answers))

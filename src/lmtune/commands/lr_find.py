@@ -13,6 +13,7 @@ from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
 from lmtune.exporting.hub import KEYS
 from lmtune.reporting.figures import render_curve
+from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
 from lmtune.storage import render_json, write_json, write_text
 from lmtune.training.resume import name_run
@@ -91,13 +92,4 @@ def render(tried: dict[str, Any], folder: Path, form: OutputFormat) -> str:
     """The suggestions as a table, or everything as JSON."""
     if form is OutputFormat.json:
         return render_json({**tried, "folder": str(folder)})
-    found = tried["suggestions"]
-    return "\n".join(
-        [
-            f"{len(tried['rates'])} rates from {tried['rates'][0]:.2e} to {tried['rates'][-1]:.2e}",
-            f"{'a tenth of the rate of the lowest loss':<42}{found['minimum_tenth']:.2e}",
-            f"{'where the loss falls fastest':<42}{found['steepest']:.2e}",
-            f"try training.learning_rate={found['minimum_tenth']:.1e}",
-            f"curve: {folder / 'lr-find.svg'}",
-        ]
-    )
+    return "\n".join(render_rates(tried, folder / "lr-find.svg"))

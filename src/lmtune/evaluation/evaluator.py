@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lmtune.errors import DataError, ModelError, TrainingError
-from lmtune.evaluation.metrics import Sums, measure_all
+from lmtune.evaluation.metrics import Sums, measures_of
 from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, check_stride, cut_windows
@@ -80,7 +80,7 @@ def evaluate_documents(
     """(measures, [documents] of DOCUMENT_SCORES): as evaluate_stream, with what each document has to do with it."""
     started = time.perf_counter()
     scores = score_documents(model, stream, scoring, workers)
-    measures = measure_all(sum_documents(stream, scores))
+    measures = measures_of(sum_documents(stream, scores))
     protocol = build_protocol(stream, scoring.context, scoring.step, scoring.dtype)
     unknown, lost = sum_losses(stream.documents)
     measures |= {"unknown_tokens": unknown, "lost_bytes": lost}

@@ -5,16 +5,9 @@ from typing import Any
 
 from lmtune import __version__
 from lmtune.hub import is_hub_id
+from lmtune.measures import BY_EVALUATION, PUBLISHED, SHOWN
 from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
 from lmtune.storage import render_number
-
-MEASURES = {
-    "bits_per_byte": "bits per byte",
-    "perplexity": "perplexity per token",
-    "word_perplexity": "perplexity per word",
-    "loss": "loss (nats per token)",
-    "accuracy": "next-token accuracy",
-}
 
 
 def render_card(
@@ -78,17 +71,14 @@ def _body(
 
 
 def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
-    """The table of GPorTuguese-2's card, bits per byte added."""
-    lines = [
-        "| epoch | loss | accuracy | perplexity | bits per byte | seconds | cumulative seconds |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    return lines + [
-        f"| {row['epoch']:.2f} | {render_number(row['loss'])} | {render_number(row['accuracy'])} | "
-        f"{render_number(row['perplexity'])} | {render_number(row['bits_per_byte'])} | "
-        f"{row['seconds']:.1f} | {row['cumulative_seconds']:.1f} |"
-        for row in epochs
-    ]
+    """The table of GPorTuguese-2's card in Markdown, bits per byte added."""
+    titles = ["epoch", *(measure.label for measure in BY_EVALUATION), "seconds", "cumulative seconds"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---:|" * len(titles)]
+    for row in epochs:
+        numbers = [render_number(row[measure.name]) for measure in BY_EVALUATION]
+        cells = [f"{row['epoch']:.2f}", *numbers, f"{row['seconds']:.1f}", f"{row['cumulative_seconds']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
@@ -111,8 +101,9 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += [f"| measure | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
-    for name, words in MEASURES.items():
-        lines.append(f"| {words} | {' | '.join(render_number(column.get(name)) for column in columns.values())} |")
+    for measure in SHOWN:
+        numbers = (render_number(column.get(measure.name)) for column in columns.values())
+        lines.append(f"| {measure.card_label} | {' | '.join(numbers)} |")
     return [
         *lines,
         "",
@@ -170,11 +161,11 @@ def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
             task_type="text-generation",
             dataset_type=_dataset_of(key, config),
             dataset_name=key,
-            metric_type=name,
-            metric_name=_name_metric(name, measures),
-            metric_value=measures[name],
+            metric_type=measure.name,
+            metric_name=_name_metric(measure.name, measures),
+            metric_value=measures[measure.name],
         )
         for key, measures in results["eval"].items()
-        for name in ("bits_per_byte", "perplexity", "word_perplexity")
-        if math.isfinite(measures[name])
+        for measure in PUBLISHED
+        if math.isfinite(measures[measure.name])
     ] or None  # type: ignore[return-value]

@@ -1,13 +1,21 @@
 """report.html: one self-contained page for a run."""
 
-from pathlib import Path
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from lmtune.measures import BITS_PER_BYTE, BY_EVALUATION, LOSS, REPORTED
 from lmtune.reporting.columns import list_columns, render_evaluated, render_seen, render_texts
 from lmtune.reporting.figures import render_curve
 from lmtune.storage import render_number
 
-CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+CURVES = {
+    LOSS.name: f"training {LOSS.label}",
+    **{f"eval_{measure.name}": f"held-out {measure.label}" for measure in (LOSS, BITS_PER_BYTE)},
+}
+"""Titles by the keys of metrics.jsonl."""
 
 
 def render_report(
@@ -19,10 +27,22 @@ def render_report(
     config: str,
 ) -> str:
     """The page as HTML. Text from files and models is escaped; nothing is fetched when it is opened."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    return _load_template().render(
+        run=run,
+        results=results,
+        ledger=ledger,
+        samples=samples,
+        config=config,
+        figures=_render_figures(metrics, _say_text(results)),
+    )
+
+
+@cache
+def _load_template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("lmtune.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     pages.filters |= {
         "number": render_number,
@@ -31,14 +51,8 @@ def render_report(
         "evaluated": render_evaluated,
         "seen": render_seen,
     }
-    return pages.get_template("report.html.j2").render(
-        run=run,
-        results=results,
-        ledger=ledger,
-        samples=samples,
-        config=config,
-        figures=_render_figures(metrics, _say_text(results)),
-    )
+    pages.globals |= {"reported": REPORTED, "by_evaluation": BY_EVALUATION}
+    return pages.get_template("report.html.j2")
 
 
 def _say_text(results: dict[str, Any]) -> str:

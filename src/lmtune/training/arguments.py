@@ -14,6 +14,7 @@ from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.training import is_greater_better
 from lmtune.errors import ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
+from lmtune.measures import MEASURES
 from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
 from lmtune.training.trial import explained
@@ -224,8 +225,6 @@ def find_tracker_id(name: str) -> str | None:
 
 
 def _check_best(metric: str | None) -> None:
-    from lmtune.evaluation.metrics import MEASURES
-
     if metric is not None and metric.removeprefix("eval_") not in MEASURES:
         raise ConfigError(f"training.metric_for_best_model={metric}: expected one of {', '.join(MEASURES)}.")
 

@@ -6,11 +6,10 @@ lmtune eval ckpt=RUN suite=portuguese
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
-from lmtune.config import EvalCommandConfig, OutputFormat, SuiteConfig
+from lmtune.config import EvalCommandConfig, SuiteConfig
 from lmtune.evaluation.protocol import hash_model
-from lmtune.storage import render_json, render_number
 from lmtune.vocabulary import hash_tokenizer
 
 
@@ -24,22 +23,20 @@ class Loaded:
 
 
 def run_suite(
-    config: EvalCommandConfig, suite: SuiteConfig, loads: dict[str, Callable[[], Loaded]], stdout: IO[str]
-) -> dict[str, Any]:
-    """Run the suite on each checkpoint, one after the other, and print the table."""
+    config: EvalCommandConfig, suite: SuiteConfig, loads: dict[str, Callable[[], Loaded]]
+) -> dict[str, dict[str, Any]]:
+    """The results of the suite by checkpoint, which are loaded one after the other."""
     measure = measure_harness if suite.harness else measure_zeroshot
     if suite.harness:
         from lmtune.evaluation.suites import harness
 
         harness.check_installed()
-    models = {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
-    results = {"models": models} if len(models) > 1 else next(iter(models.values()))
-    if config.format is OutputFormat.json:
-        stdout.write(render_json(results) + "\n")
-    else:
-        render = render_harness if suite.harness else render_zeroshot
-        stdout.write("\n".join(line for ckpt, each in models.items() for line in render(ckpt, suite, each)) + "\n")
-    return results
+    return {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
+
+
+def build_results(models: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What format=json prints: the results of one checkpoint, or `models` with those of several."""
+    return {"models": models} if len(models) > 1 else next(iter(models.values()))
 
 
 def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
@@ -77,53 +74,3 @@ def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loade
         include=suite.include,
         limit=suite.limit,
     )
-
-
-def render_zeroshot(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
-    """The ten columns as rows: measured, and published for each size."""
-    from lmtune.evaluation.suites.zeroshot import COLUMNS, PUBLISHED
-
-    lines = [
-        f"{ckpt}  suite {suite.name}, profile {suite.profile.value}; published figures: Radford et al. 2019, table 3"
-    ]
-    lines.append(f"{'':<26}{'measured':>12}" + "".join(f"{size:>9}" for size in PUBLISHED))
-    for place, (column, words) in enumerate(COLUMNS.items()):
-        task, _, measure = column.partition("_")
-        found = results["tasks"].get(task)
-        if found is None:
-            continue
-        number = "-" if "missing" in found else render_number(found[measure]) + mark_limit(found)
-        published = "".join(f"{figures[place]:>9.2f}" for figures in PUBLISHED.values())
-        lines.append(f"{words:<26}{number:>12}{published}")
-    lines += explain_limits(results["tasks"], "; the published figures are of all")
-    missing = {task: found["missing"] for task, found in results["tasks"].items() if "missing" in found}
-    return [*lines, *(f"{task} is missing: {reason}" for task, reason in missing.items())]
-
-
-def render_harness(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
-    """A line for each measure of each task."""
-    lines = [f"{ckpt}  suite {suite.name}"]
-    for task, found in results["tasks"].items():
-        for name, value in found.items():
-            if isinstance(value, (int, float)):
-                lines.append(f"{task:<32}{name:<28}{render_number(value) + mark_limit(found):>12}")
-    return [*lines, *explain_limits(results["tasks"])]
-
-
-def mark_limit(found: dict[str, Any]) -> str:
-    """What stands beside a number that is of a part of its task."""
-    return "*" if found.get("protocol", {}).get("limited") else ""
-
-
-def explain_limits(tasks: dict[str, dict[str, Any]], beside: str = "") -> list[str]:
-    """What the mark means, for each task that has it. beside: what is to be said of the numbers next to it."""
-    lines = []
-    for task, found in tasks.items():
-        if mark_limit(found):
-            protocol = found["protocol"]
-            part = protocol["limited"]
-            of = "" if part["of_examples"] is None else f" of {part['of_examples']:,}"
-            lines.append(
-                f"* {task}: of the first {part['examples']:,}{of} examples alone (suite.limit={protocol['limit']:,}){beside}"
-            )
-    return lines
