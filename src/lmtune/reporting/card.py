@@ -108,7 +108,6 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"The columns are of {render_texts(measures)}." if len(columns) > 1 else "",
-        *lines,
         "",
         *([seen, ""] if (seen := render_seen(measures)) is not None else []),
         f"Windows of {protocol['context']:,} tokens, each token scored once, {protocol['dtype']}, split by {protocol['split_by']}. "

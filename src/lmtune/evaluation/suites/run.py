@@ -4,7 +4,7 @@ lmtune eval ckpt=gpt2 suite=gpt2-zeroshot suite.tasks=[lambada,wikitext-2]
 lmtune eval ckpt=RUN suite=portuguese
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Loaded:
 
 
 def run_suite(
-    config: EvalCommandConfig, suite: SuiteConfig, loads: dict[str, Callable[[], Loaded]]
+    config: EvalCommandConfig, suite: SuiteConfig, loads: Mapping[str, Callable[[], Loaded]]
 ) -> dict[str, dict[str, Any]]:
     """The results of the suite by checkpoint, which are loaded one after the other."""
     measure = measure_harness if suite.harness else measure_zeroshot
@@ -41,18 +41,16 @@ def build_results(models: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
     """Each task's values, or the reason why there are none."""
-    from lmtune.evaluation.suites import zeroshot
+    from lmtune.evaluation.suites.subject import Subject
+    from lmtune.evaluation.suites.task import run_task
+    from lmtune.evaluation.suites.zeroshot import TASKS
 
     settings = config.eval
-    subject = zeroshot.Subject(
-        loaded.model, loaded.tokenizer, loaded.context, settings.batch_size, settings.dtype.value
-    )
+    subject = Subject(loaded.model, loaded.tokenizer, loaded.context, settings.batch_size, settings.dtype.value)
     hashes = {"tokenizer": hash_tokenizer(loaded.tokenizer), "model": hash_model(loaded.model)}
     results = {}
-    for name in suite.tasks or zeroshot.TASKS:
-        found = zeroshot.run_task(
-            zeroshot.TASKS[name], suite.profile.value, subject, suite.files.get(name), suite.limit
-        )
+    for name in suite.tasks or TASKS:
+        found = run_task(TASKS[name], suite.profile.value, subject, suite.files.get(name), suite.limit)
         if "protocol" in found:
             found["protocol"] |= hashes
         results[name] = found
