@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lmtune.errors import ConfigError
-from lmtune.evaluation.windows import check_stride, cut_windows
+from lmtune.evaluation.windows import cut_windows, resolve_stride
 
 SIZES = [(1, 8, 2), (7, 8, 2), (8, 8, 2), (9, 8, 2), (100, 8, 3), (5, 64, 4), (101, 7, 7)]
 
@@ -34,5 +34,5 @@ def test_no_tokens_need_no_windows():
 
 def test_a_stride_longer_than_the_window_is_refused():
     with pytest.raises(ConfigError, match=r"eval.stride=9: windows have 8 tokens .* Give at most 8\."):
-        check_stride(9, 8)
-    assert (check_stride(None, 8), check_stride(3, 8)) == (8, 3)
+        resolve_stride(9, 8)
+    assert (resolve_stride(None, 8), resolve_stride(3, 8)) == (8, 3)

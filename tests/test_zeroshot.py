@@ -212,7 +212,7 @@ def test_compression_counts_bytes_or_characters(subject):
 
 
 def test_a_missing_set_is_a_row_that_says_so(lmtune, build_tiny, tokenizer, tmp_path):
-    from lmtune.modeling.loading import save_model
+    from lmtune.modeling.saving import save_model
 
     save_model(build_tiny(), tokenizer, tmp_path / "model")
     (tmp_path / "acentuação (1).jsonl").write_text(json.dumps({"text": "O paciente voltou para casa"}) + "\n")

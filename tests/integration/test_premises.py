@@ -332,7 +332,8 @@ def test_a_resumed_run_keeps_to_what_it_knew_when_it_began(lmtune, notes, tmp_pa
 
 def save_tiny(folder, tokenizer, kind="gpt2", **settings):
     from lmtune.config import ModelConfig, ModelInit
-    from lmtune.modeling.loading import build_model, save_model
+    from lmtune.modeling.loading import build_model
+    from lmtune.modeling.saving import save_model
 
     config = ModelConfig(init=ModelInit.scratch, config={"model_type": kind, **settings}, tokenizer="learn")
     save_model(build_model(config, tokenizer)[0], tokenizer, folder)

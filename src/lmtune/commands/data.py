@@ -17,6 +17,7 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.overlap import Overlap
 from lmtune.data.predecessor import find_past
 from lmtune.modeling import loading, positions
+from lmtune.modeling.source import check_model_source
 from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
 from lmtune.storage import render_json
 from lmtune.training.setup import check_data_source
@@ -29,14 +30,14 @@ def run(config: DataCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Prepare the text as `lmtune train` would, and print its account."""
     if config.cache is not CacheAction.off:
         return manage_cache(config, stdout)
-    loading.check_model_source(config.model)
+    check_model_source(config.model)
     for data in (config.data, *config.mixed_sets.values()):
         check_data_source(data)
     corpus = build_corpus(
         replace(config.data, streaming=False), past=find_past(config.model, None)
     )  # the account is of all the text
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
-    block_size = config.data.block_size or positions.find_context(config.model)
+    block_size = config.data.block_size or positions.resolve_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
     if config.format is OutputFormat.json:

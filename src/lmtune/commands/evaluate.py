@@ -25,8 +25,10 @@ from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.evaluation.suites.run import Loaded, build_results, run_suite
-from lmtune.evaluation.windows import check_stride
+from lmtune.evaluation.windows import resolve_stride
 from lmtune.modeling import loading, positions
+from lmtune.modeling.checkpoint import Checkpoint, resolve_checkpoint
+from lmtune.modeling.device import choose_device
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.reporting.suite_tables import render_suite
 from lmtune.reporting.tables import render_evaluation
@@ -56,7 +58,7 @@ def run(config: EvalCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     """Score the checkpoints and print their measures."""
     if config.output is not None:
         documents.check_output(config.output)
-    checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
+    checkpoints = {ckpt: resolve_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
         loads = {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()}
         models = run_suite(config, config.suite, loads)
@@ -115,17 +117,17 @@ def select_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {"seed": data.get("seed", config["seed"]), **{name: data.get(name) for name in (*SOURCE, *IDENTITY)}}
 
 
-def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint, tokenizer: Any = None) -> Loaded:
+def load_checkpoint(config: EvalCommandConfig, checkpoint: Checkpoint, tokenizer: Any = None) -> Loaded:
     """Model and tokenizer on their device, with the length of the windows."""
     tokenizer = tokenizer or load_tokenizer(checkpoint.path, separates=False)
     model = loading.load_model(checkpoint.path, whole=config.check_weights)
-    context = positions.settle_length("eval.context", config.eval.context, model)
-    check_stride(config.eval.stride, context)
-    return Loaded(model.to(loading.choose_device(config.device)), tokenizer, context)
+    context = positions.resolve_length("eval.context", config.eval.context, model)
+    resolve_stride(config.eval.stride, context)
+    return Loaded(model.to(choose_device(config.device)), tokenizer, context)
 
 
 def score_checkpoints(
-    config: EvalCommandConfig, text: Text, checkpoints: dict[str, loading.Checkpoint]
+    config: EvalCommandConfig, text: Text, checkpoints: dict[str, Checkpoint]
 ) -> dict[str, documents.Scored]:
     """Each checkpoint on the same documents, the text of a run checked to be still the one that it held out."""
     corpus = build_corpus(text.data, past=None if text.own is None else load_earlier(text.own))

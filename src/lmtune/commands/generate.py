@@ -11,6 +11,8 @@ from typing import IO, Any
 from lmtune.config import GenerateConfig, OutputFormat
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
+from lmtune.modeling.checkpoint import resolve_checkpoint
+from lmtune.modeling.device import choose_device
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
@@ -23,15 +25,15 @@ logger = logging.getLogger(__name__)
 def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
     """Write each prompt with its continuations, or the tokens that are likeliest to come next."""
     prompts = load_prompts(config)
-    checkpoint = loading.find_checkpoint(str(config.ckpt), config.check_weights)
+    checkpoint = resolve_checkpoint(str(config.ckpt), config.check_weights)
     tokenizer = load_tokenizer(checkpoint.path)
     model = loading.load_model(checkpoint.path, whole=config.check_weights)
     for remark in mend_special_ids(model, tokenizer):
         logger.info(remark)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
-    model.to(loading.choose_device(config.device)).eval()
+    model.to(choose_device(config.device)).eval()
     if config.top:
-        answers = [{"prompt": p, "next": generation.find_next(model, tokenizer, p, config.top)} for p in prompts]
+        answers = [{"prompt": p, "next": generation.rank_next(model, tokenizer, p, config.top)} for p in prompts]
     else:
         answers = [
             {"prompt": p, **cell, "texts": generation.generate(model, tokenizer, p, settings, config.seed)}
@@ -39,10 +41,8 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
             for cell, settings in cells
         ]
     for prompt in prompts:
-        room = (
-            generation.find_room(model) if config.top else min(generation.check_room(model, each) for _, each in cells)
-        )
-        generation.tell_cut(tokenizer, prompt, room)
+        limits = [generation.resolve_prompt_length(model, settings) for _, settings in cells]
+        generation.tell_cut(tokenizer, prompt, generation.count_positions(model) if config.top else min(limits))
     stdout.write(render(answers, config.format) + "\n")
     return answers
 

@@ -11,8 +11,8 @@ from lmtune.config import OutputFormat, TokenizerCommandConfig
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.modeling import loading
 from lmtune.modeling.saved_tokenizer import save_tokenizer
+from lmtune.modeling.source import check_model_source
 from lmtune.modeling.tokenizer import LEARN, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.paths import GivenPath
 from lmtune.reporting.data_tables import render_tokenizer
@@ -81,4 +81,4 @@ def check_sources(config: TokenizerCommandConfig) -> None:
             raise ConfigError(
                 f"model={config.model.name} learns its vocabulary, so there is none to compare with yet. Leave model= out."
             )
-        loading.check_model_source(config.model)
+        check_model_source(config.model)

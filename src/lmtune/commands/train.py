@@ -15,7 +15,7 @@ from lmtune.data import predecessor
 from lmtune.data.blocks import collate
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
-from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling import adapters, generation, saving
 from lmtune.storage import write_json
 from lmtune.training import context, memory, publishing, trial
 from lmtune.training import results as run_results
@@ -115,7 +115,7 @@ class Session:
         """Score all of the held-out text, save the model, and write the pages; return results.json."""
         dtype = self.setup.config.model.save_dtype
         model = self._take_model()
-        loading.round_weights(model, dtype)
+        saving.round_weights(model, dtype)
         with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={self.opened.run.folder}"):
             sets = self.score(model, in_full=True)
             selected = self._score_selection(model, sets)

@@ -1,18 +1,23 @@
 """Results of `lmtune eval`: one checkpoint, or several side by side, on the same documents."""
 
+from __future__ import annotations
+
 import csv
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
 from lmtune.paths import GivenPath
-from lmtune.storage import number_names, slug
+from lmtune.storage import Record, number_names, slug
 from lmtune.token_stream import TokenStream
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BEGINNING_TOKENS = 24
 STEM_CHARS = 50
@@ -23,11 +28,11 @@ STEM_CHARS = 50
 class Scored:
     """One checkpoint on one set."""
 
-    measures: dict[str, Any]
+    measures: Record
     documents: DocumentBits
 
 
-def build_results(name: str, scored: dict[str, Scored]) -> dict[str, Any]:
+def build_results(name: str, scored: dict[str, Scored]) -> Record:
     """What format=json prints: `eval` of one checkpoint; `models` and their differences of several."""
     sets = {ckpt: {"eval": {name: each.measures}} for ckpt, each in scored.items()}
     if len(sets) == 1:
@@ -50,12 +55,12 @@ def compare_with_first(scored: dict[str, Scored]) -> dict[str, Difference]:
     return {ckpt: compare_documents(each.documents, first[1].documents) for ckpt, each in others}
 
 
-def have_same_vocabulary(scored: dict[str, dict[str, Any]]) -> bool:
+def have_same_vocabulary(scored: dict[str, Record]) -> bool:
     """True where numbers per token mean the same for all checkpoints. scored: their measures."""
     return len({measures["protocol"]["tokenizer"] for measures in scored.values()}) == 1
 
 
-def list_documents(stream: TokenStream, scored: Scored, tokenizer: Any) -> list[dict[str, Any]]:
+def list_documents(stream: TokenStream, scored: Scored, tokenizer: PreTrainedTokenizerBase) -> list[Record]:
     """Every document with its bits per byte and its beginning, the worst first."""
     table = stream.documents
     begins = stream.ends - table["tokens"]
@@ -96,7 +101,7 @@ def write_documents(name: str, scored: dict[str, Scored], output: str) -> list[P
     return files
 
 
-def _write_table(folder: Path, stem: str, rows: list[dict[str, Any]]) -> Path:
+def _write_table(folder: Path, stem: str, rows: list[Record]) -> Path:
     for candidate in number_names(stem):
         file = folder / f"{candidate}.csv"
         try:
@@ -111,7 +116,7 @@ def _write_table(folder: Path, stem: str, rows: list[dict[str, Any]]) -> Path:
     raise AssertionError("unreachable: candidates do not end")
 
 
-def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: Any) -> str:
+def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: PreTrainedTokenizerBase) -> str:
     ids = stream.ids[begin : min(end, begin + BEGINNING_TOKENS)].astype(np.int64)
     text = tokenizer.decode(ids[~np.isin(ids, [stream.separator, *stream.opening])].tolist())
     return " ".join(text.split())

@@ -6,10 +6,12 @@ not scored. Every other token is scored exactly once: the first from that BOS, e
 than the window, tokens have more before them.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +20,11 @@ from lmtune.errors import DataError, ModelError, TrainingError
 from lmtune.evaluation.metrics import Sums, measures_of
 from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
-from lmtune.evaluation.windows import Windows, check_stride, cut_windows
+from lmtune.evaluation.windows import Windows, cut_windows, resolve_stride
 from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DOCUMENT_SCORES = np.dtype([("nll", "<f8"), ("separator_nll", "<f8"), ("correct", "<f8")])
 """One row a document: nats of its text, nats of its separator, tokens that the model ranks first."""
@@ -41,7 +46,7 @@ class Scoring:
     @property
     def step(self) -> int:
         """The stride, checked."""
-        return check_stride(self.stride, self.context)
+        return resolve_stride(self.stride, self.context)
 
 
 def _alone(sums: torch.Tensor) -> torch.Tensor:
@@ -59,7 +64,7 @@ class Workers:
 
 
 def evaluate_stream(
-    model: Any,
+    model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
@@ -72,7 +77,7 @@ def evaluate_stream(
 
 
 def evaluate_documents(
-    model: Any,
+    model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
@@ -88,7 +93,7 @@ def evaluate_documents(
 
 
 def score_documents(
-    model: Any,
+    model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
@@ -148,7 +153,7 @@ def sum_documents(stream: TokenStream, scores: np.ndarray) -> Sums:
     )
 
 
-def check_scorable(model: Any, stream: TokenStream) -> None:
+def check_scorable(model: PreTrainedModel, stream: TokenStream) -> None:
     """Raise DataError where there is nothing to score, ModelError for ids that the model does not have."""
     if len(stream.ids) <= stream.unscored:
         raise DataError(

@@ -1,12 +1,17 @@
 """What has to stand beside a number so that another can be compared with it."""
 
+from __future__ import annotations
+
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from lmtune import __version__
 from lmtune.token_stream import TokenStream
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def collect_versions() -> dict[str, str]:
     }
 
 
-def hash_model(model: Any) -> str:
+def hash_model(model: PreTrainedModel) -> str:
     """xxh3-128 of all weights by name, in the precision they have; a tied head counts once."""
     import torch
 

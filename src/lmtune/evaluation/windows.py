@@ -49,7 +49,7 @@ def cut_windows(tokens: int, context: int, stride: int, batch_size: int) -> Iter
         yield Windows(np.array([begin]), tokens - begin, tokens - end)
 
 
-def check_stride(stride: int | None, context: int) -> int:
+def resolve_stride(stride: int | None, context: int) -> int:
     """The stride asked for, or the whole window; raise ConfigError for one that would leave tokens out."""
     if stride is not None and stride > context:
         raise ConfigError(

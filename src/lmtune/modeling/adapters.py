@@ -3,8 +3,10 @@
 Adapters that others saved are found by their adapter_config.json, which names the model that they belong to.
 """
 
+from __future__ import annotations
+
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
 from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line
@@ -23,6 +25,10 @@ from lmtune.hub import check_available, is_local
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
@@ -46,7 +52,7 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
         )
 
 
-def add_adapter(model: Any, config: FinetuneConfig) -> Any:
+def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
     """`model` with an adapter on it, as a PeftModel; only the adapter learns, and embeddings and head where asked for.
 
     Raises ConfigError for modules that no adapter fits.
@@ -77,7 +83,7 @@ def add_adapter(model: Any, config: FinetuneConfig) -> Any:
     return adapted
 
 
-def _check_runs(adapted: Any) -> None:
+def _check_runs(adapted: PeftModel) -> None:
     """Raise ConfigError where a model does not run with its adapter: some modules hand out more than a product."""
     try:
         with trying(adapted):
@@ -90,7 +96,7 @@ def _check_runs(adapted: Any) -> None:
         ) from fault
 
 
-def merge_adapter(model: Any) -> Any:
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """The model with its adapter added into the weights, in float32. Raises ModelError where that gives no finite number."""
     try:
         return model.merge_and_unload(safe_merge=True)
@@ -117,7 +123,7 @@ def open_source(source: Source) -> tuple[Settings, Source | None]:
     return settings, None if CONFIG in settings else _find_base(source, settings)
 
 
-def _check_kind(source: Source, kind: Any) -> None:
+def _check_kind(source: Source, kind: object) -> None:
     from peft import PeftType
 
     if not isinstance(kind, str) or kind in NOT_ALONE | NOT_WEIGHTS or kind not in [each.value for each in PeftType]:
@@ -169,7 +175,7 @@ def check_base(base: Source) -> None:
         check_settings(base, open_base(base))
 
 
-def apply_adapter(model: Any, source: Source) -> Any:
+def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     """`model` with the adapter that lies at `source` added into its weights; all of them learn as before."""
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
@@ -186,7 +192,7 @@ def apply_adapter(model: Any, source: Source) -> Any:
     return merged
 
 
-def _check_targets(model: Any, targets: list[str], whole: list[str]) -> None:
+def _check_targets(model: PreTrainedModel, targets: list[str], whole: list[str]) -> None:
     """Adapters on embedding or head are refused: merged into tied weights they come out wrong."""
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     for target in targets:

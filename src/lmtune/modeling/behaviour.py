@@ -1,19 +1,26 @@
 """What a model does, found out on a few tokens: neither its name nor its signature tells."""
 
+from __future__ import annotations
+
 import inspect
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmtune.errors import ConfigError, first_line
 from lmtune.foreign import CONFIG, Source
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 TOKENS = 8
 TOLERANCE = 1e-4
 """How far logits may move, as a share of their spread, and still count as the same: rounding moves them by 1e-6."""
 
 
-def check_causal(model: Any, source: Source) -> None:
+def check_causal(model: PreTrainedModel, source: Source) -> None:
     """Raise the source's error for a model whose logits at a place depend on tokens behind it, or that does not run."""
     import torch
 
@@ -38,7 +45,7 @@ def check_causal(model: Any, source: Source) -> None:
         )
 
 
-def check_isolation(model: Any) -> None:
+def check_isolation(model: PreTrainedModel) -> None:
     """Raise ConfigError for a model that lets documents of a row see each other, whatever positions it is given."""
     import torch
 
@@ -59,14 +66,14 @@ def check_isolation(model: Any) -> None:
         )
 
 
-def choose_ids(model: Any, count: int) -> Any:
+def choose_ids(model: PreTrainedModel, count: int) -> torch.Tensor:
     """[1, count] different ids, none of them special, as far as the vocabulary goes."""
     import torch
 
     embedding = model.get_input_embeddings().weight
     names = ("pad_token_id", "bos_token_id", "eos_token_id")
     special = {each for name in names for each in _list(getattr(model.config, name, None))}
-    ids = [each for each in range(embedding.shape[0]) if each not in special][:count] or [0]
+    ids = list(itertools.islice((each for each in range(embedding.shape[0]) if each not in special), count)) or [0]
     return torch.tensor([(ids * count)[:count]], device=embedding.device)
 
 
@@ -74,13 +81,13 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def run(model: Any, ids: Any, **settings: Any) -> Any:
+def run(model: PreTrainedModel, ids: torch.Tensor, **settings: Any) -> torch.Tensor:
     """The logits of `ids`, [rows, places, vocabulary], as the model's class computes them in evaluation mode."""
     with trying(model):
         return type(model).forward(model, input_ids=ids, use_cache=False, **settings).logits
 
 
-def moved(before: Any, after: Any) -> bool:
+def moved(before: torch.Tensor, after: torch.Tensor) -> bool:
     """True where two logits differ by more than rounding. What is no number is another's matter."""
     import torch
 
@@ -91,7 +98,7 @@ def moved(before: Any, after: Any) -> bool:
 
 
 @contextmanager
-def trying(model: Any) -> Iterator[None]:
+def trying(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode without gradients; training mode and random states are as before afterwards, and the same within."""
     import torch
 

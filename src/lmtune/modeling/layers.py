@@ -1,9 +1,25 @@
-"""Where the blocks of a decoder are."""
+"""Parts of a model: the model below an adapter, and the blocks of a decoder."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
-def find_blocks(model: Any) -> tuple[str, int] | None:
+def below_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model that an adapter of peft is on; the model itself where there is none."""
+    return model.get_base_model() if is_adapted(model) else model
+
+
+def is_adapted(model: PreTrainedModel | PeftModel) -> bool:
+    """True for a model that peft has put an adapter on."""
+    return hasattr(model, "get_base_model")
+
+
+def find_blocks(model: PreTrainedModel) -> tuple[str, int] | None:
     """(prefix, count): where the blocks of a decoder are, such as ("transformer.h.", 12).
 
     They are the list of modules that is as long as the config says the model is deep.

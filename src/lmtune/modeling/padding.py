@@ -1,12 +1,17 @@
 """The padding id of a model's config, which some architectures count positions by or cannot be built without."""
 
+from __future__ import annotations
+
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune.modeling.behaviour import choose_ids, trying
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def settle_padding(model: Any, tokenizer: Any) -> list[str]:
+
+def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Set the padding id of the model's config to the tokenizer's; say where it has to stay another.
 
     One that is also the separator's stays out of it: models that hand it to nn.Embedding would never learn the separator's row,
@@ -29,7 +34,7 @@ def settle_padding(model: Any, tokenizer: Any) -> list[str]:
     return [f"pad_token_id stays {before}, which {type(model).__name__} does not run without"]
 
 
-def _runs_without(model: Any) -> bool:
+def _runs_without(model: PreTrainedModel) -> bool:
     """True where a model of this class is built, and runs on a few tokens, with no padding id in its config."""
     import torch
 

@@ -1,17 +1,22 @@
 """model/README.md: the model card, with the numbers and the protocol they rest on."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune import __version__
 from lmtune.hub import is_hub_id
 from lmtune.measures import BY_EVALUATION, PUBLISHED, SHOWN
 from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
-from lmtune.storage import render_number
+from lmtune.storage import Record, render_number
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 
 def render_card(
-    name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]], repo: str | None = None
+    name: str, results: Record, config: Record, samples: list[dict[str, str]], repo: str | None = None
 ) -> str:
     """The card as Markdown with the Hub's metadata on top.
 
@@ -34,9 +39,7 @@ def render_card(
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples, repo)) + "\n"
 
 
-def _body(
-    name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]], repo: str | None
-) -> list[str]:
+def _body(name: str, results: Record, config: Record, samples: list[dict[str, str]], repo: str | None) -> list[str]:
     source = _base_model(config) or "a model of its author's own"
     start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {source}"
     kind = "A low-rank adapter (LoRA) for a" if _is_adapter(config) else "A"
@@ -70,7 +73,7 @@ def _body(
     ]
 
 
-def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
+def render_epochs(epochs: list[Record]) -> list[str]:
     """The table of GPorTuguese-2's card in Markdown, bits per byte added."""
     titles = ["epoch", *(measure.label for measure in BY_EVALUATION), "seconds", "cumulative seconds"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---:|" * len(titles)]
@@ -81,7 +84,7 @@ def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
+def _render_transplant(counts: Record | None) -> list[str]:
     if counts is None:
         return []
     return [
@@ -92,7 +95,7 @@ def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _table(key: str, measures: dict[str, Any]) -> list[str]:
+def _table(key: str, measures: Record) -> list[str]:
     protocol, columns = measures["protocol"], list_columns(measures)
     limit = protocol.get("limit")
     part = f", a part of {limit['of_tokens']:,} tokens" if limit else ""
@@ -107,8 +110,7 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"The columns are of {render_texts(measures)}." if len(columns) > 1 else "",
-        "",
+        *([f"The columns are of {render_texts(measures)}.", ""] if len(columns) > 1 else []),
         *([seen, ""] if (seen := render_seen(measures)) is not None else []),
         f"Windows of {protocol['context']:,} tokens, each token scored once, {protocol['dtype']}, split by {protocol['split_by']}. "
         "Perplexities per token compare only between models of one vocabulary; bits per byte compare between all.",
@@ -116,7 +118,7 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _say_evaluated(results: dict[str, Any]) -> list[str]:
+def _say_evaluated(results: Record) -> list[str]:
     """Of which text the numbers while training are, which need not be all of the held-out text."""
     name, measures = next(iter(results["eval"].items()), (None, None))
     if measures is None or not results["epochs"]:
@@ -124,35 +126,35 @@ def _say_evaluated(results: dict[str, Any]) -> list[str]:
     return [f"On the same text of `{name}` each time: {render_evaluated(measures)}.", ""]
 
 
-def _base_model(config: dict[str, Any]) -> str | None:
+def _base_model(config: Record) -> str | None:
     path = config["model"]["path"]
     return path if config["model"]["init"] == "pretrained" and path and is_hub_id(path) else None
 
 
-def _is_adapter(config: dict[str, Any]) -> bool:
+def _is_adapter(config: Record) -> bool:
     finetune = config["finetune"]
     return finetune["method"] == "lora" and not finetune["merge"]
 
 
-def _published_dataset(data: dict[str, Any]) -> str | None:
+def _published_dataset(data: Record) -> str | None:
     """The Hub id that a data configuration reads from, None for files and folders."""
     path = data["path"]
     return str(path) if path and not data["files"] and is_hub_id(path) else None
 
 
-def _dataset_of(key: str, config: dict[str, Any]) -> str:
+def _dataset_of(key: str, config: Record) -> str:
     """The Hub id of a held-out set, or its name."""
     data = config["data"] if key == config["data"]["name"] else config["eval_sets"][key]
     return _published_dataset(data) or key
 
 
-def _name_metric(name: str, measures: dict[str, Any]) -> str | None:
+def _name_metric(name: str, measures: Record) -> str | None:
     """What a number of a part of the held-out text is called, so that it is not taken for one of all of it."""
     limit = measures["protocol"].get("limit")
     return f"{name} ({render_amount(measures, limit)})" if limit else None
 
 
-def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
+def _eval_results(results: Record, config: Record) -> list[EvalResult] | None:
     from huggingface_hub import EvalResult
 
     return [
@@ -167,4 +169,4 @@ def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
         for key, measures in results["eval"].items()
         for measure in PUBLISHED
         if math.isfinite(measures[measure.name])
-    ] or None  # type: ignore[return-value]
+    ] or None

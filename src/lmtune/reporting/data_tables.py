@@ -1,10 +1,10 @@
 """Tables for a terminal: where the text of a data set went, what lies in the cache, and how a vocabulary fits a text."""
 
 import math
-from typing import Any
 
 from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.overlap import WORDS
+from lmtune.storage import Record
 
 
 def render_ledger(ledger: Ledger) -> list[str]:
@@ -62,7 +62,7 @@ def render_blocks(ledger: Ledger) -> list[str]:
     ]
 
 
-def render_shape(account: dict[str, Any]) -> list[str]:
+def render_shape(account: Record) -> list[str]:
     """Lengths, tokens per word, and what the held-out text shares with the training text."""
     lengths = account["tokens_per_document"]
     words = ", ".join(
@@ -89,7 +89,7 @@ def render_quotes(what: str, texts: list[str]) -> list[str]:
     ]
 
 
-def render_cache(account: dict[str, Any], done: str) -> list[str]:
+def render_cache(account: Record, done: str) -> list[str]:
     """The prepared texts in the cache. done: what became of them, such as `kept`."""
     entries = account["entries"]
     return [
@@ -98,7 +98,7 @@ def render_cache(account: dict[str, Any], done: str) -> list[str]:
     ]
 
 
-def render_tokenizer(account: dict[str, Any]) -> list[str]:
+def render_tokenizer(account: Record) -> list[str]:
     """What a vocabulary was learned from, how it fits a text beside that of the model, and the folder last."""
     learned, source = account["learned_from"], account.get("source")
     fits = [("learned", account["fit"])] + ([(source["tokenizer"], source["fit"])] if source else [])

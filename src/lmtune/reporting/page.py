@@ -1,12 +1,12 @@
 """report.html: one self-contained page for a run."""
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmtune.measures import BITS_PER_BYTE, BY_EVALUATION, LOSS, REPORTED
 from lmtune.reporting.columns import list_columns, render_evaluated, render_seen, render_texts
 from lmtune.reporting.figures import render_curve
-from lmtune.storage import render_number
+from lmtune.storage import Record, render_number
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -20,9 +20,9 @@ CURVES = {
 
 def render_report(
     run: str,
-    results: dict[str, Any],
-    ledger: dict[str, Any],
-    metrics: list[dict[str, Any]],
+    results: Record,
+    ledger: Record,
+    metrics: list[Record],
     samples: list[dict[str, str]],
     config: str,
 ) -> str:
@@ -55,13 +55,13 @@ def _load_template() -> "Template":
     return pages.get_template("report.html.j2")
 
 
-def _say_text(results: dict[str, Any]) -> str:
+def _say_text(results: Record) -> str:
     """Behind the title of a held-out curve: how much text its points are of."""
     measures = next(iter(results["eval"].values()), None)
     return "" if measures is None else f" ({render_evaluated(measures)})"
 
 
-def _render_figures(metrics: list[dict[str, Any]], text: str) -> list[str]:
+def _render_figures(metrics: list[Record], text: str) -> list[str]:
     figures = []
     for key, title in CURVES.items():
         points = [(line["step"], line[key]) for line in metrics if key in line]

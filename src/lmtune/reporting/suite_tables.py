@@ -1,18 +1,16 @@
 """Tables for a terminal: what the benchmarks of `lmtune eval suite=` found."""
 
-from typing import Any
-
 from lmtune.config import SuiteConfig
-from lmtune.storage import render_number
+from lmtune.storage import Record, render_number
 
 
-def render_suite(suite: SuiteConfig, models: dict[str, dict[str, Any]]) -> list[str]:
+def render_suite(suite: SuiteConfig, models: dict[str, Record]) -> list[str]:
     """The tables of all checkpoints, one below the other. models: by checkpoint, as run_suite returns them."""
     render = render_harness if suite.harness else render_zeroshot
     return [line for ckpt, found in models.items() for line in render(ckpt, suite, found)]
 
 
-def render_zeroshot(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
+def render_zeroshot(ckpt: str, suite: SuiteConfig, results: Record) -> list[str]:
     """The ten columns of the paper's table as rows: measured, and published for each size."""
     from lmtune.evaluation.suites.published import COLUMNS, PUBLISHED
 
@@ -33,7 +31,7 @@ def render_zeroshot(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> l
     return [*lines, *(f"{task} is missing: {reason}" for task, reason in missing.items())]
 
 
-def render_harness(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> list[str]:
+def render_harness(ckpt: str, suite: SuiteConfig, results: Record) -> list[str]:
     """A line for each measure of each task."""
     lines = [f"{ckpt}  suite {suite.name}"]
     for task, found in results["tasks"].items():
@@ -43,12 +41,12 @@ def render_harness(ckpt: str, suite: SuiteConfig, results: dict[str, Any]) -> li
     return [*lines, *explain_limits(results["tasks"])]
 
 
-def mark_limit(found: dict[str, Any]) -> str:
+def mark_limit(found: Record) -> str:
     """The mark behind a number that is of a part of its task; empty where it is of all."""
     return "*" if found.get("protocol", {}).get("limited") else ""
 
 
-def explain_limits(tasks: dict[str, dict[str, Any]], beside: str = "") -> list[str]:
+def explain_limits(tasks: dict[str, Record], beside: str = "") -> list[str]:
     """What the mark means, for each task that has it. beside: what is to be said of the numbers next to it."""
     lines = []
     for task, found in tasks.items():

@@ -1,14 +1,13 @@
 """Tables for a terminal: what `lmtune train` and `lmtune eval` found, from the results that they return."""
 
 from pathlib import Path
-from typing import Any
 
 from lmtune.evaluation.comparison import MIN_DOCUMENTS
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.measures import SHOWN
 from lmtune.reporting.card import render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
-from lmtune.storage import render_number
+from lmtune.storage import Record, render_number
 
 LABEL = 24
 """Characters of the column with the names of the measures."""
@@ -19,7 +18,7 @@ SHOWN_CHARS = 90
 """Of the beginning of a document."""
 
 
-def render_run(results: dict[str, Any]) -> list[str]:
+def render_run(results: Record) -> list[str]:
     """Results of a training: a table for each held-out set, the epochs where evaluations end them, and the pace."""
     lines = []
     for name, measures in results["eval"].items():
@@ -35,7 +34,7 @@ def render_run(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def render_set(name: str, measures: dict[str, Any]) -> list[str]:
+def render_set(name: str, measures: Record) -> list[str]:
     """The measures of a held-out set in columns, and below them which text each column is of."""
     columns = list_columns(measures)
     lines = [_render_row(f"{name} (held out)", list(columns))]
@@ -48,7 +47,7 @@ def render_set(name: str, measures: dict[str, Any]) -> list[str]:
     return [*lines, render_texts(measures)]
 
 
-def render_rates(found: dict[str, Any], curve: Path) -> list[str]:
+def render_rates(found: Record, curve: Path) -> list[str]:
     """Results of `lmtune lr-find`: the rates that were tried, and those to take. curve: the file with the picture."""
     suggestions = found["suggestions"]
     return [
@@ -60,7 +59,7 @@ def render_rates(found: dict[str, Any], curve: Path) -> list[str]:
     ]
 
 
-def render_evaluation(results: dict[str, Any]) -> list[str]:
+def render_evaluation(results: Record) -> list[str]:
     """Results of `lmtune eval` on a text: a column for each checkpoint, and their differences below."""
     models = results.get("models") or {"": results}
     scored = {ckpt: next(iter(each["eval"].values())) for ckpt, each in models.items()}
@@ -87,7 +86,7 @@ def render_evaluation(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def render_amount(measures: dict[str, Any]) -> str:
+def render_amount(measures: Record) -> str:
     """How much of a text was scored, and of how much where that was limited."""
     protocol = measures["protocol"]
     limit = protocol["limit"]
@@ -99,7 +98,7 @@ def render_amount(measures: dict[str, Any]) -> str:
     )
 
 
-def render_answers(answers: list[dict[str, Any]]) -> list[str]:
+def render_answers(answers: list[Record]) -> list[str]:
     """Results of `lmtune generate`, a paragraph each: texts, a heading above those of a grid, or the likeliest next tokens."""
     return [_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers]
 
@@ -108,7 +107,7 @@ def _render_row(label: str, cells: list[str], width: int = NUMBER) -> str:
     return f"{label:<{LABEL}}" + "".join(f"{cell:>{width}}" for cell in cells)
 
 
-def _render_differences(results: dict[str, Any]) -> list[str]:
+def _render_differences(results: Record) -> list[str]:
     if "comparison" not in results:
         return []
     comparison = results["comparison"]
@@ -120,7 +119,7 @@ def _render_differences(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _render_interval(difference: dict[str, Any]) -> str:
+def _render_interval(difference: Record) -> str:
     count, low, high = difference["documents"], difference["low"], difference["high"]
     documents = f"{count:,} document" + ("" if count == 1 else "s")
     if low is None or high is None:
@@ -130,7 +129,7 @@ def _render_interval(difference: dict[str, Any]) -> str:
     return f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} (paired bootstrap over {documents})"
 
 
-def _render_counts(scored: list[dict[str, Any]]) -> str:
+def _render_counts(scored: list[Record]) -> str:
     """Amounts, windows and seconds; each of them once where all checkpoints have the same."""
     first = scored[0]
     tokens = " and ".join(dict.fromkeys(f"{measures['tokens']:,}" for measures in scored))
@@ -139,12 +138,12 @@ def _render_counts(scored: list[dict[str, Any]]) -> str:
     return f"{tokens} tokens, {first['words']:,} words, {first['bytes']:,} bytes; {windows}, {seconds:.1f} s"
 
 
-def _render_windows(protocol: dict[str, Any]) -> str:
+def _render_windows(protocol: Record) -> str:
     stride = "" if protocol["windows"] == "disjoint" else f" every {protocol['stride']:,}"
     return f"windows of {protocol['context']:,}{stride}, {protocol['dtype']}"
 
 
-def _render_worst(ckpt: str, measures: dict[str, Any], several: bool) -> list[str]:
+def _render_worst(ckpt: str, measures: Record, several: bool) -> list[str]:
     """The documents with the most bits per byte; nothing without eval.per_document."""
     listed = measures.get("documents", [])
     if not listed:
@@ -159,12 +158,12 @@ def _render_worst(ckpt: str, measures: dict[str, Any], several: bool) -> list[st
     ]
 
 
-def _render_texts(answer: dict[str, Any]) -> str:
+def _render_texts(answer: Record) -> str:
     cell = ", ".join(f"{name} {value}" for name, value in answer.items() if name not in ("prompt", "texts"))
     return "\n\n".join([f"== {cell} ==", *answer["texts"]] if cell else answer["texts"])
 
 
-def _render_next(answer: dict[str, Any]) -> str:
+def _render_next(answer: Record) -> str:
     return "\n".join([answer["prompt"], *(f"{probability:>8.4f}  {token!r}" for token, probability in answer["next"])])
 
 

@@ -10,7 +10,7 @@ from lmtune.data.premise import describe_text
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.measures import AMOUNTS, BY_EVALUATION, MEASURES
-from lmtune.modeling import loading
+from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
@@ -128,7 +128,7 @@ def save_model(run: Run, model: Any, tokenizer: Any, dtype: SaveDtype, card: str
 
     staged = run.staging_folder / run.model_folder.name
     try:
-        loading.save_model(model, tokenizer, staged, dtype)
+        saving.save_model(model, tokenizer, staged, dtype)
         check_reads_back(model, staged)
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})

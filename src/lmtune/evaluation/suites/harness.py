@@ -3,11 +3,13 @@
 Task files of one's own are data: they may build on the harness's own tasks, and bring no code.
 """
 
+from __future__ import annotations
+
 import importlib.util
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -15,6 +17,9 @@ from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
 from lmtune.vocabulary import find_opening
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CODE_KEYS = {
     "class": "a Python class",
@@ -51,8 +56,8 @@ def check_installed() -> None:
 
 
 def run_tasks(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     tasks: list[str],
     context: int,
     batch_size: int,

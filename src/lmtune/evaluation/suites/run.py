@@ -4,21 +4,26 @@ lmtune eval ckpt=gpt2 suite=gpt2-zeroshot suite.tasks=[lambada,wikitext-2]
 lmtune eval ckpt=RUN suite=portuguese
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmtune.config import EvalCommandConfig, SuiteConfig
 from lmtune.evaluation.protocol import hash_model
 from lmtune.vocabulary import hash_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A checkpoint ready to be scored."""
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     context: int
 
 
