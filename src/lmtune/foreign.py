@@ -76,7 +76,7 @@ def find_file(source: Source, name: str) -> Path | None:
     if source.is_folder:
         file = Path(source.path) / name
         return file if source.given.is_file(file) else None
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     quietly = dict.fromkeys(("missing_entries", "connection_errors", "gated_repo"), False)
     try:
@@ -207,9 +207,9 @@ def _find_kernels(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _load_model_types() -> Container[str]:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return CONFIG_MAPPING_NAMES
+    return CONFIG_MAPPING
 
 
 def _load_packings() -> set[str]:

@@ -28,7 +28,7 @@ from lmtune.evaluation.suites.run import Loaded, build_results, run_suite
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.modeling import loading, positions
 from lmtune.modeling.checkpoint import Checkpoint, resolve_checkpoint
-from lmtune.modeling.device import choose_device
+from lmtune.modeling.device import place_model
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.reporting.suite_tables import render_suite
 from lmtune.reporting.tables import render_evaluation
@@ -123,7 +123,7 @@ def load_checkpoint(config: EvalCommandConfig, checkpoint: Checkpoint, tokenizer
     model = loading.load_model(checkpoint.path, whole=config.check_weights)
     context = positions.resolve_length("eval.context", config.eval.context, model)
     resolve_stride(config.eval.stride, context)
-    return Loaded(model.to(choose_device(config.device)), tokenizer, context)
+    return Loaded(place_model(model, config.device), tokenizer, context)
 
 
 def score_checkpoints(

@@ -12,7 +12,7 @@ from lmtune.config import GenerateConfig, OutputFormat
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.checkpoint import resolve_checkpoint
-from lmtune.modeling.device import choose_device
+from lmtune.modeling.device import place_model
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
@@ -31,7 +31,7 @@ def run(config: GenerateConfig, stdout: IO[str]) -> list[dict[str, Any]]:
     for remark in mend_special_ids(model, tokenizer):
         logger.info(remark)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
-    model.to(choose_device(config.device)).eval()
+    place_model(model, config.device)
     if config.top:
         answers = [{"prompt": p, "next": generation.rank_next(model, tokenizer, p, config.top)} for p in prompts]
     else:

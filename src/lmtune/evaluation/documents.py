@@ -118,5 +118,5 @@ def _write_table(folder: Path, stem: str, rows: list[Record]) -> Path:
 
 def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: PreTrainedTokenizerBase) -> str:
     ids = stream.ids[begin : min(end, begin + BEGINNING_TOKENS)].astype(np.int64)
-    text = tokenizer.decode(ids[~np.isin(ids, [stream.separator, *stream.opening])].tolist())
+    text = str(tokenizer.decode(ids[~np.isin(ids, [stream.separator, *stream.opening])].tolist()))
     return " ".join(text.split())

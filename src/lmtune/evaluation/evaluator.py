@@ -21,6 +21,7 @@ from lmtune.evaluation.metrics import Sums, measures_of
 from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, cut_windows, resolve_stride
+from lmtune.modeling.layers import count_rows
 from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def evaluate_documents(
     scoring: Scoring,
     workers: Workers | None = None,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """(measures, [documents] of DOCUMENT_SCORES): as evaluate_stream, with what each document has to do with it."""
+    """(measures, scores): as evaluate_stream, in total and per document. scores: [documents] of DOCUMENT_SCORES."""
     started = time.perf_counter()
     scores = score_documents(model, stream, scoring, workers)
     measures = measures_of(sum_documents(stream, scores))
@@ -98,10 +99,11 @@ def score_documents(
     scoring: Scoring,
     workers: Workers | None = None,
 ) -> np.ndarray:
-    """[documents] of DOCUMENT_SCORES; each process scores every size-th batch, and the sums are of all of them."""
+    """[documents] of DOCUMENT_SCORES. Each process scores every size-th batch; all return the sums over all processes."""
     workers = workers or Workers()
     check_scorable(model, stream)
     ends, is_separator, is_opening = stream.ends, stream.is_separator(), stream.is_opening()
+    # The last row travels with the sums of the documents: it is 1 where a process has met a NaN or infinite loss.
     totals = np.zeros((len(stream.documents) + 1, 3))
     fault = None
     batches = cut_windows(len(stream.ids) - stream.unpredicted, scoring.context, scoring.step, scoring.batch_size)
@@ -116,9 +118,9 @@ def score_documents(
                 kinds = is_separator[places].astype(np.int64)
                 np.add.at(totals, (documents, kinds), losses)
                 np.add.at(totals, (documents, np.full_like(kinds, 2)), correct)
-    totals[-1, 0] = fault is not None
+    totals[-1] = fault is not None
     totals = workers.add(torch.from_numpy(totals)).numpy()
-    if totals[-1, 0]:  # on every process: one that went on alone would wait for the others forever
+    if totals[-1].any():  # on every process: one that went on alone would wait for the others forever
         raise TrainingError(fault or "Another process met a loss that is not a finite number; its message says where.")
     return np.array([tuple(row) for row in totals[:-1].tolist()], dtype=DOCUMENT_SCORES)
 
@@ -160,7 +162,7 @@ def check_scorable(model: PreTrainedModel, stream: TokenStream) -> None:
             "There is nothing to score: expected at least one token with something before it, found "
             f"{len(stream.ids)} token(s). Give a longer text."
         )
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = count_rows(model)
     largest = max(int(stream.ids.max()), stream.separator, *stream.opening)
     if largest >= rows:
         raise ModelError(

@@ -60,5 +60,5 @@ def hash_model(model: PreTrainedModel) -> str:
     digest = xxhash.xxh3_128()
     for name, weight in sorted(model.named_parameters()):
         digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

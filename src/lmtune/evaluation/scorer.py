@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from lmtune.errors import ModelError, first_line
 from lmtune.modeling import probe
 from lmtune.modeling.behaviour import TOKENS, choose_ids
-from lmtune.modeling.layers import below_adapter
+from lmtune.modeling.layers import below_adapter, count_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,7 +87,7 @@ def open_scorer(model: PreTrainedModel, dtype: str = "float32") -> Iterator[Scor
         if model.dtype != loaded_dtype:
             check_runs(model, dtype)
         plain = find_plain_head(model)
-        vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        vocabulary = count_rows(model)
         if plain is None:
             yield Scorer(model.device, lambda ids: original(input_ids=ids, use_cache=False).logits, _same, vocabulary)
         else:
@@ -171,7 +172,7 @@ def plain_experts(model: PreTrainedModel, dtype: str) -> Iterator[None]:
 def _exact_products() -> Iterator[None]:
     """Float32 products in float32, not in TF32 or bfloat16."""
     # The newer of torch's two switches: transformers uses it for TF32, and reading the older one then raises.
-    switches = (torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+    switches = (torch.backends, *attrgetter("cuda.matmul", "cudnn.conv", "mkldnn.matmul")(torch.backends))
     before = [switch.fp32_precision for switch in switches]
     _set_precision(switches, ["ieee"] * len(switches))
     try:

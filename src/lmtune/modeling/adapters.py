@@ -6,7 +6,7 @@ Adapters that others saved are found by their adapter_config.json, which names t
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
 from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line
@@ -23,6 +23,7 @@ from lmtune.foreign import (
 )
 from lmtune.hub import check_available, is_local
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
+from lmtune.modeling.layers import below_adapter
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
 
@@ -67,7 +68,7 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
     settings = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=cast(int, config.alpha),  # any number does, whatever its annotation says
         lora_dropout=config.dropout,
         target_modules=config.target_modules or "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -85,11 +86,12 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
 
 def _check_runs(adapted: PeftModel) -> None:
     """Raise ConfigError where a model does not run with its adapter: some modules hand out more than a product."""
+    inner = below_adapter(adapted)
     try:
-        with trying(adapted):
-            adapted(input_ids=choose_ids(adapted, TOKENS), use_cache=False)
+        with trying(inner):
+            adapted(input_ids=choose_ids(inner, TOKENS), use_cache=False)
     except Exception as fault:  # whatever a module meets that it did not expect
-        name = type(adapted.get_base_model()).__name__
+        name = type(inner).__name__
         raise ConfigError(
             f"finetune=lora: {name} does not run with adapters on these modules ({first_line(fault)}). Name others with "
             "finetune.target_modules=, such as those of its attention."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmtune.errors import ConfigError, first_line
 from lmtune.foreign import CONFIG, Source
+from lmtune.modeling.layers import embedding_weight
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ def choose_ids(model: PreTrainedModel, count: int) -> torch.Tensor:
     """[1, count] different ids, none of them special, as far as the vocabulary goes."""
     import torch
 
-    embedding = model.get_input_embeddings().weight
+    embedding = embedding_weight(model)
     names = ("pad_token_id", "bos_token_id", "eos_token_id")
     special = {each for name in names for each in _list(getattr(model.config, name, None))}
     ids = list(itertools.islice((each for each in range(embedding.shape[0]) if each not in special), count)) or [0]

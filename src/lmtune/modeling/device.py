@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
+
+
+def place_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The same model, moved to the device that `device=` names and in evaluation mode."""
+    cast("torch.nn.Module", model).to(choose_device(name)).eval()
+    return model
 
 
 def choose_device(name: str) -> torch.device:
-    """A torch device from `auto`, cpu, cuda, cuda:1 or mps."""
+    """The device that is meant by `auto`, cpu, cuda, cuda:1 or mps; raises ConfigError for one that is not there."""
     import torch
 
     available = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError, first_line
 from lmtune.foreign import GENERATION
+from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
 from lmtune.vocabulary import encode_plain, find_opening
 
@@ -90,7 +91,7 @@ def _find_fault(config: GenerationConfig) -> str | None:
 
 
 def _check_ids(model: PreTrainedModel, settings: dict[str, Any]) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = count_rows(model)
     for name in TOKEN_IDS:
         given = settings.get(name)
         beyond = [each for each in (given if isinstance(given, list) else [given]) if each is not None and each >= rows]
@@ -132,14 +133,14 @@ def generate(
     _check_length(config, ids)
     set_seed(seed)
     with _explained(), torch.no_grad():
-        rows = model.generate(
+        rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
             logits_processor=LogitsProcessorList([partial(check_scores, model)]),
         )
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
 def rank_next(
@@ -154,7 +155,7 @@ def rank_next(
     probabilities = check_scores(model, ids, scores).softmax(dim=-1)
     best = probabilities.topk(min(top, len(probabilities)))
     return [
-        (tokenizer.decode([index]), value)
+        (str(tokenizer.decode([index])), value)
         for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
 
@@ -191,7 +192,7 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
     kept = encode_plain(tokenizer, [prompt])[0][-max(1, limit - len(opening)) :]
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = [*opening, *kept] or [first]
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = count_rows(model)
     if max(ids) >= rows:
         raise ModelError(
             f"The tokenizer gives ids up to {max(ids):,}, the embedding of the model has {rows:,} rows. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune import foreign, upstream
 from lmtune.config import ModelConfig, ModelInit, Transplant
@@ -11,6 +11,7 @@ from lmtune.errors import ConfigError, ModelError, first_line
 from lmtune.modeling import adapters, behaviour, wholeness
 from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.generation import mend_generation_config
+from lmtune.modeling.layers import count_rows
 from lmtune.modeling.model_config import load_config
 from lmtune.modeling.positions import resolve_context
 from lmtune.modeling.special_ids import mend_special_ids
@@ -79,7 +80,7 @@ def build_model(
         behaviour.check_causal(model, foreign.Source("model.config", str(model.config.model_type)))
     if transfer is not None:
         transplant(model, transfer)
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = count_rows(model)
     ids = count_ids(tokenizer)
     if ids > rows:
         raise ModelError(
@@ -152,7 +153,7 @@ def _load_weights(source: foreign.Source, settings: foreign.Settings) -> PreTrai
     _hide_bars()
     reported = wholeness.speaking_for_transformers(source)
     with reported, foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             source.path,
             revision=source.revision,
             dtype=torch.float32,
@@ -160,6 +161,7 @@ def _load_weights(source: foreign.Source, settings: foreign.Settings) -> PreTrai
             weights_only=True,
             output_loading_info=True,
         )
+    model, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", loaded)
     wholeness.check_complete(source, model, info)
     return _refine(model)
 

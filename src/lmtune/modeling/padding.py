@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune.modeling.behaviour import choose_ids, trying
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -21,11 +22,10 @@ def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     before, wanted = getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id
     try:
         model.config.pad_token_id = None if wanted == tokenizer.eos_token_id else wanted
-    except (
-        Exception
-    ):  # configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare one
+    # Configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare Exception.
+    except Exception:
         return [f"pad_token_id stays {before}, which {type(model).__name__} does not go without"]
-    embedding = model.get_input_embeddings()
+    embedding = cast("torch.nn.Embedding", model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) not in (None, model.config.pad_token_id):
         embedding.padding_idx = None
     if model.config.pad_token_id is not None or before is None or _runs_without(model):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import LmtuneError, ModelError
 from lmtune.modeling import behaviour, stored
 from lmtune.modeling.loading import load_model
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def check_reads_back(model: PreTrainedModel, folder: Path) -> None:
         loaded = load_model(str(folder), key="model.path")
     except LmtuneError as fault:
         raise _refuse(model, folder, str(fault)) from fault
-    loaded.to(model.device, model.dtype)
+    cast("torch.nn.Module", loaded).to(model.device, model.dtype)
     ids = behaviour.choose_ids(model, behaviour.TOKENS)
     if behaviour.moved(behaviour.run(model, ids), behaviour.run(loaded, ids)):
         raise _refuse(model, folder, f"on {behaviour.TOKENS} tokens it gives other logits")

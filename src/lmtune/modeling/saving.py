@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from lmtune.config import SaveDtype
 from lmtune.errors import ModelError
+from lmtune.modeling.layers import is_adapted
 from lmtune.modeling.saved_tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
@@ -25,14 +26,10 @@ def round_weights(model: PreTrainedModel, dtype: SaveDtype) -> None:
     import torch
 
     if dtype is not SaveDtype.float32:
+        written = [weight for weight in model.parameters() if weight.requires_grad or not is_adapted(model)]
         with torch.no_grad():
-            written = [
-                parameter
-                for parameter in model.parameters()
-                if parameter.requires_grad or not hasattr(model, "get_base_model")
-            ]
-            for parameter in written:
-                parameter.copy_(parameter.to(getattr(torch, dtype.value)))
+            for weight in written:
+                weight.copy_(weight.to(getattr(torch, dtype.value)))
 
 
 def save_model(
@@ -42,7 +39,8 @@ def save_model(
     import torch
 
     model.config.use_cache = True  # Trainer switches it off for training; generation without it is quadratic
-    model.to(getattr(torch, dtype.value)).save_pretrained(folder)
+    cast("torch.nn.Module", model).to(getattr(torch, dtype.value))
+    model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes 0600

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import CheckpointError
 
@@ -79,12 +79,15 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _load_converted(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
     """The weights as from_pretrained of the model's class makes them of the files, with what is missing left out."""
-    loaded, info = type(model).from_pretrained(
+    import torch
+
+    found = type(model).from_pretrained(
         folder, config=model.config, dtype=model.dtype, trust_remote_code=False, weights_only=True,
         output_loading_info=True,
     )  # fmt: skip
+    loaded, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", found)
     weights = _without_ties(loaded.state_dict())
-    surplus = {name: None for name in info["unexpected_keys"]}
+    surplus = {name: torch.empty(0) for name in info["unexpected_keys"]}  # of these only the names count
     return {name: value for name, value in weights.items() if name not in info["missing_keys"]} | surplus
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
+from lmtune.modeling.layers import embedding_weight
 
 if TYPE_CHECKING:
     import torch
@@ -82,15 +83,15 @@ def transplant(model: PreTrainedModel, transfer: EmbeddingTransfer) -> None:
     """Replace the embedding and the head of `model`, in place; tied weights stay tied, untied ones untied."""
     import torch
 
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = head is None or head.weight is embedding.weight
-    rows = build_rows(embedding.weight.detach(), transfer)
+    head = model.get_output_embeddings()
+    tied = head is None or head.weight is embedding_weight(model)
+    rows = build_rows(embedding_weight(model).detach(), transfer)
     head_rows = None if tied else build_rows(head.weight.detach(), transfer)
     bias = getattr(head, "bias", None)
     biases = None if bias is None else build_rows(bias.detach()[:, None], transfer)[:, 0]
     model.resize_token_embeddings(len(transfer.sources), mean_resizing=False)
     with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(rows)
+        embedding_weight(model).copy_(rows)
         if head_rows is not None:
             model.get_output_embeddings().weight.copy_(head_rows)
         if biases is not None:
