@@ -18,13 +18,13 @@ def scored(windows):
 def test_every_token_is_scored_once(tokens, context, batch_size, part):
     batches = list(cut_windows(tokens, context, max(1, context // part), batch_size))
     assert np.concatenate([scored(windows) for windows in batches]).tolist() == list(range(tokens))
-    assert all(len(windows.begins) <= batch_size and windows.length <= context for windows in batches)
+    assert all(len(windows.starts) <= batch_size and windows.length <= context for windows in batches)
 
 
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_a_token_has_at_least_a_window_less_a_stride_before_it(stride):
     for windows in cut_windows(50, 8, stride, 4):
-        for begin, place in zip(np.repeat(windows.begins, windows.scored), scored(windows), strict=True):
+        for begin, place in zip(np.repeat(windows.starts, windows.scored), scored(windows), strict=True):
             assert place - begin >= (8 - stride if place >= 8 else 0)
 
 

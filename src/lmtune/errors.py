@@ -5,7 +5,7 @@
       DataError                 a file, a column, an encoding, an empty side
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
-      TrainingError             the run itself: a loss that is no number
+      TrainingError             the run itself: a NaN or infinite loss
       OutputError               a result that stdout does not take
       PushError                 the Hub, or what must not go there; a run that has completed stays so
     LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
@@ -20,9 +20,14 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def one_line(error: BaseException) -> str:
+    """All that a library's error says, with blanks for line ends."""
+    return " ".join(str(error).split())
+
+
 def describe_error(error: BaseException) -> str:
     """An error in one line, with its kind where that is not one of ours."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if isinstance(error, LmtuneError) else ": ".join(filter(None, [type(error).__name__, text]))
 
 

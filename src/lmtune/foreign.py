@@ -37,7 +37,7 @@ MODULES = 5
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a model or a tokenizer is loaded from, and the key that asked for it."""
+    """What a model or a tokenizer is loaded from, and the key that named it."""
 
     key: str
     path: str
@@ -62,7 +62,7 @@ class Source:
 
 
 def load_settings(source: Source) -> Settings:
-    """The settings that lie beside a model, in its folder or on the Hub; raise for a file that holds none."""
+    """The settings files of a model, from its folder or the Hub; raise the source's error for one that is no JSON object."""
     found = {}
     for name in (CONFIG, GENERATION, TOKENIZER, ADAPTER):
         file = find_file(source, name)
@@ -127,7 +127,7 @@ def check_docstrings() -> None:
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """Meanwhile transformers gives an error in place of its question, imports no foreign module and fetches no kernel."""
+    """Make transformers raise instead of asking, import no foreign module and fetch no kernel, until the context ends."""
     from transformers import dynamic_module_utils
     from transformers.integrations import hub_kernels
 
@@ -148,7 +148,7 @@ def sealed() -> Iterator[None]:
 
 @contextmanager
 def explained(source: Source, settings: Settings, what: str, remedy: str) -> Iterator[None]:
-    """Whatever is raised while `what` of the source is loaded, as one paragraph that names the key.
+    """Turn whatever is raised while `what` is loaded from the source into one paragraph that names the key.
 
     Anything can be raised: a missing file, a broken download, a class without a causal head.
     """

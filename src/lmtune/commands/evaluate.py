@@ -128,12 +128,12 @@ def load_checkpoint(config: EvalCommandConfig, checkpoint: Checkpoint, tokenizer
 
 def score_checkpoints(
     config: EvalCommandConfig, text: Text, checkpoints: dict[str, Checkpoint]
-) -> dict[str, documents.Scored]:
+) -> dict[str, documents.ScoredCheckpoint]:
     """Each checkpoint on the same documents, the text of a run checked to be still the one that it held out."""
     corpus = build_corpus(text.data, past=None if text.own is None else load_earlier(text.own))
     tokenizers = {ckpt: load_tokenizer(found.path, separates=False) for ckpt, found in checkpoints.items()}
     part = Part(config.eval.max_tokens or 0, list(tokenizers.values()))
-    scored: dict[str, documents.Scored] = {}
+    scored: dict[str, documents.ScoredCheckpoint] = {}
     for ckpt, found in checkpoints.items():
         tokenizer = tokenizers[ckpt]
         whole, split_by = build_stream(corpus, text.split, tokenizer)
@@ -185,7 +185,7 @@ def _decode(tokenizer: Any, ids: np.ndarray) -> str:
     return str(tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
 
-def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.Scored:
+def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.ScoredCheckpoint:
     """The measures of one checkpoint on a text, and what each document has to do with them."""
     from lmtune.evaluation.evaluator import Scoring, evaluate_documents
 
@@ -194,7 +194,7 @@ def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -
         scoring = Scoring(loaded.context, settings.batch_size, settings.stride, settings.dtype.value)
         measures, scores = evaluate_documents(loaded.model, stream, scoring)
     measures["protocol"] |= {"tokenizer": hash_tokenizer(loaded.tokenizer), "model": hash_model(loaded.model)}
-    scored = documents.Scored(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
+    scored = documents.ScoredCheckpoint(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
     if settings.per_document:
         measures["documents"] = documents.list_documents(stream, scored, loaded.tokenizer)
     return scored

@@ -25,14 +25,14 @@ STEM_CHARS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """One checkpoint on one set."""
+class ScoredCheckpoint:
+    """Scores of one checkpoint on one set, in total and per document."""
 
     measures: Record
     documents: DocumentBits
 
 
-def build_results(name: str, scored: dict[str, Scored]) -> Record:
+def build_results(name: str, scored: dict[str, ScoredCheckpoint]) -> Record:
     """What format=json prints: `eval` of one checkpoint; `models` and their differences of several."""
     sets = {ckpt: {"eval": {name: each.measures}} for ckpt, each in scored.items()}
     if len(sets) == 1:
@@ -49,7 +49,7 @@ def build_results(name: str, scored: dict[str, Scored]) -> Record:
     }
 
 
-def compare_with_first(scored: dict[str, Scored]) -> dict[str, Difference]:
+def compare_with_first(scored: dict[str, ScoredCheckpoint]) -> dict[str, Difference]:
     """For each checkpoint but the first, its bits per byte less those of the first."""
     first, *others = scored.items()
     return {ckpt: compare_documents(each.documents, first[1].documents) for ckpt, each in others}
@@ -60,10 +60,10 @@ def have_same_vocabulary(scored: dict[str, Record]) -> bool:
     return len({measures["protocol"]["tokenizer"] for measures in scored.values()}) == 1
 
 
-def list_documents(stream: TokenStream, scored: Scored, tokenizer: PreTrainedTokenizerBase) -> list[Record]:
+def list_documents(stream: TokenStream, scored: ScoredCheckpoint, tokenizer: PreTrainedTokenizerBase) -> list[Record]:
     """Every document with its bits per byte and its beginning, the worst first."""
     table = stream.documents
-    begins = stream.ends - table["tokens"]
+    starts = stream.ends - table["tokens"]
     bits = scored.documents.nll / math.log(2) / np.maximum(table["bytes"], 1)
     return [
         {
@@ -71,7 +71,7 @@ def list_documents(stream: TokenStream, scored: Scored, tokenizer: PreTrainedTok
             "bits_per_byte": float(bits[place]),
             "bytes": int(table["bytes"][place]),
             "tokens": int(table["tokens"][place]),
-            "beginning": _decode_beginning(stream, int(begins[place]), int(stream.ends[place]), tokenizer),
+            "beginning": _decode_beginning(stream, int(starts[place]), int(stream.ends[place]), tokenizer),
         }
         for place in np.argsort(-bits, kind="stable")
     ]
@@ -83,7 +83,7 @@ def check_output(output: str) -> None:
     given.check_can_make(given.anchor())
 
 
-def write_documents(name: str, scored: dict[str, Scored], output: str) -> list[Path]:
+def write_documents(name: str, scored: dict[str, ScoredCheckpoint], output: str) -> list[Path]:
     """One .csv file for each checkpoint, with what list_documents found; readable by its owner alone, as it holds people's text.
 
     No file is overwritten: a taken name gets -2, -3.
@@ -116,7 +116,7 @@ def _write_table(folder: Path, stem: str, rows: list[Record]) -> Path:
     raise AssertionError("unreachable: candidates do not end")
 
 
-def _decode_beginning(stream: TokenStream, begin: int, end: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    ids = stream.ids[begin : min(end, begin + BEGINNING_TOKENS)].astype(np.int64)
+def _decode_beginning(stream: TokenStream, start: int, end: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    ids = stream.ids[start : min(end, start + BEGINNING_TOKENS)].astype(np.int64)
     text = str(tokenizer.decode(ids[~np.isin(ids, [stream.separator, *stream.opening])].tolist()))
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""What has to stand beside a number so that another can be compared with it."""
+"""The protocol of a number: what has to be known of it to compare it with another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:
-    """How the numbers of a stream came to be, as far as the evaluator knows; doors add split, limit, tokenizer and model.
+    """The evaluation protocol; the caller adds split, limit, and the hashes of tokenizer and model.
 
     `text` is equal for equal text, in whatever vocabulary: numbers compare only where it is.
     """
@@ -24,8 +24,8 @@ def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -
         "context": context,
         "stride": stride,
         "separator": stream.separator,
-        "first": stream.first,  # what the first token is predicted from: BOS, which stands before each document, or a separator
-        "detokenizer": None,  # text is scored as it stands
+        "first": stream.first,  # what the first token is predicted from: the BOS before each document, or a separator
+        "detokenizer": None,  # text is scored unchanged
         "documents": len(stream.documents),
         "text": stream.identify(),
         "dtype": dtype,
@@ -34,7 +34,7 @@ def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -
 
 
 def describe_limit(scored: TokenStream, whole: TokenStream, max_tokens: int) -> dict[str, int] | None:
-    """Of how much text the scored part was drawn, None where that is all of it."""
+    """Size of the text that the scored part was drawn from, None where all of it was scored."""
     if scored is whole or len(scored.ids) == len(whole.ids):
         return None
     return {"max_tokens": max_tokens, "of_tokens": len(whole.ids), "of_documents": len(whole.documents)}

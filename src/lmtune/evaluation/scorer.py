@@ -29,8 +29,8 @@ CHUNK_BYTES = {"cpu": 16 << 20}
 ACCELERATOR_CHUNK_BYTES = 512 << 20
 
 
-class Scored(NamedTuple):
-    """What a model makes of the scored tokens of a batch, row by row."""
+class TokenScores(NamedTuple):
+    """Scores of the scored tokens of a batch, row by row."""
 
     nll: np.ndarray
     """[scored] float64: negative log-likelihood, in nats."""
@@ -52,11 +52,11 @@ class Scorer:
     """From that input at the scored places [scored, features] to their logits [scored, vocabulary]."""
     vocabulary: int
 
-    def score(self, inputs: np.ndarray, targets: np.ndarray) -> Scored:
+    def score(self, inputs: np.ndarray, targets: np.ndarray) -> TokenScores:
         """Score `targets` [rows, places], each predicted from the inputs [rows, places] up to its own place.
 
-        Places with the target UNSCORED are context. Shorter rows may be filled up on their right with any id: no place
-        sees what stands after it.
+        Places with the target UNSCORED are context. Shorter rows may be padded on their right with any id, which no earlier
+        place sees. Losses may be NaN or infinite: the caller checks.
         """
         wanted = torch.from_numpy(targets.astype(np.int64, copy=False)).to(self.device)
         ids = torch.from_numpy(inputs.astype(np.int64, copy=False)).to(self.device)
@@ -68,7 +68,7 @@ class Scorer:
             for some, goal in zip(features.split(rows), goals.split(rows), strict=True)
         ]
         losses, correct = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-        return Scored(losses.astype(np.float64), correct)
+        return TokenScores(losses.astype(np.float64), correct)
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def _score_rows(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tens
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout."""
+    """Evaluation mode, so without dropout; the training mode is restored afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -155,7 +155,7 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def plain_experts(model: PreTrainedModel, dtype: str) -> Iterator[None]:
-    """Experts of a mixture one by one in float64, which the product of all of them at once (torch's grouped_mm) does not take."""
+    """In float64, compute the experts of a mixture one by one: torch's grouped_mm, for all at once, does not take float64."""
     inner = below_adapter(model)
     before = getattr(inner.config, "_experts_implementation", None)
     if dtype != "float64" or before in (None, "eager"):

@@ -9,7 +9,7 @@ import importlib.util
 from typing import TYPE_CHECKING, cast
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
-from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line
+from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line, one_line
 from lmtune.foreign import (
     ADAPTER,
     CONFIG,
@@ -54,7 +54,7 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
 
 
 def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
-    """`model` with an adapter on it, as a PeftModel; only the adapter learns, and embeddings and head where asked for.
+    """`model` with an adapter on it. Only the adapter is trained, and embeddings and head where the config says so.
 
     Raises ConfigError for modules that no adapter fits.
     """
@@ -79,13 +79,13 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
     try:
         adapted = get_peft_model(model, settings)
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise ConfigError(f"finetune=lora: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"finetune=lora: {one_line(error)}") from error
     _check_runs(adapted)
     return adapted
 
 
 def _check_runs(adapted: PeftModel) -> None:
-    """Raise ConfigError where a model does not run with its adapter: some modules hand out more than a product."""
+    """Raise ConfigError where a model does not run with its adapter: some modules return more than a product."""
     inner = below_adapter(adapted)
     try:
         with trying(inner):
@@ -107,7 +107,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
 
 
 def open_source(source: Source) -> tuple[Settings, Source | None]:
-    """(settings, base): the settings of a model, and what it lies on if it is an adapter alone; None for a whole model.
+    """(settings, base): the settings of a model, and the source of its base if it is an adapter alone; None for a whole model.
 
     Raises the source's error for settings that do not read, for an adapter that names no base or further models, and where peft
     is missing.
@@ -152,7 +152,7 @@ def _find_base(source: Source, settings: Settings) -> Source:
 
 
 def open_base(base: Source) -> Settings:
-    """The settings of what an adapter lies on; raise its error where that is an adapter too."""
+    """The settings of an adapter's base; raise its error where that is an adapter too."""
     settings, further = open_source(base)
     if further is not None:
         raise base.error(
@@ -162,7 +162,7 @@ def open_base(base: Source) -> Settings:
 
 
 def check_base(base: Source) -> None:
-    """Raise its error where the model that an adapter lies on is neither here nor to be had from the Hub."""
+    """Raise its error where an adapter's base is neither on this machine nor available on the Hub."""
     if not is_local(base.given):
         try:
             check_available("model", base.path, base.revision, base.error)
@@ -178,7 +178,7 @@ def check_base(base: Source) -> None:
 
 
 def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
-    """`model` with the adapter that lies at `source` added into its weights; all of them learn as before."""
+    """`model` with the adapter at `source` merged into its weights; they are trained, or frozen, as before."""
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         from peft import PeftModel

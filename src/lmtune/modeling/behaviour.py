@@ -1,4 +1,4 @@
-"""What a model does, found out on a few tokens: neither its name nor its signature tells."""
+"""What a model does, found out on a few tokens: neither its class nor its signature tells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 
 def check_causal(model: PreTrainedModel, source: Source) -> None:
-    """Raise the source's error for a model whose logits at a place depend on tokens behind it, or that does not run."""
+    """Raise the source's error for a model whose logits at a position depend on later tokens, or that does not run."""
     import torch
 
     ids = choose_ids(model, TOKENS + 1)
@@ -68,7 +68,7 @@ def check_isolation(model: PreTrainedModel) -> None:
 
 
 def choose_ids(model: PreTrainedModel, count: int) -> torch.Tensor:
-    """[1, count] different ids, none of them special, as far as the vocabulary goes."""
+    """[1, count] int64: different ids, none of them special, as far as the vocabulary goes."""
     import torch
 
     embedding = embedding_weight(model)
@@ -83,13 +83,13 @@ def _list(value: Any) -> list[Any]:
 
 
 def run(model: PreTrainedModel, ids: torch.Tensor, **settings: Any) -> torch.Tensor:
-    """The logits of `ids`, [rows, places, vocabulary], as the model's class computes them in evaluation mode."""
+    """Logits [rows, positions, vocabulary] of ids [rows, positions], as the model's class computes them in evaluation mode."""
     with trying(model):
         return type(model).forward(model, input_ids=ids, use_cache=False, **settings).logits
 
 
 def moved(before: torch.Tensor, after: torch.Tensor) -> bool:
-    """True where two logits differ by more than rounding. What is no number is another's matter."""
+    """True where two tensors of logits differ by more than rounding. False where one holds NaN: other checks find that."""
     import torch
 
     if not (torch.isfinite(before).all() and torch.isfinite(after).all()):
@@ -100,7 +100,7 @@ def moved(before: torch.Tensor, after: torch.Tensor) -> bool:
 
 @contextmanager
 def trying(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; training mode and random states are as before afterwards, and the same within."""
+    """Evaluation mode without gradients and from a fixed seed; training mode and random states are restored afterwards."""
     import torch
 
     was_training = model.training

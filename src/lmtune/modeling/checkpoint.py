@@ -78,7 +78,7 @@ def _find_in_run(run: Run, whole: bool) -> Checkpoint:
 
 
 def _check_adapter_base(run: Run, folder: Path) -> None:
-    """Raise CheckpointError for an adapter whose base was made by its own run, and lies nowhere."""
+    """Raise CheckpointError for an adapter whose base was built by its own run and was not saved."""
     model = run.load_config()["model"]
     made = model.get("transplant", "off") != "off" or model["init"] == ModelInit.scratch.value
     if made and GivenPath("ckpt", str(folder), CheckpointError).is_file(folder / foreign.ADAPTER):

@@ -1,4 +1,4 @@
-"""Continuing prompts."""
+"""Continuing prompts: settings checked, ids cut to the positions of the model, texts drawn from a seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
-from lmtune.errors import ConfigError, ModelError, first_line
+from lmtune.errors import ConfigError, ModelError, first_line, one_line
 from lmtune.foreign import GENERATION
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
@@ -86,7 +86,7 @@ def _find_fault(config: GenerationConfig) -> str | None:
     try:
         config.validate(strict=True)
     except (ValueError, TypeError, AttributeError) as fault:
-        return " ".join(str(fault).split())
+        return one_line(fault)
     return None
 
 
@@ -107,7 +107,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
-        raise ConfigError(f"generation.*: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ConfigError(f"generation.*: {one_line(error) or type(error).__name__}") from error
     except RuntimeError as error:
         if "probability tensor" in str(error):  # torch.multinomial's words
             raise ConfigError(NOTHING_LEFT) from error
@@ -161,10 +161,10 @@ def rank_next(
 
 
 def check_scores(model: PreTrainedModel, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """The scores of the next token, [..., vocabulary], as they are; raise ModelError where they are no numbers.
+    """The scores of the next token, [..., vocabulary], unchanged; raise ModelError where they hold NaN or plus infinity.
 
-    ids: [..., tokens] before it. Minus infinity is a number here: settings rule tokens out with it. Where the model's own scores
-    are in order, the settings have spoiled them, which is a ConfigError.
+    ids: [..., tokens] before it. Minus infinity is allowed: settings rule tokens out with it. Where the model's own scores are
+    finite, the settings are at fault, which is a ConfigError.
     """
     if _are_numbers(scores):
         return scores
@@ -181,10 +181,10 @@ def _are_numbers(scores: torch.Tensor) -> bool:
 
 
 def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> torch.Tensor:
-    """[1, tokens] on the model's device: what the tokenizer opens a text with, and the end of the prompt that fits behind it.
+    """[1, tokens] int64 on the model's device: the tokenizer's opening ids, then as much of the end of the prompt as fits.
 
-    A text that has neither begins with the BOS, or else with the separator. tell_cut says what was left out. Raises ModelError
-    for ids that the model does not have.
+    limit: tokens in all. Where there is neither, the text starts from the BOS, or else from the separator. tell_cut says what
+    was left out. Raises ModelError for ids that the model does not have.
     """
     import torch
 

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+COMPILES_SOFTMAX = "compiles_softmax"
+"""Attribute of a model: True while its fused loss computes the softmax in one compiled kernel."""
+
 
 def below_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The model that an adapter of peft is on; the model itself where there is none."""

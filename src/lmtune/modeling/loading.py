@@ -99,7 +99,7 @@ def build_model(
 
 
 def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole: bool = True) -> PreTrainedModel:
-    """A causal language model from a folder or the Hub, in float32, with an adapter on it where that is what lies there.
+    """A causal language model from a folder or the Hub, in float32 on the CPU; with its adapter on it if that is what was saved.
 
     key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own; where it is not
     causal; and, as `whole` asks, where its files lack weights or hold others.
@@ -115,7 +115,7 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole:
 
 
 def _load_with_adapter(source: foreign.Source, base: foreign.Source) -> PreTrainedModel:
-    """The base with the adapter beside its weights, as transformers puts it there."""
+    """The base with the adapter loaded beside its weights, by transformers' own integration of peft."""
     model = _load_weights(base, adapters.open_base(base))
     with foreign.explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         revision = {} if source.revision is None else {"revision": source.revision}
@@ -125,7 +125,7 @@ def _load_with_adapter(source: foreign.Source, base: foreign.Source) -> PreTrain
 
 
 def _load_to_train(source: foreign.Source) -> tuple[PreTrainedModel, list[str]]:
-    """(model, remarks): a whole model all of whose weights learn. An adapter is added into those that it lies on."""
+    """(model, remarks): a whole model, all of whose weights are trained. An adapter is merged into its base."""
     model, remarks = _load_whole(source)
     behaviour.check_causal(model, source)
     return model, remarks + mend_generation_config(model)
@@ -192,7 +192,7 @@ def _build_from_scratch(config: ModelConfig, tokenizer: PreTrainedTokenizerBase)
 
 
 def _hide_bars() -> None:
-    """No progress bar for reading and writing weights, which takes a blink; downloads keep theirs."""
+    """No progress bar for reading and writing weights, which takes no time; downloads keep theirs."""
     from huggingface_hub import utils as hub_utils
     from transformers.utils import logging
 

@@ -16,13 +16,10 @@ from lmtune.errors import ConfigError
 from lmtune.modeling import probe
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.cross_entropy import IGNORED, linear_cross_entropy
-from lmtune.modeling.layers import below_adapter
+from lmtune.modeling.layers import COMPILES_SOFTMAX, below_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-COMPILES_SOFTMAX = "compiles_softmax"
-"""Attribute of a model whose fused loss takes its softmax in one compiled kernel."""
 
 
 def install_loss(model: PreTrainedModel, choice: LossChoice) -> list[str]:

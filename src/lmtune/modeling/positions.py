@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 MAX_CONTEXT = 1024
-"""Longest default window and block; models with more positions are asked for more by name."""
+"""Longest default window and block; more has to be asked for by its key."""
 NAMES = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 """What configs call the number of positions; -1 and 0 stand for no limit."""
 BEHIND_PADDING = frozenset(
     ["camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"]
 )
-"""Model types that begin to count behind the padding id: of the 514 positions of RoBERTa, 512 can be used."""
+"""Model types whose positions start after the padding id: of the 514 positions of RoBERTa, 512 can be used."""
 
 
 class _Enough(Exception):  # noqa: N818  no error: the rest of the model would say the same
@@ -70,7 +70,7 @@ def resolve_length(key: str, value: int | None, model: PreTrainedModel, training
 
 
 def takes(model: PreTrainedModel, tokens: int, training: bool = False) -> bool:
-    """True where a row of so many tokens passes the embedding and the first block, in training mode if asked."""
+    """True if a row of `tokens` tokens passes the embedding and the first block. training: in training mode."""
     import torch
 
     found = find_blocks(model)

@@ -1,4 +1,4 @@
-"""What was saved, read back as transformers will read it: a tokenizer that comes back as another is mended or refused."""
+"""Saving a tokenizer and reading it back as transformers will: one that reads back as another is corrected or refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NO_CODE = {"AutoTokenizer": [None, None]}
-"""As auto_map of a tokenizer_config.json it names no code, and has transformers read tokenizer.json as it stands.
+"""As auto_map of a tokenizer_config.json it names no code, and makes transformers read tokenizer.json unchanged.
 
 For some model types (qwen2) transformers 5 otherwise builds the tokenizer of that type around the saved vocabulary, which splits
 and normalises texts in its own way, whatever tokenizer_class says.
@@ -25,7 +25,7 @@ and normalises texts in its own way, whatever tokenizer_class says.
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError where it does not.
 
-    What it takes is kept in the tokenizer, and so stands in whatever is saved of it later.
+    What that takes is kept in the tokenizer, so that later saves contain it too.
     """
     with saying("saving the tokenizer and reading it back"):
         _save(tokenizer, folder)

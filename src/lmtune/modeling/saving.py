@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from lmtune.config import SaveDtype
-from lmtune.errors import ModelError
+from lmtune.errors import ModelError, one_line
 from lmtune.modeling.layers import is_adapted
 from lmtune.modeling.saved_tokenizer import save_tokenizer
 
@@ -74,7 +74,7 @@ def _try_to_save(what: Saveable, folder: str) -> None:
 
 
 def _refuse_to_save(what: Saveable, fault: Exception) -> ModelError:
-    reason = " ".join(str(fault).split()).rstrip(".")
+    reason = one_line(fault).rstrip(".")
     return ModelError(
         f"The {type(what).__name__} of the model cannot be saved: {reason}. Expected one that save_pretrained writes, since the "
         "training ends with that; mend its file beside the model."

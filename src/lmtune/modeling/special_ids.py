@@ -1,4 +1,4 @@
-"""Ids that end, begin and fill up a text: those of a model's config and generation config beside those of its tokenizer."""
+"""BOS, EOS and padding ids of a model's config and generation config, brought in line with those of its tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights as they lie in a folder, set against those in memory: save and load have to be inverse.
+"""Weights in a folder, compared with those in memory: loading has to be the inverse of saving.
 
 transformers saves some architectures under other names than their modules have, in other pieces, and finds its way back only in
 from_pretrained.
@@ -48,7 +48,7 @@ def find_difference(model: PreTrainedModel, folder: Path) -> str | None:
 
 
 def list_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
-    """Of `model`, what a checkpoint has to hold, by name: parameters and saved buffers, tied ones once."""
+    """What a checkpoint of `model` has to hold, by name: parameters and saved buffers, tied ones once."""
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft.utils import get_peft_model_state_dict
 

@@ -30,7 +30,7 @@ PREFIXES = {
 MASKS = re.compile(
     r"(^|\.)(attn|attention)\.(attention\.|self\.)?(masked_bias|bias)$|rotary_emb\.inv_freq$|(^|\.)position_ids$"
 )
-"""Names of causal masks, frequencies and positions that older versions saved beside the weights; models make them anew."""
+"""Names of causal masks, frequencies and positions that older versions saved beside the weights; models compute them again."""
 
 
 REPORT, REPORTER = "LOAD REPORT", "transformers.modeling_utils"

@@ -1,4 +1,4 @@
-"""Tables for a terminal: where the text of a data set went, what lies in the cache, and how a vocabulary fits a text."""
+"""Tables for a terminal: where the text of a data set went, what the cache holds, and how a vocabulary fits a text."""
 
 import math
 
@@ -27,7 +27,7 @@ def render_ledger(ledger: Ledger) -> list[str]:
 
 
 def render_bytes(ledger: Ledger) -> list[str]:
-    """Where each byte of the sources went, as a column that adds up; what others added stands with a plus."""
+    """Where each byte of the sources went, as a column that adds up; bytes that were added have a plus."""
     rows = [("bytes read", f"{ledger.bytes_read:,}")]
     rows += [
         (f"  {words}", f"{-ledger.left_out[kind]:+,}") for kind, words in LEFT_OUT.items() if ledger.left_out.get(kind)

@@ -42,7 +42,7 @@ def render_harness(ckpt: str, suite: SuiteConfig, results: Record) -> list[str]:
 
 
 def mark_limit(found: Record) -> str:
-    """The mark behind a number that is of a part of its task; empty where it is of all."""
+    """The mark after a number that covers a part of its task; empty where it covers all."""
     return "*" if found.get("protocol", {}).get("limited") else ""
 
 

@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from lmtune.errors import ConfigError, first_line
-from lmtune.modeling.layers import find_blocks
+from lmtune.modeling.layers import COMPILES_SOFTMAX, find_blocks
 
 
 @contextmanager
 def compiled_blocks(model: Any, arguments: Any) -> Iterator[None]:
     """The blocks of `model` compiled, in place and for a while: names of weights and modules do not change."""
-    from lmtune.modeling.loss import COMPILES_SOFTMAX
-
     place = find_blocks(model)
     if not arguments.torch_compile or place is None:
         yield

@@ -44,6 +44,6 @@ def render_options(row: dict[str, Any]) -> list[str]:
 
 
 def count_shared(rows: list[list[int]]) -> int:
-    """Tokens that all rows begin with; at most so many that each keeps one to be scored."""
+    """Length of the common prefix of all rows, at least one token of each row left to be scored."""
     shared = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
     return min(shared, min(map(len, rows)) - 1)

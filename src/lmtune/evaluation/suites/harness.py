@@ -105,7 +105,7 @@ def run_tasks(
 
 
 def _describe(found: dict[str, Any], task: str, protocol: dict[str, Any]) -> dict[str, Any]:
-    """The measures of a task, and how they came to be."""
+    """The measures of a task with their protocol."""
     return {
         **{name.removesuffix(",none"): value for name, value in found["results"][task].items() if name != "alias"},
         "protocol": {

@@ -15,7 +15,7 @@ def measure_last_token(task: Task, rows: Rows, subject: Subject) -> Outcome:
 
 
 def measure_last_word(task: Task, rows: Rows, subject: Subject) -> Outcome:
-    """Profile lm_eval: what stands after the last space, all of its tokens."""
+    """Profile lm_eval: all tokens after the last space."""
     requests = []
     for text in task.read_texts(rows):
         context = text.rpartition(" ")[0].rstrip()

@@ -63,7 +63,7 @@ def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Load
 
 
 def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
-    """What the harness itself makes of its tasks."""
+    """Each task's measures, as the harness itself computes them."""
     from lmtune.evaluation.suites import harness
 
     settings = config.eval

@@ -59,7 +59,7 @@ def measure_tokens(task: Task, rows: Rows, subject: Subject) -> Outcome:
 
 
 def measure_pages(task: Task, rows: Rows, subject: Subject) -> Outcome:
-    """Profile lm_eval: page by page; words and bytes of the page as it stands, its de-tokenized form scored.
+    """Profile lm_eval: page by page; words and bytes of the page as given, its de-tokenized form scored.
 
     As in the harness, a BOS that the tokenizer adds stands behind the prefix token and is scored with the page.
     """
@@ -133,7 +133,7 @@ def count_words(lines: list[str]) -> int:
 
 
 def split_pages(lines: list[str]) -> list[str]:
-    """Articles of WikiText, each from its title on; what stands before the first title goes with the first."""
+    """Articles of WikiText, each from its title on; text before the first title goes with the first."""
     text = "".join(line + "\n" for line in lines)
     starts = [match.start() for match in WIKITEXT_TITLE.finditer(text)][1:]
     return [text[start:end] for start, end in itertools.pairwise([0, *starts, len(text)])]

@@ -28,11 +28,11 @@ class Subject:
     """Of weights and activations: a torch dtype by name."""
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text as it stands, behind nothing."""
+        """The ids of a text alone."""
         return encode_plain(self.tokenizer, [text])[0]
 
     def encode_opened(self, text: str) -> list[int]:
-        """The ids of a text behind what the tokenizer itself puts before one."""
+        """The tokenizer's opening ids, then the ids of a text."""
         return [*self.opening, *self.encode(text)]
 
     @property

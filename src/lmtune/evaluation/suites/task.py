@@ -43,7 +43,7 @@ class Task:
     """Of profiles that take the set from elsewhere."""
 
     def read_texts(self, rows: Rows) -> list[str]:
-        """The text of each row, without a line end behind it."""
+        """The text of each row, without its line end."""
         column = self.column if self.column in rows[0] else "text"
         if column not in rows[0]:
             raise DataError(f"expected a column {self.column!r}, found {', '.join(rows[0])}")
