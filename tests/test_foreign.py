@@ -474,7 +474,7 @@ REASONS = {
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
     ("evaluation/suites/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
-    ("evaluation/suites/harness.py", "TaskManager"): "check_tasks has read the files before",
+    ("evaluation/suites/harness.py", "TaskManager"): "resolve_task_folder has read the files before",
     ("evaluation/suites/harness.py", "simple_evaluate"): "confirm_run_unsafe_code=False, inside sealed() and a sandbox for templates",
 }  # fmt: skip
 

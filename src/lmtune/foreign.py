@@ -101,7 +101,7 @@ def check_settings(source: Source, settings: Settings) -> None:
     config = settings.get(CONFIG, {})
     if "AutoConfig" in (config.get("auto_map") or {}) and str(config.get("model_type")) not in _load_model_types():
         raise _refuse_code(source, settings, MODEL, ARCHITECTURE)
-    kernel = next(_find_kernels(config), None)
+    kernel = next(_walk_kernels(config), None)
     if kernel is not None:
         raise source.error(
             f"{source}: its {CONFIG} asks for the kernel {show(kernel)}, compiled code from the Hub, which lmtune never runs; "
@@ -201,7 +201,7 @@ def _load_object(source: Source, file: Path, name: str) -> dict[str, Any]:
     return loaded
 
 
-def _find_kernels(config: dict[str, Any]) -> Iterator[str]:
+def _walk_kernels(config: dict[str, Any]) -> Iterator[str]:
     """Names with a slash, as the Hub's are, wherever in a config an implementation is chosen."""
     return (text for keys, text in _walk(config) if "/" in text and any(map(IMPLEMENTATION.fullmatch, keys)))
 

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+
+from lmtune.storage import Record
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
@@ -27,7 +28,7 @@ class Difference:
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Record:
         return asdict(self)
 
 

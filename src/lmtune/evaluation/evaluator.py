@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, cut_windows, resolve_stride
 from lmtune.modeling.layers import count_rows
+from lmtune.storage import Record
 from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def evaluate_stream(
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Measures of `model` on `stream`, with the protocol that they rest on and the seconds they took.
 
     Raises TrainingError where a loss is not finite, DataError and ModelError for a stream that cannot be scored.
@@ -82,7 +83,7 @@ def evaluate_documents(
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[Record, np.ndarray]:
     """(measures, scores): as evaluate_stream, in total and per document. scores: [documents] of DOCUMENT_SCORES."""
     started = time.perf_counter()
     scores = score_documents(model, stream, scoring, workers)

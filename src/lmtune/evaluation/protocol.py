@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xxhash
 
 from lmtune import __version__
+from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> dict[str, Any]:
+def build_protocol(stream: TokenStream, context: int, stride: int, dtype: str) -> Record:
     """The evaluation protocol; the caller adds split, limit, and the hashes of tokenizer and model.
 
     `text` is equal for equal text, in whatever vocabulary: numbers compare only where it is.

@@ -122,7 +122,7 @@ def open_source(source: Source) -> tuple[Settings, Source | None]:
             "pip install peft"
         )
     _check_kind(source, settings[ADAPTER].get("peft_type"))
-    return settings, None if CONFIG in settings else _find_base(source, settings)
+    return settings, None if CONFIG in settings else _resolve_base(source, settings)
 
 
 def _check_kind(source: Source, kind: object) -> None:
@@ -139,7 +139,7 @@ def _check_kind(source: Source, kind: object) -> None:
         )
 
 
-def _find_base(source: Source, settings: Settings) -> Source:
+def _resolve_base(source: Source, settings: Settings) -> Source:
     base, revision = (settings[ADAPTER].get(name) for name in ("base_model_name_or_path", "revision"))
     if not isinstance(base, str) or not base or base == source.path:
         raise source.error(

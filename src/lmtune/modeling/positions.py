@@ -63,7 +63,7 @@ def resolve_length(key: str, value: int | None, model: PreTrainedModel, training
             f"{key}={wanted}: {type(model).__name__} takes rows of so many tokens, and does not learn from them. Give the length "
             "that its config asks for in training, or take another model."
         )
-    most = _find_most(model, wanted)
+    most = _measure_longest(model, wanted)
     if value is not None or most < 2:
         raise _refuse(key, wanted, most)
     return most
@@ -97,7 +97,7 @@ def _stop(*_: object) -> None:
     raise _Enough
 
 
-def _find_most(model: PreTrainedModel, too_many: int) -> int:
+def _measure_longest(model: PreTrainedModel, too_many: int) -> int:
     """The longest row that the model takes, 0 for none; fewer than `too_many`."""
     least = 0
     while too_many - least > 1:

@@ -1,7 +1,6 @@
 """The Children's Book Test: the word that was taken out of a sentence, out of ten."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from lmtune.errors import DataError
 from lmtune.evaluation.suites.requests import Request
 from lmtune.evaluation.suites.subject import Subject
 from lmtune.evaluation.suites.task import Outcome, Rows, Task
+from lmtune.storage import Record
 
 
 def measure_cloze(task: Task, rows: Rows, subject: Subject) -> Outcome:
@@ -37,7 +37,7 @@ def measure_cloze(task: Task, rows: Rows, subject: Subject) -> Outcome:
     return Outcome({"accuracy": 100 * right / len(rows)}, {"questions": len(rows)}, protocol)
 
 
-def render_options(row: dict[str, Any]) -> list[str]:
+def render_options(row: Record) -> list[str]:
     """The story with its last sentence filled in, once for each option."""
     story = " ".join(sentence.strip() for sentence in row["sentences"])
     return [f"{story} {row['question'].strip().replace('XXXXX', option)}" for option in row["options"]]

@@ -134,7 +134,9 @@ def _load_tasks(tasks: list[str], include: str | None) -> Any:
     from lm_eval.tasks import TaskManager
 
     if include is not None:
-        include = str(check_tasks(GivenPath("suite.include", include), Path(lm_eval.__file__).parent, METRIC_REGISTRY))
+        include = str(
+            resolve_task_folder(GivenPath("suite.include", include), Path(lm_eval.__file__).parent, METRIC_REGISTRY)
+        )
     manager = TaskManager(include_path=include, include_defaults=False) if include else None
     if manager is None or not set(tasks) <= set(manager.all_tasks):
         manager = TaskManager(include_path=include)  # reads thousands of task files: seconds
@@ -166,7 +168,7 @@ def _explained(tasks: list[str]) -> Iterator[None]:
         ) from error
 
 
-def check_tasks(given: GivenPath, harness: Path, metrics: Container[str]) -> Path:
+def resolve_task_folder(given: GivenPath, harness: Path, metrics: Container[str]) -> Path:
     """The folder that `given` names; raise ConfigError where a task file in it would run code that is not the harness's own.
 
     harness: the folder of its package, whose task files may be included. metrics: names of those that it computes itself.
@@ -191,20 +193,20 @@ def _check_file(given: GivenPath, file: Path, harness: Path, metrics: Container[
         raise _refuse(given, file, str(fault)) from fault
     except (yaml.YAMLError, ValueError, RecursionError):
         return  # the harness passes over what does not read
-    for task in _find_tasks(loaded):
+    for task in _walk_tasks(loaded):
         _check_task(given, file, task, metrics)
         included = task.get("include") or []
         for name in included if isinstance(included, list) else [included]:
             _check_file(given, file.parent / str(name), harness, metrics, seen)
 
 
-def _find_tasks(loaded: Any) -> Iterator[dict[str, Any]]:
+def _walk_tasks(loaded: Any) -> Iterator[dict[str, Any]]:
     """The task or group of a file, and the tasks written out inside a group."""
     if isinstance(loaded, dict):
         yield loaded
         inner = loaded.get("task")
         for each in inner if isinstance(inner, list) else []:
-            yield from _find_tasks(each)
+            yield from _walk_tasks(each)
 
 
 def _check_task(given: GivenPath, file: Path, task: dict[str, Any], metrics: Container[str]) -> None:

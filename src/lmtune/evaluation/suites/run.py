@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmtune.config import EvalCommandConfig, SuiteConfig
 from lmtune.evaluation.protocol import hash_model
+from lmtune.storage import Record
 from lmtune.vocabulary import hash_tokenizer
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Loaded:
 
 def run_suite(
     config: EvalCommandConfig, suite: SuiteConfig, loads: Mapping[str, Callable[[], Loaded]]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """The results of the suite by checkpoint, which are loaded one after the other."""
     measure = measure_harness if suite.harness else measure_zeroshot
     if suite.harness:
@@ -39,12 +40,12 @@ def run_suite(
     return {ckpt: {"suite": suite.name, "tasks": measure(config, suite, load())} for ckpt, load in loads.items()}
 
 
-def build_results(models: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def build_results(models: dict[str, Record]) -> Record:
     """What format=json prints: the results of one checkpoint, or `models` with those of several."""
     return {"models": models} if len(models) > 1 else next(iter(models.values()))
 
 
-def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
+def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> Record:
     """Each task's values, or the reason why there are none."""
     from lmtune.evaluation.suites.subject import Subject
     from lmtune.evaluation.suites.task import run_task
@@ -62,7 +63,7 @@ def measure_zeroshot(config: EvalCommandConfig, suite: SuiteConfig, loaded: Load
     return results
 
 
-def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> dict[str, Any]:
+def measure_harness(config: EvalCommandConfig, suite: SuiteConfig, loaded: Loaded) -> Record:
     """Each task's measures, as the harness itself computes them."""
     from lmtune.evaluation.suites import harness
 

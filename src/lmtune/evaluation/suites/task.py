@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from lmtune.errors import DataError
 from lmtune.evaluation.protocol import collect_versions
 from lmtune.evaluation.suites.detokenizers import Detokenizer
 from lmtune.evaluation.suites.sources import HubSplit, load_rows
 from lmtune.evaluation.suites.subject import Subject
+from lmtune.storage import Record
 
 
 @dataclass(slots=True)
@@ -19,11 +19,11 @@ class Outcome:
     """By the name of the column, without that of the task."""
     counts: dict[str, int]
     """What the values were divided by."""
-    protocol: dict[str, Any] = field(default_factory=dict)
+    protocol: Record = field(default_factory=dict)
     """How they were measured, beyond what run_task says of every task."""
 
 
-Rows = list[dict[str, Any]]
+Rows = list[Record]
 """Examples of a data set, by column."""
 Procedure = Callable[["Task", Rows, Subject], Outcome]
 
@@ -54,7 +54,7 @@ class Task:
         return self.sources.get(profile, self.source)
 
 
-def run_task(task: Task, profile: str, subject: Subject, file: str | None, limit: int | None) -> dict[str, Any]:
+def run_task(task: Task, profile: str, subject: Subject, file: str | None, limit: int | None) -> Record:
     """The values of one set with counts and protocol, or the reason why there are none under `missing`."""
     if profile not in task.procedures:
         return {"missing": f"profile {profile} does not define it"}
