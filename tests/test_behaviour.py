@@ -10,7 +10,7 @@ from lmtune.foreign import Source
 from lmtune.modeling.behaviour import check_causal, check_isolation, choose_ids, moved
 from lmtune.modeling.loading import build_model, load_model
 from lmtune.modeling.loss import find_misfit, install_loss
-from lmtune.modeling.positions import positions_of, settle_length
+from lmtune.modeling.positions import positions_of, resolve_length
 from lmtune.modeling.special_ids import mend_special_ids
 
 SOURCE = Source("model.path", "somewhere")
@@ -101,19 +101,19 @@ def test_the_loss_is_the_shifted_cross_entropy_whatever_the_class_takes_for_it(b
 )
 def test_a_default_window_is_as_long_as_the_model_takes(build, kind, positions):
     model = build(kind)
-    assert settle_length("eval.context", None, model) == positions
+    assert resolve_length("eval.context", None, model) == positions
     if positions < 1024:
         with pytest.raises(ConfigError, match=f"the model has {positions} positions"):
-            settle_length("eval.context", positions + 1, model)
+            resolve_length("eval.context", positions + 1, model)
 
 
 def test_positions_that_only_a_trial_shows(build):
     model = build("gpt2")
     model.config.n_positions = 200  # its table has 128
     assert positions_of(model.config) == 200
-    assert settle_length("eval.context", None, model) == 128
+    assert resolve_length("eval.context", None, model) == 128
     with pytest.raises(ConfigError, match="the model has 128 positions"):
-        settle_length("eval.context", 150, model)
+        resolve_length("eval.context", 150, model)
     model.config.n_positions = -1
     assert positions_of(model.config) is None
 

@@ -20,7 +20,8 @@ from lmtune import foreign
 from lmtune.config import DataConfig, ModelConfig, ModelInit
 from lmtune.data.sources import HubSource
 from lmtune.errors import ConfigError, DataError, LmtuneError
-from lmtune.modeling import generation, loading, positions
+from lmtune.modeling import checkpoint, generation, loading, model_config, positions
+from lmtune.modeling.source import check_model_source
 from lmtune.modeling.tokenizer import load_tokenizer
 
 ROOT = Path(lmtune.__file__).parent
@@ -88,13 +89,13 @@ def attempt(call):
 
 
 LOADERS = {
-    "find_checkpoint": lambda folder: loading.find_checkpoint(str(folder)),
+    "find_checkpoint": lambda folder: checkpoint.resolve_checkpoint(str(folder)),
     "load_tokenizer": lambda folder: load_tokenizer(str(folder)),
     "load_model": lambda folder: loading.load_model(str(folder)),
-    "load_config": lambda folder: loading.load_config(foreign.Source("model.path", str(folder))),
+    "load_config": lambda folder: model_config.load_config(foreign.Source("model.path", str(folder))),
     "model.tokenizer": lambda folder: load_tokenizer(str(folder), key="model.tokenizer"),
-    "check_model_source": lambda folder: loading.check_model_source(ModelConfig(path=str(folder))),
-    "find_context": lambda folder: positions.find_context(ModelConfig(path=str(folder))),
+    "check_model_source": lambda folder: check_model_source(ModelConfig(path=str(folder))),
+    "find_context": lambda folder: positions.resolve_context(ModelConfig(path=str(folder))),
     "from scratch": lambda folder: loading.build_model(
         ModelConfig(path=str(folder), init=ModelInit.scratch), load_tokenizer(str(folder), key="model.tokenizer")
     ),
@@ -291,7 +292,7 @@ def test_an_adapter_that_cannot_be_used_says_why(save, save_adapter, tmp_path, m
     save_adapter("other")
     changes, expected = ADAPTERS[name]
     folder = save_adapter(**changes)
-    for call in (loading.find_checkpoint, lambda path: loading.check_model_source(ModelConfig(path=path))):
+    for call in (checkpoint.resolve_checkpoint, lambda path: check_model_source(ModelConfig(path=path))):
         assert expected in attempt(lambda call=call: call(str(folder)))
     attempt(lambda: load_tokenizer(str(folder)))
     attempt(lambda: loading.load_model(str(folder)))
@@ -314,7 +315,7 @@ def test_an_adapter_imports_no_module_that_its_settings_name(save_adapter, tmp_p
 def test_an_adapter_has_the_vocabulary_of_its_base_and_is_trained_on_as_one_model(save_adapter, tokenizer):
     folder = save_adapter()
     assert load_tokenizer(str(folder)).get_vocab() == tokenizer.get_vocab()
-    assert positions.find_context(ModelConfig(path=str(folder))) == 64
+    assert positions.resolve_context(ModelConfig(path=str(folder))) == 64
     ids = torch.arange(8)[None]
     apart = loading.load_model(str(folder))
     merged, remarks = loading.build_model(ModelConfig(path=str(folder)), tokenizer)
@@ -338,7 +339,7 @@ def test_an_old_adapter_loads_from_a_pickle_of_tensors_and_from_no_other(save_ad
     assert "its weights are a pickle that holds more than tensors" in attempt(lambda: loading.load_model(str(old)))
     assert not Path("it-ran").exists()
     (old / "adapter_model.bin").unlink()
-    assert "is an adapter without its weights" in attempt(lambda: loading.find_checkpoint(str(old)))
+    assert "is an adapter without its weights" in attempt(lambda: checkpoint.resolve_checkpoint(str(old)))
 
 
 def test_an_adapter_without_peft_says_what_reads_it(save_adapter, monkeypatch):
@@ -365,7 +366,7 @@ def test_a_config_yaml_of_another_program_makes_no_run(save, tmp_path, content):
     folder = save()
     for place in (tmp_path, folder):
         (place / "config.yaml").write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert loading.find_checkpoint(str(folder)) == loading.Checkpoint(str(folder), None)
+    assert checkpoint.resolve_checkpoint(str(folder)) == checkpoint.Checkpoint(str(folder), None)
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
@@ -473,7 +474,7 @@ REASONS = {
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
     ("evaluation/suites/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
-    ("evaluation/suites/harness.py", "TaskManager"): "check_tasks has read the files before",
+    ("evaluation/suites/harness.py", "TaskManager"): "resolve_task_folder has read the files before",
     ("evaluation/suites/harness.py", "simple_evaluate"): "confirm_run_unsafe_code=False, inside sealed() and a sandbox for templates",
 }  # fmt: skip
 
@@ -505,5 +506,5 @@ def test_each_call_that_could_run_something_says_why_it_does_not():
 
 def test_the_calls_that_load_models_say_that_they_trust_none():
     found = [(file, name) for file, name, safe in watched_calls() if safe]
-    assert found.count(("modeling/loading.py", "from_pretrained")) == 2
+    assert [found.count((f"modeling/{file}.py", "from_pretrained")) for file in ("loading", "model_config")] == [1, 1]
     assert {("modeling/loading.py", "from_config"), ("modeling/tokenizer.py", "from_pretrained")} <= set(found)

@@ -7,7 +7,8 @@ from dataclasses import fields
 import pytest
 
 from lmtune.evaluation import metrics
-from lmtune.evaluation.metrics import LanguageModeling, Sums
+from lmtune.evaluation.hf_metric import LanguageModeling
+from lmtune.evaluation.metrics import Sums
 
 SUMS = Sums(nll=12.0, tokens=8, separator_nll=3.0, separators=2, correct=4, bytes=40, characters=36, words=6)
 
@@ -49,8 +50,8 @@ def test_the_metric_adds_batches_before_it_divides():
     metric.add_batch(**columns(SUMS))
     metric.add_batch(**columns(other))
     result = metric.compute()
-    assert {name: result[name] for name in metrics.MEASURES} == {
-        name: measure(SUMS + other) for name, measure in metrics.MEASURES.items()
+    assert {name: result[name] for name in metrics.FORMULAS} == {
+        name: measure(SUMS + other) for name, measure in metrics.FORMULAS.items()
     }
     assert [result[name] for name in ("tokens", "words", "bytes", "characters")] == [13, 7, 45, 40]
 

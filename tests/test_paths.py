@@ -372,7 +372,7 @@ EXCEPTIONS = {
     ("hub.py", "_find_token", "is_file"): "inside a try: what does not open is done without",
     ("data/files.py", "_expand", "resolve"): "of this package's own file",
     ("data/files.py", "_list_below", "is_symlink"): "of an entry that has just been looked at",
-    ("modeling/loading.py", "save_model", "iterdir"): "of a folder that this process has just written",
+    ("modeling/saving.py", "save_model", "iterdir"): "of a folder that this process has just written",
     ("modeling/stored.py", "list_weights", "is_file"): "of a folder of the run's own, as those below",
     ("modeling/stored.py", "load_weights", "is_file"): "",
     ("modeling/stored.py", "read_tensors", "glob"): "",

@@ -7,7 +7,7 @@ import pytest
 
 from lmtune.config import ModelConfig
 from lmtune.errors import ModelError
-from lmtune.modeling import loading
+from lmtune.modeling import loading, saving
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_a_generation_config_that_could_not_be_saved_is_mended_with_a_remark(
         if changed
         else []
     )
-    loading.check_saveable(model, tokenizer)
-    loading.save_model(model, tokenizer, tmp_path / "saved")
+    saving.check_saveable(model, tokenizer)
+    saving.save_model(model, tokenizer, tmp_path / "saved")
     if changed and "do_sample" in changed:
         assert json.loads((tmp_path / "saved" / "generation_config.json").read_text())["do_sample"] is True
 
@@ -55,15 +55,15 @@ def test_what_cannot_be_saved_is_refused_before_the_training(build_tiny, tokeniz
     model = build_tiny()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    loading.check_saveable(model, tokenizer)
+    saving.check_saveable(model, tokenizer)
     assert list(tmp_path.iterdir()) == []
     model.generation_config.temperature = 0.5
     with pytest.raises(ModelError, match=r"^The GenerationConfig of the model cannot be saved: .*`temperature`"):
-        loading.check_saveable(model, tokenizer)
+        saving.check_saveable(model, tokenizer)
     model.generation_config.temperature = 1.0
     model.config.unknown = object()
     with pytest.raises(ModelError, match=r"^The GPT2Config of the model cannot be saved: "):
-        loading.check_saveable(model, tokenizer)
+        saving.check_saveable(model, tokenizer)
 
 
 def test_a_disk_without_room_says_nothing_of_the_model(build_tiny, tokenizer, monkeypatch):
@@ -71,4 +71,4 @@ def test_a_disk_without_room_says_nothing_of_the_model(build_tiny, tokenizer, mo
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(tokenizer, "save_pretrained", fill, raising=False)
-    loading.check_saveable(build_tiny(), tokenizer)
+    saving.check_saveable(build_tiny(), tokenizer)

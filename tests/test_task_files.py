@@ -44,10 +44,10 @@ def test_task_files_bring_no_code(tmp_path, name):
         (tmp_path / "mine" / "deep" / "task.yaml").write_text("task: mine\ninclude: ../../other\n")
     given = GivenPath("suite.include", str(tmp_path / "mine"))
     if expected is None:
-        assert harness.check_tasks(given, tmp_path / "harness", METRICS) == tmp_path / "mine"
+        assert harness.resolve_task_folder(given, tmp_path / "harness", METRICS) == tmp_path / "mine"
         return
     with pytest.raises(ConfigError) as refused:
-        harness.check_tasks(given, tmp_path / "harness", METRICS)
+        harness.resolve_task_folder(given, tmp_path / "harness", METRICS)
     message = str(refused.value)
     assert message.startswith(f"suite.include={tmp_path / 'mine'}: expected task files that bring no code")
     assert expected in message

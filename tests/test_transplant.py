@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
 from lmtune.modeling.tokenizer import complete, learn_tokenizer
-from lmtune.modeling.transplant import plan_move, transplant
+from lmtune.modeling.transplant import plan_transfer, transplant
 
 OTHER_TEXTS = [f"The patient {name} came to the hospital at {hour}." for name in ("João", "Ann") for hour in range(9)]
 
@@ -28,7 +28,7 @@ def test_shared_rows_are_copied_and_others_begin_as_the_mean(build_tiny, tokeniz
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head.weight is embedding.weight
     old, old_head = embedding.weight.detach().clone(), head.weight.detach().clone()
-    move = plan_move(tokenizer, other, Transplant.mean)
+    move = plan_transfer(tokenizer, other, Transplant.mean)
     transplant(model, move)
     theirs = tokenizer.get_vocab()
     for values, weight in (
@@ -48,7 +48,7 @@ def test_shared_rows_are_copied_and_others_begin_as_the_mean(build_tiny, tokeniz
 
 def test_the_report_counts_shared_initialised_and_lost(tokenizer, other):
     ours, theirs = set(other.get_vocab()), set(tokenizer.get_vocab())
-    assert plan_move(tokenizer, other, Transplant.mean).report() == {
+    assert plan_transfer(tokenizer, other, Transplant.mean).report() == {
         "method": "mean",
         "old_entries": len(theirs),
         "new_entries": len(ours),
@@ -62,7 +62,7 @@ def test_the_report_counts_shared_initialised_and_lost(tokenizer, other):
 def test_fvt_begins_with_the_mean_of_the_pieces(build_tiny, tokenizer, other):
     model = build_tiny("gpt2")
     old = model.get_input_embeddings().weight.detach().clone()
-    transplant(model, plan_move(tokenizer, other, Transplant.fvt))
+    transplant(model, plan_transfer(tokenizer, other, Transplant.fvt))
     new = model.get_input_embeddings().weight.detach()
     begun = [token for token in other.get_vocab().keys() - tokenizer.get_vocab().keys() if token.isascii()]
     assert len(begun) > 5
@@ -74,7 +74,7 @@ def test_fvt_begins_with_the_mean_of_the_pieces(build_tiny, tokenizer, other):
 
 def test_the_end_of_text_keeps_its_row_under_another_name(build_tiny, tokenizer):
     renamed = learn_tokenizer(OTHER_TEXTS, vocab_size=300, max_length=64, special_tokens=["</s>"])
-    move = plan_move(tokenizer, renamed, Transplant.mean)
+    move = plan_transfer(tokenizer, renamed, Transplant.mean)
     assert move.sources[renamed.eos_token_id] == tokenizer.eos_token_id
 
 
@@ -84,7 +84,7 @@ def test_rows_beyond_the_old_vocabulary_count_for_nothing(tokenizer, other):
     with torch.no_grad():
         weight[len(tokenizer) :] = 1000.0
     mean = weight[: len(tokenizer)].detach().double().mean(dim=0).float()
-    move = plan_move(tokenizer, other, Transplant.mean)
+    move = plan_transfer(tokenizer, other, Transplant.mean)
     transplant(padded, move)
     new = padded.get_input_embeddings().weight[int(np.flatnonzero(move.sources < 0)[0])]
     assert torch.equal(new.detach(), mean)
@@ -98,7 +98,7 @@ def test_vocabularies_of_another_alphabet_are_refused(tokenizer):
     plain.decoder = decoders.Metaspace()
     foreign = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>")
     with pytest.raises(ModelError, match="moves between byte-level vocabularies"):
-        plan_move(tokenizer, foreign, Transplant.mean)
+        plan_transfer(tokenizer, foreign, Transplant.mean)
 
 
 def test_a_run_moves_a_model_and_keeps_the_account(lmtune, build_tiny, tokenizer, other, tmp_path):
@@ -118,7 +118,7 @@ def test_a_run_moves_a_model_and_keeps_the_account(lmtune, build_tiny, tokenizer
     assert "model.transplant=mean" in refused.err
     answer = lmtune(*asked, "model.transplant=fvt", "output=run")
     assert answer.code == 0, answer.err
-    report = plan_move(tokenizer, other, Transplant.fvt).report()
+    report = plan_transfer(tokenizer, other, Transplant.fvt).report()
     assert json.loads((tmp_path / "run/transplant.json").read_text()) == report
     assert json.loads((tmp_path / "run/results.json").read_text())["transplant"] == report
     assert f"{report['shared']:,} were copied" in (tmp_path / "run/model/README.md").read_text()
@@ -143,7 +143,7 @@ def test_a_vocabulary_learned_on_the_way(lmtune, build_tiny, tokenizer, tmp_path
 
 def test_legacy_ids_keep_those_of_the_old_vocabulary(tokenizer, build_tiny, tmp_path):
     from lmtune.config import ModelConfig
-    from lmtune.modeling.loading import build_model, find_move
+    from lmtune.modeling.loading import build_model, find_transfer
 
     model = build_tiny("gpt2")
     model.config.eos_token_id = 77
@@ -152,7 +152,7 @@ def test_legacy_ids_keep_those_of_the_old_vocabulary(tokenizer, build_tiny, tmp_
     settings = {"path": str(tmp_path / "source"), "tokenizer": "unused", "transplant": Transplant.mean}
     for legacy, expected in ((True, 77), (False, 0)):
         config = ModelConfig(**settings, legacy_ids=legacy)
-        built, _ = build_model(config, tokenizer, find_move(config, tokenizer))
+        built, _ = build_model(config, tokenizer, find_transfer(config, tokenizer))
         assert built.config.eos_token_id == expected
 
 
@@ -171,7 +171,7 @@ def test_gpt2_moves_to_a_portuguese_vocabulary(real_data):
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    move = plan_move(english, portuguese, Transplant.mean)
+    move = plan_transfer(english, portuguese, Transplant.mean)
     transplant(model, move)
     entries = json.loads((real_data / "gpt2-tokenizer" / "vocab.json").read_text())
     learned = json.loads(portuguese.backend_tokenizer.to_str())["model"]["vocab"]

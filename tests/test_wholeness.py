@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from lmtune.config import ModelConfig
 from lmtune.errors import LmtuneError, ModelError
-from lmtune.modeling.loading import build_model, check_model_source, find_checkpoint, load_model
+from lmtune.modeling.checkpoint import resolve_checkpoint
+from lmtune.modeling.loading import build_model, load_model
+from lmtune.modeling.source import check_model_source
 from lmtune.runs import find_damage, seal
 
 
@@ -167,8 +169,8 @@ def test_what_was_sealed_is_verified_wherever_it_is_read(folder):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    for read in (find_checkpoint, lambda path: check_model_source(ModelConfig(path=path))):
+    for read in (resolve_checkpoint, lambda path: check_model_source(ModelConfig(path=path))):
         with pytest.raises(LmtuneError, match="checksum it was saved with"):
             read(str(folder))
     check_model_source(ModelConfig(path=str(folder)), whole=False)
-    assert find_checkpoint(str(folder), whole=False).path == str(folder)
+    assert resolve_checkpoint(str(folder), whole=False).path == str(folder)

@@ -10,8 +10,9 @@ import torch
 
 from lmtune.config import ZEROSHOT_TASKS
 from lmtune.evaluation.scorer import open_scorer
-from lmtune.evaluation.suites import detokenizers, zeroshot
+from lmtune.evaluation.suites import cbt, detokenizers, lambada, published, running_text, zeroshot
 from lmtune.evaluation.suites.requests import Request, rolling_requests, score_requests
+from lmtune.evaluation.suites.subject import Subject
 
 CPU = "device=cpu"
 WIKI_LINES = [
@@ -42,13 +43,13 @@ def score_alone(model, ids, scored):
 
 @pytest.fixture
 def subject(build_tiny, tokenizer):
-    return zeroshot.Subject(build_tiny(), tokenizer, context=64, batch_size=3, dtype="float32")
+    return Subject(build_tiny(), tokenizer, context=64, batch_size=3, dtype="float32")
 
 
 def test_the_suite_is_known_by_the_same_names_everywhere():
     assert tuple(zeroshot.TASKS) == ZEROSHOT_TASKS
-    assert all(len(figures) == len(zeroshot.COLUMNS) for figures in zeroshot.PUBLISHED.values())
-    assert {column.partition("_")[0] for column in zeroshot.COLUMNS} == set(ZEROSHOT_TASKS)
+    assert all(len(figures) == len(published.COLUMNS) for figures in published.PUBLISHED.values())
+    assert {column.partition("_")[0] for column in published.COLUMNS} == set(ZEROSHOT_TASKS)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +90,13 @@ def test_wikitext_comes_back_from_running_text(real_data, name):
 @pytest.mark.parametrize("name", ["test.raw", "test"])
 def test_wikitext_has_its_words_and_row_ends(real_data, name):
     lines = read_lines(real_data / "wikitext-2" / f"{name}.txt.gz")
-    assert (len(lines), zeroshot.count_words(lines)) == (4_358, 245_569)
+    assert (len(lines), running_text.count_words(lines)) == (4_358, 245_569)
 
 
 def test_wikitext_has_its_pages_and_the_words_that_the_harness_counts(real_data):
     import re
 
-    pages = zeroshot.split_pages(read_lines(real_data / "wikitext-2" / "test.raw.txt.gz"))
+    pages = running_text.split_pages(read_lines(real_data / "wikitext-2" / "test.raw.txt.gz"))
     # Two more than its words on each page: the empty strings before the first and behind the last.
     assert (len(pages), sum(len(re.split(r"\s+", page)) for page in pages)) == (62, 241_211 + 2 * 62)
 
@@ -134,8 +135,8 @@ def test_rolling_windows_score_every_token_once_with_a_full_context(length):
 def test_lambada_is_scored_by_its_last_token_or_word(subject):
     rows = [{"text": "A médica examinou o braço"}, {"text": "Voltou para casa"}]
     outcomes = {
-        "last token": zeroshot.measure_last_token(zeroshot.TASKS["lambada"], rows, subject),
-        "last word": zeroshot.measure_last_word(zeroshot.TASKS["lambada"], rows, subject),
+        "last token": lambada.measure_last_token(zeroshot.TASKS["lambada"], rows, subject),
+        "last word": lambada.measure_last_word(zeroshot.TASKS["lambada"], rows, subject),
     }
     for unit, outcome in outcomes.items():
         nll = []
@@ -159,14 +160,14 @@ def test_cloze_takes_the_option_that_makes_the_rest_most_probable(subject):
         losses.append(score_alone(subject.model, ids, len(ids) - shared)[0])
     expected = row["options"][losses.index(min(losses))]
     for answer, accuracy in ((expected, 100.0), (next(o for o in row["options"] if o != expected), 0.0)):
-        outcome = zeroshot.measure_cloze(zeroshot.TASKS["cbt-cn"], [{**row, "answer": answer}], subject)
+        outcome = cbt.measure_cloze(zeroshot.TASKS["cbt-cn"], [{**row, "answer": answer}], subject)
         assert outcome.values == {"accuracy": accuracy}
 
 
 def test_running_text_is_scored_as_each_profile_says(subject):
     rows = [{"text": line} for line in WIKI_LINES]
     task = zeroshot.TASKS["wikitext-2"]
-    paper = zeroshot.measure_words(task, rows, subject)
+    paper = running_text.measure_words(task, rows, subject)
     lines = [detokenizers.WIKITEXT.detokenize(line) for line in WIKI_LINES[:3]]
     ids = [0, *subject.encode("\n".join([*lines, WIKI_LINES[3]]) + "\n")]
     assert paper.protocol["lines_left_as_they_stood"] == 1
@@ -176,7 +177,7 @@ def test_running_text_is_scored_as_each_profile_says(subject):
         for start in range(0, len(ids) - 1, 64)
     )
     assert paper.values["perplexity"] == pytest.approx(math.exp(nll / paper.counts["words"]), rel=1e-6)
-    docs = zeroshot.measure_tokens(task, rows, subject)
+    docs = running_text.measure_tokens(task, rows, subject)
     assert docs.counts["tokens"] == len(subject.encode("\n\n".join(WIKI_LINES))) - 1
 
 
@@ -196,20 +197,22 @@ def test_the_strided_loop_of_the_documentation_gives_the_same_sum(build_tiny, su
         total, tokens, previous_end = total + float(mean) * counted, tokens + counted, end
         if end == ids.shape[1]:
             break
-    nll, scored = zeroshot.score_text(text, subject, length - 1, zeroshot.NO_SEPARATOR, stride)
+    nll, scored = running_text.score_running_text(text, subject, length - 1, running_text.NO_SEPARATOR, stride)
     assert (nll, scored) == (pytest.approx(total, rel=1e-6), tokens)
 
 
 def test_compression_counts_bytes_or_characters(subject):
     rows = [{"text": "coração"}, {"text": "braço"}]
-    found = {name: zeroshot.measure_compression(zeroshot.TASKS[name], rows, subject) for name in ("enwik8", "text8")}
+    found = {
+        name: running_text.measure_compression(zeroshot.TASKS[name], rows, subject) for name in ("enwik8", "text8")
+    }
     assert (found["enwik8"].counts["bytes"], found["text8"].counts["characters"]) == (16, 13)
     ratio = found["text8"].values["bits_per_character"] / found["enwik8"].values["bits_per_byte"]
     assert ratio == pytest.approx(16 / 13, rel=1e-9)
 
 
 def test_a_missing_set_is_a_row_that_says_so(lmtune, build_tiny, tokenizer, tmp_path):
-    from lmtune.modeling.loading import save_model
+    from lmtune.modeling.saving import save_model
 
     save_model(build_tiny(), tokenizer, tmp_path / "model")
     (tmp_path / "acentuação (1).jsonl").write_text(json.dumps({"text": "O paciente voltou para casa"}) + "\n")

@@ -22,9 +22,14 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def one_line(error: BaseException) -> str:
+    """All that a library's error says, with blanks for line ends."""
+    return " ".join(str(error).split())
+
+
 def describe_error(error: BaseException) -> str:
     """An error in one line, with its kind where that is not one of ours."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if isinstance(error, LmtuneError) else ": ".join(filter(None, [type(error).__name__, text]))
 
 

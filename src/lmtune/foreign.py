@@ -37,7 +37,7 @@ MODULES = 5
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a model or a tokenizer is loaded from, and the key that asked for it."""
+    """What a model or a tokenizer is loaded from, and the key that named it."""
 
     key: str
     path: str
@@ -62,7 +62,7 @@ class Source:
 
 
 def load_settings(source: Source) -> Settings:
-    """The settings that lie beside a model, in its folder or on the Hub; raise for a file that holds none."""
+    """The settings files of a model, from its folder or the Hub; raise the source's error for one that is no JSON object."""
     found = {}
     for name in (CONFIG, GENERATION, TOKENIZER, ADAPTER):
         file = find_file(source, name)
@@ -76,7 +76,7 @@ def find_file(source: Source, name: str) -> Path | None:
     if source.is_folder:
         file = Path(source.path) / name
         return file if source.given.is_file(file) else None
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     quietly = dict.fromkeys(("missing_entries", "connection_errors", "gated_repo"), False)
     try:
@@ -101,7 +101,7 @@ def check_settings(source: Source, settings: Settings) -> None:
     config = settings.get(CONFIG, {})
     if "AutoConfig" in (config.get("auto_map") or {}) and str(config.get("model_type")) not in _load_model_types():
         raise _refuse_code(source, settings, MODEL, ARCHITECTURE)
-    kernel = next(_find_kernels(config), None)
+    kernel = next(_walk_kernels(config), None)
     if kernel is not None:
         raise source.error(
             f"{source}: its {CONFIG} asks for the kernel {show(kernel)}, compiled code from the Hub, which lmtune never runs; "
@@ -127,7 +127,7 @@ def check_docstrings() -> None:
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """Meanwhile transformers gives an error in place of its question, imports no foreign module and fetches no kernel."""
+    """Make transformers raise instead of asking, import no foreign module and fetch no kernel, until the context ends."""
     from transformers import dynamic_module_utils
     from transformers.integrations import hub_kernels
 
@@ -148,7 +148,7 @@ def sealed() -> Iterator[None]:
 
 @contextmanager
 def explained(source: Source, settings: Settings, what: str, remedy: str) -> Iterator[None]:
-    """Whatever is raised while `what` of the source is loaded, as one paragraph that names the key.
+    """Turn whatever is raised while `what` is loaded from the source into one paragraph that names the key.
 
     Anything can be raised: a missing file, a broken download, a class without a causal head.
     """
@@ -201,15 +201,15 @@ def _load_object(source: Source, file: Path, name: str) -> dict[str, Any]:
     return loaded
 
 
-def _find_kernels(config: dict[str, Any]) -> Iterator[str]:
+def _walk_kernels(config: dict[str, Any]) -> Iterator[str]:
     """Names with a slash, as the Hub's are, wherever in a config an implementation is chosen."""
     return (text for keys, text in _walk(config) if "/" in text and any(map(IMPLEMENTATION.fullmatch, keys)))
 
 
 def _load_model_types() -> Container[str]:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return CONFIG_MAPPING_NAMES
+    return CONFIG_MAPPING
 
 
 def _load_packings() -> set[str]:

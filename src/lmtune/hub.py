@@ -1,7 +1,9 @@
 """One quick question to the Hub before anything heavy: is this id there at all?
 
 huggingface_hub retries an unreachable endpoint for 23 s, after the imports that make the question possible have taken
-another five. This asks once, for two seconds, with nothing but the standard library.
+another five. This asks once, for two seconds, with nothing but the standard library. huggingface_hub.get_token() would not do:
+it exchanges and renews tokens over the network. Its constants would not either: they are read once, at import, and hold `~`
+where there is no home. So its rules for the environment are repeated here, and a test compares them.
 """
 
 import logging
@@ -64,7 +66,7 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
 
 
 def is_cached(kind: str, repository: str) -> bool:
-    """True if a snapshot of the repository lies in the Hugging Face cache. Raises ConfigError for one that may not be read."""
+    """True if the Hugging Face cache holds a snapshot of the repository. Raises ConfigError for one that may not be read."""
     cache = _find_cache()
     if cache is None:
         return False
@@ -74,8 +76,9 @@ def is_cached(kind: str, repository: str) -> bool:
 
 
 def is_offline() -> bool:
-    """True if HF_HUB_OFFLINE asks to stay off the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    """True if HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE asks to stay off the network."""
+    asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return asked.upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _ask(kind: str, repository: str, revision: str | None) -> str | None:
@@ -108,8 +111,9 @@ def _endpoint() -> str:
 
 def _find_token() -> str | None:
     """HF_TOKEN, else what `hf auth login` has left."""
-    if token := os.environ.get("HF_TOKEN"):
-        return token
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if token := os.environ.get(name, "").strip():
+            return token
     home = _find_home()
     file = _expand(os.environ.get("HF_TOKEN_PATH") or (str(home / "token") if home else "~"))
     try:
@@ -121,7 +125,8 @@ def _find_token() -> str | None:
 def _find_cache() -> Path | None:
     """Where the Hub's files are kept; None for a user without a home (in containers) who has named no place."""
     home = _find_home()
-    return _expand(os.environ.get("HF_HUB_CACHE") or (str(home / "hub") if home else "~"))
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return _expand(named or (str(home / "hub") if home else "~"))
 
 
 def _find_home() -> Path | None:
@@ -130,6 +135,7 @@ def _find_home() -> Path | None:
 
 
 def _expand(path: str) -> Path | None:
-    """None where `~` stands for no folder."""
-    expanded = os.path.expanduser(path)  # noqa: PTH111  Path.expanduser raises where this leaves the path as it was
+    """The path with `~` and variables expanded; None where there is no home for `~`."""
+    # Path.expanduser raises where this leaves the path as it was.
+    expanded = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
     return None if expanded.startswith("~") else Path(expanded)

@@ -14,6 +14,9 @@ import xxhash
 
 from lmtune.errors import CheckpointError
 
+Record = dict[str, Any]
+"""A JSON object, such as results.json, or a line of metrics.jsonl."""
+
 
 def load_json(file: Path) -> dict[str, Any]:
     """A JSON object; raise CheckpointError for a file that holds none."""

@@ -13,7 +13,7 @@ CPU = "device=cpu"
 @pytest.fixture
 def save_tiny(build_tiny, tokenizer, tmp_path):
     """A function that saves a random tiny model with a tokenizer; returns its folder."""
-    from lmtune.modeling.loading import save_model
+    from lmtune.modeling.saving import save_model
 
     def save(name, seed=0, other=None, **settings):
         save_model(build_tiny(seed=seed, **settings), other or tokenizer, tmp_path / name)
@@ -131,7 +131,7 @@ def test_a_vocabulary_without_an_end_of_text_token_is_scored_without_it(lmtune, 
 
     import torch
 
-    from lmtune.modeling.loading import save_model
+    from lmtune.modeling.saving import save_model
     from lmtune.modeling.tokenizer import learn_tokenizer
 
     bare = learn_tokenizer(texts, vocab_size=320, max_length=64)

@@ -79,7 +79,7 @@ def end_as_the_model_would(folder, passages):
 
 @pytest.mark.slow
 def test_profile_lm_eval_equals_the_harness(lmtune, save_gpt2, real_data, tmp_path):
-    from lmtune.evaluation.suites.zeroshot import split_pages
+    from lmtune.evaluation.suites.running_text import split_pages
 
     pages = split_pages(read(real_data / "wikitext-2" / "test.raw.txt.gz").removesuffix("\n").split("\n"))[:6]
     lines = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:200]

@@ -172,10 +172,10 @@ def test_the_last_number_on_the_selection_is_of_the_model_that_is_saved(lmtune, 
 
 
 def test_every_measure_has_its_place_in_results():
-    from lmtune.evaluation.metrics import MEASURES
-    from lmtune.training.results import MEASURED
+    from lmtune.evaluation.metrics import FORMULAS
+    from lmtune.measures import MEASURES
 
-    assert set(MEASURED) == set(MEASURES)
+    assert set(MEASURES) == set(FORMULAS)
 
 
 def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_path, texts, monkeypatch):
@@ -332,7 +332,8 @@ def test_a_resumed_run_keeps_to_what_it_knew_when_it_began(lmtune, notes, tmp_pa
 
 def save_tiny(folder, tokenizer, kind="gpt2", **settings):
     from lmtune.config import ModelConfig, ModelInit
-    from lmtune.modeling.loading import build_model, save_model
+    from lmtune.modeling.loading import build_model
+    from lmtune.modeling.saving import save_model
 
     config = ModelConfig(init=ModelInit.scratch, config={"model_type": kind, **settings}, tokenizer="learn")
     save_model(build_model(config, tokenizer)[0], tokenizer, folder)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmtune.commands.result import Result
-from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, SuiteConfig, load_data_config
+from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, load_data_config
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.losses import check_losses
@@ -25,10 +25,14 @@ from lmtune.errors import ConfigError
 from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.protocol import describe_limit, hash_model
-from lmtune.evaluation.suites.run import Loaded, render_suite, run_suite
-from lmtune.evaluation.windows import check_stride
+from lmtune.evaluation.suites.run import Loaded, build_results, run_suite
+from lmtune.evaluation.windows import resolve_stride
 from lmtune.modeling import loading, positions
+from lmtune.modeling.checkpoint import Checkpoint, resolve_checkpoint
+from lmtune.modeling.device import place_model
 from lmtune.modeling.tokenizer import load_tokenizer
+from lmtune.reporting.suite_tables import render_suite
+from lmtune.reporting.tables import render_evaluation
 from lmtune.runs import Run
 from lmtune.token_stream import TokenStream
 from lmtune.training.memory import explain_memory
@@ -54,26 +58,19 @@ def run(config: EvalCommandConfig) -> Result:
     """Score the checkpoints on a text, or on the tasks of a suite."""
     if config.output is not None:
         documents.check_output(config.output)
-    checkpoints = {ckpt: loading.find_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
+    checkpoints = {ckpt: resolve_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
     if config.suite is not None:
-        return evaluate_suite(config, config.suite, checkpoints)
+        loads = {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()}
+        models, suite = run_suite(config, config.suite, loads), config.suite
+        return Result(build_results(models), lambda: render_suite(suite, models))
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     scored = score_checkpoints(config, text, checkpoints)
     if config.output is not None:
         for file in documents.write_documents(text.data.name, scored, config.output):
             logger.info("documents, the worst first: %s", file)
-    return Result(
-        documents.build_results(text.data.name, scored), lambda: documents.render_table(text.data.name, scored)
-    )
-
-
-def evaluate_suite(config: EvalCommandConfig, suite: SuiteConfig, checkpoints: dict[str, loading.Checkpoint]) -> Result:
-    """The tasks of a suite, each checkpoint loaded when its turn comes."""
-    loads = {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()}
-    models = run_suite(config, suite, loads)
-    values = {"models": models} if len(models) > 1 else next(iter(models.values()))
-    return Result(values, lambda: render_suite(suite, models))
+    results = documents.build_results(text.data.name, scored)
+    return Result(results, lambda: render_evaluation(results))
 
 
 def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
@@ -113,23 +110,23 @@ def select_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {"seed": data.get("seed", config["seed"]), **{name: data.get(name) for name in (*SOURCE, *IDENTITY)}}
 
 
-def load_checkpoint(config: EvalCommandConfig, checkpoint: loading.Checkpoint, tokenizer: Any = None) -> Loaded:
+def load_checkpoint(config: EvalCommandConfig, checkpoint: Checkpoint, tokenizer: Any = None) -> Loaded:
     """Model and tokenizer on their device, with the length of the windows."""
     tokenizer = tokenizer or load_tokenizer(checkpoint.path, separates=False)
     model = loading.load_model(checkpoint.path, whole=config.check_weights)
-    context = positions.settle_length("eval.context", config.eval.context, model)
-    check_stride(config.eval.stride, context)
-    return Loaded(model.to(loading.choose_device(config.device)), tokenizer, context)
+    context = positions.resolve_length("eval.context", config.eval.context, model)
+    resolve_stride(config.eval.stride, context)
+    return Loaded(place_model(model, config.device), tokenizer, context)
 
 
 def score_checkpoints(
-    config: EvalCommandConfig, text: Text, checkpoints: dict[str, loading.Checkpoint]
-) -> dict[str, documents.Scored]:
+    config: EvalCommandConfig, text: Text, checkpoints: dict[str, Checkpoint]
+) -> dict[str, documents.ScoredCheckpoint]:
     """Each checkpoint on the same documents, the text of a run checked to be still the one that it held out."""
     corpus = build_corpus(text.data, past=None if text.own is None else load_earlier(text.own))
     tokenizers = {ckpt: load_tokenizer(found.path, separates=False) for ckpt, found in checkpoints.items()}
     part = Part(config.eval.max_tokens or 0, list(tokenizers.values()))
-    scored: dict[str, documents.Scored] = {}
+    scored: dict[str, documents.ScoredCheckpoint] = {}
     for ckpt, found in checkpoints.items():
         tokenizer = tokenizers[ckpt]
         whole, split_by = build_stream(corpus, text.split, tokenizer)
@@ -181,7 +178,7 @@ def _decode(tokenizer: Any, ids: np.ndarray) -> str:
     return str(tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
 
-def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.Scored:
+def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.ScoredCheckpoint:
     """The measures of one checkpoint on a text, and what each document has to do with them."""
     from lmtune.evaluation.evaluator import Scoring, evaluate_documents
 
@@ -190,7 +187,7 @@ def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -
         scoring = Scoring(loaded.context, settings.batch_size, settings.stride, settings.dtype.value)
         measures, scores = evaluate_documents(loaded.model, stream, scoring)
     measures["protocol"] |= {"tokenizer": hash_tokenizer(loaded.tokenizer), "model": hash_model(loaded.model)}
-    scored = documents.Scored(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
+    scored = documents.ScoredCheckpoint(measures, DocumentBits(scores["nll"], stream.documents["bytes"]))
     if settings.per_document:
         measures["documents"] = documents.list_documents(stream, scored, loaded.tokenizer)
     return scored

@@ -12,9 +12,12 @@ from lmtune.commands.result import Result
 from lmtune.config import GenerateConfig
 from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
+from lmtune.modeling.checkpoint import resolve_checkpoint
+from lmtune.modeling.device import place_model
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
+from lmtune.reporting.tables import render_answers
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +25,15 @@ logger = logging.getLogger(__name__)
 def run(config: GenerateConfig) -> Result:
     """Continue each prompt, or find the tokens that are likeliest to come next."""
     prompts = load_prompts(config)
-    checkpoint = loading.find_checkpoint(str(config.ckpt), config.check_weights)
+    checkpoint = resolve_checkpoint(str(config.ckpt), config.check_weights)
     tokenizer = load_tokenizer(checkpoint.path)
     model = loading.load_model(checkpoint.path, whole=config.check_weights)
     for remark in mend_special_ids(model, tokenizer):
         logger.info(remark)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
-    model.to(loading.choose_device(config.device)).eval()
+    place_model(model, config.device)
     if config.top:
-        answers = [{"prompt": p, "next": generation.find_next(model, tokenizer, p, config.top)} for p in prompts]
+        answers = [{"prompt": p, "next": generation.rank_next(model, tokenizer, p, config.top)} for p in prompts]
     else:
         answers = [
             {"prompt": p, **cell, "texts": generation.generate(model, tokenizer, p, settings, config.seed)}
@@ -38,11 +41,10 @@ def run(config: GenerateConfig) -> Result:
             for cell, settings in cells
         ]
     for prompt in prompts:
-        room = (
-            generation.find_room(model) if config.top else min(generation.check_room(model, each) for _, each in cells)
-        )
-        generation.tell_cut(tokenizer, prompt, room)
-    return Result(answers[0] if len(answers) == 1 else answers, lambda: [render(answers)])
+        limits = [generation.resolve_prompt_length(model, settings) for _, settings in cells]
+        generation.tell_cut(tokenizer, prompt, generation.count_positions(model) if config.top else min(limits))
+    values = answers[0] if len(answers) == 1 else answers
+    return Result(values, lambda: ["\n\n".join(render_answers(answers))])
 
 
 def load_prompts(config: GenerateConfig) -> list[str]:
@@ -64,17 +66,3 @@ def build_settings(config: GenerateConfig, model: Any, cell: dict[str, Any]) -> 
             "grid.temperature and grid.top_k need sampling, found generation.do_sample=false. Leave it out."
         )
     return generation.build_generation_config(model, {**config.generation, **cell})
-
-
-def render(answers: list[dict[str, Any]]) -> str:
-    """The texts, a heading above those of a grid; or the table of next tokens."""
-    return "\n\n".join(_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers)
-
-
-def _render_texts(answer: dict[str, Any]) -> str:
-    cell = ", ".join(f"{name} {value}" for name, value in answer.items() if name not in ("prompt", "texts"))
-    return "\n\n".join([f"== {cell} ==", *answer["texts"]] if cell else answer["texts"])
-
-
-def _render_next(answer: dict[str, Any]) -> str:
-    return "\n".join([answer["prompt"], *(f"{probability:>8.4f}  {token!r}" for token, probability in answer["next"])])

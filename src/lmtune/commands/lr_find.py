@@ -4,7 +4,6 @@ lmtune lr-find data=bio model=gpt2-small-pt
 """
 
 import math
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -13,6 +12,7 @@ from lmtune.config import FinetuneMethod, LrFindConfig
 from lmtune.errors import TrainingError
 from lmtune.exporting.hub import KEYS
 from lmtune.reporting.figures import render_curve
+from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
 from lmtune.storage import write_json, write_text
 from lmtune.training.arguments import change_arguments
@@ -38,7 +38,7 @@ def run(config: LrFindConfig) -> Result:
             tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"
         )
         write_text(folder / "lr-find.svg", curve)
-    return Result({**tried, "folder": str(folder)}, lambda: render_suggestions(tried, folder))
+    return Result({**tried, "folder": str(folder)}, lambda: render_rates(tried, folder / "lr-find.svg"))
 
 
 def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
@@ -88,15 +88,3 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
         )
     smoothed = smooth(losses)
     return {"rates": rates, "losses": losses, "smoothed": smoothed, "suggestions": suggest_rates(rates, smoothed)}
-
-
-def render_suggestions(tried: dict[str, Any], folder: Path) -> list[str]:
-    """The suggestions as a table."""
-    found = tried["suggestions"]
-    return [
-        f"{len(tried['rates'])} rates from {tried['rates'][0]:.2e} to {tried['rates'][-1]:.2e}",
-        f"{'a tenth of the rate of the lowest loss':<42}{found['minimum_tenth']:.2e}",
-        f"{'where the loss falls fastest':<42}{found['steepest']:.2e}",
-        f"try training.learning_rate={found['minimum_tenth']:.1e}",
-        f"curve: {folder / 'lr-find.svg'}",
-    ]

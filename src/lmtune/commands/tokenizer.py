@@ -12,10 +12,11 @@ from lmtune.config import TokenizerCommandConfig
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.modeling import loading
 from lmtune.modeling.saved_tokenizer import save_tokenizer
-from lmtune.modeling.tokenizer import LEARN, Fit, learn_tokenizer, load_tokenizer, measure_fit
+from lmtune.modeling.source import check_model_source
+from lmtune.modeling.tokenizer import LEARN, learn_tokenizer, load_tokenizer, measure_fit
 from lmtune.paths import GivenPath
+from lmtune.reporting.data_tables import render_tokenizer
 from lmtune.runs.search import check_creatable, new_folder
 from lmtune.storage import slug, write_json
 from lmtune.training.setup import check_data_source
@@ -39,7 +40,7 @@ def run(config: TokenizerCommandConfig) -> Result:
         save_tokenizer(tokenizer, folder)
     account = build_account(config, corpus, tokenizer, folder, measured_on)
     write_json(folder / "lmtune.json", account)
-    return Result(account, lambda: render_account(account))
+    return Result(account, lambda: render_tokenizer(account))
 
 
 def build_account(
@@ -78,24 +79,4 @@ def check_sources(config: TokenizerCommandConfig) -> None:
             raise ConfigError(
                 f"model={config.model.name} learns its vocabulary, so there is none to compare with yet. Leave model= out."
             )
-        loading.check_model_source(config.model)
-
-
-def render_account(account: dict[str, Any]) -> list[str]:
-    """The account as a table, the folder last."""
-    learned, source = account["learned_from"], account.get("source")
-    fits = [("learned", Fit(**account["fit"]))] + ([(source["tokenizer"], Fit(**source["fit"]))] if source else [])
-    lines = [
-        f"{account['entries']:,} entries, learned from {learned['data']} ({learned['text']}, seed {learned['seed']}); "
-        f"measured on its {account['measured_on']} documents",
-        "",
-        f"{'tokenizer':<40}{'tokens/word':>12}{'bytes/token':>12}{'parts of characters':>21}",
-    ]
-    for name, fit in fits:
-        lines.append(
-            f"{name[-39:]:<40}{fit.tokens_per_word:>12.3f}{fit.bytes_per_token:>12.3f}{100 * fit.byte_fallback:>19.3f} %"
-        )
-    if source:
-        more = 100 * (source["fit"]["tokens_per_word"] / account["fit"]["tokens_per_word"] - 1)
-        lines += ["", f"the other vocabulary needs {more:+.1f} % tokens for the same text"]
-    return [*lines, f"tokenizer: {account['folder']}"]
+        check_model_source(config.model)

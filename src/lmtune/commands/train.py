@@ -7,8 +7,9 @@ from lmtune.commands.result import Result
 from lmtune.config import TrainConfig
 from lmtune.errors import PushError
 from lmtune.paths import shorten
+from lmtune.reporting.tables import render_run
 from lmtune.training.publishing import push
-from lmtune.training.results import check_objective, find_objective, render_table
+from lmtune.training.results import check_objective, find_objective
 from lmtune.training.session import Session
 
 
@@ -23,7 +24,7 @@ def run(config: TrainConfig) -> Result:
     folder = session.context.run.folder
     result = Result(
         {**results, "folder": str(folder)},
-        lambda: [*render_table(results), f"run folder: {shorten(folder)}"],
+        lambda: [*render_run(results), f"run folder: {shorten(folder)}"],
         find_objective(results, config.objective),
     )
     try:

@@ -9,6 +9,7 @@ from lmtune.config.conditions import find_evaluation, find_saving, setting
 from lmtune.config.ranges import check_number, check_ranges, count, render_value, seed
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
 from lmtune.errors import ConfigError
+from lmtune.measures import MEASURES
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,13 +57,10 @@ class SamplesConfig:
         check_ranges(self, "samples.")
 
 
-GREATER_IS_BETTER = frozenset(["accuracy"])
-"""Of the measures that a best checkpoint can be chosen by; of all others less is better."""
-
-
 def is_greater_better(metric: str) -> bool:
     """True for a measure that grows as the model learns."""
-    return metric.removeprefix("eval_") in GREATER_IS_BETTER
+    measure = MEASURES.get(metric.removeprefix("eval_"))
+    return measure is not None and measure.greater_is_better
 
 
 def settle_training(training: dict[str, Any]) -> None:

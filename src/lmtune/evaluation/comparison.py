@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+
+from lmtune.storage import Record
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 MIN_DOCUMENTS = 10
-"""Below so many, drawing them anew says little of how another text would have come out."""
+"""With fewer, resampling them says little about another text."""
 _DRAWS_AT_ONCE = 1 << 22
 
 
@@ -19,21 +20,21 @@ class Difference:
 
     difference: float
     low: float | None
-    """Ends of the interval; None where the documents are too few for one."""
+    """Ends of the interval, in bits per byte; None where the documents are too few for one."""
     high: float | None
     documents: int
     effective_documents: float
-    """How many documents of one size weigh as much: one that dwarfs the others counts for all of them (Kish 1965)."""
+    """Effective sample size (Kish 1965): the number of documents of one size that would weigh as much."""
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Record:
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentBits:
-    """What one model needs for each document."""
+    """Negative log-likelihood and size of each document, for one model."""
 
     nll: np.ndarray
     """[documents] nats of the text."""
@@ -70,6 +71,6 @@ def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0
 
 
 def count_effective(sizes: np.ndarray) -> float:
-    """[documents] bytes of each to the number of equal ones that weigh as much; 0 where there are none."""
+    """Kish's effective sample size for documents of `sizes` [documents] bytes; 0 where there are none."""
     squares = float((sizes.astype(np.float64) ** 2).sum())
     return float(sizes.sum()) ** 2 / squares if squares else 0.0

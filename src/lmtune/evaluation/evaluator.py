@@ -6,20 +6,27 @@ not scored. Every other token is scored exactly once: the first from that BOS, e
 than the window, tokens have more before them.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from lmtune.errors import DataError, ModelError, TrainingError
-from lmtune.evaluation.metrics import Sums, measure_all
+from lmtune.evaluation.metrics import Sums, measures_of
 from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
-from lmtune.evaluation.windows import Windows, check_stride, cut_windows
+from lmtune.evaluation.windows import Windows, cut_windows, resolve_stride
+from lmtune.modeling.layers import count_rows
+from lmtune.storage import Record
 from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DOCUMENT_SCORES = np.dtype([("nll", "<f8"), ("separator_nll", "<f8"), ("correct", "<f8")])
 """One row a document: nats of its text, nats of its separator, tokens that the model ranks first."""
@@ -41,7 +48,7 @@ class Scoring:
     @property
     def step(self) -> int:
         """The stride, checked."""
-        return check_stride(self.stride, self.context)
+        return resolve_stride(self.stride, self.context)
 
 
 def _alone(sums: torch.Tensor) -> torch.Tensor:
@@ -59,11 +66,11 @@ class Workers:
 
 
 def evaluate_stream(
-    model: Any,
+    model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Measures of `model` on `stream`, with the protocol that they rest on and the seconds they took.
 
     Raises TrainingError where a loss is not finite, DataError and ModelError for a stream that cannot be scored.
@@ -72,15 +79,15 @@ def evaluate_stream(
 
 
 def evaluate_documents(
-    model: Any,
+    model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """(measures, [documents] of DOCUMENT_SCORES): as evaluate_stream, with what each document has to do with it."""
+) -> tuple[Record, np.ndarray]:
+    """(measures, scores): as evaluate_stream, in total and per document. scores: [documents] of DOCUMENT_SCORES."""
     started = time.perf_counter()
     scores = score_documents(model, stream, scoring, workers)
-    measures = measure_all(sum_documents(stream, scores))
+    measures = measures_of(sum_documents(stream, scores))
     protocol = build_protocol(stream, scoring.context, scoring.step, scoring.dtype)
     unknown, lost = sum_losses(stream.documents)
     measures |= {"unknown_tokens": unknown, "lost_bytes": lost}
@@ -88,15 +95,16 @@ def evaluate_documents(
 
 
 def score_documents(
-    model: Any,
+    model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
 ) -> np.ndarray:
-    """[documents] of DOCUMENT_SCORES; each process scores every size-th batch, and the sums are of all of them."""
+    """[documents] of DOCUMENT_SCORES. Each process scores every size-th batch; all return the sums over all processes."""
     workers = workers or Workers()
     check_scorable(model, stream)
     ends, is_separator, is_opening = stream.ends, stream.is_separator(), stream.is_opening()
+    # The last row travels with the sums of the documents: it is 1 where a process has met a NaN or infinite loss.
     totals = np.zeros((len(stream.documents) + 1, 3))
     fault = None
     batches = cut_windows(len(stream.ids) - stream.unpredicted, scoring.context, scoring.step, scoring.batch_size)
@@ -111,9 +119,9 @@ def score_documents(
                 kinds = is_separator[places].astype(np.int64)
                 np.add.at(totals, (documents, kinds), losses)
                 np.add.at(totals, (documents, np.full_like(kinds, 2)), correct)
-    totals[-1, 0] = fault is not None
+    totals[-1] = fault is not None
     totals = workers.add(torch.from_numpy(totals)).numpy()
-    if totals[-1, 0]:  # on every process: one that went on alone would wait for the others forever
+    if totals[-1].any():  # on every process: one that went on alone would wait for the others forever
         raise TrainingError(fault or "Another process met a loss that is not a finite number; its message says where.")
     return np.array([tuple(row) for row in totals[:-1].tolist()], dtype=DOCUMENT_SCORES)
 
@@ -148,14 +156,14 @@ def sum_documents(stream: TokenStream, scores: np.ndarray) -> Sums:
     )
 
 
-def check_scorable(model: Any, stream: TokenStream) -> None:
+def check_scorable(model: PreTrainedModel, stream: TokenStream) -> None:
     """Raise DataError where there is nothing to score, ModelError for ids that the model does not have."""
     if len(stream.ids) <= stream.unscored:
         raise DataError(
             "There is nothing to score: expected at least one token with something before it, found "
             f"{len(stream.ids)} token(s). Give a longer text."
         )
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = count_rows(model)
     largest = max(int(stream.ids.max()), stream.separator, *stream.opening)
     if largest >= rows:
         raise ModelError(

@@ -6,12 +6,9 @@ of exactly that text, so they compare across vocabularies; `separator_loss` stan
 """
 
 import math
-import tempfile
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import astuple, dataclass
 
-import datasets
-import evaluate
+from lmtune.measures import MEASURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +69,9 @@ def separator_loss(sums: Sums) -> float:
     return sums.separator_nll / sums.separators if sums.separators else math.nan
 
 
-MEASURES = {
-    measure.__name__: measure
-    for measure in (
+FORMULAS = {
+    formula.__name__: formula
+    for formula in (
         loss,
         perplexity,
         accuracy,
@@ -84,43 +81,14 @@ MEASURES = {
         separator_loss,
     )
 }
+"""By the name of the measure."""
 
 
-class LanguageModeling(evaluate.Metric):
-    """All measures as a local `evaluate.Metric`: add_batch takes sums of batches, compute what follows from their total.
-
-        metric = LanguageModeling()
-        batch = {"nll": [12.5], "tokens": [8], "separator_nll": [0.7], "separators": [1], "correct": [3]}
-        metric.add_batch(**batch, bytes=[31], characters=[30], words=[6])
-        metric.compute()
-
-    Nothing is downloaded and no file is kept.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"keep_in_memory": True, "cache_dir": tempfile.gettempdir(), **settings})
-
-    def _info(self) -> evaluate.MetricInfo:
-        columns = {item.name: datasets.Value("float64") for item in fields(Sums)}
-        return evaluate.MetricInfo(
-            description=str(__doc__),
-            citation="",
-            inputs_description=str(Sums.__doc__),
-            features=datasets.Features(columns),
-        )
-
-    def _compute(self, **columns: list[float]) -> dict[str, float]:
-        sums = Sums(**{name: math.fsum(values) for name, values in columns.items()})
-        counts = {name: int(getattr(sums, name)) for name in ("words", "bytes", "characters")}
-        measures = {name: measure(sums) for name, measure in MEASURES.items()}
-        return {**measures, "tokens": int(sums.tokens + sums.separators), **counts}
-
-
-def measure_all(sums: Sums) -> dict[str, float]:
-    """Every measure, and the counts they rest on."""
-    result = LanguageModeling().compute(**{item.name: [getattr(sums, item.name)] for item in fields(Sums)})
-    assert isinstance(result, dict)
-    return result
+def measures_of(sums: Sums) -> dict[str, float]:
+    """Every measure, in the order of lmtune.measures, and the counts they rest on."""
+    counts = {name: int(getattr(sums, name)) for name in ("words", "bytes", "characters")}
+    measures = {name: FORMULAS[name](sums) for name in MEASURES}
+    return {**measures, "tokens": int(sums.tokens + sums.separators), **counts}
 
 
 def exp(exponent: float) -> float:

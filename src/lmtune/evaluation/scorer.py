@@ -3,27 +3,34 @@
 The body of the model runs over whole windows; its head only over the places that are scored, a chunk of rows at a time.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from lmtune.errors import ModelError, first_line
+from lmtune.modeling import probe
+from lmtune.modeling.behaviour import TOKENS, choose_ids
+from lmtune.modeling.layers import below_adapter, count_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 UNSCORED = -1
 """Target of a place that is only context."""
-PROBE_TOKENS = 8
-"""On which it is found out what a model does."""
 CHUNK_BYTES = {"cpu": 16 << 20}
 """Logits held at once, in float32: 83 rows of GPT-2 on a CPU. Four times as many made a window 8 % faster there."""
 ACCELERATOR_CHUNK_BYTES = 512 << 20
 
 
-class Scored(NamedTuple):
-    """What a model makes of the scored tokens of a batch, row by row."""
+class TokenScores(NamedTuple):
+    """Scores of the scored tokens of a batch, row by row."""
 
     nll: np.ndarray
     """[scored] float64: negative log-likelihood, in nats."""
@@ -45,11 +52,11 @@ class Scorer:
     """From that input at the scored places [scored, features] to their logits [scored, vocabulary]."""
     vocabulary: int
 
-    def score(self, inputs: np.ndarray, targets: np.ndarray) -> Scored:
+    def score(self, inputs: np.ndarray, targets: np.ndarray) -> TokenScores:
         """Score `targets` [rows, places], each predicted from the inputs [rows, places] up to its own place.
 
-        Places with the target UNSCORED are context. Shorter rows may be filled up on their right with any id: no place
-        sees what stands after it.
+        Places with the target UNSCORED are context. Shorter rows may be padded on their right with any id, which no earlier
+        place sees. Losses may be NaN or infinite: the caller checks.
         """
         wanted = torch.from_numpy(targets.astype(np.int64, copy=False)).to(self.device)
         ids = torch.from_numpy(inputs.astype(np.int64, copy=False)).to(self.device)
@@ -61,11 +68,11 @@ class Scorer:
             for some, goal in zip(features.split(rows), goals.split(rows), strict=True)
         ]
         losses, correct = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-        return Scored(losses.astype(np.float64), correct)
+        return TokenScores(losses.astype(np.float64), correct)
 
 
 @contextmanager
-def open_scorer(model: Any, dtype: str = "float32") -> Iterator[Scorer]:
+def open_scorer(model: PreTrainedModel, dtype: str = "float32") -> Iterator[Scorer]:
     """A scorer for any causal language model, in `dtype` without autocast or TF32; the softmax is at least float32.
 
     Random states, training mode and weights are as before afterwards. Models whose head is not a plain linear, or that
@@ -80,28 +87,24 @@ def open_scorer(model: Any, dtype: str = "float32") -> Iterator[Scorer]:
         if model.dtype != loaded_dtype:
             check_runs(model, dtype)
         plain = find_plain_head(model)
-        vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        vocabulary = count_rows(model)
         if plain is None:
             yield Scorer(model.device, lambda ids: original(input_ids=ids, use_cache=False).logits, _same, vocabulary)
         else:
             yield Scorer(model.device, plain.body, plain.head, vocabulary)
 
 
-def check_runs(model: Any, dtype: str) -> None:
+def check_runs(model: PreTrainedModel, dtype: str) -> None:
     """Raise ModelError for a model that fails on eight tokens in `dtype`: some classes hold constants of another precision."""
     try:
-        getattr(model, "_original_forward", model.forward)(input_ids=_choose_ids(model), use_cache=False)
+        getattr(model, "_original_forward", model.forward)(input_ids=choose_ids(model, TOKENS), use_cache=False)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError) as fault:
         raise ModelError(
-            f"{type(model).__name__} does not run on {PROBE_TOKENS} tokens with eval.dtype={dtype} ({first_line(fault)}). Expected "
+            f"{type(model).__name__} does not run on {TOKENS} tokens with eval.dtype={dtype} ({first_line(fault)}). Expected "
             "a model whose class works in that precision. Take another: eval.dtype=float32 is that of nearly all models."
         ) from fault
-
-
-def _choose_ids(model: Any) -> torch.Tensor:
-    return torch.arange(PROBE_TOKENS, device=model.device)[None] % model.get_input_embeddings().weight.shape[0]
 
 
 class PlainHead(NamedTuple):
@@ -111,30 +114,16 @@ class PlainHead(NamedTuple):
     head: Forward
 
 
-def find_plain_head(model: Any) -> PlainHead | None:
-    """The body and the head of a model whose logits are head(body(ids)), None for any other.
-
-    Eight tokens decide: the head's input has to be the last hidden state and its output the logits, bit for bit.
-    Comparing losses would not do; Gemma 2's cap moves that of a small model by 1e-5.
-    """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
-    head, base = inner.get_output_embeddings(), getattr(inner, "base_model", inner)
-    if type(head) is not torch.nn.Linear or base is inner:
+def find_plain_head(model: PreTrainedModel) -> PlainHead | None:
+    """The body and the head of a model whose logits are head(body(ids)), None for any other."""
+    inner = below_adapter(model)
+    if probe.find_obstacle(inner) is not None:
         return None
 
     def body(ids: torch.Tensor) -> torch.Tensor:
-        return base(input_ids=ids, use_cache=False).last_hidden_state
+        return inner.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
-    seen: list[torch.Tensor] = []
-    hook = head.register_forward_hook(lambda _, given, made: seen.extend([given[0], made]))
-    ids = _choose_ids(inner)
-    original = getattr(model, "_original_forward", model.forward)
-    try:
-        logits = original(input_ids=ids, use_cache=False).logits
-    finally:
-        hook.remove()
-    plain = len(seen) == 2 and torch.equal(seen[1], logits) and torch.equal(seen[0], body(ids))
-    return PlainHead(body, head) if plain else None
+    return PlainHead(body, inner.get_output_embeddings())
 
 
 def _same(logits: torch.Tensor) -> torch.Tensor:
@@ -154,8 +143,8 @@ def _score_rows(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tens
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Without dropout."""
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, so without dropout; the training mode is restored afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -165,9 +154,9 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def plain_experts(model: Any, dtype: str) -> Iterator[None]:
-    """Experts of a mixture one by one in float64, which the product of all of them at once (torch's grouped_mm) does not take."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+def plain_experts(model: PreTrainedModel, dtype: str) -> Iterator[None]:
+    """In float64, compute the experts of a mixture one by one: torch's grouped_mm, for all at once, does not take float64."""
+    inner = below_adapter(model)
     before = getattr(inner.config, "_experts_implementation", None)
     if dtype != "float64" or before in (None, "eager"):
         yield
@@ -183,7 +172,7 @@ def plain_experts(model: Any, dtype: str) -> Iterator[None]:
 def _exact_products() -> Iterator[None]:
     """Float32 products in float32, not in TF32 or bfloat16."""
     # The newer of torch's two switches: transformers uses it for TF32, and reading the older one then raises.
-    switches = (torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+    switches = (torch.backends, *attrgetter("cuda.matmul", "cudnn.conv", "mkldnn.matmul")(torch.backends))
     before = [switch.fp32_precision for switch in switches]
     _set_precision(switches, ["ieee"] * len(switches))
     try:
@@ -198,7 +187,7 @@ def _set_precision(switches: Sequence[Any], values: Sequence[str]) -> None:
 
 
 @contextmanager
-def _cast(model: Any, dtype: torch.dtype) -> Iterator[None]:
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
     """The weights in another precision for a while; buffers such as rotary frequencies stay, as in a loaded model."""
     others = [weight for weight in model.parameters() if weight.is_floating_point() and weight.dtype != dtype]
     kept = [weight.data for weight in others]

@@ -6,10 +6,15 @@ a GPU makes most of them float32, in which powers are taken there. torch.nn.GELU
 in one operation, and keeps its input alone.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def fuse_activations(model: Any) -> int:
+def fuse_activations(model: PreTrainedModel) -> int:
     """Replace GELUs that are spelled out by torch's own; return how many. Weights and config stay as they are."""
     from torch.nn import GELU
     from transformers.activations import FastGELUActivation, NewGELUActivation

@@ -3,11 +3,13 @@
 Adapters that others saved are found by their adapter_config.json, which names the model that they belong to.
 """
 
+from __future__ import annotations
+
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
-from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line
+from lmtune.errors import ConfigError, LmtuneError, ModelError, first_line, one_line
 from lmtune.foreign import (
     ADAPTER,
     CONFIG,
@@ -21,8 +23,13 @@ from lmtune.foreign import (
 )
 from lmtune.hub import check_available, is_local
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
+from lmtune.modeling.layers import below_adapter
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
@@ -46,8 +53,8 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
         )
 
 
-def add_adapter(model: Any, config: FinetuneConfig) -> Any:
-    """`model` with an adapter on it, as a PeftModel; only the adapter learns, and embeddings and head where asked for.
+def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
+    """`model` with an adapter on it. Only the adapter is trained, and embeddings and head where the config says so.
 
     Raises ConfigError for modules that no adapter fits.
     """
@@ -61,7 +68,7 @@ def add_adapter(model: Any, config: FinetuneConfig) -> Any:
     settings = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=cast(int, config.alpha),  # any number does, whatever its annotation says
         lora_dropout=config.dropout,
         target_modules=config.target_modules or "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
@@ -72,25 +79,26 @@ def add_adapter(model: Any, config: FinetuneConfig) -> Any:
     try:
         adapted = get_peft_model(model, settings)
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise ConfigError(f"finetune=lora: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"finetune=lora: {one_line(error)}") from error
     _check_runs(adapted)
     return adapted
 
 
-def _check_runs(adapted: Any) -> None:
-    """Raise ConfigError where a model does not run with its adapter: some modules hand out more than a product."""
+def _check_runs(adapted: PeftModel) -> None:
+    """Raise ConfigError where a model does not run with its adapter: some modules return more than a product."""
+    inner = below_adapter(adapted)
     try:
-        with trying(adapted):
-            adapted(input_ids=choose_ids(adapted, TOKENS), use_cache=False)
+        with trying(inner):
+            adapted(input_ids=choose_ids(inner, TOKENS), use_cache=False)
     except Exception as fault:  # whatever a module meets that it did not expect
-        name = type(adapted.get_base_model()).__name__
+        name = type(inner).__name__
         raise ConfigError(
             f"finetune=lora: {name} does not run with adapters on these modules ({first_line(fault)}). Name others with "
             "finetune.target_modules=, such as those of its attention."
         ) from fault
 
 
-def merge_adapter(model: Any) -> Any:
+def merge_adapter(model: PeftModel) -> PreTrainedModel:
     """The model with its adapter added into the weights, in float32. Raises ModelError where that gives no finite number."""
     try:
         return model.merge_and_unload(safe_merge=True)
@@ -99,7 +107,7 @@ def merge_adapter(model: Any) -> Any:
 
 
 def open_source(source: Source) -> tuple[Settings, Source | None]:
-    """(settings, base): the settings of a model, and what it lies on if it is an adapter alone; None for a whole model.
+    """(settings, base): the settings of a model, and the source of its base if it is an adapter alone; None for a whole model.
 
     Raises the source's error for settings that do not read, for an adapter that names no base or further models, and where peft
     is missing.
@@ -114,10 +122,10 @@ def open_source(source: Source) -> tuple[Settings, Source | None]:
             "pip install peft"
         )
     _check_kind(source, settings[ADAPTER].get("peft_type"))
-    return settings, None if CONFIG in settings else _find_base(source, settings)
+    return settings, None if CONFIG in settings else _resolve_base(source, settings)
 
 
-def _check_kind(source: Source, kind: Any) -> None:
+def _check_kind(source: Source, kind: object) -> None:
     from peft import PeftType
 
     if not isinstance(kind, str) or kind in NOT_ALONE | NOT_WEIGHTS or kind not in [each.value for each in PeftType]:
@@ -131,7 +139,7 @@ def _check_kind(source: Source, kind: Any) -> None:
         )
 
 
-def _find_base(source: Source, settings: Settings) -> Source:
+def _resolve_base(source: Source, settings: Settings) -> Source:
     base, revision = (settings[ADAPTER].get(name) for name in ("base_model_name_or_path", "revision"))
     if not isinstance(base, str) or not base or base == source.path:
         raise source.error(
@@ -144,7 +152,7 @@ def _find_base(source: Source, settings: Settings) -> Source:
 
 
 def open_base(base: Source) -> Settings:
-    """The settings of what an adapter lies on; raise its error where that is an adapter too."""
+    """The settings of an adapter's base; raise its error where that is an adapter too."""
     settings, further = open_source(base)
     if further is not None:
         raise base.error(
@@ -154,7 +162,7 @@ def open_base(base: Source) -> Settings:
 
 
 def check_base(base: Source) -> None:
-    """Raise its error where the model that an adapter lies on is neither here nor to be had from the Hub."""
+    """Raise its error where an adapter's base is neither on this machine nor available on the Hub."""
     if not is_local(base.given):
         try:
             check_available("model", base.path, base.revision, base.error)
@@ -169,8 +177,8 @@ def check_base(base: Source) -> None:
         check_settings(base, open_base(base))
 
 
-def apply_adapter(model: Any, source: Source) -> Any:
-    """`model` with the adapter that lies at `source` added into its weights; all of them learn as before."""
+def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
+    """`model` with the adapter at `source` merged into its weights; they are trained, or frozen, as before."""
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         from peft import PeftModel
@@ -186,7 +194,7 @@ def apply_adapter(model: Any, source: Source) -> Any:
     return merged
 
 
-def _check_targets(model: Any, targets: list[str], whole: list[str]) -> None:
+def _check_targets(model: PreTrainedModel, targets: list[str], whole: list[str]) -> None:
     """Adapters on embedding or head are refused: merged into tied weights they come out wrong."""
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     for target in targets:

@@ -1,20 +1,29 @@
-"""Continuing prompts."""
+"""Continuing prompts: settings checked, ids cut to the positions of the model, texts drawn from a seed."""
+
+from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
-from lmtune.errors import ConfigError, ModelError, first_line
+from lmtune.errors import ConfigError, ModelError, first_line, one_line
 from lmtune.foreign import GENERATION
+from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
 from lmtune.vocabulary import encode_plain, find_opening
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_NEW_TOKENS = 60
+UNLIMITED = 10**9
+"""Positions of a model that has no limit."""
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
 OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """Of a generation config; transformers refuses to save these without return_dict_in_generate, and those without beams."""
@@ -24,7 +33,7 @@ NOTHING_LEFT = (
 )
 
 
-def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
+def build_generation_config(model: PreTrainedModel, settings: dict[str, Any]) -> GenerationConfig:
     """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses.
 
     What the settings contradict gives way, lmtune's own defaults and the model's alike: without sampling nothing shapes it,
@@ -48,7 +57,7 @@ def build_generation_config(model: Any, settings: dict[str, Any]) -> Any:
     return config
 
 
-def mend_generation_config(model: Any) -> list[str]:
+def mend_generation_config(model: PreTrainedModel) -> list[str]:
     """Make the model's generation config one that can be saved; say what was changed.
 
     transformers loads files with a temperature or top_p but without do_sample, as Llama 2 and Vicuna ship them, and refuses
@@ -73,16 +82,16 @@ def mend_generation_config(model: Any) -> list[str]:
     return [f"{GENERATION} of the model cannot be saved as it stands; {', '.join(changed)} is used and saved"]
 
 
-def _find_fault(config: Any) -> str | None:
+def _find_fault(config: GenerationConfig) -> str | None:
     try:
         config.validate(strict=True)
     except (ValueError, TypeError, AttributeError) as fault:
-        return " ".join(str(fault).split())
+        return one_line(fault)
     return None
 
 
-def _check_ids(model: Any, settings: dict[str, Any]) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
+def _check_ids(model: PreTrainedModel, settings: dict[str, Any]) -> None:
+    rows = count_rows(model)
     for name in TOKEN_IDS:
         given = settings.get(name)
         beyond = [each for each in (given if isinstance(given, list) else [given]) if each is not None and each >= rows]
@@ -98,7 +107,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
-        raise ConfigError(f"generation.*: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ConfigError(f"generation.*: {one_line(error) or type(error).__name__}") from error
     except RuntimeError as error:
         if "probability tensor" in str(error):  # torch.multinomial's words
             raise ConfigError(NOTHING_LEFT) from error
@@ -110,7 +119,9 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
-def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) -> list[str]:
+def generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, config: GenerationConfig, seed: int
+) -> list[str]:
     """The prompt with its continuation, once per num_return_sequences.
 
     The same seed gives the same text. The prompt keeps its end where both do not fit the model's positions.
@@ -118,40 +129,42 @@ def generate(model: Any, tokenizer: Any, prompt: str, config: Any, seed: int) ->
     import torch
     from transformers import LogitsProcessorList, set_seed
 
-    ids = encode_prompt(model, tokenizer, prompt, check_room(model, config))
+    ids = encode_prompt(model, tokenizer, prompt, resolve_prompt_length(model, config))
     _check_length(config, ids)
     set_seed(seed)
     with _explained(), torch.no_grad():
-        rows = model.generate(
+        rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
             logits_processor=LogitsProcessorList([partial(check_scores, model)]),
         )
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
-def find_next(model: Any, tokenizer: Any, prompt: str, top: int) -> list[tuple[str, float]]:
+def rank_next(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, top: int
+) -> list[tuple[str, float]]:
     """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
     import torch
 
-    ids = encode_prompt(model, tokenizer, prompt, find_room(model))
+    ids = encode_prompt(model, tokenizer, prompt, count_positions(model))
     with torch.no_grad():
         scores = model(input_ids=ids, use_cache=False).logits[0, -1].double()
     probabilities = check_scores(model, ids, scores).softmax(dim=-1)
     best = probabilities.topk(min(top, len(probabilities)))
     return [
-        (tokenizer.decode([index]), value)
+        (str(tokenizer.decode([index])), value)
         for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
 
 
-def check_scores(model: Any, ids: Any, scores: Any) -> Any:
-    """The scores of the next token, [..., vocabulary], as they are; raise ModelError where they are no numbers.
+def check_scores(model: PreTrainedModel, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The scores of the next token, [..., vocabulary], unchanged; raise ModelError where they hold NaN or plus infinity.
 
-    ids: [..., tokens] before it. Minus infinity is a number here: settings rule tokens out with it. Where the model's own scores
-    are in order, the settings have spoiled them, which is a ConfigError.
+    ids: [..., tokens] before it. Minus infinity is allowed: settings rule tokens out with it. Where the model's own scores are
+    finite, the settings are at fault, which is a ConfigError.
     """
     if _are_numbers(scores):
         return scores
@@ -163,23 +176,23 @@ def check_scores(model: Any, ids: Any, scores: Any) -> Any:
     )
 
 
-def _are_numbers(scores: Any) -> bool:
+def _are_numbers(scores: torch.Tensor) -> bool:
     return not bool((scores.isnan() | scores.isposinf()).any())
 
 
-def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
-    """[1, tokens] on the model's device: what the tokenizer opens a text with, and the end of the prompt that fits behind it.
+def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> torch.Tensor:
+    """[1, tokens] int64 on the model's device: the tokenizer's opening ids, then as much of the end of the prompt as fits.
 
-    A text that has neither begins with the BOS, or else with the separator. tell_cut says what was left out. Raises ModelError
-    for ids that the model does not have.
+    limit: tokens in all. Where there is neither, the text starts from the BOS, or else from the separator. tell_cut says what
+    was left out. Raises ModelError for ids that the model does not have.
     """
     import torch
 
     opening = list(find_opening(tokenizer))
-    kept = encode_plain(tokenizer, [prompt])[0][-max(1, room - len(opening)) :]
+    kept = encode_plain(tokenizer, [prompt])[0][-max(1, limit - len(opening)) :]
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = [*opening, *kept] or [first]
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = count_rows(model)
     if max(ids) >= rows:
         raise ModelError(
             f"The tokenizer gives ids up to {max(ids):,}, the embedding of the model has {rows:,} rows. "
@@ -188,9 +201,9 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
     return torch.tensor([ids], device=model.device)
 
 
-def tell_cut(tokenizer: Any, prompt: str, room: int) -> None:
-    """Say that the beginning of a prompt is left out, where it does not fit the `room` that its tokens have."""
-    own, most = encode_plain(tokenizer, [prompt])[0], max(1, room - len(find_opening(tokenizer)))
+def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:
+    """Say that the beginning of a prompt is left out, where it does not fit the `limit` on its tokens."""
+    own, most = encode_plain(tokenizer, [prompt])[0], max(1, limit - len(find_opening(tokenizer)))
     if len(own) > most:
         logger.warning(
             "The prompt has %s tokens and %s of them fit the positions of the model, so its beginning is left out: the text begins "
@@ -202,7 +215,11 @@ def tell_cut(tokenizer: Any, prompt: str, room: int) -> None:
 
 
 def generate_aside(
-    model: Any, tokenizer: Any, prompts: Sequence[str], settings: dict[str, Any], seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: dict[str, Any],
+    seed: int,
 ) -> list[str]:
     """Continue prompts in the middle of training without leaving a trace: weights afterwards are bit-equal.
 
@@ -214,7 +231,7 @@ def generate_aside(
 
 
 @contextmanager
-def _undisturbed(model: Any) -> Iterator[None]:
+def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     import random
 
     import numpy as np
@@ -231,15 +248,17 @@ def _undisturbed(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def check_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], config: Any) -> None:
-    """Raise ConfigError for the first prompt that leaves no room for a text."""
-    room = check_room(model, config)
+def check_prompts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], config: GenerationConfig
+) -> None:
+    """Raise ConfigError for the first prompt that leaves no place for a text."""
+    most = resolve_prompt_length(model, config)
     for prompt in prompts:
-        _check_length(config, encode_prompt(model, tokenizer, prompt, room))
-        tell_cut(tokenizer, prompt, room)
+        _check_length(config, encode_prompt(model, tokenizer, prompt, most))
+        tell_cut(tokenizer, prompt, most)
 
 
-def _check_length(config: Any, ids: Any) -> None:
+def _check_length(config: GenerationConfig, ids: torch.Tensor) -> None:
     if config.max_new_tokens is None and config.max_length is not None and ids.shape[1] >= config.max_length:
         raise ConfigError(
             f"generation.max_length={config.max_length}: expected more than the {ids.shape[1]} tokens of the prompt, which it "
@@ -247,16 +266,16 @@ def _check_length(config: Any, ids: Any) -> None:
         )
 
 
-def find_room(model: Any) -> int:
-    """Tokens that the model has positions for."""
-    return positions_of(model.config) or 10**9
+def count_positions(model: PreTrainedModel) -> int:
+    """Tokens that the model has positions for; UNLIMITED for one without a limit."""
+    return positions_of(model.config) or UNLIMITED
 
 
-def check_room(model: Any, config: Any) -> int:
-    """Tokens that a prompt may have; raise ConfigError where the new ones alone fill the model's positions."""
+def resolve_prompt_length(model: PreTrainedModel, config: GenerationConfig) -> int:
+    """Tokens that a prompt may have; raises ConfigError where the new ones alone fill the model's positions."""
     positions = positions_of(model.config)
     if not positions:
-        return 10**9
+        return UNLIMITED
     if config.max_new_tokens is None and config.max_length is not None:
         if config.max_length > positions:
             raise ConfigError(

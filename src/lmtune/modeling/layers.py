@@ -1,9 +1,39 @@
-"""Where the blocks of a decoder are."""
+"""Parts of a model: the model below an adapter, its embedding, and the blocks of a decoder."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeGuard, cast
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+COMPILES_SOFTMAX = "compiles_softmax"
+"""Attribute of a model: True while its fused loss computes the softmax in one compiled kernel."""
 
 
-def find_blocks(model: Any) -> tuple[str, int] | None:
+def below_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model that an adapter of peft is on; the model itself where there is none."""
+    return cast("PreTrainedModel", model.get_base_model() if is_adapted(model) else model)
+
+
+def is_adapted(model: PreTrainedModel | PeftModel) -> TypeGuard[PeftModel]:
+    """True for a model that peft has put an adapter on."""
+    return hasattr(model, "get_base_model")
+
+
+def embedding_weight(model: PreTrainedModel) -> torch.Tensor:
+    """[entries, width]: a row for each id that the model takes, often more than the tokenizer has."""
+    return cast("torch.Tensor", model.get_input_embeddings().weight)
+
+
+def count_rows(model: PreTrainedModel) -> int:
+    """How many ids the model takes."""
+    return int(embedding_weight(model).shape[0])
+
+
+def find_blocks(model: PreTrainedModel) -> tuple[str, int] | None:
     """(prefix, count): where the blocks of a decoder are, such as ("transformer.h.", 12).
 
     They are the list of modules that is as long as the config says the model is deep.

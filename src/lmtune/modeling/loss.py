@@ -1,33 +1,28 @@
 """The training loss of a model without its logits in memory, for every model whose head allows it."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the field's name for it
 
 from lmtune.config import LossChoice
 from lmtune.errors import ConfigError
+from lmtune.modeling import probe
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.cross_entropy import IGNORED, linear_cross_entropy
+from lmtune.modeling.layers import COMPILES_SOFTMAX, below_adapter
 
-SCALED_BY = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-    "output_multiplier_scale",
-)
-"""Keys of model configs that make logits something else than the head's output (gemma2, cohere, granite, falcon_h1)."""
-
-COMPILES_SOFTMAX = "compiles_softmax"
-"""Attribute of a model whose fused loss takes its softmax in one compiled kernel."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def install_loss(model: Any, choice: LossChoice) -> list[str]:
+def install_loss(model: PreTrainedModel, choice: LossChoice) -> list[str]:
     """Make `model(..., labels=...)` compute the loss that training means, without logits where that can be done.
 
     Returns what is to be said of it. A class that does not shift its labels (BartForCausalLM) would learn to copy what it reads,
@@ -58,46 +53,20 @@ def install_loss(model: Any, choice: LossChoice) -> list[str]:
     return [f"plain loss, with logits in memory: {obstacle}"]
 
 
-def is_fused(model: Any) -> bool:
+def is_fused(model: PreTrainedModel) -> bool:
     """True where install_loss has replaced the forward method, whatever has been put around it since."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter of peft
-    return bool(getattr(inner.forward, "fuses_loss", False))
+    return bool(getattr(below_adapter(model).forward, "fuses_loss", False))
 
 
-def find_obstacle(model: Any) -> str | None:
-    """Why the loss of this model cannot be fused, None if it can. Tries it on eight tokens, without gradients.
-
-    Equal losses would not be proof enough: capped logits of a new model are nearly those before the cap. So the head
-    has to take the base model's output and give the logits themselves, bit by bit.
-    """
-    name = type(model).__name__
-    head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear:
-        return f"{name} has {type(head).__name__ if head is not None else 'nothing'} for a head, not torch.nn.Linear"
-    key = next((key for key in SCALED_BY if getattr(model.config, key, None) not in (None, 1, 1.0)), None)
-    if key is not None:
-        return f"{name} changes its logits after the head ({key}={getattr(model.config, key)})"
-    seen: dict[str, torch.Tensor] = {}
-    hook = head.register_forward_hook(lambda _, given, made: seen.update(hidden=given[0], logits=made))
-    ids = torch.arange(8, device=head.weight.device)[None] % head.weight.shape[0]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            plain = type(model).forward(model, input_ids=ids, use_cache=False)
-            base = model.base_model(input_ids=ids, use_cache=False, return_dict=True)
-    finally:
-        hook.remove()
-        model.train(was_training)
-    if not seen or not torch.equal(seen["logits"], plain.logits):
-        return f"{name} changes its logits after the head"
-    hidden = getattr(base, "last_hidden_state", None)
-    if hidden is None or not torch.equal(seen["hidden"], hidden):
-        return f"{name} does more than its base model before the head"
-    return f"{name} adds something to the cross-entropy, its router's loss" if _adds_router_loss(model) else None
+def find_obstacle(model: PreTrainedModel) -> str | None:
+    """Why the loss of this model cannot be fused, None if it can."""
+    found = probe.find_obstacle(model)
+    if found is None and _adds_router_loss(model):
+        return f"{type(model).__name__} adds something to the cross-entropy, its router's loss"
+    return found
 
 
-def find_misfit(model: Any) -> str | None:
+def find_misfit(model: PreTrainedModel) -> str | None:
     """Why the loss of the model's class is not the one that training means, None where it is; tried on eight tokens.
 
     Meant is the cross-entropy of its logits at shift_labels, over num_items_in_batch, as Trainer hands them to it.
@@ -128,12 +97,12 @@ def _is_near(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.allclose(one.float(), other.float(), rtol=1e-5, atol=1e-6)
 
 
-def _without_router(model: Any) -> dict[str, bool]:
+def _without_router(model: PreTrainedModel) -> dict[str, bool]:
     """Settings of a forward call that leave the loss of a router out."""
     return {"output_router_logits": False} if getattr(model.config, "output_router_logits", False) else {}
 
 
-def _adds_router_loss(model: Any) -> bool:
+def _adds_router_loss(model: PreTrainedModel) -> bool:
     """True for a mixture of experts whose loss has a second term, which its forward adds in training."""
     return bool(_without_router(model)) and getattr(model.config, "router_aux_loss_coef", 0) != 0
 
@@ -155,7 +124,7 @@ def _build_forward(
     names = list(inspect.signature(original).parameters)[1:]
 
     @functools.wraps(original)  # Trainer reads from the signature which columns and loss arguments the model takes
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         from transformers.modeling_outputs import CausalLMOutputWithPast
 
         kwargs = {**dict(zip(names, args, strict=False)), **kwargs}

@@ -1,12 +1,18 @@
 """The padding id of a model's config, which some architectures count positions by or cannot be built without."""
 
+from __future__ import annotations
+
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from lmtune.modeling.behaviour import choose_ids, trying
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def settle_padding(model: Any, tokenizer: Any) -> list[str]:
+
+def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Set the padding id of the model's config to the tokenizer's; say where it has to stay another.
 
     One that is also the separator's stays out of it: models that hand it to nn.Embedding would never learn the separator's row,
@@ -16,11 +22,10 @@ def settle_padding(model: Any, tokenizer: Any) -> list[str]:
     before, wanted = getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id
     try:
         model.config.pad_token_id = None if wanted == tokenizer.eos_token_id else wanted
-    except (
-        Exception
-    ):  # configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare one
+    # Configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare Exception.
+    except Exception:
         return [f"pad_token_id stays {before}, which {type(model).__name__} does not go without"]
-    embedding = model.get_input_embeddings()
+    embedding = cast("torch.nn.Embedding", model.get_input_embeddings())
     if getattr(embedding, "padding_idx", None) not in (None, model.config.pad_token_id):
         embedding.padding_idx = None
     if model.config.pad_token_id is not None or before is None or _runs_without(model):
@@ -29,7 +34,7 @@ def settle_padding(model: Any, tokenizer: Any) -> list[str]:
     return [f"pad_token_id stays {before}, which {type(model).__name__} does not run without"]
 
 
-def _runs_without(model: Any) -> bool:
+def _runs_without(model: PreTrainedModel) -> bool:
     """True where a model of this class is built, and runs on a few tokens, with no padding id in its config."""
     import torch
 

@@ -1,28 +1,33 @@
 """How many tokens a model takes at once: what its config says, then what it does."""
 
-from typing import Any
+from __future__ import annotations
 
-from lmtune import foreign
+from typing import TYPE_CHECKING
+
 from lmtune.config import ModelConfig
 from lmtune.errors import ConfigError
 from lmtune.modeling.behaviour import choose_ids, trying
 from lmtune.modeling.layers import find_blocks
+from lmtune.modeling.model_config import plan_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 MAX_CONTEXT = 1024
-"""Longest default window and block; models with more positions are asked for more by name."""
+"""Longest default window and block; more has to be asked for by its key."""
 NAMES = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 """What configs call the number of positions; -1 and 0 stand for no limit."""
 BEHIND_PADDING = frozenset(
     ["camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"]
 )
-"""Model types that begin to count behind the padding id: of the 514 positions of RoBERTa, 512 can be used."""
+"""Model types whose positions start after the padding id: of the 514 positions of RoBERTa, 512 can be used."""
 
 
 class _Enough(Exception):  # noqa: N818  no error: the rest of the model would say the same
     """The first block has been passed."""
 
 
-def positions_of(model_config: Any) -> int | None:
+def positions_of(model_config: PreTrainedConfig) -> int | None:
     """Positions that a model has by its config, None for one without a limit."""
     for name in NAMES:
         value = getattr(model_config, name, None)
@@ -32,25 +37,25 @@ def positions_of(model_config: Any) -> int | None:
     return None
 
 
-def context_of(model_config: Any) -> int:
+def context_of(model_config: PreTrainedConfig) -> int:
     """Positions of the model, at most MAX_CONTEXT."""
     return min(MAX_CONTEXT, positions_of(model_config) or MAX_CONTEXT)
 
 
-def check_length(key: str, value: int | None, model_config: Any) -> int:
-    """`value`, or the default context; raise ConfigError where the model has fewer positions by its config."""
+def check_length(key: str, value: int | None, model_config: PreTrainedConfig) -> None:
+    """Raise ConfigError where the model has fewer positions than `value` by its config."""
     positions = positions_of(model_config)
     if value is not None and positions and value > positions:
         raise _refuse(key, value, positions)
-    return value or context_of(model_config)
 
 
-def settle_length(key: str, value: int | None, model: Any, training: bool = False) -> int:
+def resolve_length(key: str, value: int | None, model: PreTrainedModel, training: bool = False) -> int:
     """`value`, or the default context as far as the model takes it; raise ConfigError where it does not take `value`.
 
     training: rows are learned, which some models (Reformer) take in one length alone.
     """
-    wanted = check_length(key, value, model.config)
+    check_length(key, value, model.config)
+    wanted = value or context_of(model.config)
     if takes(model, wanted, training):
         return wanted
     if training and takes(model, wanted):
@@ -58,14 +63,14 @@ def settle_length(key: str, value: int | None, model: Any, training: bool = Fals
             f"{key}={wanted}: {type(model).__name__} takes rows of so many tokens, and does not learn from them. Give the length "
             "that its config asks for in training, or take another model."
         )
-    most = _find_most(model, wanted)
+    most = _measure_longest(model, wanted)
     if value is not None or most < 2:
         raise _refuse(key, wanted, most)
     return most
 
 
-def takes(model: Any, tokens: int, training: bool = False) -> bool:
-    """True where a row of so many tokens passes the embedding and the first block, in training mode if asked."""
+def takes(model: PreTrainedModel, tokens: int, training: bool = False) -> bool:
+    """True if a row of `tokens` tokens passes the embedding and the first block. training: in training mode."""
     import torch
 
     found = find_blocks(model)
@@ -88,11 +93,11 @@ def takes(model: Any, tokens: int, training: bool = False) -> bool:
     return True
 
 
-def _stop(*_: Any) -> None:
+def _stop(*_: object) -> None:
     raise _Enough
 
 
-def _find_most(model: Any, too_many: int) -> int:
+def _measure_longest(model: PreTrainedModel, too_many: int) -> int:
     """The longest row that the model takes, 0 for none; fewer than `too_many`."""
     least = 0
     while too_many - least > 1:
@@ -105,20 +110,6 @@ def _refuse(key: str, value: int, positions: int) -> ConfigError:
     return ConfigError(f"{key}={value}: the model has {positions} positions. Give at most {positions}.")
 
 
-def find_context(config: ModelConfig) -> int:
+def resolve_context(config: ModelConfig) -> int:
     """Positions that the model would have by its config, at most MAX_CONTEXT, without loading its weights."""
     return context_of(plan_config(config))
-
-
-def plan_config(config: ModelConfig) -> Any:
-    """The config that the model has or would have; raise ModelError where that of `path` does not load."""
-    from transformers import AutoConfig
-
-    from lmtune.modeling.loading import load_config
-
-    settings = {name: value for name, value in config.config.items() if name != "model_type"}
-    if config.path is None:
-        return AutoConfig.for_model(config.config["model_type"], **settings)
-    described = load_config(foreign.Source("model.path", config.path, config.revision))
-    described.update(settings)
-    return described

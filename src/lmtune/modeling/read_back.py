@@ -1,12 +1,18 @@
 """A saved model, loaded again as others will load it, beside the model in memory."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import LmtuneError, ModelError
 from lmtune.modeling import behaviour, stored
 from lmtune.modeling.loading import load_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +20,7 @@ ROOM = 1.2
 """Free memory that loading it a second time takes, in sizes of the model in float32."""
 
 
-def check_reads_back(model: Any, folder: Path) -> None:
+def check_reads_back(model: PreTrainedModel, folder: Path) -> None:
     """Raise ModelError unless `folder` gives every weight of `model`, bit by bit, and its logits on a few tokens.
 
     model: as it was saved, or with an adapter on it of which the folder holds the adapter alone. Without room for a second copy
@@ -30,19 +36,19 @@ def check_reads_back(model: Any, folder: Path) -> None:
         loaded = load_model(str(folder), key="model.path")
     except LmtuneError as fault:
         raise _refuse(model, folder, str(fault)) from fault
-    loaded.to(model.device, model.dtype)
+    cast("torch.nn.Module", loaded).to(model.device, model.dtype)
     ids = behaviour.choose_ids(model, behaviour.TOKENS)
     if behaviour.moved(behaviour.run(model, ids), behaviour.run(loaded, ids)):
         raise _refuse(model, folder, f"on {behaviour.TOKENS} tokens it gives other logits")
 
 
-def _has_room(model: Any) -> bool:
+def _has_room(model: PreTrainedModel) -> bool:
     import psutil
 
     return bool(psutil.virtual_memory().available > ROOM * 4 * sum(weight.numel() for weight in model.parameters()))
 
 
-def _refuse(model: Any, folder: Path, found: str) -> ModelError:
+def _refuse(model: PreTrainedModel, folder: Path, found: str) -> ModelError:
     return ModelError(
         f"{folder.name} was written and read back, and is not the {type(model).__name__} in memory: {found.rstrip('.')}. Expected "
         "a model that transformers saves and loads unchanged. The checkpoints of the run are whole; report this with the "

@@ -1,7 +1,9 @@
-"""What was saved, read back as transformers will read it: a tokenizer that comes back as another is mended or refused."""
+"""Saving a tokenizer and reading it back as transformers will: one that reads back as another is corrected or refused."""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune import foreign
 from lmtune.errors import ModelError
@@ -9,24 +11,27 @@ from lmtune.modeling.tokenizer import complete
 from lmtune.patience import saying
 from lmtune.vocabulary import find_difference, hash_tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 NO_CODE = {"AutoTokenizer": [None, None]}
-"""As auto_map of a tokenizer_config.json it names no code, and has transformers read tokenizer.json as it stands.
+"""As auto_map of a tokenizer_config.json it names no code, and makes transformers read tokenizer.json unchanged.
 
 For some model types (qwen2) transformers 5 otherwise builds the tokenizer of that type around the saved vocabulary, which splits
 and normalises texts in its own way, whatever tokenizer_class says.
 """
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError where it does not.
 
-    What it takes is kept in the tokenizer, and so stands in whatever is saved of it later.
+    What that takes is kept in the tokenizer, so that later saves contain it too.
     """
     with saying("saving the tokenizer and reading it back"):
         _save(tokenizer, folder)
 
 
-def _save(tokenizer: Any, folder: Path) -> None:
+def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     read = _load_back(folder)
     if hash_tokenizer(read) == hash_tokenizer(tokenizer) and find_difference(tokenizer, read) is None:
@@ -49,7 +54,7 @@ def _save(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def _load_back(folder: Path) -> Any:
+def _load_back(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with foreign.sealed():

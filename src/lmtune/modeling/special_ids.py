@@ -1,12 +1,17 @@
-"""Ids that end, begin and fill up a text: those of a model's config and generation config beside those of its tokenizer."""
+"""BOS, EOS and padding ids of a model's config and generation config, brought in line with those of its tokenizer."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from lmtune.foreign import CONFIG, GENERATION
 from lmtune.modeling.padding import settle_padding
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def mend_special_ids(model: Any, tokenizer: Any, moved: bool = False) -> list[str]:
+
+def mend_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, moved: bool = False) -> list[str]:
     """Set the special ids of config and generation config to the tokenizer's; say what disagreed.
 
     Where several ids end a text and the tokenizer's is among them, they stay as they are, unless the vocabulary has moved

@@ -1,20 +1,26 @@
-"""Weights as they lie in a folder, set against those in memory: save and load have to be inverse.
+"""Weights in a folder, compared with those in memory: loading has to be the inverse of saving.
 
 transformers saves some architectures under other names than their modules have, in other pieces, and finds its way back only in
 from_pretrained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SHOWN_NAMES = 3
 
 
-def restore(model: Any, folder: Path) -> None:
+def restore(model: PreTrainedModel, folder: Path) -> None:
     """Put the weights of a checkpoint into `model`, all of them; raise CheckpointError where one is missing or has no place.
 
     model: the whole model, or one with an adapter of peft on it, of which a checkpoint holds the adapter alone.
@@ -28,7 +34,7 @@ def restore(model: Any, folder: Path) -> None:
             value.copy_(stored[name])
 
 
-def find_difference(model: Any, folder: Path) -> str | None:
+def find_difference(model: PreTrainedModel, folder: Path) -> str | None:
     """The first weight of `model` that would not come back from `folder`, None where all would, bit by bit."""
     import torch
 
@@ -41,8 +47,8 @@ def find_difference(model: Any, folder: Path) -> str | None:
     return next((f"{name} in it has no place in the model" for name in stored if name not in held), None)
 
 
-def list_weights(model: Any, folder: Path) -> dict[str, Any]:
-    """Of `model`, what a checkpoint has to hold, by name: parameters and saved buffers, tied ones once."""
+def list_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
+    """What a checkpoint of `model` has to hold, by name: parameters and saved buffers, tied ones once."""
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft.utils import get_peft_model_state_dict
 
@@ -50,7 +56,7 @@ def list_weights(model: Any, folder: Path) -> dict[str, Any]:
     return _without_ties(model.state_dict())
 
 
-def load_weights(model: Any, folder: Path) -> Mapping[str, Any]:
+def load_weights(model: PreTrainedModel, folder: Path) -> Mapping[str, torch.Tensor]:
     """What a folder holds, under the names that `model` has; tied weights once."""
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft.utils import load_peft_weights
@@ -61,7 +67,7 @@ def load_weights(model: Any, folder: Path) -> Mapping[str, Any]:
     return stored if stored.keys() == names else _load_converted(model, folder)
 
 
-def read_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+def read_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """(name, tensor) of each weight in the safetensors files of a folder."""
     from safetensors import safe_open
 
@@ -71,18 +77,21 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, opened.get_tensor(name)
 
 
-def _load_converted(model: Any, folder: Path) -> dict[str, Any]:
+def _load_converted(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
     """The weights as from_pretrained of the model's class makes them of the files, with what is missing left out."""
-    loaded, info = type(model).from_pretrained(
+    import torch
+
+    found = type(model).from_pretrained(
         folder, config=model.config, dtype=model.dtype, trust_remote_code=False, weights_only=True,
         output_loading_info=True,
     )  # fmt: skip
+    loaded, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", found)
     weights = _without_ties(loaded.state_dict())
-    surplus = {name: None for name in info["unexpected_keys"]}
+    surplus = {name: torch.empty(0) for name in info["unexpected_keys"]}  # of these only the names count
     return {name: value for name, value in weights.items() if name not in info["missing_keys"]} | surplus
 
 
-def _without_ties(weights: Mapping[str, Any]) -> dict[str, Any]:
+def _without_ties(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Each tensor under the first of its names."""
     found: dict[tuple[int, tuple[int, ...]], str] = {}
     return {
@@ -92,7 +101,7 @@ def _without_ties(weights: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_names(folder: Path, held: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+def _check_names(folder: Path, held: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor]) -> None:
     missing, surplus = sorted(held.keys() - stored.keys()), sorted(stored.keys() - held.keys())
     if missing or surplus:
         found = [f"lacks {', '.join(missing[:SHOWN_NAMES])}"] if missing else []

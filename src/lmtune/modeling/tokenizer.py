@@ -1,11 +1,13 @@
 """Tokenizers: the model's own, another, or one learned from the training text."""
 
+from __future__ import annotations
+
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune import foreign
 from lmtune.errors import ModelError
@@ -13,6 +15,9 @@ from lmtune.modeling import adapters
 from lmtune.paths import show
 from lmtune.patience import Work, saying
 from lmtune.vocabulary import count_entries, encode_plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,9 @@ BROKEN = "\ufffd"
 """What bytes that are no whole character decode to."""
 
 
-def load_tokenizer(path: str, revision: str | None = None, separates: bool = True, key: str = "ckpt") -> Any:
+def load_tokenizer(
+    path: str, revision: str | None = None, separates: bool = True, key: str = "ckpt"
+) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the Hub, ready for documents that end in a separator. That of its base for a bare adapter.
 
     key: what named it, for messages. Raises ModelError if it does not load, or has no end-of-text token though `separates` asks
@@ -66,7 +73,7 @@ def load_tokenizer(path: str, revision: str | None = None, separates: bool = Tru
     return complete(tokenizer)
 
 
-def _load_complete(source: foreign.Source) -> Any:
+def _load_complete(source: foreign.Source) -> PreTrainedTokenizerBase:
     foreign.check_docstrings()
     settings = foreign.load_settings(source)
     if foreign.ADAPTER in settings and foreign.TOKENIZER not in settings and not _has_vocabulary(source):
@@ -83,7 +90,7 @@ def _load_complete(source: foreign.Source) -> Any:
     return tokenizer
 
 
-def _load(source: foreign.Source, settings: foreign.Settings) -> Any:
+def _load(source: foreign.Source, settings: foreign.Settings) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     _check_files(source, settings)
@@ -136,7 +143,7 @@ def learn_tokenizer(
     min_frequency: int = 2,
     special_tokens: Sequence[str] = (END_OF_TEXT,),
     max_chars: int | None = LEARNING_CHARS,
-) -> Any:
+) -> PreTrainedTokenizerBase:
     """A byte-level BPE as GPT-2's (Radford et al. 2019; Sennrich et al. 2016, arXiv:1508.07909) learned from texts.
 
     No text is unknown to it: it falls back to bytes. Special tokens get the first ids; the first of them ends a text. Words
@@ -167,7 +174,7 @@ def learn_tokenizer(
     return complete(tokenizer)
 
 
-class Fit(NamedTuple):
+class TokenizerStats(NamedTuple):
     """How a vocabulary fits a text."""
 
     tokens_per_word: float
@@ -178,7 +185,7 @@ class Fit(NamedTuple):
     """Share of tokens that are parts of a character; nothing is unknown to a byte-level vocabulary."""
 
 
-def measure_fit(tokenizer: Any, texts: Iterable[str]) -> Fit:
+def measure_fit(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> TokenizerStats:
     """Counts over the first MEASURED_CHARS characters of texts, special tokens typed in them read as text."""
     counts: Counter[int] = Counter()
     words = size = 0
@@ -190,17 +197,17 @@ def measure_fit(tokenizer: Any, texts: Iterable[str]) -> Fit:
     total = sum(counts.values())
     decoded = tokenizer.batch_decode([[index] for index in counts])
     parts = sum(count for count, text in zip(counts.values(), decoded, strict=True) if BROKEN in text)
-    return Fit(total / max(1, words), size / max(1, total), parts / max(1, total))
+    return TokenizerStats(total / max(1, words), size / max(1, total), parts / max(1, total))
 
 
-def complete(tokenizer: Any) -> Any:
+def complete(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Give it a padding token where it has none: batched generation needs one, and no loss ever sees it."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def check_same_vocabulary(given: Any, own: Any, name: str) -> None:
+def check_same_vocabulary(given: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase, name: str) -> None:
     """Raise ModelError unless each string has the id that the checkpoint's embeddings were learned for."""
     ours, theirs = given.get_vocab(), own.get_vocab()
     same = sum(theirs.get(token) == index for token, index in ours.items())

@@ -1,39 +1,46 @@
-"""Embeddings moved to another vocabulary.
+"""Embeddings carried over to another vocabulary.
 
-Rows of tokens that stand in both vocabularies, as exact byte-level strings, are copied. The others begin as
+Rows of tokens that stand in both vocabularies, as exact byte-level strings, are copied. The others start as
 
     mean    the mean of the old rows, as in GPorTuguese-2 (Guillou 2020)
     fvt     the mean of the old rows of the pieces into which the old vocabulary cuts the token: Fast Vocabulary Transfer
             (Gee, Zugarini, Rigutini, Torroni 2022, arXiv:2402.09977)
 
-All other weights stay as they are. An untied head moves in the same way, from its own rows.
+All other weights stay as they are. An untied head is carried over in the same way, from its own rows.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
+from lmtune.modeling.layers import embedding_weight
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class EmbeddingTransfer:
     """Where each row of the new embedding comes from."""
 
     method: Transplant
     sources: np.ndarray
     """[new rows] int64: the old row that is copied, -1 where there is none."""
     pieces: dict[int, list[int]]
-    """For `fvt`: new row to the old rows whose mean it begins as."""
+    """For `fvt`: new row to the old rows whose mean it starts as."""
     old_entries: int
     """Of the old vocabulary; rows of the old embedding beyond them belong to no token."""
     same_id: int
     """Tokens that keep their id."""
 
     def report(self) -> dict[str, Any]:
-        """Rows copied, begun anew, and left behind."""
+        """Counts of rows: copied, newly initialised, and left behind; the content of transplant.json."""
         shared = self.sources >= 0
         return {
             "method": self.method.value,
@@ -54,8 +61,8 @@ class Move:
         )
 
 
-def plan_move(old: Any, new: Any, method: Transplant) -> Move:
-    """The move from the vocabulary of tokenizer `old` to that of `new`.
+def plan_transfer(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, method: Transplant) -> EmbeddingTransfer:
+    """How rows for the vocabulary of `new` follow from those for the vocabulary of `old`.
 
     Raises ModelError unless both are byte-level: strings of other alphabets do not stand for the same bytes.
     """
@@ -67,49 +74,49 @@ def plan_move(old: Any, new: Any, method: Transplant) -> Move:
         sources[index] = theirs.get(token, -1)
     if sources[new.eos_token_id] < 0:
         sources[new.eos_token_id] = old.eos_token_id  # it ends a text in both, whatever it is called
-    pieces = _cut(old, ours, sources) if method is Transplant.fvt else {}
+    pieces = _split_tokens(old, ours, sources) if method is Transplant.fvt else {}
     same_id = sum(theirs.get(token) == index for token, index in ours.items())
-    return Move(method, sources, pieces, max(theirs.values()) + 1, same_id)
+    return EmbeddingTransfer(method, sources, pieces, max(theirs.values()) + 1, same_id)
 
 
-def transplant(model: Any, move: Move) -> None:
-    """Move the embedding and the head of `model`, in place; tied weights stay tied, untied ones untied."""
+def transplant(model: PreTrainedModel, transfer: EmbeddingTransfer) -> None:
+    """Replace the embedding and the head of `model`, in place; tied weights stay tied, untied ones untied."""
     import torch
 
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = head is None or head.weight is embedding.weight
-    rows = build_rows(embedding.weight.detach(), move)
-    head_rows = None if tied else build_rows(head.weight.detach(), move)
+    head = model.get_output_embeddings()
+    tied = head is None or head.weight is embedding_weight(model)
+    rows = build_rows(embedding_weight(model).detach(), transfer)
+    head_rows = None if tied else build_rows(head.weight.detach(), transfer)
     bias = getattr(head, "bias", None)
-    biases = None if bias is None else build_rows(bias.detach()[:, None], move)[:, 0]
-    model.resize_token_embeddings(len(move.sources), mean_resizing=False)
+    biases = None if bias is None else build_rows(bias.detach()[:, None], transfer)[:, 0]
+    model.resize_token_embeddings(len(transfer.sources), mean_resizing=False)
     with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(rows)
+        embedding_weight(model).copy_(rows)
         if head_rows is not None:
             model.get_output_embeddings().weight.copy_(head_rows)
         if biases is not None:
             model.get_output_embeddings().bias.copy_(biases)
 
 
-def build_rows(old: Any, move: Move) -> Any:
+def build_rows(old: torch.Tensor, transfer: EmbeddingTransfer) -> torch.Tensor:
     """The new rows, [new rows, width], from the old ones, [old rows, width]; sums in float64."""
     import torch
 
-    known = old[: move.old_entries].double()
-    rows = known.mean(dim=0).repeat(len(move.sources), 1)
-    if move.pieces:
-        lengths = torch.tensor([0, *(len(ids) for ids in move.pieces.values())])
-        ids = torch.tensor([index for ids in move.pieces.values() for index in ids])
+    known = old[: transfer.old_entries].double()
+    rows = known.mean(dim=0).repeat(len(transfer.sources), 1)
+    if transfer.pieces:
+        lengths = torch.tensor([0, *(len(ids) for ids in transfer.pieces.values())])
+        ids = torch.tensor([index for ids in transfer.pieces.values() for index in ids])
         bags = torch.nn.functional.embedding_bag(ids, known, lengths.cumsum(0)[:-1], mode="mean")
-        rows[torch.tensor(list(move.pieces))] = bags
-    sources = torch.from_numpy(move.sources)
+        rows[torch.tensor(list(transfer.pieces))] = bags
+    sources = torch.from_numpy(transfer.sources)
     shared = sources >= 0
     rows = rows.to(old.dtype)
     rows[shared] = old[sources[shared]]
     return rows
 
 
-def _cut(old: Any, ours: dict[str, int], sources: np.ndarray) -> dict[int, list[int]]:
+def _split_tokens(old: PreTrainedTokenizerBase, ours: dict[str, int], sources: np.ndarray) -> dict[int, list[int]]:
     """New row to the old ids of its token's pieces, where the old vocabulary has pieces for it."""
     model = old.backend_tokenizer.model
     new = [(token, index) for token, index in ours.items() if sources[index] < 0]
@@ -117,7 +124,7 @@ def _cut(old: Any, ours: dict[str, int], sources: np.ndarray) -> dict[int, list[
     return {index: ids for index, ids in cut.items() if ids}
 
 
-def _check_byte_level(tokenizer: Any) -> None:
+def _check_byte_level(tokenizer: PreTrainedTokenizerBase) -> None:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or "ByteLevel" not in str(backend.decoder):
         raise ModelError(

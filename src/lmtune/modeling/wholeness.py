@@ -3,15 +3,21 @@
 transformers draws what a file lacks at random, leaves out what it has too much, and only warns of both.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune.foreign import CONFIG, Source
 from lmtune.runs import MANIFEST, find_damage
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 CHECK = "check_weights=false"
 SHOWN_NAMES = 3
@@ -24,7 +30,7 @@ PREFIXES = {
 MASKS = re.compile(
     r"(^|\.)(attn|attention)\.(attention\.|self\.)?(masked_bias|bias)$|rotary_emb\.inv_freq$|(^|\.)position_ids$"
 )
-"""Names of causal masks, frequencies and positions that older versions saved beside the weights; models make them anew."""
+"""Names of causal masks, frequencies and positions that older versions saved beside the weights; models compute them again."""
 
 
 REPORT, REPORTER = "LOAD REPORT", "transformers.modeling_utils"
@@ -58,7 +64,9 @@ def check_sealed(source: Source) -> None:
         )
 
 
-def check_complete(source: Source, model: Any, info: Mapping[str, Iterable[Any]], described: str = CONFIG) -> None:
+def check_complete(
+    source: Source, model: PreTrainedModel, info: Mapping[str, Iterable[str]], described: str = CONFIG
+) -> None:
     """Raise the source's error where the files lack weights of the model, or hold weights that it has no place for.
 
     info: what from_pretrained answers with output_loading_info=True. Tied heads are not missing, buffers are no weights.
@@ -86,7 +94,7 @@ def check_complete(source: Source, model: Any, info: Mapping[str, Iterable[Any]]
     _check_tied(source, model)
 
 
-def _check_tied(source: Source, model: Any) -> None:
+def _check_tied(source: Source, model: PreTrainedModel) -> None:
     """Raise where the config ties the head to the embedding, and the files hold a head of its own."""
     head = model.get_output_embeddings()
     tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
@@ -98,7 +106,9 @@ def _check_tied(source: Source, model: Any) -> None:
         )
 
 
-def check_adapter_complete(source: Source, stored: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+def check_adapter_complete(
+    source: Source, stored: Mapping[str, torch.Tensor], held: Mapping[str, torch.Tensor]
+) -> None:
     """Raise the source's error where the weights in an adapter's file are not all that the model with it now holds, or not equal.
 
     stored, held: tensors by name, of the file and of the model.

@@ -1,24 +1,22 @@
 """model/README.md: the model card, with the numbers and the protocol they rest on."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune import __version__
 from lmtune.hub import is_hub_id
+from lmtune.measures import BY_EVALUATION, PUBLISHED, SHOWN
 from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
-from lmtune.storage import render_number
+from lmtune.storage import Record, render_number
 
-MEASURES = {
-    "bits_per_byte": "bits per byte",
-    "perplexity": "perplexity per token",
-    "word_perplexity": "perplexity per word",
-    "loss": "loss (nats per token)",
-    "accuracy": "next-token accuracy",
-}
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 
 def render_card(
-    name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]], repo: str | None = None
+    name: str, results: Record, config: Record, samples: list[dict[str, str]], repo: str | None = None
 ) -> str:
     """The card as Markdown with the Hub's metadata on top.
 
@@ -41,9 +39,7 @@ def render_card(
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples, repo)) + "\n"
 
 
-def _body(
-    name: str, results: dict[str, Any], config: dict[str, Any], samples: list[dict[str, str]], repo: str | None
-) -> list[str]:
+def _body(name: str, results: Record, config: Record, samples: list[dict[str, str]], repo: str | None) -> list[str]:
     source = _base_model(config) or "a model of its author's own"
     start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {source}"
     kind = "A low-rank adapter (LoRA) for a" if _is_adapter(config) else "A"
@@ -77,21 +73,18 @@ def _body(
     ]
 
 
-def render_epochs(epochs: list[dict[str, Any]]) -> list[str]:
-    """The table of GPorTuguese-2's card, bits per byte added."""
-    lines = [
-        "| epoch | loss | accuracy | perplexity | bits per byte | seconds | cumulative seconds |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    return lines + [
-        f"| {row['epoch']:.2f} | {render_number(row['loss'])} | {render_number(row['accuracy'])} | "
-        f"{render_number(row['perplexity'])} | {render_number(row['bits_per_byte'])} | "
-        f"{row['seconds']:.1f} | {row['cumulative_seconds']:.1f} |"
-        for row in epochs
-    ]
+def render_epochs(epochs: list[Record]) -> list[str]:
+    """The table of GPorTuguese-2's card in Markdown, bits per byte added."""
+    titles = ["epoch", *(measure.label for measure in BY_EVALUATION), "seconds", "cumulative seconds"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---:|" * len(titles)]
+    for row in epochs:
+        numbers = [render_number(row[measure.name]) for measure in BY_EVALUATION]
+        cells = [f"{row['epoch']:.2f}", *numbers, f"{row['seconds']:.1f}", f"{row['cumulative_seconds']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
+def _render_transplant(counts: Record | None) -> list[str]:
     if counts is None:
         return []
     return [
@@ -102,7 +95,7 @@ def _render_transplant(counts: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _table(key: str, measures: dict[str, Any]) -> list[str]:
+def _table(key: str, measures: Record) -> list[str]:
     protocol, columns = measures["protocol"], list_columns(measures)
     limit = protocol.get("limit")
     part = f", a part of {limit['of_tokens']:,} tokens" if limit else ""
@@ -111,14 +104,13 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += [f"| measure | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
-    for name, words in MEASURES.items():
-        lines.append(f"| {words} | {' | '.join(render_number(column.get(name)) for column in columns.values())} |")
+    for measure in SHOWN:
+        numbers = (render_number(column.get(measure.name)) for column in columns.values())
+        lines.append(f"| {measure.card_label} | {' | '.join(numbers)} |")
     return [
         *lines,
         "",
-        f"The columns are of {render_texts(measures)}." if len(columns) > 1 else "",
-        *lines,
-        "",
+        *([f"The columns are of {render_texts(measures)}.", ""] if len(columns) > 1 else []),
         *([seen, ""] if (seen := render_seen(measures)) is not None else []),
         f"Windows of {protocol['context']:,} tokens, each token scored once, {protocol['dtype']}, split by {protocol['split_by']}. "
         "Perplexities per token compare only between models of one vocabulary; bits per byte compare between all.",
@@ -126,7 +118,7 @@ def _table(key: str, measures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _say_evaluated(results: dict[str, Any]) -> list[str]:
+def _say_evaluated(results: Record) -> list[str]:
     """Of which text the numbers while training are, which need not be all of the held-out text."""
     name, measures = next(iter(results["eval"].items()), (None, None))
     if measures is None or not results["epochs"]:
@@ -134,35 +126,35 @@ def _say_evaluated(results: dict[str, Any]) -> list[str]:
     return [f"On the same text of `{name}` each time: {render_evaluated(measures)}.", ""]
 
 
-def _base_model(config: dict[str, Any]) -> str | None:
+def _base_model(config: Record) -> str | None:
     path = config["model"]["path"]
     return path if config["model"]["init"] == "pretrained" and path and is_hub_id(path) else None
 
 
-def _is_adapter(config: dict[str, Any]) -> bool:
+def _is_adapter(config: Record) -> bool:
     finetune = config["finetune"]
     return finetune["method"] == "lora" and not finetune["merge"]
 
 
-def _published_dataset(data: dict[str, Any]) -> str | None:
+def _published_dataset(data: Record) -> str | None:
     """The Hub id that a data configuration reads from, None for files and folders."""
     path = data["path"]
     return str(path) if path and not data["files"] and is_hub_id(path) else None
 
 
-def _dataset_of(key: str, config: dict[str, Any]) -> str:
+def _dataset_of(key: str, config: Record) -> str:
     """The Hub id of a held-out set, or its name."""
     data = config["data"] if key == config["data"]["name"] else config["eval_sets"][key]
     return _published_dataset(data) or key
 
 
-def _name_metric(name: str, measures: dict[str, Any]) -> str | None:
+def _name_metric(name: str, measures: Record) -> str | None:
     """What a number of a part of the held-out text is called, so that it is not taken for one of all of it."""
     limit = measures["protocol"].get("limit")
     return f"{name} ({render_amount(measures, limit)})" if limit else None
 
 
-def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
+def _eval_results(results: Record, config: Record) -> list[EvalResult] | None:
     from huggingface_hub import EvalResult
 
     return [
@@ -170,11 +162,11 @@ def _eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[Any]:
             task_type="text-generation",
             dataset_type=_dataset_of(key, config),
             dataset_name=key,
-            metric_type=name,
-            metric_name=_name_metric(name, measures),
-            metric_value=measures[name],
+            metric_type=measure.name,
+            metric_name=_name_metric(measure.name, measures),
+            metric_value=measures[measure.name],
         )
         for key, measures in results["eval"].items()
-        for name in ("bits_per_byte", "perplexity", "word_perplexity")
-        if math.isfinite(measures[name])
-    ] or None  # type: ignore[return-value]
+        for measure in PUBLISHED
+        if math.isfinite(measures[measure.name])
+    ] or None

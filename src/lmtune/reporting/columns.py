@@ -1,9 +1,9 @@
 """The columns in which the numbers of a held-out set stand, and which text each of them is of."""
 
-from typing import Any
+from lmtune.storage import Record
 
 
-def list_columns(measures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def list_columns(measures: Record) -> dict[str, Record]:
     """Measures by title: `before` and `after` of one text, and those of the final evaluation where that scored another."""
     evaluations = measures.get("while_training")
     if evaluations is None:
@@ -13,7 +13,7 @@ def list_columns(measures: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"before": evaluations["before"], "after": evaluations["after"], "final": measures}
 
 
-def render_texts(measures: dict[str, Any]) -> str:
+def render_texts(measures: Record) -> str:
     """Which text the columns are of, in one line."""
     evaluations, final = measures.get("while_training"), render_amount(measures, measures["protocol"].get("limit"))
     if evaluations is None:
@@ -23,20 +23,20 @@ def render_texts(measures: dict[str, Any]) -> str:
     return f"before and after: {render_evaluated(measures)}; final: {final}"
 
 
-def render_evaluated(measures: dict[str, Any]) -> str:
+def render_evaluated(measures: Record) -> str:
     """How much of the text was scored while training."""
     evaluations = measures.get("while_training") or measures
     return render_amount(evaluations, evaluations.get("limit"))
 
 
-def render_amount(measures: dict[str, Any], limit: dict[str, int] | None) -> str:
+def render_amount(measures: Record, limit: dict[str, int] | None) -> str:
     """`all 5,208 held-out tokens`, or of how many they are a part."""
     if limit is None:
         return f"all {measures['tokens']:,} held-out tokens"
     return f"{measures['tokens']:,} of {limit['of_tokens']:,} held-out tokens"
 
 
-def render_seen(measures: dict[str, Any]) -> str | None:
+def render_seen(measures: Record) -> str | None:
     """How much of the text the model was trained on, in 13-word sequences; None where that is not known."""
     seen = measures.get("seen_in_training")
     if seen is None:
@@ -46,5 +46,5 @@ def render_seen(measures: dict[str, Any]) -> str | None:
     return f"Of its 13-word sequences {100 * seen['share']:.3f} % also stand in the training text."
 
 
-def _is_same_text(measures: dict[str, Any]) -> bool:
+def _is_same_text(measures: Record) -> bool:
     return bool(measures["while_training"]["text"] == measures["protocol"]["text"])

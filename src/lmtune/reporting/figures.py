@@ -1,4 +1,4 @@
-"""Curves as SVG text that stands alone in a page, in the colour of the text around it."""
+"""Curves as self-contained SVG text for a page, in the colour of the text around it."""
 
 import io
 import re

@@ -1,37 +1,33 @@
 """report.html: one self-contained page for a run."""
 
-from pathlib import Path
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING
 
+from lmtune.measures import BITS_PER_BYTE, BY_EVALUATION, LOSS, REPORTED
 from lmtune.reporting.columns import list_columns, render_evaluated, render_seen, render_texts
 from lmtune.reporting.figures import render_curve
-from lmtune.storage import render_number
+from lmtune.storage import Record, render_number
 
-CURVES = {"loss": "training loss", "eval_loss": "held-out loss", "eval_bits_per_byte": "held-out bits per byte"}
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+CURVES = {
+    LOSS.name: f"training {LOSS.label}",
+    **{f"eval_{measure.name}": f"held-out {measure.label}" for measure in (LOSS, BITS_PER_BYTE)},
+}
+"""Titles by the keys of metrics.jsonl."""
 
 
 def render_report(
     run: str,
-    results: dict[str, Any],
-    ledger: dict[str, Any],
-    metrics: list[dict[str, Any]],
+    results: Record,
+    ledger: Record,
+    metrics: list[Record],
     samples: list[dict[str, str]],
     config: str,
 ) -> str:
     """The page as HTML. Text from files and models is escaped; nothing is fetched when it is opened."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    pages.filters |= {
-        "number": render_number,
-        "columns": list_columns,
-        "texts": render_texts,
-        "evaluated": render_evaluated,
-        "seen": render_seen,
-    }
-    return pages.get_template("report.html.j2").render(
+    return _load_template().render(
         run=run,
         results=results,
         ledger=ledger,
@@ -41,13 +37,31 @@ def render_report(
     )
 
 
-def _say_text(results: dict[str, Any]) -> str:
+@cache
+def _load_template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("lmtune.reporting", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    pages.filters |= {
+        "number": render_number,
+        "columns": list_columns,
+        "texts": render_texts,
+        "evaluated": render_evaluated,
+        "seen": render_seen,
+    }
+    pages.globals |= {"reported": REPORTED, "by_evaluation": BY_EVALUATION}
+    return pages.get_template("report.html.j2")
+
+
+def _say_text(results: Record) -> str:
     """Behind the title of a held-out curve: how much text its points are of."""
     measures = next(iter(results["eval"].values()), None)
     return "" if measures is None else f" ({render_evaluated(measures)})"
 
 
-def _render_figures(metrics: list[dict[str, Any]], text: str) -> list[str]:
+def _render_figures(metrics: list[Record], text: str) -> list[str]:
     figures = []
     for key, title in CURVES.items():
         points = [(line["step"], line[key]) for line in metrics if key in line]

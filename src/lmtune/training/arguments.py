@@ -12,6 +12,7 @@ from lmtune.config.training import is_greater_better
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
 from lmtune.exporting.hub import KEYS as HUB_KEYS
+from lmtune.measures import MEASURES
 from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
 from lmtune.training.optimizers import groups_parameters
 from lmtune.training.trial import explained
@@ -217,8 +218,6 @@ def _check_rates(factors: list[float | complex]) -> None:
 
 
 def _check_best(metric: str | None) -> None:
-    from lmtune.evaluation.metrics import MEASURES
-
     if metric is not None and metric.removeprefix("eval_") not in MEASURES:
         raise ConfigError(f"training.metric_for_best_model={metric}: expected one of {', '.join(MEASURES)}.")
 

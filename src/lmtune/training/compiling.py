@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError, first_line
-from lmtune.modeling.layers import find_blocks
-from lmtune.modeling.loss import COMPILES_SOFTMAX
+from lmtune.modeling.layers import COMPILES_SOFTMAX, find_blocks
 
 if TYPE_CHECKING:
     import torch

@@ -8,15 +8,14 @@ from lmtune.data.corpus import Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.evaluation.measures import COLUMNS
 from lmtune.evaluation.protocol import describe_limit, hash_model
-from lmtune.modeling import loading
+from lmtune.measures import AMOUNTS, BY_EVALUATION, MEASURES
+from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
-from lmtune.reporting.card import render_card, render_epochs
-from lmtune.reporting.columns import list_columns, render_texts
+from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
-from lmtune.storage import render_number, write_text
+from lmtune.storage import write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,17 +23,6 @@ if TYPE_CHECKING:
     from lmtune.training.context import RunContext
     from lmtune.training.held_out import HeldOutSet, Measures
     from lmtune.training.trainer import LmTrainer
-
-MEASURED = (
-    "loss",
-    "perplexity",
-    "accuracy",
-    "bits_per_byte",
-    "bits_per_character",
-    "word_perplexity",
-    "separator_loss",
-)
-AMOUNTS = ("tokens", "words", "bytes")
 
 
 def build_results(
@@ -90,7 +78,7 @@ def split_sets(logged: dict[str, float], names: list[str]) -> "dict[str, Measure
     """The measures of each held-out set, out of the flat names under which Trainer knows them."""
     starts = {name: "eval_" if number == 0 else f"eval_{name}_" for number, name in enumerate(names)}
     return {
-        name: {measure: logged[start + measure] for measure in (*MEASURED, *AMOUNTS) if start + measure in logged}
+        name: {measure: logged[start + measure] for measure in (*MEASURES, *AMOUNTS) if start + measure in logged}
         for name, start in starts.items()
     }
 
@@ -117,12 +105,9 @@ def add_evaluations(
                 "documents": len(held.sample.documents),
                 **{amount: last[amount] for amount in AMOUNTS},
                 "limit": describe_limit(held.sample, held.stream, settings.selection),
-                "before": {measure: first[name][measure] for measure in MEASURED if measure in first[name]},
-                "after": {measure: last[measure] for measure in MEASURED if measure in last},
+                "before": {measure: first[name][measure] for measure in MEASURES if measure in first[name]},
+                "after": {measure: last[measure] for measure in MEASURES if measure in last},
             }
-
-
-EPOCH_MEASURES = ("loss", "accuracy", "perplexity", "bits_per_byte")
 
 
 def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[str, Any]]:
@@ -135,8 +120,8 @@ def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[
         if "eval_loss" in line:
             before = rows[-1]["cumulative_seconds"] if rows else 0.0
             total = line["train_seconds"]
-            measures = {name: line[f"eval_{name}"] for name in EPOCH_MEASURES}
-            sets = {other: {name: line[f"eval_{other}_{name}"] for name in EPOCH_MEASURES} for other in others}
+            measures = {each.name: line[f"eval_{each.name}"] for each in BY_EVALUATION}
+            sets = {other: {each.name: line[f"eval_{other}_{each.name}"] for each in BY_EVALUATION} for other in others}
             rows.append(
                 {
                     "epoch": line.get("epoch", 0.0),
@@ -161,7 +146,7 @@ def save_model(
 
     staged = run.staging_folder / run.model_folder.name
     try:
-        loading.save_model(model, tokenizer, staged, dtype)
+        saving.save_model(model, tokenizer, staged, dtype)
         check_reads_back(model, staged)
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
@@ -202,8 +187,6 @@ def write_pages(run: Run, results: dict[str, Any], ledger: Ledger) -> None:
 
 def check_objective(objective: str, sets: list[str]) -> None:
     """Raise ConfigError now, and not after the training, for an objective that no evaluation will have."""
-    from lmtune.evaluation.metrics import MEASURES
-
     name, _, measure = objective.rpartition(".")
     if measure not in MEASURES or (name and name not in sets):
         raise ConfigError(
@@ -218,33 +201,3 @@ def find_objective(results: dict[str, Any], objective: str) -> float:
     measures = sets.get(name) if name else next(iter(sets.values()), None)
     value = measures[measure] if measures else None
     return math.nan if value is None else float(value)  # results.json has null for what is not finite
-
-
-def render_table(results: dict[str, Any]) -> list[str]:
-    """Held-out measures, one line each: before and after of the same text, and of what the final evaluation scored."""
-    lines = []
-    for name, measures in results["eval"].items():
-        lines += render_set(name, measures)
-    rows = results["epochs"]
-    if len(rows) > 1 and all(float(row["epoch"]).is_integer() for row in rows):
-        lines += render_epochs(rows)
-    train = results["train"]
-    lines.append(
-        f"{train['steps']:,} steps, {train['tokens']:,} tokens in {train['seconds']:.1f} s, "
-        f"{train['tokens_per_second']:,.0f} tokens/s"
-    )
-    return lines
-
-
-def render_set(name: str, measures: dict[str, Any]) -> list[str]:
-    """The measures of a held-out set in columns, and below them which text each column is of."""
-    columns = list_columns(measures)
-    lines = [f"{name + ' (held out)':<24}" + "".join(f"{title:>12}" for title in columns)]
-    for key, words in COLUMNS.items():
-        numbers = (render_number(column[key]) if key in column else "" for column in columns.values())
-        lines.append(f"{words:<24}" + "".join(f"{number:>12}" for number in numbers))
-    if "unigram_bits_per_byte" in measures:
-        lines.append(
-            f"{'unigram bits per byte':<24}{'':>{12 * len(columns) - 12}}{measures['unigram_bits_per_byte']:>12.4f}"
-        )
-    return [*lines, render_texts(measures)]

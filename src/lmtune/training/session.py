@@ -12,7 +12,7 @@ from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
-from lmtune.modeling import adapters, generation, loading
+from lmtune.modeling import adapters, generation, saving
 from lmtune.storage import write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
@@ -122,7 +122,7 @@ class Session:
         context, prepared = self.context, self.setup.prepared
         dtype = self.config.model.save_dtype
         model = self._take_model()
-        loading.round_weights(model, dtype)
+        saving.round_weights(model, dtype)
         with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
             selected = self._score_selection(model, sets)

@@ -13,11 +13,12 @@ from lmtune.data.corpus import Corpus, Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
 from lmtune.errors import DataError
-from lmtune.evaluation.windows import check_stride
+from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
 from lmtune.hub import check_available, is_local
-from lmtune.modeling import adapters, behaviour, generation, loading, positions
-from lmtune.modeling.transplant import Move
+from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
+from lmtune.modeling.source import check_model_source
+from lmtune.modeling.transplant import EmbeddingTransfer
 from lmtune.paths import GivenPath
 from lmtune.runs import Run
 from lmtune.training import arguments as training_arguments
@@ -46,7 +47,7 @@ class Setup:
     arguments: Any
     tokenizer: Any
     model: Any
-    move: Move | None
+    move: EmbeddingTransfer | None
     """From the vocabulary that the weights came with to that of `tokenizer`."""
     context: int
     """Tokens of an evaluation window."""
@@ -67,15 +68,15 @@ def build_setup(config: TrainConfig) -> Setup:
     training_arguments.check_liger(arguments)
     check_compile(arguments)
     tokenizer, model, move = build_model(config, corpus)
-    loading.check_saveable(model, tokenizer)
+    saving.check_saveable(model, tokenizer)
     training_arguments.check_optimizer(arguments, model)
     try_generation(config, model, tokenizer)
     if config.data.isolate_documents:
         behaviour.check_isolation(model)
-    block_size = positions.settle_length("data.block_size", config.data.block_size, model, training=True)
+    block_size = positions.resolve_length("data.block_size", config.data.block_size, model, training=True)
     training_arguments.apply_batch(config, arguments, block_size)
-    context = positions.settle_length("eval.context", config.eval.context, model)
-    check_stride(config.eval.stride, context)
+    context = positions.resolve_length("eval.context", config.eval.context, model)
+    resolve_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     say_losses(prepared.ledger)
@@ -117,7 +118,7 @@ def check_lengths(config: TrainConfig) -> None:
     """Raise ConfigError for rows and windows that are longer than the model has positions, before its weights are loaded."""
     asked = {"data.block_size": config.data.block_size, "eval.context": config.eval.context}
     if any(asked.values()):
-        described = positions.plan_config(config.model)
+        described = model_config.plan_config(config.model)
         for key, value in asked.items():
             positions.check_length(key, value, described)
 
@@ -127,7 +128,7 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     trackers.check_tracker(config.tracker.name)
     if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
-    loading.check_model_source(config.model, config.check_weights)
+    check_model_source(config.model, config.check_weights)
     for data in (config.data, *others):
         check_data_source(data)
 
@@ -142,7 +143,7 @@ def check_data_source(config: DataConfig) -> None:
         check_available("dataset", config.path, config.revision, DataError)
 
 
-def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | None]:
+def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, EmbeddingTransfer | None]:
     """(tokenizer, model, move): the weights of a new model drawn from the seed; the move to another vocabulary, if any."""
     from transformers import set_seed
 
@@ -150,7 +151,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Move | N
 
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
-    move = loading.find_move(config.model, tokenizer)
+    move = loading.find_transfer(config.model, tokenizer)
     model, remarks = loading.build_model(config.model, tokenizer, move, config.check_weights)
     remarks += install_loss(model, config.model.loss)
     for remark in remarks:

@@ -3,11 +3,13 @@
 Task files of one's own are data: they may build on the harness's own tasks, and bring no code.
 """
 
+from __future__ import annotations
+
 import importlib.util
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -15,6 +17,9 @@ from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
 from lmtune.vocabulary import find_opening
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CODE_KEYS = {
     "class": "a Python class",
@@ -51,8 +56,8 @@ def check_installed() -> None:
 
 
 def run_tasks(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     tasks: list[str],
     context: int,
     batch_size: int,
@@ -100,7 +105,7 @@ def run_tasks(
 
 
 def _describe(found: dict[str, Any], task: str, protocol: dict[str, Any]) -> dict[str, Any]:
-    """The measures of a task, and how they came to be."""
+    """The measures of a task with their protocol."""
     return {
         **{name.removesuffix(",none"): value for name, value in found["results"][task].items() if name != "alias"},
         "protocol": {
@@ -129,7 +134,9 @@ def _load_tasks(tasks: list[str], include: str | None) -> Any:
     from lm_eval.tasks import TaskManager
 
     if include is not None:
-        include = str(check_tasks(GivenPath("suite.include", include), Path(lm_eval.__file__).parent, METRIC_REGISTRY))
+        include = str(
+            resolve_task_folder(GivenPath("suite.include", include), Path(lm_eval.__file__).parent, METRIC_REGISTRY)
+        )
     manager = TaskManager(include_path=include, include_defaults=False) if include else None
     if manager is None or not set(tasks) <= set(manager.all_tasks):
         manager = TaskManager(include_path=include)  # reads thousands of task files: seconds
@@ -161,7 +168,7 @@ def _explained(tasks: list[str]) -> Iterator[None]:
         ) from error
 
 
-def check_tasks(given: GivenPath, harness: Path, metrics: Container[str]) -> Path:
+def resolve_task_folder(given: GivenPath, harness: Path, metrics: Container[str]) -> Path:
     """The folder that `given` names; raise ConfigError where a task file in it would run code that is not the harness's own.
 
     harness: the folder of its package, whose task files may be included. metrics: names of those that it computes itself.
@@ -186,20 +193,20 @@ def _check_file(given: GivenPath, file: Path, harness: Path, metrics: Container[
         raise _refuse(given, file, str(fault)) from fault
     except (yaml.YAMLError, ValueError, RecursionError):
         return  # the harness passes over what does not read
-    for task in _find_tasks(loaded):
+    for task in _walk_tasks(loaded):
         _check_task(given, file, task, metrics)
         included = task.get("include") or []
         for name in included if isinstance(included, list) else [included]:
             _check_file(given, file.parent / str(name), harness, metrics, seen)
 
 
-def _find_tasks(loaded: Any) -> Iterator[dict[str, Any]]:
+def _walk_tasks(loaded: Any) -> Iterator[dict[str, Any]]:
     """The task or group of a file, and the tasks written out inside a group."""
     if isinstance(loaded, dict):
         yield loaded
         inner = loaded.get("task")
         for each in inner if isinstance(inner, list) else []:
-            yield from _find_tasks(each)
+            yield from _walk_tasks(each)
 
 
 def _check_task(given: GivenPath, file: Path, task: dict[str, Any], metrics: Container[str]) -> None:

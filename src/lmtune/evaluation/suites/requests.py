@@ -18,7 +18,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a model makes of the scored tokens of a request."""
+    """Score of one request."""
 
     nll: float
     """Sum, in nats."""
@@ -32,12 +32,11 @@ def score_requests(scorer: Scorer, requests: Sequence[Request], context: int, ba
     Raises DataError for a request that has more to score than the window holds, TrainingError for a loss that is not finite.
     """
     answers = [Answer(0.0, True)] * len(requests)
-    order = sorted(
-        range(len(requests)), key=lambda number: -len(requests[number].ids)
-    )  # least padding, largest batch first
+    # By length: least padding, largest batch first.
+    order = sorted(range(len(requests)), key=lambda number: -len(requests[number].ids))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        rows = [_cut(requests[number], context) for number in chosen]
+        rows = [_fit(requests[number], context) for number in chosen]
         inputs = np.zeros((len(rows), max(len(ids) for ids, _ in rows) - 1), dtype=np.int64)
         targets = np.full_like(inputs, UNSCORED)
         for row, (ids, scored) in enumerate(rows):
@@ -68,7 +67,8 @@ def rolling_requests(ids: list[int], prefix: int, context: int) -> list[Request]
     return requests
 
 
-def _cut(request: Request, context: int) -> Request:
+def _fit(request: Request, context: int) -> Request:
+    """The request with as much of its context as the window holds, at its end."""
     if not 0 < request.scored <= min(context, len(request.ids) - 1):
         raise DataError(
             f"An example has {request.scored:,} tokens to score and {len(request.ids) - request.scored:,} before them; the window "

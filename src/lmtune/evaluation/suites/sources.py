@@ -10,7 +10,7 @@ from lmtune.paths import GivenPath, describe, show
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class HubSplit:
     """A split of a Hub dataset."""
 
     path: str
@@ -25,7 +25,7 @@ class Source:
         return "/".join(filter(None, [self.path, self.subset, self.split]))
 
 
-def load_rows(source: Source, file: str | None) -> list[dict[str, Any]]:
+def load_rows(source: HubSplit, file: str | None) -> list[dict[str, Any]]:
     """Rows of `file` (.jsonl: objects; else text, one row {"text": line} a line, compressed or not), or of the source.
 
     Raises DataError for what is not there or does not load.
@@ -55,7 +55,7 @@ def _load_file(given: GivenPath) -> list[dict[str, Any]]:
     return [{"text": line} for line in lines]
 
 
-def _load_hub(source: Source) -> list[dict[str, Any]]:
+def _load_hub(source: HubSplit) -> list[dict[str, Any]]:
     import datasets
 
     check_available("dataset", source.path, source.revision, DataError)

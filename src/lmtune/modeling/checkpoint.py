@@ -1,0 +1,88 @@
+"""What `ckpt=` names: a run folder, one of its checkpoints, a saved model, or a Hub id."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lmtune import foreign
+from lmtune.config import ModelInit
+from lmtune.errors import CheckpointError
+from lmtune.hub import check_available, is_local
+from lmtune.modeling import wholeness
+from lmtune.modeling.source import check_folder
+from lmtune.paths import GivenPath, describe
+from lmtune.runs import Run, step_of
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved model, and the run that it comes from."""
+
+    path: str
+    """Folder or Hub id."""
+    run: Run | None
+    """None for a model that no run of lmtune made."""
+
+
+def resolve_checkpoint(ckpt: str, whole: bool = True) -> Checkpoint:
+    """The model in a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder or on the Hub.
+
+    Raises CheckpointError where there is none and, as `whole` asks, where files differ from what was sealed.
+    """
+    foreign.check_docstrings()
+    given = GivenPath("ckpt", ckpt, CheckpointError)
+    folder = given.expand()
+    if not given.is_folder(folder):
+        if is_local(given):
+            raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), "Check the path.")
+        check_available("model", ckpt, None, CheckpointError)
+        return Checkpoint(ckpt, None)
+    if given.is_file(folder / foreign.CONFIG) or given.is_file(folder / foreign.ADAPTER):
+        inside_run = step_of(folder) >= 0 or folder.name == "model"
+        run = _find_run(given, given.resolve(folder).parent) if inside_run else None
+        if run is not None:
+            _check_adapter_base(run, folder)
+        check_folder(foreign.Source("ckpt", str(folder), error=CheckpointError, whole=whole))
+        return Checkpoint(str(folder), run)
+    if given.is_file(folder / "config.yaml"):
+        return _find_in_run(Run(folder), whole)
+    raise CheckpointError(
+        f"{given}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor {foreign.CONFIG} in it."
+    )
+
+
+def _find_run(given: GivenPath, folder: Path) -> Run | None:
+    """The run that a folder holds; None for one whose config.yaml is another program's, or does not read."""
+    run = Run(folder)
+    try:
+        config = run.load_config() if given.is_file(run.config_file) else {}
+    except (CheckpointError, yaml.YAMLError, UnicodeDecodeError, OSError):
+        return None
+    return run if {"model", "data", "seed"} <= config.keys() else None
+
+
+def _find_in_run(run: Run, whole: bool) -> Checkpoint:
+    given = GivenPath("ckpt", str(run.folder), CheckpointError)
+    if any(given.is_file(run.model_folder / name) for name in (foreign.CONFIG, foreign.ADAPTER)):
+        wholeness.check_sealed(foreign.Source("ckpt", str(run.model_folder), error=CheckpointError, whole=whole))
+        return Checkpoint(str(run.model_folder), run)
+    newest, complaints = run.find_checkpoint()
+    if newest is None:
+        found = "; ".join(complaints) or "none was written"
+        raise CheckpointError(
+            f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}."
+        )
+    _check_adapter_base(run, newest)
+    return Checkpoint(str(newest), run)
+
+
+def _check_adapter_base(run: Run, folder: Path) -> None:
+    """Raise CheckpointError for an adapter whose base was built by its own run and was not saved."""
+    model = run.load_config()["model"]
+    made = model.get("transplant", "off") != "off" or model["init"] == ModelInit.scratch.value
+    if made and GivenPath("ckpt", str(folder), CheckpointError).is_file(folder / foreign.ADAPTER):
+        raise CheckpointError(
+            f"{folder} holds an adapter alone, on weights that its run made (model.transplant= or model.init=scratch). "
+            f"Finish the run, which merges it: lmtune train resume={run.folder}."
+        )

@@ -1,0 +1,32 @@
+"""The device that a command runs its model on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from lmtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def place_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The same model, moved to the device that `device=` names and in evaluation mode."""
+    cast("torch.nn.Module", model).to(choose_device(name)).eval()
+    return model
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that is meant by `auto`, cpu, cuda, cuda:1 or mps; raises ConfigError for one that is not there."""
+    import torch
+
+    available = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(available if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device={name}: expected auto, cpu, cuda, cuda:<n> or mps; this machine has {available}."
+        ) from error
+    return device

@@ -1,0 +1,172 @@
+"""Tables for a terminal: what `lmtune train` and `lmtune eval` found, from the results that they return."""
+
+from pathlib import Path
+
+from lmtune.evaluation.comparison import MIN_DOCUMENTS
+from lmtune.evaluation.documents import have_same_vocabulary
+from lmtune.measures import SHOWN
+from lmtune.reporting.card import render_epochs
+from lmtune.reporting.columns import list_columns, render_texts
+from lmtune.storage import Record, render_number
+
+LABEL = 24
+"""Characters of the column with the names of the measures."""
+NUMBER = 12
+"""Characters of a column of numbers, at least."""
+SHOWN_DOCUMENTS = 10
+SHOWN_CHARS = 90
+"""Of the beginning of a document."""
+
+
+def render_run(results: Record) -> list[str]:
+    """Results of a training: a table for each held-out set, the epochs where evaluations end them, and the pace."""
+    lines = []
+    for name, measures in results["eval"].items():
+        lines += render_set(name, measures)
+    rows = results["epochs"]
+    if len(rows) > 1 and all(float(row["epoch"]).is_integer() for row in rows):
+        lines += render_epochs(rows)
+    train = results["train"]
+    lines.append(
+        f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, "
+        f"{train['tokens_per_second']:,.0f} tokens/s"
+    )
+    return lines
+
+
+def render_set(name: str, measures: Record) -> list[str]:
+    """The measures of a held-out set in columns, and below them which text each column is of."""
+    columns = list_columns(measures)
+    lines = [_render_row(f"{name} (held out)", list(columns))]
+    for measure in SHOWN:
+        numbers = [render_number(column[measure.name]) if measure.name in column else "" for column in columns.values()]
+        lines.append(_render_row(measure.label, numbers))
+    if "unigram_bits_per_byte" in measures:
+        blank = [""] * (len(columns) - 1)
+        lines.append(_render_row("unigram bits per byte", [*blank, f"{measures['unigram_bits_per_byte']:.4f}"]))
+    return [*lines, render_texts(measures)]
+
+
+def render_rates(found: Record, curve: Path) -> list[str]:
+    """Results of `lmtune lr-find`: the rates that were tried, and those to take. curve: the file with the picture."""
+    suggestions = found["suggestions"]
+    return [
+        f"{len(found['rates'])} rates from {found['rates'][0]:.2e} to {found['rates'][-1]:.2e}",
+        f"{'a tenth of the rate of the lowest loss':<42}{suggestions['minimum_tenth']:.2e}",
+        f"{'where the loss falls fastest':<42}{suggestions['steepest']:.2e}",
+        f"try training.learning_rate={suggestions['minimum_tenth']:.1e}",
+        f"curve: {curve}",
+    ]
+
+
+def render_evaluation(results: Record) -> list[str]:
+    """Results of `lmtune eval` on a text: a column for each checkpoint, and their differences below."""
+    models = results.get("models") or {"": results}
+    scored = {ckpt: next(iter(each["eval"].values())) for ckpt, each in models.items()}
+    name, first = next(iter(next(iter(models.values()))["eval"].items()))
+    lines = [f"{name} ({first['protocol']['split']}, {render_amount(first)})"]
+    labels = [_shorten(ckpt) for ckpt in scored] if len(scored) > 1 else []
+    width = max(NUMBER, *(len(label) + 2 for label in labels)) if labels else NUMBER
+    if labels:
+        lines.append(_render_row("", labels, width))
+    same = have_same_vocabulary(scored)
+    for measure in SHOWN:
+        if same or not measure.per_token:
+            numbers = [render_number(measures[measure.name]) for measures in scored.values()]
+            lines.append(_render_row(measure.label, numbers, width))
+    if not same:
+        lines.append(
+            "The checkpoints have different vocabularies, so what they lose per token (loss, perplexity, accuracy) does not "
+            "compare and is left out; bits per byte and word perplexity do."
+        )
+    lines += _render_differences(results)
+    lines.append(_render_counts(list(scored.values())))
+    return lines + [
+        line for ckpt, measures in scored.items() for line in _render_worst(ckpt, measures, len(scored) > 1)
+    ]
+
+
+def render_amount(measures: Record) -> str:
+    """How much of a text was scored, and of how much where that was limited."""
+    protocol = measures["protocol"]
+    limit = protocol["limit"]
+    if limit is None:
+        return f"{protocol['documents']:,} documents"
+    return (
+        f"{protocol['documents']:,} of {limit['of_documents']:,} documents, {measures['tokens']:,} of {limit['of_tokens']:,} "
+        f"tokens: a part, by eval.max_tokens={limit['max_tokens']:,}"
+    )
+
+
+def render_answers(answers: list[Record]) -> list[str]:
+    """Results of `lmtune generate`, a paragraph each: texts, a heading above those of a grid, or the likeliest next tokens."""
+    return [_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers]
+
+
+def _render_row(label: str, cells: list[str], width: int = NUMBER) -> str:
+    return f"{label:<{LABEL}}" + "".join(f"{cell:>{width}}" for cell in cells)
+
+
+def _render_differences(results: Record) -> list[str]:
+    if "comparison" not in results:
+        return []
+    comparison = results["comparison"]
+    found = {ckpt: next(iter(sets.values())) for ckpt, sets in comparison["differences"].items()}
+    return [
+        f"{_shorten(ckpt)} less {_shorten(comparison['baseline'])}: {difference['difference']:+.4f} bits per byte, "
+        f"{_render_interval(difference)}"
+        for ckpt, difference in found.items()
+    ]
+
+
+def _render_interval(difference: Record) -> str:
+    count, low, high = difference["documents"], difference["low"], difference["high"]
+    documents = f"{count:,} document" + ("" if count == 1 else "s")
+    if low is None or high is None:
+        few = count < MIN_DOCUMENTS
+        why = "" if few else f", which weigh as much as {difference['effective_documents']:.1f} of one size"
+        return f"without an interval: {documents}{why}, are too few for one (expected {MIN_DOCUMENTS})"
+    return f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} (paired bootstrap over {documents})"
+
+
+def _render_counts(scored: list[Record]) -> str:
+    """Amounts, windows and seconds; each of them once where all checkpoints have the same."""
+    first = scored[0]
+    tokens = " and ".join(dict.fromkeys(f"{measures['tokens']:,}" for measures in scored))
+    windows = " and ".join(dict.fromkeys(_render_windows(measures["protocol"]) for measures in scored))
+    seconds = sum(measures["seconds"] for measures in scored)
+    return f"{tokens} tokens, {first['words']:,} words, {first['bytes']:,} bytes; {windows}, {seconds:.1f} s"
+
+
+def _render_windows(protocol: Record) -> str:
+    stride = "" if protocol["windows"] == "disjoint" else f" every {protocol['stride']:,}"
+    return f"windows of {protocol['context']:,}{stride}, {protocol['dtype']}"
+
+
+def _render_worst(ckpt: str, measures: Record, several: bool) -> list[str]:
+    """The documents with the most bits per byte; nothing without eval.per_document."""
+    listed = measures.get("documents", [])
+    if not listed:
+        return []
+    title = f"the worst documents{f' of {_shorten(ckpt)}' if several else ''}, bits per byte"
+    more = len(listed) - SHOWN_DOCUMENTS
+    if more > 0:
+        title += f" ({more:,} more; output=FOLDER writes all of them)"
+    return ["", title] + [
+        f"{each['bits_per_byte']:>9.4f}  {each['document']:>6}  {each['beginning'][:SHOWN_CHARS]}"
+        for each in listed[:SHOWN_DOCUMENTS]
+    ]
+
+
+def _render_texts(answer: Record) -> str:
+    cell = ", ".join(f"{name} {value}" for name, value in answer.items() if name not in ("prompt", "texts"))
+    return "\n\n".join([f"== {cell} ==", *answer["texts"]] if cell else answer["texts"])
+
+
+def _render_next(answer: Record) -> str:
+    return "\n".join([answer["prompt"], *(f"{probability:>8.4f}  {token!r}" for token, probability in answer["next"])])
+
+
+def _shorten(ckpt: str) -> str:
+    """The end of a path or id, long enough to know it by."""
+    return ckpt if len(ckpt) <= 28 else "..." + ckpt[-25:]
