@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from lmtune import __version__, console, stopping
+from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options, take_options
 from lmtune.errors import ConfigError, LmtuneError, Stopped, first_line
 from lmtune.secrets import check_secrets, hide_secrets
@@ -33,24 +34,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Command:
-    """One door: the module whose `run` does the work, and a line of help."""
-
-    module: str
-    summary: str
-
-
-COMMANDS = {
-    "train": Command("lmtune.commands.train", "fine-tune a model; checkpoints, perplexity, samples, report"),
-    "eval": Command("lmtune.commands.evaluate", "perplexity, bits per byte and accuracy of a checkpoint"),
-    "data": Command("lmtune.commands.data", "where every document and token goes; nothing is trained"),
-    "generate": Command("lmtune.commands.generate", "continue a prompt with a checkpoint"),
-    "lr-find": Command("lmtune.commands.lr_find", "which learning rates suit a training: an LR range test"),
-    "tokenizer": Command("lmtune.commands.tokenizer", "learn a byte-level BPE vocabulary from text"),
-}
 
 
 def main() -> NoReturn:
@@ -254,19 +237,10 @@ class Dispatch:
             check_training(config)
 
     def _build_config(self, node: "DictConfig") -> Any:
-        from hydra.core.hydra_config import HydraConfig
-
         from lmtune.cli import composition
         from lmtune.cli.schemas import SCHEMAS
 
-        if self.name in ("eval", "data", "tokenizer") and node.data is not None:
-            node.data.name = HydraConfig.get().runtime.choices["data"]
-        config = composition.build_config(node, SCHEMAS[self.name], self.typed)
-        if self.name in ("train", "lr-find", "data"):
-            composition.resolve_sets(config, self.told)
-        if self.name in ("train", "lr-find"):
-            config.groups = composition.find_choices(self.told)
-        return config
+        return composition.build_config(node, SCHEMAS[self.name], self.typed, self.told)
 
     def open_door(self, node: "DictConfig") -> Any:
         """Hydra's task: one job. Returns what a sweeper minimises."""

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from lmtune.config import FinetuneMethod, LrFindConfig, OutputFormat
+from lmtune.config.training_arguments import WITHHELD
 from lmtune.data.blocks import collate
 from lmtune.errors import TrainingError
-from lmtune.exporting.hub import KEYS
 from lmtune.reporting.figures import render_curve
 from lmtune.runs.search import new_folder
 from lmtune.storage import render_json, write_json, write_text
@@ -50,7 +50,7 @@ def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
 
 def settle(config: LrFindConfig) -> None:
     """Training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
-    config.training |= dict.fromkeys(KEYS) | {
+    config.training |= dict.fromkeys(WITHHELD) | {
         "max_steps": config.range.steps,
         "learning_rate": config.range.start,
         "lr_scheduler_type": "constant",  # rates are set before each step

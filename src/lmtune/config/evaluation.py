@@ -1,12 +1,13 @@
 """`eval` and `suite=`: how numbers are measured."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from lmtune import upstream
 from lmtune.config.checks import require
-from lmtune.config.ranges import check_ranges, count, number
+from lmtune.config.keys import count, key, number
+from lmtune.config.ranges import check_ranges
 from lmtune.errors import ConfigError
 
 
@@ -82,9 +83,9 @@ class SuiteConfig:
     """True for tasks of EleutherAI's harness (the extra `bench`), false for GPT-2's zero-shot table."""
     profile: SuiteProfile = SuiteProfile.paper
     """Of gpt2-zeroshot: paper, hf_docs (the strided loop of transformers' documentation) or lm_eval."""
-    tasks: list[str] = field(default_factory=list)
+    tasks: list[str] = key(list)
     """Which tasks, by name; by default all of gpt2-zeroshot."""
-    files: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Any] = key(dict, open=True, literal=True)
     """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
     include: str | None = None
     """Folder with task files of one's own for the harness."""
@@ -101,11 +102,11 @@ class SuiteConfig:
                 bool(self.tasks), "suite.tasks", self.tasks, "names of the harness's tasks, such as [lambada_openai]"
             )
             return
-        for key, names in (("suite.tasks", self.tasks), ("suite.files", list(self.files))):
+        for own, names in (("tasks", self.tasks), ("files", list(self.files))):
             for name in names:
                 if name not in ZEROSHOT_TASKS:
                     raise ConfigError(
-                        f"{key}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}."
+                        f"suite.{own}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}."
                         f"{upstream.render_suggestion(name, ZEROSHOT_TASKS)}"
                     )
 

@@ -1,11 +1,12 @@
 """`model=`: which model, from which weights, with which vocabulary."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from lmtune import upstream
-from lmtune.config.ranges import Range, check_number, check_ranges, count, number
+from lmtune.config.keys import count, key, number
+from lmtune.config.ranges import Range, check_number, check_ranges
 from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath, Kind
 
@@ -56,13 +57,14 @@ class ModelConfig:
 
     name: str = "hub"
     """Name of the group, used for the run folder."""
-    path: str | None = None
+    path: str | None = key(None, literal=True, chooses="hub")
     """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
     revision: str | None = None
+    """Branch, tag or commit of the model on the Hub."""
     init: ModelInit = ModelInit.pretrained
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = key(dict, open=True)
     """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
-    tokenizer: str | None = None
+    tokenizer: str | None = key(None, literal=True)
     """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
     vocab_size: int = count(1024, least=257, largest=MOST_ENTRIES)
     """Entries of a learned vocabulary."""
@@ -74,7 +76,7 @@ class ModelConfig:
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
     loss: LossChoice = LossChoice.auto
     """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
-    save_dtype: SaveDtype = SaveDtype.float32
+    save_dtype: SaveDtype = key(SaveDtype.float32, weights=False)
     """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
 
     def __post_init__(self) -> None:

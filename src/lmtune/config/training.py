@@ -6,7 +6,8 @@ from typing import Any
 
 from lmtune import upstream
 from lmtune.config.conditions import find_evaluation, find_saving, setting
-from lmtune.config.ranges import check_number, check_ranges, count, render_value, seed
+from lmtune.config.keys import count, seed
+from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
 from lmtune.errors import ConfigError
 

@@ -12,8 +12,8 @@ from typing import Any
 from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.training import is_greater_better
+from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import ConfigError
-from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.runs import Run
 from lmtune.training.batches import USUAL_ROWS, plan_batch
 from lmtune.training.trial import explained
@@ -61,7 +61,7 @@ def build_arguments(
     """
     from transformers import TrainingArguments
 
-    given = {name: value for name, value in config.training.items() if name not in HUB_KEYS}  # lmtune itself pushes
+    given = {name: value for name, value in config.training.items() if name not in WITHHELD}  # lmtune itself pushes
     settings = _complete({**(chosen or {}), **given}, has_validation)
     with explained("transformers does not take these settings"):
         arguments = TrainingArguments(
