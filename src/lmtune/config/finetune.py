@@ -96,6 +96,11 @@ class FinetuneConfig:
                 "gradient, so expected true. Leave it out."
             )
 
+    def leave_out_phased(self, training: dict[str, Any]) -> dict[str, Any]:
+        """`training` without what the phases settle; all of it for other methods."""
+        phased = PHASED if self.method is FinetuneMethod.gradual else ()
+        return {name: value for name, value in training.items() if name not in phased}
+
     def settle_phases(self, training: dict[str, Any]) -> None:
         """Fill in what the phases settle; nothing for other methods."""
         if self.method is FinetuneMethod.gradual and not self._has_settled(training):

@@ -89,7 +89,7 @@ class TrainConfig:
         self.model.check_source()
         self._check_streaming()
         self.finetune.check(self.training)
-        check_training(self.training)
+        check_training(self.finetune.leave_out_phased(self.training))
         check_generation(self.generation)
         self._check_twins()
         check_ranges(self, "")
