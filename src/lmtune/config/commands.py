@@ -46,9 +46,9 @@ class EvalCommandConfig:
     """`lmtune eval`."""
 
     ckpt: Any = key(None, literal=True, several=True)
-    """Run folder, checkpoint-<step>, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    """Run folder, `checkpoint-<step>`, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
     output: str | None = key(None, literal=True, one_per_job=True)
-    """Folder for a file of eval.per_document, with all documents; without it none is written."""
+    """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
     """What stands on stdout: a table for people, or one JSON document."""
     device: str = "auto"
@@ -93,9 +93,9 @@ class GridConfig:
     """Values to try beside each other, every combination."""
 
     temperature: list[float] = number(list, above=0)
-    """`grid.temperature=[0.5,1.0]`"""
+    """Values to try beside each other: `grid.temperature=[0.5,1.0]`."""
     top_k: list[int] = count(list, zero="off")
-    """`grid.top_k=[10,50]`"""
+    """The same of `top_k`; with both, every combination."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "grid.")
@@ -111,7 +111,7 @@ class GenerateConfig:
     """`lmtune generate`."""
 
     ckpt: str | None = key(None, literal=True, several=True)
-    """Run folder, checkpoint-<step>, model folder or Hub id."""
+    """Run folder, `checkpoint-<step>`, model folder or Hub id."""
     prompt: str | None = key(None, literal=True)
     """The beginning of a text."""
     prompts: list[str] = key(list, literal=True, several=True)
@@ -119,7 +119,7 @@ class GenerateConfig:
     prompts_file: str | None = key(None, literal=True)
     """A text file with a prompt on each line; blank lines are left out."""
     top: int = count(0, zero="off")
-    """Print so many likeliest next tokens with their probabilities, instead of a text."""
+    """Print this many likeliest next tokens with their probabilities, instead of a text."""
     grid: GridConfig = key(GridConfig)
     seed: int = seed(42)
     """Each prompt begins with it, so its text depends on no other prompt."""
@@ -181,7 +181,8 @@ class TokenizerConfig:
     min_frequency: int = count(2, least=1)
     """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
     special_tokens: list[str] = key(lambda: ["<|endoftext|>"])
-    """They get the first ids; the first of them stands between documents."""
+    """They get the first ids; the first of them stands between documents. Each once, of two characters or more: single ones
+    stand for bytes."""
     text: TokenizerText = TokenizerText.train
     """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
     max_length: int = count(1024, least=2, unit="tokens")
@@ -216,7 +217,7 @@ class TokenizerCommandConfig:
     """`lmtune tokenizer`."""
 
     output: str | None = key(None, literal=True, one_per_job=True)
-    """Folder of the tokenizer, instead of outputs/<data>-tokenizer/<date>."""
+    """Folder of the tokenizer, instead of `outputs/<data>-tokenizer/<date>`."""
     format: OutputFormat = OutputFormat.table
     """What stands on stdout: a table for people, or one JSON document."""
     tokenizer: TokenizerConfig = key(TokenizerConfig)

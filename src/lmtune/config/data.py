@@ -106,7 +106,7 @@ class DataConfig:
     """Where the text comes from, what a document is, and what is held out."""
 
     name: str = key("files", identity=False)
-    """Name of the group, used for the run folder and in results.json."""
+    """Name of the group, used for the run folder and in results.json. A label: it chooses nothing."""
     language: str | None = key(None, identity=False)
     """ISO 639-1 code for the model card."""
     path: str | None = key(None, literal=True, chooses="hub", located=True, yields_to=("files", "sources"))
@@ -134,11 +134,11 @@ class DataConfig:
     documents: DocumentRule | None = key(None, yields_to=SOURCES)
     """What one document is; by default the file for .txt, the row for tables."""
     rows_per_document: int = count(1, least=1, yields_to=SOURCES)
-    """Consecutive rows joined by a line end into one document, for sources whose rows are sentences."""
+    """Consecutive rows joined by a line break into one document, for sources whose rows are sentences."""
     deduplicate: bool = False
     """Drop exact repetitions of a row (or document), before rows are joined."""
     where: dict[str, Any] = key(dict, open=True)
-    """Keep only rows of tables with these values in these columns: `data.where={lang:pt}`."""
+    """Keep only rows of tables with these values, or one of a list of them, in these columns or paths: `data.where={lang:pt}`."""
     unicode: UnicodeForm = UnicodeForm.as_is
     """`nfc` composes accents with their letters."""
     min_chars: int = count(0)
@@ -146,11 +146,13 @@ class DataConfig:
     max_documents: int | None = count(None, least=1, largest=MANY)
     """Keep only the first documents of the source."""
     max_bytes: int | None = count(None, least=1, largest=MANY)
-    """Keep only the documents that begin within the first so many UTF-8 bytes."""
+    """Keep only the documents that start within this many UTF-8 bytes from the first."""
     encoding: str = "utf-8"
-    """Of text files. A byte-order mark is recognised."""
+    """Of text files, of text in tables, and of columns of bytes. A byte-order mark is recognised."""
     validation_fraction: float = number(0.05, least=0, below=1)
+    """Share of the documents to hold out. Not where the source keeps a part to hold out itself."""
     test_fraction: float = number(0.0, least=0, below=1)
+    """The same for a test, which `eval.split=test` scores."""
     split_by: SplitRule | None = None
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
     seed: int = seed(42)
@@ -162,18 +164,19 @@ class DataConfig:
     stride: int = count(0, unit="tokens", identity=False)
     """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
     isolate_documents: bool = key(False, identity=False)
-    """No token attends to another document of its row: positions begin anew at each."""
+    """No token attends to another document of its row: positions start again at each. Refused where a trial shows that the
+    model does not keep them apart."""
     mix: dict[str, float] = key(dict, open=True, identity=False)
     """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
     `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""
     streaming: bool = key(False, late=True)
-    """Read and encode the text while it is trained on; needs training.max_steps."""
+    """Read and encode the text while it is trained on; needs `training.max_steps`."""
     shuffle_blocks: int = count(8192, least=1, identity=False)
     """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
     epochs: float = number(3.0, above=0, most=MOST_EPOCHS, identity=False)
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
     prompts: list[str] = key(list, literal=True, several=True, identity=False, weights=False)
-    """Beginnings in the language of the data, continued by the model while it learns."""
+    """Prompts in the language of the data, which the model continues while it learns."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.")

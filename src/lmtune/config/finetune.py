@@ -45,27 +45,29 @@ class FinetuneConfig:
     """Which parameters learn."""
 
     name: str = "full"
-    """Name of the group."""
+    """Name of the group. A label: it chooses nothing."""
     method: FinetuneMethod = FinetuneMethod.full
-    """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter."""
+    """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter
+    (`pip install 'lmtune[lora]'`)."""
     block_groups: int = count(3, least=1)
-    """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
+    """gradual: number of equal groups of blocks; embeddings, head and final norm form one more group above them."""
     phases: list[PhaseConfig] = key(list)
-    """gradual: one after the other, each with its own one-cycle."""
+    """gradual: one after the other, each with its own one-cycle: `finetune.phases=[{epochs: 1, groups: 1, learning_rate:
+    2e-3}, ...]`. `conf/finetune/gradual.yaml` has the four of GPorTuguese-2."""
     pct_start: float = number(0.25, least=0, most=1)
     """gradual: share of a phase in which the rate rises."""
     div: float = number(25.0, above=0)
-    """gradual: the rate begins at its highest value divided by this."""
+    """gradual: the rate starts at its highest value divided by this."""
     div_final: float = number(1e5, above=0)
-    """gradual: and ends at its highest value divided by this."""
+    """gradual: the rate ends at its highest value divided by this."""
     momentum: list[float] = number(lambda: [0.95, 0.85], least=0, below=1)
     """gradual: Adam's first beta at the lowest and at the highest rate."""
     rank: int = count(8, least=1, largest=2**16)
     """lora: rank of the adapter's matrices."""
     alpha: float = number(16.0, above=0)
-    """lora: the adapter counts alpha / rank times."""
+    """lora: the update is scaled by alpha / rank."""
     dropout: float = number(0.0, least=0, below=1)
-    """lora: of the adapter's input."""
+    """lora: dropout of the adapter's input."""
     target_modules: list[str] = key(list)
     """lora: names of the layers that get one; by default all linear layers of the blocks."""
     embeddings: bool = False

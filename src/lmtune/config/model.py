@@ -46,9 +46,9 @@ class Transplant(Enum):
     off = "off"
     """They do not: a vocabulary other than the model's own is refused."""
     mean = "mean"
-    """Other rows begin as the mean of all old ones (Guillou 2020)."""
+    """Other rows get the mean of all old ones (Guillou 2020)."""
     fvt = "fvt"
-    """Other rows begin as the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
+    """Other rows get the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,12 +56,13 @@ class ModelConfig:
     """Which model, from which weights, with which vocabulary."""
 
     name: str = "hub"
-    """Name of the group, used for the run folder."""
+    """Name of the group, used for the run folder. A label: it chooses nothing."""
     path: str | None = key(None, literal=True, chooses="hub")
     """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""
     init: ModelInit = ModelInit.pretrained
+    """Where the weights come from; from `scratch` they are drawn at random, by `seed`."""
     config: dict[str, Any] = key(dict, open=True)
     """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
     tokenizer: str | None = key(None, literal=True)
@@ -69,7 +70,8 @@ class ModelConfig:
     vocab_size: int = count(1024, least=257, largest=MOST_ENTRIES)
     """Entries of a learned vocabulary."""
     transplant: Transplant = Transplant.off
-    """How pretrained embeddings move to the vocabulary of `tokenizer`: off, mean or fvt."""
+    """How pretrained embeddings move to the vocabulary of `model.tokenizer`: tokens that both have are copied, others get the
+    mean of all old rows, or of the old rows of their pieces."""
     legacy_ids: bool = False
     """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
     learning_rate: float = number(5e-5, above=0)
