@@ -1,14 +1,18 @@
 # make demo   set up, then train and evaluate a tiny model on the built-in text (no GPU, no network but for the packages)
+# make docs   write the tables of docs/configuration.md anew, from the fields of the configuration
 # make test   set up, then check and test everything that runs on two cores in minutes
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test check tests slow survival format clean
+.PHONY: demo docs test check tests slow survival format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lmtune train
+
+docs: $(VENV)/.demo
+	$(BIN)/python -m lmtune.cli.reference docs/configuration.md
 
 test: check tests
 

@@ -1,6 +1,7 @@
 """Every shipped YAML composes, says what it is, and passes its own checks."""
 
 import importlib
+import re
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -8,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from lmtune import upstream
-from lmtune.cli import composition, schemas
+from lmtune.cli import composition, reference, schemas
+from lmtune.config.keys import section_of, walk
 
 CONF = schemas.find_conf()
 CHOICES = sorted(
@@ -83,6 +85,18 @@ def test_every_command_has_a_config_a_schema_and_a_door():
     assert set(COMMANDS) == set(schemas.SCHEMAS) == {file.stem for file in CONF.glob("*.yaml")}
     for command in COMMANDS.values():
         assert callable(importlib.import_module(command.module).run)
+
+
+def test_the_tables_of_the_docs_are_those_of_the_fields():
+    text = (CONF.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert text == reference.rewrite(text), "make docs"
+
+
+@pytest.mark.parametrize("command", schemas.SCHEMAS)
+def test_every_key_has_a_text(command):
+    for section in ("", *(name for name, item in walk(schemas.SCHEMAS[command]) if section_of(item.type))):
+        for line in reference.render_table(command, section).splitlines()[2:]:
+            assert re.search(r"\| [^|]+[.`] \|$", line), line
 
 
 def test_the_docs_name_every_key():

@@ -118,7 +118,7 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
         }  # fmt: skip
         config = TrainConfig(seed=7, training=training, finetune=SHORT)
         config.tracker = type("Tracker", (), {"name": "none", "project": "lmtune"})()
-        SHORT.rule(config.training)
+        SHORT.settle_phases(config.training)
         torch.manual_seed(0)
         trainer = LmTrainer(
             model=build_tiny(resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout),

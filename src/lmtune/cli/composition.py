@@ -1,8 +1,8 @@
 """From what a command is told to its finished, checked configuration, composed by Hydra."""
 
-from collections.abc import Sequence
-from dataclasses import Field
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, replace
+from typing import Any, Protocol, TypeVar
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -15,24 +15,24 @@ from lmtune.cli.effects.typed import check_effects
 from lmtune.cli.explain import explain_error, explain_missing, explain_unknown
 from lmtune.cli.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
 from lmtune.cli.user_conf import folders
-from lmtune.config import (
-    DataCommandConfig,
-    DataConfig,
-    EvalCommandConfig,
-    GenerateConfig,
-    LrFindConfig,
-    TokenizerCommandConfig,
-    TrainConfig,
-    load_data_config,
-)
-from lmtune.config.generation import settle_generation
+from lmtune.config import DataCommandConfig, DataConfig, TrainConfig, load_data_config
+from lmtune.config.keys import facts_of
 from lmtune.errors import ConfigError
 
 NOT_TYPED = upstream.Typed()
 
-Config = TypeVar(
-    "Config", TrainConfig, EvalCommandConfig, GenerateConfig, DataCommandConfig, TokenizerCommandConfig, LrFindConfig
-)
+
+class CommandConfig(Protocol):
+    """What a command is told."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what cannot work; changes nothing."""
+
+    def resolve(self, typed: frozenset[str]) -> None:
+        """Settle what follows from what was given."""
+
+
+Config = TypeVar("Config", bound=CommandConfig)
 
 
 def register(command: str, config_dirs: Sequence[str] = ()) -> None:
@@ -41,42 +41,55 @@ def register(command: str, config_dirs: Sequence[str] = ()) -> None:
     folders.register(find_conf(), config_dirs)
 
 
-def build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed = NOT_TYPED) -> Config:
-    """The composed configuration as dataclasses, checked; what was typed has to have an effect."""
+def build_config(
+    node: DictConfig,
+    schema: type[Config],
+    typed: upstream.Typed = NOT_TYPED,
+    told: Mapping[str, Any] | None = None,
+) -> Config:
+    """The finished configuration: checked, with all that follows from it settled. What was typed has to have an effect.
+
+    told: config.yaml of a run that goes on; names that it knew mean what they meant then, wherever one stands now.
+    """
     try:
-        return _build_config(node, schema, typed)
+        config = _build_config(node, schema, typed)
     except OmegaConfBaseException as error:  # said here: Hydra would put a line of its own before it
         raise ConfigError(explain_error(error, name_command(schema))) from error
+    told = told or {}
+    if isinstance(config, TrainConfig | DataCommandConfig):
+        _resolve_sets(config, told)
+    if isinstance(config, TrainConfig):
+        config.groups = find_choices(told)
+    return config
 
 
 def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed) -> Config:
     absent = sorted(key for key in OmegaConf.missing_keys(node) if key.split(".")[0] not in ("training", "generation"))
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
-    _check_added(node, name_command(schema))
+    command = name_command(schema)
+    _check_added(node, command)
+    if command in ("eval", "data", "tokenizer") and node.data is not None:
+        node.data.name = HydraConfig.get().runtime.choices["data"]
     config = schema(**{item.name: _build_section(node, item) for item in keys_of(schema)})
     config.check()
-    if hasattr(config, "generation"):
-        settle_generation(config.generation, typed.keys)
-    check_effects(name_command(schema), config, typed)
+    config.resolve(typed.keys)
+    check_effects(command, config, typed)
     return config
 
 
-def resolve_sets(config: TrainConfig | DataCommandConfig, told: dict[str, Any] | None = None) -> None:
-    """Fill in the data configurations that eval_data= and data.mix= name.
-
-    told: what a run that goes on was told; names that it knew mean what they meant then, wherever one stands now.
-    """
-    told = told or {}
+def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Mapping[str, Any]) -> None:
+    """Fill in the data configurations that eval_data= and data.mix= name."""
     mixed = [name for name in config.data.mix if name != config.data.name]
-    config.mixed_sets = _resolve_names(mixed, "data.mix", told.get("mixed_sets", {}))
+    config.mixed_sets = _resolve_names(mixed, "data.mix", config.data.seed, told.get("mixed_sets", {}))
     if isinstance(config, TrainConfig):
         if config.data.name in config.eval_data:
             raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
-        config.eval_sets = _resolve_names(config.eval_data, "eval_data", told.get("eval_sets", {}))
+        recorded = told.get("eval_sets", {})
+        config.eval_sets = _resolve_names(config.eval_data, "eval_data", config.data.seed, recorded)
 
 
-def find_choices(told: dict[str, Any]) -> dict[str, str]:
+def find_choices(told: Mapping[str, Any]) -> dict[str, str]:
     """Group to the choice that was made of it, for lmtune's own groups; where that is the recorded one, what it was then."""
     chosen = HydraConfig.get().runtime.choices
     own = {str(group): str(choice) for group, choice in chosen.items() if "/" not in str(group) and choice is not None}
@@ -104,8 +117,15 @@ def build_data_config(name: str, key: str) -> DataConfig:
     return config
 
 
-def _resolve_names(names: list[str], key: str, told: dict[str, Any]) -> dict[str, DataConfig]:
-    return {name: load_data_config(told[name]) if name in told else build_data_config(name, key) for name in names}
+def _resolve_names(names: list[str], key: str, seed: int, told: Mapping[str, Any]) -> dict[str, DataConfig]:
+    """By name, the data sections that names stand for.
+
+    seed: of the split of `data=`, which is that of all sets of a run, so that what one holds out is in no other.
+    """
+    return {
+        name: load_data_config(told[name]) if name in told else replace(build_data_config(name, key), seed=seed)
+        for name in names
+    }
 
 
 def _check_added(node: DictConfig, command: str) -> None:
@@ -120,7 +140,7 @@ def _check_added(node: DictConfig, command: str) -> None:
 
 
 def _build_section(node: DictConfig, item: Field[Any]) -> Any:
-    if item.metadata.get("keys"):
+    if facts_of(item).names:
         section = node[item.name]
         given = [name for name in section if not OmegaConf.is_missing(section, name)]
         return {name: _plain(section[name]) for name in given}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmtune import console
+from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options
-from lmtune.cli.table import COMMANDS
 from lmtune.errors import ConfigError, LmtuneError, PushError
 from lmtune.secrets import hide_secrets
 from lmtune.upstream import Typed
@@ -120,19 +120,10 @@ class Dispatch:
             check_training(config)
 
     def _build_config(self, node: "DictConfig") -> Any:
-        from hydra.core.hydra_config import HydraConfig
-
-        from lmtune.cli import composition
+        from lmtune.cli.composition import build_config
         from lmtune.cli.schemas import SCHEMAS
 
-        if self.name in ("eval", "data", "tokenizer") and node.data is not None:
-            node.data.name = HydraConfig.get().runtime.choices["data"]
-        config = composition.build_config(node, SCHEMAS[self.name], self.typed)
-        if self.name in ("train", "lr-find", "data"):
-            composition.resolve_sets(config, self.told)
-        if self.name in ("train", "lr-find"):
-            config.groups = composition.find_choices(self.told)
-        return config
+        return build_config(node, SCHEMAS[self.name], self.typed, self.told)
 
     def run_job(self, node: "DictConfig") -> float | None:
         """Hydra's task: one job. Returns what a sweeper minimises."""

@@ -7,8 +7,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from yaml import YAMLError
 
 from lmtune import upstream
-from lmtune.cli.overrides import OPEN_KEYS
-from lmtune.cli.schemas import RESUMED, SCHEMAS, hydra_keys, known_keys
+from lmtune.cli.schemas import RESUMED, SCHEMAS, find_open, hydra_keys, known_keys
 from lmtune.cli.user_conf import folders
 from lmtune.cli.user_conf.files import find_group
 from lmtune.errors import first_line
@@ -78,7 +77,7 @@ def spell_out(name: str, command: str) -> str:
     """What to type instead of `--name`: the key, or why there is none."""
     known = known_keys(command)
     plain = name if name in known else name.replace("-", "_")
-    if plain in known or plain.startswith(OPEN_KEYS):
+    if plain in known or find_open(plain):
         return f"{plain}=..."
     meant = upstream.find_meant(plain, known, command)
     if not meant.what:

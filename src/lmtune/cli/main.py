@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from lmtune import __version__, console, stopping
+from lmtune.cli.commands import COMMANDS
 from lmtune.cli.dispatch import Dispatch, report
 from lmtune.cli.options import take_options
-from lmtune.cli.table import COMMANDS
 from lmtune.environment import set_environment
 from lmtune.errors import LmtuneError, Stopped, first_line
 from lmtune.secrets import check_secrets

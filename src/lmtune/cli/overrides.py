@@ -13,58 +13,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from lmtune.cli.schemas import all_keys, find_facts, find_open
+from lmtune.config.keys import default_of, facts_of, holds_list
+from lmtune.config.ranges import render_value
 from lmtune.errors import ConfigError
 from lmtune.upstream import Typed
 
-FREE_TEXT = frozenset(
-    [
-        "prompt",
-        "ckpt",
-        "resume",
-        "name",
-        "output",
-        "data.files",
-        "data.path",
-        "data.validation_files",
-        "data.text_column",
-        "model.path",
-        "model.tokenizer",
-        "prompts",
-        "prompts_file",
-        "data.prompts",
-    ]
-)
-"""Keys whose value is taken literally."""
-
-NO_SOURCE = {
-    "data.subset": "null",
-    "data.revision": "null",
-    "data.train_split": "train",
-    "data.validation_split": "null",
-    "data.test_split": "null",
-    "data.text_column": "text",
-    "data.documents": "null",
-    "data.rows_per_document": "1",
-}
-"""What a data group says about its own source, taken back."""
-
-SOURCES = {
-    "data.files": {"data.path": "null", "data.sources": "null"},
-    "data.sources": {"data.path": "null", "data.files": "null"},
-    "data.path": {"data.files": "null", "data.sources": "null", "data.validation_files": "null"},
-}
-"""The keys that name a source, and what of the other kind is taken back for each."""
-
-LISTS = frozenset(
-    ["ckpt", "data.files", "data.validation_files", "prompts", "data.prompts", "eval_data", "data.text_column"]
-)
-"""Keys for which a value that opens with `[` is a list."""
-
 GROUPS = frozenset(["data", "model", "training", "generation", "finetune", "tracker", "experiment", "suite"])
 """Keys whose values are names of files."""
-
-OPEN_KEYS = ("model.config", "data.where", "data.mix")
-"""Keys below which any name may stand: the names depend on the model or the table, and are checked once that is known."""
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
@@ -126,23 +82,25 @@ def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _own_groups(given: set[str]) -> list[str]:
-    """The groups that a source alone stands for."""
-    chosen = []
-    if not given & {"data", "experiment"}:
-        in_files = given & {"data.files", "data.sources"}
-        chosen += ["data=files"] if in_files else ["data=hub"] if "data.path" in given else []
-    if "model.path" in given and not given & {"model", "experiment"}:
-        chosen.append("model=hub")
-    return chosen
+    """The groups that a source alone stands for; of several sources the last in the order of their fields decides."""
+    chosen: dict[str, str] = {}
+    for key, item in all_keys().items():
+        group, _, _ = key.partition(".")
+        if key in given and facts_of(item).chooses and not given & {group, "experiment"}:
+            chosen[group] = facts_of(item).chooses
+    return [f"{group}={choice}" for group, choice in chosen.items()]
 
 
 def _own_source(given: set[str]) -> list[str]:
     """A source of one's own beside a named data set takes the place of its source, column and document rule; filters stay."""
-    named = [key for key in SOURCES if key in given]
-    if not named or not given & {"data", "experiment"}:
+    if not given & {"data", "experiment"}:
         return []
-    taken_back = NO_SOURCE | {key: value for source in named for key, value in SOURCES[source].items()}
-    return [f"{key}={value}" for key, value in taken_back.items() if key not in given]
+    taken_back = {
+        key: default_of(item)
+        for key, item in all_keys().items()
+        if key not in given and given & {f"{key.rpartition('.')[0]}.{other}" for other in facts_of(item).yields_to}
+    }
+    return [f"{key}={render_value(value)}" for key, value in taken_back.items()]
 
 
 def quote(text: str) -> str:
@@ -155,14 +113,13 @@ def quote(text: str) -> str:
 
 
 def _prepare(prefix: str, key: str, value: str) -> str:
-    if key.startswith("suite.files."):
-        return f"++{key}={quote(value)}"
-    if key.startswith(OPEN_KEYS):
-        return f"++{key}={value}"
-    if key == "eval_data" and not value.startswith("["):
-        return f"eval_data=[{value}]"
-    if key in FREE_TEXT:
+    facts, above = find_facts(key), find_open(key)
+    if above is not None:
+        return f"++{key}={quote(value) if above != key and find_facts(above).literal else value}"
+    if facts.literal:
         return f"{prefix}{key}={_literal(key, value)}"
+    if facts.several and not value.startswith("["):
+        return f"{key}=[{value}]"
     if not _parses(key, value) and not value.startswith(("[", "{")):
         return f"{prefix}{key}={quote(value)}"
     return f"{prefix}{key}={value}"
@@ -171,8 +128,8 @@ def _prepare(prefix: str, key: str, value: str) -> str:
 def _literal(key: str, value: str) -> str:
     if value.startswith("choice(") and _parses(key, value):
         return value
-    if not (value.startswith("[") and key in LISTS):
-        return f"[{quote(value)}]" if key in ("prompts", "data.prompts") else quote(value)
+    if not (value.startswith("[") and find_facts(key).several):
+        return f"[{quote(value)}]" if holds_list(all_keys()[key]) else quote(value)
     if _parses(key, value):
         return value
     return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"

@@ -6,25 +6,22 @@ the place of the shipped one, so that nothing of another choice shines through.
 """
 
 import re
-from dataclasses import fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from lmtune.cli.schemas import RESUMED
+from lmtune.cli.schemas import RESUMED, keys_of
 from lmtune.config import FinetuneMethod, TrainConfig
-from lmtune.config.finetune import OWNED_BY_PHASES
+from lmtune.config.keys import facts_of, walk
+from lmtune.config.training_arguments import ARGUMENTS, PHASED
 from lmtune.errors import ConfigError
 
 GROUPS = ("data", "model", "training", "finetune", "generation", "tracker")
 FOLLOWERS = {
-    "training.num_train_epochs": "data.epochs",
-    "training.learning_rate": "model.learning_rate",
-    "prompts": "data.prompts",
+    **{f"training.{name}": argument.follows for name, argument in ARGUMENTS.items() if argument.follows},
+    **{name: facts_of(item).follows for name, item in walk(TrainConfig) if facts_of(item).follows},
 }
-"""Keys that follow others unless they are set; what is typed for the other has to reach them at a resume too."""
-NOT_TOLD = ("resume", "resume_force", "output")
-"""Keys of a start that say nothing about the run."""
+"""Keys that take over the value of another unless they are set; what is typed for that has to reach them at a resume too."""
 
 
 def restore_overrides(told: dict[str, Any], typed: list[str]) -> list[str]:
@@ -73,7 +70,7 @@ def follow(told: dict[str, Any]) -> dict[str, Any]:
     """What was told, as it was before keys took over the values of others and phases settled theirs."""
     training = dict(told["training"])
     if told["finetune"]["method"] == FinetuneMethod.gradual.value:
-        training |= dict.fromkeys(OWNED_BY_PHASES)
+        training |= dict.fromkeys(PHASED)
     free = {**told, "training": training}
     for key, source in FOLLOWERS.items():
         section, _, name = key.rpartition(".")
@@ -106,8 +103,8 @@ def escape(text: str) -> str:
 
 def _build_rest(told: dict[str, Any], kept: list[str]) -> dict[str, Any]:
     """Everything beside the groups, and the names that conf/train.yaml takes from the choices."""
-    known = {item.name for item in fields(TrainConfig) if not item.metadata.get("internal")}
-    rest = {key: literal(value) for key, value in told.items() if key in known - {*GROUPS, *NOT_TOLD}}
+    known = {item.name for item in keys_of(TrainConfig) if not facts_of(item).of_start}
+    rest = {key: literal(value) for key, value in told.items() if key in known - {*GROUPS}}
     return {**rest, **{name: {"name": escape(told[name]["name"])} for name in kept if "name" in told[name]}}
 
 

@@ -1,6 +1,6 @@
 """What each command may be told: the schema that Hydra checks it against, and where the shipped configs lie."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, field, fields, make_dataclass
 from functools import cache
@@ -12,23 +12,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from lmtune import upstream
-from lmtune.config import (
-    DataCommandConfig,
-    EvalCommandConfig,
-    GenerateConfig,
-    LrFindConfig,
-    TokenizerCommandConfig,
-    TrainConfig,
-)
+from lmtune.cli.commands import COMMANDS
+from lmtune.config.keys import PLAIN, Facts, facts_of, walk
 
-SCHEMAS: dict[str, type] = {
-    "train": TrainConfig,
-    "eval": EvalCommandConfig,
-    "data": DataCommandConfig,
-    "generate": GenerateConfig,
-    "tokenizer": TokenizerCommandConfig,
-    "lr-find": LrFindConfig,
-}
+SCHEMAS: dict[str, type] = {name: command.load_schema() for name, command in COMMANDS.items()}
 
 RESUMED = "resumed"
 """Name of the recorded section of a run that goes on, in each group."""
@@ -53,35 +40,39 @@ def name_command(schema: type) -> str:
 
 def keys_of(schema: type) -> list[Field[Any]]:
     """Fields that are keys; the others are filled in by composition."""
-    return [item for item in fields(schema) if not item.metadata.get("internal")]
+    return [item for item in fields(schema) if not facts_of(item).internal]
 
 
 @cache
 def known_keys(command: str) -> set[str]:
     """Dotted names of all keys of a command."""
-    return _walk(_build_schema(SCHEMAS[command]), "") | ({"experiment"} if command in ("train", "lr-find") else set())
+    names = {name for name, _ in walk(_build_schema(SCHEMAS[command]))}
+    return names | ({"experiment"} if command in ("train", "lr-find") else set())
+
+
+@cache
+def all_keys() -> Mapping[str, Field[Any]]:
+    """The field of each key, by its dotted name; of a key of several commands, that of the first."""
+    return {name: item for schema in reversed(SCHEMAS.values()) for name, item in walk(schema)}
+
+
+def find_facts(key: str) -> Facts:
+    """The facts of a key, of whichever command takes it; no more than the defaults for one that none has."""
+    found = all_keys().get(key)
+    return PLAIN if found is None else facts_of(found)
+
+
+def find_open(key: str) -> str | None:
+    """The key itself or one that it is below, where any name may stand; None where names are fixed."""
+    while key and not find_facts(key).open:
+        key = key.rpartition(".")[0]
+    return key or None
 
 
 @cache
 def hydra_keys() -> set[str]:
     """Dotted names of Hydra's own keys."""
-    return _walk(HydraConf, "hydra.")
-
-
-def _walk(schema: type, prefix: str) -> set[str]:
-    """Dotted names of a dataclass and of those in it."""
-    found = set()
-    for item in keys_of(schema):
-        found.add(prefix + item.name)
-        section = _section_type(item.type)
-        if section is not None:
-            found |= _walk(section, f"{prefix}{item.name}.")
-    return found
-
-
-def _section_type(annotation: Any) -> type | None:
-    options = getattr(annotation, "__args__", (annotation,))
-    return next((option for option in options if hasattr(option, "__dataclass_fields__")), None)
+    return {name for name, _ in walk(HydraConf, "hydra.")}
 
 
 @cache
@@ -93,7 +84,7 @@ def _build_schema(schema: type) -> type:
     }
     items: list[Any] = []
     for item in keys_of(schema):
-        source = item.metadata.get("keys")
+        source = facts_of(item).names
         if source:
             section = make_dataclass(source, [(name, Any, MISSING) for name in sorted(names[source]())])
             items.append((item.name, section, field(default_factory=section)))

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lmtune.cli.overrides import quote
+from lmtune.cli.schemas import find_facts
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.paths import GivenPath
 from lmtune.runs.folder import remove_empty
@@ -29,8 +30,6 @@ SWEEP_FOLDER = "hydra.sweep.dir"
 ABOUT = "lmtune made this folder for the jobs of one sweep, each in a folder of its own."
 RECORDS = frozenset([SWEEP_MARK, "multirun.yaml"])
 """What lies in the folder of a sweep besides those of its jobs."""
-ONE_FOLDER = ("output",)
-"""Keys that name a folder, of which each job needs one of its own."""
 
 
 def check_single(overrides: list[str]) -> None:
@@ -60,7 +59,8 @@ def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
         swept = ", ".join(override.input_line or "" for override in parsed if override.is_sweep_override())
         raise ConfigError(f"{swept} names no value, so the sweep has no jobs. Expected values such as seed=1,2.")
     for override in parsed:
-        if override.get_key_element() in ONE_FOLDER and not override.is_sweep_override() and len(jobs) > 1:
+        one_per_job = find_facts(override.get_key_element()).one_per_job
+        if one_per_job and not override.is_sweep_override() and len(jobs) > 1:
             raise ConfigError(
                 f"{override.input_line} names one folder for {len(jobs)} jobs. Leave it out, and each gets its own below "
                 f"{SWEEPS}; {SWEEP_FOLDER}= names the folder that they lie in."

@@ -14,12 +14,12 @@ import numpy as np
 
 from lmtune.commands.result import Result
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, load_data_config
+from lmtune.config.data import select_settings
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.losses import check_losses
 from lmtune.data.predecessor import load_earlier
 from lmtune.data.premise import check_unchanged, find_facts
-from lmtune.data.sides import IDENTITY
 from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
 from lmtune.evaluation import documents
@@ -40,9 +40,6 @@ from lmtune.training.setup import check_data_source
 from lmtune.vocabulary import hash_tokenizer
 
 logger = logging.getLogger(__name__)
-
-SOURCE = ("path", "subset", "revision", "train_split", "files", "validation_files")
-"""Settings that name the text itself."""
 
 
 class Text(NamedTuple):
@@ -101,13 +98,8 @@ def hold_out_differently(one: Run, other: Run, recorded: dict[str, Any], others:
     held, theirs = (find_facts(run).get("held_out", {}).get("validation") for run in (one, other))
     if held is not None and theirs is not None:
         return bool(held["text"] != theirs["text"])
-    return select_settings(others) != select_settings(recorded)
-
-
-def select_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Of a run's config.yaml, what decides which text was read and which of it was held out."""
-    data = config["data"]
-    return {"seed": data.get("seed", config["seed"]), **{name: data.get(name) for name in (*SOURCE, *IDENTITY)}}
+    now, then = (load_data_config(config["data"], config["seed"]) for config in (recorded, others))
+    return select_settings(now, located=True) != select_settings(then, located=True)
 
 
 def load_checkpoint(config: EvalCommandConfig, checkpoint: Checkpoint, tokenizer: Any = None) -> Loaded:

@@ -9,8 +9,8 @@ from typing import Any
 
 from lmtune.commands.result import Result
 from lmtune.config import FinetuneMethod, LrFindConfig
+from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import TrainingError
-from lmtune.exporting.hub import KEYS
 from lmtune.reporting.figures import render_curve
 from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
@@ -50,7 +50,7 @@ def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
 
 def settle(config: LrFindConfig) -> None:
     """Training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
-    config.training |= dict.fromkeys(KEYS) | {
+    config.training |= dict.fromkeys(WITHHELD) | {
         "max_steps": config.range.steps,
         "learning_rate": config.range.start,
         "lr_scheduler_type": "constant",  # rates are set before each step

@@ -11,18 +11,16 @@ from lmtune.config.commands import (
     EvalCommandConfig,
     GenerateConfig,
     GridConfig,
-    LrFindConfig,
     OutputFormat,
-    RangeConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
-    TrainConfig,
 )
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.train import LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
 
 __all__ = [

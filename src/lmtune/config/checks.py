@@ -7,9 +7,6 @@ from typing import Any
 from lmtune.errors import ConfigError, LmtuneError
 from lmtune.paths import GivenPath, Kind
 
-INTERNAL = {"internal": True}
-"""Metadata of a field that is no key: composition fills it in."""
-
 
 def require(holds: bool, key: str, found: object, expected: str) -> None:
     """Raise ConfigError, with what was found and expected, unless something holds."""

@@ -4,8 +4,10 @@ Each condition takes the configuration of a training and returns why, or None wh
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from lmtune.config.optimizers import APOLLO, GALORE, LION, NO_BETAS, OPTIM_ARGS
 
 
 class Idle(NamedTuple):
@@ -35,52 +37,6 @@ NO_WARMUP = frozenset(["constant", "reduce_lr_on_plateau", "greedy"])
 NO_SCHEDULE_KWARGS = frozenset(["constant", "constant_with_warmup"])
 FOLLOWS_METRIC = frozenset(["reduce_lr_on_plateau", "greedy"])
 """Schedules of transformers' get_scheduler, by what it hands to them."""
-
-GALORE = (
-    "galore_adamw",
-    "galore_adamw_8bit",
-    "galore_adafactor",
-    "galore_adamw_layerwise",
-    "galore_adamw_8bit_layerwise",
-    "galore_adafactor_layerwise",
-)
-APOLLO = ("apollo_adamw", "apollo_adamw_layerwise")
-ADEMAMIX = ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit")
-LION = ("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit")
-BNB_RMSPROP = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
-
-OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
-    "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
-    "adagrad": ("lr_decay", "weight_decay", "eps"),
-    "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
-    "adamw_anyprecision": ("use_kahan_summation", "momentum_dtype", "variance_dtype", "compensation_buffer_dtype"),
-    "adamw_torch_4bit": ("block_size", "bf16_stochastic_round"),
-    "adamw_torch_8bit": ("block_size", "bf16_stochastic_round"),
-    "grokadamw": ("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
-    "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
-    **dict.fromkeys(ADEMAMIX, ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")),
-    **dict.fromkeys(BNB_RMSPROP, ("momentum", "alpha", "eps", "weight_decay", "centered")),
-    **dict.fromkeys(GALORE, ("rank", "update_proj_gap", "scale", "proj_type")),
-    **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
-    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), ("weight_lr_power", "r")),
-}
-"""What transformers' trainer_optimizer.py reads of optim_args, by optimizer; all others read nothing of it."""
-
-NO_BETAS = frozenset(
-    [
-        "adafactor",
-        "sgd",
-        "adagrad",
-        "rmsprop",
-        "lomo",
-        "adalomo",
-        "grokadamw",
-        "schedule_free_sgd",
-        *BNB_RMSPROP,
-        *GALORE,
-    ]
-)
-"""Optimizers that are given neither Adam's betas nor its epsilon."""
 
 LAUNCHERS = ("WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which accelerate knows that a launcher has started several processes."""

@@ -1,11 +1,12 @@
 """`data=`: where the text comes from, what a document is, and what is held out."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
 from lmtune.config.checks import anchor_paths, check_paths, require
-from lmtune.config.ranges import Range, check_number, check_ranges, count, number, seed
+from lmtune.config.keys import count, default_of, facts_of, key, number, seed
+from lmtune.config.ranges import Range, check_number, check_ranges
 from lmtune.errors import ConfigError
 
 MANY = 2**53
@@ -15,6 +16,10 @@ MOST_EPOCHS = 1_000_000
 
 MOST_MIXED = 10_000
 """Rows of another source that an epoch takes for each of its own, at most."""
+
+
+SOURCES = ("files", "sources", "path")
+"""Keys that name a source; what a chosen group says of its own source gives way to them."""
 
 
 class DocumentRule(Enum):
@@ -100,38 +105,40 @@ def check_column(key: str, column: Any) -> None:
 class DataConfig:
     """Where the text comes from, what a document is, and what is held out."""
 
-    name: str = "files"
-    """Name of the group, used for the run folder and in results.json."""
-    language: str | None = None
+    name: str = key("files", identity=False)
+    """Name of the group, used for the run folder and in results.json. A label: it chooses nothing."""
+    language: str | None = key(None, identity=False)
     """ISO 639-1 code for the model card."""
-    path: str | None = None
+    path: str | None = key(None, literal=True, chooses="hub", located=True, yields_to=("files", "sources"))
     """Hub id of a dataset, or a folder of one; alone it means `data=hub`."""
-    subset: str | None = None
+    subset: str | None = key(None, located=True, yields_to=SOURCES)
     """Configuration of the Hub dataset, such as `20231101.pt`."""
-    revision: str | None = None
+    revision: str | None = key(None, located=True, yields_to=SOURCES)
     """Branch, tag or commit of the Hub dataset."""
-    train_split: str = "train"
-    validation_split: str | None = None
+    train_split: str = key("train", located=True, yields_to=SOURCES)
+    """The split of the Hub dataset to learn from."""
+    validation_split: str | None = key(None, yields_to=SOURCES)
     """A split of the Hub dataset to hold out; without one, documents are held out of the training split."""
-    test_split: str | None = None
-    files: Any = None
+    test_split: str | None = key(None, yields_to=SOURCES)
+    """A split of the Hub dataset for a test, which `eval.split=test` scores."""
+    files: Any = key(None, literal=True, several=True, chooses="files", located=True, yields_to=("path", "sources"))
     """Path, glob, folder or list of them; replaces the Hub dataset."""
-    validation_files: Any = None
+    validation_files: Any = key(None, literal=True, several=True, located=True, yields_to=("path",))
     """Files to hold out, instead of documents of `files`."""
-    sources: Any = None
+    sources: Any = key(None, chooses="files", located=True, yields_to=("path", "files"))
     """Instead of `files`, a list of them with settings of their own: `[{files: a.csv, text_column: body}, {files: b.txt,
     documents: line, encoding: cp1252}]`; what an entry leaves out is as for all."""
-    text_column: Any = "text"
+    text_column: Any = key("text", literal=True, several=True, yields_to=SOURCES)
     """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`); or a list of them,
     of which the first counts that is there."""
-    documents: DocumentRule | None = None
+    documents: DocumentRule | None = key(None, yields_to=SOURCES)
     """What one document is; by default the file for .txt, the row for tables."""
-    rows_per_document: int = count(1, least=1)
-    """Consecutive rows joined by a line end into one document, for sources whose rows are sentences."""
+    rows_per_document: int = count(1, least=1, yields_to=SOURCES)
+    """Consecutive rows joined by a line break into one document, for sources whose rows are sentences."""
     deduplicate: bool = False
     """Drop exact repetitions of a row (or document), before rows are joined."""
-    where: dict[str, Any] = field(default_factory=dict)
-    """Keep only rows of tables with these values in these columns: `data.where={lang:pt}`."""
+    where: dict[str, Any] = key(dict, open=True)
+    """Keep only rows of tables with these values, or one of a list of them, in these columns or paths: `data.where={lang:pt}`."""
     unicode: UnicodeForm = UnicodeForm.as_is
     """`nfc` composes accents with their letters."""
     min_chars: int = count(0)
@@ -139,34 +146,37 @@ class DataConfig:
     max_documents: int | None = count(None, least=1, largest=MANY)
     """Keep only the first documents of the source."""
     max_bytes: int | None = count(None, least=1, largest=MANY)
-    """Keep only the documents that begin within the first so many UTF-8 bytes."""
+    """Keep only the documents that start within this many UTF-8 bytes from the first."""
     encoding: str = "utf-8"
-    """Of text files. A byte-order mark is recognised."""
+    """Of text files, of text in tables, and of columns of bytes. A byte-order mark is recognised."""
     validation_fraction: float = number(0.05, least=0, below=1)
+    """Share of the documents to hold out. Not where the source keeps a part to hold out itself."""
     test_fraction: float = number(0.0, least=0, below=1)
+    """The same for a test, which `eval.split=test` scores."""
     split_by: SplitRule | None = None
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
     seed: int = seed(42)
     """Of the split: it decides which documents are held out, whatever `seed=` a training has."""
-    block_size: int | None = count(None, least=2, unit="tokens")
+    block_size: int | None = count(None, least=2, unit="tokens", identity=False)
     """Tokens of a training row; by default the positions of the model, at most 1024."""
-    packing: bool = True
+    packing: bool = key(True, identity=False, always_asks=True)
     """Rows hold the text end to end; with `false` each document has rows of its own, the last one filled up."""
-    stride: int = count(0, unit="tokens")
+    stride: int = count(0, unit="tokens", identity=False)
     """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
-    isolate_documents: bool = False
-    """No token attends to another document of its row: positions begin anew at each."""
-    mix: dict[str, float] = field(default_factory=dict)
+    isolate_documents: bool = key(False, identity=False)
+    """No token attends to another document of its row: positions start again at each. Refused where a trial shows that the
+    model does not keep them apart."""
+    mix: dict[str, float] = key(dict, open=True, identity=False)
     """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
     `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""
-    streaming: bool = False
-    """Read and encode the text while it is trained on; needs training.max_steps."""
-    shuffle_blocks: int = count(8192, least=1)
+    streaming: bool = key(False, late=True)
+    """Read and encode the text while it is trained on; needs `training.max_steps`."""
+    shuffle_blocks: int = count(8192, least=1, identity=False)
     """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
-    epochs: float = number(3.0, above=0, most=MOST_EPOCHS)
+    epochs: float = number(3.0, above=0, most=MOST_EPOCHS, identity=False)
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
-    prompts: list[str] = field(default_factory=list)
-    """Beginnings in the language of the data, continued by the model while it learns."""
+    prompts: list[str] = key(list, literal=True, several=True, identity=False, weights=False)
+    """Prompts in the language of the data, which the model continues while it learns."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.")
@@ -256,6 +266,19 @@ class DataConfig:
             raise ConfigError(
                 f"data={self.name} needs {wanted}, found none. Give {example}, or choose a named data set: data=sample, data=bio."
             )
+
+
+def select_settings(config: DataConfig, *, located: bool = False) -> dict[str, Any]:
+    """By name, the settings that decide which text is read and which of it is held out.
+
+    located: those too that say where the text is to be found, for which prepared text has its content instead.
+    """
+    chosen = {}
+    for item in fields(config):
+        facts, value = facts_of(item), getattr(config, item.name)
+        if facts.identity and (located or not facts.located) and not (facts.late and value == default_of(item)):
+            chosen[item.name] = value
+    return chosen
 
 
 def load_data_config(plain: dict[str, Any], run_seed: int = 42) -> DataConfig:

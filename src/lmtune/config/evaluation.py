@@ -1,12 +1,13 @@
 """`eval` and `suite=`: how numbers are measured."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from lmtune import upstream
 from lmtune.config.checks import require
-from lmtune.config.ranges import check_ranges, count, number
+from lmtune.config.keys import count, key, number
+from lmtune.config.ranges import check_ranges
 from lmtune.errors import ConfigError
 
 
@@ -43,7 +44,7 @@ class EvalConfig:
     dtype: EvalPrecision = EvalPrecision.float32
     """Of weights and activations while scoring."""
     batch_size: int = count(8, least=1)
-    """Windows scored at once by `lmtune eval` (while training: training.per_device_eval_batch_size)."""
+    """Windows scored at once by `lmtune eval` (while training: `training.per_device_eval_batch_size`)."""
     max_tokens: int | None = count(None, zero="all", largest=2**53)
     """Tokens scored, the same ones each time; 0 for all. While training 250,000 by default, in `lmtune eval` all."""
     final_max_tokens: int = count(0, zero="all", largest=2**53)
@@ -51,9 +52,10 @@ class EvalConfig:
     max_lost: float = number(0.01, least=0, most=1)
     """Share of a scored text's bytes that the vocabulary may lose (unknown words, case, accents, blanks); more is an error."""
     split: EvalSplit | None = None
-    """Which documents `lmtune eval` scores; by default `validation`, and `all` for data.files."""
+    """Which documents `lmtune eval` scores; by default `validation`, and `all` for `data.files`."""
     per_document: bool = False
-    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file below output=."""
+    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file
+    below `output=`."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "eval.")
@@ -77,19 +79,19 @@ class SuiteConfig:
     """Benchmarks that `lmtune eval` runs instead of scoring text."""
 
     name: str = "gpt2-zeroshot"
-    """Name of the group."""
+    """Name of the group. A label: it chooses nothing."""
     harness: bool = False
     """True for tasks of EleutherAI's harness (the extra `bench`), false for GPT-2's zero-shot table."""
     profile: SuiteProfile = SuiteProfile.paper
-    """Of gpt2-zeroshot: paper, hf_docs (the strided loop of transformers' documentation) or lm_eval."""
-    tasks: list[str] = field(default_factory=list)
+    """Of gpt2-zeroshot, whose protocol: that of the paper, of transformers' documentation (a strided loop) or of lm-eval."""
+    tasks: list[str] = key(list)
     """Which tasks, by name; by default all of gpt2-zeroshot."""
-    files: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Any] = key(dict, open=True, literal=True)
     """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
     include: str | None = None
-    """Folder with task files of one's own for the harness."""
+    """Folder with your own task files for the harness."""
     limit: int | None = count(None, least=1, unit="examples")
-    """Only the first so many examples (lines of running text) of each task; for a try."""
+    """Only this many examples (lines of running text) of each task, from the first; for a try."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "suite.")
@@ -101,11 +103,11 @@ class SuiteConfig:
                 bool(self.tasks), "suite.tasks", self.tasks, "names of the harness's tasks, such as [lambada_openai]"
             )
             return
-        for key, names in (("suite.tasks", self.tasks), ("suite.files", list(self.files))):
+        for own, names in (("tasks", self.tasks), ("files", list(self.files))):
             for name in names:
                 if name not in ZEROSHOT_TASKS:
                     raise ConfigError(
-                        f"{key}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}."
+                        f"suite.{own}={name}: expected some of {', '.join(ZEROSHOT_TASKS)}."
                         f"{upstream.render_suggestion(name, ZEROSHOT_TASKS)}"
                     )
 

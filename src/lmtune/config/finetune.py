@@ -1,12 +1,14 @@
 """`finetune=`: which parameters learn, and when."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
 from typing import Any
 
 from lmtune.config.checks import require
-from lmtune.config.ranges import check_ranges, count, number, within
+from lmtune.config.keys import count, key, number
+from lmtune.config.ranges import check_ranges
+from lmtune.config.training_arguments import PHASED
 from lmtune.errors import ConfigError
 
 
@@ -43,45 +45,49 @@ class FinetuneConfig:
     """Which parameters learn."""
 
     name: str = "full"
-    """Name of the group."""
+    """Name of the group. A label: it chooses nothing."""
     method: FinetuneMethod = FinetuneMethod.full
-    """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter."""
+    """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter
+    (`pip install 'lmtune[lora]'`)."""
     block_groups: int = count(3, least=1)
-    """gradual: even parts that the blocks are cut into; the top group comes on top of them."""
-    phases: list[PhaseConfig] = field(default_factory=list)
-    """gradual: one after the other, each with its own one-cycle."""
+    """gradual: number of equal groups of blocks; embeddings, head and final norm form one more group above them."""
+    phases: list[PhaseConfig] = key(list)
+    """gradual: one after the other, each with its own one-cycle: `finetune.phases=[{epochs: 1, groups: 1, learning_rate:
+    2e-3}, ...]`. `conf/finetune/gradual.yaml` has the four of GPorTuguese-2."""
     pct_start: float = number(0.25, least=0, most=1)
     """gradual: share of a phase in which the rate rises."""
     div: float = number(25.0, above=0)
-    """gradual: the rate begins at its highest value divided by this."""
+    """gradual: the rate starts at its highest value divided by this."""
     div_final: float = number(1e5, above=0)
-    """gradual: and ends at its highest value divided by this."""
-    momentum: list[float] = field(default_factory=lambda: [0.95, 0.85], metadata=within(least=0, below=1))
+    """gradual: the rate ends at its highest value divided by this."""
+    momentum: list[float] = number(lambda: [0.95, 0.85], least=0, below=1)
     """gradual: Adam's first beta at the lowest and at the highest rate."""
     rank: int = count(8, least=1, largest=2**16)
     """lora: rank of the adapter's matrices."""
     alpha: float = number(16.0, above=0)
-    """lora: the adapter counts alpha / rank times."""
+    """lora: the update is scaled by alpha / rank."""
     dropout: float = number(0.0, least=0, below=1)
-    """lora: of the adapter's input."""
-    target_modules: list[str] = field(default_factory=list)
+    """lora: dropout of the adapter's input."""
+    target_modules: list[str] = key(list)
     """lora: names of the layers that get one; by default all linear layers of the blocks."""
     embeddings: bool = False
     """lora: let embedding and head learn whole, tied as before."""
-    merge: bool = True
+    merge: bool = key(True, always_asks=True)
     """lora: save the model with the adapter merged in, in float32; false saves the adapter alone."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "finetune.")
         require(len(self.momentum) == 2, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
 
-    def rule(self, training: dict[str, Any]) -> None:
-        """Settle what the phases own in `training`; raise ConfigError where that was set besides."""
+    def check(self, training: dict[str, Any]) -> None:
+        """Raise ConfigError where `training` sets what the phases settle, unless it is what they settle."""
         if self.method is not FinetuneMethod.gradual:
             return
         require(bool(self.phases), "finetune.phases", self.phases, "one phase or more")
-        for name in OWNED_BY_PHASES:
-            if training.pop(name, None) is not None:
+        if self._has_settled(training):
+            return
+        for name in PHASED:
+            if training.get(name) is not None:
                 raise ConfigError(
                     f"training.{name} is set, but with finetune=gradual the phases own epochs, learning rate and schedule. "
                     "Set finetune.phases=[{epochs: 1, groups: 1, learning_rate: 1e-3}, ...] instead, or use finetune=full."
@@ -91,21 +97,28 @@ class FinetuneConfig:
                 "training.ddp_find_unused_parameters=false: with finetune=gradual, groups that do not learn yet get no "
                 "gradient, so expected true. Leave it out."
             )
+
+    def leave_out_phased(self, training: dict[str, Any]) -> dict[str, Any]:
+        """`training` without what the phases settle; all of it for other methods."""
+        phased = PHASED if self.method is FinetuneMethod.gradual else ()
+        return {name: value for name, value in training.items() if name not in phased}
+
+    def settle_phases(self, training: dict[str, Any]) -> None:
+        """Fill in what the phases settle; nothing for other methods."""
+        if self.method is FinetuneMethod.gradual and not self._has_settled(training):
+            for name in PHASED:
+                training.pop(name, None)
+            training |= self._build_arguments()
+
+    def _has_settled(self, training: dict[str, Any]) -> bool:
+        return self._build_arguments().items() <= training.items()
+
+    def _build_arguments(self) -> dict[str, Any]:
+        """Training arguments that follow from the phases."""
         *_, epochs = accumulate(phase.epochs for phase in self.phases)
-        training |= {
+        return {
             "num_train_epochs": epochs,
             "learning_rate": max(phase.learning_rate for phase in self.phases),
             "lr_scheduler_type": "constant",  # rates are set before each step
             "ddp_find_unused_parameters": True,  # frozen ones get no gradient
         }
-
-
-OWNED_BY_PHASES = (
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-)
-"""Training arguments that finetune=gradual settles."""

@@ -1,11 +1,12 @@
 """`model=`: which model, from which weights, with which vocabulary."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from lmtune import upstream
-from lmtune.config.ranges import Range, check_number, check_ranges, count, number
+from lmtune.config.keys import count, key, number
+from lmtune.config.ranges import Range, check_number, check_ranges
 from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath, Kind
 
@@ -45,9 +46,9 @@ class Transplant(Enum):
     off = "off"
     """They do not: a vocabulary other than the model's own is refused."""
     mean = "mean"
-    """Other rows begin as the mean of all old ones (Guillou 2020)."""
+    """Other rows get the mean of all old ones (Guillou 2020)."""
     fvt = "fvt"
-    """Other rows begin as the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
+    """Other rows get the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,26 +56,29 @@ class ModelConfig:
     """Which model, from which weights, with which vocabulary."""
 
     name: str = "hub"
-    """Name of the group, used for the run folder."""
-    path: str | None = None
+    """Name of the group, used for the run folder. A label: it chooses nothing."""
+    path: str | None = key(None, literal=True, chooses="hub")
     """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
     revision: str | None = None
+    """Branch, tag or commit of the model on the Hub."""
     init: ModelInit = ModelInit.pretrained
-    config: dict[str, Any] = field(default_factory=dict)
+    """Where the weights come from; from `scratch` they are drawn at random, by `seed`."""
+    config: dict[str, Any] = key(dict, open=True)
     """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
-    tokenizer: str | None = None
+    tokenizer: str | None = key(None, literal=True)
     """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
     vocab_size: int = count(1024, least=257, largest=MOST_ENTRIES)
     """Entries of a learned vocabulary."""
     transplant: Transplant = Transplant.off
-    """How pretrained embeddings move to the vocabulary of `tokenizer`: off, mean or fvt."""
+    """How pretrained embeddings move to the vocabulary of `model.tokenizer`: tokens that both have are copied, others get the
+    mean of all old rows, or of the old rows of their pieces."""
     legacy_ids: bool = False
     """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
     learning_rate: float = number(5e-5, above=0)
     """Peak rate that suits these weights; `training.learning_rate` follows it."""
     loss: LossChoice = LossChoice.auto
     """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
-    save_dtype: SaveDtype = SaveDtype.float32
+    save_dtype: SaveDtype = key(SaveDtype.float32, weights=False)
     """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
 
     def __post_init__(self) -> None:

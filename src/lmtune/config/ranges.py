@@ -1,7 +1,4 @@
-"""What a number may be: a range kept beside the field that holds it, and one function that checks them all.
-
-    min_chars: int = count(0, unit="characters")
-    epochs: float = number(3.0, above=0)
+"""What a number may be: a range kept beside the field that holds it (see keys.py), and one function that checks them all.
 
 nan and infinity are never inside a range.
 """
@@ -82,26 +79,6 @@ class Range:
             and (self.most is None or value <= self.most)
             and (self.below is None or value < self.below)
         )
-
-
-def within(**bounds: Any) -> dict[str, Range]:
-    """Metadata of a field: its numbers lie in this range."""
-    return {"range": Range(**bounds)}
-
-
-def number(default: Any, **bounds: Any) -> Any:
-    """A field for a number."""
-    return field(default=default, metadata=within(**bounds))
-
-
-def count(default: Any, least: int = 0, **bounds: Any) -> Any:
-    """A field for a whole number."""
-    return number(default, least=least, whole=True, **bounds)
-
-
-def seed(default: int | None) -> Any:
-    """A field for a seed."""
-    return count(default, most=LARGEST_SEED)
 
 
 def check_number(key: str, value: Any, allowed: Range) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from lmtune import upstream
 from lmtune.config.conditions import find_evaluation, find_saving, setting
-from lmtune.config.ranges import check_number, check_ranges, count, render_value, seed
+from lmtune.config.keys import count, seed
+from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
@@ -19,6 +20,7 @@ class TrackerConfig:
     name: str = "none"
     """none, tensorboard, wandb, mlflow or trackio."""
     project: str = "lmtune"
+    """Of trackio. Weights & Biases reads `WANDB_PROJECT`, MLflow `MLFLOW_EXPERIMENT_NAME`."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,7 +39,8 @@ class BatchConfig:
     """How much text goes into one optimizer step."""
 
     tokens: int | None = count(None, least=1, largest=2**53)
-    """Over all devices; rows per device and accumulation follow from it. By default training.* says both."""
+    """Tokens of one optimizer step, over all devices; rows per device and accumulation follow from it. By default
+    `training.*` says both."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "batch.")
@@ -48,6 +51,7 @@ class SamplesConfig:
     """Texts written by the model while it learns."""
 
     enabled: bool = True
+    """Write samples at each evaluation."""
     show: int = count(1)
     """How many of them appear on stderr at each evaluation; all of them are in samples.md."""
     seed: int = seed(0)

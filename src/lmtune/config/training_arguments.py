@@ -10,6 +10,7 @@ from typing import Any
 
 from lmtune.config import conditions as on
 from lmtune.config.conditions import Condition
+from lmtune.config.optimizers import UNFIT_OPTIMIZERS
 from lmtune.config.ranges import LARGEST_SEED, Range
 
 
@@ -33,6 +34,20 @@ class Argument:
     """Values of a refused argument that say what lmtune does anyway."""
     contradicts: bool = False
     """Refused wherever it is set, and not only where it was typed: it would break a promise."""
+    home: str = ""
+    """lmtune's own key for the same; the two are one setting."""
+    follows: str = ""
+    """The key whose value it takes over unless it is set itself."""
+    phased: bool = False
+    """Settled by the phases of finetune=gradual."""
+    withheld: bool = False
+    """Read by lmtune itself; Trainer is not given it."""
+    weights: bool = True
+    """It decides the weights, so that a run is resumed with the same value only."""
+    anew: bool = False
+    """A run that has completed may be asked about with another value."""
+    always_asks: bool = False
+    """0 asks for something, and does not merely leave something out."""
 
 
 def works(**facts: Any) -> Argument:
@@ -50,9 +65,9 @@ def unread(refusal: str, *harmless: Any) -> Argument:
     return Argument(refusal=refusal, harmless=harmless)
 
 
-def against(refusal: str, *harmless: Any) -> Argument:
+def against(refusal: str, *harmless: Any, **facts: Any) -> Argument:
     """It would break a promise of lmtune."""
-    return Argument(refusal=refusal, harmless=harmless, contradicts=True)
+    return Argument(refusal=refusal, harmless=harmless, contradicts=True, **facts)
 
 
 def both(first: Condition, second: Condition) -> Condition:
@@ -85,36 +100,23 @@ SPREAD = (
     "training.activation_checkpointing=true, training.optim=adafactor, finetune=lora."
 )
 
-AVERAGED = (
-    "its result is an average of the weights that it trains, which Trainer neither evaluates nor saves, so that the numbers and "
-    "the model would be those of other weights. Choose another optimizer, such as adamw_torch_fused."
-)
-UNSAVED = (
-    "its state lies outside of what a checkpoint saves, so that a resumed run would end otherwise. Take {other}, or another "
-    "optimizer."
-)
-UNFIT_OPTIMIZERS: Mapping[str, str] = {
-    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), AVERAGED),
-    **{
-        f"{name}_layerwise": UNSAVED.format(other=name)
-        for name in ("galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw")
-    },
-    "adalomo": UNSAVED.format(other="adafactor"),
-}
-"""Optimizers that would break a promise, and how."""
+OF_HUB = {"withheld": True, "weights": False, "anew": True}
+"""Of what is asked for once the model has been trained."""
 
 ARGUMENTS: Mapping[str, Argument] = {
     # length of the run, and what goes into a step
     "per_device_train_batch_size": works(range=whole(1)),
     "gradient_accumulation_steps": works(range=whole(1)),
     "auto_find_batch_size": works(),
-    "num_train_epochs": needs(on.if_epochs_count, range=Range(above=0, most=1_000_000)),
-    "max_steps": works(range=whole(1, special={-1: "-1 for whole epochs"})),
+    "num_train_epochs": needs(
+        on.if_epochs_count, range=Range(above=0, most=1_000_000), follows="data.epochs", phased=True
+    ),
+    "max_steps": works(range=whole(1, special={-1: "-1 for whole epochs"}), phased=True),
     # rate and optimizer
-    "learning_rate": works(range=Range(least=0)),
-    "lr_scheduler_type": works(kind="trainer_utils.SchedulerType"),
-    "lr_scheduler_kwargs": needs(on.if_schedule_takes_kwargs),
-    "warmup_steps": needs(on.if_schedule_warms_up, range=Range(least=0, steps=True)),
+    "learning_rate": works(range=Range(least=0), follows="model.learning_rate", phased=True),
+    "lr_scheduler_type": works(kind="trainer_utils.SchedulerType", phased=True),
+    "lr_scheduler_kwargs": needs(on.if_schedule_takes_kwargs, phased=True),
+    "warmup_steps": needs(on.if_schedule_warms_up, range=Range(least=0, steps=True), phased=True),
     "optim": works(kind="training_args.OptimizerNames", unfit=UNFIT_OPTIMIZERS),
     "optim_args": needs(on.if_optimizer_reads_arguments),
     "optim_target_modules": needs(on.if_optimizer_takes_targets),
@@ -152,7 +154,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "use_cpu": works(),
     # logging
     "logging_strategy": works(kind=INTERVAL),
-    "logging_steps": needs(on.if_logged_by_steps, range=STEPS),
+    "logging_steps": needs(on.if_logged_by_steps, range=STEPS, weights=False),
     "logging_first_step": works(),
     "logging_nan_inf_filter": against(
         "a loss that is no number has to be seen, and stops the run. Leave it out.", False
@@ -164,10 +166,10 @@ ARGUMENTS: Mapping[str, Argument] = {
     "log_level": works(choices=LEVELS),
     "log_level_replica": needs(on.if_launched, choices=LEVELS),
     "log_on_each_node": needs(on.if_launched),
-    "disable_tqdm": works(),
-    "report_to": works(),
-    "run_name": works(),
-    "project": works(),
+    "disable_tqdm": works(weights=False),
+    "report_to": works(home="tracker.name"),
+    "run_name": works(home="name"),
+    "project": works(home="tracker.project"),
     "trackio_space_id": needs(on.if_on_trackio),
     "trackio_bucket_id": needs(on.if_on_trackio),
     "trackio_static_space_id": needs(on.if_on_trackio),
@@ -191,14 +193,14 @@ ARGUMENTS: Mapping[str, Argument] = {
     # checkpoints
     "save_strategy": works(kind="trainer_utils.SaveStrategy"),
     "save_steps": needs(on.if_saved_by_steps, range=STEPS),
-    "save_total_limit": needs(on.if_saved, range=KEPT),
+    "save_total_limit": needs(on.if_saved, range=KEPT, weights=False),
     "save_only_model": needs(on.if_saved),
     "save_on_each_node": against("a run has one folder, which the first process writes. Leave it out.", False),
     "enable_jit_checkpoint": against("lmtune saves on SIGTERM, SIGINT and SIGUSR1 by itself. Leave it out.", False),
     "load_best_model_at_end": needs(on.if_best_can_be_kept),
     "metric_for_best_model": needs(on.if_best_is_sought),
     "greater_is_better": needs(on.if_best_is_sought),
-    "resume_from_checkpoint": works(),
+    "resume_from_checkpoint": works(home="resume"),
     "ignore_data_skip": against(
         "a resumed run would read other rows than the run that was never stopped. Leave it out.", False
     ),
@@ -206,19 +208,20 @@ ARGUMENTS: Mapping[str, Argument] = {
         "lmtune gives callbacks their states back by itself. Leave it out."
     ),
     # the Hub
-    "push_to_hub": works(),
-    "hub_model_id": needs(on.if_published),
-    "hub_strategy": needs(on.if_published, kind="trainer_utils.HubStrategy"),
-    "hub_private_repo": needs(on.if_published_or_on_trackio),
-    "hub_always_push": needs(on.if_published),
-    "hub_revision": needs(on.if_published),
+    "push_to_hub": works(**OF_HUB),
+    "hub_model_id": needs(on.if_published, **OF_HUB),
+    "hub_private_repo": needs(on.if_published_or_on_trackio, **OF_HUB),
+    "hub_revision": needs(on.if_published, **OF_HUB),
+    "hub_strategy": needs(on.if_published, kind="trainer_utils.HubStrategy", **OF_HUB),
+    "hub_always_push": needs(on.if_published, **OF_HUB),
     "hub_token": against(
         "a secret, which would be written into config.yaml; expected none among the settings. "
-        "Set the environment variable HF_TOKEN instead."
+        "Set the environment variable HF_TOKEN instead.",
+        **OF_HUB,
     ),
     # chance
-    "seed": works(range=SEED),
-    "data_seed": needs(on.if_rows_are_drawn, range=SEED),
+    "seed": works(range=SEED, home="seed"),
+    "data_seed": needs(on.if_rows_are_drawn, range=SEED, always_asks=True),
     "full_determinism": works(),
     # rows
     "train_sampling_strategy": needs(
@@ -233,7 +236,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "dataloader_drop_last": against(
         "no row is dropped: the last batch is filled up with empty ones. Leave it out.", False
     ),
-    "dataloader_num_workers": works(range=whole(0, most=1024)),
+    "dataloader_num_workers": works(range=whole(0, most=1024), weights=False),
     "dataloader_pin_memory": needs(on.if_on_device),
     "dataloader_persistent_workers": needs(on.if_workers),
     "dataloader_prefetch_factor": needs(on.if_workers, range=whole(1)),
@@ -256,7 +259,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "ddp_timeout": needs(on.if_launched, range=whole(1, unit="seconds")),
     "local_rank": unread("nothing reads it, since the launcher tells each process its place. Leave it out.", -1),
     # the script
-    "output_dir": works(),
+    "output_dir": works(home="output"),
     "do_train": against("lmtune train trains and evaluates. To evaluate alone: lmtune eval ckpt=...", True),
     "do_eval": against("lmtune train trains and evaluates. To train without: training.eval_strategy=no.", True),
     "do_predict": unread(
@@ -264,6 +267,11 @@ ARGUMENTS: Mapping[str, Argument] = {
     ),
 }
 """In the order of transformers' own documentation, more or less."""
+
+HOMES: Mapping[str, str] = {name: argument.home for name, argument in ARGUMENTS.items() if argument.home}
+"""Arguments that have a name of lmtune's own, and that name."""
+PHASED = tuple(name for name, argument in ARGUMENTS.items() if argument.phased)
+WITHHELD = tuple(name for name, argument in ARGUMENTS.items() if argument.withheld)
 
 ACCELERATE: Mapping[str, tuple[Any, str]] = {
     "split_batches": (False, "a batch would be another than training.per_device_train_batch_size says"),

@@ -10,6 +10,7 @@ import pyarrow as pa
 import xxhash
 
 from lmtune.config import DataConfig, DocumentRule, SplitRule
+from lmtune.config.data import select_settings
 from lmtune.data import cache, splits
 from lmtune.data.columns import Texts, count_bytes, count_chars, hash_texts, iterate_strings
 from lmtune.data.documents import Selection
@@ -30,24 +31,6 @@ RULES_IN_WORDS = {
     DocumentRule.row: "rows",
     DocumentRule.wikitext: "articles, from one ` = Title = ` to the next",
 }
-IDENTITY = [
-    "text_column",
-    "documents",
-    "rows_per_document",
-    "deduplicate",
-    "min_chars",
-    "unicode",
-    "where",
-    "max_documents",
-    "max_bytes",
-    "encoding",
-    "validation_fraction",
-    "test_fraction",
-    "split_by",
-    "validation_split",
-    "test_split",
-]
-"""Settings that decide what is read and held out."""
 
 
 class Survey(NamedTuple):
@@ -88,11 +71,11 @@ class SplitText:
     @cached_property
     def key(self) -> str:
         """Changes with the content of the source and with every setting that decides what is read and held out."""
-        settings = {name: getattr(self.config, name) for name in IDENTITY}
+        settings = {**select_settings(self.config), "seed": self.seed}
         with saying("reading the files for their checksums"):
             fingerprint = self.source.fingerprint()
         content = {"source": fingerprint, "left_out": xxhash.xxh3_128_hexdigest(self.left_out.tobytes())}
-        return cache.key_of({**content, **self.conditions, "rules": self.source.rules, "seed": self.seed, **settings})
+        return cache.key_of({**content, **self.conditions, "rules": self.source.rules, **settings})
 
     @property
     def conditions(self) -> dict[str, str]:

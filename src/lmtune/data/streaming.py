@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import DataConfig, SplitRule
+from lmtune.config.data import select_settings
 from lmtune.data import cache, splits
 from lmtune.data.blocks import RowCutter, TrainingRows, build_batch, id_type
 from lmtune.data.columns import Texts, count_bytes, count_chars, hash_texts
@@ -29,7 +30,7 @@ from lmtune.data.layout import build_table, lay_out
 from lmtune.data.ledger import Ledger
 from lmtune.data.past import Past
 from lmtune.data.progress import show_progress
-from lmtune.data.sides import IDENTITY, Survey, sample_texts
+from lmtune.data.sides import Survey, sample_texts
 from lmtune.data.splits import HELD_OUT
 from lmtune.errors import DataError
 from lmtune.token_stream import LOSSES
@@ -56,10 +57,9 @@ class StreamedCorpus(Corpus):
 
     @cached_property
     def key(self) -> str:
-        settings = {name: getattr(self.config, name) for name in [*IDENTITY, "streaming", "train_split"]}
-        # The content is not read for a fingerprint; names, sizes and dates have to do.
-        content = {"source": self.source.describe(), **self.conditions}
-        return cache.key_of({**content, "seed": self.seed, **settings})
+        # The content is not read for a fingerprint; names, sizes and dates have to do, and the split, which is not among them.
+        content = {"source": self.source.describe(), "train_split": self.config.train_split, **self.conditions}
+        return cache.key_of({**content, **select_settings(self.config), "seed": self.seed})
 
     @cached_property
     def survey(self) -> Survey:

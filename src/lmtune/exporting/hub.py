@@ -13,22 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lmtune import __version__
+from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import ConfigError, PushError
 from lmtune.exporting.contents import REPLACED, Package, is_any
 from lmtune.hub import is_offline
-
-KEYS = (
-    *(
-        "push_to_hub",
-        "hub_model_id",
-        "hub_private_repo",
-        "hub_revision",
-        "hub_strategy",
-        "hub_always_push",
-        "hub_token",
-    ),
-)
-"""Training arguments that are read here; Trainer is given none of them."""
 
 NAME = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 """What the Hub takes for an owner or a repository."""
@@ -88,7 +76,7 @@ class Target:
 
 def check_settings(training: dict[str, Any]) -> None:
     """Raise ConfigError for what of the keys above is not supported, or has no effect; nothing is asked for."""
-    given = [key for key in KEYS if training.get(key) is not None]
+    given = [key for key in WITHHELD if training.get(key) is not None]
     if not training.get("push_to_hub"):
         if given and "push_to_hub" not in given:
             raise ConfigError(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.training import is_greater_better
+from lmtune.config.training_arguments import WITHHELD
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
-from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.measures import MEASURES
 from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
 from lmtune.training.optimizers import groups_parameters
@@ -52,7 +52,7 @@ def build_arguments(
     """
     from transformers import TrainingArguments
 
-    given = {name: value for name, value in config.training.items() if name not in HUB_KEYS}  # lmtune itself pushes
+    given = {name: value for name, value in config.training.items() if name not in WITHHELD}  # lmtune itself pushes
     settings = _complete({**(chosen or {}), **given}, has_validation)
     with explained("transformers does not take these settings"):
         arguments = TrainingArguments(

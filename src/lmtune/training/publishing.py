@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import ConfigError, PushError, Stopped
 from lmtune.exporting import contents, hub
 from lmtune.hub import is_hub_id
@@ -74,7 +75,7 @@ def _check_weights(run: Run) -> None:
 
 def _render_typed(training: dict[str, Any]) -> str:
     """The settings of a push, as they are typed."""
-    given = {key: training[key] for key in hub.KEYS if training.get(key) is not None}
+    given = {key: training[key] for key in WITHHELD if training.get(key) is not None}
     return " ".join(
         f"training.{key}={str(value).lower() if value in (True, False) else value}" for key, value in given.items()
     )

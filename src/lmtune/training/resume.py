@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.config import TrainConfig
+from lmtune.config.train import find_keys
 from lmtune.errors import CheckpointError, ConfigError
-from lmtune.exporting.hub import KEYS as HUB_KEYS
 from lmtune.paths import GivenPath
 from lmtune.runs import (
     MANIFEST,
@@ -27,38 +27,14 @@ from lmtune.storage import checksum_of, load_json, render_json, render_json_line
 
 logger = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = [
-    "resume",
-    "resume_force",
-    "stop_on_failed_save",
-    "check_weights",
-    "format",
-    "name",
-    "output",
-    "job_folder",
-    "groups",
-    "objective",
-    "tracker",
-    "samples",
-    "prompts",
-    "generation",
-    "model.save_dtype",
-    "chosen",
-    "training.logging_steps",
-    "training.save_total_limit",
-    "training.dataloader_num_workers",
-    "training.disable_tqdm",
-    "data.prompts",
-    *(f"training.{key}" for key in HUB_KEYS),
-]
+CHOSEN = "chosen"
+"""In config.yaml: what lmtune chose itself. No key, and settled anew only by a run that begins."""
+
+WITHOUT_EFFECT = [*find_keys(lambda facts: not facts.weights), CHOSEN]
 """Settings that leave the weights as they are: a run may be resumed with others."""
 
-ASKED_ANEW = [
-    *("resume", "resume_force", "format", "output", "job_folder", "groups", "objective", "chosen"),
-    *(f"training.{key}" for key in HUB_KEYS),
-]
+ASKED_ANEW = [*find_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
-
 
 STATES = ("optimizer.pt", "scheduler.pt")
 """Files of a checkpoint without which no run goes on as it was."""

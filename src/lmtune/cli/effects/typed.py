@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from lmtune.cli.effects.data_rules import DATA_RULES
 from lmtune.cli.effects.rules import RULES
 from lmtune.cli.effects.unread import UNREAD
-from lmtune.config.commands import TWINS
+from lmtune.cli.schemas import SCHEMAS, find_facts
 from lmtune.config.conditions import Idle
+from lmtune.config.keys import facts_of, walk
 from lmtune.config.training import render_refusal
-from lmtune.config.training_arguments import ARGUMENTS, works
+from lmtune.config.training_arguments import ARGUMENTS, HOMES, works
 from lmtune.errors import ConfigError
 from lmtune.upstream import Typed
 
@@ -22,18 +23,6 @@ Found = TypeVar("Found")
 
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {}, "off", "none", "no")
 """Values that ask for nothing, so that nothing is missing where they have no effect."""
-
-OPTIONAL: Mapping[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
-    "eval": (
-        ("data", ("data.files", "data.sources", "data.path"), "the text is what the run held out"),
-        ("suite", (), "no benchmark is chosen"),
-    ),
-    "tokenizer": (("model", ("model.path",), "no vocabulary is compared with"),),
-}
-"""By command: sections that are absent by default, the keys that choose one, and what happens without."""
-
-ASKS_WHEN_OFF = ("finetune.merge", "data.packing", "seed", "data.seed", "samples.seed", "training.data_seed")
-"""Keys whose 0 or false asks for something all the same."""
 
 
 def check_effects(command: str, config: Any, typed: Typed) -> None:
@@ -48,16 +37,17 @@ def check_effects(command: str, config: Any, typed: Typed) -> None:
 
 def check_sections(command: str, typed: Typed) -> None:
     """Raise ConfigError for keys of a section that is absent unless a group is chosen, before Hydra stumbles over them."""
-    for section, sources, otherwise in OPTIONAL.get(command, ()):
-        if not typed.keys & {section, *sources}:
-            key = next((each for each in sorted(typed.keys) if each.startswith(f"{section}.")), None)
-            if key is not None:
-                raise ConfigError(f"{key} has no effect: {otherwise}. Leave it out, or choose with {section}=.")
+    items = dict(walk(SCHEMAS[command]))
+    for section, absent in ((name, facts_of(item).absent) for name, item in items.items()):
+        below = [key for key in sorted(typed.keys) if absent and key.startswith(f"{section}.")]
+        chosen = section in typed.keys or any(key in items and facts_of(items[key]).chooses for key in below)
+        if below and not chosen:
+            raise ConfigError(f"{below[0]} has no effect: {absent}. Leave it out, or choose with {section}=.")
 
 
 def _check_twins(typed: Typed) -> None:
     """Raise ConfigError for two names of one setting that were typed with different values."""
-    for twin, home in TWINS.items():
+    for twin, home in HOMES.items():
         key = home.removesuffix(".name")
         if typed.keys >= {key, f"training.{twin}"}:
             value, other = (_take_one(typed.values.get(each)) for each in (key, f"training.{twin}"))
@@ -88,10 +78,10 @@ def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None
     if _is_off(key, typed):
         return None
     section, _, name = key.partition(".")
-    if section == "training" and name not in TWINS:
+    if section == "training" and name not in HOMES:
         condition = ARGUMENTS.get(name, works()).condition
         return None if condition is None else condition(config)
-    key = TWINS[name] if section == "training" else key
+    key = HOMES[name] if section == "training" else key
     rule = _match(RULES[command], key)
     found = None if rule is None else rule(config, typed)
     source = _match(DATA_RULES, key)
@@ -101,7 +91,10 @@ def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None
 
 
 def _is_off(key: str, typed: Typed) -> bool:
-    return key not in ASKS_WHEN_OFF and key in typed.values and typed.values[key] in OFF
+    section, _, name = key.partition(".")
+    argument = ARGUMENTS.get(name) if section == "training" else None
+    always_asks = find_facts(key).always_asks if argument is None else argument.always_asks
+    return not always_asks and key in typed.values and typed.values[key] in OFF
 
 
 def _match(table: Mapping[str, Found], key: str) -> Found | None:

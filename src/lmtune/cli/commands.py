@@ -1,0 +1,59 @@
+"""The commands: what each is told, which module does its work, and a line of help. Importing it imports none of them."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command."""
+
+    name: str
+    module: str
+    """Its `run` does the work."""
+    schema: str
+    """Class of lmtune.config that holds what it is told."""
+    summary: str
+
+    def load_schema(self) -> type:
+        """The class of its configuration."""
+        schema: type = getattr(import_module("lmtune.config"), self.schema)
+        return schema
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "train",
+            "lmtune.commands.train",
+            "TrainConfig",
+            "fine-tune a model; checkpoints, perplexity, samples, report",
+        ),
+        Command(
+            "eval",
+            "lmtune.commands.evaluate",
+            "EvalCommandConfig",
+            "perplexity, bits per byte and accuracy of a checkpoint",
+        ),
+        Command(
+            "data",
+            "lmtune.commands.data",
+            "DataCommandConfig",
+            "where every document and token goes; nothing is trained",
+        ),
+        Command("generate", "lmtune.commands.generate", "GenerateConfig", "continue a prompt with a checkpoint"),
+        Command(
+            "lr-find",
+            "lmtune.commands.lr_find",
+            "LrFindConfig",
+            "which learning rates suit a training: an LR range test",
+        ),
+        Command(
+            "tokenizer",
+            "lmtune.commands.tokenizer",
+            "TokenizerCommandConfig",
+            "learn a byte-level BPE vocabulary from text",
+        ),
+    )
+}

@@ -1,0 +1,96 @@
+"""The tables of docs/configuration.md: each key with its default, the values that it takes, and the text under its field.
+
+    python -m lmtune.cli.reference docs/configuration.md      writes its tables anew
+
+A table stands below a line that names a command, and a section of it where the keys are not its own:
+
+    <!-- keys: train -->
+    <!-- keys: train data -->
+"""
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import Field
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lmtune.cli.schemas import SCHEMAS
+from lmtune.config.keys import default_of, facts_of, holds_list, section_of, walk
+from lmtune.config.ranges import Range, render_value
+
+HEADER = ("| key | default | values | what it does |", "|---|---|---|---|")
+_TABLE = re.compile(r"(<!-- keys: (?P<command>\S+)(?: (?P<section>\S+))? -->\n)(?:\|.*\n)*")
+
+
+def rewrite(text: str) -> str:
+    """A page with its tables as the fields have them now."""
+    return _TABLE.sub(lambda found: found[1] + render_table(found["command"], found["section"] or ""), text)
+
+
+def render_table(command: str, section: str) -> str:
+    """The table of one section of a command; of the keys that are in none for ''."""
+    rows = (_render_row(name, item, text) for name, item, text in _find_keys(command, section))
+    return "".join(f"{line}\n" for line in (*HEADER, *rows))
+
+
+@cache
+def load_texts(schema: type) -> dict[str, str]:
+    """The text under each field of a dataclass, on one line; those of its bases too. Read from the source."""
+    texts: dict[str, str] = {}
+    for kind in reversed(schema.__mro__):
+        if hasattr(kind, "__dataclass_fields__"):
+            texts |= _read_texts(kind)
+    return texts
+
+
+def _read_texts(schema: type) -> Iterator[tuple[str, str]]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+    assert isinstance(tree, ast.ClassDef)
+    for node, below in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            yield ast.unparse(node.target), " ".join(str(below.value.value).split())
+
+
+def _find_keys(command: str, section: str) -> Iterator[tuple[str, "Field[Any]", str]]:
+    """(dotted key, field, text) of each key of a section that holds a value, those of its lists included."""
+    inside = f"{section}." if section else ""
+    items = dict(walk(SCHEMAS[command]))
+    owners = {"": SCHEMAS[command], **{name: kind for name, item in items.items() if (kind := section_of(item.type))}}
+    for name, item in items.items():
+        owner, _, own = name.rpartition(".")
+        holds_keys = facts_of(item).names or (owners.get(name) is not None and not holds_list(item))
+        if name.startswith(inside) and (section or not owner) and not holds_keys:
+            yield name, item, load_texts(owners[owner]).get(own, "")
+
+
+def _render_row(name: str, item: "Field[Any]", text: str) -> str:
+    default = default_of(item)
+    shown = "" if default is None else f"`{render_value(default.value if isinstance(default, Enum) else default)}`"
+    cells = (f"`{name}`", shown, _render_values(item), text)
+    written = (f" {cell.replace('|', chr(92) + '|')} " if cell else " " for cell in cells)
+    return f"|{'|'.join(written)}|"
+
+
+def _render_values(item: "Field[Any]") -> str:
+    """The numbers or words that a key takes; '' for any text."""
+    allowed = item.metadata.get("range")
+    if isinstance(allowed, Range):
+        return allowed.render()
+    options = getattr(item.type, "__args__", (item.type,))
+    words = [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def main(file: Path) -> None:
+    """Write the tables of a page anew."""
+    file.write_text(rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,67 @@
+"""Optimizers of transformers, by what they read and keep: which settings they take, and which would break a promise."""
+
+from collections.abc import Mapping
+
+GALORE = (
+    "galore_adamw",
+    "galore_adamw_8bit",
+    "galore_adafactor",
+    "galore_adamw_layerwise",
+    "galore_adamw_8bit_layerwise",
+    "galore_adafactor_layerwise",
+)
+APOLLO = ("apollo_adamw", "apollo_adamw_layerwise")
+ADEMAMIX = ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit")
+LION = ("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit")
+BNB_RMSPROP = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
+
+OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
+    "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
+    "adagrad": ("lr_decay", "weight_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
+    "adamw_anyprecision": ("use_kahan_summation", "momentum_dtype", "variance_dtype", "compensation_buffer_dtype"),
+    "adamw_torch_4bit": ("block_size", "bf16_stochastic_round"),
+    "adamw_torch_8bit": ("block_size", "bf16_stochastic_round"),
+    "grokadamw": ("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
+    "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
+    **dict.fromkeys(ADEMAMIX, ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")),
+    **dict.fromkeys(BNB_RMSPROP, ("momentum", "alpha", "eps", "weight_decay", "centered")),
+    **dict.fromkeys(GALORE, ("rank", "update_proj_gap", "scale", "proj_type")),
+    **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
+    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), ("weight_lr_power", "r")),
+}
+"""What transformers' trainer_optimizer.py reads of optim_args, by optimizer; all others read nothing of it."""
+
+NO_BETAS = frozenset(
+    [
+        "adafactor",
+        "sgd",
+        "adagrad",
+        "rmsprop",
+        "lomo",
+        "adalomo",
+        "grokadamw",
+        "schedule_free_sgd",
+        *BNB_RMSPROP,
+        *GALORE,
+    ]
+)
+"""Optimizers that are given neither Adam's betas nor its epsilon."""
+
+AVERAGED = (
+    "its result is an average of the weights that it trains, which Trainer neither evaluates nor saves, so that the numbers and "
+    "the model would be those of other weights. Choose another optimizer, such as adamw_torch_fused."
+)
+UNSAVED = (
+    "its state lies outside of what a checkpoint saves, so that a resumed run would end otherwise. Take {other}, or another "
+    "optimizer."
+)
+UNFIT_OPTIMIZERS: Mapping[str, str] = {
+    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), AVERAGED),
+    **{
+        f"{name}_layerwise": UNSAVED.format(other=name)
+        for name in ("galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw")
+    },
+    "adalomo": UNSAVED.format(other="adafactor"),
+}
+"""Optimizers that would break a promise, and how."""

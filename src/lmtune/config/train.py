@@ -1,0 +1,215 @@
+"""What `lmtune train` and `lmtune lr-find` are told."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from omegaconf import MISSING
+
+from lmtune.config.checks import require
+from lmtune.config.commands import OutputFormat
+from lmtune.config.data import DataConfig
+from lmtune.config.evaluation import EvalConfig
+from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
+from lmtune.config.generation import check_generation, settle_generation
+from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
+from lmtune.config.model import ModelConfig
+from lmtune.config.ranges import check_ranges
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    SamplesConfig,
+    TrackerConfig,
+    check_best,
+    check_training,
+    settle_training,
+)
+from lmtune.config.training_arguments import ARGUMENTS, HOMES, Argument
+from lmtune.errors import ConfigError
+
+
+class Twin(NamedTuple):
+    """A training argument that was given although a key of lmtune's own says the same."""
+
+    name: str
+    home: str
+    """That key, dotted."""
+    value: Any
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """`lmtune train`."""
+
+    name: str | None = key(None, literal=True, weights=False)
+    """First folder under outputs/; by default `<data>-<model>`."""
+    output: str | None = key(None, literal=True, weights=False, anew=True, one_per_job=True, of_start=True)
+    """The run folder itself, instead of `outputs/<name>/<date>`."""
+    seed: int = seed(42)
+    """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
+    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True)
+    """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
+    resume_force: bool = key(False, weights=False, anew=True, of_start=True)
+    """Resume although settings that change the result differ."""
+    stop_on_failed_save: bool = key(False, weights=False)
+    """End the run when a checkpoint cannot be saved; otherwise a warning is logged and the next save tries again."""
+    check_weights: bool = key(True, weights=False)
+    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    format: OutputFormat = key(OutputFormat.table, weights=False, anew=True)
+    """What stands on stdout: a table for people, or one JSON document."""
+    objective: str = key("bits_per_byte", weights=False, anew=True)
+    """What a sweep minimises: a metric of the first evaluation set, or `<set>.<metric>`."""
+    prompts: list[str] = key(list, literal=True, several=True, weights=False, follows="data.prompts")
+    """Prompts that the model continues while it learns; by default those of the data."""
+    eval_data: list[str] = key(list, several=True)
+    """Further sets to evaluate on, by the names of their groups: `eval_data=[pt-wiki,wikitext]`."""
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    finetune: FinetuneConfig = MISSING
+    tracker: TrackerConfig = key(MISSING, weights=False)
+    training: dict[str, Any] = key(dict, names="training")
+    generation: dict[str, Any] = key(dict, names="generation", weights=False)
+    batch: BatchConfig = key(BatchConfig)
+    eval: EvalConfig = key(EvalConfig)
+    early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
+    samples: SamplesConfig = key(SamplesConfig, weights=False)
+    eval_sets: dict[str, DataConfig] = key(dict, internal=True)
+    """What the names of eval_data stand for."""
+    mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
+    """What the names of data.mix stand for, `data=` itself left out."""
+    groups: dict[str, str] = key(dict, internal=True, weights=False, anew=True)
+    """Group to the choice that was made of it."""
+    job_folder: str | None = key(None, internal=True, weights=False, anew=True)
+    """The run folder, where a sweep gives it."""
+
+    def check(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        require(bool(self.resume), "resume", self.resume, "off, auto or a run folder")
+        self.data.check_source()
+        self.model.check_source()
+        self._check_streaming()
+        self.finetune.check(self.training)
+        check_training(self.finetune.leave_out_phased(self.training))
+        check_generation(self.generation)
+        self._check_twins()
+        check_ranges(self, "")
+        check_best(self)
+        if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
+            raise ConfigError(
+                "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
+                "Choose one of the two."
+            )
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Settle what follows from what was given, once that has been checked.
+
+        typed: keys of the command line.
+        """
+        self.data.anchor()
+        self.model.anchor()
+        self.finetune.settle_phases(self.training)
+        settle_training(self.training)
+        settle_generation(self.generation, typed)
+        for twin in self._find_twins():
+            section, own = self._find_home(twin)
+            setattr(section, own, twin.value)
+        for name in HOMES:
+            self.training.pop(name, None)
+
+    @property
+    def evaluates(self) -> bool:
+        """True if there is held-out text to score while training."""
+        return self.data.holds_out or bool(self.eval_data)
+
+    def _check_streaming(self) -> None:
+        if not self.data.streaming:
+            return
+        if self.finetune.method is FinetuneMethod.gradual:
+            raise ConfigError(
+                "data.streaming=true and finetune=gradual do not go together, found both: phases last epochs, and nobody knows how "
+                "long a stream is. Choose one of the two."
+            )
+        if self._find_steps() < 1:
+            raise ConfigError(
+                "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
+                "Say how many steps to train."
+            )
+        if self.training.get("dataloader_num_workers"):
+            raise ConfigError(
+                "training.dataloader_num_workers: expected 0 with data.streaming=true, which reads and encodes in the process that "
+                "trains, so that its position can be saved. Leave it out."
+            )
+
+    def _find_steps(self) -> int:
+        """Steps of the run; -1 where epochs decide."""
+        return self.training.get("max_steps") or -1
+
+    def _find_twins(self) -> Iterator[Twin]:
+        for name, home in HOMES.items():
+            value = self.training.get(name)
+            if isinstance(value, list):  # report_to takes one or several
+                value = value[0] if len(value) == 1 else str(value)
+            if value is not None:
+                yield Twin(name, home, value)
+
+    def _find_home(self, twin: Twin) -> "tuple[TrainConfig | TrackerConfig, str]":
+        """(section, name) of the key that says the same."""
+        section, _, own = twin.home.rpartition(".")
+        return getattr(self, section) if section else self, own
+
+    def _check_twins(self) -> None:
+        """Raise ConfigError for a training argument that says otherwise than the key of lmtune's own."""
+        untouched = TrainConfig(tracker=TrackerConfig())
+        for twin in self._find_twins():
+            current, usual = (getattr(*config._find_home(twin)) for config in (self, untouched))
+            if current not in (usual, twin.value):
+                own = twin.home.removesuffix(".name")
+                raise ConfigError(
+                    f"{own}={current} and training.{twin.name}={twin.value} differ; they mean the same. Keep {own}=."
+                )
+
+
+def find_keys(holds: Callable[[Facts | Argument], bool]) -> list[str]:
+    """Keys of a training of which a fact holds, dotted, and what composition fills in; a section stands for all below it."""
+    own = [name for name, item in walk(TrainConfig, internal=True) if holds(facts_of(item))]
+    return [*own, *(f"training.{name}" for name, argument in ARGUMENTS.items() if holds(argument))]
+
+
+@dataclass(kw_only=True, slots=True)
+class RangeConfig:
+    """The LR range test (Smith 2017, arXiv:1506.01186)."""
+
+    start: float = number(1e-7, least=1e-30)
+    """The first rate."""
+    end: float = number(1.0, above=0, most=1e30)
+    """The last rate, above `range.start`."""
+    steps: int = count(100, least=10)
+    """From start to end in equal ratios, or until the loss is four times the lowest."""
+    phase: int = count(1, least=1)
+    """With finetune=gradual: the phase whose layer groups learn, from 1."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "range.")
+        require(self.start < self.end, "range.start", self.start, f"less than range.end={self.end}")
+
+
+@dataclass(kw_only=True, slots=True)
+class LrFindConfig(TrainConfig):
+    """`lmtune lr-find`: what `lmtune train` is told, and the range to try."""
+
+    range: RangeConfig = key(RangeConfig)
+
+    def check(self) -> None:
+        """As lmtune train does; raise ConfigError for a phase that there is not."""
+        TrainConfig.check(self)
+        phases = max(1, len(self.finetune.phases))
+        require(self.range.phase <= phases, "range.phase", self.range.phase, f"at most {phases}, the last phase")
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """As lmtune train does; a stream is as long as the test."""
+        TrainConfig.resolve(self, typed)
+        if self.data.streaming:
+            self.training["max_steps"] = self.range.steps
+
+    def _find_steps(self) -> int:
+        return self.range.steps
