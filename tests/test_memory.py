@@ -7,7 +7,8 @@ from transformers import Trainer, TrainingArguments
 from lmtune.config import LossChoice
 from lmtune.modeling.cross_entropy import linear_cross_entropy, measure_workspace
 from lmtune.modeling.loss import install_loss
-from lmtune.training.memory import StepMemory, estimate_memory, is_out_of_memory, measure_activations
+from lmtune.modeling.out_of_memory import is_out_of_memory
+from lmtune.training.memory import StepMemory, estimate_memory, measure_activations
 
 QUICK = ("training.max_steps=2", "training.use_cpu=true", "samples.enabled=false")
 ROWS, PLACES = 3, 40

@@ -15,12 +15,12 @@ from lmtune.config import CacheAction, DataCommandConfig
 from lmtune.data import cache
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.hub_source import check_data_source
 from lmtune.data.overlap import Overlap
 from lmtune.data.predecessor import find_past
 from lmtune.modeling import loading, positions
 from lmtune.modeling.source import check_model_source
 from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
-from lmtune.training.setup import check_data_source
 
 SHOWN_CHARS = 300
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)

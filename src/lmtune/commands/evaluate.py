@@ -17,6 +17,7 @@ from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, load_data_co
 from lmtune.config.data import select_settings
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
+from lmtune.data.hub_source import check_data_source
 from lmtune.data.losses import check_losses
 from lmtune.data.predecessor import load_earlier
 from lmtune.data.premise import check_unchanged, find_facts
@@ -30,13 +31,12 @@ from lmtune.evaluation.windows import resolve_stride
 from lmtune.modeling import loading, positions
 from lmtune.modeling.checkpoint import Checkpoint, resolve_checkpoint
 from lmtune.modeling.device import place_model
+from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.reporting.suite_tables import render_suite
 from lmtune.reporting.tables import render_evaluation
 from lmtune.runs import Run
 from lmtune.token_stream import TokenStream
-from lmtune.training.memory import explain_memory
-from lmtune.training.setup import check_data_source
 from lmtune.vocabulary import hash_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from lmtune.commands.result import Result
 from lmtune.config import TokenizerCommandConfig
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
+from lmtune.data.hub_source import check_data_source
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.modeling.saved_tokenizer import save_tokenizer
 from lmtune.modeling.source import check_model_source
@@ -19,7 +20,6 @@ from lmtune.paths import GivenPath
 from lmtune.reporting.data_tables import render_tokenizer
 from lmtune.runs.search import check_creatable, new_folder
 from lmtune.storage import slug, write_json
-from lmtune.training.setup import check_data_source
 
 
 def run(config: TokenizerCommandConfig) -> Result:

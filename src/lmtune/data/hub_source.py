@@ -13,7 +13,7 @@ from lmtune.data.rendering import Wanted, render_rows
 from lmtune.data.shards import split_rows
 from lmtune.data.tables import Rows, load_saved, wrap_dataset
 from lmtune.errors import DataError, first_line
-from lmtune.hub import is_local
+from lmtune.hub import check_available, is_local
 from lmtune.paths import GivenPath, show
 from lmtune.storage import checksum_of
 
@@ -183,3 +183,13 @@ def find_guessed_files(config: DataConfig) -> dict[str, list[Path]] | None:
     files = {side: [Path(file) for file in found[name]] for side, name in wanted.items() if name in found}
     is_known = files.keys() == wanted.keys() and all(kind_of(file) for each in files.values() for file in each)
     return files if is_known else None
+
+
+def check_data_source(config: DataConfig) -> None:
+    """Raise DataError for a Hub dataset that cannot be had."""
+    if (
+        config.given_files is None
+        and config.path is not None
+        and not is_local(GivenPath("data.path", config.path, DataError))
+    ):
+        check_available("dataset", config.path, config.revision, DataError)

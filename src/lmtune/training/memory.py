@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from lmtune.errors import TrainingError
 from lmtune.training.batches import split_rows
 from lmtune.training.disk import render_bytes
 from lmtune.training.optimizers import measure_state
@@ -134,32 +133,6 @@ def measure_free_memory(device: "torch.device") -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
     return int(psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-ALLOCATION_ERRORS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""Parts of the messages of allocation errors that have no class of their own."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for an allocation that failed, on an accelerator or on the CPU."""
-    import torch
-
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in ALLOCATION_ERRORS)
-    )
-
-
-@contextmanager
-def explain_memory(remedy: str) -> Iterator[None]:
-    """Raise TrainingError, with what to change, in place of an allocation that failed."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
-        ) from error
 
 
 def render_memory_remedy(arguments: "TrainingArguments", block_size: int) -> str:

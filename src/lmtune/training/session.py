@@ -13,6 +13,7 @@ from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, saving
+from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.storage import write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
@@ -111,7 +112,7 @@ class Session:
         for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
         try:
-            with memory.explain_memory(render_remedy(self.setup)):
+            with explain_memory(render_remedy(self.setup)):
                 self.trainer.fit(self.context.checkpoint)
         finally:
             progress.close()
@@ -123,7 +124,7 @@ class Session:
         dtype = self.config.model.save_dtype
         model = self._take_model()
         saving.round_weights(model, dtype)
-        with memory.explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
+        with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
             selected = self._score_selection(model, sets)
         results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
@@ -202,7 +203,7 @@ def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
     from lmtune.training.gradual import unfreeze_gradually
     from lmtune.training.trainer import LmTrainer
 
-    with TemporaryDirectory() as unused, trial.explained(), memory.explain_memory(render_remedy(setup)):
+    with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
         change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
         trainer = LmTrainer(
             model=setup.model,

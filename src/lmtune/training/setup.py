@@ -10,16 +10,14 @@ from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.hub_source import check_data_source
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
-from lmtune.errors import DataError
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
-from lmtune.hub import check_available, is_local
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
 from lmtune.modeling.source import check_model_source
 from lmtune.modeling.transplant import EmbeddingTransfer
-from lmtune.paths import GivenPath
 from lmtune.runs import Run
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
@@ -131,16 +129,6 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     check_model_source(config.model, config.check_weights)
     for data in (config.data, *others):
         check_data_source(data)
-
-
-def check_data_source(config: DataConfig) -> None:
-    """Raise DataError for a Hub dataset that cannot be had."""
-    if (
-        config.given_files is None
-        and config.path is not None
-        and not is_local(GivenPath("data.path", config.path, DataError))
-    ):
-        check_available("dataset", config.path, config.revision, DataError)
 
 
 def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, EmbeddingTransfer | None]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.errors import ConfigError, LmtuneError, describe_error
-from lmtune.training.memory import is_out_of_memory
+from lmtune.modeling.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
