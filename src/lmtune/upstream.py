@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 from lmtune.familiar import Word, find_word
@@ -75,7 +75,7 @@ class Typed(NamedTuple):
 
     keys: frozenset[str] = frozenset()
     """Dotted keys and names of groups that were given something other than null."""
-    values: Mapping[str, Any] = {}
+    values: Mapping[str, object] = {}
     """Of those that were given one value."""
     swept: frozenset[str] = frozenset()
     """Those that were given several, one for each job."""
@@ -133,7 +133,7 @@ def check_names(given: Iterable[str], known: Iterable[str], prefix: str) -> None
             raise ConfigError(f"{prefix}{name} is not a key.{render_suggestion(name, known, prefix)}")
 
 
-def check_types(values: Mapping[str, Any], annotations: Mapping[str, str], prefix: str) -> None:
+def check_types(values: Mapping[str, object], annotations: Mapping[str, str], prefix: str) -> None:
     """Raise ConfigError where a value cannot be of its annotated type (TrainingArguments itself accepts anything)."""
     for name, value in values.items():
         allowed = _allowed_types(annotations[name])
@@ -260,7 +260,7 @@ def _allowed_types(annotation: str) -> tuple[type, ...]:
     return tuple(allowed)
 
 
-def _is_a(value: Any, kind: type) -> bool:
+def _is_a(value: object, kind: type) -> bool:
     return (
         type(value) is kind or (kind is list and isinstance(value, list)) or (kind is dict and isinstance(value, dict))
     )

@@ -7,7 +7,6 @@ For keys that hold free text, what stands after `=` is the value, so it is quote
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
@@ -73,7 +72,7 @@ def find_typed(arguments: list[str]) -> Typed:
     return Typed(frozenset(keys), values, frozenset(swept))
 
 
-def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flatten(key: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict) and value and "." not in key:
         for name, part in value.items():
             yield from _flatten(f"{key}.{name}", part)

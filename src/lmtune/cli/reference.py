@@ -14,14 +14,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import Field
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from lmtune.cli.schemas import SCHEMAS
-from lmtune.config.keys import default_of, facts_of, holds_list, section_of, walk
+from lmtune.config.keys import KeyField, default_of, facts_of, holds_list, section_of, walk
 from lmtune.config.ranges import Range, render_value
 
 HEADER = ("| key | default | values | what it does |", "|---|---|---|---|")
@@ -57,7 +55,7 @@ def _read_texts(schema: type) -> Iterator[tuple[str, str]]:
             yield ast.unparse(node.target), " ".join(str(below.value.value).split())
 
 
-def _find_keys(command: str, section: str) -> Iterator[tuple[str, "Field[Any]", str]]:
+def _find_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]]:
     """(dotted key, field, text) of each key of a section that holds a value, those of its lists included."""
     inside = f"{section}." if section else ""
     items = dict(walk(SCHEMAS[command]))
@@ -69,7 +67,7 @@ def _find_keys(command: str, section: str) -> Iterator[tuple[str, "Field[Any]", 
             yield name, item, load_texts(owners[owner]).get(own, "")
 
 
-def _render_row(name: str, item: "Field[Any]", text: str) -> str:
+def _render_row(name: str, item: KeyField, text: str) -> str:
     default = default_of(item)
     shown = "" if default is None else f"`{render_value(default.value if isinstance(default, Enum) else default)}`"
     cells = (f"`{name}`", shown, _render_values(item), text)
@@ -77,7 +75,7 @@ def _render_row(name: str, item: "Field[Any]", text: str) -> str:
     return f"|{'|'.join(written)}|"
 
 
-def _render_values(item: "Field[Any]") -> str:
+def _render_values(item: KeyField) -> str:
     """The numbers or words that a key takes; '' for any text."""
     allowed = item.metadata.get("range")
     if isinstance(allowed, Range):

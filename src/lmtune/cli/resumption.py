@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 
 from lmtune.cli.schemas import RESUMED, keys_of
 from lmtune.config import FinetuneMethod, TrainConfig
-from lmtune.config.keys import facts_of, walk
+from lmtune.config.keys import Plain, facts_of, walk
 from lmtune.config.training_arguments import ARGUMENTS, PHASED
 from lmtune.errors import ConfigError
 
@@ -24,7 +24,7 @@ FOLLOWERS = {
 """Keys that take over the value of another unless they are set; what is typed for that has to reach them at a resume too."""
 
 
-def restore_overrides(told: dict[str, Any], typed: list[str]) -> list[str]:
+def restore_overrides(told: Plain, typed: list[str]) -> list[str]:
     """Overrides that stand for what was told, to be put before those typed now; sections are stored where Hydra finds them.
 
     typed: overrides of the command line. A group that is chosen anew takes the place of the recorded section. Raises
@@ -49,13 +49,13 @@ def forget() -> None:
         repository.get(name, {}).pop(f"{RESUMED}.yaml", None)
 
 
-def drop_repeated(told: dict[str, Any], typed: list[str]) -> list[str]:
+def drop_repeated(told: Plain, typed: list[str]) -> list[str]:
     """What was typed, without choices of groups that are the recorded ones: restore_overrides stands for those."""
     recorded = find_choices(told)
     return [text for text in typed if text.partition("=")[0] not in recorded or not _repeats(text, recorded)]
 
 
-def find_choices(told: dict[str, Any]) -> dict[str, str | None]:
+def find_choices(told: Plain) -> dict[str, str | None]:
     """Group to the recorded choice; `experiment` too."""
     named = {name: told[name]["name"] for name in GROUPS if "name" in told[name]}
     return {**dict.fromkeys((*GROUPS, "experiment")), **told.get("groups", {}), **named}
@@ -66,7 +66,7 @@ def _repeats(text: str, recorded: dict[str, str | None]) -> bool:
     return choice in (recorded[group], "null" if recorded[group] is None else None)
 
 
-def follow(told: dict[str, Any]) -> dict[str, Any]:
+def follow(told: Plain) -> Plain:
     """What was told, as it was before keys took over the values of others and phases settled theirs."""
     training = dict(told["training"])
     if told["finetune"]["method"] == FinetuneMethod.gradual.value:
@@ -85,7 +85,7 @@ class Follow(str):
     """The key whose value another one takes."""
 
 
-def literal(value: Any) -> Any:
+def literal(value: object) -> Any:
     """A value as a configuration that resolves to exactly it: nothing in a record is resolved again."""
     if isinstance(value, Follow):
         return f"${{{value}}}"
@@ -101,7 +101,7 @@ def escape(text: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
-def _build_rest(told: dict[str, Any], kept: list[str]) -> dict[str, Any]:
+def _build_rest(told: Plain, kept: list[str]) -> Plain:
     """Everything beside the groups, and the names that conf/train.yaml takes from the choices."""
     known = {item.name for item in keys_of(TrainConfig) if not facts_of(item).of_start}
     rest = {key: literal(value) for key, value in told.items() if key in known - {*GROUPS}}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import Field, field, fields, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from omegaconf import MISSING
 
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
-from lmtune.config.keys import PLAIN, Facts, facts_of, walk
+from lmtune.config.keys import PLAIN, Facts, KeyField, facts_of, walk
 
 SCHEMAS: dict[str, type] = {name: command.load_schema() for name, command in COMMANDS.items()}
 
@@ -38,7 +38,7 @@ def name_command(schema: type) -> str:
     return next(name for name, candidate in SCHEMAS.items() if candidate is schema)
 
 
-def keys_of(schema: type) -> list[Field[Any]]:
+def keys_of(schema: type) -> list[KeyField]:
     """Fields that are keys; the others are filled in by composition."""
     return [item for item in fields(schema) if not facts_of(item).internal]
 
@@ -51,7 +51,7 @@ def known_keys(command: str) -> set[str]:
 
 
 @cache
-def all_keys() -> Mapping[str, Field[Any]]:
+def all_keys() -> Mapping[str, KeyField]:
     """The field of each key, by its dotted name; of a key of several commands, that of the first."""
     return {name: item for schema in reversed(SCHEMAS.values()) for name, item in walk(schema)}
 
@@ -93,7 +93,7 @@ def _build_schema(schema: type) -> type:
     return make_dataclass(schema.__name__, items, kw_only=True)
 
 
-def _default(item: Field[Any]) -> Any:
+def _default(item: KeyField) -> Any:
     if item.default_factory is not NO_DEFAULT:
         return field(default_factory=item.default_factory)
     return field(default=item.default)

@@ -11,7 +11,7 @@ training_arguments.py says the same.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from lmtune.config.ranges import LARGEST_SEED, Range
 
@@ -62,8 +62,14 @@ class Facts:
 
 PLAIN = Facts()
 
+Plain: TypeAlias = dict[str, Any]
+"""A configuration, or settings of transformers by their names, as the plain values that YAML holds."""
 
-def key(default: Any, allowed: Range | None = None, **facts: Any) -> Any:
+KeyField: TypeAlias = "Field[Any]"
+"""The field of a key, whatever its values are."""
+
+
+def key(default: object, allowed: Range | None = None, **facts: Any) -> Any:
     """A field with facts. default: a value, or what makes one (list, dict, a class)."""
     metadata: dict[str, Facts | Range] = {"facts": Facts(**facts)}
     if allowed is not None:
@@ -89,18 +95,18 @@ def seed(default: int, **facts: Any) -> Any:
     return count(default, most=LARGEST_SEED, always_asks=True, **facts)
 
 
-def facts_of(item: "Field[Any]") -> Facts:
+def facts_of(item: KeyField) -> Facts:
     """The facts of a field."""
     facts: Facts = item.metadata.get("facts", PLAIN)
     return facts
 
 
-def default_of(item: "Field[Any]") -> Any:
+def default_of(item: KeyField) -> Any:
     """The default of a field."""
     return item.default if item.default_factory is NO_DEFAULT else item.default_factory()
 
 
-def holds_list(item: "Field[Any]") -> bool:
+def holds_list(item: KeyField) -> bool:
     """True for a field whose value is a list, and not one or several."""
     return getattr(item.type, "__origin__", None) is list
 
@@ -111,7 +117,7 @@ def section_of(annotation: Any) -> type | None:
     return next((option for option in options if hasattr(option, "__dataclass_fields__")), None)
 
 
-def walk(schema: type, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, "Field[Any]"]]:
+def walk(schema: type, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, KeyField]]:
     """(dotted key, field) of a dataclass and of those in it, in their order.
 
     internal: fields that are no keys too, but nothing below them.

@@ -55,7 +55,7 @@ def _check_twins(typed: Typed) -> None:
                 raise ConfigError(f"{key}={value} and training.{twin}={other} differ; they mean the same. Keep {key}=.")
 
 
-def _take_one(value: Any) -> Any:
+def _take_one(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -82,7 +82,7 @@ def build_node(document: Document) -> DictConfig:
         ) from error
 
 
-def find_strings(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def find_strings(values: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text in nested values, with its dotted key."""
     if isinstance(values, str):
         yield key, values
@@ -255,7 +255,7 @@ def _text_keys() -> frozenset[str]:
     )
 
 
-def _parse_item(document: Document, place: str, item: Any) -> tuple[re.Match[str], list[str] | None]:
+def _parse_item(document: Document, place: str, item: object) -> tuple[re.Match[str], list[str] | None]:
     """An item of a defaults list: what stands before the colon, and the choices behind it, None without a colon."""
     name, choice = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
     match = _ITEM.fullmatch(name) if isinstance(name, str) else None
