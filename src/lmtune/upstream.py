@@ -46,7 +46,7 @@ SECTIONS = (
     "suite",
     "tokenizer",
 )
-"""Where a key that stands in no section, or in the wrong one, is looked for, in this order."""
+"""Sections that a key without a section, or with the wrong one, is looked for in, in this order."""
 
 MISANNOTATED = {"fsdp": "bool | str | list | None"}
 """Training arguments that take more than transformers 5.23 writes beside their names."""
@@ -167,7 +167,7 @@ def suggest(key: str, known: Iterable[str], command: str) -> str:
 def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     """What was meant by a key that a command does not have. The nearest spelling is the last thing to go by."""
     known = set(known) - LABELS
-    key = _mend_section(key.replace("-", "_"), known)
+    key = _correct_section(key.replace("-", "_"), known)
     name = key.rpartition(".")[2]
     if key in known:
         return Meant(key, "")
@@ -189,7 +189,7 @@ def find_nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
 
 
-def _mend_section(key: str, known: Iterable[str]) -> str:
+def _correct_section(key: str, known: Iterable[str]) -> str:
     """The key with its section spelt as one that is there."""
     section, _, name = key.rpartition(".")
     spelt = find_nearest(section, {each.rpartition(".")[0] for each in known}) if section else None

@@ -1,4 +1,4 @@
-"""From what a command is told to its finished, checked configuration, composed by Hydra."""
+"""From overrides to the finished, checked configuration of a command, composed by Hydra."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ NOT_TYPED = upstream.Typed()
 
 
 class CommandConfig(Protocol):
-    """What a command is told."""
+    """The configuration of a command."""
 
     def check(self) -> None:
         """Raise ConfigError for what cannot work; changes nothing."""
@@ -53,13 +53,13 @@ def build_config(
     """
     try:
         config = _build_config(node, schema, typed)
-    except OmegaConfBaseException as error:  # said here: Hydra would put a line of its own before it
+    except OmegaConfBaseException as error:  # explained here: Hydra would put a line of its own before it
         raise ConfigError(explain_error(error, name_command(schema))) from error
     told = told or {}
     if isinstance(config, TrainConfig | DataCommandConfig):
         _resolve_sets(config, told)
     if isinstance(config, TrainConfig):
-        config.groups = find_choices(told)
+        config.groups = list_choices(told)
     return config
 
 
@@ -89,7 +89,7 @@ def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
         config.eval_sets = _resolve_names(config.eval_data, "eval_data", config.data.seed, recorded)
 
 
-def find_choices(told: Plain) -> dict[str, str]:
+def list_choices(told: Plain) -> dict[str, str]:
     """Group to the choice that was made of it, for lmtune's own groups; where that is the recorded one, what it was then."""
     chosen = HydraConfig.get().runtime.choices
     own = {str(group): str(choice) for group, choice in chosen.items() if "/" not in str(group) and choice is not None}
@@ -99,7 +99,7 @@ def find_choices(told: Plain) -> dict[str, str]:
 
 
 def build_data_config(name: str, key: str) -> DataConfig:
-    """The data section that `data=name` stands for, whatever this command's own data is. `key` is what named it."""
+    """The data section of `data=name`, whatever this command's own data is. `key` is what named it."""
     store_schema("data")  # whichever command is running
     try:
         node = compose("data", overrides=[f"data={name}"])
@@ -118,7 +118,7 @@ def build_data_config(name: str, key: str) -> DataConfig:
 
 
 def _resolve_names(names: list[str], key: str, seed: int, told: Plain) -> dict[str, DataConfig]:
-    """By name, the data sections that names stand for.
+    """Data sections by their names.
 
     seed: of the split of `data=`, which is that of all sets of a run, so that what one holds out is in no other.
     """

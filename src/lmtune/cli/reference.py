@@ -1,8 +1,8 @@
 """The tables of docs/configuration.md: each key with its default, the values that it takes, and the text under its field.
 
-    python -m lmtune.cli.reference docs/configuration.md      writes its tables anew
+    python -m lmtune.cli.reference docs/configuration.md      regenerates its tables
 
-A table stands below a line that names a command, and a section of it where the keys are not its own:
+A table follows a line that names a command, and a section of it unless the keys are those of the command itself:
 
     <!-- keys: train -->
     <!-- keys: train data -->
@@ -33,7 +33,7 @@ def rewrite(text: str) -> str:
 
 def render_table(command: str, section: str) -> str:
     """The table of one section of a command; of the keys that are in none for ''."""
-    rows = (_render_row(name, item, text) for name, item, text in _find_keys(command, section))
+    rows = (_render_row(name, item, text) for name, item, text in _list_keys(command, section))
     return "".join(f"{line}\n" for line in (*HEADER, *rows))
 
 
@@ -55,7 +55,7 @@ def _read_texts(schema: type) -> Iterator[tuple[str, str]]:
             yield ast.unparse(node.target), " ".join(str(below.value.value).split())
 
 
-def _find_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]]:
+def _list_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]]:
     """(dotted key, field, text) of each key of a section that holds a value, those of its lists included."""
     inside = f"{section}." if section else ""
     items = dict(walk(SCHEMAS[command]))
@@ -86,7 +86,7 @@ def _render_values(item: KeyField) -> str:
 
 
 def main(file: Path) -> None:
-    """Write the tables of a page anew."""
+    """Regenerate the tables of a page."""
     file.write_text(rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 

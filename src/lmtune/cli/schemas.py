@@ -1,4 +1,4 @@
-"""What each command may be told: the schema that Hydra checks it against, and where the shipped configs lie."""
+"""The schema of each command, which Hydra checks overrides against, and the folder of shipped configs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING as NO_DEFAULT
@@ -13,9 +13,12 @@ from omegaconf import MISSING
 
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
-from lmtune.config.keys import PLAIN, Facts, KeyField, facts_of, walk
+from lmtune.config.keys import USUAL, Facts, KeyField, facts_of, walk
 
 SCHEMAS: dict[str, type] = {name: command.load_schema() for name, command in COMMANDS.items()}
+
+GROUPS = ("data", "model", "training", "finetune", "generation", "tracker", "experiment", "suite")
+"""Keys whose values are names of files below conf/."""
 
 RESUMED = "resumed"
 """Name of the recorded section of a run that goes on, in each group."""
@@ -34,7 +37,7 @@ def store_schema(command: str) -> None:
 
 
 def name_command(schema: type) -> str:
-    """The command that is told this."""
+    """The command whose configuration this is."""
     return next(name for name, candidate in SCHEMAS.items() if candidate is schema)
 
 
@@ -56,15 +59,15 @@ def all_keys() -> Mapping[str, KeyField]:
     return {name: item for schema in reversed(SCHEMAS.values()) for name, item in walk(schema)}
 
 
-def find_facts(key: str) -> Facts:
+def facts_for(key: str) -> Facts:
     """The facts of a key, of whichever command takes it; no more than the defaults for one that none has."""
     found = all_keys().get(key)
-    return PLAIN if found is None else facts_of(found)
+    return USUAL if found is None else facts_of(found)
 
 
 def find_open(key: str) -> str | None:
-    """The key itself or one that it is below, where any name may stand; None where names are fixed."""
-    while key and not find_facts(key).open:
+    """The key itself or one above it whose keys may have any name; None where names are fixed."""
+    while key and not facts_for(key).open:
         key = key.rpartition(".")[0]
     return key or None
 

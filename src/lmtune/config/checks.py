@@ -46,7 +46,7 @@ def is_there(path: str) -> bool:
 
 
 def anchor_paths(paths: Paths) -> Paths:
-    """Paths from where the user stands, one or a list, made absolute; those inside the package stay. See check_paths."""
+    """Relative paths, one or a list, made absolute from the working directory; those inside the package stay. See check_paths."""
     if isinstance(paths, list):
         return [_anchor(path) for path in paths]
     return paths if paths is None else _anchor(paths)

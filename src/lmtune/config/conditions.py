@@ -51,17 +51,17 @@ def setting(config: "TrainConfig", name: str) -> Any:
     return LIBRARY.get(name) if value is None else value
 
 
-def find_evaluation(config: "TrainConfig") -> str:
+def evaluation_strategy_of(config: "TrainConfig") -> str:
     """When the model is evaluated while it learns: steps, epoch or no."""
     return str(setting(config, "eval_strategy")) if config.evaluates else "no"
 
 
-def find_saving(config: "TrainConfig") -> str:
+def saving_strategy_of(config: "TrainConfig") -> str:
     """When checkpoints are written: at evaluations, unless save_strategy says otherwise."""
     given = config.training.get("save_strategy")
     if given is not None:
         return str(given)
-    evaluation = find_evaluation(config)
+    evaluation = evaluation_strategy_of(config)
     return "steps" if evaluation == "no" else evaluation
 
 
@@ -78,7 +78,7 @@ def if_evaluated(config: "TrainConfig") -> Idle | None:
 
 def if_evaluated_while_training(config: "TrainConfig") -> Idle | None:
     """Evaluations come between steps."""
-    if config.evaluates and find_evaluation(config) == "no":
+    if config.evaluates and evaluation_strategy_of(config) == "no":
         return Idle(
             "training.eval_strategy=no", "Leave it out, or give training.eval_strategy=steps.", "training.eval_strategy"
         )
@@ -87,7 +87,7 @@ def if_evaluated_while_training(config: "TrainConfig") -> Idle | None:
 
 def if_evaluated_by_steps(config: "TrainConfig") -> Idle | None:
     """Evaluations come every eval_steps."""
-    if find_evaluation(config) == "epoch":
+    if evaluation_strategy_of(config) == "epoch":
         return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
     found = if_evaluated_while_training(config)
     return found and found._replace(remedy="Leave it out; training.save_steps= says how often to save.")
@@ -95,14 +95,14 @@ def if_evaluated_by_steps(config: "TrainConfig") -> Idle | None:
 
 def if_saved(config: "TrainConfig") -> Idle | None:
     """Checkpoints are written."""
-    if find_saving(config) != "no":
+    if saving_strategy_of(config) != "no":
         return None
     return Idle("found training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
 
 
 def if_saved_by_steps(config: "TrainConfig") -> Idle | None:
     """Checkpoints are written every save_steps."""
-    strategy = find_saving(config)
+    strategy = saving_strategy_of(config)
     if strategy == "steps":
         return None
     by = "training.save_strategy" if config.training.get("save_strategy") else "training.eval_strategy"
@@ -120,7 +120,7 @@ def if_best_is_sought(config: "TrainConfig") -> Idle | None:
     sought = (
         config.training.get("load_best_model_at_end")
         or config.early_stopping.patience
-        or find_saving(config) == "best"
+        or saving_strategy_of(config) == "best"
         or setting(config, "lr_scheduler_type") in FOLLOWS_METRIC
     )
     if not sought:

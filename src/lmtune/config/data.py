@@ -19,7 +19,7 @@ MOST_MIXED = 10_000
 
 
 SOURCES = ("files", "sources", "path")
-"""Keys that name a source; what a chosen group says of its own source gives way to them."""
+"""Keys that name a source; given beside a group, they replace what the group says of its own source."""
 
 
 class DocumentRule(Enum):
@@ -28,7 +28,7 @@ class DocumentRule(Enum):
     file = "file"
     """The whole file."""
     blank_line = "blank_line"
-    """What stands between blank lines."""
+    """The text between two blank lines."""
     line = "line"
     """Every line that is not blank."""
     row = "row"

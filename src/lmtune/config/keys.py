@@ -21,15 +21,15 @@ class Facts:
     """What commands ask about a key."""
 
     literal: bool = False
-    """Free text: what stands after `=` is the value, quotes, commas and braces included."""
+    """Free text: everything after `=` is the value, quotes, commas and braces included."""
     several: bool = False
     """Takes one value or a list: a text that opens with `[` is one, and a key that holds a list makes one of a single value."""
     open: bool = False
-    """Any name may stand below it; names are checked once the model or the table is known."""
+    """Its own keys may have any name; they are checked once the model or the table is known."""
     chooses: str = ""
-    """The choice of its group that it stands for alone: data.files=x means data=files."""
+    """The choice of its group that it implies where no group is chosen: data.files=x means data=files."""
     yields_to: tuple[str, ...] = ()
-    """Keys of its section: where one of them is typed, what a chosen group says of this key is taken back."""
+    """Keys of its section: where one of them is typed, this key is reset to its default, whatever the chosen group says."""
     absent: str = ""
     """Of a section that is absent unless a group is chosen: what happens without."""
     always_asks: bool = False
@@ -39,7 +39,7 @@ class Facts:
     one_per_job: bool = False
     """Names a folder, of which each job of a sweep needs one of its own."""
     of_start: bool = False
-    """Says how a process starts, and nothing about the run; it is not told again when the run is resumed."""
+    """Says how a process starts, and nothing about the run; it is not restored when the run is resumed."""
 
     identity: bool = True
     """Of data=: decides which text is read and which of it is held out, so that prepared text of another value is another."""
@@ -60,7 +60,7 @@ class Facts:
     """A section whose keys are those of a class of transformers: training or generation."""
 
 
-PLAIN = Facts()
+USUAL = Facts()
 
 Plain: TypeAlias = dict[str, Any]
 """A configuration, or settings of transformers by their names, as the plain values that YAML holds."""
@@ -97,7 +97,7 @@ def seed(default: int, **facts: Any) -> Any:
 
 def facts_of(item: KeyField) -> Facts:
     """The facts of a field."""
-    facts: Facts = item.metadata.get("facts", PLAIN)
+    facts: Facts = item.metadata.get("facts", USUAL)
     return facts
 
 

@@ -39,7 +39,7 @@ class Range:
     zero: str = ""
     """What 0 means: off, all."""
     special: Mapping[float, str] = field(default_factory=dict)
-    """Values outside that have a meaning, with what is said of them: {-1: "-1 for whole epochs"}."""
+    """Values outside that have a meaning, with their description: {-1: "-1 for whole epochs"}."""
     remedy: str = ""
     """What to do instead, as a sentence."""
 

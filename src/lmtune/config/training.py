@@ -1,11 +1,11 @@
-"""What stands beside TrainingArguments, and what is refused of them."""
+"""The sections of a training besides TrainingArguments, and the checks of these."""
 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtune import upstream
-from lmtune.config.conditions import find_evaluation, find_saving, setting
+from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
 from lmtune.config.keys import Plain, count, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
@@ -146,7 +146,7 @@ def check_accelerator(given: Plain) -> None:
 
 def check_best(config: "TrainConfig") -> None:
     """Raise ConfigError where evaluations have no checkpoint, so that the best of them could not be kept."""
-    evaluation, saving = find_evaluation(config), find_saving(config)
+    evaluation, saving = evaluation_strategy_of(config), saving_strategy_of(config)
     if not config.training.get("load_best_model_at_end") or "no" in (evaluation, saving) or saving == "best":
         return
     if evaluation != saving:

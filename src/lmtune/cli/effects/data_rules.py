@@ -42,7 +42,7 @@ def if_in_files(data: DataConfig) -> Idle | None:
 
 
 def if_in_columns(data: DataConfig) -> Idle | None:
-    """Text stands in tables."""
+    """Text comes from tables."""
     if data.given_files is None or not _hold_only(data.given_files, TEXT_SUFFIXES):
         return None
     return Idle(
