@@ -15,7 +15,7 @@ from lmtune.cli.overrides import find_typed, prepare_overrides
 from lmtune.config import DataConfig, DocumentRule, SplitRule, TrainConfig, UnicodeForm, render_plain
 from lmtune.config.data import select_settings
 from lmtune.config.keys import facts_of, walk
-from lmtune.config.train import find_keys
+from lmtune.config.train import list_keys
 from lmtune.config.training_arguments import HOMES, PHASED, WITHHELD
 from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
@@ -57,8 +57,8 @@ def keys_of_all(holds):
 
 def test_a_key_of_a_training_decides_the_weights_unless_it_is_listed_here():
     hub = {f"training.{name}" for name in WITHHELD}
-    assert set(find_keys(lambda facts: not facts.weights)) == WITHOUT_WEIGHTS | hub
-    assert set(find_keys(lambda facts: facts.anew)) == ANEW | hub
+    assert set(list_keys(lambda facts: not facts.weights)) == WITHOUT_WEIGHTS | hub
+    assert set(list_keys(lambda facts: facts.anew)) == ANEW | hub
 
 
 def test_a_key_of_data_decides_the_text_unless_it_is_listed_here():

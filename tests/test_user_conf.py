@@ -431,3 +431,10 @@ def test_what_hydra_would_do_where_the_user_stands_is_refused_with_its_remedy(ty
 )  # fmt: skip
 def test_other_settings_of_hydra_are_the_users_own(typed):
     check_hydra_overrides(["data=bio", typed])
+
+
+def test_an_experiment_may_set_any_key_of_a_training(write):
+    values = {"name": "mine", "seed": 3, "objective": "loss", "prompts": ["a"], "eval_data": ["bio"], "format": "json"}
+    write("experiment/mine", GLOBAL + "".join(f"{key}: {value}\n" for key, value in values.items()))
+    node = composed("train", "experiment=mine")
+    assert {key: getattr(node[key], "value", node[key]) for key in values} == values

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 from lmtune.familiar import Word, find_word
@@ -46,7 +46,7 @@ SECTIONS = (
     "suite",
     "tokenizer",
 )
-"""Where a key that stands in no section, or in the wrong one, is looked for, in this order."""
+"""Sections that a key without a section, or with the wrong one, is looked for in, in this order."""
 
 MISANNOTATED = {"fsdp": "bool | str | list | None"}
 """Training arguments that take more than transformers 5.23 writes beside their names."""
@@ -75,7 +75,7 @@ class Typed(NamedTuple):
 
     keys: frozenset[str] = frozenset()
     """Dotted keys and names of groups that were given something other than null."""
-    values: Mapping[str, Any] = {}
+    values: Mapping[str, object] = {}
     """Of those that were given one value."""
     swept: frozenset[str] = frozenset()
     """Those that were given several, one for each job."""
@@ -133,7 +133,7 @@ def check_names(given: Iterable[str], known: Iterable[str], prefix: str) -> None
             raise ConfigError(f"{prefix}{name} is not a key.{render_suggestion(name, known, prefix)}")
 
 
-def check_types(values: Mapping[str, Any], annotations: Mapping[str, str], prefix: str) -> None:
+def check_types(values: Mapping[str, object], annotations: Mapping[str, str], prefix: str) -> None:
     """Raise ConfigError where a value cannot be of its annotated type (TrainingArguments itself accepts anything)."""
     for name, value in values.items():
         allowed = _allowed_types(annotations[name])
@@ -167,7 +167,7 @@ def suggest(key: str, known: Iterable[str], command: str) -> str:
 def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     """What was meant by a key that a command does not have. The nearest spelling is the last thing to go by."""
     known = set(known) - LABELS
-    key = _mend_section(key.replace("-", "_"), known)
+    key = _correct_section(key.replace("-", "_"), known)
     name = key.rpartition(".")[2]
     if key in known:
         return Meant(key, "")
@@ -189,7 +189,7 @@ def find_nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
 
 
-def _mend_section(key: str, known: Iterable[str]) -> str:
+def _correct_section(key: str, known: Iterable[str]) -> str:
     """The key with its section spelt as one that is there."""
     section, _, name = key.rpartition(".")
     spelt = find_nearest(section, {each.rpartition(".")[0] for each in known}) if section else None
@@ -260,7 +260,7 @@ def _allowed_types(annotation: str) -> tuple[type, ...]:
     return tuple(allowed)
 
 
-def _is_a(value: Any, kind: type) -> bool:
+def _is_a(value: object, kind: type) -> bool:
     return (
         type(value) is kind or (kind is list and isinstance(value, list)) or (kind is dict and isinstance(value, dict))
     )

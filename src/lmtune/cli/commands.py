@@ -1,4 +1,4 @@
-"""The commands: what each is told, which module does its work, and a line of help. Importing it imports none of them."""
+"""The commands: configuration, module and summary of each. Importing this imports none of them."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +12,7 @@ class Command:
     module: str
     """Its `run` does the work."""
     schema: str
-    """Class of lmtune.config that holds what it is told."""
+    """Class of lmtune.config with its configuration."""
     summary: str
 
     def load_schema(self) -> type:

@@ -1,7 +1,7 @@
-"""From what a command is told to its finished, checked configuration, composed by Hydra."""
+"""From overrides to the finished, checked configuration of a command, composed by Hydra."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from hydra import compose
@@ -16,14 +16,14 @@ from lmtune.cli.explain import explain_error, explain_missing, explain_unknown
 from lmtune.cli.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
 from lmtune.cli.user_conf import folders
 from lmtune.config import DataCommandConfig, DataConfig, TrainConfig, load_data_config
-from lmtune.config.keys import facts_of
+from lmtune.config.keys import KeyField, Plain, facts_of
 from lmtune.errors import ConfigError
 
 NOT_TYPED = upstream.Typed()
 
 
 class CommandConfig(Protocol):
-    """What a command is told."""
+    """The configuration of a command."""
 
     def check(self) -> None:
         """Raise ConfigError for what cannot work; changes nothing."""
@@ -45,7 +45,7 @@ def build_config(
     node: DictConfig,
     schema: type[Config],
     typed: upstream.Typed = NOT_TYPED,
-    told: Mapping[str, Any] | None = None,
+    told: Plain | None = None,
 ) -> Config:
     """The finished configuration: checked, with all that follows from it settled. What was typed has to have an effect.
 
@@ -53,13 +53,13 @@ def build_config(
     """
     try:
         config = _build_config(node, schema, typed)
-    except OmegaConfBaseException as error:  # said here: Hydra would put a line of its own before it
+    except OmegaConfBaseException as error:  # explained here: Hydra would put a line of its own before it
         raise ConfigError(explain_error(error, name_command(schema))) from error
     told = told or {}
     if isinstance(config, TrainConfig | DataCommandConfig):
         _resolve_sets(config, told)
     if isinstance(config, TrainConfig):
-        config.groups = find_choices(told)
+        config.groups = list_choices(told)
     return config
 
 
@@ -78,7 +78,7 @@ def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed)
     return config
 
 
-def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Mapping[str, Any]) -> None:
+def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
     """Fill in the data configurations that eval_data= and data.mix= name."""
     mixed = [name for name in config.data.mix if name != config.data.name]
     config.mixed_sets = _resolve_names(mixed, "data.mix", config.data.seed, told.get("mixed_sets", {}))
@@ -89,7 +89,7 @@ def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Mapping[str, An
         config.eval_sets = _resolve_names(config.eval_data, "eval_data", config.data.seed, recorded)
 
 
-def find_choices(told: Mapping[str, Any]) -> dict[str, str]:
+def list_choices(told: Plain) -> dict[str, str]:
     """Group to the choice that was made of it, for lmtune's own groups; where that is the recorded one, what it was then."""
     chosen = HydraConfig.get().runtime.choices
     own = {str(group): str(choice) for group, choice in chosen.items() if "/" not in str(group) and choice is not None}
@@ -99,7 +99,7 @@ def find_choices(told: Mapping[str, Any]) -> dict[str, str]:
 
 
 def build_data_config(name: str, key: str) -> DataConfig:
-    """The data section that `data=name` stands for, whatever this command's own data is. `key` is what named it."""
+    """The data section of `data=name`, whatever this command's own data is. `key` is what named it."""
     store_schema("data")  # whichever command is running
     try:
         node = compose("data", overrides=[f"data={name}"])
@@ -117,8 +117,8 @@ def build_data_config(name: str, key: str) -> DataConfig:
     return config
 
 
-def _resolve_names(names: list[str], key: str, seed: int, told: Mapping[str, Any]) -> dict[str, DataConfig]:
-    """By name, the data sections that names stand for.
+def _resolve_names(names: list[str], key: str, seed: int, told: Plain) -> dict[str, DataConfig]:
+    """Data sections by their names.
 
     seed: of the split of `data=`, which is that of all sets of a run, so that what one holds out is in no other.
     """
@@ -139,7 +139,7 @@ def _check_added(node: DictConfig, command: str) -> None:
                 raise ConfigError(explain_unknown(key, command))
 
 
-def _build_section(node: DictConfig, item: Field[Any]) -> Any:
+def _build_section(node: DictConfig, item: KeyField) -> Any:
     if facts_of(item).names:
         section = node[item.name]
         given = [name for name in section if not OmegaConf.is_missing(section, name)]
@@ -148,5 +148,5 @@ def _build_section(node: DictConfig, item: Field[Any]) -> Any:
     return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

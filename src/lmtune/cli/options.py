@@ -1,4 +1,4 @@
-"""Options among the arguments of a command: they stand anywhere before, between or after the keys.
+"""Options among the arguments of a command: anywhere before, between or after the keys.
 
     lmtune train data=bio -m seed=1,2 --cfg job
 
@@ -31,7 +31,7 @@ REFUSED = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was said besides keys."""
+    """The options that were given."""
 
     help: bool = False
     hydra_help: bool = False
@@ -43,7 +43,7 @@ class Options:
     info: str | None = None
     shell_completion: bool = False
     config_dir: tuple[str, ...] = ()
-    """Folders of configs of the user's own, besides conf/ where they stand."""
+    """Folders of configs of the user's own, besides conf/ in the working directory."""
 
     @property
     def shows(self) -> bool:

@@ -7,20 +7,16 @@ For keys that hold free text, what stands after `=` is the value, so it is quote
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from lmtune.cli.schemas import all_keys, find_facts, find_open
+from lmtune.cli.schemas import GROUPS, all_keys, facts_for, find_open
 from lmtune.config.keys import default_of, facts_of, holds_list
 from lmtune.config.ranges import render_value
 from lmtune.errors import ConfigError
 from lmtune.upstream import Typed
-
-GROUPS = frozenset(["data", "model", "training", "generation", "finetune", "tracker", "experiment", "suite"])
-"""Keys whose values are names of files."""
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
@@ -73,7 +69,7 @@ def find_typed(arguments: list[str]) -> Typed:
     return Typed(frozenset(keys), values, frozenset(swept))
 
 
-def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flatten(key: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict) and value and "." not in key:
         for name, part in value.items():
             yield from _flatten(f"{key}.{name}", part)
@@ -82,7 +78,7 @@ def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _own_groups(given: set[str]) -> list[str]:
-    """The groups that a source alone stands for; of several sources the last in the order of their fields decides."""
+    """The groups that a source alone implies; of several sources the last in the order of their fields decides."""
     chosen: dict[str, str] = {}
     for key, item in all_keys().items():
         group, _, _ = key.partition(".")
@@ -92,7 +88,7 @@ def _own_groups(given: set[str]) -> list[str]:
 
 
 def _own_source(given: set[str]) -> list[str]:
-    """A source of one's own beside a named data set takes the place of its source, column and document rule; filters stay."""
+    """Resets of source, column and document rule of a named data set, where another source is typed; filters stay."""
     if not given & {"data", "experiment"}:
         return []
     taken_back = {
@@ -104,7 +100,7 @@ def _own_source(given: set[str]) -> list[str]:
 
 
 def quote(text: str) -> str:
-    """A quoted string of Hydra's grammar that stands for exactly `text`.
+    """A quoted string of Hydra's grammar whose value is exactly `text`.
 
     An interpolation is escaped with a backslash; backslashes right before it are doubled, as OmegaConf reads them so.
     """
@@ -113,9 +109,9 @@ def quote(text: str) -> str:
 
 
 def _prepare(prefix: str, key: str, value: str) -> str:
-    facts, above = find_facts(key), find_open(key)
+    facts, above = facts_for(key), find_open(key)
     if above is not None:
-        return f"++{key}={quote(value) if above != key and find_facts(above).literal else value}"
+        return f"++{key}={quote(value) if above != key and facts_for(above).literal else value}"
     if facts.literal:
         return f"{prefix}{key}={_literal(key, value)}"
     if facts.several and not value.startswith("["):
@@ -128,7 +124,7 @@ def _prepare(prefix: str, key: str, value: str) -> str:
 def _literal(key: str, value: str) -> str:
     if value.startswith("choice(") and _parses(key, value):
         return value
-    if not (value.startswith("[") and find_facts(key).several):
+    if not (value.startswith("[") and facts_for(key).several):
         return f"[{quote(value)}]" if holds_list(all_keys()[key]) else quote(value)
     if _parses(key, value):
         return value

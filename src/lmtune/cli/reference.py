@@ -1,8 +1,8 @@
 """The tables of docs/configuration.md: each key with its default, the values that it takes, and the text under its field.
 
-    python -m lmtune.cli.reference docs/configuration.md      writes its tables anew
+    python -m lmtune.cli.reference docs/configuration.md      regenerates its tables
 
-A table stands below a line that names a command, and a section of it where the keys are not its own:
+A table follows a line that names a command, and a section of it unless the keys are those of the command itself:
 
     <!-- keys: train -->
     <!-- keys: train data -->
@@ -14,14 +14,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import Field
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from lmtune.cli.schemas import SCHEMAS
-from lmtune.config.keys import default_of, facts_of, holds_list, section_of, walk
+from lmtune.config.keys import KeyField, default_of, facts_of, holds_list, section_of, walk
 from lmtune.config.ranges import Range, render_value
 
 HEADER = ("| key | default | values | what it does |", "|---|---|---|---|")
@@ -35,7 +33,7 @@ def rewrite(text: str) -> str:
 
 def render_table(command: str, section: str) -> str:
     """The table of one section of a command; of the keys that are in none for ''."""
-    rows = (_render_row(name, item, text) for name, item, text in _find_keys(command, section))
+    rows = (_render_row(name, item, text) for name, item, text in _list_keys(command, section))
     return "".join(f"{line}\n" for line in (*HEADER, *rows))
 
 
@@ -57,7 +55,7 @@ def _read_texts(schema: type) -> Iterator[tuple[str, str]]:
             yield ast.unparse(node.target), " ".join(str(below.value.value).split())
 
 
-def _find_keys(command: str, section: str) -> Iterator[tuple[str, "Field[Any]", str]]:
+def _list_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]]:
     """(dotted key, field, text) of each key of a section that holds a value, those of its lists included."""
     inside = f"{section}." if section else ""
     items = dict(walk(SCHEMAS[command]))
@@ -69,7 +67,7 @@ def _find_keys(command: str, section: str) -> Iterator[tuple[str, "Field[Any]", 
             yield name, item, load_texts(owners[owner]).get(own, "")
 
 
-def _render_row(name: str, item: "Field[Any]", text: str) -> str:
+def _render_row(name: str, item: KeyField, text: str) -> str:
     default = default_of(item)
     shown = "" if default is None else f"`{render_value(default.value if isinstance(default, Enum) else default)}`"
     cells = (f"`{name}`", shown, _render_values(item), text)
@@ -77,7 +75,7 @@ def _render_row(name: str, item: "Field[Any]", text: str) -> str:
     return f"|{'|'.join(written)}|"
 
 
-def _render_values(item: "Field[Any]") -> str:
+def _render_values(item: KeyField) -> str:
     """The numbers or words that a key takes; '' for any text."""
     allowed = item.metadata.get("range")
     if isinstance(allowed, Range):
@@ -88,7 +86,7 @@ def _render_values(item: "Field[Any]") -> str:
 
 
 def main(file: Path) -> None:
-    """Write the tables of a page anew."""
+    """Regenerate the tables of a page."""
     file.write_text(rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What a run was told, told to Hydra again: config.yaml of its folder, with what is typed now on top.
+"""The recorded configuration of a run, given to Hydra again: config.yaml of its folder, with what is typed now on top.
 
 config.yaml is the only record that is read, and its paths are absolute, so a run goes on from wherever one stands, from a
 copy as well, and without the conf/ that its names came from. Hydra gets each section as a choice of its group that takes
@@ -10,13 +10,14 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from lmtune.cli.schemas import RESUMED, keys_of
+from lmtune.cli.schemas import GROUPS, RESUMED, keys_of
 from lmtune.config import FinetuneMethod, TrainConfig
-from lmtune.config.keys import facts_of, walk
+from lmtune.config.keys import Plain, facts_of, walk
 from lmtune.config.training_arguments import ARGUMENTS, PHASED
 from lmtune.errors import ConfigError
 
-GROUPS = ("data", "model", "training", "finetune", "generation", "tracker")
+SECTIONS = tuple(name for name in GROUPS if name in {item.name for item in keys_of(TrainConfig)})
+"""Groups of a training that each have a section of its configuration."""
 FOLLOWERS = {
     **{f"training.{name}": argument.follows for name, argument in ARGUMENTS.items() if argument.follows},
     **{name: facts_of(item).follows for name, item in walk(TrainConfig) if facts_of(item).follows},
@@ -24,17 +25,17 @@ FOLLOWERS = {
 """Keys that take over the value of another unless they are set; what is typed for that has to reach them at a resume too."""
 
 
-def restore_overrides(told: dict[str, Any], typed: list[str]) -> list[str]:
-    """Overrides that stand for what was told, to be put before those typed now; sections are stored where Hydra finds them.
+def restore_overrides(told: Plain, typed: list[str]) -> list[str]:
+    """Overrides that restore the recorded configuration, to be put before those typed now; sections go to the ConfigStore.
 
     typed: overrides of the command line. A group that is chosen anew takes the place of the recorded section. Raises
     ConfigError for another experiment, which could mean anything.
     """
     told = follow(told)
     chosen = dict(text.split("=", 1) for text in typed if "=" in text)
-    recorded = find_choices(told)
+    recorded = recorded_choices(told)
     _check_experiment(chosen.get("experiment"), recorded.get("experiment"))
-    kept = [name for name in GROUPS if chosen.get(name, recorded.get(name)) == recorded.get(name)]
+    kept = [name for name in SECTIONS if chosen.get(name, recorded.get(name)) == recorded.get(name)]
     store = ConfigStore.instance()
     for name in kept:
         store.store(group=name, name=RESUMED, node=literal(told[name]))
@@ -45,20 +46,20 @@ def restore_overrides(told: dict[str, Any], typed: list[str]) -> list[str]:
 def forget() -> None:
     """Take the recorded sections away again: the next command of this process has nothing to do with them."""
     repository = ConfigStore.instance().repo
-    for name in (*GROUPS, "experiment"):
+    for name in (*SECTIONS, "experiment"):
         repository.get(name, {}).pop(f"{RESUMED}.yaml", None)
 
 
-def drop_repeated(told: dict[str, Any], typed: list[str]) -> list[str]:
-    """What was typed, without choices of groups that are the recorded ones: restore_overrides stands for those."""
-    recorded = find_choices(told)
+def drop_repeated(told: Plain, typed: list[str]) -> list[str]:
+    """What was typed, without choices of groups that are the recorded ones: restore_overrides restores those."""
+    recorded = recorded_choices(told)
     return [text for text in typed if text.partition("=")[0] not in recorded or not _repeats(text, recorded)]
 
 
-def find_choices(told: dict[str, Any]) -> dict[str, str | None]:
+def recorded_choices(told: Plain) -> dict[str, str | None]:
     """Group to the recorded choice; `experiment` too."""
-    named = {name: told[name]["name"] for name in GROUPS if "name" in told[name]}
-    return {**dict.fromkeys((*GROUPS, "experiment")), **told.get("groups", {}), **named}
+    named = {name: told[name]["name"] for name in SECTIONS if "name" in told[name]}
+    return {**dict.fromkeys((*SECTIONS, "experiment")), **told.get("groups", {}), **named}
 
 
 def _repeats(text: str, recorded: dict[str, str | None]) -> bool:
@@ -66,8 +67,8 @@ def _repeats(text: str, recorded: dict[str, str | None]) -> bool:
     return choice in (recorded[group], "null" if recorded[group] is None else None)
 
 
-def follow(told: dict[str, Any]) -> dict[str, Any]:
-    """What was told, as it was before keys took over the values of others and phases settled theirs."""
+def follow(told: Plain) -> Plain:
+    """The recorded configuration before keys took over the values of others and phases settled theirs."""
     training = dict(told["training"])
     if told["finetune"]["method"] == FinetuneMethod.gradual.value:
         training |= dict.fromkeys(PHASED)
@@ -85,7 +86,7 @@ class Follow(str):
     """The key whose value another one takes."""
 
 
-def literal(value: Any) -> Any:
+def literal(value: object) -> Any:
     """A value as a configuration that resolves to exactly it: nothing in a record is resolved again."""
     if isinstance(value, Follow):
         return f"${{{value}}}"
@@ -97,14 +98,14 @@ def literal(value: Any) -> Any:
 
 
 def escape(text: str) -> str:
-    """Text that OmegaConf takes as it stands: an interpolation gets a backslash, and those right before it are doubled."""
+    """Text that OmegaConf takes literally: an interpolation gets a backslash, and those right before it are doubled."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
-def _build_rest(told: dict[str, Any], kept: list[str]) -> dict[str, Any]:
+def _build_rest(told: Plain, kept: list[str]) -> Plain:
     """Everything beside the groups, and the names that conf/train.yaml takes from the choices."""
     known = {item.name for item in keys_of(TrainConfig) if not facts_of(item).of_start}
-    rest = {key: literal(value) for key, value in told.items() if key in known - {*GROUPS}}
+    rest = {key: literal(value) for key, value in told.items() if key in known - {*SECTIONS}}
     return {**rest, **{name: {"name": escape(told[name]["name"])} for name in kept if "name" in told[name]}}
 
 

@@ -1,8 +1,8 @@
-"""What each command may be told: the schema that Hydra checks it against, and where the shipped configs lie."""
+"""The schema of each command, which Hydra checks overrides against, and the folder of shipped configs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import Field, field, fields, make_dataclass
+from dataclasses import field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from omegaconf import MISSING
 
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
-from lmtune.config.keys import PLAIN, Facts, facts_of, walk
+from lmtune.config.keys import USUAL, Facts, KeyField, facts_of, walk
 
 SCHEMAS: dict[str, type] = {name: command.load_schema() for name, command in COMMANDS.items()}
+
+GROUPS = ("data", "model", "training", "finetune", "generation", "tracker", "experiment", "suite")
+"""Keys whose values are names of files below conf/."""
 
 RESUMED = "resumed"
 """Name of the recorded section of a run that goes on, in each group."""
@@ -34,11 +37,11 @@ def store_schema(command: str) -> None:
 
 
 def name_command(schema: type) -> str:
-    """The command that is told this."""
+    """The command whose configuration this is."""
     return next(name for name, candidate in SCHEMAS.items() if candidate is schema)
 
 
-def keys_of(schema: type) -> list[Field[Any]]:
+def keys_of(schema: type) -> list[KeyField]:
     """Fields that are keys; the others are filled in by composition."""
     return [item for item in fields(schema) if not facts_of(item).internal]
 
@@ -51,20 +54,20 @@ def known_keys(command: str) -> set[str]:
 
 
 @cache
-def all_keys() -> Mapping[str, Field[Any]]:
+def all_keys() -> Mapping[str, KeyField]:
     """The field of each key, by its dotted name; of a key of several commands, that of the first."""
     return {name: item for schema in reversed(SCHEMAS.values()) for name, item in walk(schema)}
 
 
-def find_facts(key: str) -> Facts:
+def facts_for(key: str) -> Facts:
     """The facts of a key, of whichever command takes it; no more than the defaults for one that none has."""
     found = all_keys().get(key)
-    return PLAIN if found is None else facts_of(found)
+    return USUAL if found is None else facts_of(found)
 
 
 def find_open(key: str) -> str | None:
-    """The key itself or one that it is below, where any name may stand; None where names are fixed."""
-    while key and not find_facts(key).open:
+    """The key itself or one above it whose keys may have any name; None where names are fixed."""
+    while key and not facts_for(key).open:
         key = key.rpartition(".")[0]
     return key or None
 
@@ -93,7 +96,7 @@ def _build_schema(schema: type) -> type:
     return make_dataclass(schema.__name__, items, kw_only=True)
 
 
-def _default(item: Field[Any]) -> Any:
+def _default(item: KeyField) -> Any:
     if item.default_factory is not NO_DEFAULT:
         return field(default_factory=item.default_factory)
     return field(default=item.default)

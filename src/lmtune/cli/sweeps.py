@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lmtune.cli.overrides import quote
-from lmtune.cli.schemas import find_facts
+from lmtune.cli.schemas import facts_for
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.paths import GivenPath
 from lmtune.runs.folder import remove_empty
@@ -29,7 +29,7 @@ SWEEPS = OUTPUTS / "sweeps"
 SWEEP_FOLDER = "hydra.sweep.dir"
 ABOUT = "lmtune made this folder for the jobs of one sweep, each in a folder of its own."
 RECORDS = frozenset([SWEEP_MARK, "multirun.yaml"])
-"""What lies in the folder of a sweep besides those of its jobs."""
+"""Files in the folder of a sweep, besides the folders of its jobs."""
 
 
 def check_single(overrides: list[str]) -> None:
@@ -59,7 +59,7 @@ def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
         swept = ", ".join(override.input_line or "" for override in parsed if override.is_sweep_override())
         raise ConfigError(f"{swept} names no value, so the sweep has no jobs. Expected values such as seed=1,2.")
     for override in parsed:
-        one_per_job = find_facts(override.get_key_element()).one_per_job
+        one_per_job = facts_for(override.get_key_element()).one_per_job
         if one_per_job and not override.is_sweep_override() and len(jobs) > 1:
             raise ConfigError(
                 f"{override.input_line} names one folder for {len(jobs)} jobs. Leave it out, and each gets its own below "

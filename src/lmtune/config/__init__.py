@@ -1,4 +1,4 @@
-"""What a run is told: dataclasses that explain and guard each key. No torch in here.
+"""The configuration: dataclasses that explain and check each key. Nothing here imports torch.
 
 The values live in conf/ (one YAML group for each class); these classes give Hydra the names and types that it
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.

@@ -1,11 +1,14 @@
 """What every part of a configuration is checked with."""
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from lmtune.errors import ConfigError, LmtuneError
 from lmtune.paths import GivenPath, Kind
+
+Paths: TypeAlias = str | list[str] | None
+"""One path, glob or folder, or several."""
 
 
 def require(holds: bool, key: str, found: object, expected: str) -> None:
@@ -22,7 +25,7 @@ def check_given(key: str, value: str | None, command: str) -> None:
         )
 
 
-def check_paths(key: str, value: Any) -> None:
+def check_paths(key: str, value: Paths) -> None:
     """Raise ConfigError for anything but a path or a list of paths, and for a path that nothing could have."""
     if value is None:
         return
@@ -42,16 +45,18 @@ def is_there(path: str) -> bool:
         return False
 
 
-def anchor_paths(paths: Any) -> Any:
-    """Paths from where the user stands, one or a list, made absolute; those inside the package stay. See check_paths."""
+def anchor_paths(paths: Paths) -> Paths:
+    """Relative paths, one or a list, made absolute from the working directory; those inside the package stay. See check_paths."""
     if isinstance(paths, list):
-        return [anchor_paths(path) for path in paths]
-    if paths is None or paths.startswith("pkg://"):
-        return paths
-    return str(GivenPath("data.files", paths).anchor())
+        return [_anchor(path) for path in paths]
+    return paths if paths is None else _anchor(paths)
 
 
-def render_plain(config: Any) -> Any:
+def _anchor(path: str) -> str:
+    return path if path.startswith("pkg://") else str(GivenPath("data.files", path).anchor())
+
+
+def render_plain(config: object) -> Any:
     """A config as plain values, for YAML and JSON."""
     if isinstance(config, Enum):
         return config.value
@@ -59,6 +64,6 @@ def render_plain(config: Any) -> Any:
         return {key: render_plain(value) for key, value in config.items()}
     if isinstance(config, list):
         return [render_plain(value) for value in config]
-    if hasattr(config, "__dataclass_fields__"):
+    if is_dataclass(config) and not isinstance(config, type):
         return {item.name: render_plain(getattr(config, item.name)) for item in fields(config)}
     return config

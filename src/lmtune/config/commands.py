@@ -1,4 +1,4 @@
-"""What the commands besides `lmtune train` and `lmtune lr-find` are told: one class for each."""
+"""Configuration of the commands besides `lmtune train` and `lmtune lr-find`: one class for each."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ from lmtune.errors import ConfigError
 
 
 class OutputFormat(Enum):
-    """What stands on stdout."""
+    """The form of what is written to stdout."""
 
     table = "table"
     json = "json"
@@ -50,7 +50,7 @@ class EvalCommandConfig:
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
-    """What stands on stdout: a table for people, or one JSON document."""
+    """What is written to stdout: a table for people, or one JSON document."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     check_weights: bool = True
@@ -122,9 +122,9 @@ class GenerateConfig:
     """Print this many likeliest next tokens with their probabilities, instead of a text."""
     grid: GridConfig = key(GridConfig)
     seed: int = seed(42)
-    """Each prompt begins with it, so its text depends on no other prompt."""
+    """Of sampling; set again for each prompt, so that its text depends on no other prompt."""
     format: OutputFormat = OutputFormat.table
-    """What stands on stdout: a table for people, or one JSON document."""
+    """What is written to stdout: a table for people, or one JSON document."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     check_weights: bool = True
@@ -151,14 +151,14 @@ class DataCommandConfig:
     """`lmtune data`."""
 
     format: OutputFormat = OutputFormat.table
-    """What stands on stdout: a table for people, or one JSON document."""
+    """What is written to stdout: a table for people, or one JSON document."""
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
-    """Whose tokenizer counts."""
+    """The model whose tokenizer is used for counting."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """What the names of data.mix stand for, `data=` itself left out."""
+    """Configurations that data.mix names, without that of `data=` itself."""
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
@@ -181,7 +181,7 @@ class TokenizerConfig:
     min_frequency: int = count(2, least=1)
     """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
     special_tokens: list[str] = key(lambda: ["<|endoftext|>"])
-    """They get the first ids; the first of them stands between documents. Each once, of two characters or more: single ones
+    """They get the first ids; the first of them separates documents. Each once, of two characters or more: single ones
     stand for bytes."""
     text: TokenizerText = TokenizerText.train
     """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
@@ -219,11 +219,11 @@ class TokenizerCommandConfig:
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder of the tokenizer, instead of `outputs/<data>-tokenizer/<date>`."""
     format: OutputFormat = OutputFormat.table
-    """What stands on stdout: a table for people, or one JSON document."""
+    """What is written to stdout: a table for people, or one JSON document."""
     tokenizer: TokenizerConfig = key(TokenizerConfig)
     data: DataConfig = MISSING
     model: ModelConfig | None = key(None, absent="no vocabulary is compared with")
-    """Whose tokenizer to compare with; none by default."""
+    """The model whose tokenizer is compared with; none by default."""
 
     def check(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""

@@ -5,9 +5,12 @@ Each condition takes the configuration of a training and returns why, or None wh
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.config.optimizers import APOLLO, GALORE, LION, NO_BETAS, OPTIM_ARGS
+
+if TYPE_CHECKING:
+    from lmtune.config.train import TrainConfig
 
 
 class Idle(NamedTuple):
@@ -20,7 +23,7 @@ class Idle(NamedTuple):
     """The key of that setting."""
 
 
-Condition = Callable[[Any], Idle | None]
+Condition = Callable[["TrainConfig"], Idle | None]
 
 LIBRARY = {
     "dataloader_num_workers": 0,
@@ -42,27 +45,27 @@ LAUNCHERS = ("WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV
 """Variables by which accelerate knows that a launcher has started several processes."""
 
 
-def setting(config: Any, name: str) -> Any:
+def setting(config: "TrainConfig", name: str) -> Any:
     """A training argument as it will be, but for what lmtune chooses by device."""
     value = config.training.get(name)
     return LIBRARY.get(name) if value is None else value
 
 
-def find_evaluation(config: Any) -> str:
+def evaluation_strategy_of(config: "TrainConfig") -> str:
     """When the model is evaluated while it learns: steps, epoch or no."""
     return str(setting(config, "eval_strategy")) if config.evaluates else "no"
 
 
-def find_saving(config: Any) -> str:
+def saving_strategy_of(config: "TrainConfig") -> str:
     """When checkpoints are written: at evaluations, unless save_strategy says otherwise."""
     given = config.training.get("save_strategy")
     if given is not None:
         return str(given)
-    evaluation = find_evaluation(config)
+    evaluation = evaluation_strategy_of(config)
     return "steps" if evaluation == "no" else evaluation
 
 
-def if_evaluated(config: Any) -> Idle | None:
+def if_evaluated(config: "TrainConfig") -> Idle | None:
     """Something is held out."""
     if config.evaluates:
         return None
@@ -73,33 +76,33 @@ def if_evaluated(config: Any) -> Idle | None:
     )
 
 
-def if_evaluated_while_training(config: Any) -> Idle | None:
+def if_evaluated_while_training(config: "TrainConfig") -> Idle | None:
     """Evaluations come between steps."""
-    if config.evaluates and find_evaluation(config) == "no":
+    if config.evaluates and evaluation_strategy_of(config) == "no":
         return Idle(
             "training.eval_strategy=no", "Leave it out, or give training.eval_strategy=steps.", "training.eval_strategy"
         )
     return if_evaluated(config)
 
 
-def if_evaluated_by_steps(config: Any) -> Idle | None:
+def if_evaluated_by_steps(config: "TrainConfig") -> Idle | None:
     """Evaluations come every eval_steps."""
-    if find_evaluation(config) == "epoch":
+    if evaluation_strategy_of(config) == "epoch":
         return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
     found = if_evaluated_while_training(config)
     return found and found._replace(remedy="Leave it out; training.save_steps= says how often to save.")
 
 
-def if_saved(config: Any) -> Idle | None:
+def if_saved(config: "TrainConfig") -> Idle | None:
     """Checkpoints are written."""
-    if find_saving(config) != "no":
+    if saving_strategy_of(config) != "no":
         return None
     return Idle("found training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
 
 
-def if_saved_by_steps(config: Any) -> Idle | None:
+def if_saved_by_steps(config: "TrainConfig") -> Idle | None:
     """Checkpoints are written every save_steps."""
-    strategy = find_saving(config)
+    strategy = saving_strategy_of(config)
     if strategy == "steps":
         return None
     by = "training.save_strategy" if config.training.get("save_strategy") else "training.eval_strategy"
@@ -107,17 +110,17 @@ def if_saved_by_steps(config: Any) -> Idle | None:
     return Idle(f"found {by}={strategy}{follows}", "Leave it out, or give training.save_strategy=steps.", by)
 
 
-def if_best_can_be_kept(config: Any) -> Idle | None:
+def if_best_can_be_kept(config: "TrainConfig") -> Idle | None:
     """The best checkpoint is known and there."""
     return if_evaluated_while_training(config) or if_saved(config)
 
 
-def if_best_is_sought(config: Any) -> Idle | None:
+def if_best_is_sought(config: "TrainConfig") -> Idle | None:
     """Something goes by the metric: the checkpoint that is kept, the end of the run, or the rate."""
     sought = (
         config.training.get("load_best_model_at_end")
         or config.early_stopping.patience
-        or find_saving(config) == "best"
+        or saving_strategy_of(config) == "best"
         or setting(config, "lr_scheduler_type") in FOLLOWS_METRIC
     )
     if not sought:
@@ -129,7 +132,7 @@ def if_best_is_sought(config: Any) -> Idle | None:
     return if_evaluated_while_training(config)
 
 
-def if_logged_by_steps(config: Any) -> Idle | None:
+def if_logged_by_steps(config: "TrainConfig") -> Idle | None:
     """Losses are logged every logging_steps."""
     strategy = setting(config, "logging_strategy")
     if strategy == "steps":
@@ -137,7 +140,7 @@ def if_logged_by_steps(config: Any) -> Idle | None:
     return Idle(f"found training.logging_strategy={strategy}", "Leave one of the two out.", "training.logging_strategy")
 
 
-def if_epochs_count(config: Any) -> Idle | None:
+def if_epochs_count(config: "TrainConfig") -> Idle | None:
     """The run lasts epochs."""
     steps = setting(config, "max_steps")
     if steps is None or steps < 1:
@@ -149,7 +152,7 @@ def if_epochs_count(config: Any) -> Idle | None:
     )
 
 
-def if_schedule_warms_up(config: Any) -> Idle | None:
+def if_schedule_warms_up(config: "TrainConfig") -> Idle | None:
     """The schedule has a warm-up."""
     schedule = setting(config, "lr_scheduler_type")
     if schedule not in NO_WARMUP:
@@ -158,7 +161,7 @@ def if_schedule_warms_up(config: Any) -> Idle | None:
     return Idle(f"training.lr_scheduler_type={schedule} has no warm-up", remedy, "training.lr_scheduler_type")
 
 
-def if_schedule_takes_kwargs(config: Any) -> Idle | None:
+def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
     """The schedule has settings of its own."""
     schedule = setting(config, "lr_scheduler_type")
     if schedule not in NO_SCHEDULE_KWARGS:
@@ -168,7 +171,7 @@ def if_schedule_takes_kwargs(config: Any) -> Idle | None:
     )
 
 
-def if_optimizer_has_betas(config: Any) -> Idle | None:
+def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
     """The optimizer is given Adam's betas."""
     optim = setting(config, "optim")
     if optim not in NO_BETAS:
@@ -176,7 +179,7 @@ def if_optimizer_has_betas(config: Any) -> Idle | None:
     return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
 
 
-def if_first_beta_is_free(config: Any) -> Idle | None:
+def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
     """The first of Adam's betas is not set by the phases."""
     if config.finetune.method.value == "gradual":
         return Idle(
@@ -185,7 +188,7 @@ def if_first_beta_is_free(config: Any) -> Idle | None:
     return if_optimizer_has_betas(config)
 
 
-def if_optimizer_has_epsilon(config: Any) -> Idle | None:
+def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
     """The optimizer is given Adam's epsilon."""
     optim = setting(config, "optim")
     if optim in LION:
@@ -193,7 +196,7 @@ def if_optimizer_has_epsilon(config: Any) -> Idle | None:
     return if_optimizer_has_betas(config)
 
 
-def if_optimizer_reads_arguments(config: Any) -> Idle | None:
+def if_optimizer_reads_arguments(config: "TrainConfig") -> Idle | None:
     """The optimizer reads optim_args, and each name in it."""
     optim = setting(config, "optim")
     known = OPTIM_ARGS.get(optim)
@@ -212,7 +215,7 @@ def if_optimizer_reads_arguments(config: Any) -> Idle | None:
     )
 
 
-def if_optimizer_takes_targets(config: Any) -> Idle | None:
+def if_optimizer_takes_targets(config: "TrainConfig") -> Idle | None:
     """The optimizer treats some modules apart."""
     optim = setting(config, "optim")
     if optim in (*GALORE, *APOLLO):
@@ -224,7 +227,7 @@ def if_optimizer_takes_targets(config: Any) -> Idle | None:
     )
 
 
-def if_workers(config: Any) -> Idle | None:
+def if_workers(config: "TrainConfig") -> Idle | None:
     """Rows are loaded by processes of their own."""
     if setting(config, "dataloader_num_workers"):
         return None
@@ -235,14 +238,14 @@ def if_workers(config: Any) -> Idle | None:
     )
 
 
-def if_on_device(config: Any) -> Idle | None:
+def if_on_device(config: "TrainConfig") -> Idle | None:
     """Training may use an accelerator."""
     if not config.training.get("use_cpu"):
         return None
     return Idle("found training.use_cpu=true", "Leave one of the two out.", "training.use_cpu")
 
 
-def if_order_is_free(config: Any) -> Idle | None:
+def if_order_is_free(config: "TrainConfig") -> Idle | None:
     """Rows are drawn by Trainer's own sampler."""
     if config.data.streaming:
         return Idle(
@@ -255,7 +258,7 @@ def if_order_is_free(config: Any) -> Idle | None:
     return None
 
 
-def if_rows_are_drawn(config: Any) -> Idle | None:
+def if_rows_are_drawn(config: "TrainConfig") -> Idle | None:
     """The order of rows is drawn from a seed."""
     if config.data.streaming:
         return Idle("data.streaming=true goes by seed=", "Leave it out.", "data.streaming")
@@ -268,7 +271,7 @@ def if_rows_are_drawn(config: Any) -> Idle | None:
     return None
 
 
-def if_launched(config: Any) -> Idle | None:
+def if_launched(config: "TrainConfig") -> Idle | None:
     """A launcher has started this process, and perhaps others."""
     if any(name in os.environ for name in LAUNCHERS):
         return None
@@ -277,14 +280,14 @@ def if_launched(config: Any) -> Idle | None:
     )
 
 
-def if_on_trackio(config: Any) -> Idle | None:
+def if_on_trackio(config: "TrainConfig") -> Idle | None:
     """Curves go to trackio."""
     if config.tracker.name == "trackio":
         return None
     return Idle(f"tracker={config.tracker.name} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
 
 
-def if_published(config: Any) -> Idle | None:
+def if_published(config: "TrainConfig") -> Idle | None:
     """The model goes to the Hub."""
     if config.training.get("push_to_hub"):
         return None
@@ -293,12 +296,12 @@ def if_published(config: Any) -> Idle | None:
     )
 
 
-def if_published_or_on_trackio(config: Any) -> Idle | None:
+def if_published_or_on_trackio(config: "TrainConfig") -> Idle | None:
     """Something goes to the Hub."""
     return None if if_on_trackio(config) is None else if_published(config)
 
 
-def if_checkpointed(config: Any) -> Idle | None:
+def if_checkpointed(config: "TrainConfig") -> Idle | None:
     """Activations are computed twice because that was asked for, and not because the machine asks for it."""
     if config.training.get("activation_checkpointing") or config.training.get("gradient_checkpointing"):
         return None
@@ -312,7 +315,7 @@ def if_checkpointed(config: Any) -> Idle | None:
 def beside(name: str) -> Condition:
     """The condition that another training argument is on."""
 
-    def condition(config: Any) -> Idle | None:
+    def condition(config: "TrainConfig") -> Idle | None:
         if config.training.get(name):
             return None
         return Idle(f"training.{name} is off", f"Leave it out, or give training.{name}=true.", f"training.{name}")
@@ -323,7 +326,7 @@ def beside(name: str) -> Condition:
 def unless_renamed(name: str) -> Condition:
     """The condition that the newer name of the same argument says nothing else."""
 
-    def condition(config: Any) -> Idle | None:
+    def condition(config: "TrainConfig") -> Idle | None:
         if config.training.get(name) is None:
             return None
         return Idle(f"training.{name} is its name by now", "Leave the old name out.", f"training.{name}")

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any
 
 from lmtune.config.checks import anchor_paths, check_paths, require
-from lmtune.config.keys import count, default_of, facts_of, key, number, seed
+from lmtune.config.keys import Plain, count, default_of, facts_of, key, number, seed
 from lmtune.config.ranges import Range, check_number, check_ranges
 from lmtune.errors import ConfigError
 
@@ -19,7 +19,7 @@ MOST_MIXED = 10_000
 
 
 SOURCES = ("files", "sources", "path")
-"""Keys that name a source; what a chosen group says of its own source gives way to them."""
+"""Keys that name a source; given beside a group, they replace what the group says of its own source."""
 
 
 class DocumentRule(Enum):
@@ -28,7 +28,7 @@ class DocumentRule(Enum):
     file = "file"
     """The whole file."""
     blank_line = "blank_line"
-    """What stands between blank lines."""
+    """The text between two blank lines."""
     line = "line"
     """Every line that is not blank."""
     row = "row"
@@ -66,7 +66,7 @@ class FilePart:
     documents: DocumentRule | None
 
 
-def load_part(number: int, entry: Any, own: FilePart) -> FilePart:
+def load_part(number: int, entry: Plain, own: FilePart) -> FilePart:
     """An entry of data.sources; what it leaves out is that of `own`. Raises ConfigError for another key or value."""
     key = f"data.sources.{number}"
     names = [item.name for item in fields(FilePart)]
@@ -94,7 +94,7 @@ def load_part(number: int, entry: Any, own: FilePart) -> FilePart:
     return replace(own, **given)
 
 
-def check_column(key: str, column: Any) -> None:
+def check_column(key: str, column: object) -> None:
     """Raise ConfigError unless a column is named, or a list of them."""
     names = column if isinstance(column, list) else [column]
     is_named = bool(names) and all(isinstance(name, str) and name for name in names)
@@ -281,7 +281,7 @@ def select_settings(config: DataConfig, *, located: bool = False) -> dict[str, A
     return chosen
 
 
-def load_data_config(plain: dict[str, Any], run_seed: int = 42) -> DataConfig:
+def load_data_config(plain: Plain, run_seed: int = 42) -> DataConfig:
     """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again.
 
     run_seed: that of the run, by which a run split its text before the split had a seed of its own.

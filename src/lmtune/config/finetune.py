@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
-from typing import Any
 
 from lmtune.config.checks import require
-from lmtune.config.keys import count, key, number
+from lmtune.config.keys import Plain, count, key, number
 from lmtune.config.ranges import check_ranges
 from lmtune.config.training_arguments import PHASED
 from lmtune.errors import ConfigError
@@ -79,7 +78,7 @@ class FinetuneConfig:
         check_ranges(self, "finetune.")
         require(len(self.momentum) == 2, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
 
-    def check(self, training: dict[str, Any]) -> None:
+    def check(self, training: Plain) -> None:
         """Raise ConfigError where `training` sets what the phases settle, unless it is what they settle."""
         if self.method is not FinetuneMethod.gradual:
             return
@@ -98,22 +97,22 @@ class FinetuneConfig:
                 "gradient, so expected true. Leave it out."
             )
 
-    def leave_out_phased(self, training: dict[str, Any]) -> dict[str, Any]:
+    def leave_out_phased(self, training: Plain) -> Plain:
         """`training` without what the phases settle; all of it for other methods."""
         phased = PHASED if self.method is FinetuneMethod.gradual else ()
         return {name: value for name, value in training.items() if name not in phased}
 
-    def settle_phases(self, training: dict[str, Any]) -> None:
+    def settle_phases(self, training: Plain) -> None:
         """Fill in what the phases settle; nothing for other methods."""
         if self.method is FinetuneMethod.gradual and not self._has_settled(training):
             for name in PHASED:
                 training.pop(name, None)
             training |= self._build_arguments()
 
-    def _has_settled(self, training: dict[str, Any]) -> bool:
+    def _has_settled(self, training: Plain) -> bool:
         return self._build_arguments().items() <= training.items()
 
-    def _build_arguments(self) -> dict[str, Any]:
+    def _build_arguments(self) -> Plain:
         """Training arguments that follow from the phases."""
         *_, epochs = accumulate(phase.epochs for phase in self.phases)
         return {

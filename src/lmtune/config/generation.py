@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lmtune.config.keys import Plain
 from lmtune.config.ranges import LARGEST, Range, check_number, render_value
 from lmtune.errors import ConfigError
 
@@ -119,7 +120,7 @@ FOR_ENCODERS = ("encoder_no_repeat_ngram_size", "decoder_start_token_id")
 """What models with an encoder take."""
 
 
-def check_generation(generation: dict[str, Any]) -> None:
+def check_generation(generation: Plain) -> None:
     """Raise ConfigError for values that cannot work, by their keys."""
     for name, value in generation.items():
         if value is None:
@@ -142,7 +143,7 @@ def check_generation(generation: dict[str, Any]) -> None:
             check_number(key, value, NUMBERS[name])
 
 
-def take_floats(generation: dict[str, Any]) -> dict[str, Any]:
+def take_floats(generation: Plain) -> dict[str, Any]:
     """The same with floats where generate takes no whole number: it refuses a temperature of 2."""
     real = [
         name for name, value in generation.items() if name in NUMBERS and not NUMBERS[name].whole and type(value) is int
@@ -150,7 +151,7 @@ def take_floats(generation: dict[str, Any]) -> dict[str, Any]:
     return {**generation, **{name: float(generation[name]) for name in real}}
 
 
-def settle_generation(generation: dict[str, Any], typed: frozenset[str]) -> None:
+def settle_generation(generation: Plain, typed: frozenset[str]) -> None:
     """Take lmtune's own length back where another was asked for: of the two, generate would obey max_new_tokens."""
     if generation.get("max_length") is not None and "generation.max_new_tokens" not in typed:
         generation.pop("max_new_tokens", None)

@@ -11,7 +11,7 @@ training_arguments.py says the same.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from lmtune.config.ranges import LARGEST_SEED, Range
 
@@ -21,15 +21,15 @@ class Facts:
     """What commands ask about a key."""
 
     literal: bool = False
-    """Free text: what stands after `=` is the value, quotes, commas and braces included."""
+    """Free text: everything after `=` is the value, quotes, commas and braces included."""
     several: bool = False
     """Takes one value or a list: a text that opens with `[` is one, and a key that holds a list makes one of a single value."""
     open: bool = False
-    """Any name may stand below it; names are checked once the model or the table is known."""
+    """Its own keys may have any name; they are checked once the model or the table is known."""
     chooses: str = ""
-    """The choice of its group that it stands for alone: data.files=x means data=files."""
+    """The choice of its group that it implies where no group is chosen: data.files=x means data=files."""
     yields_to: tuple[str, ...] = ()
-    """Keys of its section: where one of them is typed, what a chosen group says of this key is taken back."""
+    """Keys of its section: where one of them is typed, this key is reset to its default, whatever the chosen group says."""
     absent: str = ""
     """Of a section that is absent unless a group is chosen: what happens without."""
     always_asks: bool = False
@@ -39,7 +39,7 @@ class Facts:
     one_per_job: bool = False
     """Names a folder, of which each job of a sweep needs one of its own."""
     of_start: bool = False
-    """Says how a process starts, and nothing about the run; it is not told again when the run is resumed."""
+    """Says how a process starts, and nothing about the run; it is not restored when the run is resumed."""
 
     identity: bool = True
     """Of data=: decides which text is read and which of it is held out, so that prepared text of another value is another."""
@@ -60,10 +60,16 @@ class Facts:
     """A section whose keys are those of a class of transformers: training or generation."""
 
 
-PLAIN = Facts()
+USUAL = Facts()
+
+Plain: TypeAlias = dict[str, Any]
+"""A configuration, or settings of transformers by their names, as the plain values that YAML holds."""
+
+KeyField: TypeAlias = "Field[Any]"
+"""The field of a key, whatever its values are."""
 
 
-def key(default: Any, allowed: Range | None = None, **facts: Any) -> Any:
+def key(default: object, allowed: Range | None = None, **facts: Any) -> Any:
     """A field with facts. default: a value, or what makes one (list, dict, a class)."""
     metadata: dict[str, Facts | Range] = {"facts": Facts(**facts)}
     if allowed is not None:
@@ -89,18 +95,18 @@ def seed(default: int, **facts: Any) -> Any:
     return count(default, most=LARGEST_SEED, always_asks=True, **facts)
 
 
-def facts_of(item: "Field[Any]") -> Facts:
+def facts_of(item: KeyField) -> Facts:
     """The facts of a field."""
-    facts: Facts = item.metadata.get("facts", PLAIN)
+    facts: Facts = item.metadata.get("facts", USUAL)
     return facts
 
 
-def default_of(item: "Field[Any]") -> Any:
+def default_of(item: KeyField) -> Any:
     """The default of a field."""
     return item.default if item.default_factory is NO_DEFAULT else item.default_factory()
 
 
-def holds_list(item: "Field[Any]") -> bool:
+def holds_list(item: KeyField) -> bool:
     """True for a field whose value is a list, and not one or several."""
     return getattr(item.type, "__origin__", None) is list
 
@@ -111,7 +117,7 @@ def section_of(annotation: Any) -> type | None:
     return next((option for option in options if hasattr(option, "__dataclass_fields__")), None)
 
 
-def walk(schema: type, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, "Field[Any]"]]:
+def walk(schema: type, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, KeyField]]:
     """(dotted key, field) of a dataclass and of those in it, in their order.
 
     internal: fields that are no keys too, but nothing below them.

@@ -11,7 +11,7 @@ from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath, Kind
 
 MOST_ENTRIES = 2**22
-"""Of a vocabulary that is learned: room for them is taken beforehand."""
+"""Largest vocabulary that may be learned: memory is allocated for all of its entries."""
 
 
 class ModelInit(Enum):
@@ -87,7 +87,7 @@ class ModelConfig:
             self._check_config()
 
     def anchor(self) -> None:
-        """Make paths of local models absolute; a run folder stands for the model in it."""
+        """Make paths of local models absolute; a run folder is replaced by the model in it."""
         for name in ("path", "tokenizer"):
             value = getattr(self, name)
             if value is None:

@@ -6,9 +6,12 @@ nan and infinity are never inside a range.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LARGEST = 2**31 - 1
 """The largest whole number that every library takes: their indices and sizes have 32 bits."""
@@ -36,11 +39,11 @@ class Range:
     zero: str = ""
     """What 0 means: off, all."""
     special: Mapping[float, str] = field(default_factory=dict)
-    """Values outside that have a meaning, with what is said of them: {-1: "-1 for whole epochs"}."""
+    """Values outside that have a meaning, with their description: {-1: "-1 for whole epochs"}."""
     remedy: str = ""
     """What to do instead, as a sentence."""
 
-    def find_fault(self, value: Any) -> str | None:
+    def find_fault(self, value: object) -> str | None:
         """What was expected, for a value that is outside; None for one inside."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"a number, {self.render()}"
@@ -81,7 +84,7 @@ class Range:
         )
 
 
-def check_number(key: str, value: Any, allowed: Range) -> None:
+def check_number(key: str, value: object, allowed: Range) -> None:
     """Raise ConfigError for a number, or one of a list, outside its range."""
     for each in value if isinstance(value, list) else [value]:
         fault = None if each is None else allowed.find_fault(each)
@@ -91,14 +94,14 @@ def check_number(key: str, value: Any, allowed: Range) -> None:
             )
 
 
-def check_ranges(section: Any, prefix: str) -> None:
+def check_ranges(section: "DataclassInstance", prefix: str) -> None:
     """Raise ConfigError for the first number of a dataclass outside the range of its field."""
     for item in fields(section):
         if "range" in item.metadata:
             check_number(prefix + item.name, getattr(section, item.name), item.metadata["range"])
 
 
-def render_value(value: Any) -> str:
+def render_value(value: object) -> str:
     """A value as it is typed: `true`, `null`, `[0.5,1.0]`."""
     if value is None:
         return "null"

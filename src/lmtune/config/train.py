@@ -1,4 +1,4 @@
-"""What `lmtune train` and `lmtune lr-find` are told."""
+"""Configuration of `lmtune train` and `lmtune lr-find`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class TrainConfig:
     check_weights: bool = key(True, weights=False)
     """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     format: OutputFormat = key(OutputFormat.table, weights=False, anew=True)
-    """What stands on stdout: a table for people, or one JSON document."""
+    """What is written to stdout: a table for people, or one JSON document."""
     objective: str = key("bits_per_byte", weights=False, anew=True)
     """What a sweep minimises: a metric of the first evaluation set, or `<set>.<metric>`."""
     prompts: list[str] = key(list, literal=True, several=True, weights=False, follows="data.prompts")
@@ -74,9 +74,9 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """What the names of eval_data stand for."""
+    """Configurations that eval_data names."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """What the names of data.mix stand for, `data=` itself left out."""
+    """Configurations that data.mix names, without that of `data=` itself."""
     groups: dict[str, str] = key(dict, internal=True, weights=False, anew=True)
     """Group to the choice that was made of it."""
     job_folder: str | None = key(None, internal=True, weights=False, anew=True)
@@ -101,7 +101,7 @@ class TrainConfig:
             )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Settle what follows from what was given, once that has been checked.
+        """Fill in what follows from the given values, once they have been checked.
 
         typed: keys of the command line.
         """
@@ -110,8 +110,8 @@ class TrainConfig:
         self.finetune.settle_phases(self.training)
         settle_training(self.training)
         settle_generation(self.generation, typed)
-        for twin in self._find_twins():
-            section, own = self._find_home(twin)
+        for twin in self._list_twins():
+            section, own = self._home_of(twin)
             setattr(section, own, twin.value)
         for name in HOMES:
             self.training.pop(name, None)
@@ -129,7 +129,7 @@ class TrainConfig:
                 "data.streaming=true and finetune=gradual do not go together, found both: phases last epochs, and nobody knows how "
                 "long a stream is. Choose one of the two."
             )
-        if self._find_steps() < 1:
+        if self._count_steps() < 1:
             raise ConfigError(
                 "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
                 "Say how many steps to train."
@@ -140,11 +140,11 @@ class TrainConfig:
                 "trains, so that its position can be saved. Leave it out."
             )
 
-    def _find_steps(self) -> int:
+    def _count_steps(self) -> int:
         """Steps of the run; -1 where epochs decide."""
         return self.training.get("max_steps") or -1
 
-    def _find_twins(self) -> Iterator[Twin]:
+    def _list_twins(self) -> Iterator[Twin]:
         for name, home in HOMES.items():
             value = self.training.get(name)
             if isinstance(value, list):  # report_to takes one or several
@@ -152,7 +152,7 @@ class TrainConfig:
             if value is not None:
                 yield Twin(name, home, value)
 
-    def _find_home(self, twin: Twin) -> "tuple[TrainConfig | TrackerConfig, str]":
+    def _home_of(self, twin: Twin) -> "tuple[TrainConfig | TrackerConfig, str]":
         """(section, name) of the key that says the same."""
         section, _, own = twin.home.rpartition(".")
         return getattr(self, section) if section else self, own
@@ -160,8 +160,8 @@ class TrainConfig:
     def _check_twins(self) -> None:
         """Raise ConfigError for a training argument that says otherwise than the key of lmtune's own."""
         untouched = TrainConfig(tracker=TrackerConfig())
-        for twin in self._find_twins():
-            current, usual = (getattr(*config._find_home(twin)) for config in (self, untouched))
+        for twin in self._list_twins():
+            current, usual = (getattr(*config._home_of(twin)) for config in (self, untouched))
             if current not in (usual, twin.value):
                 own = twin.home.removesuffix(".name")
                 raise ConfigError(
@@ -169,8 +169,8 @@ class TrainConfig:
                 )
 
 
-def find_keys(holds: Callable[[Facts | Argument], bool]) -> list[str]:
-    """Keys of a training of which a fact holds, dotted, and what composition fills in; a section stands for all below it."""
+def list_keys(holds: Callable[[Facts | Argument], bool]) -> list[str]:
+    """Dotted keys of a training of which a fact holds, internal fields included; a section means all keys below it."""
     own = [name for name, item in walk(TrainConfig, internal=True) if holds(facts_of(item))]
     return [*own, *(f"training.{name}" for name, argument in ARGUMENTS.items() if holds(argument))]
 
@@ -195,7 +195,7 @@ class RangeConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LrFindConfig(TrainConfig):
-    """`lmtune lr-find`: what `lmtune train` is told, and the range to try."""
+    """`lmtune lr-find`: the configuration of `lmtune train`, and the range to try."""
 
     range: RangeConfig = key(RangeConfig)
 
@@ -211,5 +211,5 @@ class LrFindConfig(TrainConfig):
         if self.data.streaming:
             self.training["max_steps"] = self.range.steps
 
-    def _find_steps(self) -> int:
+    def _count_steps(self) -> int:
         return self.range.steps

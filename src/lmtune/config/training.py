@@ -1,16 +1,19 @@
-"""What stands beside TrainingArguments, and what is refused of them."""
+"""The sections of a training besides TrainingArguments, and the checks of these."""
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune import upstream
-from lmtune.config.conditions import find_evaluation, find_saving, setting
-from lmtune.config.keys import count, seed
+from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
+from lmtune.config.keys import Plain, count, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
+
+if TYPE_CHECKING:
+    from lmtune.config.train import TrainConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,7 +70,7 @@ def is_greater_better(metric: str) -> bool:
     return measure is not None and measure.greater_is_better
 
 
-def settle_training(training: dict[str, Any]) -> None:
+def settle_training(training: Plain) -> None:
     """Fill in what follows from the metric of the best model: transformers would take more of anything but a loss for better.
 
     Betas become floats: torch refuses a pair of which one was typed as 0.
@@ -80,7 +83,7 @@ def settle_training(training: dict[str, Any]) -> None:
         training.setdefault("greater_is_better", is_greater_better(metric))
 
 
-def check_training(training: dict[str, Any]) -> None:
+def check_training(training: Plain) -> None:
     """Raise ConfigError for names, types and values that cannot work, and for what would change what numbers mean."""
     known = upstream.load_training_fields()
     upstream.check_names(training, known, "training.")
@@ -105,7 +108,7 @@ def check_training(training: dict[str, Any]) -> None:
         )
 
 
-def check_argument(name: str, value: Any, argument: Argument) -> None:
+def check_argument(name: str, value: object, argument: Argument) -> None:
     """Raise ConfigError for a value out of range, not among the choices, or against a promise."""
     key = f"training.{name}"
     if argument.range is not None:
@@ -125,7 +128,7 @@ def check_argument(name: str, value: Any, argument: Argument) -> None:
         raise ConfigError(render_refusal(name, value, argument))
 
 
-def check_accelerator(given: dict[str, Any]) -> None:
+def check_accelerator(given: Plain) -> None:
     """Raise ConfigError for what accelerate would do to batches and their order."""
     for name, (usual, reason) in ACCELERATE.items():
         if given.get(name, usual) not in (usual, None):
@@ -139,9 +142,9 @@ def check_accelerator(given: dict[str, Any]) -> None:
         )
 
 
-def check_best(config: Any) -> None:
+def check_best(config: "TrainConfig") -> None:
     """Raise ConfigError where evaluations have no checkpoint, so that the best of them could not be kept."""
-    evaluation, saving = find_evaluation(config), find_saving(config)
+    evaluation, saving = evaluation_strategy_of(config), saving_strategy_of(config)
     if not config.training.get("load_best_model_at_end") or "no" in (evaluation, saving) or saving == "best":
         return
     if evaluation != saving:
@@ -173,17 +176,17 @@ def _check_intervals(every: float, saved: float) -> None:
         )
 
 
-def render_refusal(name: str, value: Any, argument: Argument) -> str:
+def render_refusal(name: str, value: object, argument: Argument) -> str:
     """Why a training argument is refused; a secret is not repeated."""
     shown = "" if name.endswith("_token") else f"={render_value(value)}"
     return f"training.{name}{shown}: {argument.refusal}"
 
 
-def _words(value: Any) -> list[str]:
+def _words(value: object) -> list[str]:
     if isinstance(value, bool):
         return []
     return [str(word) for word in value] if isinstance(value, list) else str(value).split()
 
 
-def _find_compile_setting(training: dict[str, Any]) -> str | None:
+def _find_compile_setting(training: Plain) -> str | None:
     return next((name for name in ("torch_compile_backend", "torch_compile_mode") if training.get(name)), None)

@@ -23,7 +23,7 @@ class Argument:
     kind: str = ""
     """An enumeration of transformers whose values are the choices, as `file.Class`."""
     remedy: str = ""
-    """Said where none of the choices was given."""
+    """Added to the error where none of the choices was given."""
     condition: Condition | None = None
     """Why it would have no effect; asked of what was typed and is not off."""
     refusal: str = ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.config import TrainConfig
-from lmtune.config.train import find_keys
+from lmtune.config.train import list_keys
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.paths import GivenPath
 from lmtune.runs import (
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 CHOSEN = "chosen"
 """In config.yaml: what lmtune chose itself. No key, and settled anew only by a run that begins."""
 
-WITHOUT_EFFECT = [*find_keys(lambda facts: not facts.weights), CHOSEN]
+WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 """Settings that leave the weights as they are: a run may be resumed with others."""
 
-ASKED_ANEW = [*find_keys(lambda facts: facts.anew), CHOSEN]
+ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
 
 STATES = ("optimizer.pt", "scheduler.pt")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle
@@ -43,7 +42,7 @@ def if_in_files(data: DataConfig) -> Idle | None:
 
 
 def if_in_columns(data: DataConfig) -> Idle | None:
-    """Text stands in tables."""
+    """Text comes from tables."""
     if data.given_files is None or not _hold_only(data.given_files, TEXT_SUFFIXES):
         return None
     return Idle(
@@ -134,7 +133,7 @@ DATA_RULES: Mapping[str, DataRule] = {
 }
 
 
-def _hold_bytes(given: Any) -> bool:
+def _hold_bytes(given: str | list[str]) -> bool:
     """True if some parquet file behind the paths has columns of bytes, which say nothing of their encoding."""
     from pyarrow import ArrowException, parquet
 
@@ -145,7 +144,7 @@ def _hold_bytes(given: Any) -> bool:
     return any(is_bytes(kind) for schema in schemas for kind in schema.types)
 
 
-def _hold_only(given: Any, kinds: tuple[str, ...]) -> bool:
+def _hold_only(given: str | list[str], kinds: tuple[str, ...]) -> bool:
     """True if all files behind paths, globs and folders are of these kinds; of what is not there, the name tells."""
     try:
         files = find_files("data.files", given)

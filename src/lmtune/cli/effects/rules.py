@@ -6,23 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lmtune.cli.effects.unread import OF_LABELS
+from lmtune.config import (
+    CacheAction,
+    DataCommandConfig,
+    EvalCommandConfig,
+    EvalSplit,
+    FinetuneMethod,
+    GenerateConfig,
+    ModelInit,
+    OutputFormat,
+    TokenizerCommandConfig,
+    TrainConfig,
+)
 from lmtune.config.checks import is_there
-from lmtune.config.commands import CacheAction, OutputFormat
 from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
-from lmtune.config.evaluation import EvalSplit
-from lmtune.config.finetune import FinetuneMethod
 from lmtune.config.generation import ASSISTED, BEAMS, FOR_ENCODERS, SAMPLING
-from lmtune.config.model import ModelInit
 from lmtune.upstream import Typed
 
 Rule = Callable[[Any, Typed], Idle | None]
+WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
 
 LEAVE_ONE = "Leave one of the two out."
 
 # A label
 
 
-def _if_data_is_own(config: Any, typed: Typed) -> Idle | None:
+def _if_data_is_own(config: TrainConfig, typed: Typed) -> Idle | None:
     if typed.keys & {"data.files", "data.sources", "data.path", "data.validation_files"}:
         return None
     return Idle(
@@ -31,7 +40,7 @@ def _if_data_is_own(config: Any, typed: Typed) -> Idle | None:
     )
 
 
-def _if_model_is_own(config: Any, typed: Typed) -> Idle | None:
+def _if_model_is_own(config: TrainConfig, typed: Typed) -> Idle | None:
     if any(key == "model.path" or key.startswith("model.config") for key in typed.keys):
         return None
     return Idle(OF_LABELS, "Choose a model with model= or model.path=.")
@@ -40,8 +49,8 @@ def _if_model_is_own(config: Any, typed: Typed) -> Idle | None:
 # The model
 
 
-def _if_revised(config: Any, typed: Typed) -> Idle | None:
-    path = config.model.path
+def _if_revised(config: WithModel, typed: Typed) -> Idle | None:
+    path = None if config.model is None else config.model.path
     if path is None:
         return Idle("no model of the Hub is named", "Leave it out, or give model.path=.", "model")
     if is_there(path):
@@ -49,19 +58,19 @@ def _if_revised(config: Any, typed: Typed) -> Idle | None:
     return None
 
 
-def _if_vocabulary_is_learned(config: Any, typed: Typed) -> Idle | None:
-    if config.model.tokenizer == "learn":
+def _if_vocabulary_is_learned(config: WithModel, typed: Typed) -> Idle | None:
+    if config.model is not None and config.model.tokenizer == "learn":
         return None
     return Idle("the vocabulary is not learned here", "Leave it out, or give model.tokenizer=learn.", "model.tokenizer")
 
 
-def _if_ids_differ(config: Any, typed: Typed) -> Idle | None:
+def _if_ids_differ(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.model.init is ModelInit.pretrained:
         return None
     return Idle("a model from scratch has no special ids of its own", "Leave it out.", "model.init")
 
 
-def _if_rate_follows_model(config: Any, typed: Typed) -> Idle | None:
+def _if_rate_follows_model(config: TrainConfig, typed: Typed) -> Idle | None:
     rate = config.training.get("learning_rate")
     if config.finetune.method is FinetuneMethod.gradual:
         return Idle("with finetune=gradual each phase has its own rate", "Give finetune.phases=.", "finetune")
@@ -73,19 +82,19 @@ def _if_rate_follows_model(config: Any, typed: Typed) -> Idle | None:
 # Which parameters learn
 
 
-def _if_gradual(config: Any, typed: Typed) -> Idle | None:
+def _if_gradual(config: TrainConfig, typed: Typed) -> Idle | None:
     return _if_method(config, FinetuneMethod.gradual)
 
 
-def _if_momentum(config: Any, typed: Typed) -> Idle | None:
+def _if_momentum(config: TrainConfig, typed: Typed) -> Idle | None:
     return _if_gradual(config, typed) or if_optimizer_has_betas(config)
 
 
-def _if_lora(config: Any, typed: Typed) -> Idle | None:
+def _if_lora(config: TrainConfig, typed: Typed) -> Idle | None:
     return _if_method(config, FinetuneMethod.lora)
 
 
-def _if_method(config: Any, wanted: FinetuneMethod) -> Idle | None:
+def _if_method(config: TrainConfig, wanted: FinetuneMethod) -> Idle | None:
     found = config.finetune.method
     if found is wanted:
         return None
@@ -97,7 +106,7 @@ def _if_method(config: Any, wanted: FinetuneMethod) -> Idle | None:
 # What a run writes
 
 
-def _if_sampled(config: Any, typed: Typed) -> Idle | None:
+def _if_sampled(config: TrainConfig, typed: Typed) -> Idle | None:
     if not config.samples.enabled:
         return Idle("found samples.enabled=false, and nothing is written while training", LEAVE_ONE, "samples.enabled")
     if not config.prompts:
@@ -106,13 +115,13 @@ def _if_sampled(config: Any, typed: Typed) -> Idle | None:
     return nothing and Idle("samples are written at evaluations, and nothing is held out", nothing.remedy, nothing.by)
 
 
-def _if_prompts_follow_data(config: Any, typed: Typed) -> Idle | None:
+def _if_prompts_follow_data(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.prompts != config.data.prompts:
         return Idle("prompts= is what is continued", LEAVE_ONE, "prompts")
     return _if_sampled(config, typed)
 
 
-def _if_epochs_follow_data(config: Any, typed: Typed) -> Idle | None:
+def _if_epochs_follow_data(config: TrainConfig, typed: Typed) -> Idle | None:
     steps, epochs = config.training.get("max_steps") or -1, config.training.get("num_train_epochs")
     if steps > 0:
         return Idle(f"training.max_steps={steps} decides how long the run is", LEAVE_ONE, "training.max_steps")
@@ -125,21 +134,21 @@ def _if_epochs_follow_data(config: Any, typed: Typed) -> Idle | None:
     )
 
 
-def _if_held_out(config: Any, typed: Typed) -> Idle | None:
+def _if_held_out(config: TrainConfig, typed: Typed) -> Idle | None:
     return if_evaluated(config)
 
 
-def _if_checkpoints(config: Any, typed: Typed) -> Idle | None:
+def _if_checkpoints(config: TrainConfig, typed: Typed) -> Idle | None:
     return if_saved(config)
 
 
-def _if_resumed(config: Any, typed: Typed) -> Idle | None:
+def _if_resumed(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.resume != "off":
         return None
     return Idle("no run is resumed", "Leave it out, or name the run: resume=outputs/...", "resume")
 
 
-def _if_tracker_has_projects(config: Any, typed: Typed) -> Idle | None:
+def _if_tracker_has_projects(config: TrainConfig, typed: Typed) -> Idle | None:
     name = config.tracker.name
     variable = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}.get(name)
     if name == "trackio":
@@ -151,7 +160,7 @@ def _if_tracker_has_projects(config: Any, typed: Typed) -> Idle | None:
 # Texts that are written
 
 
-def _if_parameter_counts(config: Any, typed: Typed, name: str) -> Idle | None:
+def _if_parameter_counts(config: TrainConfig | GenerateConfig, typed: Typed, name: str) -> Idle | None:
     """Of GenerationConfig's parameters, which mean nothing beside which others."""
     given = config.generation
     if name in SAMPLING and given.get("do_sample") is False:
@@ -188,13 +197,13 @@ def _first(*rules: Rule) -> Rule:
     return lambda config, typed: next((found for rule in rules if (found := rule(config, typed)) is not None), None)
 
 
-def _if_text_is_written(config: Any, typed: Typed) -> Idle | None:
+def _if_text_is_written(config: GenerateConfig, typed: Typed) -> Idle | None:
     if not config.top:
         return None
     return Idle(f"top={config.top} prints the next tokens instead of a text", LEAVE_ONE, "top")
 
 
-def _if_drawn(config: Any, typed: Typed) -> Idle | None:
+def _if_drawn(config: GenerateConfig, typed: Typed) -> Idle | None:
     if config.generation.get("do_sample") is False:
         because = "grid.* and seed= need sampling, and generation.do_sample=false takes the likeliest token each time"
         return Idle(because, LEAVE_ONE, "generation.do_sample")
@@ -202,7 +211,7 @@ def _if_drawn(config: Any, typed: Typed) -> Idle | None:
 
 
 def _unless_in_grid(name: str) -> Rule:
-    def rule(config: Any, typed: Typed) -> Idle | None:
+    def rule(config: GenerateConfig, typed: Typed) -> Idle | None:
         if not getattr(config.grid, name):
             return _if_parameter_counts(config, typed, name)
         return Idle(f"grid.{name}= says what is tried", LEAVE_ONE, f"grid.{name}")
@@ -210,20 +219,20 @@ def _unless_in_grid(name: str) -> Rule:
     return _first(_if_text_is_written, rule)
 
 
-def _if_one_text_is_kept(config: Any, typed: Typed) -> Idle | None:
+def _if_one_text_is_kept(config: TrainConfig, typed: Typed) -> Idle | None:
     return Idle("a sample of a run is one text", "Leave it out, or give more prompts=.")
 
 
 # Scores
 
 
-def _if_text_is_scored(config: Any, typed: Typed) -> Idle | None:
+def _if_text_is_scored(config: EvalCommandConfig, typed: Typed) -> Idle | None:
     if config.suite is None:
         return None
     return Idle(f"suite={config.suite.name} brings its own texts and protocol", LEAVE_ONE, "suite")
 
 
-def _if_split_matters(config: Any, typed: Typed) -> Idle | None:
+def _if_split_matters(config: EvalCommandConfig, typed: Typed) -> Idle | None:
     if config.suite is None and config.eval.split is EvalSplit.all:
         return Idle(
             "all of the text is scored, as eval.split=all or data.files= asks for",
@@ -233,13 +242,13 @@ def _if_split_matters(config: Any, typed: Typed) -> Idle | None:
     return _if_text_is_scored(config, typed)
 
 
-def _if_text_is_of_run(config: Any, typed: Typed) -> Idle | None:
+def _if_text_is_of_run(config: EvalCommandConfig, typed: Typed) -> Idle | None:
     if config.data is not None:
         return Idle(f"data={config.data.name} names the text, which no run is asked for", LEAVE_ONE, "data")
     return _if_text_is_scored(config, typed)
 
 
-def _if_documents_are_written(config: Any, typed: Typed) -> Idle | None:
+def _if_documents_are_written(config: EvalCommandConfig, typed: Typed) -> Idle | None:
     if not config.eval.per_document:
         return Idle(
             "nothing is written without eval.per_document=true", "Leave it out, or add that.", "eval.per_document"
@@ -249,13 +258,13 @@ def _if_documents_are_written(config: Any, typed: Typed) -> Idle | None:
     return _if_text_is_scored(config, typed)
 
 
-def _if_harness(config: Any, typed: Typed) -> Idle | None:
+def _if_harness(config: EvalCommandConfig, typed: Typed) -> Idle | None:
     if config.suite is None or config.suite.harness:
         return None
     return Idle(f"suite={config.suite.name} does not use the harness", "Leave it out, or give suite=lm_eval.", "suite")
 
 
-def _if_zeroshot(config: Any, typed: Typed) -> Idle | None:
+def _if_zeroshot(config: EvalCommandConfig, typed: Typed) -> Idle | None:
     if config.suite is None or not config.suite.harness:
         return None
     return Idle(
@@ -263,7 +272,7 @@ def _if_zeroshot(config: Any, typed: Typed) -> Idle | None:
     )
 
 
-def _if_prepared(config: Any, typed: Typed) -> Idle | None:
+def _if_prepared(config: DataCommandConfig, typed: Typed) -> Idle | None:
     if config.cache is CacheAction.off:
         return None
     return Idle(f"cache={config.cache.value} is about all that is kept, and reads no text", LEAVE_ONE, "cache")

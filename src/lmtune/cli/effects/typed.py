@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from lmtune.cli.effects.data_rules import DATA_RULES
 from lmtune.cli.effects.rules import RULES
 from lmtune.cli.effects.unread import UNREAD
-from lmtune.cli.schemas import SCHEMAS, find_facts
+from lmtune.cli.schemas import SCHEMAS, facts_for
 from lmtune.config.conditions import Idle
 from lmtune.config.keys import facts_of, walk
 from lmtune.config.training import render_refusal
@@ -55,7 +55,7 @@ def _check_twins(typed: Typed) -> None:
                 raise ConfigError(f"{key}={value} and training.{twin}={other} differ; they mean the same. Keep {key}=.")
 
 
-def _take_one(value: Any) -> Any:
+def _take_one(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
@@ -93,7 +93,7 @@ def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None
 def _is_off(key: str, typed: Typed) -> bool:
     section, _, name = key.partition(".")
     argument = ARGUMENTS.get(name) if section == "training" else None
-    always_asks = find_facts(key).always_asks if argument is None else argument.always_asks
+    always_asks = facts_for(key).always_asks if argument is None else argument.always_asks
     return not always_asks and key in typed.values and typed.values[key] in OFF
 
 

@@ -13,7 +13,7 @@ CHOOSE_MODEL = "Choose a model with model= or model.path=."
 
 
 def idle(because: str, remedy: str, keys: Iterable[str]) -> dict[str, Idle]:
-    """The same said of several keys."""
+    """The same reason for several keys."""
     return dict.fromkeys(keys, Idle(because, remedy))
 
 

@@ -1,1 +1,1 @@
-"""conf/ of the user's own: where it is, what may stand in it, and what it cannot do."""
+"""conf/ of the user's own: where it is, what it may hold, and what it cannot do."""

@@ -8,30 +8,30 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtune.cli.schemas import GROUPS as OWN_GROUPS
+from lmtune.cli.schemas import keys_of
 from lmtune.config import DataConfig, FinetuneConfig, ModelConfig, SuiteConfig, TrackerConfig, TrainConfig
+from lmtune.config.keys import facts_of, section_of
 from lmtune.errors import ConfigError
 from lmtune.plain_yaml import Document, shorten
 from lmtune.secrets import SECRET_VARIABLE, find_secret
 
-GROUPS = (
-    *("data", "model", "training", "finetune", "generation", "tracker", "experiment", "suite"),
-    *("hydra/launcher", "hydra/sweeper"),
-)
+GROUPS = (*OWN_GROUPS, "hydra/launcher", "hydra/sweeper")
 """Groups that a file of the user's may add a choice to."""
 
 RESOLVERS = frozenset(["oc.env", "oc.select", "oc.dict.keys", "oc.dict.values", "hydra", "now", "python_version"])
-"""What may stand before the colon of `${...:...}`. Others make mappings of text: `_target_` could hide in it."""
+"""Resolvers that are allowed before the colon of `${...:...}`. Others make mappings of text: `_target_` could hide in it."""
 
 _CODE_KEYS = frozenset(["_target_", "_args_", "_partial_", "_recursive_", "_convert_", "custom_search_space"])
 """Keys that Hydra or a sweeper of it takes for the name of code."""
 
 _HYDRA_KEY = re.compile(r"(^|\.)[+~]*hydra([./@]|$)|@[\w.]*hydra")
-"""A key of Hydra's own, wherever it stands: the parameters of a sweep are overrides, and may be taken from another key."""
+"""A key of Hydra's own, wherever it is: the parameters of a sweep are overrides, and may be taken from another key."""
 
 _REMEDIES = {
     "hydra.run": "Type output=FOLDER",
@@ -82,7 +82,7 @@ def build_node(document: Document) -> DictConfig:
         ) from error
 
 
-def find_strings(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def find_strings(values: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text in nested values, with its dotted key."""
     if isinstance(values, str):
         yield key, values
@@ -109,7 +109,7 @@ def find_defaults(document: Document, name: str) -> Iterator[str]:
             refuse(document, place, "expected overrides at the end of the list, found one before it. Put it above them")
         overriding = "override" in match["keywords"]
         bases = [""] if match["path"].startswith("/") else [f"{name.rpartition('/')[0]}/", f"{find_group(name)}/"]
-        for base in dict.fromkeys(bases):  # of a file in a folder below its group, Hydra begins at either
+        for base in dict.fromkeys(bases):  # of a file in a folder below its group, Hydra starts from either
             path = base + match["path"].lstrip("/")
             names = [path] if choices is None else [f"{path}/{choice}" for choice in choices]
             _check_item(document, place, match, path, choices)
@@ -150,12 +150,12 @@ def _check_sections(document: Document) -> None:
 @cache
 def _section_names() -> frozenset[str]:
     """Keys of lmtune train that hold keys of their own, and those of Hydra that an experiment may set."""
-    own = (item.name for item in fields(TrainConfig) if hasattr(item.type, "__dataclass_fields__") or item.metadata)
+    own = (item.name for item in keys_of(TrainConfig) if section_of(item.type) or facts_of(item).names)
     return frozenset([*own, "hydra", "hydra.sweeper"])
 
 
 def _check_keys(document: Document, group: str) -> None:
-    """Names that stand for code, and everything of Hydra's own but what a sweep is told."""
+    """Names of code, and all settings of Hydra itself but those of a sweep."""
     for key in document.lines:
         if _CODE_KEYS.intersection(key.split(".")):
             refuse(
@@ -255,8 +255,8 @@ def _text_keys() -> frozenset[str]:
     )
 
 
-def _parse_item(document: Document, place: str, item: Any) -> tuple[re.Match[str], list[str] | None]:
-    """An item of a defaults list: what stands before the colon, and the choices behind it, None without a colon."""
+def _parse_item(document: Document, place: str, item: object) -> tuple[re.Match[str], list[str] | None]:
+    """An item of a defaults list: the part before the colon, and the choices after it, None without a colon."""
     name, choice = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
     match = _ITEM.fullmatch(name) if isinstance(name, str) else None
     choices = choice if isinstance(choice, list) else [] if choice is None else [choice]

@@ -1,4 +1,4 @@
-"""conf/ where the user stands, and the folders of --config-dir: what they add to the groups of lmtune's own configs.
+"""conf/ in the working directory, and the folders of --config-dir: what they add to the groups of lmtune's own configs.
 
 Hydra asks the source here before the package's own files. It answers for groups that lmtune has, and for nothing else: what
 else a folder holds, of another project perhaps, neither blocks nor matters. A name in both is an error once it is asked for.
@@ -35,18 +35,18 @@ SCHEME = "lmtune-user"
 MAX_CONFIGS = 50
 """Configs that one may take in by defaults lists, each counted as often as it is taken in."""
 MAX_ENTRIES = 5000
-"""Entries of folders that are looked through for a file that stands in the wrong place."""
+"""Entries of folders that are looked through for a file that is in the wrong place."""
 
 
 class UserConf(SearchPathPlugin):
-    """Puts the user's folders on Hydra's search path. What `register` was told holds for this process."""
+    """Puts the user's folders on Hydra's search path. What `register` was given holds for this process."""
 
     shipped: ClassVar[Path | None] = None
     folders: ClassVar[tuple[Path, ...]] = ()
     blank: ClassVar[References] = References()
     """One for the sources of a search path, which Hydra copies together for each composition."""
     references: ClassVar[References] = References()
-    """Of the composition that was the last to read a file: an error in it is told with its place."""
+    """Of the composition that was the last to read a file: an error in it is reported with its place."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """First in the row, so that a name in both is noticed; last in effect, since such a name is refused."""
@@ -157,7 +157,7 @@ def _load_config_dir(given: str) -> Path:
 
 
 def _find_conf() -> Path | None:
-    """conf/ where the user stands, unless that is a checkout of lmtune itself."""
+    """conf/ in the working directory, unless that is a checkout of lmtune itself."""
     here = _load_here()
     own = os.path.lexists(here / "src" / "lmtune" / "cli" / "composition.py")
     return here / "conf" if not own and _is_folder(here / "conf") else None
@@ -254,13 +254,13 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 
 
 def _show(file: Path) -> Path:
-    """A path as the user would write it: from where they stand, if it is below."""
+    """A path as the user would write it: relative if it is below the working directory."""
     here = _load_here()
     return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def _load_here() -> Path:
-    """Where the user stands; a folder that was removed has no name."""
+    """The working directory; one that was removed has no name."""
     try:
         return Path.cwd()
     except OSError:

@@ -10,7 +10,7 @@ from lmtune.plain_yaml import shorten
 MAX_LENGTH = 10_000
 """Characters of a text that refers to another key."""
 MAX_REFERENCES = 10_000
-"""References that are followed before one value stands."""
+"""References that are followed for one value."""
 MAX_CHARACTERS = 1_000_000
 """Characters of one value once its references are followed."""
 MAX_STEPS = 20
@@ -33,7 +33,7 @@ class References:
         self._weights: dict[str, tuple[int, int]] = {}
 
     def add(self, key: str, text: str, place: str) -> None:
-        """One text of a file. Where two files set the same key, the first stands: Hydra reads the one that wins first."""
+        """One text of a file. Where two files set the same key, the first is kept: Hydra reads the one that wins first."""
         self.texts.setdefault(key, text)
         self.places.setdefault(key, place)
 
@@ -79,7 +79,7 @@ class References:
         return self._weights[key]
 
     def _matches(self, target: str) -> Iterator[str]:
-        """Keys that a reference to `target` reads: itself, what stands below it, and what stands above it."""
+        """Keys that a reference to `target` reads: itself, those below it, and those above it."""
         if target in self.texts:
             yield target
         yield from self._below(target)
@@ -109,7 +109,7 @@ def _find_targets(key: str, text: str) -> Iterator[str]:
 
 
 def _resolve(key: str, name: str) -> str:
-    """The full key of a name as it stands in `${...}`: leading dots go up from the key that says it."""
+    """The full key of a name in `${...}`: leading dots go up from the key that says it."""
     path = name.replace("[", ".").replace("]", "")
     up = len(name) - len(name.lstrip("."))
     above = key.split(".")[:-up] if up else []

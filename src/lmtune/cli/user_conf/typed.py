@@ -21,7 +21,7 @@ _HYDRA_SETTINGS: dict[str, tuple[tuple[object, ...], str]] = {
     "hydra.hydra_logging": (("none", "disabled"), "Logs go to stderr"),
     "hydra.searchpath": ((None,), "--config-dir FOLDER adds a folder of configs"),
 }
-"""Settings of Hydra that write where the user stands, change folders under lmtune, or read files around its checks: the values
+"""Settings of Hydra that write to the working directory, change folders under lmtune, or read files around its checks: the values
 that do not, and what does the job instead."""
 
 
