@@ -335,11 +335,11 @@ def test_values_that_no_row_has_are_told_with_those_that_there_are(tmp_path):
     with pytest.raises(
         DataError, match=r"no row has year=1999: it has '2000' \(20\), '2001' \(20\)\. Correct data\.where="
     ):
-        _ = Corpus(DataConfig(files=str(file), where={"year": 1999}), 0).held_out
+        _ = Corpus(DataConfig(files=str(file), where={"year": 1999}), 0).split
     with pytest.raises(
         DataError, match=r"has no column 'yaer'; it has text, year\. Name one of those with data\.where="
     ):
-        _ = Corpus(DataConfig(files=str(file), where={"yaer": 1999}), 0).held_out
+        _ = Corpus(DataConfig(files=str(file), where={"yaer": 1999}), 0).split
 
 
 # Names

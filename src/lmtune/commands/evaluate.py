@@ -15,10 +15,11 @@ import numpy as np
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat, load_data_config
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
+from lmtune.data.identity import IDENTITY
 from lmtune.data.losses import check_losses
 from lmtune.data.predecessor import load_earlier
 from lmtune.data.premise import check_unchanged, find_facts
-from lmtune.data.sides import IDENTITY
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
 from lmtune.evaluation import documents
@@ -199,11 +200,12 @@ def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
     """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
     if tokenizer.eos_token_id is None:
-        return encode_unseparated(
-            list(corpus.batches(split.value)), tokenizer, corpus.seed
-        ), corpus.ledger.split_by or "none"
-    if split.value in ("validation", "test"):
-        streams, split_by = corpus.load_held_out(tokenizer)
-        if split.value in streams:
-            return streams[split.value], split_by
-    return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
+        stream = encode_unseparated(list(corpus.batches(split.value)), tokenizer, corpus.seed)
+    else:
+        encoded = EncodedCorpus(corpus, tokenizer)
+        if split.value in ("validation", "test"):
+            streams, split_by = encoded.load_held_out()
+            if split.value in streams:
+                return streams[split.value], split_by
+        stream = encoded.encode_stream(split.value)
+    return stream, "none" if split is EvalSplit.all else corpus.split.note

@@ -25,7 +25,7 @@ def run(config: TokenizerCommandConfig, stdout: IO[str]) -> dict[str, Any]:
     check_sources(config)
     corpus = build_corpus(config.data)
     settings = config.tokenizer
-    measured_on = "validation" if corpus.held_out.get("validation") else "train"
+    measured_on = "validation" if corpus.split.held_out.get("validation") else "train"
     with new_folder(config.output, f"{slug(config.data.name)}-tokenizer") as folder:
         tokenizer = learn_tokenizer(
             corpus.texts(settings.text.value),

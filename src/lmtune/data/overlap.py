@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lmtune.data.corpus import Prepared
+from lmtune.data.blocks import StoredRows
+from lmtune.data.prepared import Prepared
 from lmtune.patience import saying
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import count_ids
@@ -84,7 +85,7 @@ def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
     held, rows = prepared.held_out.get("validation"), prepared.blocks
     if held is None:
         return None
-    if not rows.can_be_read:
+    if not isinstance(rows, StoredRows):
         return Seen(None, "the text is streamed")
     tokens = prepared.ledger.sides["train"].tokens
     if tokens > MOST_TOKENS:

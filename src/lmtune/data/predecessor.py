@@ -5,8 +5,9 @@ from pathlib import Path
 
 from lmtune.config import DataConfig, ModelConfig, ModelInit
 from lmtune.data.build import record_past
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpus import Corpus
 from lmtune.data.past import EARLIER, Past, load_past, save_past
+from lmtune.data.prepared import Prepared
 from lmtune.runs import Run, step_of
 from lmtune.runs.mark import find_mark
 

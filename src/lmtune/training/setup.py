@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from lmtune.config import DataConfig, EvalConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpus import Corpus
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import check_losses, render_losses
+from lmtune.data.prepare import EncodedCorpus
+from lmtune.data.prepared import Prepared
 from lmtune.errors import DataError
 from lmtune.evaluation.windows import check_stride
 from lmtune.exporting.hub import Target
@@ -83,7 +85,7 @@ def build_setup(config: TrainConfig) -> Setup:
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
-    prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
+    prepared.blocks.set_batch_shape(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
     remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]
@@ -242,7 +244,8 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
             setup, config.data.name, prepared.held_out["validation"], prepared.ledger.split_by
         )
     for name, data in config.eval_sets.items():
-        streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
+        corpus = build_corpus(data, past=setup.corpus.past)
+        streams, split_by = EncodedCorpus(corpus, setup.tokenizer).load_held_out()
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."

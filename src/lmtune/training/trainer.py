@@ -115,7 +115,7 @@ class LmTrainer(SealedTrainer):
         smaller = split_rows(rows, most, count_devices(self.args), self.train_dataset.block_size)
         self.args.per_device_train_batch_size = smaller.per_device
         self.args.gradient_accumulation_steps = smaller.accumulation
-        self.train_dataset.arrange(
+        self.train_dataset.set_batch_shape(
             self.args.train_batch_size * self.args.world_size,
             self.args.max_steps * self.args.gradient_accumulation_steps,
         )
