@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,7 +56,7 @@ def find_folder() -> Path | None:
         return None
 
 
-def key_of(parts: dict[str, Any]) -> str:
+def key_of(parts: Mapping[str, object]) -> str:
     """A name for what comes out of these settings and contents."""
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
 

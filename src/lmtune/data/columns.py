@@ -6,14 +6,14 @@ Text passes through the data room in batches of such columns, so that memory sta
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
-Texts = Any
-"""A pyarrow.LargeStringArray without nulls."""
+Texts: TypeAlias = pa.LargeStringArray
+"""Texts without nulls."""
 
 BATCH_BYTES = 16_000_000
 """Of text in a batch: enough to keep all cores busy, little enough to keep memory flat."""

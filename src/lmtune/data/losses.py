@@ -8,14 +8,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmtune.data.columns import Texts, count_bytes
 from lmtune.errors import DataError
 from lmtune.token_stream import LOSSES, sum_losses
-from lmtune.vocabulary import PROBE, count_ids, encode_plain, find_unknown, open_backend
+from lmtune.vocabulary import PROBE, count_ids, decode_plain, encode_plain, find_unknown, open_backend
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 """A token of a SentencePiece vocabulary that stands for one byte."""
@@ -34,7 +37,7 @@ REMEDY = (
 class LossMeter:
     """Holds documents against what their ids give back."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
         self._unknown = find_unknown(tokenizer)
         self._sizes = _find_sizes(tokenizer, len(tokenizer))
@@ -66,7 +69,7 @@ class LossMeter:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is not None:
             return list(backend.decode_batch(ids, skip_special_tokens=False))
-        return [self._tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in ids]
+        return [decode_plain(self._tokenizer, row) for row in ids]
 
 
 def count_lost(text: str, back: str) -> int:
@@ -131,7 +134,7 @@ def _sum_runs(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np
 
 
 @lru_cache(maxsize=4)
-def _find_sizes(tokenizer: Any, size: int) -> np.ndarray | None:
+def _find_sizes(tokenizer: "PreTrainedTokenizerBase", size: int) -> np.ndarray | None:
     """[ids] UTF-8 bytes that each token stands for, 0 for the unknown one; None where the normalizer may change them.
 
     size: entries of the tokenizer now.

@@ -6,7 +6,7 @@ appendix C, 13-grams), computed on ids in NumPy: words are runs of tokens up to 
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from lmtune.data.prepared import Prepared
 from lmtune.patience import saying
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import count_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WORDS = 13
 """Words in a sequence; long enough that equal ones were copied."""
@@ -31,7 +34,9 @@ _WORD = np.uint64(0xC2B2AE3D27D4EB4F)
 class Overlap:
     """Looks for the sequences of held-out streams in training text that comes piece by piece."""
 
-    def __init__(self, tokenizer: Any, held_out: dict[str, TokenStream], words: int = WORDS) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", held_out: dict[str, TokenStream], words: int = WORDS
+    ) -> None:
         self._words = words
         self._opens = find_word_starts(tokenizer)
         self._separator = tokenizer.eos_token_id
@@ -77,7 +82,7 @@ class Seen:
         return f"{100 * self.share:.3f} % of the {WORDS}-word sequences of the held-out text also stand in the training text"
 
 
-def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
+def measure_overlap(tokenizer: "PreTrainedTokenizerBase", prepared: Prepared) -> Seen | None:
     """What of the validation side is seen in the training rows, if that takes no more than a few seconds.
 
     None where nothing is held out.
@@ -99,7 +104,7 @@ def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
     return Seen(None, f"it has no {WORDS} words in a row") if math.isnan(share) else Seen(share)
 
 
-def find_word_starts(tokenizer: Any) -> np.ndarray:
+def find_word_starts(tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:
     """[vocabulary] of bool: True where a token opens a word, that is, decodes to leading white space."""
     with saying("reading the vocabulary"):
         texts = tokenizer.batch_decode([[index] for index in range(count_ids(tokenizer))])

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -142,5 +141,5 @@ def _hash_all(batches: Iterable[Texts]) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(np.concatenate(passages)), np.unique(np.concatenate(documents))
 
 
-def _sum_by_text(cut: Passages, values: Any, count: int) -> np.ndarray:
+def _sum_by_text(cut: Passages, values: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(cut.documents, weights=values, minlength=count)

@@ -6,6 +6,7 @@ from typing import Any
 from lmtune.config import EvalSplit
 from lmtune.data.build import describe_stream
 from lmtune.data.corpus import Corpus
+from lmtune.data.prepared import Facts, StreamFacts
 from lmtune.errors import CheckpointError
 from lmtune.runs import Run
 from lmtune.token_stream import TokenStream
@@ -15,9 +16,9 @@ logger = logging.getLogger(__name__)
 FACTS = ("corpus", "held_out")
 
 
-def describe_text(facts: dict[str, Any]) -> dict[str, Any]:
+def describe_text(facts: Facts) -> dict[str, Any]:
     """Of the facts of a prepared text, those that tell which one it is; they stand in results.json."""
-    return {name: facts[name] for name in FACTS if name in facts}
+    return {name: value for name, value in facts.items() if name in FACTS}
 
 
 def find_facts(run: Run) -> dict[str, Any]:
@@ -64,5 +65,5 @@ def find_change(facts: dict[str, Any], corpus: Corpus, split: EvalSplit, whole: 
     return "its content, or how it is read, is another"
 
 
-def _render(side: dict[str, Any]) -> str:
+def _render(side: StreamFacts) -> str:
     return f"{side['documents']:,} documents of {side['bytes']:,} bytes ({side['text'][:8]})"

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from lmtune.data.encoding import Encoder
 from lmtune.data.layout import unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import check_any_tokens
-from lmtune.data.prepared import HeldOut, Prepared
+from lmtune.data.prepared import Facts, HeldOut, Identity, Prepared
 from lmtune.data.progress import show_progress
 from lmtune.data.shards import say_remark
 from lmtune.data.splits import HELD_OUT
@@ -46,7 +46,7 @@ class EncodedCorpus:
         """Of ids on disk."""
         return blocks.id_type(count_ids(self.tokenizer))
 
-    def identify(self) -> dict[str, str]:
+    def identify(self) -> Identity:
         """Hashes of the text and of what encodes it."""
         return {"corpus": self.corpus.key, "tokenizer": hash_tokenizer(self.tokenizer)}
 
@@ -63,7 +63,7 @@ class EncodedCorpus:
                 blocks=kind.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),
                 held_out=self.load_held_out().streams,
                 ledger=ledger,
-                facts={**record["facts"], **self.identify()},
+                facts=cast(Facts, {**record["facts"], **self.identify()}),
             )
 
         shape = {"block_size": block_size, "overlap": overlap, "packing": config.packing}

@@ -17,15 +17,18 @@ class StreamFacts(TypedDict):
     bytes: int
 
 
-class Facts(TypedDict):
+class Identity(TypedDict):
+    """Hashes of a text, with how it is split, and of what encodes it."""
+
+    corpus: str
+    tokenizer: str
+
+
+class Facts(Identity):
     """Where a prepared text comes from."""
 
     encoder: str
     """The library that encoded it."""
-    corpus: str
-    """Hash of the text and of how it is split."""
-    tokenizer: str
-    """Hash of what encoded it."""
     unigram_bits_per_byte: NotRequired[float]
     """Of the validation split, under a unigram model of the training tokens; not of a stream."""
     held_out: NotRequired[dict[str, StreamFacts]]

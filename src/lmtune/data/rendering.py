@@ -7,10 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+import pyarrow as pa
 
 from lmtune.data.columns import Texts, build_texts
-from lmtune.data.tables import Rows, Table, is_text
+from lmtune.data.tables import Batch, Rows, Table, is_text
 from lmtune.data.values import is_wanted, render_value
 from lmtune.errors import DataError
 
@@ -22,6 +24,10 @@ KEPT_VALUES = 1000
 """Different values of a column that are kept to be shown."""
 ABSENT = object()
 """What stands at a path that a row does not have."""
+
+
+Row: TypeAlias = dict[str, object]
+"""Values by the names of their columns, or keys."""
 
 
 @dataclass(slots=True)
@@ -101,7 +107,7 @@ class _Renderer:
         names = self._table.names
         return path if names is not None and path in names else path.split(".")[0]
 
-    def render(self, batch: Any) -> Rows:
+    def render(self, batch: Batch) -> Rows:
         """Texts of one batch."""
         column, wanted = self._columns[0], self._wanted.values
         if not isinstance(batch, list) and not wanted and column in batch.column_names and is_text(batch[column].type):
@@ -110,7 +116,7 @@ class _Renderer:
             self._rendered += len(batch[column])
             return Rows(as_texts(batch[column]))
         if isinstance(batch, list) and not wanted and len(self._paths) == 1:
-            plain = [row.get(column) for row in batch]
+            plain: list[Any] = [row.get(column) for row in batch]
             if all(type(value) is str for value in plain):
                 self._met.add(column)
                 self._rows += len(plain)
@@ -127,7 +133,7 @@ class _Renderer:
                 texts.append(self._render_row(row))
         return Rows(self._encodable(texts), unwanted, {"unwanted": beside} if beside else {})
 
-    def _is_wanted(self, row: dict[str, Any]) -> bool:
+    def _is_wanted(self, row: Row) -> bool:
         is_one = True
         for path, value in self._wanted.values.items():
             found = self._reach(row, path)
@@ -137,12 +143,12 @@ class _Renderer:
             is_one = is_one and is_wanted(None if found is ABSENT else found, value)
         return is_one
 
-    def _measure(self, row: dict[str, Any]) -> int:
+    def _measure(self, row: Row) -> int:
         """Bytes of the text of a row that is passed over, where that is one value."""
         found = self._reach(row, self._columns[0])
         return len(found.encode("utf-8", "surrogatepass")) if isinstance(found, str) else 0
 
-    def _render_row(self, row: dict[str, Any]) -> str:
+    def _render_row(self, row: Row) -> str:
         self._rendered += 1
         self._wanted.found += 1
         for column, paths in self._paths.items():
@@ -157,16 +163,16 @@ class _Renderer:
                 return FIELD.sub(lambda match: texts[match[1]], column)  # noqa: B023  used at once
         return ""
 
-    def _as_text(self, value: Any, path: str) -> str:
+    def _as_text(self, value: object, path: str) -> str:
         found = None if value is ABSENT else value
         return render_value(found, path, self._table.where, self._rows, self._encoding)
 
-    def _reach(self, row: dict[str, Any], path: str) -> Any:
+    def _reach(self, row: Row, path: str) -> object:
         """The value at a dotted path, ABSENT where the row does not go that far. A name may have dots itself."""
         if path in row:
             self._met.add(path)
             return row[path]
-        value: Any = row
+        value: object = row
         parts = path.split(".")
         for depth, part in enumerate(parts):
             before = value
@@ -181,7 +187,7 @@ class _Renderer:
         self._met.add(path)
         return value
 
-    def _remember(self, begin: str, value: Any) -> None:
+    def _remember(self, begin: str, value: object) -> None:
         names = self._inside.setdefault(begin, {})
         if isinstance(value, dict) and len(names) < SHOWN_NAMES:
             names |= dict.fromkeys(value)
@@ -242,9 +248,8 @@ def _find_paths(column: str, names: Iterable[str] | None = None) -> list[str]:
     return [column] if names is not None and column in names else FIELD.findall(column) or [column]
 
 
-def _write_short_floats(batch: Any) -> Any:
+def _write_short_floats(batch: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
     """Floats of less than 64 bits as text: 0.1 is 0.10000000149011612 in Python."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     for number, kind in enumerate(batch.schema.types):
@@ -255,9 +260,8 @@ def _write_short_floats(batch: Any) -> Any:
     return batch
 
 
-def as_texts(column: Any) -> Texts:
+def as_texts(column: pa.Array | pa.ChunkedArray) -> Texts:
     """A column of strings in one piece, with 64-bit offsets; no value is an empty text."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

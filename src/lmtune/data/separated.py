@@ -9,7 +9,6 @@ import itertools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pyarrow as pa
 
@@ -41,7 +40,7 @@ def load_separated(reading: Reading, kind: str) -> tuple[Table, str | None]:
     if repeated is not None:
         raise DataError(f"{show(reading.file)} has several columns {repeated!r}, expected each once. Rename them.")
 
-    def read(columns: list[str]) -> Iterable[Any]:
+    def read(columns: list[str]) -> Iterable[pa.Table]:
         return _build_batches(numbered, names, columns, reading, kind, delimiter)
 
     guessed = None if remark is None else f"{show(reading.file)}: {remark}"
@@ -192,7 +191,7 @@ def _build_batches(
     reading: Reading,
     kind: str,
     delimiter: str,
-) -> Iterator[Any]:
+) -> Iterator[pa.Table]:
     places = [names.index(name) for name in columns]
     values: list[list[str]] = [[] for _ in columns]
     size = 0
@@ -210,5 +209,5 @@ def _build_batches(
     yield _build_table(columns, values)
 
 
-def _build_table(columns: list[str], values: list[list[str]]) -> Any:
+def _build_table(columns: list[str], values: list[list[str]]) -> pa.Table:
     return pa.table({name: pa.array(each, pa.large_string()) for name, each in zip(columns, values, strict=True)})
