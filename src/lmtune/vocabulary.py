@@ -1,7 +1,7 @@
 """What a vocabulary makes of a text as it stands: found out by trial, since each family has conventions of its own.
 
 encode_plain      ids of texts in which nothing is a special token, however it reads
-find_opening      what the tokenizer itself puts before a text
+encode_opening      what the tokenizer itself puts before a text
 hash_tokenizer    changes with whatever decides the ids
 """
 
@@ -51,13 +51,13 @@ def decode_plain(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> st
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
-def find_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+def encode_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """The special ids that the tokenizer puts before a text by itself, such as a BOS; empty where it puts none."""
-    return _find_opening(tokenizer, len(tokenizer))
+    return _encode_opening(tokenizer, len(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _find_opening(tokenizer: "PreTrainedTokenizerBase", size: int) -> tuple[int, ...]:
+def _encode_opening(tokenizer: "PreTrainedTokenizerBase", size: int) -> tuple[int, ...]:
     plain = encode_plain(tokenizer, [PROBE])[0]
     whole = list(tokenizer(PROBE, verbose=False)["input_ids"])
     starts = (start for start in range(len(whole) - len(plain) + 1) if whole[start : start + len(plain)] == plain)
@@ -65,9 +65,9 @@ def _find_opening(tokenizer: "PreTrainedTokenizerBase", size: int) -> tuple[int,
     return tuple(before) if set(before) <= set(tokenizer.all_special_ids) else ()
 
 
-def find_document_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+def encode_document_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """What stands before each document of a stream: the opening, unless that is the separator, which stands there anyway."""
-    opening = find_opening(tokenizer)
+    opening = encode_opening(tokenizer)
     return () if opening == (tokenizer.eos_token_id,) else opening
 
 
@@ -136,7 +136,7 @@ def hash_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     Not with names or truncation.
     """
     described = describe_tokenizer(tokenizer, len(tokenizer))
-    opening = find_document_opening(tokenizer)
+    opening = encode_document_opening(tokenizer)
     parts = [described.text, described.added, tokenizer.eos_token_id, *([opening] if opening else [])]
     return checksum_of(json.dumps(parts))
 
@@ -172,7 +172,7 @@ def find_difference(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerB
     probes = [*PROBES, *render_own(one)]
     if encode_plain(one, probes) != encode_plain(other, probes):
         return "the ids of a text"
-    if find_opening(one) != find_opening(other):
+    if encode_opening(one) != encode_opening(other):
         return "what it puts before a text"
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
         if getattr(one, name) != getattr(other, name):

@@ -16,9 +16,9 @@ from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, OutputFormat
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.identity import IDENTITY
-from lmtune.data.losses import check_losses
+from lmtune.data.losses import assess_losses
 from lmtune.data.predecessor import load_earlier
-from lmtune.data.premise import check_unchanged, find_facts
+from lmtune.data.premise import load_facts, resolve_change
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
@@ -102,7 +102,7 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
 
 def hold_out_differently(one: Run, other: Run, recorded: dict[str, Any], others: dict[str, Any]) -> bool:
     """True where two runs did not hold out the same text, as far as they have written it down."""
-    held, theirs = (find_facts(run).get("held_out", {}).get("validation") for run in (one, other))
+    held, theirs = (load_facts(run).get("held_out", {}).get("validation") for run in (one, other))
     if held is not None and theirs is not None:
         return bool(held["text"] != theirs["text"])
     return select_settings(others) != select_settings(recorded)
@@ -136,9 +136,9 @@ def score_checkpoints(
         whole, split_by = build_stream(corpus, text.split, tokenizer)
         changed = False
         if text.own is not None and not scored:
-            changed = not check_unchanged(text.own, corpus, text.split, whole, config.changed_text)
+            changed = not resolve_change(text.own, corpus, text.split, whole, config.changed_text)
         stream = part.choose(corpus, text.split, whole, tokenizer)
-        if (said := check_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
+        if (said := assess_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
             logger.warning(said)
         loaded = load_checkpoint(config, found, tokenizer)
         scored[ckpt] = score_text(loaded, stream, config)

@@ -52,6 +52,17 @@ def count_bytes(texts: Texts) -> np.ndarray:
     return np.diff(edges_of(texts)) if len(texts) else np.empty(0, np.int64)
 
 
+def sum_bytes(texts: Texts) -> int:
+    """UTF-8 bytes of all of them together."""
+    edges = edges_of(texts) if len(texts) else (0, 0)
+    return int(edges[-1] - edges[0])
+
+
+def count_utf8(text: str) -> int:
+    """UTF-8 bytes of one text, halves of surrogate pairs included."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def count_chars(texts: Texts) -> np.ndarray:
     """[texts] int64: Unicode code points of each."""
     import pyarrow.compute as pc

@@ -221,7 +221,7 @@ class Corpus:
             found += len(texts)
             known = np.isin(hash_texts(texts, seed=0), training)
             if self.past is not None:
-                before = self.past.find_learned(texts) & ~known
+                before = self.past.mark_learned(texts) & ~known
                 ledger.documents_learned_before += int(before.sum())
                 ledger.withdraw("learned_before", int(before.sum()), int(count_bytes(texts)[before].sum()))
                 texts, known = texts.filter(pa.array(~before)), known[~before]

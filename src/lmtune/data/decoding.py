@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmtune.data.columns import count_utf8
 from lmtune.data.unpacking import UNPACKING_ERRORS, open_unpacked
 from lmtune.errors import DataError, LedgerError, LmtuneError, first_line
 from lmtune.paths import show
@@ -165,7 +166,7 @@ class _Decoder:
             raise self._refuse(error, waiting, raw) from error
         reading.content += len(raw)
         if self._encoding != "utf-8":
-            reading.left["recoding"] += len(raw) - _count_utf8(text)
+            reading.left["recoding"] += len(raw) - count_utf8(text)
         self._check_nuls(text)
         self._bytes += len(raw)
         self._line_ends += raw.count(b"\n")
@@ -227,7 +228,3 @@ def _build_decoder(file: Path, encoding: str) -> Any:
             f"bytes. Say {NEEDS_MARK[found.name]}."
         )
     return decoder
-
-
-def _count_utf8(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -12,7 +12,7 @@ from lmtune.data.layout import build_table, lay_out
 from lmtune.data.losses import LossMeter
 from lmtune.errors import DataError, first_line
 from lmtune.token_stream import LOSSES
-from lmtune.vocabulary import describe_tokenizer, encode_plain, find_document_opening, render_own
+from lmtune.vocabulary import describe_tokenizer, encode_document_opening, encode_plain, render_own
 from lmtune.vocabulary import hash_tokenizer as hash_tokenizer
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Encoder:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", sample: Sequence[str]) -> None:
         self._tokenizer = tokenizer
         self.separator: int = tokenizer.eos_token_id
-        self.opening = find_document_opening(tokenizer)
+        self.opening = encode_document_opening(tokenizer)
         self._meter: LossMeter | None = None
         fast = _build_gigatoken(tokenizer)
         if fast is not None and self._agrees(fast, sample):

@@ -30,7 +30,7 @@ PassedOver = dict[str, list[Path]]
 """By the reason, what a folder or pattern stands for and is not read."""
 
 
-def find_files(key: str, given: str | list[str], passed_over: PassedOver | None = None) -> list[Path]:
+def list_files(key: str, given: str | list[str], passed_over: PassedOver | None = None) -> list[Path]:
     """Files behind paths, patterns and folders, sorted within each; raise DataError for what matches nothing.
 
     `*`, `?` and `**` make a pattern, except in a name that is there as it stands; brackets always stand for themselves.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from lmtune.data.columns import Texts, count_bytes, count_chars, hash_texts
+from lmtune.data.columns import Texts, count_chars, hash_texts, sum_bytes
 from lmtune.data.encoding import SAMPLE_CHARS, SAMPLE_DOCUMENTS
 from lmtune.data.ledger import Ledger
 from lmtune.data.progress import show_progress
@@ -58,7 +58,7 @@ def read_first_pass(
 def _holds(drawn: Drawn, assigner: Assigner, enough: int) -> bool:
     """True where each held-out split that was asked for has `enough` bytes."""
     asked = [split for split, share in assigner.shares._asdict().items() if share]
-    return all(sum(int(count_bytes(texts).sum()) for texts in drawn.held_out[split]) >= enough for split in asked)
+    return all(sum(map(sum_bytes, drawn.held_out[split])) >= enough for split in asked)
 
 
 def sample_texts(kept: list[tuple[int, str]], hashes: np.ndarray, texts: Texts) -> list[tuple[int, str]]:

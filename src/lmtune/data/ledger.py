@@ -100,7 +100,7 @@ class Ledger:
     documents_short: int = 0
     """Dropped by data.min_chars."""
     documents_over_limit: int = 0
-    """Not taken because of data.max_documents or data.max_bytes."""
+    """Read, and not taken because of data.max_documents or data.max_bytes; what follows in their files is not read."""
     documents_in_training: int = 0
     """Held-out documents that are also in the training text, dropped from the held-out split (while streaming: from the
     training split)."""
@@ -138,8 +138,8 @@ class Ledger:
     mix: dict[str, Any] = field(default_factory=dict)
     """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
 
-    def read(self, texts: int, beside: dict[str, int]) -> None:
-        """Count bytes of a source: of rows, and of what is beside them."""
+    def count_read(self, texts: int, beside: dict[str, int]) -> None:
+        """Count the bytes of the texts that were read, and of what is beside them, by the kinds of LEFT_OUT."""
         self.bytes_read += texts + sum(beside.values())
         for kind, size in beside.items():
             self.leave_out(kind, size)
@@ -150,7 +150,7 @@ class Ledger:
             self.left_out[kind] = self.left_out.get(kind, 0) + size
 
     def withdraw(self, kind: str, documents: int, size: int) -> None:
-        """Count kept documents of so many bytes as left out after all."""
+        """Count kept documents of `size` bytes together as left out after all, by a kind of LEFT_OUT."""
         self.documents_kept -= documents
         self.bytes_kept -= size
         self.leave_out(kind, size)
@@ -178,7 +178,7 @@ class Ledger:
         self._close(f"bytes of {source['name']}", source["content_bytes"], source["bytes_kept"] + sum(left.values()))
 
     def describe_sources(self, described: list[dict[str, Any]]) -> None:
-        """Take over how sources are called now, beside how they were used: the same content may lie elsewhere by now."""
+        """Take over the present names of the sources, beside how they were used: the same content may have moved."""
         self.sources = [{**known, **now} for known, now in zip(self.sources, described, strict=True)]
 
     def check(self) -> None:

@@ -94,7 +94,7 @@ def render_losses(unknown: int, lost: int, size: int) -> str:
     return f"{tokens}{lost:,} of {size:,} bytes ({share:.2%}) are not given back by the ids"
 
 
-def check_losses(name: str, documents: np.ndarray, most: float) -> str | None:
+def assess_losses(name: str, documents: np.ndarray, most: float) -> str | None:
     """What is to be said of the losses of a text that is scored, if any; raise DataError where they are above a share of it.
 
     name: of the text, for the message. most: the share of its bytes.

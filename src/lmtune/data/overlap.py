@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtune.data.blocks import StoredRows
+from lmtune.data.passages import build_powers
 from lmtune.data.prepared import Prepared
 from lmtune.patience import saying
 from lmtune.token_stream import TokenStream
@@ -38,7 +39,7 @@ class Overlap:
         self, tokenizer: "PreTrainedTokenizerBase", held_out: dict[str, TokenStream], words: int = WORDS
     ) -> None:
         self._words = words
-        self._opens = find_word_starts(tokenizer)
+        self._opens = mark_word_starts(tokenizer)
         self._separator = tokenizer.eos_token_id
         self._held = {side: self._hash(stream.ids) for side, stream in held_out.items()}
         self._wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *self._held.values()]))
@@ -104,7 +105,7 @@ def measure_overlap(tokenizer: "PreTrainedTokenizerBase", prepared: Prepared) ->
     return Seen(None, f"it has no {WORDS} words in a row") if math.isnan(share) else Seen(share)
 
 
-def find_word_starts(tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:
+def mark_word_starts(tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:
     """[vocabulary] of bool: True where a token opens a word, that is, decodes to leading white space."""
     with saying("reading the vocabulary"):
         texts = tokenizer.batch_decode([[index] for index in range(count_ids(tokenizer))])
@@ -124,16 +125,12 @@ def hash_sequences(ids: np.ndarray, opens: np.ndarray, separator: int, words: in
     with np.errstate(over="ignore"):
         mixed = (ids.astype(np.uint64) + np.uint64(1)) * _TOKEN
         mixed ^= mixed >> np.uint64(29)
-        hashes = np.add.reduceat(mixed * _powers(_TOKEN, int(place.max()) + 1)[place], starts)
+        hashes = np.add.reduceat(mixed * build_powers(_TOKEN, int(place.max()) + 1)[place], starts)
         count = len(starts) - words + 1
         if count <= 0:
             return np.empty(0, np.uint64)
         sequences = np.zeros(count, np.uint64)
-        for offset, power in enumerate(_powers(_WORD, words)):
+        for offset, power in enumerate(build_powers(_WORD, words)):
             sequences += hashes[offset : offset + count] * power
     borders = np.concatenate([[0], np.cumsum(ends[starts])])
     return sequences[borders[words : words + count] == borders[:count]]
-
-
-def _powers(base: np.uint64, count: int) -> np.ndarray:
-    return np.cumprod(np.full(count, base, np.uint64)) | np.uint64(1)

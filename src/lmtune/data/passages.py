@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.columns import Texts, build_texts, count_bytes, edges_of
+from lmtune.data.columns import Texts, build_texts, edges_of, sum_bytes
 
 COPY_BYTES = 64
 """Bytes without white space, about 13 words, from which on passages in a row are a copy and no figure of speech."""
@@ -22,12 +22,13 @@ _BASE, _NEXT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _TABLE = 1 << 12
 
 
-def _powers(base: np.uint64) -> np.ndarray:
+def build_powers(base: np.uint64, count: int) -> np.ndarray:
+    """[count] uint64: the first, second, ... power of an odd base, modulo 2^64."""
     with np.errstate(over="ignore"):
-        return np.cumprod(np.full(_TABLE, base, np.uint64)) | np.uint64(1)
+        return np.cumprod(np.full(count, base, np.uint64))
 
 
-_NEAR, _FAR = _powers(_BASE), _powers(_NEXT)
+_NEAR, _FAR = build_powers(_BASE, _TABLE), build_powers(_NEXT, _TABLE)
 
 
 class Passages(NamedTuple):
@@ -55,7 +56,7 @@ def cut_passages(texts: Texts) -> Passages:
     inked = content > 0x20
     starts = np.zeros(len(content), bool)
     starts[edges[:-1][np.diff(edges) > 0]] = True
-    starts[1:] |= _find_ends(content, inked)[:-1]
+    starts[1:] |= _mark_ends(content, inked)[:-1]
     opened = np.flatnonzero(starts)
     groups = np.append(np.flatnonzero(np.diff(opened // _AT_ONCE, prepend=-1)), len(opened))
     ends = np.append(opened, len(content))
@@ -69,7 +70,7 @@ def cut_passages(texts: Texts) -> Passages:
     return Passages(begins, np.searchsorted(edges, begins, side="right") - 1, sizes[filled], hashes[filled])
 
 
-def _find_ends(content: np.ndarray, inked: np.ndarray) -> np.ndarray:
+def _mark_ends(content: np.ndarray, inked: np.ndarray) -> np.ndarray:
     """[bytes] of bool: True at the last byte of a line or sentence."""
     ends = content == 0x0A
     stops = (content == 0x2E) | (content == 0x21) | (content == 0x3F)
@@ -106,7 +107,7 @@ def _hash_passages(
     return sizes, hashes
 
 
-def find_runs(passages: Passages, marked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def list_runs(passages: Passages, marked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(first, last, size) of marked passages in a row of one text; size: bytes that are not white space."""
     row = np.flatnonzero(marked)
     if not len(row):
@@ -138,11 +139,11 @@ class Copies:
     def leave_out(self, texts: Texts) -> tuple[Texts, int]:
         """(texts without copies, bytes left out). A text with a copy in its middle becomes two."""
         cut = cut_passages(texts)
-        first, last, sizes = find_runs(cut, self._mark(cut))
+        first, last, sizes = list_runs(cut, self._mark(cut))
         whole = _is_edge(cut, first, -1) & _is_edge(cut, last, 1)
         chosen = (sizes >= COPY_BYTES) | whole
         left, copied = cut_runs(texts, cut, first[chosen], last[chosen])
-        return left, int(count_bytes(copied).sum())
+        return left, sum_bytes(copied)
 
     def _mark(self, cut: Passages) -> np.ndarray:
         """[passages] of bool: True in a row of passages that stands in the held-out text."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import xxhash
 
 from lmtune.data.columns import Texts, hash_texts
-from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, find_runs, holds
+from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, holds, list_runs
 
 LEARNED_SHARE = 0.25
 """A document with more of its text in passages that were learned is not held out."""
@@ -55,7 +55,7 @@ class Past:
         held = np.union1d(self.held, np.setdiff1d(earlier.held, self.learned))
         return Past(learned, held, texts, np.setdiff1d(self.held_texts, texts))
 
-    def find_learned(self, texts: Texts) -> np.ndarray:
+    def mark_learned(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where the model knows the text, or a good part of it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)
         learned, known = holds(self.learned, cut.hashes), holds(self.learned_texts, whole)
@@ -65,14 +65,14 @@ class Past:
         held = holds(self.held_texts, whole)
         return known | (~held & (sizes > 0) & (all_of_it | part))
 
-    def find_held(self, texts: Texts) -> np.ndarray:
+    def mark_held(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where most of the text was held out from the model, and is not known to it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)
         held = holds(self.held, cut.hashes) & ~holds(self.learned, cut.hashes)
         sizes = _sum_by_text(cut, cut.sizes, len(texts))
         most = self._measure_runs(cut, held, sizes) > HELD_SHARE * sizes
         found = holds(self.held_texts, whole) | most
-        found[found] = ~self.find_learned(texts.filter(pa.array(found)))
+        found[found] = ~self.mark_learned(texts.filter(pa.array(found)))
         return found
 
     def cut_learned(self, texts: Texts) -> tuple[Texts, Texts]:
@@ -87,7 +87,7 @@ class Past:
 
     @staticmethod
     def _divide(texts: Texts, cut: Passages, marked: np.ndarray) -> tuple[Texts, Texts]:
-        first, last, sizes = find_runs(cut, marked)
+        first, last, sizes = list_runs(cut, marked)
         counts = _sum_by_text(cut, cut.sizes, len(texts))
         chosen = sizes >= np.minimum(COPY_BYTES, counts[cut.documents[first]]) if len(first) else np.zeros(0, bool)
         return cut_runs(texts, cut, first[chosen], last[chosen])
@@ -98,7 +98,7 @@ class Past:
 
         wholes: [texts] bytes that are not white space.
         """
-        first, _, sizes = find_runs(cut, marked)
+        first, _, sizes = list_runs(cut, marked)
         documents = cut.documents[first]
         long = sizes >= np.minimum(COPY_BYTES, wholes[documents])
         return np.bincount(documents[long], weights=sizes[long], minlength=len(wholes))

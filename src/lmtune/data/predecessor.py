@@ -17,7 +17,7 @@ PAST = "past.npz"
 """In a run folder: what the model knows once it has been trained, by the hashes of passages."""
 
 
-def find_source(config: ModelConfig) -> Run | None:
+def find_predecessor(config: ModelConfig) -> Run | None:
     """The run whose model or checkpoint the training begins from; None for any other model."""
     if config.path is None or config.init is not ModelInit.pretrained:
         return None
@@ -28,7 +28,7 @@ def find_source(config: ModelConfig) -> Run | None:
 
 def find_past(config: ModelConfig, resumed: Run | None) -> Past | None:
     """What the model knows before its training; a run that goes on keeps to what it found when it began."""
-    source = find_source(config)
+    source = find_predecessor(config)
     if source is None:
         return None
     if resumed is not None and (resumed.folder / PAST).exists():

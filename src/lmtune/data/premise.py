@@ -21,7 +21,7 @@ def describe_text(facts: Facts) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name in FACTS}
 
 
-def find_facts(run: Run) -> dict[str, Any]:
+def load_facts(run: Run) -> dict[str, Any]:
     """What a run wrote down of its text, {} where no record of it is left."""
     try:
         found = run.find_results().get("text") or {}
@@ -32,12 +32,12 @@ def find_facts(run: Run) -> dict[str, Any]:
     return dict(found)
 
 
-def check_unchanged(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream, accepted: bool) -> bool:
+def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream, accepted: bool) -> bool:
     """False where the text of a run is another than it was trained with, and scored all the same.
 
     whole: the split as it is now. accepted: `changed_text=true`. Raises CheckpointError for a text that has changed.
     """
-    change = find_change(find_facts(run), corpus, split, whole)
+    change = find_change(load_facts(run), corpus, split, whole)
     if change is None:
         return True
     if not accepted:

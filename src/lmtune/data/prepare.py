@@ -21,7 +21,7 @@ from lmtune.data.splits import HELD_OUT
 from lmtune.errors import ConfigError, DataError
 from lmtune.patience import saying
 from lmtune.token_stream import TokenStream
-from lmtune.vocabulary import count_ids, find_document_opening, hash_tokenizer
+from lmtune.vocabulary import count_ids, encode_document_opening, hash_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,7 +128,7 @@ class EncodedCorpus:
     def _load_stream(self, folder: Path, split: str) -> TokenStream:
         ids = np.load(folder / f"{split}-ids.npy", mmap_mode="r", allow_pickle=False)
         documents = np.load(folder / f"{split}-documents.npy", allow_pickle=False)
-        return TokenStream(ids, documents, self.tokenizer.eos_token_id, find_document_opening(self.tokenizer))
+        return TokenStream(ids, documents, self.tokenizer.eos_token_id, encode_document_opening(self.tokenizer))
 
     def _build_held_out(self, folder: Path) -> dict[str, Any]:
         """Encode the held-out splits into `folder`; return what the cache is to remember of them."""

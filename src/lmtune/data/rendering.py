@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from lmtune.data.columns import Texts, build_texts
-from lmtune.data.tables import Batch, Rows, Table, is_text
+from lmtune.data.tables import Rows, Table, TableBatch, is_text
 from lmtune.data.values import is_wanted, render_value
 from lmtune.errors import DataError
 
@@ -86,7 +86,7 @@ class _Renderer:
         self._inside: dict[str, dict[str, None]] = {}
         """By a path that ended too early, the names that were there instead."""
         self._columns = columns if table.names is None else self._choose(columns, table.names)
-        self._paths = {each: _find_paths(each, table.names) for each in self._columns}
+        self._paths = {each: _list_paths(each, table.names) for each in self._columns}
         paths = [*wanted.values, *(path for paths in self._paths.values() for path in paths)]
         self.needed = sorted({self._top(path) for path in paths})
 
@@ -95,9 +95,9 @@ class _Renderer:
         for name in self._wanted.values:
             if self._top(name) not in names:
                 raise self._refuse([self._top(name)], "where", names)
-        fit = [each for each in columns if all(self._top(path) in names for path in _find_paths(each, names))]
+        fit = [each for each in columns if all(self._top(path) in names for path in _list_paths(each, names))]
         if not fit:
-            tops = [self._top(path) for each in columns for path in _find_paths(each, names)]
+            tops = [self._top(path) for each in columns for path in _list_paths(each, names)]
             absent = list(dict.fromkeys(name for name in tops if name not in names))
             raise self._refuse(absent if len(columns) > 1 else absent[:1], "text_column", names)
         return fit[:1]
@@ -107,7 +107,7 @@ class _Renderer:
         names = self._table.names
         return path if names is not None and path in names else path.split(".")[0]
 
-    def render(self, batch: Batch) -> Rows:
+    def render(self, batch: TableBatch) -> Rows:
         """Texts of one batch."""
         column, wanted = self._columns[0], self._wanted.values
         if not isinstance(batch, list) and not wanted and column in batch.column_names and is_text(batch[column].type):
@@ -243,7 +243,7 @@ class _Renderer:
             ) from error
 
 
-def _find_paths(column: str, names: Iterable[str] | None = None) -> list[str]:
+def _list_paths(column: str, names: Iterable[str] | None = None) -> list[str]:
     """The paths that a column, a path or a template reads."""
     return [column] if names is not None and column in names else FIELD.findall(column) or [column]
 

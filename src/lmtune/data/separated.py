@@ -32,7 +32,7 @@ ROWS_AT_ONCE, MAX_ROWS = 100, 10_000
 def load_separated(reading: Reading, kind: str) -> tuple[Table, str | None]:
     """A .csv or .tsv as a table, and in words what was guessed about it."""
     lines = _Lines(iterate_lines(load_pieces(reading)))
-    delimiter, remark = _find_delimiter(lines, DELIMITERS[kind])
+    delimiter, remark = _guess_delimiter(lines, DELIMITERS[kind])
     rows = _read_quoted(lines, delimiter) if kind == ".tsv" and delimiter == "\t" else _read_strictly(lines, delimiter)
     numbered = _explain(rows, lines, reading, kind, delimiter)
     names = next(numbered, (0, []))[1]
@@ -75,7 +75,7 @@ class _Lines:
         self.number -= len(lines)
 
 
-def _find_delimiter(lines: _Lines, usual: str) -> tuple[str, str | None]:
+def _guess_delimiter(lines: _Lines, usual: str) -> tuple[str, str | None]:
     """What parts the columns, and a remark where that is not the usual."""
     first = next(lines, "")
     if first.lower().startswith("sep=") and len(first.rstrip("\n")) == len("sep=;"):

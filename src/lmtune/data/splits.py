@@ -90,10 +90,10 @@ def move_documents(parts: Parts, past: Past, shares: Shares) -> Assigned:
     learned = held_again = 0
     for split, texts in parts.items():
         if split == "train":
-            moves = past.find_held(texts) if shares.validation else np.zeros(len(texts), bool)
+            moves = past.mark_held(texts) if shares.validation else np.zeros(len(texts), bool)
             held_again += int(moves.sum())
         else:
-            moves = past.find_learned(texts)
+            moves = past.mark_learned(texts)
             learned += int(moves.sum())
         moved[split].append(texts.filter(pa.array(~moves)))
         moved["validation" if split == "train" else "train"].append(texts.filter(pa.array(moves)))

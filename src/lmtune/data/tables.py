@@ -32,7 +32,7 @@ ARROW_FILE, ARROW_END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """Begin of an Arrow file, and end of an Arrow stream."""
 
 
-Batch: TypeAlias = pa.Table | pa.RecordBatch | list[dict[str, Any]]
+TableBatch: TypeAlias = pa.Table | pa.RecordBatch | list[dict[str, Any]]
 """Rows of a table, or objects of a JSON file."""
 
 
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
     names: list[str] | None
     """None for objects, each of which may have others."""
-    read: Callable[[list[str]], Iterable[Batch]]
+    read: Callable[[list[str]], Iterable[TableBatch]]
     """Batches of these columns at least. Can be called once."""
     where: str
     """The file or dataset, for messages."""

@@ -54,7 +54,7 @@ def _step_deflated(member: "zlib._Decompress", take: Take) -> bytes:
     return made or member.decompress(take(), MOST_UNPACKED)
 
 
-def _step_whole(member: zstandard.ZstdDecompressionObj, take: Take) -> bytes:
+def _step_whole(member: "zstandard.ZstdDecompressionObj", take: Take) -> bytes:
     return member.decompress(take())
 
 

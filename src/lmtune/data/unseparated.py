@@ -9,7 +9,7 @@ from lmtune.data.columns import Texts, build_texts, hash_texts, iterate_strings
 from lmtune.data.losses import LossMeter, check_any_tokens
 from lmtune.errors import DataError
 from lmtune.token_stream import LOSSES, MEASURED_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
-from lmtune.vocabulary import decode_plain, encode_plain, find_opening
+from lmtune.vocabulary import decode_plain, encode_opening, encode_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +23,7 @@ def encode_unseparated(batches: Iterable[Texts], tokenizer: "PreTrainedTokenizer
     texts = [text for text in iterate_strings(batches) if text]
     if not texts:
         raise DataError("There is nothing to score: expected text, found none. Check data.files and eval.split.")
-    opening = find_opening(tokenizer)
+    opening = encode_opening(tokenizer)
     rows = encode_plain(tokenizer, texts)
     table = np.zeros(len(rows), dtype=MEASURED_TABLE)
     for number, (text, row) in enumerate(zip(texts, rows, strict=True)):

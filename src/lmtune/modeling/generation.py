@@ -10,7 +10,7 @@ from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take
 from lmtune.errors import ConfigError, ModelError, first_line
 from lmtune.foreign import GENERATION
 from lmtune.modeling.positions import positions_of
-from lmtune.vocabulary import encode_plain, find_opening
+from lmtune.vocabulary import encode_opening, encode_plain
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
     """
     import torch
 
-    opening = list(find_opening(tokenizer))
+    opening = list(encode_opening(tokenizer))
     kept = encode_plain(tokenizer, [prompt])[0][-max(1, room - len(opening)) :]
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = [*opening, *kept] or [first]
@@ -190,7 +190,7 @@ def encode_prompt(model: Any, tokenizer: Any, prompt: str, room: int) -> Any:
 
 def tell_cut(tokenizer: Any, prompt: str, room: int) -> None:
     """Say that the beginning of a prompt is left out, where it does not fit the `room` that its tokens have."""
-    own, most = encode_plain(tokenizer, [prompt])[0], max(1, room - len(find_opening(tokenizer)))
+    own, most = encode_plain(tokenizer, [prompt])[0], max(1, room - len(encode_opening(tokenizer)))
     if len(own) > most:
         logger.warning(
             "The prompt has %s tokens and %s of them fit the positions of the model, so its beginning is left out: the text begins "

@@ -10,7 +10,7 @@ from typing import Any
 
 from lmtune import __version__, stopping
 from lmtune.console import QuietFileHandler
-from lmtune.data.predecessor import find_source
+from lmtune.data.predecessor import find_predecessor
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
@@ -237,7 +237,7 @@ def say_plan(opened: Opened, setup: Setup, yardstick: Yardstick) -> None:
         )
     else:
         logger.info(f"data: streamed in blocks of {ledger.block_size:,}; held out by {ledger.split_by}")
-    if (source := find_source(setup.config.model)) is not None and setup.corpus.past is not None:
+    if (source := find_predecessor(setup.config.model)) is not None and setup.corpus.past is not None:
         learned, held_again = ledger.documents_spared + ledger.documents_learned_before, ledger.documents_held_again
         logger.info(
             f"data: nothing that {source.folder} has learned is held out ({learned:,} documents would have been); "

@@ -11,7 +11,7 @@ from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus
 from lmtune.data.ledger import Ledger
-from lmtune.data.losses import check_losses, render_losses
+from lmtune.data.losses import assess_losses, render_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.prepared import Prepared
 from lmtune.errors import DataError
@@ -256,7 +256,7 @@ def load_held_out(setup: Setup) -> dict[str, HeldOutSet]:
 
 def build_held_out(setup: Setup, name: str, stream: TokenStream, split_by: str) -> HeldOutSet:
     """A held-out set with what is scored of it while the model learns; raise DataError where the vocabulary loses much of it."""
-    said = check_losses(f"{name} (held out)", stream.documents, setup.config.eval.max_lost)
+    said = assess_losses(f"{name} (held out)", stream.documents, setup.config.eval.max_lost)
     if said is not None:
         logger.warning(said)
 

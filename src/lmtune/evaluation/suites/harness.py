@@ -14,7 +14,7 @@ import yaml
 from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
-from lmtune.vocabulary import find_opening
+from lmtune.vocabulary import encode_opening
 
 CODE_KEYS = {
     "class": "a Python class",
@@ -94,7 +94,7 @@ def run_tasks(
         "context": context,
         "dtype": dtype,
         "limit": limit,
-        "opening": list(find_opening(tokenizer)),
+        "opening": list(encode_opening(tokenizer)),
     }
     return {task: _describe(found, task, protocol) for task in found["results"]}
 

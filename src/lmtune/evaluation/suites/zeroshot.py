@@ -29,7 +29,7 @@ from lmtune.evaluation.suites.detokenizers import Detokenizer
 from lmtune.evaluation.suites.requests import Request, rolling_requests, score_requests
 from lmtune.evaluation.suites.sources import Source, load_rows
 from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
-from lmtune.vocabulary import encode_plain, find_opening
+from lmtune.vocabulary import encode_opening, encode_plain
 
 PUBLISHED = {
     "124M": (35.13, 45.99, 87.65, 83.4, 29.41, 65.85, 1.16, 1.17, 37.50, 75.20),
@@ -76,7 +76,7 @@ class Subject:
 
     @property
     def opening(self) -> tuple[int, ...]:
-        return find_opening(self.tokenizer)
+        return encode_opening(self.tokenizer)
 
     def score(self, requests: list[Request]) -> list[tuple[float, bool]]:
         with open_scorer(self.model, self.dtype) as scorer:
