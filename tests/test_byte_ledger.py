@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
+from lmtune.data import columns, decoding
 from lmtune.data.corpus import Corpus
 from lmtune.data.documents import split_text
 from lmtune.data.ledger import LEFT_OUT, Ledger
@@ -213,3 +214,18 @@ def test_the_account_of_bytes_is_shown_as_a_column_that_adds_up(lmtune, tmp_path
     ]
     assert int(column[0]) + sum(map(int, column[1:-1])) == int(column[-1])
     assert int(np.sum([int(number) for number in column[1:-1]])) < 0
+
+
+@pytest.mark.parametrize("limit", [{"max_bytes": 40}, {"max_documents": 3}])
+def test_a_packed_file_is_read_only_as_far_as_a_limit_asks(tmp_path, monkeypatch, limit):
+    file = tmp_path / "a.txt.gz"
+    lines = "".join(f"frase {number}\n" for number in range(10_000))
+    file.write_bytes(gzip.compress(lines.encode()))
+    monkeypatch.setattr(decoding, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(columns.batch_strings, "__defaults__", (1000,))
+    settings = {"files": str(file), "documents": DocumentRule.line}
+    ledger = account_of(DataConfig(**settings, **limit))
+    assert 0 < ledger.bytes_kept < 60
+    assert ledger.bytes_read == ledger.bytes_kept + sum(ledger.left_out.values()) < 10_000
+    assert ledger.sources[0]["content_bytes"] == ledger.bytes_read
+    assert account_of(DataConfig(**settings)).bytes_read == len(lines)

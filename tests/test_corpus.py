@@ -240,6 +240,20 @@ def test_given_files_are_held_out_without_what_is_trained_on(tmp_path, tokenizer
     assert (ledger.documents_in_training, ledger.split_by) == (1, "given")
 
 
+def test_stretches_for_testing_beside_files_for_validation_are_not_trained_on(tmp_path, tokenizer):
+    train, held = (tmp_path / "a.txt", tmp_path / "b.txt")
+    train.write_text("\n".join(f"A paciente {number} voltou para casa." for number in range(400)), encoding="utf-8")
+    held.write_text("outra frase", encoding="utf-8")
+    corpus = Corpus(DataConfig(files=str(train), validation_files=str(held), test_fraction=0.1), 0)
+    prepared = EncodedCorpus(corpus, tokenizer).prepare(16)
+    assert prepared.ledger.split_by == "given and stretches"
+    assert sorted(prepared.held_out) == ["test", "validation"]
+    lines = {split: set("".join(corpus.texts(split)).splitlines()) for split in ("train", "test")}
+    assert lines["train"]
+    assert lines["test"]
+    assert not lines["train"] & lines["test"]
+
+
 def test_held_out_files_that_are_all_trained_on_are_refused(tmp_path):
     train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
     with pytest.raises(DataError, match="Every held-out document also stands in the training text"):

@@ -1,4 +1,4 @@
-"""What a vocabulary makes of a text as it stands: found out by trial, since each family has conventions of its own.
+"""How a tokenizer encodes plain text: found out by trial, since each family has conventions of its own.
 
 encode_plain      ids of texts in which nothing is a special token, however it reads
 encode_opening      what the tokenizer itself puts before a text
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MODEL = ',"model":{'
-"""Where the model begins in a tokenizer.json."""
+"""Where the model starts in a tokenizer.json."""
 PROBE = "a"
-"""A text to see by what stands around its ids."""
+"""A text that shows what is put around its ids."""
 HIDDEN = "\uffff\ufffe\uffff"
-"""Put before an entry that no text shall match: no text holds these three noncharacters in a row."""
+"""Put before an entry that no text is to match: no text holds these three noncharacters in a row."""
 SHOWN_OWN = ("{0} typed in a text", "In {0},{0} and\n {0}\n", "x{0}y")
-"""How an added word or a special string may stand in a text."""
+"""Contexts of an added word or a special string in a text."""
 PROBES = (
     "In 1,234.56 days the U.S. had 7% (Café, cafe\u0301); don't, I'LL, É!",
     "  two  blanks\n\n and\ta tab \n  x_y==1;// {}[]<>  ",
@@ -31,7 +31,7 @@ PROBES = (
 )
 """Texts in which ways to normalise and to split differ."""
 SHOWN_SPECIAL = ("{0}", "a{0}b", "a {0} b", "{0} {0}\n")
-"""How a special string may stand in a text."""
+"""Contexts of a special string in a text."""
 
 
 def encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
@@ -66,7 +66,7 @@ def _encode_opening(tokenizer: "PreTrainedTokenizerBase", size: int) -> tuple[in
 
 
 def encode_document_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
-    """What stands before each document of a stream: the opening, unless that is the separator, which stands there anyway."""
+    """The ids before each document of a stream: the opening, unless that is the separator, which is there anyway."""
     opening = encode_opening(tokenizer)
     return () if opening == (tokenizer.eos_token_id,) else opening
 
@@ -82,7 +82,7 @@ def _count_ids(tokenizer: "PreTrainedTokenizerBase", size: int) -> int:
 
 
 def find_unknown(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The id that stands for what the vocabulary does not know; None where it has none, as byte-level ones."""
+    """The id of the unknown token; None where there is none, as in byte-level vocabularies."""
     return _find_unknown(tokenizer, len(tokenizer))
 
 
@@ -98,7 +98,7 @@ def _find_unknown(tokenizer: "PreTrainedTokenizerBase", size: int) -> int | None
 
 
 class Backend(NamedTuple):
-    """tokenizer.json as it stands in memory, taken apart: the vocabulary of its model takes long to read."""
+    """tokenizer.json of a tokenizer in memory, taken apart, since the vocabulary of its model takes long to read."""
 
     head: dict[str, Any]
     """All but the model; {} for a tokenizer that is written in Python."""
@@ -109,7 +109,7 @@ class Backend(NamedTuple):
 
 
 def open_backend(tokenizer: "PreTrainedTokenizerBase") -> Backend:
-    """The backend of a tokenizer, as it stands."""
+    """The backend of a tokenizer as it is now."""
     return _split_backend(getattr(tokenizer, "backend_tokenizer", None))
 
 
@@ -117,13 +117,13 @@ def _split_backend(backend: Any) -> Backend:
     if backend is None:
         return Backend({}, {}, "")
     # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
-    # so its beginning stands nowhere else.
-    head, begin, model = backend.to_str().partition(MODEL)
-    return Backend(json.loads(head + "}"), json.loads("{" + model.partition(',"vocab":')[0] + "}"), begin + model)
+    # so its start is found nowhere else.
+    head, start, model = backend.to_str().partition(MODEL)
+    return Backend(json.loads(head + "}"), json.loads("{" + model.partition(',"vocab":')[0] + "}"), start + model)
 
 
 def count_entries(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Entries that stand for text: all but special ones, and without single letters all but added ones."""
+    """Number of entries for text: all but special ones, and without single letters all but added ones."""
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
     words = {token.content for token in added}
     letters = any(len(word) == 1 for word in words)
@@ -168,7 +168,7 @@ def describe_tokenizer(tokenizer: "PreTrainedTokenizerBase", size: int) -> Descr
 
 
 def find_difference(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> str | None:
-    """In what two tokenizers differ for a model, in words; None where they are the same."""
+    """How two tokenizers differ for a model, in words; None where they are the same."""
     probes = [*PROBES, *render_own(one)]
     if encode_plain(one, probes) != encode_plain(other, probes):
         return "the ids of a text"

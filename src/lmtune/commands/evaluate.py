@@ -136,7 +136,7 @@ def score_checkpoints(
         whole, split_by = build_stream(corpus, text.split, tokenizer)
         changed = False
         if text.own is not None and not scored:
-            changed = not resolve_change(text.own, corpus, text.split, whole, config.changed_text)
+            changed = resolve_change(text.own, corpus, text.split, whole, config.changed_text)
         stream = part.choose(corpus, text.split, whole, tokenizer)
         if (said := assess_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
             logger.warning(said)

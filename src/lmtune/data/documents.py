@@ -51,7 +51,7 @@ def _count_edges(text: str, documents: list[str], left: Counter[str], is_last: b
 
 
 def _find_last_edge(text: str, rule: DocumentRule) -> tuple[int, int] | None:
-    """(end, begin) of the last two documents known to be apart, whatever text follows; None where there is no such place."""
+    """(end, start) of the last two documents that are separate whatever text follows; None where there are none."""
     if rule is DocumentRule.blank_line:
         apart = [match.span() for match in BLANK_LINES.finditer(text) if match.end() < len(text)]
     elif rule is DocumentRule.wikitext:
@@ -67,7 +67,7 @@ def _split(text: str, rule: DocumentRule) -> list[str]:
         pieces = BLANK_LINES.split(text)
     elif rule is DocumentRule.wikitext:
         edges = [0, *(match.start() for match in WIKITEXT_TITLE.finditer(text)), len(text)]
-        pieces = [text[begin:end] for begin, end in pairwise(edges)]
+        pieces = [text[start:end] for start, end in pairwise(edges)]
         pieces = pieces if pieces[0].strip() else pieces[1:]
     else:
         pieces = text.split("\n")
@@ -193,7 +193,7 @@ def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
         waiting += batch.to_pylist()
         full = len(waiting) // many * many
         if full:
-            yield build_texts("\n".join(waiting[begin : begin + many]) for begin in range(0, full, many))
+            yield build_texts("\n".join(waiting[start : start + many]) for start in range(0, full, many))
             waiting = waiting[full:]
     if waiting:
         yield build_texts(["\n".join(waiting)])

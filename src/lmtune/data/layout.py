@@ -31,7 +31,7 @@ def build_table(texts: Texts, lengths: np.ndarray, seed: int | None, opening: tu
 
 
 def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
-    """Bits per byte of held-out text under a unigram model of the training tokens, each counted once more than seen.
+    """Bits per byte of held-out text under a unigram model of the training tokens, with add-one smoothing.
 
     counts: [vocabulary] training counts. What any model of the same tokens should beat.
     """

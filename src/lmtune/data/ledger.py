@@ -44,9 +44,9 @@ class Counts:
     openings: int = 0
     """Tokens that the tokenizer itself puts before documents, such as BOS."""
     unknown_tokens: int = 0
-    """Of the text tokens those that stand for what the vocabulary does not know."""
+    """Text tokens that are the unknown token of the vocabulary."""
     lost_bytes: int = 0
-    """Of the bytes those that the tokens do not give back."""
+    """Bytes that the tokens do not decode to."""
 
     @property
     def tokens(self) -> int:
@@ -81,7 +81,7 @@ class Ledger:
     """What was read: its name, date, bytes on the disk and xxh3-128 of them, and how the bytes of its content (compression
     undone; of parquet, Arrow and the Hub those of their texts alone) and rows were used."""
     passed_over: dict[str, int] = field(default_factory=dict)
-    """Files that folders and patterns stand for and that were not read, by the reason."""
+    """Number of files that match folders and patterns and were not read, by reason."""
     remarks: list[str] = field(default_factory=list)
     """What was guessed, or looks odd, in words."""
     rows_per_document: int = 1

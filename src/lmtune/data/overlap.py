@@ -1,4 +1,4 @@
-"""How much of the held-out text also stands in the training text, word sequence by word sequence.
+"""How much of the held-out text is also in the training text, word sequence by word sequence.
 
 The measure of Radford et al. 2019 (section 4 of the GPT-2 paper, 8-grams) and Brown et al. 2020 (arXiv:2005.14165,
 appendix C, 13-grams), computed on ids in NumPy: words are runs of tokens up to the next one that opens with white space.
@@ -33,7 +33,7 @@ _WORD = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 class Overlap:
-    """Looks for the sequences of held-out streams in training text that comes piece by piece."""
+    """Looks for the word sequences of held-out streams in training text that is added piece by piece."""
 
     def __init__(
         self, tokenizer: "PreTrainedTokenizerBase", held_out: dict[str, TokenStream], words: int = WORDS
@@ -41,14 +41,14 @@ class Overlap:
         self._words = words
         self._opens = mark_word_starts(tokenizer)
         self._separator = tokenizer.eos_token_id
-        self._held = {side: self._hash(stream.ids) for side, stream in held_out.items()}
+        self._held = {split: self._hash(stream.ids) for split, stream in held_out.items()}
         self._wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *self._held.values()]))
         self._seen = np.zeros(len(self._wanted), bool)
         self._sieve = np.zeros(_SIEVE, bool)
         self._sieve[self._wanted & np.uint64(_SIEVE - 1)] = True
 
     def add(self, ids: np.ndarray) -> None:
-        """Training documents, whole ones, with a separator after each."""
+        """Add whole training documents. ids: [tokens], a separator after each document."""
         for start in range(0, len(ids), _AT_ONCE):
             hashes = self._hash(ids[start : start + _AT_ONCE + _AGAIN])
             likely = hashes[self._sieve[hashes & np.uint64(_SIEVE - 1)]]
@@ -57,10 +57,10 @@ class Overlap:
                 self._seen[places[self._wanted[places] == likely]] = True
 
     def shares(self) -> dict[str, float]:
-        """The share of each stream's sequences that have come; nan where it has none."""
+        """The share of each stream's sequences that were added, 0 to 1; NaN where it has none."""
         return {
-            side: float(self._seen[np.searchsorted(self._wanted, hashes)].mean()) if len(hashes) else float("nan")
-            for side, hashes in self._held.items()
+            split: float(self._seen[np.searchsorted(self._wanted, hashes)].mean()) if len(hashes) else float("nan")
+            for split, hashes in self._held.items()
         }
 
     def _hash(self, ids: np.ndarray) -> np.ndarray:
@@ -69,10 +69,10 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How much of what is held out also stands in the training text."""
+    """How much of the held-out text is also in the training text."""
 
     share: float | None
-    """Of the 13-word sequences of the validation side; None where that was not measured."""
+    """Of the 13-word sequences of the validation split, 0 to 1; None where that was not measured."""
     reason: str = ""
     """Why it was not."""
 
@@ -84,7 +84,7 @@ class Seen:
 
 
 def measure_overlap(tokenizer: "PreTrainedTokenizerBase", prepared: Prepared) -> Seen | None:
-    """What of the validation side is seen in the training rows, if that takes no more than a few seconds.
+    """How much of the validation split is also in the training rows, where measuring it takes a few seconds at most.
 
     None where nothing is held out.
     """
@@ -117,10 +117,10 @@ def hash_sequences(ids: np.ndarray, opens: np.ndarray, separator: int, words: in
     if len(ids) == 0:
         return np.empty(0, np.uint64)
     ends = ids == separator
-    begins = opens[ids] | ends
-    begins[0] = True
-    begins[1:] |= ends[:-1]
-    starts = np.flatnonzero(begins)
+    word_starts = opens[ids] | ends
+    word_starts[0] = True
+    word_starts[1:] |= ends[:-1]
+    starts = np.flatnonzero(word_starts)
     place = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
     with np.errstate(over="ignore"):
         mixed = (ids.astype(np.uint64) + np.uint64(1)) * _TOKEN

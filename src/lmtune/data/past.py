@@ -18,11 +18,11 @@ from lmtune.data.columns import Texts, hash_texts
 from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, holds, list_runs
 
 LEARNED_SHARE = 0.25
-"""A document with more of its text in passages that were learned is not held out."""
+"""A document with a larger share of its text in learned passages is not held out."""
 EARLIER = "earlier_"
 """Before the names of what was known before a run."""
 HELD_SHARE = 0.5
-"""One with more of it in passages that were held out before is held out again."""
+"""A document with a larger share of it in passages that were held out before is held out again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Past:
         return found
 
     def cut_learned(self, texts: Texts) -> tuple[Texts, Texts]:
-        """(the rest, what the model knows): texts cut where runs of learned passages begin and end."""
+        """(the rest, what the model knows): texts cut where runs of learned passages start and end."""
         cut = cut_passages(texts)
         return self._divide(texts, cut, holds(self.learned, cut.hashes) & ~holds(self.held, cut.hashes))
 
@@ -94,7 +94,7 @@ class Past:
 
     @staticmethod
     def _measure_runs(cut: Passages, marked: np.ndarray, wholes: np.ndarray) -> np.ndarray:
-        """[texts] bytes in marked passages that stand in a row of COPY_BYTES at least, or make up all of a text.
+        """[texts] bytes in marked passages in runs of at least COPY_BYTES bytes, or make up all of a text.
 
         wholes: [texts] bytes that are not white space.
         """
@@ -112,7 +112,7 @@ def build_past(training: Iterable[Texts], held_out: Iterable[Texts]) -> Past:
 
 
 def save_past(file: Path, past: Past | None, earlier: Past | None) -> None:
-    """Write what a run has learned in all, if that is known, and what the model that it began from had learned before."""
+    """Write what a run has learned in all, if that is known, and what the model that it started from had learned before."""
     arrays = {
         f"{prefix}{item.name}": getattr(each, item.name)
         for prefix, each in (("", past), (EARLIER, earlier))
@@ -142,4 +142,5 @@ def _hash_all(batches: Iterable[Texts]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sum_by_text(cut: Passages, values: np.ndarray, count: int) -> np.ndarray:
+    """[count] float64: the sums of [passages] values by text."""
     return np.bincount(cut.documents, weights=values, minlength=count)

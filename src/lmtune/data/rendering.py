@@ -1,4 +1,4 @@
-"""The text of the rows of a table: which column, path or template it stands in, and which rows are wanted.
+"""The text of the rows of a table: the column, path or template it comes from, and which rows are wanted.
 
 A name that no row has is refused, with those that there are; a row without it is an empty one.
 """
@@ -23,7 +23,7 @@ SHOWN_VALUES = 8
 KEPT_VALUES = 1000
 """Different values of a column that are kept to be shown."""
 ABSENT = object()
-"""What stands at a path that a row does not have."""
+"""The value at a path that a row does not have."""
 
 
 Row: TypeAlias = dict[str, object]
@@ -103,7 +103,7 @@ class _Renderer:
         return fit[:1]
 
     def _top(self, path: str) -> str:
-        """The column that a path begins with; a column may have dots in its own name."""
+        """The column that a path starts with; a column may have dots in its own name."""
         names = self._table.names
         return path if names is not None and path in names else path.split(".")[0]
 
@@ -187,8 +187,8 @@ class _Renderer:
         self._met.add(path)
         return value
 
-    def _remember(self, begin: str, value: object) -> None:
-        names = self._inside.setdefault(begin, {})
+    def _remember(self, path: str, value: object) -> None:
+        names = self._inside.setdefault(path, {})
         if isinstance(value, dict) and len(names) < SHOWN_NAMES:
             names |= dict.fromkeys(value)
         elif isinstance(value, list):
@@ -213,13 +213,13 @@ class _Renderer:
 
     def _refuse_path(self, path: str, purpose: str) -> DataError:
         parts = path.split(".")
-        begin = next(
+        start = next(
             (".".join(parts[:end]) for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in self._inside), ""
         )
-        names = list(self._inside.get(begin, {}))
-        if not begin:
+        names = list(self._inside.get(start, {}))
+        if not start:
             return self._refuse([parts[0]], purpose, names or list(self._table.names or []))
-        found = f"{begin!r} has {', '.join(names)}" if names else f"{begin!r} has no names inside"
+        found = f"{start!r} has {', '.join(names)}" if names else f"{start!r} has no names inside"
         return DataError(
             f"{self._table.where}: expected {path!r}, which data.{purpose}= names, in some row, found it in none of "
             f"{self._rows:,}; {found}. Correct data.{purpose}=."
@@ -236,10 +236,10 @@ class _Renderer:
         try:
             return build_texts(texts)
         except UnicodeEncodeError as error:
-            begin = error.object[max(0, error.start - 30) : error.start]
+            start = error.object[max(0, error.start - 30) : error.start]
             raise DataError(
                 f"{self._table.where}: a text holds half a character, {error.object[error.start]!r} without its partner, which "
-                f"no encoding can write (after {begin!r}, at row {self._rows:,} or before). Mend or leave out that row."
+                f"no encoding can write (after {start!r}, at row {self._rows:,} or before). Mend or leave out that row."
             ) from error
 
 

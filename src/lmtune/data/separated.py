@@ -1,6 +1,6 @@
 """Files of separated values, .csv and .tsv, read strictly: what a quote means is never guessed.
 
-A .csv is read by RFC 4180: a value that begins with a quote ends with one, and quotes inside are doubled. In a .tsv a quote
+A .csv is read by RFC 4180: a value that starts with a quote ends with one, and quotes inside are doubled. In a .tsv a quote
 is a letter like any other, unless it is one of a pair around the whole value.
 """
 
@@ -155,24 +155,24 @@ def _find_quoted(line: str, lines: _Lines, delimiter: str, columns: int) -> tupl
 
 
 def _is_open(text: str, delimiter: str) -> bool:
-    """True if the last value begins with a quote that has not been closed, and all before it is well."""
+    """True if the last value starts with a quote that is not closed, and all quotes before it are."""
     return _parse(text.rstrip("\n") + '"', delimiter) is not None
 
 
 def _explain(
     rows: Iterator[list[str]], lines: _Lines, reading: Reading, kind: str, delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows that hold something with the lines they begin in; what does not read is an error with its place."""
+    """(first line, row) of each row that is not empty. Raises DataError, with the line, for one that does not read."""
     while True:
-        begin, lines.chars = lines.number + 1, 0
+        start, lines.chars = lines.number + 1, 0
         try:
             row = next(rows, None)
         except csv.Error as error:
-            raise _refuse(reading, kind, begin, delimiter, first_line(error)) from error
+            raise _refuse(reading, kind, start, delimiter, first_line(error)) from error
         if row is None:
             return
         if row:
-            yield begin, row
+            yield start, row
 
 
 def _refuse(reading: Reading, kind: str, line: int, delimiter: str, fault: str) -> DataError:

@@ -37,7 +37,7 @@ class Shares(NamedTuple):
 
 
 def choose_rule(chars: np.ndarray, rule: SplitRule | None) -> SplitRule:
-    """`hash`, or `stretches` for few documents or one that dwarfs the others; a rule that was asked for stands.
+    """`hash`, or `stretches` for few documents or one that dwarfs the others; a rule that was asked for is kept.
 
     chars: [documents] characters of each.
     """

@@ -26,7 +26,7 @@ class Place(NamedTuple):
     """How far the documents of a pass have been read. The names are those of the position beside a checkpoint."""
 
     shard: int = 0
-    """Number of a shard in the order of the pass, from whose start reading can begin again."""
+    """Number of a shard in the order of the pass, from whose start reading can go on."""
     documents: int = 0
     """Documents from there on that have been read, and are passed over."""
     begin: dict[str, Any] | None = None

@@ -29,7 +29,7 @@ SHOWN_NAMES = 20
 MAX_ROWS = 100_000
 """In a batch, however short they are."""
 ARROW_FILE, ARROW_END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""Begin of an Arrow file, and end of an Arrow stream."""
+"""First bytes of an Arrow file, and last ones of an Arrow stream."""
 
 
 TableBatch: TypeAlias = pa.Table | pa.RecordBatch | list[dict[str, Any]]
@@ -79,7 +79,7 @@ def is_bytes(kind: pa.DataType) -> bool:
 
 
 def _rows_per_batch(rows: int, size: int) -> int:
-    """So many rows of a table are BATCH_BYTES, if they are of equal size."""
+    """Number of rows of a table that have BATCH_BYTES together, if they are of equal size."""
     return min(MAX_ROWS, max(1, BATCH_BYTES * rows // max(1, size)))
 
 
@@ -195,8 +195,8 @@ def load_arrow(file: Path) -> Table:
             found = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
             for batch in found:
                 rows = _rows_per_batch(batch.num_rows, batch.nbytes)
-                for begin in range(0, batch.num_rows, rows):
-                    yield batch.select(columns).slice(begin, rows)
+                for start in range(0, batch.num_rows, rows):
+                    yield batch.select(columns).slice(start, rows)
             if not is_file:
                 _check_stream_end(file)
         except (pa.ArrowException, OSError) as error:

@@ -1,4 +1,4 @@
-"""Documents as a stream for a vocabulary without an end-of-text token: nothing stands between them."""
+"""Documents as a stream for a vocabulary without an end-of-text token, with nothing between them."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def encode_unseparated(batches: Iterable[Texts], tokenizer: "PreTrainedTokenizerBase", seed: int) -> TokenStream:
     """All documents of the batches as a stream without separators, each behind what the tokenizer itself opens a text with.
 
-    Where it opens none, nothing predicts the very first token, and what that stands for is in no count.
+    Where it opens none, nothing predicts the very first token, and its text is in no count.
     """
     texts = [text for text in iterate_strings(batches) if text]
     if not texts:
@@ -48,7 +48,7 @@ def _count(text: str) -> dict[str, int]:
 
 
 def _leave_first(tokenizer: "PreTrainedTokenizerBase", text: str, ids: list[int]) -> str:
-    """The text without what its first token stands for."""
+    """The text without that of its first token."""
     if tokenizer.is_fast:
         offsets = tokenizer(text, **PLAIN_TEXT, return_offsets_mapping=True)["offset_mapping"]
         return text[offsets[0][1] :] if offsets else ""

@@ -1,6 +1,6 @@
 """Values of tables: which are text, as what they are written, and whether they are those that were asked for.
 
-Numbers and words stand as in the file: `007`, `1e5` and `true` are not turned into anything else and back.
+Numbers and words are kept as they are written: `007`, `1e5` and `true` are not turned into anything else and back.
 """
 
 import json
@@ -16,13 +16,13 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 
 
 class Numeral(str):
-    """A number of a JSON file, as it stands there."""
+    """A number of a JSON file, as it is written there."""
 
     __slots__ = ()
 
 
 def build_json_decoder() -> json.JSONDecoder:
-    """Objects whose numbers are Numerals, but for whole ones, which Python writes as they stand; NaN is no value."""
+    """Objects whose numbers are Numerals, but for whole ones, which Python writes the same way; NaN is no value."""
     return json.JSONDecoder(parse_float=Numeral, parse_constant=_read_constant)
 
 
