@@ -166,7 +166,7 @@ def _agree(choose: Callable[[], str]) -> str:
             "-m under several processes needs torchrun, whose ranks can agree on one folder; found another launcher "
             "(WORLD_SIZE is set). Start the sweep alone, one process a job, or each job by itself."
         )
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # a name of its compiled part
 
     environment = os.environ
     store = TCPStore(

@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from lmtune.runs import Run
-from lmtune.storage import write_json
+from lmtune.storage import Record, write_json
 from lmtune.training.jsonl_writer import JsonlWriter
 from lmtune.training.trackers import find_tracker_id
 
@@ -40,7 +40,7 @@ class MetricsCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
+        logs: Record | None = None,
         **_: Any,
     ) -> None:
         if state.is_world_process_zero and logs:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +14,7 @@ from lmtune.data.streaming import POSITION
 from lmtune.errors import CheckpointError, TrainingError
 from lmtune.modeling import stored
 from lmtune.runs import MANIFEST, Run
-from lmtune.storage import load_json
+from lmtune.storage import Record, load_json
 from lmtune.training.distributed import reduce_max
 from lmtune.training.trained_tokens import TrainedTokens
 
@@ -67,7 +67,7 @@ class Checkpointer:
     """
 
     def __init__(
-        self, run: Run, manifest: dict[str, Any], device: torch.device, *, writes: bool, stop_on_failed_save: bool
+        self, run: Run, manifest: Record, device: torch.device, *, writes: bool, stop_on_failed_save: bool
     ) -> None:
         self.run = run
         self.manifest = manifest

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmtune import __version__, stopping
 from lmtune.console import QuietFileHandler
@@ -16,13 +16,16 @@ from lmtune.errors import CheckpointError, ConfigError
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.folder import END_NAMES
 from lmtune.secrets import find_secret
-from lmtune.storage import write_json
+from lmtune.storage import Record, write_json
 from lmtune.training import resume
 from lmtune.training.arguments import change_arguments
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
 from lmtune.training.distributed import share_from_first
 from lmtune.training.setup import Setup, render_settings
 from lmtune.training.trackers import TRACKER_NAMES, point_tracker
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +36,9 @@ class RunContext:
 
     run: Run
     name: str
-    arguments: Any
+    arguments: "TrainingArguments"
     fingerprint: str
-    manifest: dict[str, Any]
+    manifest: Record
     fresh: bool = False
     """The run begins here; nothing of it was there before."""
     checkpoint: Path | None = None
@@ -81,7 +84,7 @@ class RunContext:
         else:
             self.fail("stopped", reason)
 
-    def find_results(self) -> dict[str, Any] | None:
+    def find_results(self) -> Record | None:
         """The results of a run that has completed: it is not trained again."""
         results = self.run.find_results()
         if results.get("status") != "completed":
@@ -135,7 +138,7 @@ def open_run(setup: Setup) -> RunContext:
     return context
 
 
-def check_no_secret(plain: dict[str, Any]) -> None:
+def check_no_secret(plain: Record) -> None:
     """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
     for key, value in resume.flatten(plain).items():
         if (found := find_secret(str(value))) is not None:
@@ -145,7 +148,7 @@ def check_no_secret(plain: dict[str, Any]) -> None:
             )
 
 
-def _enter(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
+def _enter(context: RunContext, setup: Setup, plain: Record) -> None:
     """Lock the run folder, then record a new run or find where an old one stopped."""
     run = context.run
     context.fresh = not run.config_file.exists() and not run.checkpoints()
@@ -177,7 +180,7 @@ def _hold(context: RunContext, tracker: str) -> None:
     context.held.callback(_log_to(run.log_file))
 
 
-def _take_up(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
+def _take_up(context: RunContext, setup: Setup, plain: Record) -> None:
     """Go on with a run; one that has completed is left as it is."""
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
@@ -187,7 +190,7 @@ def _take_up(context: RunContext, setup: Setup, plain: dict[str, Any]) -> None:
     _restore_records(context, plain, setup.prepared)
 
 
-def _restore_records(context: RunContext, plain: dict[str, Any], prepared: Prepared) -> None:
+def _restore_records(context: RunContext, plain: Record, prepared: Prepared) -> None:
     """Records that are in memory, written anew: they may have been damaged, or the run been told otherwise since."""
     run = context.run
     if run.find_config() is None:
@@ -202,7 +205,7 @@ def _estimate_disk(setup: Setup) -> DiskNeed:
     return estimate_disk(setup.arguments, setup.model, steps)
 
 
-def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
+def describe_machine(arguments: "TrainingArguments", model: "PreTrainedModel") -> Record:
     """What besides settings and data decides the bits of a result; kept in each manifest, compared at a resume."""
     import torch
     import transformers
@@ -223,7 +226,7 @@ def describe_machine(arguments: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def _record(context: RunContext, plain: dict[str, Any], prepared: Prepared) -> None:
+def _record(context: RunContext, plain: Record, prepared: Prepared) -> None:
     """Write down what was asked for and what was read, before the first step; config.yaml last, as it marks a run."""
     run = context.run
     write_json(run.ledger_file, prepared.ledger.as_dict())

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
+from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
 from lmtune.training.setup import Setup
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Measures = dict[str, Any]
+Measures = Record
 
 
 class HeldOutSet(NamedTuple):

@@ -2,9 +2,8 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
-from lmtune.storage import append_jsonl
+from lmtune.storage import Record, append_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -14,9 +13,9 @@ class JsonlWriter:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.waiting: list[dict[str, Any]] = []
+        self.waiting: list[Record] = []
 
-    def add(self, value: dict[str, Any]) -> None:
+    def add(self, value: Record) -> None:
         """Write a line, after those that wait."""
         self.waiting.append(value)
         try:

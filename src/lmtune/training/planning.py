@@ -1,8 +1,9 @@
 """Chosen for the steps to come: activation checkpointing where memory is short, torch.compile where it pays."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.modeling.layers import find_blocks
+from lmtune.storage import Record
 from lmtune.training.arguments import change_arguments
 from lmtune.training.compiling import find_compile_failure
 from lmtune.training.disk import render_bytes
@@ -28,12 +29,12 @@ REACHED_SHARE = 0.3
 class Plan(NamedTuple):
     """Training arguments chosen for the steps to come, and remarks on them for the user."""
 
-    chosen: dict[str, Any]
+    chosen: Record
     remarks: list[str]
 
 
 def plan_steps(
-    given: dict[str, Any], arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, targets: int
+    given: Record, arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, targets: int
 ) -> Plan:
     """Choose among what `given` leaves open, for a run of `targets` trained tokens, and set it in `arguments`."""
     memory = estimate_memory(arguments, model, block_size)
@@ -63,7 +64,7 @@ def estimate_seconds(
 
 
 def _plan_checkpointing(
-    given: dict[str, Any], arguments: "TrainingArguments", model: "PreTrainedModel", memory: StepMemory | None
+    given: Record, arguments: "TrainingArguments", model: "PreTrainedModel", memory: StepMemory | None
 ) -> Plan:
     """Activation checkpointing where a step would not fit without it. It changes no result, so the machine may decide."""
     if memory is None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune import console
+from lmtune.storage import Record
 from lmtune.training.throughput import render_pace
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class ProgressLine(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
+        logs: Record | None = None,
         **_: Any,
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
@@ -63,7 +64,7 @@ class ProgressLine(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, Any] | None = None,
+        metrics: Record | None = None,
         **_: Any,
     ) -> None:
         if state.is_world_process_zero and metrics:
@@ -83,7 +84,7 @@ class ProgressLine(TrainerCallback):
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def render_evaluation(step: int, metrics: dict[str, Any]) -> str:
+def render_evaluation(step: int, metrics: Record) -> str:
     """One line for an evaluation."""
     return (
         f"step {step:,}  held out ({metrics['eval_tokens']:,} tokens): loss {metrics['eval_loss']:.4f}  "

@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.config.training_arguments import WITHHELD
@@ -13,6 +12,7 @@ from lmtune.hub import is_hub_id
 from lmtune.runs import Run
 from lmtune.runs.manifest import find_damage
 from lmtune.runs.search import SWEEP_MARK
+from lmtune.storage import Record
 from lmtune.training import resume
 from lmtune.training.results import load_card
 
@@ -43,7 +43,7 @@ def open_target(config: TrainConfig) -> hub.Target | None:
     return target
 
 
-def push(run: Run, config: TrainConfig, target: hub.Target | None, results: dict[str, Any]) -> None:
+def push(run: Run, config: TrainConfig, target: hub.Target | None, results: Record) -> None:
     """Push the model of a completed run. Raises PushError where that fails: the run is what it was, completed."""
     if target is None:
         return
@@ -73,7 +73,7 @@ def _check_weights(run: Run) -> None:
         )
 
 
-def _render_typed(training: dict[str, Any]) -> str:
+def _render_typed(training: Record) -> str:
     """The settings of a push, as they are typed."""
     given = {key: training[key] for key in WITHHELD if training.get(key) is not None}
     return " ".join(

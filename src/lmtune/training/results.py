@@ -1,7 +1,7 @@
 """results.json of a run, its model and its pages, written when it ends."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmtune.config import EvalConfig, SaveDtype
 from lmtune.data.ledger import Ledger
@@ -15,7 +15,7 @@ from lmtune.modeling.read_back import check_reads_back
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
-from lmtune.storage import write_text
+from lmtune.storage import Record, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ def build_results(
     sets: "dict[str, Measures]",
     prepared: Prepared,
     held_out: "dict[str, HeldOutSet]",
-) -> dict[str, Any]:
+) -> Record:
     """results.json: what was done, and the final numbers with their protocol."""
     trained = trainer.trained
     identity = hash_model(model)
@@ -64,12 +64,12 @@ def build_results(
     }
 
 
-def find_training_loss(history: list[dict[str, Any]]) -> float | None:
+def find_training_loss(history: list[Record]) -> float | None:
     """The mean training loss of all steps, in nats per token, as Trainer logs it when it ends; None for a run without steps."""
     return next((line["train_loss"] for line in reversed(history) if "train_loss" in line), None)
 
 
-def find_evaluation(history: list[dict[str, Any]], step: int) -> dict[str, float]:
+def find_evaluation(history: list[Record], step: int) -> dict[str, float]:
     """What was logged of the evaluation at a step, the last one if there were several; {} where there was none."""
     return next((line for line in reversed(history) if line.get("step") == step and "eval_loss" in line), {})
 
@@ -84,8 +84,8 @@ def split_sets(logged: dict[str, float], names: list[str]) -> "dict[str, Measure
 
 
 def add_evaluations(
-    results: dict[str, Any],
-    history: list[dict[str, Any]],
+    results: Record,
+    history: list[Record],
     selected: "dict[str, Measures]",
     held_out: "dict[str, HeldOutSet]",
     settings: EvalConfig,
@@ -110,12 +110,12 @@ def add_evaluations(
             }
 
 
-def build_epochs(metrics: list[dict[str, Any]], others: list[str]) -> list[dict[str, Any]]:
+def build_epochs(metrics: list[Record], others: list[str]) -> list[Record]:
     """A row for each evaluation while training, the one before the first step included.
 
     others: names of the sets besides the first; what was measured on them stands under `sets`.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Record] = []
     for line in metrics:
         if "eval_loss" in line:
             before = rows[-1]["cumulative_seconds"] if rows else 0.0
@@ -158,7 +158,7 @@ def save_model(
         ) from error
 
 
-def load_card(run: Run, results: dict[str, Any], repo: str | None = None) -> str:
+def load_card(run: Run, results: Record, repo: str | None = None) -> str:
     """The model card of a run, that of its copy at `repo` on the Hub if one is named."""
     return render_card(results["name"], results, run.load_config(), load_last_samples(run), repo)
 
@@ -169,7 +169,7 @@ def load_last_samples(run: Run) -> list[dict[str, str]]:
     return records[-1]["samples"] if records else []
 
 
-def write_pages(run: Run, results: dict[str, Any], ledger: Ledger) -> None:
+def write_pages(run: Run, results: Record, ledger: Ledger) -> None:
     """The report, and results.json, which tells that the run has completed."""
     metrics = run.load_metrics()
     page = render_report(
@@ -185,7 +185,7 @@ def write_pages(run: Run, results: dict[str, Any], ledger: Ledger) -> None:
     run.write_results(results)
 
 
-def find_objective(results: dict[str, Any], objective: str) -> float:
+def find_objective(results: Record, objective: str) -> float:
     """The number that a sweep minimises: a measure of the first set, or `<set>.<measure>`; nan where nothing was held out."""
     sets = results["eval"]
     name, _, measure = objective.rpartition(".")

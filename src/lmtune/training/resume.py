@@ -4,7 +4,6 @@ import json
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from lmtune.config import TrainConfig
 from lmtune.config.train import list_keys
@@ -23,7 +22,7 @@ from lmtune.runs import (
     step_of,
 )
 from lmtune.runs.search import OUTPUTS, check_creatable
-from lmtune.storage import checksum_of, load_json, render_json, render_json_line, slug, write_text
+from lmtune.storage import Record, checksum_of, load_json, render_json, render_json_line, slug, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +39,20 @@ STATES = ("optimizer.pt", "scheduler.pt")
 """Files of a checkpoint without which no run goes on as it was."""
 
 
-def fingerprint_of(plain: dict[str, Any]) -> str:
+def fingerprint_of(plain: Record) -> str:
     """Equal for configurations that lead to the same weights."""
     return checksum_of(repr(sorted(leave_out(plain, WITHOUT_EFFECT).items())))
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Record, prefix: str = "") -> Record:
     """Nested keys as dotted ones."""
-    flat: dict[str, Any] = {}
+    flat: Record = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
 
-def leave_out(plain: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def leave_out(plain: Record, names: list[str]) -> Record:
     """Settings by dotted key, without some keys and what is below them."""
     return {
         key: value
@@ -112,7 +111,7 @@ def _model_slug(config: TrainConfig) -> str:
     return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
 
 
-def check_told(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
+def check_told(config: TrainConfig, run: Run, plain: Record) -> None:
     """Raise ConfigError where a run cannot go on with what is said now. A run that was begun and has recorded nothing can."""
     if run.find_results().get("status") == "completed":
         check_completed(config, run, plain)
@@ -120,7 +119,7 @@ def check_told(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
         check_settings(config, run, plain)
 
 
-def check_settings(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
+def check_settings(config: TrainConfig, run: Run, plain: Record) -> None:
     """Raise ConfigError where settings that decide the weights are not those the run was started with."""
     changed = find_changes(run.load_config(), plain, WITHOUT_EFFECT)
     if changed and not config.resume_force:
@@ -131,7 +130,7 @@ def check_settings(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None
         )
 
 
-def check_completed(config: TrainConfig, run: Run, plain: dict[str, Any]) -> None:
+def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
     """Raise ConfigError where a run that has completed is named and asked for anything but its results."""
     changed = find_changes(run.load_config(), plain, ASKED_ANEW)
     if changed and config.resume == "auto":
@@ -144,7 +143,7 @@ def check_completed(config: TrainConfig, run: Run, plain: dict[str, Any]) -> Non
         )
 
 
-def find_changes(before: dict[str, Any], now: dict[str, Any], without: list[str]) -> list[str]:
+def find_changes(before: Record, now: Record, without: list[str]) -> list[str]:
     """`key: old then, new now` for each setting that differs."""
     old, new = leave_out(before, without), leave_out(now, without)
     return [
@@ -154,7 +153,7 @@ def find_changes(before: dict[str, Any], now: dict[str, Any], without: list[str]
     ]
 
 
-def take_up(run: Run, manifest: dict[str, Any], force: bool) -> Path | None:
+def take_up(run: Run, manifest: Record, force: bool) -> Path | None:
     """The newest whole checkpoint of a run that stopped, None where none was written; records are brought back to it.
 
     manifest: what this process would write into a checkpoint. Raises CheckpointError where the text or the vocabulary is
@@ -214,10 +213,10 @@ def restore_metrics(run: Run, checkpoint: Path) -> None:
         )
 
 
-def _line_of(entry: dict[str, Any]) -> dict[str, Any]:
+def _line_of(entry: Record) -> Record:
     """An entry of Trainer's history as it stands in metrics.jsonl, where numbers that are not finite are null."""
     numbers = {name: value for name, value in entry.items() if isinstance(value, (int, float))}
-    line: dict[str, Any] = json.loads(render_json(numbers))
+    line: Record = json.loads(render_json(numbers))
     return line
 
 
@@ -246,7 +245,7 @@ def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
     )
 
 
-def _check_same_world(run: Run, before: dict[str, Any], now: dict[str, Any], force: bool) -> None:
+def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> None:
     changed = [
         word
         for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"), ("mix", "text mixed in"))

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.runs import Run
-from lmtune.storage import write_text
+from lmtune.storage import Record, write_text
 from lmtune.training.jsonl_writer import JsonlWriter
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class SamplesCallback(TrainerCallback):
             logger.info("  « %s »", " ".join(text.split()))
 
 
-def render_samples(records: list[dict[str, Any]]) -> str:
+def render_samples(records: list[Record]) -> str:
     """samples.md: for each prompt, its continuation step by step."""
     lines = ["# Samples", ""]
     prompts = [sample["prompt"] for sample in records[-1]["samples"]] if records else []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
@@ -14,7 +14,7 @@ from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
-from lmtune.storage import write_json
+from lmtune.storage import Record, write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
@@ -64,7 +64,7 @@ class Session:
         finally:
             context.close()
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Record:
         """Train, score and save; return results.json. A run that has completed is answered from it.
 
         Whatever ends the run early is written into results.json on the way out.
@@ -118,7 +118,7 @@ class Session:
             progress.close()
             stop.restore()
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Record:
         """Score the held-out text, save the model, and write the pages; return results.json."""
         context, prepared = self.context, self.setup.prepared
         dtype = self.config.model.save_dtype

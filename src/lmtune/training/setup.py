@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
@@ -26,6 +26,9 @@ from lmtune.training.compiling import check_compile, find_compile_failure
 from lmtune.training.disk import count_steps
 from lmtune.training.planning import Plan, plan_steps
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,9 +46,9 @@ class Setup:
     """Training arguments that lmtune chose for the device and the steps to come."""
     remarks: list[str]
     """What is to be said of the steps to come."""
-    arguments: Any
-    tokenizer: Any
-    model: Any
+    arguments: "TrainingArguments"
+    tokenizer: "PreTrainedTokenizerBase"
+    model: "PreTrainedModel"
     move: EmbeddingTransfer | None
     """From the vocabulary that the weights came with to that of `tokenizer`."""
     context: int
@@ -132,7 +135,9 @@ def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
         check_data_source(data)
 
 
-def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, EmbeddingTransfer | None]:
+def build_model(
+    config: TrainConfig, corpus: Corpus
+) -> tuple["PreTrainedTokenizerBase", "PreTrainedModel", EmbeddingTransfer | None]:
     """(tokenizer, model, move): the weights of a new model drawn from the seed; the move to another vocabulary, if any."""
     from transformers import set_seed
 
@@ -148,7 +153,7 @@ def build_model(config: TrainConfig, corpus: Corpus) -> tuple[Any, Any, Embeddin
     return tokenizer, model, move
 
 
-def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
+def try_generation(config: TrainConfig, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Raise ConfigError for generation settings that fail, now and not at the first sample: write one token."""
     if config.samples.enabled and config.prompts:
         one = {"max_new_tokens": 1, "max_length": None, "min_new_tokens": None, "min_length": None}
@@ -158,10 +163,12 @@ def try_generation(config: TrainConfig, model: Any, tokenizer: Any) -> None:
         generation.generate_aside(model, tokenizer, config.prompts[:1], settings, seed=0)
 
 
-def prepare_finetune(config: TrainConfig, arguments: Any, model: Any) -> Any:
+def prepare_finetune(
+    config: TrainConfig, arguments: "TrainingArguments", model: "PreTrainedModel"
+) -> "PreTrainedModel":
     """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
     if config.finetune.method is FinetuneMethod.lora:
-        return adapters.add_adapter(model, config.finetune)
+        return adapters.add_adapter(model, config.finetune)  # type: ignore[return-value]  # peft answers for the model
     if config.finetune.method is FinetuneMethod.gradual:
         from lmtune.training.gradual import check_gradual
 
@@ -181,7 +188,9 @@ def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     return kept
 
 
-def plan_training(config: TrainConfig, arguments: Any, model: Any, prepared: Prepared, *, begins: bool) -> Plan:
+def plan_training(
+    config: TrainConfig, arguments: "TrainingArguments", model: "PreTrainedModel", prepared: Prepared, *, begins: bool
+) -> Plan:
     """Training settings for the steps to come, of those left open; they are set in `arguments` already.
 
     A run that does not begin but goes on keeps its choice of torch.compile, which its bits depend on.

@@ -3,8 +3,9 @@
 import resource
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lmtune.storage import Record
 from lmtune.training.devices import detect_device
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def measure_memory(device: "torch.device") -> float:
     return float(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def render_pace(logs: dict[str, Any]) -> str:
+def render_pace(logs: Record) -> str:
     """The pace as one line: tokens a second, MFU where it is known, memory, time left."""
     parts = [f"{logs['tokens_per_second']:,.0f} tokens/s"]
     if "mfu" in logs:

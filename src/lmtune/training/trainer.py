@@ -4,10 +4,10 @@ tests/test_upstream.py lists what of Trainer is overridden or called here, and n
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.utils import TorchDynamoPlugin
@@ -77,11 +77,11 @@ class LmTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self.rows = rows
-        self._own_sampler: Sampler[int] | None = None
+        self._own_sampler: Iterable[int] | None = None
         super().__init__(
             model=model,
             args=args,
-            data_collator=collate,
+            data_collator=collate,  # type: ignore[arg-type]  # rows come as a whole batch, see __getitems__
             train_dataset=rows,
             eval_dataset=rows,  # Trainer only asks whether there is one; evaluate() has the text
             callbacks=[LoopCallback(self.start_loop, self.start_epoch), *(callbacks or [])],
@@ -143,10 +143,12 @@ class LmTrainer(Trainer):
     # Data and steps
 
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
-        # A mixture or a stream decides the order of its rows itself.
+        # A mixture or a stream decides the order of its rows itself. A DataLoader takes any iterable of their numbers.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         self._own_sampler = self.rows.build_sampler(seed)
-        return super()._get_train_sampler(train_dataset) if self._own_sampler is None else self._own_sampler
+        if self._own_sampler is None:
+            return super()._get_train_sampler(train_dataset)
+        return cast("Sampler[int]", self._own_sampler)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -306,7 +308,9 @@ class LmTrainer(Trainer):
         if self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            stored.restore(self.model if model is None else model, Path(resume_from_checkpoint))
+            stored.restore(
+                self.model if model is None else cast("PreTrainedModel", model), Path(resume_from_checkpoint)
+            )
 
     def _load_best_model(self) -> None:
         # As for any other checkpoint.

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import ConfigError, LmtuneError, describe_error
 from lmtune.modeling.out_of_memory import is_out_of_memory
+from lmtune.storage import Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
@@ -33,10 +34,10 @@ def try_training(trainer: "Trainer") -> None:
     trainer.get_train_dataloader()
     settings = trainer.args.activation_checkpointing_kwargs
     if trainer.args.activation_checkpointing and settings:
-        _try_checkpointing(cast("PreTrainedModel", trainer.model), cast("dict[str, Any]", settings))
+        _try_checkpointing(cast("PreTrainedModel", trainer.model), cast("Record", settings))
 
 
-def _try_checkpointing(model: "PreTrainedModel", settings: dict[str, Any]) -> None:
+def _try_checkpointing(model: "PreTrainedModel", settings: Record) -> None:
     """Run a forward and backward pass of a few tokens with activation checkpointing: its settings are read only then."""
     import torch
 
