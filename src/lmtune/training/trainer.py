@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.utils import TorchDynamoPlugin
@@ -81,7 +81,7 @@ class LmTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=collate,
+            data_collator=cast(Callable[[list[Any]], dict[str, Any]], collate),  # rows come as batches
             train_dataset=rows,
             eval_dataset=rows,  # Trainer only asks whether there is one; evaluate() has the text
             callbacks=[LoopCallback(self.start_loop, self.start_epoch), *(callbacks or [])],
@@ -145,7 +145,7 @@ class LmTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
         # A mixture or a stream decides the order of its rows itself.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self._own_sampler = self.rows.build_sampler(seed)
+        self._own_sampler = cast("Sampler[int] | None", self.rows.build_sampler(seed))
         return super()._get_train_sampler(train_dataset) if self._own_sampler is None else self._own_sampler
 
     def get_batch_samples(
@@ -306,7 +306,7 @@ class LmTrainer(Trainer):
         if self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            stored.restore(self.model if model is None else model, Path(resume_from_checkpoint))
+            stored.restore(self.model if model is None else cast(PreTrainedModel, model), Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         # As for any other checkpoint.
