@@ -278,8 +278,8 @@ OTHERS = {
 }  # fmt: skip
 """What else is no promise of a library's."""
 
-NOT_PRIVATE = {"_asdict", "_replace", "_fields", "_make"}
-"""Of named tuples."""
+NOT_PRIVATE = {"_asdict", "_replace", "_fields", "_make", "_typeshed"}
+"""Of named tuples, and the types of the standard library."""
 
 
 def basic_sweeper():
@@ -351,7 +351,7 @@ def private_names(tree):
                 | ast.Attribute(value=ast.Call(func=ast.Name(id="super")))
             ):
                 found = []
-            case ast.Attribute(attr=name):
+            case ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
                 found = [name]
             case ast.ImportFrom(module=str(module)) if not module.startswith("lmtune"):
                 found = module.split(".")
