@@ -4,7 +4,7 @@
 
 Both sides start from one memory-mapped datasets.Dataset and end with indexable blocks on disk, with fresh cache folders and
 imports outside the clock. run_clm: a batched tokenizer map, then the group_texts map with labels, one process. lmtune:
-the whole of Corpus.prepare (split, proof against the tokenizer, ids, blocks, ledger). The texts are WikiText-2's articles,
+the whole of EncodedCorpus.prepare (split, comparison with the tokenizer, ids, blocks, ledger). The texts are WikiText-2's articles,
 repeated with their sentences shuffled and numbered until there are enough distinct ones.
 """
 
@@ -32,6 +32,7 @@ from lmtune.data.decoding import load_text
 from lmtune.data.documents import split_text
 from lmtune.data.encoding import describe_tokenizer
 from lmtune.data.ledger import Ledger
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.sources import HubSource
 
 BLOCK = 1024
@@ -87,7 +88,7 @@ def build_bench_corpus(dataset):
 def lmtune(dataset, tokenizer, folder):
     """Everything that lmtune train does with text before the first step."""
     os.environ["LMTUNE_CACHE"] = str(folder)
-    return len(build_bench_corpus(dataset).prepare(tokenizer, BLOCK).blocks)
+    return len(EncodedCorpus(build_bench_corpus(dataset), tokenizer).prepare(BLOCK).blocks)
 
 
 def time_stages(dataset, tokenizer):
@@ -102,11 +103,11 @@ def time_stages(dataset, tokenizer):
     _, read = consume(rows.texts for rows in corpus.source.load_rows("train", 0))
     documents, selected = consume(corpus.load_documents("train", Ledger()))
     started = time.perf_counter()
-    _ = corpus.survey
+    _ = corpus.first_pass
     surveyed = time.perf_counter() - started - selected
-    dealt, hashed = consume(splits.deal_by_hash(texts, corpus.shares, 0)["train"] for texts in documents)
-    encoder = corpus.find_encoder(tokenizer)
-    encoded, ids = consume(encoder.encode(texts) for texts in dealt)
+    assigned, hashed = consume(splits.assign_by_hash(texts, corpus.assigner.shares, 0)["train"] for texts in documents)
+    encoder = EncodedCorpus(corpus, tokenizer).encoder
+    encoded, ids = consume(encoder.encode(texts) for texts in assigned)
     joined, separated = consume(np.insert(each, np.cumsum(lengths), 50256) for each, lengths in encoded)
     _, counted = consume(np.bincount(each, minlength=50257) for each in joined)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +118,7 @@ def time_stages(dataset, tokenizer):
         "Arrow to batches of text (twice)": 2 * read,
         "empty rows, counts (twice)": 2 * (selected - read),
         "lengths, hashes, sample": surveyed,
-        "hash and deal out": hashed,
+        "hash and assign": hashed,
         "ids": ids,
         "separators": separated,
         "unigram counts": counted,
@@ -134,7 +135,8 @@ def time_files(dataset, tokenizer):
             write(file)
             os.environ["LMTUNE_CACHE"] = str(Path(folder) / "cache")
             started = time.perf_counter()
-            Corpus(DataConfig(files=str(file), validation_fraction=0.05), 0).prepare(tokenizer, BLOCK)
+            corpus = Corpus(DataConfig(files=str(file), validation_fraction=0.05), 0)
+            EncodedCorpus(corpus, tokenizer).prepare(BLOCK)
             seconds[kind] = time.perf_counter() - started
     return seconds
 

@@ -106,6 +106,7 @@ def prepare(settings):
 
     from lmtune.config import DataConfig
     from lmtune.data.corpus import Corpus
+    from lmtune.data.prepare import EncodedCorpus
 
     folder, source = Path(settings["folder"]), Path(os.environ["LMTUNE_TEST_DATA"])
     tokenizer = GPT2TokenizerFast.from_pretrained(source / "gpt2-tokenizer")
@@ -119,7 +120,7 @@ def prepare(settings):
     tokenizer.save_pretrained(folder / "model")
     text = source / "wikitext-2" / "train.txt.gz"
     data = DataConfig(files=str(text), validation_fraction=0.0)
-    rows = Corpus(data, SEED).prepare(tokenizer, settings["block"]).blocks.rows
+    rows = EncodedCorpus(Corpus(data, SEED), tokenizer).prepare(settings["block"]).blocks.rows
     np.save(folder / "stream.npy", np.asarray(rows["ids"])[:-1, :-1].reshape(-1).astype(np.uint16))
     prepare_run_clm(folder, settings["block"], settings["batch"] * settings["steps"])
     return {"text": str(text), "parameters": model.num_parameters()}

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
+from lmtune.data import columns, decoding
 from lmtune.data.corpus import Corpus
 from lmtune.data.documents import split_text
 from lmtune.data.ledger import LEFT_OUT, Ledger
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.unpacking import open_unpacked
 from lmtune.errors import DataError, LedgerError
 from lmtune.storage import checksum
@@ -35,10 +37,11 @@ ENCODINGS = {
 def account_of(config):
     """The ledger of a corpus that has been read once, whatever becomes of it."""
     corpus = Corpus(config, 0)
+    ledger = corpus.open_ledger()
     for split in corpus.source.splits():
-        for _ in corpus.load_documents(split, corpus.ledger):
+        for _ in corpus.load_documents(split, ledger):
             continue
-    return corpus.ledger
+    return ledger
 
 
 def check_closed(ledger, content):
@@ -168,7 +171,7 @@ def test_a_run_of_several_files_closes_down_to_its_sides(tmp_path, tokenizer):
     (held / "c.jsonl").write_text('{"text": "frase 3"}\n{"text": "nova"}\n{"text": "nova frase"}\n', encoding="utf-8")
     files = [str(tmp_path / "a.txt"), str(tmp_path / "b.jsonl.gz")]
     config = DataConfig(files=files, validation_files=str(held), deduplicate=True, min_chars=5)
-    ledger = Corpus(config, 0).prepare(tokenizer, 16).ledger
+    ledger = EncodedCorpus(Corpus(config, 0), tokenizer).prepare(16).ledger
     ledger.check()
     check_closed(ledger, [31, sum(len(json.dumps(row)) + 1 for row in rows), 60])
     a, b, c = ledger.sources
@@ -176,7 +179,7 @@ def test_a_run_of_several_files_closes_down_to_its_sides(tmp_path, tokenizer):
     assert b["left_out"]["repeated"] == sum(len(row["text"]) for row in rows[50:])
     assert c["left_out"] == {"table": 39, "short": 4, "in_training": 7}
     assert {"name", "split", "bytes", "modified", "xxh3_128", "rows"} <= a.keys()
-    again = Corpus(config, 0).prepare(tokenizer, 16).ledger
+    again = EncodedCorpus(Corpus(config, 0), tokenizer).prepare(16).ledger
     assert again == ledger, "from the cache"
 
 
@@ -186,9 +189,10 @@ def test_text_held_out_elsewhere_is_an_account_of_its_own(tmp_path):
     (tmp_path / "a.txt").write_text("um\ndois\n", encoding="utf-8")
     config = DataConfig(files=str(tmp_path / "a.txt"), documents=DocumentRule.line)
     corpus = Corpus(config, 0, left_out=hash_texts(build_texts(["dois"]), 0))
-    list(corpus.load_documents("train", corpus.ledger))
-    check_closed(corpus.ledger, [8])
-    assert corpus.ledger.left_out == {"line_ends": 2, "held_elsewhere": 4}
+    ledger = corpus.open_ledger()
+    list(corpus.load_documents("train", ledger))
+    check_closed(ledger, [8])
+    assert ledger.left_out == {"line_ends": 2, "held_elsewhere": 4}
 
 
 def test_a_byte_that_is_missing_stops_the_run():
@@ -210,3 +214,18 @@ def test_the_account_of_bytes_is_shown_as_a_column_that_adds_up(lmtune, tmp_path
     ]
     assert int(column[0]) + sum(map(int, column[1:-1])) == int(column[-1])
     assert int(np.sum([int(number) for number in column[1:-1]])) < 0
+
+
+@pytest.mark.parametrize("limit", [{"max_bytes": 40}, {"max_documents": 3}])
+def test_a_packed_file_is_read_only_as_far_as_a_limit_asks(tmp_path, monkeypatch, limit):
+    file = tmp_path / "a.txt.gz"
+    lines = "".join(f"frase {number}\n" for number in range(10_000))
+    file.write_bytes(gzip.compress(lines.encode()))
+    monkeypatch.setattr(decoding, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(columns.batch_strings, "__defaults__", (1000,))
+    settings = {"files": str(file), "documents": DocumentRule.line}
+    ledger = account_of(DataConfig(**settings, **limit))
+    assert 0 < ledger.bytes_kept < 60
+    assert ledger.bytes_read == ledger.bytes_kept + sum(ledger.left_out.values()) < 10_000
+    assert ledger.sources[0]["content_bytes"] == ledger.bytes_read
+    assert account_of(DataConfig(**settings)).bytes_read == len(lines)

@@ -20,6 +20,7 @@ from lmtune.cli import main
 from lmtune.config import DataConfig
 from lmtune.data import cache
 from lmtune.data.corpus import Corpus
+from lmtune.data.prepare import EncodedCorpus
 
 KEY = cache.key_of({"content": "a"})
 
@@ -163,7 +164,7 @@ def test_a_damaged_entry_is_named(folder, caplog):
 def test_a_damaged_entry_of_a_corpus_heals(folder, tmp_path, tokenizer, texts):
     file = tmp_path / "text.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    whole = Corpus(DataConfig(files=str(file)), 0).prepare(tokenizer, 16)
+    whole = EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(16)
     rows = list(range(len(whole.blocks)))
     ids, inputs = whole.held_out["validation"].ids.copy(), whole.blocks.__getitems__(rows)["input_ids"].clone()
     for damaged in folder.glob("*/*.arrow"):
@@ -174,7 +175,7 @@ def test_a_damaged_entry_of_a_corpus_heals(folder, tmp_path, tokenizer, texts):
         damaged.write_bytes(damaged.read_bytes()[:20])
     for damaged in folder.glob("files/*.json"):
         damaged.write_text("{")
-    healed = Corpus(DataConfig(files=str(file)), 0).prepare(tokenizer, 16)
+    healed = EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(16)
     assert healed.ledger == whole.ledger
     assert np.array_equal(healed.held_out["validation"].ids, ids)
     assert (healed.blocks.__getitems__(rows)["input_ids"] == inputs).all()

@@ -18,6 +18,7 @@ from lmtune.data.corpus import Corpus
 from lmtune.data.encoding import Encoder, hash_tokenizer
 from lmtune.data.layout import unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import ConfigError, DataError, LedgerError
 from lmtune.token_stream import DOCUMENT_TABLE, TokenStream
 
@@ -48,7 +49,7 @@ def test_blocks_reproduce_the_ids_of_all_trained_documents(
     folder = tmp_path_factory.mktemp("corpus")
     corpus = Corpus(DataConfig(files=write_lines(folder, texts), validation_fraction=fraction), seed)
     try:
-        prepared = corpus.prepare(tokenizer, block_size)
+        prepared = EncodedCorpus(corpus, tokenizer).prepare(block_size)
     except DataError as error:
         assert "empty" in str(error) or "Nothing" in str(error)  # noqa: PT017  a split may be impossible, then it says so
         return
@@ -86,7 +87,7 @@ def test_inputs_and_targets_are_neighbours_across_rows(tmp_path):
 def test_empty_rows_make_up_a_multiple_and_hold_no_target(tmp_path):
     _, targets = write_blocks(tmp_path / "x.arrow", [np.arange(30, dtype=np.uint32)], 8, np.dtype(np.uint16), fill=0)
     blocks = Blocks.load(tmp_path / "x.arrow", 8, targets)
-    blocks.arrange(6, -1)
+    blocks.set_batch_shape(6, -1)
     assert len(blocks) == 6
     assert stream_of(blocks) == list(range(30))
     assert (blocks.__getitems__([4, 5])["shift_labels"] == -100).all()
@@ -109,7 +110,7 @@ def test_special_tokens_typed_in_a_text_are_text(tokenizer):
 def test_gigatoken_and_the_tokenizer_agree_on_real_text(tokenizer, texts):
     fast = Encoder(tokenizer, texts)
     slow = Encoder(tokenizer, texts)
-    slow._encode = slow._encode_own
+    slow._encode = slow._encode_reference
     column = build_texts(["cut off", *texts, "cut off"])[1:-1]
     for ours, theirs in zip(fast.encode(column), slow.encode(column), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -119,7 +120,7 @@ def test_a_tokenizer_that_gigatoken_reads_differently_is_used_itself(tokenizer, 
     from lmtune.data import encoding
 
     other = lambda column: (np.zeros(len(column), np.uint32), np.ones(len(column), np.int64))  # noqa: E731
-    monkeypatch.setattr(encoding, "_find_gigatoken", lambda _: other)
+    monkeypatch.setattr(encoding, "_build_gigatoken", lambda _: other)
     encoder = Encoder(tokenizer, texts)
     assert encoder.name == "tokenizers"
     assert "disagree" in caplog.text
@@ -134,7 +135,7 @@ def test_the_ledger_counts_what_is_dropped(tmp_path, tokenizer):
         "uma linha bem mais longa, número 3",
     ]
     config = DataConfig(files=write_lines(tmp_path, rows), deduplicate=True, min_chars=10, max_documents=50)
-    ledger = Corpus(config, 0).prepare(tokenizer, 16).ledger
+    ledger = EncodedCorpus(Corpus(config, 0), tokenizer).prepare(16).ledger
     assert (ledger.rows_read, ledger.rows_empty, ledger.rows_repeated) == (64, 2, 1)
     assert (ledger.documents_read, ledger.documents_short, ledger.documents_over_limit, ledger.documents_kept) == (
         61,
@@ -149,20 +150,20 @@ def test_rows_with_other_values_are_passed_over_and_counted(tmp_path, tokenizer)
     rows = [{"text": f"frase {n}", "lang": ["pt", "en"][n % 2], "good": n % 3 > 0} for n in range(120)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     corpus = Corpus(DataConfig(files=str(file), where={"lang": "pt", "good": True}), 0)
-    ledger = corpus.prepare(tokenizer, 16).ledger
+    ledger = EncodedCorpus(corpus, tokenizer).prepare(16).ledger
     assert (ledger.rows_read, ledger.rows_unwanted, ledger.rows_used) == (120, 80, 40)
     assert set(corpus.texts("all")) == {f"frase {n}" for n in range(0, 120, 2) if n % 3}
     with pytest.raises(
         DataError, match=r"has no column 'langue'; it has text, lang, good. Name one of those with data\.where="
     ):
-        _ = Corpus(DataConfig(files=str(file), where={"langue": "pt"}), 0).held_out
+        _ = Corpus(DataConfig(files=str(file), where={"langue": "pt"}), 0).split
 
 
 def test_accents_are_composed_where_asked_and_counted(tmp_path, tokenizer):
     texts = [f"ac\u0327a\u0303o {n}" for n in range(30)] + [f"ação {n}" for n in range(30, 60)]
     file = write_lines(tmp_path, texts)
     composed = Corpus(DataConfig(files=file, unicode=UnicodeForm.nfc), 0)
-    assert composed.prepare(tokenizer, 16).ledger.rows_normalized == 30
+    assert EncodedCorpus(composed, tokenizer).prepare(16).ledger.rows_normalized == 30
     assert sorted(composed.texts("all")) == sorted(f"ação {n}" for n in range(60))
     assert sorted(Corpus(DataConfig(files=file), 0).texts("all")) == sorted(texts)
 
@@ -194,7 +195,7 @@ def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches(tmp_path):
     file = write_lines(tmp_path, texts)
     corpora = [Corpus(DataConfig(files=file), seed) for seed in range(40)]
     assert all(list(corpus.texts("validation")) for corpus in corpora)
-    assert {corpus.rule for corpus in corpora} == {"hash", "stretches"}
+    assert {corpus.split.note for corpus in corpora} == {"hash", "stretches"}
     for corpus in corpora:
         sides = [*corpus.texts("train"), *corpus.texts("validation")]
         assert sorted(sides) == sorted(texts), "short documents among many stay whole"
@@ -204,17 +205,17 @@ def test_all_of_a_text_is_neither_cut_nor_reordered(tmp_path, tokenizer):
     (tmp_path / "a.txt").write_text("".join(f"linha {n}\n" for n in range(9000)), encoding="utf-8")
     corpus = Corpus(DataConfig(files=str(tmp_path / "a.txt")), 0)
     assert len(list(corpus.texts("train"))) > 1
-    whole = corpus.encode_stream("all", tokenizer)
+    whole = EncodedCorpus(corpus, tokenizer).encode_stream("all")
     assert len(whole.documents) == 1
     (tmp_path / "b.txt").write_text("palavra", encoding="utf-8")
-    word = Corpus(DataConfig(files=str(tmp_path / "b.txt")), 0).encode_stream("all", tokenizer)
+    word = EncodedCorpus(Corpus(DataConfig(files=str(tmp_path / "b.txt")), 0), tokenizer).encode_stream("all")
     assert tokenizer.decode(word.ids[:-1]) == "palavra"
 
 
 def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer, texts, monkeypatch):
     corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "ainda outra"])), 0)
-    monkeypatch.setattr(Corpus, "_build_blocks", lambda *_: pytest.fail("the training side was encoded"))
-    held = corpus.load_held_out(tokenizer)
+    monkeypatch.setattr(EncodedCorpus, "_build", lambda *_: pytest.fail("the training side was encoded"))
+    held = EncodedCorpus(corpus, tokenizer).load_held_out()
     assert held.split_by == "hash"
     assert len(held.streams["validation"].documents) == len(list(corpus.texts("validation")))
 
@@ -222,7 +223,7 @@ def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer,
 def test_rows_join_into_documents(tmp_path, tokenizer):
     config = DataConfig(files=write_lines(tmp_path, [f"frase {n}" for n in range(250)]), rows_per_document=10)
     corpus = Corpus(config, 0)
-    assert corpus.prepare(tokenizer, 16).ledger.documents_kept == 25
+    assert EncodedCorpus(corpus, tokenizer).prepare(16).ledger.documents_kept == 25
     assert "runs of 10 consecutive rows" in corpus.ledger.documents_are
     first = next(text for text in corpus.texts("all") if text.startswith("frase 0\n"))
     assert first.split("\n") == [f"frase {n}" for n in range(10)]
@@ -232,17 +233,31 @@ def test_given_files_are_held_out_without_what_is_trained_on(tmp_path, tokenizer
     train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
     held = write_lines(tmp_path, ["frase 3", "outra frase"], "held.jsonl")
     corpus = Corpus(DataConfig(files=train, validation_files=held), 0)
-    ledger = corpus.prepare(tokenizer, 16).ledger
+    ledger = EncodedCorpus(corpus, tokenizer).prepare(16).ledger
     assert list(corpus.texts("validation")) == ["outra frase"]
     by_name = Corpus(DataConfig(files=train, validation_files=held, test_fraction=0.2, split_by=SplitRule.given), 0)
     assert list(by_name.texts("test")) == []
     assert (ledger.documents_in_training, ledger.split_by) == (1, "given")
 
 
+def test_stretches_for_testing_beside_files_for_validation_are_not_trained_on(tmp_path, tokenizer):
+    train, held = (tmp_path / "a.txt", tmp_path / "b.txt")
+    train.write_text("\n".join(f"A paciente {number} voltou para casa." for number in range(400)), encoding="utf-8")
+    held.write_text("outra frase", encoding="utf-8")
+    corpus = Corpus(DataConfig(files=str(train), validation_files=str(held), test_fraction=0.1), 0)
+    prepared = EncodedCorpus(corpus, tokenizer).prepare(16)
+    assert prepared.ledger.split_by == "given and stretches"
+    assert sorted(prepared.held_out) == ["test", "validation"]
+    lines = {split: set("".join(corpus.texts(split)).splitlines()) for split in ("train", "test")}
+    assert lines["train"]
+    assert lines["test"]
+    assert not lines["train"] & lines["test"]
+
+
 def test_held_out_files_that_are_all_trained_on_are_refused(tmp_path):
     train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
     with pytest.raises(DataError, match="Every held-out document also stands in the training text"):
-        _ = Corpus(DataConfig(files=train, validation_files=train), 0).held_out
+        _ = Corpus(DataConfig(files=train, validation_files=train), 0).split
 
 
 def test_a_ledger_that_does_not_close_stops_the_run():
@@ -252,19 +267,19 @@ def test_a_ledger_that_does_not_close_stops_the_run():
 
 
 def test_the_ledger_survives_being_written_down(tmp_path, tokenizer, texts):
-    ledger = Corpus(DataConfig(files=write_lines(tmp_path, texts)), 0).prepare(tokenizer, 16).ledger
+    ledger = EncodedCorpus(Corpus(DataConfig(files=write_lines(tmp_path, texts)), 0), tokenizer).prepare(16).ledger
     assert Ledger.from_dict(json.loads(json.dumps(ledger.as_dict()))) == ledger
 
 
 def test_prepared_text_is_built_once_and_again_when_anything_changes(tmp_path, tokenizer, texts, monkeypatch):
     built = []
-    build = Corpus._build_blocks
-    monkeypatch.setattr(Corpus, "_build_blocks", lambda self, *args: (built.append(1), build(self, *args))[1])
+    build = EncodedCorpus._build
+    monkeypatch.setattr(EncodedCorpus, "_build", lambda self, *args: (built.append(1), build(self, *args))[1])
     file = write_lines(tmp_path, texts)
 
     def prepare(seed=5, block_size=16, **settings):
         before = len(built)
-        Corpus(DataConfig(files=file, **settings), seed).prepare(tokenizer, block_size)
+        EncodedCorpus(Corpus(DataConfig(files=file, **settings), seed), tokenizer).prepare(block_size)
         return len(built) - before
 
     assert [prepare(), prepare()] == [1, 0]
@@ -296,10 +311,10 @@ def test_an_interrupted_build_leaves_no_entry(tmp_path, tokenizer, texts, monkey
     corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "só aqui"])), 0)
     monkeypatch.setattr(Ledger, "check", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        corpus.prepare(tokenizer, 16)
+        EncodedCorpus(corpus, tokenizer).prepare(16)
     monkeypatch.undo()
     assert not list(cache.find_folder().glob(".*-*"))
-    assert Corpus(corpus.config, 0).prepare(tokenizer, 16).ledger.targets > 0
+    assert EncodedCorpus(Corpus(corpus.config, 0), tokenizer).prepare(16).ledger.targets > 0
 
 
 def test_a_tokenizer_is_known_by_what_decides_its_ids(tmp_path, tokenizer):
@@ -368,11 +383,8 @@ def test_a_vocabulary_that_cannot_be_read_in_parts_leaves_documents_whole(tokeni
 
 
 def test_subsets_are_whole_documents_and_always_the_same(tmp_path, tokenizer, texts):
-    stream = (
-        Corpus(DataConfig(files=write_lines(tmp_path, texts), validation_fraction=0.5), 0)
-        .prepare(tokenizer, 16)
-        .held_out["validation"]
-    )
+    corpus = Corpus(DataConfig(files=write_lines(tmp_path, texts), validation_fraction=0.5), 0)
+    stream = EncodedCorpus(corpus, tokenizer).prepare(16).held_out["validation"]
     limits = [60, 120, 400, 10**6]
     subsets = [stream.select(limit, no_text) for limit in limits]
     assert all(
@@ -418,27 +430,27 @@ def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokeniz
     held = set(corpus.texts("validation"))
     assert ledger.mix["old"]["documents_held_elsewhere"] == len(held) > 30
     left = Corpus(
-        replace(old), 0, left_out=np.concatenate([hash_texts(part, 0) for part in corpus.held_out["validation"]])
+        replace(old), 0, left_out=np.concatenate([hash_texts(part, 0) for part in corpus.split.held_out["validation"]])
     )
     assert held.isdisjoint(left.texts("train"))
-    left.prepare(tokenizer, 16).ledger.check()
+    EncodedCorpus(left, tokenizer).prepare(16).ledger.check()
 
 
 @pytest.mark.parametrize("block_size", [3, 8, 64])
 def test_padded_rows_hold_one_document_each_and_learn_all_of_it(tmp_path, tokenizer, block_size):
     texts = [f"documento {n}" + ", com mais palavras" * (n % 5) for n in range(60)]
     corpus = Corpus(DataConfig(files=write_lines(tmp_path, texts), packing=False), 0)
-    prepared = corpus.prepare(tokenizer, block_size)
+    prepared = EncodedCorpus(corpus, tokenizer).prepare(block_size)
     prepared.ledger.check()
     assert prepared.ledger.targets == prepared.ledger.sides["train"].tokens
     batch = prepared.blocks.__getitems__(list(range(len(prepared.blocks))))
     learned = batch["shift_labels"]
-    assert learned[learned >= 0].tolist() == corpus.encode_stream("train", tokenizer).ids.tolist()
+    assert learned[learned >= 0].tolist() == EncodedCorpus(corpus, tokenizer).encode_stream("train").ids.tolist()
     begins = batch["input_ids"][:, 0] == tokenizer.eos_token_id
     assert int(begins.sum()) == prepared.ledger.sides["train"].documents
     ends = (learned == tokenizer.eos_token_id).sum(dim=1)
     assert int(ends.max()) == 1, "no row holds two documents"
-    prepared.blocks.arrange(7, -1)
+    prepared.blocks.set_batch_shape(7, -1)
     assert len(prepared.blocks) % 7 == 0
     assert (prepared.blocks[len(prepared.blocks) - 1]["shift_labels"] >= 0).sum() in range(block_size + 1)
 

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfig, TrainConfig
 from lmtune.data.corpus import Corpus
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import ConfigError
 from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.runs import Run
@@ -107,7 +108,7 @@ class Snapshots(TrainerCallback):
 def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
     file = tmp_path / "text.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    prepared = Corpus(DataConfig(files=str(file)), 0).prepare(tokenizer, 64)
+    prepared = EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(64)
 
     def build(name="run", callbacks=(), dropout=0.1, **settings):
         run = Run(tmp_path / name) if (tmp_path / name).exists() else begin_run(tmp_path / name)

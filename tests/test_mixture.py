@@ -43,7 +43,7 @@ def test_batches_hold_the_rows_of_each_source_and_empty_ones(tmp_path):
         parts[name] = Part(Blocks.load(tmp_path / name, 10, targets), {"new": 0.75, "old": 0.25}[name])
     mixed = MixedBlocks(parts)
     assert mixed.rows_per_epoch == [4, 1]
-    mixed.arrange(4, -1)
+    mixed.set_batch_shape(4, -1)
     assert len(mixed) == 8
     batch = mixed.__getitems__([5, 0, 12, 4, 3])
     assert batch["input_ids"][:, 0].tolist() == [1010, 0, 1070, 1000, 30]

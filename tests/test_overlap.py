@@ -8,7 +8,7 @@ import pytest
 
 from lmtune.data.columns import build_texts
 from lmtune.data.encoding import Encoder
-from lmtune.data.overlap import Overlap, find_word_starts, hash_sequences
+from lmtune.data.overlap import Overlap, hash_sequences, mark_word_starts
 from lmtune.token_stream import DOCUMENT_TABLE, TokenStream
 
 
@@ -37,7 +37,7 @@ def test_shares_equal_those_of_plain_python(tokenizer, words, seed):
         [" " + " ".join(draw.choices(vocabulary, k=draw.randint(1, 60))) for _ in range(30)] for _ in range(2)
     )
     held[:5] = training[:5]
-    opens = find_word_starts(tokenizer)
+    opens = mark_word_starts(tokenizer)
     hashes = [
         hash_sequences(encode(texts, tokenizer), opens, tokenizer.eos_token_id, words) for texts in (held, training)
     ]
@@ -51,14 +51,14 @@ def test_shares_equal_those_of_plain_python(tokenizer, words, seed):
 
 
 def test_sequences_do_not_cross_documents(tokenizer):
-    opens = find_word_starts(tokenizer)
+    opens = mark_word_starts(tokenizer)
     ids = encode([" a dor", " o exame"], tokenizer)
     assert len(hash_sequences(ids, opens, tokenizer.eos_token_id, 2)) == 2
     assert len(hash_sequences(ids, opens, tokenizer.eos_token_id, 3)) == 0
 
 
 def test_text_too_short_for_a_sequence_has_no_share(tokenizer):
-    opens = find_word_starts(tokenizer)
+    opens = mark_word_starts(tokenizer)
     overlap = Overlap(tokenizer, {"test": stream([" a dor"], tokenizer)})
     overlap.add(encode([" a dor"], tokenizer))
     assert math.isnan(overlap.shares()["test"])

@@ -9,6 +9,7 @@ from lmtune.config import DataConfig, SplitRule
 from lmtune.data.columns import build_texts
 from lmtune.data.corpus import Corpus
 from lmtune.data.passages import Copies, cut_passages
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
 
 words = st.text("ab .!?\n\t。éu", max_size=60)
@@ -65,7 +66,7 @@ def prepare(tmp_path, tokenizer, texts, **settings):
     for number, text in enumerate(texts):
         (folder / f"{number}.txt").write_text(text, encoding="utf-8")
     corpus = Corpus(DataConfig(files=str(folder), **settings), seed=42)
-    return corpus, corpus.prepare(tokenizer, 16)
+    return corpus, EncodedCorpus(corpus, tokenizer).prepare(16)
 
 
 STORY = "".join(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import lmtune
 from lmtune import hub, paths
 from lmtune.config import DataConfig, ModelConfig
-from lmtune.data.files import find_files, match_pattern
+from lmtune.data.files import list_files, match_pattern
 from lmtune.errors import CheckpointError, ConfigError, DataError, LmtuneError, ModelError
 from lmtune.paths import GivenPath, Kind, describe, show
 
@@ -214,7 +214,7 @@ def write(folder, *names):
 
 
 def find(pattern):
-    return [str(file) for file in find_files("data.files", str(pattern))]
+    return [str(file) for file in list_files("data.files", str(pattern))]
 
 
 @pytest.mark.parametrize("name", ["corpus [2020]", "[a]", "a*b", "what?", "**", "[!x]", "{a,b}", "acentuação (1)"])

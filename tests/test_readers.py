@@ -19,7 +19,7 @@ from pyarrow import parquet
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data.corpus import Corpus
 from lmtune.data.file_source import FileSource
-from lmtune.data.files import find_files
+from lmtune.data.files import list_files
 from lmtune.data.sources import build_source
 from lmtune.errors import ConfigError, DataError
 
@@ -335,11 +335,11 @@ def test_values_that_no_row_has_are_told_with_those_that_there_are(tmp_path):
     with pytest.raises(
         DataError, match=r"no row has year=1999: it has '2000' \(20\), '2001' \(20\)\. Correct data\.where="
     ):
-        _ = Corpus(DataConfig(files=str(file), where={"year": 1999}), 0).held_out
+        _ = Corpus(DataConfig(files=str(file), where={"year": 1999}), 0).split
     with pytest.raises(
         DataError, match=r"has no column 'yaer'; it has text, year\. Name one of those with data\.where="
     ):
-        _ = Corpus(DataConfig(files=str(file), where={"yaer": 1999}), 0).held_out
+        _ = Corpus(DataConfig(files=str(file), where={"yaer": 1999}), 0).split
 
 
 # Names
@@ -449,7 +449,7 @@ def test_a_folder_means_what_its_pattern_means_and_says_what_it_passes_over(tmp_
     (texts / "link").symlink_to(tmp_path / "elsewhere")
     (texts / "gone.txt").symlink_to(tmp_path / "gone")
     source = FileSource(DataConfig(files=str(texts)))
-    assert source.files["train"] == find_files("data.files", str(texts / "**"))
+    assert source.files["train"] == list_files("data.files", str(texts / "**"))
     assert [file.name for file in source.files["train"]] == ["a.txt", "c.txt", "e.txt"]
     assert source.passed_over == {"hidden": 3, "of other kinds": 2, "links to nothing": 1}
     assert any(

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from lmtune.config import DataConfig, DocumentRule
-from lmtune.data.files import find_files, kind_of
+from lmtune.data.files import kind_of, list_files
 from lmtune.data.rendering import render_rows
 from lmtune.data.sources import FileSource
 from lmtune.data.tables import wrap_dataset
@@ -111,7 +111,7 @@ def test_a_file_named_twice_is_read_once(tmp_path):
 def test_a_link_to_nothing_is_an_error(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
     with pytest.raises(DataError, match=r"a\.txt is a link to .*gone\.txt, which is not there"):
-        find_files("data.files", str(tmp_path / "a.txt"))
+        list_files("data.files", str(tmp_path / "a.txt"))
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_a_table_that_does_not_read_is_an_error_with_the_place(tmp_path, name, b
 
 def test_what_matches_nothing_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"data.files=.*none/\*\.txt: expected files that end in \.txt"):
-        find_files("data.files", str(tmp_path / "none/*.txt"))
+        list_files("data.files", str(tmp_path / "none/*.txt"))
     (tmp_path / "a.pdf").write_bytes(b"%PDF")
     with pytest.raises(DataError, match=r"a\.pdf ends in \.pdf, expected one of"):
-        find_files("data.files", str(tmp_path / "a.pdf"))
+        list_files("data.files", str(tmp_path / "a.pdf"))
 
 
 def test_text_beside_a_table_is_still_a_document(tmp_path):

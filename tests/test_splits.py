@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lmtune.config import SplitRule
 from lmtune.data import splits
 from lmtune.data.columns import build_texts
-from lmtune.data.ledger import SIDES
+from lmtune.data.ledger import SPLITS
 from lmtune.errors import DataError
 
 DOCUMENTS = [f"Documento número {number}, com algumas palavras.\nE outra linha." for number in range(400)]
@@ -22,11 +22,11 @@ def split(texts, rule, validation, test, seed, batch=7):
     columns = [build_texts(texts[begin : begin + batch]) for begin in range(0, len(texts), batch)]
     chars = np.array([len(text) for text in texts])
     if rule is SplitRule.hash:
-        dealt = [splits.deal_by_hash(column, shares, seed) for column in columns]
+        dealt = [splits.assign_by_hash(column, shares, seed) for column in columns]
     else:
-        dealt = list(splits.deal_by_stretches(columns, chars, shares, seed))
-    sides = {side: [text for deal in dealt for text in deal.get(side, build_texts([])).to_pylist()] for side in SIDES}
-    splits.check_sides({side: len(found) for side, found in sides.items()}, chars, shares)
+        dealt = list(splits.assign_by_stretches(columns, chars, shares, seed))
+    sides = {side: [text for deal in dealt for text in deal.get(side, build_texts([])).to_pylist()] for side in SPLITS}
+    splits.check_splits({side: len(found) for side, found in sides.items()}, chars, shares)
     return sides
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, SplitRule
-from lmtune.data import streaming
-from lmtune.data.build import build_corpus
+from lmtune.data import stream_reader
+from lmtune.data.build import build_corpus, prepare_training
 from lmtune.errors import ConfigError
 
 WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]
@@ -26,9 +26,9 @@ def write_shards(folder, shards=3, rows=40, seed=0):
 
 def prepare(files, tokenizer, block_size=8, seed=3, **chosen):
     given = {"validation_fraction": 0.3, "split_by": SplitRule.hash, **chosen}
-    prepared = build_corpus(DataConfig(files=files, **given), seed).prepare(tokenizer, block_size)
+    prepared = prepare_training(build_corpus(DataConfig(files=files, **given), seed), {}, tokenizer, block_size)
     if given.get("streaming"):
-        prepared.blocks.arrange(4, 500)
+        prepared.blocks.set_batch_shape(4, 500)
     return prepared
 
 
@@ -45,7 +45,7 @@ def account(ledger):
 
 @pytest.fixture
 def small_windows(monkeypatch):
-    monkeypatch.setattr(streaming, "LEAST_ROWS", 16)
+    monkeypatch.setattr(stream_reader, "LEAST_ROWS", 16)
 
 
 @given(block_size=st.integers(2, 30), stride=st.sampled_from([0, 1]), seed=st.integers(0, 99), shards=st.integers(1, 4))
@@ -123,7 +123,7 @@ def test_going_on_reads_no_earlier_shard(tmp_path, small_windows, tokenizer, mon
     second = prepare(files, tokenizer, streaming=True, shuffle_blocks=8)
     second.blocks.load_position(tmp_path)
     read = []
-    source = second.blocks._reader._corpus.source
+    source = second.blocks._reader._text.source
     load = type(source).load_rows
     monkeypatch.setattr(
         type(source), "load_rows", lambda self, split, shard: (read.append(shard), load(self, split, shard))[1]

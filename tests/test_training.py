@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from lmtune.config import DataConfig, TrainConfig
 from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import ConfigError, Stopped, TrainingError
 from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.modeling.generation import generate_aside
@@ -32,7 +33,7 @@ QUIET = {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 4
 def prepared(tmp_path, tokenizer, texts):
     file = tmp_path / "text.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return Corpus(DataConfig(files=str(file)), 0).prepare(tokenizer, 16)
+    return EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(16)
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ from vocabularies import SPECIAL, WORDS, build_byte_level, build_unigram, build_
 
 from lmtune.data.columns import build_texts
 from lmtune.data.encoding import Encoder
-from lmtune.data.losses import LossMeter, check_any_tokens, check_losses, count_lost
+from lmtune.data.losses import LossMeter, assess_losses, check_any_tokens, count_lost
 from lmtune.errors import DataError
 from lmtune.token_stream import MEASURED_TABLE
 from lmtune.vocabulary import (
     count_entries,
     count_ids,
+    encode_document_opening,
+    encode_opening,
     encode_plain,
     find_difference,
-    find_document_opening,
-    find_opening,
     find_unknown,
     hash_tokenizer,
 )
@@ -79,8 +79,8 @@ def test_special_strings_are_text_and_what_is_lost_is_found(name, bos, texts):
 @pytest.mark.parametrize(("name", "bos"), BUILT)
 def test_the_opening_is_what_the_tokenizer_puts_there(name, bos):
     tokenizer = BUILT[name, bos]
-    assert find_opening(tokenizer) == ((tokenizer.bos_token_id,) if bos else ())
-    assert find_document_opening(tokenizer) == find_opening(tokenizer)
+    assert encode_opening(tokenizer) == ((tokenizer.bos_token_id,) if bos else ())
+    assert encode_document_opening(tokenizer) == encode_opening(tokenizer)
     assert (hash_tokenizer(tokenizer) == hash_tokenizer(BUILT[name, not bos])) is False
     assert find_difference(tokenizer, FAMILIES[name](bos)) is None
     assert find_difference(tokenizer, BUILT[name, not bos]) == "what it puts before a text"
@@ -92,8 +92,8 @@ def test_a_separator_that_opens_texts_stands_once():
 
     post = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", tokenizer.eos_token_id)])
     tokenizer.backend_tokenizer.post_processor = post
-    assert find_opening(tokenizer) == (tokenizer.eos_token_id,)
-    assert find_document_opening(tokenizer) == ()
+    assert encode_opening(tokenizer) == (tokenizer.eos_token_id,)
+    assert encode_document_opening(tokenizer) == ()
 
 
 def test_lost_bytes_are_those_of_the_characters_that_differ():
@@ -118,14 +118,14 @@ def test_what_each_family_loses():
 def test_losses_above_a_share_are_refused_and_others_said():
     table = np.zeros(2, MEASURED_TABLE)
     table["bytes"], table["lost"], table["unknown"] = [600, 400], [7, 3], [2, 0]
-    said = check_losses("notes", table, 0.01)
+    said = assess_losses("notes", table, 0.01)
     assert said == (
         "notes: the vocabulary does not hold all of this text: 2 unknown tokens; 10 of 1,000 bytes (1.00%) are not given back by the ids"
     )
     table["lost"][0] += 1
     with pytest.raises(DataError, match=r"11 of 1,000 bytes .* Expected at most 1.00%. .*eval.max_lost="):
-        check_losses("notes", table, 0.01)
-    assert check_losses("notes", np.zeros(2, MEASURED_TABLE), 0.0) is None
+        assess_losses("notes", table, 0.01)
+    assert assess_losses("notes", np.zeros(2, MEASURED_TABLE), 0.0) is None
     check_any_tokens("notes", 0, 0)
     with pytest.raises(DataError, match="its 5 bytes become no tokens"):
         check_any_tokens("notes", 0, 5)

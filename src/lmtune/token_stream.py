@@ -1,6 +1,6 @@
 """Token ids laid end to end, with a table of the documents they come from.
 
-The data room writes streams, the evaluation room scores them, and neither knows the other.
+lmtune.data writes streams, lmtune.evaluation scores them, and neither imports the other.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ DOCUMENT_TABLE = np.dtype(
 """One row a document: tokens with its separator, UTF-8 bytes, code points, white-space words, and a hash to draw subsets by."""
 
 LOSSES = np.dtype([("unknown", "<i8"), ("lost", "<i8")])
-"""One row a document: tokens that stand for what the vocabulary does not know, bytes of the text that its ids do not give back."""
+"""One row a document: unknown tokens, and UTF-8 bytes of the text that its ids do not decode to."""
 
 MEASURED_TABLE = np.dtype(DOCUMENT_TABLE.descr + LOSSES.descr)
 """A document's row of DOCUMENT_TABLE with its losses."""
 
 PLAIN_TEXT = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-"""How a tokenizer of transformers encodes a text as it stands: nothing is added, special tokens typed in it are text."""
+"""Arguments with which a tokenizer of transformers encodes plain text: nothing is added, special tokens typed in it are text."""
 
 Decode = Callable[[np.ndarray], str]
-"""From ids to the text that they stand for, character by character."""
+"""From ids to their text, character by character."""
 
 CUT_TRIES, CUT_CONTEXT = 64, 8
-"""Places at which a document may be cut, and tokens on either side of it that show whether a character is divided."""
+"""Positions at which a document may be cut, and tokens on either side of it that show whether a character is divided."""
 
 NO_SEPARATOR = -1
 """In place of the id, for a vocabulary without an end-of-text token."""
@@ -39,7 +39,7 @@ class TokenStream:
 
     ids: [tokens], unsigned integers, possibly memory-mapped.
     documents: [documents] of DOCUMENT_TABLE or MEASURED_TABLE, in the order of the stream.
-    separator: id that stands after each document. With NO_SEPARATOR nothing stands between documents, and the very
+    separator: id after each document. With NO_SEPARATOR nothing is between documents, and the very
         first token, which nothing predicts, is left out: of the scores, and of the counts of bytes, characters and words
         in the table.
     opening: ids that the tokenizer puts before each document, such as a BOS. They are read and not scored, and the first
@@ -61,12 +61,12 @@ class TokenStream:
 
     @property
     def unpredicted(self) -> int:
-        """Tokens at the begin of the stream that nothing predicts."""
+        """Number of tokens at the start of the stream that have no context to be predicted from."""
         return 1 if self.opening or self.separator == NO_SEPARATOR else 0
 
     @property
     def unscored(self) -> int:
-        """Tokens that are no targets: what opens documents, or the one that nothing predicts."""
+        """Tokens that are no targets: openings of documents, or the one without a context."""
         return len(self.opening) * len(self.documents) if self.opening else self.unpredicted
 
     @property
@@ -79,9 +79,9 @@ class TokenStream:
     def is_opening(self) -> np.ndarray:
         """[tokens] of bool: True for what opens a document."""
         mask = np.zeros(len(self.ids), dtype=bool)
-        begins = self.ends - self.documents["tokens"]
+        starts = self.ends - self.documents["tokens"]
         for place in range(len(self.opening)):
-            mask[begins + place] = True
+            mask[starts + place] = True
         return mask
 
     def is_separator(self) -> np.ndarray:
@@ -106,8 +106,8 @@ class TokenStream:
 
     def take(self, numbers: np.ndarray) -> "TokenStream":
         """Some of the documents, in the order of the stream."""
-        begins = self.ends - self.documents["tokens"]
-        pieces = [self.ids[begins[i] : self.ends[i]] for i in numbers]
+        starts = self.ends - self.documents["tokens"]
+        pieces = [self.ids[starts[i] : self.ends[i]] for i in numbers]
         return TokenStream(np.concatenate(pieces), self.documents[numbers], self.separator)
 
     def select(self, max_tokens: int, decode: Decode) -> "TokenStream":
@@ -123,7 +123,7 @@ class TokenStream:
         summed = np.cumsum(lengths[drawn])
         whole = int((summed <= max_tokens).sum())
         left = max_tokens - (int(summed[whole - 1]) if whole else 0)
-        cut = self._cut_begin(int(drawn[whole]), left, decode) if 2 * left > max_tokens else None
+        cut = self._cut_start(int(drawn[whole]), left, decode) if 2 * left > max_tokens else None
         rows = self.documents.copy()
         if cut is not None:
             rows[drawn[whole]] = cut
@@ -139,8 +139,8 @@ class TokenStream:
         size = len(self.opening)
         return np.concatenate([np.array(self.opening, ids.dtype), ids[size:]])
 
-    def _cut_begin(self, number: int, tokens: int, decode: Decode) -> np.void | None:
-        """Row of the table for at most the last `tokens` of a document, which do not begin inside a character.
+    def _cut_start(self, number: int, tokens: int, decode: Decode) -> np.void | None:
+        """Row of the table for at most the last `tokens` of a document, which do not start inside a character.
 
         None where no such place is nearby: text that cannot be read in parts has no honest count of bytes.
         """
@@ -154,7 +154,7 @@ class TokenStream:
                 share = len(text.encode()) / max(1, int(row["bytes"]))
                 row["tokens"], row["bytes"] = len(ids) - start + opened, len(text.encode())
                 row["characters"], row["words"] = len(text), len(text.split())
-                for name in set(LOSSES.names or ()) & set(row.dtype.names or ()):  # where they lie in it is not known
+                for name in set(LOSSES.names or ()) & set(row.dtype.names or ()):  # their positions in it are not known
                     row[name] = np.ceil(row[name] * share)
                 return row
         return None

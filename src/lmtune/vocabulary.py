@@ -1,26 +1,29 @@
-"""What a vocabulary makes of a text as it stands: found out by trial, since each family has conventions of its own.
+"""How a tokenizer encodes plain text: found out by trial, since each family has conventions of its own.
 
 encode_plain      ids of texts in which nothing is a special token, however it reads
-find_opening      what the tokenizer itself puts before a text
+encode_opening      what the tokenizer itself puts before a text
 hash_tokenizer    changes with whatever decides the ids
 """
 
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.storage import checksum_of
 from lmtune.token_stream import PLAIN_TEXT
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 MODEL = ',"model":{'
-"""Where the model begins in a tokenizer.json."""
+"""Where the model starts in a tokenizer.json."""
 PROBE = "a"
-"""A text to see by what stands around its ids."""
+"""A text that shows what is put around its ids."""
 HIDDEN = "\uffff\ufffe\uffff"
-"""Put before an entry that no text shall match: no text holds these three noncharacters in a row."""
+"""Put before an entry that no text is to match: no text holds these three noncharacters in a row."""
 SHOWN_OWN = ("{0} typed in a text", "In {0},{0} and\n {0}\n", "x{0}y")
-"""How an added word or a special string may stand in a text."""
+"""Contexts of an added word or a special string in a text."""
 PROBES = (
     "In 1,234.56 days the U.S. had 7% (Café, cafe\u0301); don't, I'LL, É!",
     "  two  blanks\n\n and\ta tab \n  x_y==1;// {}[]<>  ",
@@ -28,10 +31,10 @@ PROBES = (
 )
 """Texts in which ways to normalise and to split differ."""
 SHOWN_SPECIAL = ("{0}", "a{0}b", "a {0} b", "{0} {0}\n")
-"""How a special string may stand in a text."""
+"""Contexts of a special string in a text."""
 
 
-def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text, nothing added, whatever reads as a special token taken as plain text.
 
     transformers' own split_special_tokens does not do for vocabularies whose model finds a special string by itself, as
@@ -43,13 +46,18 @@ def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [encoded.ids for encoded in hidden.encode_batch(list(texts), add_special_tokens=False)]
 
 
-def find_opening(tokenizer: Any) -> tuple[int, ...]:
+def decode_plain(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The text of ids, special tokens included, with its blanks as they are."""
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
+def encode_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """The special ids that the tokenizer puts before a text by itself, such as a BOS; empty where it puts none."""
-    return _find_opening(tokenizer, len(tokenizer))
+    return _encode_opening(tokenizer, len(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _find_opening(tokenizer: Any, size: int) -> tuple[int, ...]:
+def _encode_opening(tokenizer: "PreTrainedTokenizerBase", size: int) -> tuple[int, ...]:
     plain = encode_plain(tokenizer, [PROBE])[0]
     whole = list(tokenizer(PROBE, verbose=False)["input_ids"])
     starts = (start for start in range(len(whole) - len(plain) + 1) if whole[start : start + len(plain)] == plain)
@@ -57,29 +65,29 @@ def _find_opening(tokenizer: Any, size: int) -> tuple[int, ...]:
     return tuple(before) if set(before) <= set(tokenizer.all_special_ids) else ()
 
 
-def find_document_opening(tokenizer: Any) -> tuple[int, ...]:
-    """What stands before each document of a stream: the opening, unless that is the separator, which stands there anyway."""
-    opening = find_opening(tokenizer)
+def encode_document_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """The ids before each document of a stream: the opening, unless that is the separator, which is there anyway."""
+    opening = encode_opening(tokenizer)
     return () if opening == (tokenizer.eos_token_id,) else opening
 
 
-def count_ids(tokenizer: Any) -> int:
+def count_ids(tokenizer: "PreTrainedTokenizerBase") -> int:
     """One more than the largest id; ids may have gaps, so the number of entries does not do."""
     return _count_ids(tokenizer, len(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _count_ids(tokenizer: Any, size: int) -> int:
+def _count_ids(tokenizer: "PreTrainedTokenizerBase", size: int) -> int:
     return max(size, max(tokenizer.get_vocab().values(), default=-1) + 1)
 
 
-def find_unknown(tokenizer: Any) -> int | None:
-    """The id that stands for what the vocabulary does not know; None where it has none, as byte-level ones."""
+def find_unknown(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    """The id of the unknown token; None where there is none, as in byte-level vocabularies."""
     return _find_unknown(tokenizer, len(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _find_unknown(tokenizer: Any, size: int) -> int | None:
+def _find_unknown(tokenizer: "PreTrainedTokenizerBase", size: int) -> int | None:
     model = open_backend(tokenizer).model
     if not model:
         return None if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
@@ -90,7 +98,7 @@ def _find_unknown(tokenizer: Any, size: int) -> int | None:
 
 
 class Backend(NamedTuple):
-    """tokenizer.json as it stands in memory, taken apart: the vocabulary of its model takes long to read."""
+    """tokenizer.json of a tokenizer in memory, taken apart, since the vocabulary of its model takes long to read."""
 
     head: dict[str, Any]
     """All but the model; {} for a tokenizer that is written in Python."""
@@ -100,8 +108,8 @@ class Backend(NamedTuple):
     """From the model on."""
 
 
-def open_backend(tokenizer: Any) -> Backend:
-    """The backend of a tokenizer, as it stands."""
+def open_backend(tokenizer: "PreTrainedTokenizerBase") -> Backend:
+    """The backend of a tokenizer as it is now."""
     return _split_backend(getattr(tokenizer, "backend_tokenizer", None))
 
 
@@ -109,26 +117,26 @@ def _split_backend(backend: Any) -> Backend:
     if backend is None:
         return Backend({}, {}, "")
     # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
-    # so its beginning stands nowhere else.
-    head, begin, model = backend.to_str().partition(MODEL)
-    return Backend(json.loads(head + "}"), json.loads("{" + model.partition(',"vocab":')[0] + "}"), begin + model)
+    # so its start is found nowhere else.
+    head, start, model = backend.to_str().partition(MODEL)
+    return Backend(json.loads(head + "}"), json.loads("{" + model.partition(',"vocab":')[0] + "}"), start + model)
 
 
-def count_entries(tokenizer: Any) -> int:
-    """Entries that stand for text: all but special ones, and without single letters all but added ones."""
+def count_entries(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Number of entries for text: all but special ones, and without single letters all but added ones."""
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
     words = {token.content for token in added}
     letters = any(len(word) == 1 for word in words)
     return len(tokenizer.get_vocab().keys() - _list_special(tokenizer) - (set() if letters else words))
 
 
-def hash_tokenizer(tokenizer: Any) -> str:
+def hash_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Changes with what decides the ids: vocabulary, merges, normalisation, separator, what opens a text.
 
     Not with names or truncation.
     """
     described = describe_tokenizer(tokenizer, len(tokenizer))
-    opening = find_document_opening(tokenizer)
+    opening = encode_document_opening(tokenizer)
     parts = [described.text, described.added, tokenizer.eos_token_id, *([opening] if opening else [])]
     return checksum_of(json.dumps(parts))
 
@@ -145,7 +153,7 @@ class Description(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def describe_tokenizer(tokenizer: Any, size: int) -> Description:
+def describe_tokenizer(tokenizer: "PreTrainedTokenizerBase", size: int) -> Description:
     """The description of a tokenizer that has `size` entries now; made once, as it takes a while."""
     backend = _find_hidden(tokenizer, size) or getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -159,12 +167,12 @@ def describe_tokenizer(tokenizer: Any, size: int) -> Description:
     return Description(text, [token["content"] for token in added], plain)
 
 
-def find_difference(one: Any, other: Any) -> str | None:
-    """In what two tokenizers differ for a model, in words; None where they are the same."""
+def find_difference(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> str | None:
+    """How two tokenizers differ for a model, in words; None where they are the same."""
     probes = [*PROBES, *render_own(one)]
     if encode_plain(one, probes) != encode_plain(other, probes):
         return "the ids of a text"
-    if find_opening(one) != find_opening(other):
+    if encode_opening(one) != encode_opening(other):
         return "what it puts before a text"
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
         if getattr(one, name) != getattr(other, name):
@@ -172,20 +180,20 @@ def find_difference(one: Any, other: Any) -> str | None:
     return None
 
 
-def render_own(tokenizer: Any) -> list[str]:
+def render_own(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Texts with what a vocabulary has beside its merges: added words and special strings, alone and among other words."""
     added = describe_tokenizer(tokenizer, len(tokenizer)).added
     own = dict.fromkeys(["<|endoftext|>", *map(str, tokenizer.all_special_tokens), *added])
     return [shown.format(word) for word in own for shown in SHOWN_OWN]
 
 
-def _list_special(tokenizer: Any) -> set[str]:
+def _list_special(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
     added = tokenizer.added_tokens_decoder.values()
     return {token.content for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
 
 
 @lru_cache(maxsize=8)
-def _find_hidden(tokenizer: Any, size: int) -> Any:
+def _find_hidden(tokenizer: "PreTrainedTokenizerBase", size: int) -> Any:
     """The backend with its special entries hidden from texts, None where none is found in a text anyway."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     special = _list_special(tokenizer)

@@ -14,10 +14,12 @@ from lmtune.commands.result import Result
 from lmtune.config import CacheAction, DataCommandConfig
 from lmtune.data import cache
 from lmtune.data.build import build_corpus, prepare_training
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
 from lmtune.data.overlap import Overlap
 from lmtune.data.predecessor import find_past
+from lmtune.data.prepare import EncodedCorpus
+from lmtune.data.prepared import Prepared
 from lmtune.modeling import loading, positions
 from lmtune.modeling.source import check_model_source
 from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
@@ -47,7 +49,7 @@ def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[st
     """The ledger, the lengths of documents, and how much of the held-out text also stands in the training text."""
     lengths, words = [], 0
     overlap = Overlap(tokenizer, prepared.held_out)
-    for ids, documents in corpus.encode_batches("train", tokenizer, measured=True):
+    for ids, documents in EncodedCorpus(corpus, tokenizer).encode_batches("train", measured=True):
         overlap.add(ids)
         lengths.append(documents["tokens"])
         words += int(documents["words"].sum())

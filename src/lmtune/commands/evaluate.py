@@ -18,9 +18,10 @@ from lmtune.config.data import select_settings
 from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
-from lmtune.data.losses import check_losses
+from lmtune.data.losses import assess_losses
 from lmtune.data.predecessor import load_earlier
-from lmtune.data.premise import check_unchanged, find_facts
+from lmtune.data.premise import load_facts, resolve_change
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.unseparated import encode_unseparated
 from lmtune.errors import ConfigError
 from lmtune.evaluation import documents
@@ -95,7 +96,7 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> Text:
 
 def hold_out_differently(one: Run, other: Run, recorded: dict[str, Any], others: dict[str, Any]) -> bool:
     """True where two runs did not hold out the same text, as far as they have written it down."""
-    held, theirs = (find_facts(run).get("held_out", {}).get("validation") for run in (one, other))
+    held, theirs = (load_facts(run).get("held_out", {}).get("validation") for run in (one, other))
     if held is not None and theirs is not None:
         return bool(held["text"] != theirs["text"])
     now, then = (load_data_config(config["data"], config["seed"]) for config in (recorded, others))
@@ -124,9 +125,9 @@ def score_checkpoints(
         whole, split_by = build_stream(corpus, text.split, tokenizer)
         changed = False
         if text.own is not None and not scored:
-            changed = not check_unchanged(text.own, corpus, text.split, whole, config.changed_text)
+            changed = resolve_change(text.own, corpus, text.split, whole, config.changed_text)
         stream = part.choose(corpus, text.split, whole, tokenizer)
-        if (said := check_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
+        if (said := assess_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
             logger.warning(said)
         loaded = load_checkpoint(config, found, tokenizer)
         scored[ckpt] = score_text(loaded, stream, config)
@@ -188,11 +189,12 @@ def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: Any) -> tuple[TokenStream, str]:
     """(stream, split_by): the documents of one split as ids; held-out ones from the cache where they are there."""
     if tokenizer.eos_token_id is None:
-        return encode_unseparated(
-            list(corpus.batches(split.value)), tokenizer, corpus.seed
-        ), corpus.ledger.split_by or "none"
-    if split.value in ("validation", "test"):
-        streams, split_by = corpus.load_held_out(tokenizer)
-        if split.value in streams:
-            return streams[split.value], split_by
-    return corpus.encode_stream(split.value, tokenizer), corpus.ledger.split_by or "none"
+        stream = encode_unseparated(list(corpus.batches(split.value)), tokenizer, corpus.seed)
+    else:
+        encoded = EncodedCorpus(corpus, tokenizer)
+        if split.value in ("validation", "test"):
+            streams, split_by = encoded.load_held_out()
+            if split.value in streams:
+                return streams[split.value], split_by
+        stream = encoded.encode_stream(split.value)
+    return stream, "none" if split is EvalSplit.all else corpus.split.note

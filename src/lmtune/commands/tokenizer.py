@@ -27,7 +27,7 @@ def run(config: TokenizerCommandConfig) -> Result:
     check_sources(config)
     corpus = build_corpus(config.data)
     settings = config.tokenizer
-    measured_on = "validation" if corpus.held_out.get("validation") else "train"
+    measured_on = "validation" if corpus.split.held_out.get("validation") else "train"
     with new_folder(config.output, f"{slug(config.data.name)}-tokenizer") as folder:
         tokenizer = learn_tokenizer(
             corpus.texts(settings.text.value),

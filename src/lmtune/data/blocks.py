@@ -5,18 +5,25 @@ share one id (and data.stride more, which are not learned again), so that every 
 target exactly once per epoch; a row of block_size ids has only block_size - 1 targets, and a token is lost at every edge.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
+Batch: TypeAlias = "dict[str, torch.Tensor]"
+
 ROWS_AT_ONCE = 8192
 READ_AT_ONCE, READ_AGAIN = 1 << 20, 512
-"""Tokens of a piece that is read in order, and those of it that stand at the begin of the next."""
+"""Tokens of a piece that is read in order, and how many of them the next piece starts with."""
 IGNORED = -100
-"""Label of a place that is not learned (torch's default ignore_index)."""
+"""Label of a position without a loss (torch's default ignore_index)."""
 
 
 def id_type(vocabulary: int) -> np.dtype:
@@ -31,7 +38,7 @@ class RowCutter:
         self.block_size = block_size
         self.overlap = overlap
         self.rest = np.empty(0, dtype)
-        """What has come, but for the beginnings of rows that are taken already."""
+        """[tokens] that were added and are not in a full row that was taken; of the next row also its overlap + 1 first ids."""
         self.rows = 0
 
     def add(self, piece: np.ndarray) -> None:
@@ -39,7 +46,7 @@ class RowCutter:
         self.rest = np.concatenate([self.rest, piece.astype(self.rest.dtype)])
 
     def take(self, most: int | None = None) -> np.ndarray:
-        """[rows, block_size + 1]: full rows, at most so many."""
+        """[rows, block_size + 1]: full rows, at most `most`."""
         full = self.full if most is None else min(most, self.full)
         if not full:
             return np.empty((0, self.block_size + 1), self.rest.dtype)
@@ -56,7 +63,7 @@ class RowCutter:
 
     @property
     def waiting(self) -> int:
-        """Targets that have come and are in no row yet."""
+        """Targets that were added and are in no row yet."""
         return max(0, len(self.rest) - 1 - (self.overlap if self.rows else 0))
 
     def finish(self, fill: int) -> np.ndarray:
@@ -72,7 +79,7 @@ class RowCutter:
 def write_blocks(
     file: Path, ids: Iterable[np.ndarray], block_size: int, dtype: np.dtype, fill: int, overlap: int = 0
 ) -> tuple[int, int]:
-    """Write a stream of ids as rows; return (rows, targets).
+    """Write a stream of ids as rows; return (number of rows, number of targets).
 
     ids: pieces of the stream, each [tokens]. The last row is filled up with `fill`; `targets` tells how much of it counts.
     """
@@ -104,10 +111,11 @@ def write_padded(
     separator: int,
     opening: int = 0,
 ) -> tuple[int, int]:
-    """Write each document in rows of its own, filled up with the separator; return (rows, targets).
+    """Write each document in rows of its own, filled up with the separator; return (number of rows, number of targets).
 
-    pieces: (ids, documents) as Corpus.encode_batches yields them. A row opens with the id before its first target, a separator
-    where a document begins, so that all of its tokens are learned; a document longer than a row goes on in the next.
+    pieces: (ids, documents) as EncodedCorpus.encode_batches yields them. A row starts with the id before its first target,
+    a separator where a document starts, so that all of its tokens are targets; a document longer than a row goes on in the
+    next.
     opening: tokens that open each document, such as a BOS. The first of them then stands in place of that separator.
     """
     kind = pa.list_(pa.from_numpy_dtype(dtype), block_size + 1)
@@ -115,80 +123,80 @@ def write_padded(
     count = targets = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for ids, documents in pieces:
-            begins, learned = _find_rows(documents["tokens"], block_size, opened=opening > 0)
+            starts, learned = _cut_documents(documents["tokens"], block_size, opened=opening > 0)
             stream = np.concatenate([[separator], ids, np.full(block_size, separator)]).astype(dtype)
-            for start in range(0, len(begins), ROWS_AT_ONCE):
-                chunk, size = begins[start : start + ROWS_AT_ONCE, None], learned[start : start + ROWS_AT_ONCE]
+            for start in range(0, len(starts), ROWS_AT_ONCE):
+                chunk, size = starts[start : start + ROWS_AT_ONCE, None], learned[start : start + ROWS_AT_ONCE]
                 places = np.arange(block_size + 1)
                 rows = np.where(places <= size[:, None], stream[chunk + places], dtype.type(separator))
                 column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=kind)
                 writer.write_batch(pa.record_batch([column, pa.array(size.astype(np.uint32))], schema=schema))
-            count, targets = count + len(begins), targets + int(learned.sum())
+            count, targets = count + len(starts), targets + int(learned.sum())
     return count, targets
 
 
-def _find_rows(tokens: np.ndarray, block_size: int, opened: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(begins, learned) of each row: the place of its first target, and how many it has. tokens: [documents] of each.
+def _cut_documents(tokens: np.ndarray, block_size: int, opened: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(starts, learned), [rows] each: position of the first target, and number of targets. tokens: [documents] of each.
 
     opened: the first token of a document is no target.
     """
     targets = tokens - opened
     rows = -(-targets // block_size)
     numbers = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
-    begins = np.repeat(np.cumsum(tokens) - targets, rows) + numbers * block_size
-    return begins, np.minimum(block_size, np.repeat(targets, rows) - numbers * block_size)
+    starts = np.repeat(np.cumsum(tokens) - targets, rows) + numbers * block_size
+    return starts, np.minimum(block_size, np.repeat(targets, rows) - numbers * block_size)
 
 
-class TrainingRows:
+class TrainingRows(ABC):
     """A torch dataset that hands out whole batches of ready tensors: no Python list of a row is ever made."""
 
     block_size: int
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """Rows of an epoch, or of a whole run where rows are streamed."""
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+    @abstractmethod
+    def __getitems__(self, indices: list[int]) -> "Batch":
         """A batch of rows; see build_batch."""
-        raise NotImplementedError
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> "Batch":
         return {name: column[0] for name, column in self.__getitems__([index]).items()}
 
-    def arrange(self, rows_per_batch: int, batches: int) -> None:
-        """Be told the rows of a batch, over all processes, and how many batches a run takes if that was fixed (else -1)."""
-        raise NotImplementedError
+    @abstractmethod
+    def set_batch_shape(self, rows_per_batch: int, batches: int) -> None:
+        """Set the rows of a batch, over all processes, and how many batches a run takes if that is fixed (else -1)."""
 
-    def build_sampler(self, seed: int) -> Any:
+    def build_sampler(self, seed: int) -> Iterable[int] | None:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""
         return None
 
-    can_be_read = False
-    """True where all rows lie on disk."""
+    def save_position(self, folder: Path) -> None:  # noqa: B027  rows on disk need nothing
+        """Write what is needed to go on from here into the folder of a checkpoint."""
 
+    def load_position(self, folder: Path) -> None:  # noqa: B027
+        """Go on from what save_position wrote; where it wrote nothing, from the start."""
+
+
+class StoredRows(TrainingRows):
+    """Rows that all lie on disk, and can be read in order."""
+
+    @abstractmethod
     def read(self) -> Iterator[np.ndarray]:
-        """The text as pieces of [tokens], with something of the end of a piece at the begin of the next."""
-        raise NotImplementedError
-
-    def save_position(self, folder: Path) -> None:
-        """Write down what is needed to go on from here, beside a checkpoint. Rows on disk need nothing."""
-
-    def load_position(self, folder: Path) -> None:
-        """Go on from what save_position wrote."""
+        """The text as pieces of [tokens]; each starts with the last READ_AGAIN tokens of the one before."""
 
 
-class Blocks(TrainingRows):
-    """Rows on disk.
-
-    Rows are made up to a multiple of a batch with empty ones, whose targets are all ignored.
+class Blocks(StoredRows):
+    """Rows on disk, followed by empty ones up to a multiple of a batch, whose targets are all ignored.
 
     rows: a datasets.Dataset with the column `ids` of block_size + 1 ids.
-    targets: places that are learned, over all rows; what is beyond them in the last row is padding.
-    separator: with it, positions begin anew behind each one, so that documents do not attend to each other.
-    overlap: ids at the begin of a row that the row before ends with, seen again and not learned again.
+    targets: number of trained positions over all rows; what is beyond them in the last row is padding.
+    separator: with it, positions restart at 0 after each one, so that documents do not attend to each other.
+    overlap: ids at the start of a row that the row before ends with, seen again and not learned again.
     """
 
     def __init__(
-        self, rows: Any, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
+        self, rows: "datasets.Dataset", block_size: int, targets: int, separator: int | None = None, overlap: int = 0
     ) -> None:
         self.rows = rows.with_format("numpy")
         self.block_size = block_size
@@ -206,8 +214,6 @@ class Blocks(TrainingRows):
 
         return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator, overlap)
 
-    can_be_read = True
-
     def read(self) -> Iterator[np.ndarray]:
         step = self.block_size - self.overlap
         rows = max(1, READ_AT_ONCE // step)
@@ -219,17 +225,16 @@ class Blocks(TrainingRows):
             tail = piece[-READ_AGAIN:]
 
     def _lay_out(self, ids: np.ndarray, step: int) -> np.ndarray:
-        """[tokens]: rows end to end, what neighbours share only once; and the rest of the last."""
+        """[tokens]: rows end to end, ids that neighbours share only once."""
         return np.concatenate([ids[:, :step].reshape(-1), ids[-1, step:]])
 
-    def arrange(self, rows_per_batch: int, batches: int) -> None:
+    def set_batch_shape(self, rows_per_batch: int, batches: int) -> None:
         self._multiple = rows_per_batch
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self._multiple) * self._multiple
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A batch of rows; see build_batch."""
+    def __getitems__(self, indices: list[int]) -> "Batch":
         numbers = np.asarray(indices)
         stored = np.minimum(numbers, len(self.rows) - 1)  # an empty row looks like the last one, with no target
         step = self.block_size - self.overlap
@@ -243,15 +248,14 @@ class PaddedBlocks(Blocks):
     def _lay_out(self, ids: np.ndarray, step: int) -> np.ndarray:
         return ids[:, 1:].reshape(-1)
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A batch of rows; see build_batch."""
+    def __getitems__(self, indices: list[int]) -> "Batch":
         numbers = np.asarray(indices)
         rows = self.rows[np.minimum(numbers, len(self.rows) - 1)]
         learned = np.where(numbers < len(self.rows), np.asarray(rows["learned"]).astype(np.int64), -1)
         return build_batch(np.asarray(rows["ids"]), np.zeros_like(learned), learned, separator=None)
 
 
-def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator: int | None) -> dict[str, Any]:
+def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator: int | None) -> "Batch":
     """Rows as a batch: input_ids, labels and shift_labels, each [rows, block_size] int64.
 
     rows: [rows, block_size + 1] ids; of each the targets from number `first` up to and without `last` are learned.
@@ -274,13 +278,16 @@ def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator
 
 
 def positions_in_documents(ids: np.ndarray, separator: int) -> np.ndarray:
-    """[rows, places]: the distance of each place from the begin of its document, or of its row."""
+    """[rows, positions] int64: the distance of each position from the start of its document, or of its row.
+
+    ids: [rows, positions].
+    """
     places = np.arange(ids.shape[1])
-    begins = np.zeros(ids.shape, dtype=np.int64)
-    begins[:, 1:] = np.where(ids[:, :-1] == separator, places[1:], 0)
-    return places - np.maximum.accumulate(begins, axis=1)
+    starts = np.zeros(ids.shape, dtype=np.int64)
+    starts[:, 1:] = np.where(ids[:, :-1] == separator, places[1:], 0)
+    return places - np.maximum.accumulate(starts, axis=1)
 
 
-def collate(batch: Any) -> Any:
-    """Blocks hand out batches already."""
+def collate(batch: "Batch") -> "Batch":
+    """The data collator of TrainingRows, which hand out batches already."""
     return batch

@@ -1,51 +1,58 @@
-"""The corpus that a data configuration asks for, and what a run learns from: one source, a mixture, or a stream."""
+"""What a run trains on and is measured on: one source, a mixture, or a stream."""
 
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmtune.config import DataConfig
 from lmtune.data import cache
 from lmtune.data.blocks import Blocks
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpus import Corpus
 from lmtune.data.mixture import MixedBlocks, Part
 from lmtune.data.past import Past, build_past, load_past, save_past
+from lmtune.data.prepare import EncodedCorpus
+from lmtune.data.prepared import Prepared, StreamFacts
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
-from lmtune.data.streaming import StreamedCorpus
+from lmtune.data.streaming import prepare_stream
 from lmtune.token_stream import TokenStream
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 MOST_PAST = 300_000_000
-"""Bytes of training text up to which a run writes down what it learns."""
+"""Bytes of training text up to which a run records what it trains on."""
 
 
-def build_corpus(config: DataConfig, order_seed: int = 0, past: Past | None = None) -> Corpus:
+def build_corpus(config: DataConfig, order_seed: int | None = None, past: Past | None = None) -> Corpus:
     """The text of one data configuration, split by its own seed; nothing is read yet.
 
-    order_seed: of the order in which text comes while streaming. past: what the model knows already.
+    order_seed: of the order in which text comes while streaming; by default that of the split. past: what the model knows
+    already.
     """
-    if config.streaming:
-        return StreamedCorpus(config, config.seed, order_seed, past)
-    return Corpus(config, config.seed, past=past)
+    return Corpus(config, config.seed, past=past, order_seed=order_seed)
 
 
-def prepare_training(corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
-    """What a run learns from and is measured on.
+def prepare_training(
+    corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: "PreTrainedTokenizerBase", block_size: int
+) -> Prepared:
+    """What a run trains on and is measured on.
 
-    mixed: configurations of the other sources of data.mix, by name.
+    mixed: configurations of the other sources of data.mix, by name. block_size: tokens of a row.
     """
-    prepared = corpus.prepare(tokenizer, block_size)
-    prepared.facts["held_out"] = {side: describe_stream(stream) for side, stream in prepared.held_out.items()}
+    encoded = EncodedCorpus(corpus, tokenizer)
+    prepared = prepare_stream(encoded, block_size) if corpus.config.streaming else encoded.prepare(block_size)
+    prepared.facts["held_out"] = {split: describe_stream(stream) for split, stream in prepared.held_out.items()}
     return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared
 
 
 def record_past(corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> Past | None:
-    """What a model will know once it has learned this text, what it knew before included.
+    """What a model will know once it has been trained on this text, what it knew before included.
 
-    None where that is not written down: of a stream, which nobody has read yet, and of more than MOST_PAST bytes.
+    None where that is not recorded: for a stream, which has not been read yet, and for more than MOST_PAST bytes.
     """
     if corpus.config.streaming or prepared.ledger.bytes_kept > MOST_PAST:
         return None
@@ -53,7 +60,7 @@ def record_past(corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]
 
     def build(folder: Path) -> dict[str, Any]:
         training = chain.from_iterable(source.batches("train") for source in sources)
-        held_out = chain.from_iterable(corpus.batches(side) for side in HELD_OUT)
+        held_out = chain.from_iterable(corpus.batches(split) for split in HELD_OUT)
         save_past(folder / "past.npz", build_past(show_progress(training, "noting what is learned"), held_out), None)
         return {}
 
@@ -62,14 +69,14 @@ def record_past(corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]
     return past if past is None or corpus.past is None else past.join(corpus.past)
 
 
-def describe_stream(stream: TokenStream) -> dict[str, Any]:
-    """Which text a stream is, and how much."""
+def describe_stream(stream: TokenStream) -> StreamFacts:
+    """Which text a stream is, and how much of it."""
     table = stream.documents
     return {"text": stream.identify(), "documents": len(table), "bytes": int(table["bytes"].sum())}
 
 
 def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) -> dict[str, Corpus]:
-    """The other sources of a mixture, without what the lead holds out."""
+    """The other sources of a mixture, without the documents that the lead holds out."""
     config = corpus.config
     same: dict[str, Any] = {
         "isolate_documents": config.isolate_documents,
@@ -81,13 +88,20 @@ def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) 
     return {name: Corpus(replace(other, **same), corpus.seed, left_out=held) for name, other in mixed.items()}
 
 
-def _mix(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], tokenizer: Any, block_size: int) -> Prepared:
-    """The lead's held-out text and account, and its rows among those of the other sources.
+def _mix(
+    corpus: Corpus,
+    lead: Prepared,
+    mixed: dict[str, DataConfig],
+    tokenizer: "PreTrainedTokenizerBase",
+    block_size: int,
+) -> Prepared:
+    """The lead's held-out text and account, with its rows and those of the other sources.
 
     Documents that the lead holds out are left out of the others, whatever their own splits say.
     """
     config = corpus.config
-    others = {name: other.prepare(tokenizer, block_size) for name, other in _build_others(corpus, lead, mixed).items()}
+    corpora = _build_others(corpus, lead, mixed)
+    others = {name: EncodedCorpus(other, tokenizer).prepare(block_size) for name, other in corpora.items()}
     parts = {}
     for name, prepared in {config.name: lead, **others}.items():
         assert isinstance(prepared.blocks, Blocks)

@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,9 +37,9 @@ KEY = re.compile(r"[0-9a-f]{32}")
 
 T = TypeVar("T")
 Build = Callable[[Path], dict[str, Any]]
-"""Writes files into an empty folder; returns what stands in the entry's record besides."""
+"""Writes files into an empty folder; returns the content for the record of the entry."""
 Load = Callable[[Path, dict[str, Any]], T]
-"""Opens the files of an entry; gets what Build returned."""
+"""Opens the files of an entry; is given what Build returned."""
 
 _temporary: dict[str, tuple[Any, dict[str, Any]]] = {}
 """Entries that found no place in the cache, in folders that go with the process."""
@@ -56,8 +56,8 @@ def find_folder() -> Path | None:
         return None
 
 
-def key_of(parts: dict[str, Any]) -> str:
-    """A name for what comes out of these settings and contents."""
+def key_of(parts: Mapping[str, object]) -> str:
+    """xxh3-128 of the settings and contents that decide what is prepared."""
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
 
 
@@ -91,7 +91,7 @@ def cached(key: str, build: Build, load: Load[T]) -> T:
 
 
 def find_content(folder: Path) -> dict[str, Any] | None:
-    """What stands in the record of an entry, None unless every file of it is there with the bytes it was written with."""
+    """The content in the record of an entry; None unless all of its files have the sizes and checksums that were recorded."""
     try:
         record = load_json(folder / RECORD)
     except FileNotFoundError:
@@ -141,7 +141,7 @@ def _build_entry(folder: Path, build: Build, sweeps: bool) -> dict[str, Any]:
 
 
 def _seal(folder: Path, key: str, content: dict[str, Any]) -> None:
-    """Have all files on the disk, then their record."""
+    """Sync all files to the disk, then write their record."""
     files = {}
     for file in sorted(folder.iterdir()):
         sync(file)
@@ -151,7 +151,7 @@ def _seal(folder: Path, key: str, content: dict[str, Any]) -> None:
 
 
 def _place(aside: Path, folder: Path) -> None:
-    """Move an entry to its name; where something of others' lies there, file by file, the record last."""
+    """Move an entry to its name; file by file where its folder holds files of others, the record last."""
     if folder.is_symlink():
         raise FileExistsError(errno.EEXIST, "a link has the name of prepared text", str(folder))
     remove_files(folder)
@@ -164,7 +164,7 @@ def _place(aside: Path, folder: Path) -> None:
 
 
 def remove_files(folder: Path) -> None:
-    """Delete what lmtune has put into an entry, its record first, and the folder if nothing else is in it."""
+    """Delete the files of lmtune in an entry, the record first, and the folder if nothing else is in it."""
     if folder.is_symlink():
         return
     with suppress(FileNotFoundError, NotADirectoryError):
@@ -267,7 +267,7 @@ class Entry:
 
 
 def list_entries() -> list[Entry]:
-    """Entries that lmtune has made, the newest first; whatever else lies in the folder is none of them."""
+    """Entries that lmtune has made, the newest first; other files in the folder are left aside."""
     root = find_folder()
     found = [path for path in root.iterdir() if _is_entry(path)] if root is not None and root.is_dir() else []
     dated = sorted(((folder / RECORD).stat().st_mtime, folder) for folder in found)

@@ -1,19 +1,19 @@
 """Columns of text: Arrow arrays of large_string, which are read, filtered and encoded without becoming Python strings.
 
-Text passes through the data room in batches of such columns, so that memory stays flat however much there is.
+Text passes through lmtune.data in batches of such columns, so that memory stays flat however much there is.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
-Texts = Any
-"""A pyarrow.LargeStringArray without nulls."""
+Texts: TypeAlias = pa.LargeStringArray
+"""Texts without nulls."""
 
 BATCH_BYTES = 16_000_000
 """Of text in a batch: enough to keep all cores busy, little enough to keep memory flat."""
@@ -43,13 +43,24 @@ def batch_strings(strings: Iterable[str], limit: int = BATCH_BYTES) -> Iterator[
 
 
 def edges_of(texts: Texts) -> np.ndarray:
-    """[texts + 1] int64: where each text begins and ends in the bytes of the column."""
+    """[texts + 1] int64: where each text starts and ends in the bytes of the column."""
     return np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
 
 
 def count_bytes(texts: Texts) -> np.ndarray:
     """[texts] int64: UTF-8 bytes of each."""
     return np.diff(edges_of(texts)) if len(texts) else np.empty(0, np.int64)
+
+
+def sum_bytes(texts: Texts) -> int:
+    """UTF-8 bytes of all of them together."""
+    edges = edges_of(texts) if len(texts) else (0, 0)
+    return int(edges[-1] - edges[0])
+
+
+def count_utf8(text: str) -> int:
+    """UTF-8 bytes of one text, halves of surrogate pairs included."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def count_chars(texts: Texts) -> np.ndarray:
@@ -66,14 +77,14 @@ def hash_texts(texts: Texts, seed: int) -> np.ndarray:
     content = memoryview(texts.buffers()[2] or b"")
     digest = xxhash.xxh3_64_intdigest
     return np.fromiter(
-        (digest(content[begin:end], seed=seed) for begin, end in pairwise(edges_of(texts).tolist())),
+        (digest(content[start:end], seed=seed) for start, end in pairwise(edges_of(texts).tolist())),
         np.uint64,
         count=len(texts),
     )
 
 
 def find_mojibake(texts: Texts) -> str | None:
-    """In words, that texts look like UTF-8 which has been read as Latin-1; None for what does not."""
+    """A remark that texts look like UTF-8 which has been read as Latin-1; None for texts that do not."""
     edges = edges_of(texts) if len(texts) else np.zeros(1, np.int64)
     content = (
         memoryview(texts.buffers()[2] or b"")[edges[0] : min(edges[-1], edges[0] + MOJIBAKE_BYTES)]

@@ -1,194 +1,248 @@
-"""From a data configuration to what a run learns from and is measured on."""
+"""The text of a data configuration, read and split into what is trained on and what is held out."""
 
+import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from itertools import chain
 
 import numpy as np
+import pyarrow as pa
 
-from lmtune.data import blocks, cache
-from lmtune.data.encoding import Encoder
-from lmtune.data.layout import build_table, lay_out, unigram_bits_per_byte
+from lmtune.config import DataConfig, DocumentRule, SplitRule
+from lmtune.data import splits
+from lmtune.data.columns import Texts, count_bytes, hash_texts, iterate_strings
+from lmtune.data.documents import Selection
+from lmtune.data.first_pass import FirstPass, read_first_pass
+from lmtune.data.identity import build_key
 from lmtune.data.ledger import Ledger
-from lmtune.data.losses import check_any_tokens
-from lmtune.data.progress import show_progress
-from lmtune.data.shards import say_remark
-from lmtune.data.sides import SplitText
-from lmtune.data.splits import HELD_OUT
-from lmtune.errors import ConfigError, DataError
-from lmtune.patience import saying
-from lmtune.token_stream import LOSSES, TokenStream
-from lmtune.vocabulary import count_ids, find_document_opening, hash_tokenizer
+from lmtune.data.passages import Copies
+from lmtune.data.past import Past
+from lmtune.data.sources import build_source
+from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split
+from lmtune.errors import DataError
+
+RULES_IN_WORDS = {
+    DocumentRule.file: "whole files",
+    DocumentRule.blank_line: "stretches between blank lines",
+    DocumentRule.line: "lines",
+    DocumentRule.row: "rows",
+    DocumentRule.wikitext: "articles, from one ` = Title = ` to the next",
+}
+STREAM_HELD_OUT_BYTES = 4_000_000
+"""Of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Ids ready for training and evaluation, and the account of how they came to be."""
+class Corpus:
+    """The text of one data configuration. Nothing is read before it is needed.
 
-    blocks: blocks.TrainingRows
-    held_out: dict[str, TokenStream]
-    """`validation`, and `test` where there is one."""
-    ledger: Ledger
-    facts: dict[str, Any]
-    """encoder, unigram_bits_per_byte, and the hashes `tokenizer` and `corpus`."""
+    Documents pass through in batches and are not kept: the training split is read once to decide what is held out, and
+    read again each time it is asked for. Held-out documents stay in memory. Of a stream only as much is read for the split
+    as holds STREAM_HELD_OUT_BYTES; documents after that which fall on a held-out split are never trained on.
 
+    seed: decides what is held out. order_seed: decides the order in which a stream is trained on; by default the same.
+    left_out: [documents] uint64 hashes (with this seed) of documents held out elsewhere, which are not trained on here.
+    past: what the model that is trained here has learned before, none of which is held out.
+    """
 
-class HeldOut(NamedTuple):
-    """Held-out sides as streams."""
-
-    streams: dict[str, TokenStream]
-    """`validation` and `test`, where there are such documents."""
-    split_by: str
-    """hash, stretches or given; of a stream, among how many documents too."""
-
-
-class Corpus(SplitText):
-    """A text whose sides are encoded: into blocks to learn from, and into streams to be scored."""
+    def __init__(
+        self,
+        config: DataConfig,
+        seed: int,
+        left_out: np.ndarray | None = None,
+        past: Past | None = None,
+        order_seed: int | None = None,
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.order_seed = seed if order_seed is None else order_seed
+        self.past = past
+        self.left_out = np.empty(0, np.uint64) if left_out is None else np.unique(left_out)
+        self.source = build_source(config)
+        self.assigner = Assigner(self._choose_shares(), seed, past)
 
     @cached_property
-    def _encoders(self) -> dict[int, Encoder]:
-        """By the identity of the tokenizer, which an encoder holds on to."""
-        return {}
+    def key(self) -> str:
+        """Changes with the content of the source and with every setting that decides what is read and held out."""
+        return build_key(self.config, self.source, self.seed, self.left_out, self.past)
 
-    def prepare(self, tokenizer: Any, block_size: int) -> Prepared:
-        """Blocks of the training side and streams of the held-out sides, from the cache or built now."""
-        self.check_overlap(block_size)
-        overlap = self.config.stride
-        shape = {"block_size": block_size, "overlap": overlap, "packing": self.config.packing}
-        key = cache.key_of({**self.identify(tokenizer), **shape})
-        separator = tokenizer.eos_token_id if self.config.isolate_documents else None
+    @property
+    def ledger(self) -> Ledger:
+        """What was read, and how it was split. Not to be changed: who counts on works on a copy."""
+        return self.split.ledger
 
-        def load(folder: Path, record: dict[str, Any]) -> Prepared:
-            ledger = Ledger.from_dict(record["ledger"])
-            ledger.describe_sources(self.source.describe())
-            ledger.passed_over = dict(self.source.passed_over)
-            for remark in ledger.remarks:
-                say_remark(remark)
-            kind = blocks.Blocks if self.config.packing else blocks.PaddedBlocks
-            return Prepared(
-                blocks=kind.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),
-                held_out=self.load_held_out(tokenizer).streams,
-                ledger=ledger,
-                facts={**record["facts"], **self.identify(tokenizer)},
-            )
-
-        return cache.cached(key, lambda aside: self._build_blocks(aside, tokenizer, block_size), load)
-
-    def check_overlap(self, block_size: int) -> None:
-        """Raise ConfigError for rows that would hold nothing new."""
-        if self.config.stride >= block_size:
-            raise ConfigError(
-                f"data.stride={self.config.stride:,}: expected less than the {block_size:,} tokens of a block. "
-                "Lower it, or leave it out."
-            )
-
-    def load_held_out(self, tokenizer: Any) -> HeldOut:
-        """Streams of the held-out sides, from the cache or encoded now; the training side is not."""
-        key = cache.key_of({**self.identify(tokenizer), "held_out": True})
-
-        def load(folder: Path, record: dict[str, Any]) -> HeldOut:
-            streams = {side: _load_stream(folder, side, tokenizer) for side in record["sides"]}
-            return HeldOut(streams, record["split_by"])
-
-        return cache.cached(key, lambda aside: self._build_held_out(aside, tokenizer), load)
-
-    def encode_stream(self, which: str, tokenizer: Any) -> TokenStream:
-        """One side, or `all`, as a stream; for evaluations that want other text than the held-out sides."""
-        pieces = list(self.encode_batches(which, tokenizer, measured=True))
-        if not pieces:
-            raise DataError(
-                f"eval.split={which}: {self.config.name} has no such documents. Set data.{which}_fraction=, or another split."
-            )
-        ids, tables = zip(*pieces, strict=True)
-        opening = find_document_opening(tokenizer)
-        stream = TokenStream(np.concatenate(ids), np.concatenate(tables), tokenizer.eos_token_id, opening)
-        size = int(stream.documents["bytes"].sum())
-        check_any_tokens(self.config.name, len(stream.ids) - (1 + len(opening)) * len(stream.documents), size)
-        return stream
-
-    def encode_batches(
-        self, which: str, tokenizer: Any, measured: bool = False
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(ids, documents) of consecutive documents: [tokens] laid out, a separator after each, and their MEASURED_TABLE rows.
-
-        Words, characters and order, which cost more than the encoding itself, are filled in only where `measured`.
-        """
-        separator = tokenizer.eos_token_id
-        encoder = self.find_encoder(tokenizer)
-        for texts in show_progress(self.batches(which), "encoding", self.ledger.bytes_kept):
-            ids, lengths = encoder.encode(texts)
-            table = build_table(texts, lengths, self.seed if measured else None, encoder.opening)
-            table[list(LOSSES.names or ())] = encoder.measure(texts, ids, lengths)
-            yield lay_out(ids, lengths, separator, encoder.opening), table
-
-    def find_encoder(self, tokenizer: Any) -> Encoder:
-        """One for each tokenizer, proven on this very text."""
-        if id(tokenizer) not in self._encoders:
-            proof = self.survey.proof
-            with saying("comparing ways to encode the text"):
-                self._encoders[id(tokenizer)] = Encoder(tokenizer, proof)
-        return self._encoders[id(tokenizer)]
-
-    def identify(self, tokenizer: Any) -> dict[str, str]:
-        """Hashes of the text and of what encodes it."""
-        return {"corpus": self.key, "tokenizer": hash_tokenizer(tokenizer)}
-
-    def _build_held_out(self, folder: Path, tokenizer: Any) -> dict[str, Any]:
-        """Encode the held-out sides into `folder`; return what the cache is to remember of them."""
-        sides = [side for side in HELD_OUT if self.held_out.get(side)]
-        for side in sides:
-            stream = self.encode_stream(side, tokenizer)
-            np.save(folder / f"{side}-ids.npy", stream.ids.astype(blocks.id_type(count_ids(tokenizer))))
-            np.save(folder / f"{side}-documents.npy", stream.documents)
-        return {"sides": sides, "split_by": self.rule}
-
-    def _build_blocks(self, folder: Path, tokenizer: Any, block_size: int) -> dict[str, Any]:
-        """Encode the training side into `folder`; return what the cache is to remember of it."""
-        held = self.load_held_out(tokenizer)
-        separator, ledger = tokenizer.eos_token_id, self.ledger
-        ledger.split_by = held.split_by
-        opening = find_document_opening(tokenizer)
-        counts = np.zeros(max(count_ids(tokenizer), separator + 1), np.int64)
-        ledger.block_size, ledger.packed = block_size, self.config.packing
-        file, pieces = folder / "train.arrow", self._count(self.encode_batches("train", tokenizer), counts, opening)
-        dtype = blocks.id_type(count_ids(tokenizer))
-        if self.config.packing:
-            end_to_end = (ids for ids, _ in pieces)
-            written = blocks.write_blocks(file, end_to_end, block_size, dtype, separator, self.config.stride)
+    @cached_property
+    def first_pass(self) -> FirstPass:
+        """What a first reading of the training split tells. Raises DataError where there is no document in it."""
+        opened, streaming = self.open_ledger(), self.config.streaming
+        read = Ledger() if streaming else opened  # documents of a stream are counted when they are trained on
+        documents = self.load_documents("train", read)
+        if streaming:
+            first = read_first_pass(documents, self.assigner, opened, enough=STREAM_HELD_OUT_BYTES)
         else:
-            written = blocks.write_padded(file, pieces, block_size, dtype, separator, len(opening))
-        ledger.blocks, ledger.targets = written
-        ledger.bytes_copied = self.bytes_copied
-        ledger.withdraw("copied", 0, self.bytes_copied)
-        ledger.repeated = max(0, ledger.blocks - 1) * self.config.stride
-        ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
-        facts: dict[str, Any] = {"encoder": self.find_encoder(tokenizer).name}
-        for side, stream in held.streams.items():
-            ledger.sides[side].add(stream.documents, len(opening))
-            if side == "validation":
-                facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, stream)
-        self._check_tokens()
-        ledger.check()
-        return {"ledger": ledger.as_dict(), "facts": facts}
+            first = read_first_pass(documents, self.assigner, opened, with_hashes=bool(self.kept_apart))
+            opened.remarks = list(self.source.remarks)
+        self._check_found("train", read.documents_read, read.documents_kept)
+        return first
 
-    def _check_tokens(self) -> None:
-        """Raise DataError where the training text has become no tokens."""
-        train = self.ledger.sides["train"]
-        check_any_tokens(self.config.name, train.text_tokens, train.bytes)
+    @cached_property
+    def split(self) -> Split:
+        """What is held out, and by which rule. Raises DataError where a split that was asked for is empty."""
+        config, shares = self.config, self.assigner.shares
+        if config.split_by is SplitRule.given and not self.kept_apart:
+            raise DataError(
+                f"data.split_by=given: {config.name} keeps nothing apart. Give data.validation_files=, "
+                "name a split with data.validation_split=, or choose hash or stretches."
+            )
+        first = self.first_pass
+        ledger = copy.deepcopy(first.ledger)
+        given = {split: self._load_given(split, first.hashes, ledger) for split in self.kept_apart}
+        if not any(shares):
+            ledger.split_by = SplitRule.given.value
+            return Split(SplitRule.given, given, ledger.split_by, ledger)
+        rule, drawn = self._draw(first)
+        splits.check_splits(drawn.documents, first.chars, shares, knows=drawn.learned)
+        ledger.split_by = self._describe_split(rule, len(first.chars))
+        ledger.documents_spared, ledger.documents_held_again = drawn.learned, drawn.held_again
+        held_out = {split: texts for split, texts in drawn.held_out.items() if texts}
+        return Split(rule, {**held_out, **given}, ledger.split_by, ledger)
 
-    def _count(
-        self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], counts: np.ndarray, opening: tuple[int, ...]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The pieces of the training side, counted in the ledger and token by token in `counts`: [vocabulary]."""
-        for ids, documents in pieces:
-            self.ledger.sides["train"].add(documents, len(opening))
-            counts += np.bincount(ids, minlength=len(counts))
-            yield ids, documents
+    @property
+    def kept_apart(self) -> list[str]:
+        """Splits that the source itself holds out."""
+        return [split for split in self.source.splits() if split != "train"]
 
+    def batches(self, split: str, ledger: Ledger | None = None) -> Iterator[Texts]:
+        """Documents of one split, or `all` of them, in the order of the source; all but held-out ones are read again.
 
-def _load_stream(folder: Path, side: str, tokenizer: Any) -> TokenStream:
-    ids = np.load(folder / f"{side}-ids.npy", mmap_mode="r", allow_pickle=False)
-    documents = np.load(folder / f"{side}-documents.npy", allow_pickle=False)
-    return TokenStream(ids, documents, tokenizer.eos_token_id, find_document_opening(tokenizer))
+        ledger: gets the bytes of the training split that are left out as copies of what is held out.
+        """
+        if split == "all":
+            return chain.from_iterable(self.load_documents(each, Ledger()) for each in self.source.splits())
+        if split in HELD_OUT:
+            return iter(self.split.held_out.get(split, []))
+        documents = self.load_documents("train", Ledger())
+        if self.split.rule is SplitRule.stretches:
+            assigned = self.assigner.assign_by_stretches(documents, self.first_pass.chars)
+            return self._without_copies((each.parts for each in assigned), Ledger() if ledger is None else ledger)
+        parts = (self.assigner.assign_by_hash(texts).parts for texts in documents)
+        return (part["train"] for part in parts if "train" in part)
+
+    def texts(self, split: str) -> Iterator[str]:
+        """Documents of one split, or `all`, one by one; as `batches`, they are read again at each call."""
+        return iterate_strings(self.batches(split))
+
+    def load_documents(self, split: str, ledger: Ledger) -> Iterator[Texts]:
+        """Documents of one split of the source, filtered, and counted in the ledger."""
+        selection = Selection(self.config, ledger)
+        for shard in range(self.source.count_shards(split)):
+            before = ledger.tally()
+            documents = selection.take(self.source.load_rows(split, shard))
+            yield from self._without_left_out(documents, ledger) if len(self.left_out) else documents
+            ledger.settle(split, shard, before)
+
+    def open_ledger(self) -> Ledger:
+        """An account of this text in which nothing is counted yet."""
+        rule = " and ".join(RULES_IN_WORDS[rule] for rule in self.source.rules)
+        many = self.config.rows_per_document
+        return Ledger(
+            sources=self.source.describe(),
+            passed_over=dict(self.source.passed_over),
+            rows_per_document=many,
+            documents_are=rule
+            if many == 1
+            else f"runs of {many:,} consecutive {rule}, since the source names no articles",
+        )
+
+    def _choose_shares(self) -> Shares:
+        """What is drawn from the training split: nothing for a split that the source keeps apart itself."""
+        if self.config.split_by is SplitRule.given:
+            return Shares(0.0, 0.0)
+        kept = self.source.splits()
+        return Shares(*(0.0 if split in kept else getattr(self.config, f"{split}_fraction") for split in HELD_OUT))
+
+    def _draw(self, first: FirstPass) -> tuple[SplitRule, Drawn]:
+        """The rule of the split, and what it holds out."""
+        config, drawn = self.config, first.drawn
+        if config.streaming:
+            return SplitRule.hash, drawn
+        rule = splits.choose_rule(first.chars, config.split_by)
+        if config.split_by is None and splits.find_empty(drawn.documents, self.assigner.shares):
+            rule = SplitRule.stretches  # as a hash may do with some dozens of documents
+        if rule is not SplitRule.stretches:
+            return rule, drawn
+        drawn = Drawn()
+        for assigned in self.assigner.assign_by_stretches(self.load_documents("train", Ledger()), first.chars):
+            drawn.add(assigned, lambda texts: sum(not text.isspace() for text in texts.to_pylist()))
+        return rule, drawn
+
+    def _describe_split(self, rule: SplitRule, documents: int) -> str:
+        """How the validation split came to be; in which documents are cut, that is said of the test split too."""
+        if not self.assigner.shares.validation:
+            return "given and stretches" if rule is SplitRule.stretches else "given"
+        return f"{rule.value}, among the first {documents:,} documents" if self.config.streaming else rule.value
+
+    def _without_left_out(self, batches: Iterable[Texts], ledger: Ledger) -> Iterator[Texts]:
+        for texts in batches:
+            known = np.isin(hash_texts(texts, self.seed), self.left_out)
+            ledger.documents_held_elsewhere += int(known.sum())
+            ledger.withdraw("held_elsewhere", int(known.sum()), int(count_bytes(texts)[known].sum()))
+            if not known.all():
+                yield texts.filter(pa.array(~known))
+
+    def _without_copies(self, batches: Iterable[splits.Parts], ledger: Ledger) -> Iterator[Texts]:
+        """The training parts. Stretches are drawn by their place, so their text may be elsewhere too: it is not trained on."""
+        copies = Copies(texts for split in HELD_OUT for texts in self.split.held_out.get(split, []))
+        left = all_copied = 0
+        for parts in batches:
+            if "train" in parts:
+                texts, copied = copies.leave_out(parts["train"])
+                all_copied += copied
+                left += len(texts)
+                yield texts
+        if not left:
+            raise DataError(
+                f"Nothing is left to train on: all of the {all_copied:,} bytes beside what is held out are copies of it. "
+                "Give more text, or hold nothing out with data.validation_fraction=0."
+            )
+        ledger.bytes_copied = all_copied
+        ledger.withdraw("copied", 0, all_copied)
+
+    def _load_given(self, split: str, training: np.ndarray, ledger: Ledger) -> list[Texts]:
+        """Documents that the source itself keeps apart, without those that were trained on or will be.
+
+        training: [documents] uint64 hashes of the training text. Of a stream it is not known, so all are held out, and the
+        stream leaves them out of what is trained on.
+        """
+        if self.config.streaming:
+            return list(self.load_documents(split, ledger))
+        read, found, dropped = ledger.documents_read, 0, 0
+        kept = []
+        for texts in self.load_documents(split, ledger):
+            found += len(texts)
+            known = np.isin(hash_texts(texts, seed=0), training)
+            if self.past is not None:
+                before = self.past.mark_learned(texts) & ~known
+                ledger.documents_learned_before += int(before.sum())
+                ledger.withdraw("learned_before", int(before.sum()), int(count_bytes(texts)[before].sum()))
+                texts, known = texts.filter(pa.array(~before)), known[~before]
+            dropped += int(known.sum())
+            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(texts)[known].sum()))
+            if not known.all():
+                kept.append(texts.filter(pa.array(~known)))
+        self._check_found(split, ledger.documents_read - read, found)
+        ledger.documents_in_training += dropped
+        if not kept:
+            raise DataError(
+                f"Every held-out document also stands in the training text ({dropped:,} of them), or in that of the run that the "
+                f"model comes from ({ledger.documents_learned_before:,}). Give other files to hold out."
+            )
+        return kept
+
+    def _check_found(self, split: str, read: int, kept: int) -> None:
+        """Raise DataError where no document was read, or none of those that were is kept."""
+        if not read:
+            raise DataError(self.source.explain_empty(split))
+        if not kept:
+            raise DataError(
+                f"All {read:,} documents ({split}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."
+            )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmtune.data.columns import count_utf8
 from lmtune.data.unpacking import UNPACKING_ERRORS, open_unpacked
 from lmtune.errors import DataError, LedgerError, LmtuneError, first_line
 from lmtune.paths import show
@@ -22,7 +23,7 @@ PIECE_BYTES = 16_000_000
 """Read and decoded at once."""
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
-    codecs.BOM_UTF32_LE: "utf-32-le",  # begins with the mark of UTF-16, so it is asked for first
+    codecs.BOM_UTF32_LE: "utf-32-le",  # starts with the mark of UTF-16, so it is asked for first
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
@@ -51,7 +52,7 @@ MAGICS = {
     b"{\\rtf": "a text of a word processor (.rtf)",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "a file of an office program (.doc, .xls)",
 }
-"""What files begin with that are no text."""
+"""First bytes of files that are no text."""
 MAGIC_BYTES = 64
 
 
@@ -103,9 +104,9 @@ def load_pieces(reading: Reading) -> Iterator[str]:
 def check_pointer(file: Path) -> None:
     """Raise DataError for the pointer of a large file that has not been fetched."""
     with name_faults(file), file.open("rb") as stream:
-        begin = stream.read(MAGIC_BYTES)
+        start = stream.read(MAGIC_BYTES)
     for sign, (program, command) in POINTERS.items():
-        if begin.startswith(sign):
+        if start.startswith(sign):
             raise DataError(
                 f"{show(file)} is a pointer of {program}: expected the text, found a note of where it lies. "
                 f"Fetch it with `{command}`."
@@ -138,7 +139,7 @@ def name_faults(file: Path, place: str = "") -> Iterator[None]:
             f"{show(file)} cannot be read to its end: {first_line(error)}. "
             "It is cut off, or not what its name says; fetch or pack it again."
         ) from error
-    except Exception as error:  # readers of many formats, each of which lets through what lies below it
+    except Exception as error:  # readers of many formats, which raise the errors of the libraries below them
         where = f", {place}," if place else ""
         raise DataError(
             f"{show(file)}{where} does not read: {type(error).__name__}, {first_line(error)}. Mend the file, or leave it out."
@@ -165,7 +166,7 @@ class _Decoder:
             raise self._refuse(error, waiting, raw) from error
         reading.content += len(raw)
         if self._encoding != "utf-8":
-            reading.left["recoding"] += len(raw) - _count_utf8(text)
+            reading.left["recoding"] += len(raw) - count_utf8(text)
         self._check_nuls(text)
         self._bytes += len(raw)
         self._line_ends += raw.count(b"\n")
@@ -208,7 +209,7 @@ class _Decoder:
 
 
 def _build_decoder(file: Path, encoding: str) -> Any:
-    """An incremental decoder; raise DataError for what is no encoding of text, or is told apart only by a mark."""
+    """An incremental decoder. Raises DataError where the name is none of text, or needs a byte-order mark."""
     try:
         found = codecs.lookup(encoding)
         is_text = found._is_text_encoding  # the codecs module has no public name for it
@@ -227,7 +228,3 @@ def _build_decoder(file: Path, encoding: str) -> Any:
             f"bytes. Say {NEEDS_MARK[found.name]}."
         )
     return decoder
-
-
-def _count_utf8(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

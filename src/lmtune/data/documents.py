@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
-from lmtune.data.columns import Texts, build_texts, count_bytes, count_chars, edges_of, hash_texts
+from lmtune.data.columns import Texts, build_texts, count_bytes, count_chars, count_utf8, hash_texts, sum_bytes
 from lmtune.data.ledger import Ledger
 from lmtune.data.tables import Rows
 
@@ -44,18 +44,14 @@ def _count_edges(text: str, documents: list[str], left: Counter[str], is_last: b
         line_ends -= 1
     around = len(text) - sum(map(len, documents))
     if around > line_ends and not text.isascii():  # blank lines before the first article may hold any white space
-        around = _count_utf8(text) - sum(map(_count_utf8, documents))
+        around = count_utf8(text) - sum(map(count_utf8, documents))
     left["line_ends"] += line_ends
     left["blank_lines"] += around - line_ends
     return documents
 
 
-def _count_utf8(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 def _find_last_edge(text: str, rule: DocumentRule) -> tuple[int, int] | None:
-    """(end, begin) of the last two documents known to be apart, whatever text follows; None where there is no such place."""
+    """(end, start) of the last two documents that are separate whatever text follows; None where there are none."""
     if rule is DocumentRule.blank_line:
         apart = [match.span() for match in BLANK_LINES.finditer(text) if match.end() < len(text)]
     elif rule is DocumentRule.wikitext:
@@ -71,7 +67,7 @@ def _split(text: str, rule: DocumentRule) -> list[str]:
         pieces = BLANK_LINES.split(text)
     elif rule is DocumentRule.wikitext:
         edges = [0, *(match.start() for match in WIKITEXT_TITLE.finditer(text)), len(text)]
-        pieces = [text[begin:end] for begin, end in pairwise(edges)]
+        pieces = [text[start:end] for start, end in pairwise(edges)]
         pieces = pieces if pieces[0].strip() else pieces[1:]
     else:
         pieces = text.split("\n")
@@ -91,12 +87,22 @@ class Selection:
         self._taken = self._bytes = 0
 
     def take(self, shard: Iterable[Rows]) -> Iterator[Texts]:
-        """Batches of the documents of one shard that are kept; none is empty."""
+        """Batches of the documents of one shard that are kept; none is empty.
+
+        Once data.max_documents or data.max_bytes is reached, the rest of the shard is not read.
+        """
         rows = (kept for batch in shard if len(kept := self._with_text(batch)))
         for documents in self._joined(rows):
             kept = self._within_limits(self._long_enough(documents))
             if len(kept):
                 yield kept
+            if self._is_full and self._config.rows_per_document == 1:  # else rows wait to be joined, and counted
+                return
+
+    @property
+    def _is_full(self) -> bool:
+        limits = ((self._taken, self._config.max_documents), (self._bytes, self._config.max_bytes))
+        return any(limit and taken >= limit for taken, limit in limits)
 
     def _joined(self, rows: Iterable[Texts]) -> Iterator[Texts]:
         """Documents of data.rows_per_document rows; counts the line ends between rows, which are added."""
@@ -107,11 +113,11 @@ class Selection:
 
         def counted() -> Iterator[Texts]:
             for batch in rows:
-                ledger.leave_out("joined", _sum_bytes(batch))  # until it comes out, below
+                ledger.leave_out("joined", sum_bytes(batch))  # until it comes out, below
                 yield batch
 
         for documents in join_rows(counted(), many):
-            ledger.leave_out("joined", -_sum_bytes(documents))
+            ledger.leave_out("joined", -sum_bytes(documents))
             yield documents
 
     def _with_text(self, batch: Rows) -> Texts:
@@ -120,7 +126,7 @@ class Selection:
 
         texts, ledger = batch.texts, self._ledger
         full = np.asarray(pc.invert(pc.utf8_is_space(texts))) & (count_bytes(texts) > 0)
-        ledger.read(_sum_bytes(texts), batch.beside)
+        ledger.count_read(sum_bytes(texts), batch.beside)
         ledger.rows_read += len(texts) + batch.unwanted
         ledger.rows_unwanted += batch.unwanted
         ledger.rows_empty += len(texts) - int(full.sum())
@@ -136,7 +142,7 @@ class Selection:
         """Texts of the mask; counts the bytes of the others."""
         kept = _keep(texts, mask)
         if kept is not texts:
-            self._ledger.leave_out(kind, _sum_bytes(texts) - _sum_bytes(kept))
+            self._ledger.leave_out(kind, sum_bytes(texts) - sum_bytes(kept))
         return kept
 
     def _normalized(self, texts: Texts) -> Texts:
@@ -146,7 +152,7 @@ class Selection:
             return texts
         normal = pc.utf8_normalize(texts, form="NFC")
         self._ledger.rows_normalized += int(pc.sum(pc.not_equal(texts, normal)).as_py() or 0)
-        self._ledger.leave_out("normalized", _sum_bytes(texts) - _sum_bytes(normal))
+        self._ledger.leave_out("normalized", sum_bytes(texts) - sum_bytes(normal))
         return normal
 
     def _is_new(self, mark: int) -> bool:
@@ -187,15 +193,10 @@ def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
         waiting += batch.to_pylist()
         full = len(waiting) // many * many
         if full:
-            yield build_texts("\n".join(waiting[begin : begin + many]) for begin in range(0, full, many))
+            yield build_texts("\n".join(waiting[start : start + many]) for start in range(0, full, many))
             waiting = waiting[full:]
     if waiting:
         yield build_texts(["\n".join(waiting)])
-
-
-def _sum_bytes(texts: Texts) -> int:
-    edges = edges_of(texts) if len(texts) else (0, 0)
-    return int(edges[-1] - edges[0])
 
 
 def _keep(texts: Texts, mask: np.ndarray) -> Texts:

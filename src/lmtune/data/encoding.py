@@ -1,49 +1,51 @@
-"""Text to ids: gigatoken, proven equal to the model's own tokenizer on a sample of the very text, else the latter."""
+"""Text to ids: by gigatoken where it equals the model's own tokenizer on a sample of the very text, else by the latter."""
 
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmtune.data.columns import Texts, build_texts
+from lmtune.data.layout import build_table, lay_out
 from lmtune.data.losses import LossMeter
 from lmtune.errors import DataError, first_line
-from lmtune.vocabulary import describe_tokenizer, encode_plain, find_document_opening, render_own
+from lmtune.token_stream import LOSSES
+from lmtune.vocabulary import describe_tokenizer, encode_document_opening, encode_plain, render_own
 from lmtune.vocabulary import hash_tokenizer as hash_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
-PROOF_DOCUMENTS = 64
-PROOF_CHARS = 4_000
+SAMPLE_DOCUMENTS = 64
+SAMPLE_CHARS = 4_000
 """Of each document in the sample that both tokenizers encode."""
 
-
-Encode = Callable[[Any], tuple[np.ndarray, np.ndarray]]
-"""From texts to (ids, lengths)."""
+Encode = Callable[[Texts], tuple[np.ndarray, np.ndarray]]
+"""From texts to (ids, lengths), as Encoder.encode."""
 
 
 class Encoder:
     """Encodes documents to ids, special tokens typed inside a document read as plain text.
 
-    tokenizer: a transformers tokenizer.
-    proof: documents to compare both ways of encoding on; a difference means the slow way, with a warning.
+    tokenizer: with an end-of-text token, which separates documents.
+    sample: documents to compare both ways of encoding on; a difference means the slow way, with a warning.
+    name: of the library that does the work, gigatoken or tokenizers.
     """
 
-    def __init__(self, tokenizer: Any, proof: Sequence[str]) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", sample: Sequence[str]) -> None:
         self._tokenizer = tokenizer
-        self.opening = find_document_opening(tokenizer)
+        self.separator: int = tokenizer.eos_token_id
+        self.opening = encode_document_opening(tokenizer)
         self._meter: LossMeter | None = None
-        self._encode: Encode = self._encode_own
-        fast = _find_gigatoken(tokenizer)
-        if fast is not None and self._agrees(fast, proof):
-            self._encode = fast
-
-    @property
-    def name(self) -> str:
-        """Which tokenizer does the work."""
-        return "tokenizers" if self._encode == self._encode_own else "gigatoken"
+        fast = _build_gigatoken(tokenizer)
+        if fast is not None and self._agrees(fast, sample):
+            self.name, self._encode = "gigatoken", fast
+        else:
+            self.name, self._encode = "tokenizers", self._encode_reference
 
     def encode(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
         """(ids, lengths): [tokens] uint32, documents end to end with nothing between them, and [documents] int64 tokens of each.
@@ -52,19 +54,29 @@ class Encoder:
         """
         # Arrow's buffer goes to gigatoken as it is, ten times faster than Python strings.
         ids, lengths = self._encode(texts)
-        for structural in {self._tokenizer.eos_token_id, *self.opening} - {None}:
+        for structural in {self.separator, *self.opening} - {None}:
             if np.any(found := ids == structural):
                 raise self._refuse(texts, lengths, int(found.argmax()), structural)
         return ids, lengths
 
+    def encode_documents(self, texts: Texts, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, documents): [tokens] uint32 with a separator after each document, and [documents] of MEASURED_TABLE.
+
+        seed: with it words, characters and order are filled in, which cost more than the encoding itself.
+        """
+        ids, lengths = self.encode(texts)
+        table = build_table(texts, lengths, seed, self.opening)
+        table[list(LOSSES.names or ())] = self.measure(texts, ids, lengths)
+        return lay_out(ids, lengths, self.separator, self.opening), table
+
     def measure(self, texts: Texts, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[documents] of LOSSES: what the ids of each text do not give back."""
+        """[documents] of LOSSES: what the ids of each text do not give back. ids, lengths: as `encode` returns them."""
         if self._meter is None:
             self._meter = LossMeter(self._tokenizer)
         return self._meter.measure(texts, ids, lengths)
 
-    def _refuse(self, texts: Texts, lengths: np.ndarray, place: int, structural: int) -> DataError:
-        number = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
+    def _refuse(self, texts: Texts, lengths: np.ndarray, position: int, structural: int) -> DataError:
+        number = int(np.searchsorted(np.cumsum(lengths), position, side="right"))
         token = self._tokenizer.convert_ids_to_tokens(structural)
         return DataError(
             f"The text {texts[number].as_py()[:60]!r} has a token {token!r} inside, which is how this vocabulary marks where a "
@@ -72,33 +84,36 @@ class Encoder:
             "choose another model."
         )
 
-    def _encode_own(self, column: Any) -> tuple[np.ndarray, np.ndarray]:
-        rows = encode_plain(self._tokenizer, column.to_pylist())
+    def _encode_reference(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+        rows = encode_plain(self._tokenizer, texts.to_pylist())
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint32, count=int(lengths.sum())), lengths
 
-    def _agrees(self, fast: Encode, proof: Sequence[str]) -> bool:
-        sample = [*(text[:PROOF_CHARS] for text in proof[:PROOF_DOCUMENTS]), *render_own(self._tokenizer)]
-        column = build_texts(sample)
-        (ours, our_lengths), (theirs, their_lengths) = fast(column), self._encode_own(column)
-        if np.array_equal(ours, theirs) and np.array_equal(our_lengths, their_lengths):
+    def _agrees(self, fast: Encode, sample: Sequence[str]) -> bool:
+        texts = [*(text[:SAMPLE_CHARS] for text in sample[:SAMPLE_DOCUMENTS]), *render_own(self._tokenizer)]
+        column = build_texts(texts)
+        (ids, lengths), (expected, expected_lengths) = fast(column), self._encode_reference(column)
+        if np.array_equal(ids, expected) and np.array_equal(lengths, expected_lengths):
             return True
-        place = _first_difference(ours, our_lengths, theirs, their_lengths)
+        first = _first_difference(_split_ids(ids, lengths), _split_ids(expected, expected_lengths))
         logger.warning(
             "gigatoken and this tokenizer disagree on %r; encoding with the tokenizer itself, which is slower",
-            sample[place][:60],
+            texts[first][:60],
         )
         return False
 
 
-def _first_difference(ours: np.ndarray, our_lengths: np.ndarray, theirs: np.ndarray, their_lengths: np.ndarray) -> int:
-    pairs = zip(
-        np.split(ours, np.cumsum(our_lengths)[:-1]), np.split(theirs, np.cumsum(their_lengths)[:-1]), strict=False
-    )
-    return next((place for place, (one, other) in enumerate(pairs) if not np.array_equal(one, other)), 0)
+def _split_ids(ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    return np.split(ids, np.cumsum(lengths)[:-1])
 
 
-def _find_gigatoken(tokenizer: Any) -> Encode | None:
+def _first_difference(ids: list[np.ndarray], expected: list[np.ndarray]) -> int:
+    """Number of the first document whose ids differ."""
+    pairs = enumerate(zip(ids, expected, strict=False))
+    return next((number for number, (one, other) in pairs if not np.array_equal(one, other)), 0)
+
+
+def _build_gigatoken(tokenizer: "PreTrainedTokenizerBase") -> Encode | None:
     """gigatoken's encoder for this tokenizer, None where it has none."""
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         logger.warning("%s has no fast backend; encoding will be slow", type(tokenizer).__name__)
@@ -115,7 +130,7 @@ def _find_gigatoken(tokenizer: Any) -> Encode | None:
         )
         return None
 
-    def encode(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    def encode(column: Texts) -> tuple[np.ndarray, np.ndarray]:
         rows = fast.encode_batch(ak.from_arrow(column))
         return np.asarray(ak.flatten(rows), dtype=np.uint32), np.asarray(ak.num(rows), dtype=np.int64)
 

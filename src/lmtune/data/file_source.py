@@ -10,10 +10,10 @@ from typing import Any
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.config.data import FilePart
 from lmtune.data.cache import checksum_file
-from lmtune.data.columns import batch_strings, build_texts, count_bytes, find_mojibake
+from lmtune.data.columns import batch_strings, build_texts, find_mojibake, sum_bytes
 from lmtune.data.decoding import Reading, load_pieces, name_faults
 from lmtune.data.documents import split_text
-from lmtune.data.files import TEXT_SUFFIXES, PassedOver, describe_passed_over, find_files, has_splits, kind_of, size_of
+from lmtune.data.files import TEXT_SUFFIXES, PassedOver, describe_passed_over, has_splits, kind_of, list_files, size_of
 from lmtune.data.rendering import Wanted, render_rows
 from lmtune.data.separated import DELIMITERS, load_separated
 from lmtune.data.shards import say_remark, split_rows
@@ -22,14 +22,14 @@ from lmtune.errors import DataError, LedgerError
 from lmtune.paths import show
 from lmtune.storage import checksum_of
 
-SIDE_OF_SPLIT = {
+SPLIT_OF_NAME = {
     "train": "train",
     "validation": "validation",
     "valid": "validation",
     "dev": "validation",
     "test": "test",
 }
-"""Where the splits of a saved dataset belong."""
+"""Our splits by the names that saved datasets give them."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class FileSource:
 
     config: DataConfig
     given: dict[str, list[Path]] | None = None
-    """Files by their sides, where they have been found already; else those of the configuration."""
+    """Files by split, where they have been found already; else those of the configuration."""
     files: dict[str, list[Path]] = field(init=False)
     rules: tuple[DocumentRule, ...] = field(init=False)
     remarks: dict[str, None] = field(init=False, default_factory=dict)
@@ -49,7 +49,7 @@ class FileSource:
 
     def __post_init__(self) -> None:
         passed_over: PassedOver = {}
-        self.files = self.given or self._find_files(passed_over)
+        self.files = self.given or self._list_files(passed_over)
         self._take_apart()
         if not any(size_of(file) for files in self.files.values() for file in files):
             raise DataError(
@@ -68,11 +68,11 @@ class FileSource:
         self.remarks[remark] = None
         say_remark(remark)
 
-    def _find_files(self, passed_over: PassedOver) -> dict[str, list[Path]]:
+    def _list_files(self, passed_over: PassedOver) -> dict[str, list[Path]]:
         config, found = self.config, {"train": dict[Path, None]()}
         for number, part in enumerate(config.parts):
             key = "data.files" if config.sources is None else f"data.sources.{number}.files"
-            for file in find_files(key, part.files, passed_over):
+            for file in list_files(key, part.files, passed_over):
                 if file in found["train"]:
                     raise DataError(
                         f"{key}: {show(file)} stands in two entries of data.sources, expected in one. Name it once."
@@ -81,9 +81,9 @@ class FileSource:
                 found["train"][file] = None
         if config.validation_files is not None:
             found["validation"] = dict.fromkeys(
-                find_files("data.validation_files", config.validation_files, passed_over)
+                list_files("data.validation_files", config.validation_files, passed_over)
             )
-        return {side: list(files) for side, files in found.items()}
+        return {split: list(files) for split, files in found.items()}
 
     def _part_of(self, file: Path) -> FilePart:
         """The settings of a file, or of the saved dataset that it is a split of."""
@@ -92,25 +92,25 @@ class FileSource:
         return self._parts.get(file) or self._parts.get(file.parent) or own
 
     def _take_apart(self) -> None:
-        """Saved datasets with splits: each split to the side that it is named for."""
-        whole, self.files = self.files, {side: [] for side in self.files}
-        for side, files in whole.items():
+        """Saved datasets with splits: each of their splits to ours of that name."""
+        whole, self.files = self.files, {split: [] for split in self.files}
+        for split, files in whole.items():
             for file in files:
                 if not has_splits(file):
-                    self.files[side].append(file)
+                    self.files[split].append(file)
                     continue
                 for name in load_split_names(file):
-                    self._place_split(file, name, side)
+                    self._place_split(file, name, split)
         if not self.files["train"]:
             names = [show(file / name) for file in whole["train"] for name in load_split_names(file)]
             raise DataError(
                 f"{self.config.given_files}: expected a split `train`, found {', '.join(names)}. Name one of those."
             )
 
-    def _place_split(self, folder: Path, name: str, side: str) -> None:
-        given = side == "validation" or self.config.validation_files is not None
-        to = SIDE_OF_SPLIT.get(name)
-        if side == "validation":
+    def _place_split(self, folder: Path, name: str, split: str) -> None:
+        given = split == "validation" or self.config.validation_files is not None
+        to = SPLIT_OF_NAME.get(name)
+        if split == "validation":
             to = "validation" if to == "validation" else None
         elif to == "validation" and given:
             to = None
@@ -118,7 +118,7 @@ class FileSource:
             self.remark(f"{show(folder)}: its split {name!r} is not read; data.files={show(folder / name)} would")
             return
         self.files.setdefault(to, []).append(folder / name)
-        if to != side:
+        if to != split:
             self.remark(f"{show(folder)}: its split {name!r} is held out, as {to}")
 
     def rule_of(self, file: Path) -> DocumentRule:
@@ -172,7 +172,7 @@ class FileSource:
                 if not used and (remark := find_mojibake(batch.texts)):
                     self.remark(f"{show(file)}: {remark}")
                 whole = _add_beside(batch, reading.take_left())
-                used += int(count_bytes(whole.texts).sum()) + sum(whole.beside.values())
+                used += sum_bytes(whole.texts) + sum(whole.beside.values())
                 if last is not None:
                     yield last
                 rows += len(whole.texts) + whole.unwanted

@@ -1,9 +1,8 @@
-"""Files on disk: what paths, patterns and folders stand for, and what kind each file is of."""
+"""Files on disk: paths, patterns and folders resolved to files, and the kind of each file."""
 
 import re
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 from lmtune.data.unpacking import PACKINGS
 from lmtune.errors import DataError
@@ -28,15 +27,15 @@ REMEDIES = {
 """What to do with a file of a kind that is not read."""
 
 PassedOver = dict[str, list[Path]]
-"""By the reason, what a folder or pattern stands for and is not read."""
+"""By reason, files that match a folder or pattern and are not read."""
 
 
-def find_files(key: str, given: Any, passed_over: PassedOver | None = None) -> list[Path]:
+def list_files(key: str, given: str | list[str], passed_over: PassedOver | None = None) -> list[Path]:
     """Files behind paths, patterns and folders, sorted within each; raise DataError for what matches nothing.
 
-    `*`, `?` and `**` make a pattern, except in a name that is there as it stands; brackets always stand for themselves.
+    `*`, `?` and `**` make a pattern, except in a name that exists literally; brackets are always literal.
     A folder means what `folder/**` means: all below it, hidden names left out.
-    passed_over: gets what is not read of folders and patterns.
+    passed_over: is filled with what folders and patterns match and is not read.
     """
     passed_over = {} if passed_over is None else passed_over
     files: dict[Path, Path] = {}
@@ -126,9 +125,9 @@ def _is_folder(typed: GivenPath, path: Path) -> bool:
 
 
 def match_pattern(typed: GivenPath, pattern: Path, passed_over: PassedOver | None = None) -> list[Path]:
-    """Paths that a pattern stands for, in the order of their names. A part that is there as it stands is no pattern.
+    """Paths that match a pattern, in the order of their names. A part that exists literally is no pattern.
 
-    `*` and `?` stand for letters of a name, `**` for any folders in between; names that begin with a dot have to be given one.
+    `*` and `?` match characters of a name, `**` any folders in between; names that start with a dot need a dot in the pattern.
     Raises DataError for a folder on the way that may not be looked into.
     """
     hidden: PassedOver = {} if passed_over is None else passed_over
@@ -206,7 +205,7 @@ def kind_of(file: Path) -> str:
 
 
 def size_of(file: Path) -> int:
-    """Bytes of a file as it lies on the disk, or of all files of a saved dataset. Raises DataError for one that is gone."""
+    """Bytes of a file on disk, compressed as it is, or of all files of a saved dataset. Raises DataError for one that is gone."""
     found = GivenPath("data.files", str(file), DataError)
     if found.is_folder(file):
         return sum(size_of(inner) for inner in found.walk_files(file) if found.is_file(inner))

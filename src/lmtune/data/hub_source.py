@@ -51,7 +51,7 @@ class HubSource:
 
     def splits(self) -> tuple[str, ...]:
         given = {"validation": self.config.validation_split, "test": self.config.test_split}
-        return ("train", *(side for side, split in given.items() if split))
+        return ("train", *(split for split, name in given.items() if name))
 
     def count_shards(self, split: str) -> int:
         return int(self._load(split).num_shards) if self.config.streaming else 1
@@ -91,42 +91,42 @@ class HubSource:
                 ) from error
         return str(self._loaded["commit"])
 
-    def _load(self, side: str) -> Any:
-        if side not in self._loaded:
+    def _load(self, split: str) -> Any:
+        if split not in self._loaded:
             import datasets
 
             config = self.config
             if (folder := _find_saved(config)) is not None:
-                self._loaded[side] = self._load_saved_split(folder, side)
-                return self._loaded[side]
-            splits = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+                self._loaded[split] = self._load_saved_split(folder, split)
+                return self._loaded[split]
+            name = _name_splits(config)[split]
             try:
-                self._loaded[side] = datasets.load_dataset(
+                self._loaded[split] = datasets.load_dataset(
                     config.path,
                     config.subset,
                     revision=config.revision,
-                    split=splits[side],
+                    split=name,
                     streaming=config.streaming,
                 )
             except (ValueError, RuntimeError, OSError) as error:
-                raise self._explain(splits[side], error) from error
-        return self._loaded[side]
+                raise self._explain(name, error) from error
+        return self._loaded[split]
 
-    def _load_saved_split(self, folder: Path, side: str) -> Any:
+    def _load_saved_split(self, folder: Path, split: str) -> Any:
         """A split of a folder that save_to_disk has written."""
         config = self.config
         loaded = load_saved(folder)
-        name = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}[side]
+        name = _name_splits(config)[split]
         if not hasattr(loaded, "keys"):
-            if side == "train" and name == "train":
+            if split == "train" and name == "train":
                 return loaded.to_iterable_dataset() if config.streaming else loaded
             raise DataError(
-                f"data.path={show(config.path)} is a saved dataset without splits, found data.{side}_split={name}."
+                f"data.path={show(config.path)} is a saved dataset without splits, found data.{split}_split={name}."
             )
         if name not in loaded:
             raise DataError(
                 f"data.path={show(config.path)}: expected a split {name!r}, found {', '.join(loaded)}. "
-                f"Name one with data.{side}_split=."
+                f"Name one with data.{split}_split=."
             )
         return loaded[name].to_iterable_dataset() if config.streaming else loaded[name]
 
@@ -142,6 +142,11 @@ class HubSource:
             f"{show(config.path)} (data.subset={config.subset}, split {split}) does not load as a dataset: {first_line(error)}. "
             "Check data.path, data.subset and data.train_split."
         )
+
+
+def _name_splits(config: DataConfig) -> dict[str, str | None]:
+    """What the dataset calls each of our splits."""
+    return {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
 
 
 def _find_local(config: DataConfig) -> Path | None:
@@ -162,7 +167,7 @@ def _find_saved(config: DataConfig) -> Path | None:
 
 
 def find_guessed_files(config: DataConfig) -> dict[str, list[Path]] | None:
-    """By side, the files of a local folder whose text `datasets` would guess types of: 007 in a .csv, a date in a .jsonl.
+    """By split, the files of a local folder whose text `datasets` would guess types of: 007 in a .csv, a date in a .jsonl.
 
     None for a data set of the Hub, and for kinds that say what they hold.
     """
@@ -178,9 +183,8 @@ def find_guessed_files(config: DataConfig) -> dict[str, list[Path]] | None:
     found = builder.config.data_files or {}
     if not {"Csv", "Json"} & {kind.__name__ for kind in type(builder).__mro__}:
         return None
-    splits = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
-    wanted = {side: name for side, name in splits.items() if name}
-    files = {side: [Path(file) for file in found[name]] for side, name in wanted.items() if name in found}
+    wanted = {split: name for split, name in _name_splits(config).items() if name}
+    files = {split: [Path(file) for file in found[name]] for split, name in wanted.items() if name in found}
     is_known = files.keys() == wanted.keys() and all(kind_of(file) for each in files.values() for file in each)
     return files if is_known else None
 

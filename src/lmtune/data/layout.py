@@ -1,4 +1,4 @@
-"""Documents as they lie in a stream of ids, and what is counted of them."""
+"""The layout of documents in a stream of ids, and what is counted of them."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from lmtune.token_stream import MEASURED_TABLE, TokenStream
 
 
 def lay_out(ids: np.ndarray, lengths: np.ndarray, separator: int, opening: tuple[int, ...]) -> np.ndarray:
-    """[tokens]: the ids of documents, each behind what opens it and before a separator. lengths: [documents] tokens of each."""
+    """[tokens]: the ids of documents, each between what opens it and a separator. lengths: [documents] tokens of each."""
     ends = np.cumsum(lengths)
     if not opening:
         return np.insert(ids, ends, separator)
     closed = np.insert(ids, ends, separator)
-    begins = ends - lengths + np.arange(len(ends))
-    return np.insert(closed, np.repeat(begins, len(opening)), np.tile(opening, len(begins)))
+    starts = ends - lengths + np.arange(len(ends))
+    return np.insert(closed, np.repeat(starts, len(opening)), np.tile(opening, len(starts)))
 
 
 def build_table(texts: Texts, lengths: np.ndarray, seed: int | None, opening: tuple[int, ...] = ()) -> np.ndarray:
@@ -31,7 +31,7 @@ def build_table(texts: Texts, lengths: np.ndarray, seed: int | None, opening: tu
 
 
 def unigram_bits_per_byte(counts: np.ndarray, held_out: TokenStream) -> float:
-    """Bits per byte of held-out text under a unigram model of the training tokens, each counted once more than seen.
+    """Bits per byte of held-out text under a unigram model of the training tokens, with add-one smoothing.
 
     counts: [vocabulary] training counts. What any model of the same tokens should beat.
     """

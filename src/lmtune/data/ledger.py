@@ -1,14 +1,14 @@
-"""Where every row, document, byte and token went. The sums close, or the run stops."""
+"""The account of every row, document, byte and token: what was read, left out, held out and trained on."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lmtune.errors import LedgerError
 from lmtune.token_stream import sum_losses
 
-SIDES = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 LEFT_OUT = {
     "marks": "byte-order marks",
     "recoding": "more than in UTF-8, of other encodings",
@@ -28,13 +28,13 @@ LEFT_OUT = {
     "learned_before": "held out, but learned by the run that the model comes from",
     "copied": "copies of passages that are held out",
 }
-"""Kinds of bytes that are read and not kept. Less than nothing of a kind means that it added some: a line end between rows
-that are joined, a letter that takes more bytes in UTF-8."""
+"""Kinds of bytes that are read and not kept. A negative count means that bytes were added: a line end between rows that are
+joined, a letter that takes more bytes in UTF-8."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """One side of the split, in every unit."""
+    """One split, in every unit."""
 
     documents: int = 0
     bytes: int = 0
@@ -44,9 +44,9 @@ class Counts:
     openings: int = 0
     """Tokens that the tokenizer itself puts before documents, such as BOS."""
     unknown_tokens: int = 0
-    """Of the text tokens those that stand for what the vocabulary does not know."""
+    """Text tokens that are the unknown token of the vocabulary."""
     lost_bytes: int = 0
-    """Of the bytes those that the tokens do not give back."""
+    """Bytes that the tokens do not decode to."""
 
     @property
     def tokens(self) -> int:
@@ -64,6 +64,15 @@ class Counts:
         self.text_tokens += int(documents["tokens"].sum()) - (1 + opening) * len(documents)
 
 
+class Tally(NamedTuple):
+    """Counts of a ledger at one time."""
+
+    rows: int
+    content_bytes: int
+    bytes_kept: int
+    left_out: dict[str, int]
+
+
 @dataclass(slots=True)
 class Ledger:
     """Counts from what was read to what is learned."""
@@ -72,7 +81,7 @@ class Ledger:
     """What was read: its name, date, bytes on the disk and xxh3-128 of them, and how the bytes of its content (compression
     undone; of parquet, Arrow and the Hub those of their texts alone) and rows were used."""
     passed_over: dict[str, int] = field(default_factory=dict)
-    """Files that folders and patterns stand for and that were not read, by the reason."""
+    """Number of files that match folders and patterns and were not read, by reason."""
     remarks: list[str] = field(default_factory=list)
     """What was guessed, or looks odd, in words."""
     rows_per_document: int = 1
@@ -91,10 +100,10 @@ class Ledger:
     documents_short: int = 0
     """Dropped by data.min_chars."""
     documents_over_limit: int = 0
-    """Not taken because of data.max_documents or data.max_bytes."""
+    """Read, and not taken because of data.max_documents or data.max_bytes; what follows in their files is not read."""
     documents_in_training: int = 0
-    """Held-out documents that also stand in the training text, dropped from the held-out side (while streaming: from the
-    training side)."""
+    """Held-out documents that are also in the training text, dropped from the held-out split (while streaming: from the
+    training split)."""
     documents_held_elsewhere: int = 0
     """Held out in the source that this one is mixed with, and so not learned from."""
     documents_learned_before: int = 0
@@ -112,8 +121,8 @@ class Ledger:
     bytes_copied: int = 0
     """Where stretches are held out: of the other text, copies of passages in them. They are neither kept nor learned."""
     split_by: str = ""
-    """hash, stretches, or given."""
-    sides: dict[str, Counts] = field(default_factory=lambda: {side: Counts() for side in SIDES})
+    """hash, stretches, or given; given and stretches, where only the test split is drawn; of a stream, among how many documents."""
+    sides: dict[str, Counts] = field(default_factory=lambda: {split: Counts() for split in SPLITS})
     block_size: int = 0
     blocks: int = 0
     targets: int = 0
@@ -121,16 +130,16 @@ class Ledger:
     packed: bool = True
     """False where each document has rows of its own (data.packing=false); then all tokens are targets."""
     repeated: int = 0
-    """Places of blocks that repeat the end of the block before (data.stride); they are not learned again."""
+    """Positions of blocks that repeat the end of the block before (data.stride); they are not learned again."""
     padding: int = 0
-    """Places of the last block (data.packing=false: of all) that hold no token; they are not learned."""
+    """Positions of the last block (data.packing=false: of all) that hold no token; they are not learned."""
     waiting: int = 0
     """While streaming: targets that have been read and are in no block yet."""
     mix: dict[str, Any] = field(default_factory=dict)
-    """Of each source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
+    """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
 
-    def read(self, texts: int, beside: dict[str, int]) -> None:
-        """Count bytes of a source: of rows, and of what is beside them."""
+    def count_read(self, texts: int, beside: dict[str, int]) -> None:
+        """Count the bytes of the texts that were read, and of what is beside them, by the kinds of LEFT_OUT."""
         self.bytes_read += texts + sum(beside.values())
         for kind, size in beside.items():
             self.leave_out(kind, size)
@@ -141,22 +150,17 @@ class Ledger:
             self.left_out[kind] = self.left_out.get(kind, 0) + size
 
     def withdraw(self, kind: str, documents: int, size: int) -> None:
-        """Count kept documents of so many bytes as left out after all."""
+        """Count kept documents of `size` bytes together as left out after all, by a kind of LEFT_OUT."""
         self.documents_kept -= documents
         self.bytes_kept -= size
         self.leave_out(kind, size)
 
-    def tally(self) -> dict[str, Any]:
-        """Where the account of bytes and rows stands, for settle."""
-        return {
-            "rows": self.rows_read,
-            "content_bytes": self.bytes_read,
-            "left_out": dict(self.left_out),
-            "bytes_kept": self.bytes_kept,
-        }
+    def tally(self) -> Tally:
+        """The counts of bytes and rows now, for settle."""
+        return Tally(self.rows_read, self.bytes_read, self.bytes_kept, dict(self.left_out))
 
-    def settle(self, split: str, shard: int, before: dict[str, Any]) -> None:
-        """Write what has been counted since `before` beside the source it is of; raise LedgerError where it does not close.
+    def settle(self, split: str, shard: int, before: Tally) -> None:
+        """Add what has been counted since `before` to its source; raise LedgerError where the sums do not close.
 
         shard: number of the source among those of the split; of several shards of one source, all are added up.
         """
@@ -166,15 +170,15 @@ class Ledger:
         source, now = sources[min(shard, len(sources) - 1)], self.tally()
         for name in ("rows", "content_bytes", "bytes_kept"):
             already = source.get(name) if "left_out" in source else None
-            source[name] = (already or 0) + now[name] - before[name]
+            source[name] = (already or 0) + getattr(now, name) - getattr(before, name)
         left = source.setdefault("left_out", {})
-        for kind, size in now["left_out"].items():
-            if size - before["left_out"].get(kind, 0):
-                left[kind] = left.get(kind, 0) + size - before["left_out"].get(kind, 0)
+        for kind, size in now.left_out.items():
+            if size - before.left_out.get(kind, 0):
+                left[kind] = left.get(kind, 0) + size - before.left_out.get(kind, 0)
         self._close(f"bytes of {source['name']}", source["content_bytes"], source["bytes_kept"] + sum(left.values()))
 
     def describe_sources(self, described: list[dict[str, Any]]) -> None:
-        """Take over how sources are called now, beside how they were used: the same content may lie elsewhere by now."""
+        """Take over the present names of the sources, beside how they were used: the same content may have moved."""
         self.sources = [{**known, **now} for known, now in zip(self.sources, described, strict=True)]
 
     def check(self) -> None:
@@ -193,24 +197,18 @@ class Ledger:
             + self.documents_learned_before
             + self.documents_kept,
         )
-        if self.split_by != "stretches":
+        if "stretches" not in self.split_by:  # which cut documents: their parts count in several splits
             self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
         self._close("bytes read", self.bytes_read, self.bytes_kept + sum(self.left_out.values()))
         self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]
-        alone = (
-            train.documents if train.openings else 0
-        )  # with rows of its own, each document opens with what is no target
+        # In rows of its own, a document starts with a token that is no target where the tokenizer opens it with one.
+        alone = train.documents if train.openings else 0
         unpredicted = min(1, train.tokens) if self.packed else alone
         self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
-
-    def count_moves(self, learned: int, held_again: int) -> None:
-        """Count documents that changed their side for what the model knows."""
-        self.documents_spared += learned
-        self.documents_held_again += held_again
 
     def as_dict(self) -> dict[str, Any]:
         record = asdict(self)
@@ -227,7 +225,7 @@ class Ledger:
         return cls(**{**record, "sides": sides})
 
     def restore(self, record: dict[str, Any]) -> None:
-        """Become what was written down."""
+        """Overwrite every count with those of `record`, which as_dict wrote."""
         other = self.from_dict(record)
         for item in fields(self):
             setattr(self, item.name, getattr(other, item.name))

@@ -1,24 +1,27 @@
 """What a vocabulary loses of a text: bytes that its ids do not give back, and so no model of them ever predicts.
 
-Bits per byte divide by all bytes of the text. Where the ids stand for fewer, the number is too good, so each document is
-held against what its ids decode to. Its form may differ by one blank that the vocabulary puts before a text, no more.
+Bits per byte divide by all bytes of the text. Where the ids decode to fewer, the number is too good, so each document is
+compared with what its ids decode to. Its form may differ by one blank that the vocabulary puts before a text, no more.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmtune.data.columns import Texts, count_bytes
 from lmtune.errors import DataError
 from lmtune.token_stream import LOSSES, sum_losses
-from lmtune.vocabulary import PROBE, count_ids, encode_plain, find_unknown, open_backend
+from lmtune.vocabulary import PROBE, count_ids, decode_plain, encode_plain, find_unknown, open_backend
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-"""A token of a SentencePiece vocabulary that stands for one byte."""
+"""A token of a SentencePiece vocabulary for one byte."""
 BLANK = "\u2581"
 """What SentencePiece vocabularies write for a blank."""
 DECODERS = {"ByteLevel", "Metaspace", "Replace"}
@@ -32,9 +35,9 @@ REMEDY = (
 
 
 class LossMeter:
-    """Holds documents against what their ids give back."""
+    """Compares documents with what their ids decode to."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
         self._unknown = find_unknown(tokenizer)
         self._sizes = _find_sizes(tokenizer, len(tokenizer))
@@ -46,14 +49,14 @@ class LossMeter:
     def measure(self, texts: Texts, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """[documents] of LOSSES. ids: [tokens] of all of them, end to end; lengths: [documents] tokens of each."""
         losses = np.zeros(len(lengths), dtype=LOSSES)
-        begins = np.cumsum(lengths) - lengths
+        starts = np.cumsum(lengths) - lengths
         if self._unknown is not None:
-            losses["unknown"] = _sum_runs(ids == self._unknown, begins, lengths)
+            losses["unknown"] = _sum_runs(ids == self._unknown, starts, lengths)
         doubtful = np.arange(len(lengths))
         if self._sizes is not None:
-            short = count_bytes(texts) - _sum_runs(self._sizes[ids], begins, lengths)
+            short = count_bytes(texts) - _sum_runs(self._sizes[ids], starts, lengths)
             doubtful = np.flatnonzero((short != -self._blank) & (count_bytes(texts) > 0))
-        rows = [ids[begins[place] : begins[place] + lengths[place]] for place in doubtful]
+        rows = [ids[starts[place] : starts[place] + lengths[place]] for place in doubtful]
         given = texts.take(doubtful).to_pylist() if len(doubtful) else []
         for place, text, back in zip(doubtful, given, self._decode(rows), strict=True):
             losses["lost"][place] = count_lost(text, back)
@@ -66,13 +69,13 @@ class LossMeter:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is not None:
             return list(backend.decode_batch(ids, skip_special_tokens=False))
-        return [self._tokenizer.decode(row, clean_up_tokenization_spaces=False) for row in ids]
+        return [decode_plain(self._tokenizer, row) for row in ids]
 
 
 def count_lost(text: str, back: str) -> int:
     """UTF-8 bytes of characters in which a text differs from what its ids give back, whatever their order; 0 where it is equal.
 
-    A blank at the begin that the vocabulary adds by itself is no difference.
+    A blank at the start that the vocabulary adds by itself is no difference.
     """
     if back == text or back == " " + text:
         return 0
@@ -91,7 +94,7 @@ def render_losses(unknown: int, lost: int, size: int) -> str:
     return f"{tokens}{lost:,} of {size:,} bytes ({share:.2%}) are not given back by the ids"
 
 
-def check_losses(name: str, documents: np.ndarray, most: float) -> str | None:
+def assess_losses(name: str, documents: np.ndarray, most: float) -> str | None:
     """What is to be said of the losses of a text that is scored, if any; raise DataError where they are above a share of it.
 
     name: of the text, for the message. most: the share of its bytes.
@@ -121,18 +124,18 @@ def _count_bytes(characters: Counter[str]) -> int:
     return sum(count * len(character.encode("utf-8", "surrogatepass")) for character, count in characters.items())
 
 
-def _sum_runs(values: np.ndarray, begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _sum_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """[documents] int64: the sum of the values of each; runs without values have none."""
     sums = np.zeros(len(lengths), np.int64)
     filled = np.flatnonzero(lengths)
     if len(filled):
-        sums[filled] = np.add.reduceat(values, begins[filled], dtype=np.int64)
+        sums[filled] = np.add.reduceat(values, starts[filled], dtype=np.int64)
     return sums
 
 
 @lru_cache(maxsize=4)
-def _find_sizes(tokenizer: Any, size: int) -> np.ndarray | None:
-    """[ids] UTF-8 bytes that each token stands for, 0 for the unknown one; None where the normalizer may change them.
+def _find_sizes(tokenizer: "PreTrainedTokenizerBase", size: int) -> np.ndarray | None:
+    """[vocabulary] uint16: UTF-8 bytes of each token, 0 for the unknown one; None where the normalizer may change them.
 
     size: entries of the tokenizer now.
     """
@@ -156,7 +159,7 @@ def _count_entry(entry: str, byte_level: bool) -> int:
 
 
 def _list_kinds(part: dict[str, Any] | None) -> list[str]:
-    """Kinds of a normalizer or decoder, of all that stand in a sequence."""
+    """Kinds of a normalizer or decoder; of a sequence, those of all its parts."""
     if not part:
         return []
     inner = part.get("normalizers") or part.get("decoders")

@@ -5,11 +5,11 @@ as its weight asks for, from where the epoch before stopped: each row comes once
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.blocks import Blocks, TrainingRows
+from lmtune.data.blocks import Batch, Blocks, StoredRows
 
 
 class Part(NamedTuple):
@@ -19,7 +19,7 @@ class Part(NamedTuple):
     weight: float
 
 
-class MixedBlocks(TrainingRows):
+class MixedBlocks(StoredRows):
     """Rows of several sources, numbered one source after another; the sampler draws epochs from them.
 
     parts: by name, the one that decides the length of an epoch first.
@@ -28,21 +28,19 @@ class MixedBlocks(TrainingRows):
     def __init__(self, parts: dict[str, Part]) -> None:
         self._parts = list(parts.values())
         self.block_size = self._parts[0].blocks.block_size
-        self._begins = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
+        self._starts = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
         self._multiple = 1
-
-    can_be_read = True
 
     def read(self) -> Iterator[np.ndarray]:
         for part in self._parts:
             yield from part.blocks.read()
 
-    def arrange(self, rows_per_batch: int, batches: int) -> None:
+    def set_batch_shape(self, rows_per_batch: int, batches: int) -> None:
         self._multiple = rows_per_batch
 
     @property
     def rows_per_epoch(self) -> list[int]:
-        """Of each source."""
+        """Rows that an epoch takes of each source."""
         first = self._parts[0]
         return [max(1, round(len(first.blocks.rows) * part.weight / first.weight)) for part in self._parts]
 
@@ -53,25 +51,26 @@ class MixedBlocks(TrainingRows):
         rows = [len(part.blocks.rows) for part in self._parts]
         return MixtureSampler(rows, self.rows_per_epoch, len(self), seed)
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+    def __getitems__(self, indices: list[int]) -> Batch:
         """A batch of rows; numbers beyond the last row are empty ones."""
         import torch
 
         numbers = np.asarray(indices)
-        sources = np.minimum(np.searchsorted(self._begins, numbers, side="right") - 1, len(self._parts) - 1)
+        sources = np.minimum(np.searchsorted(self._starts, numbers, side="right") - 1, len(self._parts) - 1)
         batches, order = [], []
         for source in np.unique(sources):
             places = np.flatnonzero(sources == source)
-            batches.append(self._parts[source].blocks.__getitems__((numbers[places] - self._begins[source]).tolist()))
+            batches.append(self._parts[source].blocks.__getitems__((numbers[places] - self._starts[source]).tolist()))
             order.append(places)
         back = torch.from_numpy(np.argsort(np.concatenate(order)))
         return {name: torch.cat([batch[name] for batch in batches])[back] for name in batches[0]}
 
 
 class MixtureSampler:
-    """Numbers of rows for each epoch, a pure function of the seed and the epoch.
+    """Row numbers of an epoch, a pure function of the seed and the epoch.
 
-    rows: of each source; taken: of each source in an epoch; length: of an epoch, filled up with empty rows.
+    rows: number of rows of each source. taken: how many of them an epoch takes. length: rows of an epoch, filled up with
+    empty ones.
     """
 
     def __init__(self, rows: list[int], taken: list[int], length: int, seed: int) -> None:
@@ -95,12 +94,12 @@ class MixtureSampler:
         return iter(epoch.tolist())
 
     def _draw(self, source: int) -> np.ndarray:
-        """The numbers that this epoch takes of one source, from an endless row of permutations."""
+        """[rows] int64: the numbers that this epoch takes of one source, from an endless sequence of its permutations."""
         rows, taken = self._rows[source], self._taken[source]
         places = np.arange(self.epoch * taken, (self.epoch + 1) * taken)
         turns = {int(turn): self._permute(source, int(turn)) for turn in np.unique(places // rows)}
-        begin = sum(self._rows[:source])
-        return begin + np.array([turns[place // rows][place % rows] for place in places.tolist()], np.int64)
+        start = sum(self._rows[:source])
+        return start + np.array([turns[place // rows][place % rows] for place in places.tolist()], np.int64)
 
     def _permute(self, source: int, turn: int) -> np.ndarray:
         return np.random.default_rng([self._seed, source, turn]).permutation(self._rows[source])

@@ -1,4 +1,4 @@
-"""How much of the held-out text also stands in the training text, word sequence by word sequence.
+"""How much of the held-out text is also in the training text, word sequence by word sequence.
 
 The measure of Radford et al. 2019 (section 4 of the GPT-2 paper, 8-grams) and Brown et al. 2020 (arXiv:2005.14165,
 appendix C, 13-grams), computed on ids in NumPy: words are runs of tokens up to the next one that opens with white space.
@@ -6,14 +6,19 @@ appendix C, 13-grams), computed on ids in NumPy: words are runs of tokens up to 
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtune.data.corpus import Prepared
+from lmtune.data.blocks import StoredRows
+from lmtune.data.passages import build_powers
+from lmtune.data.prepared import Prepared
 from lmtune.patience import saying
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import count_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 WORDS = 13
 """Words in a sequence; long enough that equal ones were copied."""
@@ -28,20 +33,22 @@ _WORD = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 class Overlap:
-    """Looks for the sequences of held-out streams in training text that comes piece by piece."""
+    """Looks for the word sequences of held-out streams in training text that is added piece by piece."""
 
-    def __init__(self, tokenizer: Any, held_out: dict[str, TokenStream], words: int = WORDS) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", held_out: dict[str, TokenStream], words: int = WORDS
+    ) -> None:
         self._words = words
-        self._opens = find_word_starts(tokenizer)
+        self._opens = mark_word_starts(tokenizer)
         self._separator = tokenizer.eos_token_id
-        self._held = {side: self._hash(stream.ids) for side, stream in held_out.items()}
+        self._held = {split: self._hash(stream.ids) for split, stream in held_out.items()}
         self._wanted = np.unique(np.concatenate([np.empty(0, np.uint64), *self._held.values()]))
         self._seen = np.zeros(len(self._wanted), bool)
         self._sieve = np.zeros(_SIEVE, bool)
         self._sieve[self._wanted & np.uint64(_SIEVE - 1)] = True
 
     def add(self, ids: np.ndarray) -> None:
-        """Training documents, whole ones, with a separator after each."""
+        """Add whole training documents. ids: [tokens], a separator after each document."""
         for start in range(0, len(ids), _AT_ONCE):
             hashes = self._hash(ids[start : start + _AT_ONCE + _AGAIN])
             likely = hashes[self._sieve[hashes & np.uint64(_SIEVE - 1)]]
@@ -50,10 +57,10 @@ class Overlap:
                 self._seen[places[self._wanted[places] == likely]] = True
 
     def shares(self) -> dict[str, float]:
-        """The share of each stream's sequences that have come; nan where it has none."""
+        """The share of each stream's sequences that were added, 0 to 1; NaN where it has none."""
         return {
-            side: float(self._seen[np.searchsorted(self._wanted, hashes)].mean()) if len(hashes) else float("nan")
-            for side, hashes in self._held.items()
+            split: float(self._seen[np.searchsorted(self._wanted, hashes)].mean()) if len(hashes) else float("nan")
+            for split, hashes in self._held.items()
         }
 
     def _hash(self, ids: np.ndarray) -> np.ndarray:
@@ -62,10 +69,10 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How much of what is held out also stands in the training text."""
+    """How much of the held-out text is also in the training text."""
 
     share: float | None
-    """Of the 13-word sequences of the validation side; None where that was not measured."""
+    """Of the 13-word sequences of the validation split, 0 to 1; None where that was not measured."""
     reason: str = ""
     """Why it was not."""
 
@@ -76,15 +83,15 @@ class Seen:
         return f"{100 * self.share:.3f} % of the {WORDS}-word sequences of the held-out text also stand in the training text"
 
 
-def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
-    """What of the validation side is seen in the training rows, if that takes no more than a few seconds.
+def measure_overlap(tokenizer: "PreTrainedTokenizerBase", prepared: Prepared) -> Seen | None:
+    """How much of the validation split is also in the training rows, where measuring it takes a few seconds at most.
 
     None where nothing is held out.
     """
     held, rows = prepared.held_out.get("validation"), prepared.blocks
     if held is None:
         return None
-    if not rows.can_be_read:
+    if not isinstance(rows, StoredRows):
         return Seen(None, "the text is streamed")
     tokens = prepared.ledger.sides["train"].tokens
     if tokens > MOST_TOKENS:
@@ -98,7 +105,7 @@ def measure_overlap(tokenizer: Any, prepared: Prepared) -> Seen | None:
     return Seen(None, f"it has no {WORDS} words in a row") if math.isnan(share) else Seen(share)
 
 
-def find_word_starts(tokenizer: Any) -> np.ndarray:
+def mark_word_starts(tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:
     """[vocabulary] of bool: True where a token opens a word, that is, decodes to leading white space."""
     with saying("reading the vocabulary"):
         texts = tokenizer.batch_decode([[index] for index in range(count_ids(tokenizer))])
@@ -110,24 +117,20 @@ def hash_sequences(ids: np.ndarray, opens: np.ndarray, separator: int, words: in
     if len(ids) == 0:
         return np.empty(0, np.uint64)
     ends = ids == separator
-    begins = opens[ids] | ends
-    begins[0] = True
-    begins[1:] |= ends[:-1]
-    starts = np.flatnonzero(begins)
+    word_starts = opens[ids] | ends
+    word_starts[0] = True
+    word_starts[1:] |= ends[:-1]
+    starts = np.flatnonzero(word_starts)
     place = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
     with np.errstate(over="ignore"):
         mixed = (ids.astype(np.uint64) + np.uint64(1)) * _TOKEN
         mixed ^= mixed >> np.uint64(29)
-        hashes = np.add.reduceat(mixed * _powers(_TOKEN, int(place.max()) + 1)[place], starts)
+        hashes = np.add.reduceat(mixed * build_powers(_TOKEN, int(place.max()) + 1)[place], starts)
         count = len(starts) - words + 1
         if count <= 0:
             return np.empty(0, np.uint64)
         sequences = np.zeros(count, np.uint64)
-        for offset, power in enumerate(_powers(_WORD, words)):
+        for offset, power in enumerate(build_powers(_WORD, words)):
             sequences += hashes[offset : offset + count] * power
     borders = np.concatenate([[0], np.cumsum(ends[starts])])
     return sequences[borders[words : words + count] == borders[:count]]
-
-
-def _powers(base: np.uint64, count: int) -> np.ndarray:
-    return np.cumprod(np.full(count, base, np.uint64)) | np.uint64(1)

@@ -1,4 +1,4 @@
-"""Passages of text, by which a copy is found wherever it begins: lines, and the sentences of a line.
+"""Passages of text, by which a copy is found wherever it starts: lines, and the sentences of a line.
 
 Any white space counts as one blank, so that a copy with other line ends or indents is one all the same.
 """
@@ -9,32 +9,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.columns import Texts, build_texts, count_bytes, edges_of
+from lmtune.data.columns import Texts, build_texts, edges_of, sum_bytes
 
 COPY_BYTES = 64
 """Bytes without white space, about 13 words, from which on passages in a row are a copy and no figure of speech."""
 LONG_BYTES = 128
-"""A passage of this length is a copy by itself, whatever stands around it."""
+"""A passage of this length is a copy by itself, whatever is around it."""
 ROW = 3
-"""Passages in a row that have to be equal, where they are shorter."""
+"""Number of consecutive passages that have to be equal, where they are shorter."""
 _AT_ONCE = 1 << 19
 _BASE, _NEXT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _TABLE = 1 << 12
 
 
-def _powers(base: np.uint64) -> np.ndarray:
+def build_powers(base: np.uint64, count: int) -> np.ndarray:
+    """[count] uint64: the first, second, ... power of an odd base, modulo 2^64."""
     with np.errstate(over="ignore"):
-        return np.cumprod(np.full(_TABLE, base, np.uint64)) | np.uint64(1)
+        return np.cumprod(np.full(count, base, np.uint64))
 
 
-_NEAR, _FAR = _powers(_BASE), _powers(_NEXT)
+_NEAR, _FAR = build_powers(_BASE, _TABLE), build_powers(_NEXT, _TABLE)
 
 
 class Passages(NamedTuple):
     """The passages of some texts, in order; what is blank belongs to the passage before it."""
 
-    begins: np.ndarray
-    """[passages] byte of the column where each begins."""
+    starts: np.ndarray
+    """[passages] int64: byte of the column where each starts."""
     documents: np.ndarray
     """[passages] number of its text."""
     sizes: np.ndarray
@@ -53,23 +54,23 @@ def cut_passages(texts: Texts) -> Passages:
     )
     edges = edges - edges[0]
     inked = content > 0x20
-    starts = np.zeros(len(content), bool)
-    starts[edges[:-1][np.diff(edges) > 0]] = True
-    starts[1:] |= _find_ends(content, inked)[:-1]
-    opened = np.flatnonzero(starts)
+    is_start = np.zeros(len(content), bool)
+    is_start[edges[:-1][np.diff(edges) > 0]] = True
+    is_start[1:] |= _mark_ends(content, inked)[:-1]
+    opened = np.flatnonzero(is_start)
     groups = np.append(np.flatnonzero(np.diff(opened // _AT_ONCE, prepend=-1)), len(opened))
     ends = np.append(opened, len(content))
     parts = [
-        _hash_passages(content, inked, opened[begin:end], int(ends[end])) for begin, end in pairwise(groups.tolist())
+        _hash_passages(content, inked, opened[start:end], int(ends[end])) for start, end in pairwise(groups.tolist())
     ]
     sizes = np.concatenate([np.empty(0, np.int64), *(part[0] for part in parts)])
     hashes = np.concatenate([np.empty(0, np.uint64), *(part[1] for part in parts)])
     filled = sizes > 0  # what is blank goes with the passage before it
-    begins = opened[filled]
-    return Passages(begins, np.searchsorted(edges, begins, side="right") - 1, sizes[filled], hashes[filled])
+    starts = opened[filled]
+    return Passages(starts, np.searchsorted(edges, starts, side="right") - 1, sizes[filled], hashes[filled])
 
 
-def _find_ends(content: np.ndarray, inked: np.ndarray) -> np.ndarray:
+def _mark_ends(content: np.ndarray, inked: np.ndarray) -> np.ndarray:
     """[bytes] of bool: True at the last byte of a line or sentence."""
     ends = content == 0x0A
     stops = (content == 0x2E) | (content == 0x21) | (content == 0x3F)
@@ -84,16 +85,16 @@ def _find_ends(content: np.ndarray, inked: np.ndarray) -> np.ndarray:
 def _hash_passages(
     content: np.ndarray, inked: np.ndarray, opened: np.ndarray, end: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(sizes, hashes) of the passages that begin at `opened`, the last of which ends at `end`; hashes are polynomials."""
-    begin = int(opened[0])
-    ink = inked[begin:end]
-    sizes = np.add.reduceat(ink, opened - begin, dtype=np.int64)
+    """(sizes, hashes) of the passages that start at `opened`, the last of which ends at `end`; hashes are polynomials."""
+    start = int(opened[0])
+    ink = inked[start:end]
+    sizes = np.add.reduceat(ink, opened - start, dtype=np.int64)
     first = np.cumsum(sizes) - sizes
     place = np.arange(int(sizes.sum())) - np.repeat(first, sizes)
-    spaced = np.zeros(end - begin, np.uint16)
+    spaced = np.zeros(end - start, np.uint16)
     spaced[1:] = ~ink[:-1] * np.uint16(256)
-    letters = (content[begin:end] + np.uint16(1) + spaced)[ink]
-    letters[place == 0] &= np.uint16(0xFF)  # what stands before a passage is no part of it
+    letters = (content[start:end] + np.uint16(1) + spaced)[ink]
+    letters[place == 0] &= np.uint16(0xFF)  # what is before a passage is no part of it
     with np.errstate(over="ignore"):
         values = letters.astype(np.uint64) * _NEAR[place % _TABLE]
         if sizes.max() > _TABLE:
@@ -106,7 +107,7 @@ def _hash_passages(
     return sizes, hashes
 
 
-def find_runs(passages: Passages, marked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def list_runs(passages: Passages, marked: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(first, last, size) of marked passages in a row of one text; size: bytes that are not white space."""
     row = np.flatnonzero(marked)
     if not len(row):
@@ -138,19 +139,19 @@ class Copies:
     def leave_out(self, texts: Texts) -> tuple[Texts, int]:
         """(texts without copies, bytes left out). A text with a copy in its middle becomes two."""
         cut = cut_passages(texts)
-        first, last, sizes = find_runs(cut, self._mark(cut))
+        first, last, sizes = list_runs(cut, self._mark(cut))
         whole = _is_edge(cut, first, -1) & _is_edge(cut, last, 1)
         chosen = (sizes >= COPY_BYTES) | whole
         left, copied = cut_runs(texts, cut, first[chosen], last[chosen])
-        return left, int(count_bytes(copied).sum())
+        return left, sum_bytes(copied)
 
     def _mark(self, cut: Passages) -> np.ndarray:
-        """[passages] of bool: True in a row of passages that stands in the held-out text."""
+        """[passages] of bool: True in a run of passages that is also in the held-out text."""
         marked = (cut.sizes >= LONG_BYTES) & holds(self._long, cut.hashes)
         for length in range(1, ROW + 1):
             rows = _hash_in_row(cut, length)
-            for begin in np.flatnonzero(holds(self._rows, rows)):
-                marked[begin : begin + length] = True
+            for start in np.flatnonzero(holds(self._rows, rows)):
+                marked[start : start + length] = True
         return marked
 
 
@@ -163,7 +164,7 @@ def _is_edge(cut: Passages, places: np.ndarray, step: int) -> np.ndarray:
 
 
 def _hash_in_row(cut: Passages, length: int) -> np.ndarray:
-    """[passages] uint64 of so many from each on; 0 where the text ends before. Rows of other lengths differ."""
+    """[passages] uint64: hash of `length` passages from each on; 0 where the text ends before. Runs of other lengths differ."""
     count = len(cut.hashes) - length + 1
     rows = np.zeros(max(0, count), np.uint64)
     if count <= 0:
@@ -197,9 +198,9 @@ def cut_runs(texts: Texts, cut: Passages, first: np.ndarray, last: np.ndarray) -
     runs = _by_document(cut, first, last, edges - edges[0])
     for number, text in enumerate(texts.to_pylist()):
         content, done = text.encode(), 0
-        for begin, end in runs.get(number, []):
-            kept.append(content[done:begin].decode())
-            taken.append(content[begin:end].decode())
+        for start, end in runs.get(number, []):
+            kept.append(content[done:start].decode())
+            taken.append(content[start:end].decode())
             done = end
         kept.append(content[done:].decode())
     return build_texts(filter(None, kept)), build_texts(taken)
@@ -208,13 +209,13 @@ def cut_runs(texts: Texts, cut: Passages, first: np.ndarray, last: np.ndarray) -
 def _by_document(
     cut: Passages, first: np.ndarray, last: np.ndarray, edges: np.ndarray
 ) -> dict[int, list[tuple[int, int]]]:
-    """Of each text the (begin, end) of its runs, in its own bytes; blanks before its first passage go with that."""
+    """By number of the text, the (start, end) of its runs, in its own bytes; blanks before its first passage go with that."""
     runs: dict[int, list[tuple[int, int]]] = {}
-    for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-        number = int(cut.documents[begin])
-        opens = begin == 0 or cut.documents[begin - 1] != number
-        closes = end + 1 == len(cut.documents) or cut.documents[end + 1] != number
-        start = 0 if opens else int(cut.begins[begin] - edges[number])
-        stop = int((edges[number + 1] if closes else cut.begins[end + 1]) - edges[number])
+    for head, tail in zip(first.tolist(), last.tolist(), strict=True):
+        number = int(cut.documents[head])
+        opens = head == 0 or cut.documents[head - 1] != number
+        closes = tail + 1 == len(cut.documents) or cut.documents[tail + 1] != number
+        start = 0 if opens else int(cut.starts[head] - edges[number])
+        stop = int((edges[number + 1] if closes else cut.starts[tail + 1]) - edges[number])
         runs.setdefault(number, []).append((start, stop))
     return runs

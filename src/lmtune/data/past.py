@@ -9,21 +9,20 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from lmtune.data.columns import Texts, hash_texts
-from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, find_runs, holds
+from lmtune.data.passages import COPY_BYTES, Passages, cut_passages, cut_runs, holds, list_runs
 
 LEARNED_SHARE = 0.25
-"""A document with more of its text in passages that were learned is not held out."""
+"""A document with a larger share of its text in learned passages is not held out."""
 EARLIER = "earlier_"
 """Before the names of what was known before a run."""
 HELD_SHARE = 0.5
-"""One with more of it in passages that were held out before is held out again."""
+"""A document with a larger share of it in passages that were held out before is held out again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Past:
         held = np.union1d(self.held, np.setdiff1d(earlier.held, self.learned))
         return Past(learned, held, texts, np.setdiff1d(self.held_texts, texts))
 
-    def find_learned(self, texts: Texts) -> np.ndarray:
+    def mark_learned(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where the model knows the text, or a good part of it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)
         learned, known = holds(self.learned, cut.hashes), holds(self.learned_texts, whole)
@@ -66,18 +65,18 @@ class Past:
         held = holds(self.held_texts, whole)
         return known | (~held & (sizes > 0) & (all_of_it | part))
 
-    def find_held(self, texts: Texts) -> np.ndarray:
+    def mark_held(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where most of the text was held out from the model, and is not known to it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)
         held = holds(self.held, cut.hashes) & ~holds(self.learned, cut.hashes)
         sizes = _sum_by_text(cut, cut.sizes, len(texts))
         most = self._measure_runs(cut, held, sizes) > HELD_SHARE * sizes
         found = holds(self.held_texts, whole) | most
-        found[found] = ~self.find_learned(texts.filter(pa.array(found)))
+        found[found] = ~self.mark_learned(texts.filter(pa.array(found)))
         return found
 
     def cut_learned(self, texts: Texts) -> tuple[Texts, Texts]:
-        """(the rest, what the model knows): texts cut where runs of learned passages begin and end."""
+        """(the rest, what the model knows): texts cut where runs of learned passages start and end."""
         cut = cut_passages(texts)
         return self._divide(texts, cut, holds(self.learned, cut.hashes) & ~holds(self.held, cut.hashes))
 
@@ -88,18 +87,18 @@ class Past:
 
     @staticmethod
     def _divide(texts: Texts, cut: Passages, marked: np.ndarray) -> tuple[Texts, Texts]:
-        first, last, sizes = find_runs(cut, marked)
+        first, last, sizes = list_runs(cut, marked)
         counts = _sum_by_text(cut, cut.sizes, len(texts))
         chosen = sizes >= np.minimum(COPY_BYTES, counts[cut.documents[first]]) if len(first) else np.zeros(0, bool)
         return cut_runs(texts, cut, first[chosen], last[chosen])
 
     @staticmethod
     def _measure_runs(cut: Passages, marked: np.ndarray, wholes: np.ndarray) -> np.ndarray:
-        """[texts] bytes in marked passages that stand in a row of COPY_BYTES at least, or make up all of a text.
+        """[texts] bytes in marked passages in runs of at least COPY_BYTES bytes, or make up all of a text.
 
         wholes: [texts] bytes that are not white space.
         """
-        first, _, sizes = find_runs(cut, marked)
+        first, _, sizes = list_runs(cut, marked)
         documents = cut.documents[first]
         long = sizes >= np.minimum(COPY_BYTES, wholes[documents])
         return np.bincount(documents[long], weights=sizes[long], minlength=len(wholes))
@@ -113,7 +112,7 @@ def build_past(training: Iterable[Texts], held_out: Iterable[Texts]) -> Past:
 
 
 def save_past(file: Path, past: Past | None, earlier: Past | None) -> None:
-    """Write what a run has learned in all, if that is known, and what the model that it began from had learned before."""
+    """Write what a run has learned in all, if that is known, and what the model that it started from had learned before."""
     arrays = {
         f"{prefix}{item.name}": getattr(each, item.name)
         for prefix, each in (("", past), (EARLIER, earlier))
@@ -142,5 +141,6 @@ def _hash_all(batches: Iterable[Texts]) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(np.concatenate(passages)), np.unique(np.concatenate(documents))
 
 
-def _sum_by_text(cut: Passages, values: Any, count: int) -> np.ndarray:
+def _sum_by_text(cut: Passages, values: np.ndarray, count: int) -> np.ndarray:
+    """[count] float64: the sums of [passages] values by text."""
     return np.bincount(cut.documents, weights=values, minlength=count)

@@ -1,23 +1,24 @@
-"""A run that begins from the model of another: what that one has learned is not held out here."""
+"""A run that starts from the model of another run: what that one has learned is not held out here."""
 
 import logging
 from pathlib import Path
 
 from lmtune.config import DataConfig, ModelConfig, ModelInit
 from lmtune.data.build import record_past
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpus import Corpus
 from lmtune.data.past import EARLIER, Past, load_past, save_past
+from lmtune.data.prepared import Prepared
 from lmtune.runs import Run, step_of
 from lmtune.runs.mark import find_mark
 
 logger = logging.getLogger(__name__)
 
 PAST = "past.npz"
-"""In a run folder: what the model knows once it has been trained, by the hashes of passages."""
+"""In a run folder: hashes of what the model has been trained on by the end of the run."""
 
 
-def find_source(config: ModelConfig) -> Run | None:
-    """The run whose model or checkpoint the training begins from; None for any other model."""
+def find_predecessor(config: ModelConfig) -> Run | None:
+    """The run whose model or checkpoint the training starts from; None for any other model."""
     if config.path is None or config.init is not ModelInit.pretrained:
         return None
     folder = Path(config.path)
@@ -26,8 +27,8 @@ def find_source(config: ModelConfig) -> Run | None:
 
 
 def find_past(config: ModelConfig, resumed: Run | None) -> Past | None:
-    """What the model knows before its training; a run that goes on keeps to what it found when it began."""
-    source = find_source(config)
+    """What the model knows before its training; a resumed run uses what it found at its start."""
+    source = find_predecessor(config)
     if source is None:
         return None
     if resumed is not None and (resumed.folder / PAST).exists():
@@ -47,7 +48,7 @@ def load_earlier(run: Run) -> Past | None:
 
 
 def write_past(run: Run, corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> None:
-    """Leave in a run folder what its model will know, where nothing stands yet."""
+    """Write into a run folder what its model will know, unless that was written before."""
     if (run.folder / PAST).exists():
         return
     past = record_past(corpus, prepared, mixed)

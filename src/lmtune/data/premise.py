@@ -1,4 +1,4 @@
-"""Which text the numbers of a run are of: written down when it begins, compared when it is scored again."""
+"""The identity of a run's text: recorded when the run starts, compared when its split is scored again."""
 
 import logging
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from lmtune.config import EvalSplit
 from lmtune.data.build import describe_stream
 from lmtune.data.corpus import Corpus
+from lmtune.data.prepared import Facts, StreamFacts
 from lmtune.errors import CheckpointError
 from lmtune.runs import Run
 from lmtune.token_stream import TokenStream
@@ -15,13 +16,13 @@ logger = logging.getLogger(__name__)
 FACTS = ("corpus", "held_out")
 
 
-def describe_text(facts: dict[str, Any]) -> dict[str, Any]:
-    """Of the facts of a prepared text, those that tell which one it is; they stand in results.json."""
-    return {name: facts[name] for name in FACTS if name in facts}
+def describe_text(facts: Facts) -> dict[str, Any]:
+    """The facts of a prepared text that identify it, as results.json has them."""
+    return {name: value for name, value in facts.items() if name in FACTS}
 
 
-def find_facts(run: Run) -> dict[str, Any]:
-    """What a run wrote down of its text, {} where no record of it is left."""
+def load_facts(run: Run) -> dict[str, Any]:
+    """What a run recorded of its text, {} where no record of it is left."""
     try:
         found = run.find_results().get("text") or {}
     except CheckpointError:
@@ -31,25 +32,25 @@ def find_facts(run: Run) -> dict[str, Any]:
     return dict(found)
 
 
-def check_unchanged(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream, accepted: bool) -> bool:
-    """False where the text of a run is another than it was trained with, and scored all the same.
+def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream, accepted: bool) -> bool:
+    """True where the text of a run has changed since its training, and that is accepted.
 
-    whole: the split as it is now. accepted: `changed_text=true`. Raises CheckpointError for a text that has changed.
+    whole: the split as it is now. accepted: `changed_text=true`. Raises CheckpointError for a change that is not accepted.
     """
-    change = find_change(find_facts(run), corpus, split, whole)
+    change = find_change(load_facts(run), corpus, split, whole)
     if change is None:
-        return True
+        return False
     if not accepted:
         raise CheckpointError(
             f"{run.folder}: its text has changed since it was trained: {change}. What is held out now may be what the model has "
             "learned. Put the text back as it was, score other text with data.files=, or say changed_text=true to score this one."
         )
     logger.info("%s: its text has changed since it was trained: %s; it may have learned some of it", run.folder, change)
-    return False
+    return True
 
 
 def find_change(facts: dict[str, Any], corpus: Corpus, split: EvalSplit, whole: TokenStream) -> str | None:
-    """In what the split differs from the one that the facts were written of; None where it does not."""
+    """How the split differs from the one that was recorded in `facts`, in words; None where it does not."""
     before = facts.get("held_out", {}).get(split.value)
     if before is not None:
         now = describe_stream(whole)
@@ -64,5 +65,5 @@ def find_change(facts: dict[str, Any], corpus: Corpus, split: EvalSplit, whole: 
     return "its content, or how it is read, is another"
 
 
-def _render(side: dict[str, Any]) -> str:
-    return f"{side['documents']:,} documents of {side['bytes']:,} bytes ({side['text'][:8]})"
+def _render(held: StreamFacts) -> str:
+    return f"{held['documents']:,} documents of {held['bytes']:,} bytes ({held['text'][:8]})"

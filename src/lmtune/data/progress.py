@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from lmtune.data.columns import Texts, edges_of
+from lmtune.data.columns import Texts, sum_bytes
 from lmtune.patience import saying
 
 DELAY = 1.0
@@ -28,7 +28,7 @@ def _say_lines(batches: Iterable[Texts], doing: str, total: int | None) -> Itera
     with saying(doing) as work:
         for texts in batches:
             yield texts
-            size += _count_bytes(texts)
+            size += sum_bytes(texts)
             work.done = f"{size / 1e6:,.1f}{f' of {total / 1e6:,.1f}' if total else ''} MB"
 
 
@@ -40,15 +40,8 @@ def _show_bar(batches: Iterable[Texts], doing: str, total: int | None, console: 
     try:
         for texts in batches:
             yield texts
-            bar.advance(task, _count_bytes(texts))
+            bar.advance(task, sum_bytes(texts))
             if not bar.live.is_started and time.monotonic() > appears:
                 bar.start()
     finally:
         bar.stop()
-
-
-def _count_bytes(texts: Texts) -> int:
-    if not len(texts):
-        return 0
-    begin, end = edges_of(texts)[[0, -1]].tolist()
-    return int(end - begin)

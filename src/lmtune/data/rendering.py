@@ -1,4 +1,4 @@
-"""The text of the rows of a table: which column, path or template it stands in, and which rows are wanted.
+"""The text of the rows of a table: the column, path or template it comes from, and which rows are wanted.
 
 A name that no row has is refused, with those that there are; a row without it is an empty one.
 """
@@ -7,10 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+import pyarrow as pa
 
 from lmtune.data.columns import Texts, build_texts
-from lmtune.data.tables import Rows, Table, is_text
+from lmtune.data.tables import Rows, Table, TableBatch, is_text
 from lmtune.data.values import is_wanted, render_value
 from lmtune.errors import DataError
 
@@ -21,7 +23,11 @@ SHOWN_VALUES = 8
 KEPT_VALUES = 1000
 """Different values of a column that are kept to be shown."""
 ABSENT = object()
-"""What stands at a path that a row does not have."""
+"""The value at a path that a row does not have."""
+
+
+Row: TypeAlias = dict[str, object]
+"""Values by the names of their columns, or keys."""
 
 
 @dataclass(slots=True)
@@ -80,7 +86,7 @@ class _Renderer:
         self._inside: dict[str, dict[str, None]] = {}
         """By a path that ended too early, the names that were there instead."""
         self._columns = columns if table.names is None else self._choose(columns, table.names)
-        self._paths = {each: _find_paths(each, table.names) for each in self._columns}
+        self._paths = {each: _list_paths(each, table.names) for each in self._columns}
         paths = [*wanted.values, *(path for paths in self._paths.values() for path in paths)]
         self.needed = sorted({self._top(path) for path in paths})
 
@@ -89,19 +95,19 @@ class _Renderer:
         for name in self._wanted.values:
             if self._top(name) not in names:
                 raise self._refuse([self._top(name)], "where", names)
-        fit = [each for each in columns if all(self._top(path) in names for path in _find_paths(each, names))]
+        fit = [each for each in columns if all(self._top(path) in names for path in _list_paths(each, names))]
         if not fit:
-            tops = [self._top(path) for each in columns for path in _find_paths(each, names)]
+            tops = [self._top(path) for each in columns for path in _list_paths(each, names)]
             absent = list(dict.fromkeys(name for name in tops if name not in names))
             raise self._refuse(absent if len(columns) > 1 else absent[:1], "text_column", names)
         return fit[:1]
 
     def _top(self, path: str) -> str:
-        """The column that a path begins with; a column may have dots in its own name."""
+        """The column that a path starts with; a column may have dots in its own name."""
         names = self._table.names
         return path if names is not None and path in names else path.split(".")[0]
 
-    def render(self, batch: Any) -> Rows:
+    def render(self, batch: TableBatch) -> Rows:
         """Texts of one batch."""
         column, wanted = self._columns[0], self._wanted.values
         if not isinstance(batch, list) and not wanted and column in batch.column_names and is_text(batch[column].type):
@@ -110,7 +116,7 @@ class _Renderer:
             self._rendered += len(batch[column])
             return Rows(as_texts(batch[column]))
         if isinstance(batch, list) and not wanted and len(self._paths) == 1:
-            plain = [row.get(column) for row in batch]
+            plain: list[Any] = [row.get(column) for row in batch]
             if all(type(value) is str for value in plain):
                 self._met.add(column)
                 self._rows += len(plain)
@@ -127,7 +133,7 @@ class _Renderer:
                 texts.append(self._render_row(row))
         return Rows(self._encodable(texts), unwanted, {"unwanted": beside} if beside else {})
 
-    def _is_wanted(self, row: dict[str, Any]) -> bool:
+    def _is_wanted(self, row: Row) -> bool:
         is_one = True
         for path, value in self._wanted.values.items():
             found = self._reach(row, path)
@@ -137,12 +143,12 @@ class _Renderer:
             is_one = is_one and is_wanted(None if found is ABSENT else found, value)
         return is_one
 
-    def _measure(self, row: dict[str, Any]) -> int:
+    def _measure(self, row: Row) -> int:
         """Bytes of the text of a row that is passed over, where that is one value."""
         found = self._reach(row, self._columns[0])
         return len(found.encode("utf-8", "surrogatepass")) if isinstance(found, str) else 0
 
-    def _render_row(self, row: dict[str, Any]) -> str:
+    def _render_row(self, row: Row) -> str:
         self._rendered += 1
         self._wanted.found += 1
         for column, paths in self._paths.items():
@@ -157,16 +163,16 @@ class _Renderer:
                 return FIELD.sub(lambda match: texts[match[1]], column)  # noqa: B023  used at once
         return ""
 
-    def _as_text(self, value: Any, path: str) -> str:
+    def _as_text(self, value: object, path: str) -> str:
         found = None if value is ABSENT else value
         return render_value(found, path, self._table.where, self._rows, self._encoding)
 
-    def _reach(self, row: dict[str, Any], path: str) -> Any:
+    def _reach(self, row: Row, path: str) -> object:
         """The value at a dotted path, ABSENT where the row does not go that far. A name may have dots itself."""
         if path in row:
             self._met.add(path)
             return row[path]
-        value: Any = row
+        value: object = row
         parts = path.split(".")
         for depth, part in enumerate(parts):
             before = value
@@ -181,8 +187,8 @@ class _Renderer:
         self._met.add(path)
         return value
 
-    def _remember(self, begin: str, value: Any) -> None:
-        names = self._inside.setdefault(begin, {})
+    def _remember(self, path: str, value: object) -> None:
+        names = self._inside.setdefault(path, {})
         if isinstance(value, dict) and len(names) < SHOWN_NAMES:
             names |= dict.fromkeys(value)
         elif isinstance(value, list):
@@ -207,13 +213,13 @@ class _Renderer:
 
     def _refuse_path(self, path: str, purpose: str) -> DataError:
         parts = path.split(".")
-        begin = next(
+        start = next(
             (".".join(parts[:end]) for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in self._inside), ""
         )
-        names = list(self._inside.get(begin, {}))
-        if not begin:
+        names = list(self._inside.get(start, {}))
+        if not start:
             return self._refuse([parts[0]], purpose, names or list(self._table.names or []))
-        found = f"{begin!r} has {', '.join(names)}" if names else f"{begin!r} has no names inside"
+        found = f"{start!r} has {', '.join(names)}" if names else f"{start!r} has no names inside"
         return DataError(
             f"{self._table.where}: expected {path!r}, which data.{purpose}= names, in some row, found it in none of "
             f"{self._rows:,}; {found}. Correct data.{purpose}=."
@@ -230,21 +236,20 @@ class _Renderer:
         try:
             return build_texts(texts)
         except UnicodeEncodeError as error:
-            begin = error.object[max(0, error.start - 30) : error.start]
+            start = error.object[max(0, error.start - 30) : error.start]
             raise DataError(
                 f"{self._table.where}: a text holds half a character, {error.object[error.start]!r} without its partner, which "
-                f"no encoding can write (after {begin!r}, at row {self._rows:,} or before). Mend or leave out that row."
+                f"no encoding can write (after {start!r}, at row {self._rows:,} or before). Mend or leave out that row."
             ) from error
 
 
-def _find_paths(column: str, names: Iterable[str] | None = None) -> list[str]:
+def _list_paths(column: str, names: Iterable[str] | None = None) -> list[str]:
     """The paths that a column, a path or a template reads."""
     return [column] if names is not None and column in names else FIELD.findall(column) or [column]
 
 
-def _write_short_floats(batch: Any) -> Any:
+def _write_short_floats(batch: pa.Table | pa.RecordBatch) -> pa.Table | pa.RecordBatch:
     """Floats of less than 64 bits as text: 0.1 is 0.10000000149011612 in Python."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     for number, kind in enumerate(batch.schema.types):
@@ -255,9 +260,8 @@ def _write_short_floats(batch: Any) -> Any:
     return batch
 
 
-def as_texts(column: Any) -> Texts:
+def as_texts(column: pa.Array | pa.ChunkedArray) -> Texts:
     """A column of strings in one piece, with 64-bit offsets; no value is an empty text."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,6 +1,6 @@
 """Files of separated values, .csv and .tsv, read strictly: what a quote means is never guessed.
 
-A .csv is read by RFC 4180: a value that begins with a quote ends with one, and quotes inside are doubled. In a .tsv a quote
+A .csv is read by RFC 4180: a value that starts with a quote ends with one, and quotes inside are doubled. In a .tsv a quote
 is a letter like any other, unless it is one of a pair around the whole value.
 """
 
@@ -9,7 +9,6 @@ import itertools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pyarrow as pa
 
@@ -33,7 +32,7 @@ ROWS_AT_ONCE, MAX_ROWS = 100, 10_000
 def load_separated(reading: Reading, kind: str) -> tuple[Table, str | None]:
     """A .csv or .tsv as a table, and in words what was guessed about it."""
     lines = _Lines(iterate_lines(load_pieces(reading)))
-    delimiter, remark = _find_delimiter(lines, DELIMITERS[kind])
+    delimiter, remark = _guess_delimiter(lines, DELIMITERS[kind])
     rows = _read_quoted(lines, delimiter) if kind == ".tsv" and delimiter == "\t" else _read_strictly(lines, delimiter)
     numbered = _explain(rows, lines, reading, kind, delimiter)
     names = next(numbered, (0, []))[1]
@@ -41,7 +40,7 @@ def load_separated(reading: Reading, kind: str) -> tuple[Table, str | None]:
     if repeated is not None:
         raise DataError(f"{show(reading.file)} has several columns {repeated!r}, expected each once. Rename them.")
 
-    def read(columns: list[str]) -> Iterable[Any]:
+    def read(columns: list[str]) -> Iterable[pa.Table]:
         return _build_batches(numbered, names, columns, reading, kind, delimiter)
 
     guessed = None if remark is None else f"{show(reading.file)}: {remark}"
@@ -76,7 +75,7 @@ class _Lines:
         self.number -= len(lines)
 
 
-def _find_delimiter(lines: _Lines, usual: str) -> tuple[str, str | None]:
+def _guess_delimiter(lines: _Lines, usual: str) -> tuple[str, str | None]:
     """What parts the columns, and a remark where that is not the usual."""
     first = next(lines, "")
     if first.lower().startswith("sep=") and len(first.rstrip("\n")) == len("sep=;"):
@@ -156,24 +155,24 @@ def _find_quoted(line: str, lines: _Lines, delimiter: str, columns: int) -> tupl
 
 
 def _is_open(text: str, delimiter: str) -> bool:
-    """True if the last value begins with a quote that has not been closed, and all before it is well."""
+    """True if the last value starts with a quote that is not closed, and all quotes before it are."""
     return _parse(text.rstrip("\n") + '"', delimiter) is not None
 
 
 def _explain(
     rows: Iterator[list[str]], lines: _Lines, reading: Reading, kind: str, delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows that hold something with the lines they begin in; what does not read is an error with its place."""
+    """(first line, row) of each row that is not empty. Raises DataError, with the line, for one that does not read."""
     while True:
-        begin, lines.chars = lines.number + 1, 0
+        start, lines.chars = lines.number + 1, 0
         try:
             row = next(rows, None)
         except csv.Error as error:
-            raise _refuse(reading, kind, begin, delimiter, first_line(error)) from error
+            raise _refuse(reading, kind, start, delimiter, first_line(error)) from error
         if row is None:
             return
         if row:
-            yield begin, row
+            yield start, row
 
 
 def _refuse(reading: Reading, kind: str, line: int, delimiter: str, fault: str) -> DataError:
@@ -192,7 +191,7 @@ def _build_batches(
     reading: Reading,
     kind: str,
     delimiter: str,
-) -> Iterator[Any]:
+) -> Iterator[pa.Table]:
     places = [names.index(name) for name in columns]
     values: list[list[str]] = [[] for _ in columns]
     size = 0
@@ -210,5 +209,5 @@ def _build_batches(
     yield _build_table(columns, values)
 
 
-def _build_table(columns: list[str], values: list[list[str]]) -> Any:
+def _build_table(columns: list[str], values: list[list[str]]) -> pa.Table:
     return pa.table({name: pa.array(each, pa.large_string()) for name, each in zip(columns, values, strict=True)})

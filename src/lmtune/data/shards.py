@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from lmtune.config import DocumentRule
-from lmtune.data.columns import batch_strings, build_texts, count_bytes, iterate_strings
+from lmtune.data.columns import batch_strings, build_texts, iterate_strings, sum_bytes
 from lmtune.data.documents import split_text
 from lmtune.data.tables import Rows
 
@@ -36,7 +36,7 @@ def split_rows(batches: Iterator[Rows], rule: DocumentRule) -> Iterator[Rows]:
             left.update(batch.beside)
             lines = [line if line.endswith("\n") else line + "\n" for line in iterate_strings([batch.texts])]
             text = "".join(lines)
-            left["joined"] -= len(text.encode()) - int(count_bytes(batch.texts).sum())
+            left["joined"] -= len(text.encode()) - sum_bytes(batch.texts)
             yield text
 
     for documents in batch_strings(split_text(lines(), rule, left)):

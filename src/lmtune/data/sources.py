@@ -22,7 +22,7 @@ class Source(Protocol):
     remarks: dict[str, None]
     """What was guessed while it was read, or looks odd, in words."""
     passed_over: dict[str, int]
-    """Files that it stands for and that are not read, by the reason."""
+    """Number of files that match and are not read, by reason."""
 
     def fingerprint(self) -> str:
         """Changes when the content does."""

@@ -2,7 +2,8 @@
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -10,22 +11,22 @@ import pyarrow as pa
 
 from lmtune.config import SplitRule
 from lmtune.data.columns import Texts, build_texts, count_chars, hash_texts
-from lmtune.data.ledger import SIDES
+from lmtune.data.ledger import SPLITS, Ledger
 from lmtune.data.past import Past
 from lmtune.errors import DataError
 
 MIN_DOCUMENTS = 20
-"""Below, a held-out document or two would not stand for the rest."""
+"""With fewer, one or two held-out documents would not represent the rest."""
 MAX_SHARE = 0.25
 """A document with more of the text than this cannot be held out or kept whole."""
 STRETCH_CHARS = 32_768
-"""Least length of a held-out stretch: long enough to have a beginning, a middle and long-range context."""
+"""Minimum characters of a held-out stretch: long enough for long-range context."""
 MAX_STRETCHES = 64
 
 HELD_OUT = ("validation", "test")
 
-Dealt = dict[str, Texts]
-"""Of one batch of documents, those of each side that gets any."""
+Parts = dict[str, Texts]
+"""Of one batch of documents, those of each split that gets any."""
 
 
 class Shares(NamedTuple):
@@ -36,7 +37,7 @@ class Shares(NamedTuple):
 
 
 def choose_rule(chars: np.ndarray, rule: SplitRule | None) -> SplitRule:
-    """`hash`, or `stretches` for few documents or one that dwarfs the others; a rule that was asked for stands.
+    """`hash`, or `stretches` for few documents or one that dwarfs the others; a rule that was asked for is kept.
 
     chars: [documents] characters of each.
     """
@@ -46,18 +47,18 @@ def choose_rule(chars: np.ndarray, rule: SplitRule | None) -> SplitRule:
     return SplitRule.stretches if few else SplitRule.hash
 
 
-def deal_by_hash(texts: Texts, shares: Shares, seed: int) -> Dealt:
-    """Each document to the side that a seeded hash of its text falls on: equal texts fall together, others do not move it."""
+def assign_by_hash(texts: Texts, shares: Shares, seed: int) -> Parts:
+    """Each document to the split that a seeded hash of its text chooses: equal texts stay together, others do not move it."""
     place = hash_texts(texts, seed) / 2.0**64
     held = {
         "validation": place < shares.validation,
         "test": (place >= shares.validation) & (place < sum(shares)),
         "train": place >= sum(shares),
     }
-    return {side: texts.filter(pa.array(held[side])) for side in SIDES if held[side].any()}
+    return {split: texts.filter(pa.array(held[split])) for split in SPLITS if held[split].any()}
 
 
-def deal_by_stretches(batches: Iterable[Texts], chars: np.ndarray, shares: Shares, seed: int) -> Iterator[Dealt]:
+def assign_by_stretches(batches: Iterable[Texts], chars: np.ndarray, shares: Shares, seed: int) -> Iterator[Parts]:
     """Cut seeded, contiguous stretches out of the documents at line ends; what is left between them is trained on.
 
     Pieces of a document follow each other without a gap: each keeps the line end it was cut behind.
@@ -68,62 +69,118 @@ def deal_by_stretches(batches: Iterable[Texts], chars: np.ndarray, shares: Share
     for batch in batches:
         sizes = count_chars(batch)
         end = offset + int(sizes.sum())
-        near = [stretch for stretch in held if stretch.begin < end and stretch.end > offset]
+        near = [stretch for stretch in held if stretch.start < end and stretch.end > offset]
         yield _cut_batch(batch, offset, near, many=len(chars) >= MIN_DOCUMENTS) if near else {"train": batch}
         offset = end
 
 
-class Moved(NamedTuple):
-    """Documents dealt out, and how many of them changed their side for what the model knows."""
+class Assigned(NamedTuple):
+    """The documents of one batch by split, and how many changed their split for what the model knows."""
 
-    dealt: Dealt
+    parts: Parts
     learned: int = 0
     """Would have been held out; the model has learned them."""
     held_again: int = 0
     """Would have been trained on; they were held out from the model."""
 
 
-def move_documents(dealt: Dealt, past: Past, shares: Shares) -> Moved:
-    """Whole documents: what the model knows goes to the training side, what was held out from it to validation."""
-    sides: dict[str, list[Texts]] = {side: [] for side in SIDES}
+def move_documents(parts: Parts, past: Past, shares: Shares) -> Assigned:
+    """Whole documents: what the model knows goes to the training split, what was held out from it to validation."""
+    moved: dict[str, list[Texts]] = {split: [] for split in SPLITS}
     learned = held_again = 0
-    for side, texts in dealt.items():
-        if side == "train":
-            moves = past.find_held(texts) if shares.validation else np.zeros(len(texts), bool)
+    for split, texts in parts.items():
+        if split == "train":
+            moves = past.mark_held(texts) if shares.validation else np.zeros(len(texts), bool)
             held_again += int(moves.sum())
         else:
-            moves = past.find_learned(texts)
+            moves = past.mark_learned(texts)
             learned += int(moves.sum())
-        sides[side].append(texts.filter(pa.array(~moves)))
-        sides["validation" if side == "train" else "train"].append(texts.filter(pa.array(moves)))
-    return Moved(_join(sides), learned, held_again)
+        moved[split].append(texts.filter(pa.array(~moves)))
+        moved["validation" if split == "train" else "train"].append(texts.filter(pa.array(moves)))
+    return Assigned(_join(moved), learned, held_again)
 
 
-def move_passages(dealt: Dealt, past: Past, shares: Shares) -> Moved:
-    """As move_documents, of stretches: they are cut where what the model knows begins and ends."""
-    sides: dict[str, list[Texts]] = {side: [] for side in SIDES}
+def move_passages(parts: Parts, past: Past, shares: Shares) -> Assigned:
+    """As move_documents, of stretches: they are cut where what the model knows starts and ends."""
+    moved: dict[str, list[Texts]] = {split: [] for split in SPLITS}
     learned = held_again = 0
-    for side, texts in dealt.items():
-        if side != "train":
-            rest, moved = past.cut_learned(texts)
-            learned += len(moved)
+    for split, texts in parts.items():
+        if split != "train":
+            rest, moves = past.cut_learned(texts)
+            learned += len(moves)
         elif shares.validation:
-            rest, moved = past.cut_held(texts)
-            held_again += len(moved)
+            rest, moves = past.cut_held(texts)
+            held_again += len(moves)
         else:
-            rest, moved = texts, build_texts([])
-        sides[side].append(rest)
-        sides["validation" if side == "train" else "train"].append(moved)
-    return Moved(_join(sides), learned, held_again)
+            rest, moves = texts, build_texts([])
+        moved[split].append(rest)
+        moved["validation" if split == "train" else "train"].append(moves)
+    return Assigned(_join(moved), learned, held_again)
 
 
-def _join(sides: dict[str, list[Texts]]) -> Dealt:
-    joined = {side: pa.concat_arrays(texts) for side, texts in sides.items() if texts}
-    return {side: texts for side, texts in joined.items() if len(texts)}
+def _join(texts_of: dict[str, list[Texts]]) -> Parts:
+    joined = {split: pa.concat_arrays(texts) for split, texts in texts_of.items() if texts}
+    return {split: texts for split, texts in joined.items() if len(texts)}
 
 
-def check_sides(documents: dict[str, int], chars: np.ndarray, shares: Shares, knows: int = 0) -> None:
-    """Raise DataError if a side that was asked for, or the training side, got no document with text.
+class Assigner(NamedTuple):
+    """Assigns documents of the training split to splits; none that the model knows is held out.
+
+    past: what the model has learned before, and what was held out from it, which still is; None for a model without one.
+    """
+
+    shares: Shares
+    seed: int
+    past: Past | None = None
+
+    def assign_by_hash(self, texts: Texts) -> Assigned:
+        """Whole documents, each by its own text alone."""
+        parts = assign_by_hash(texts, self.shares, self.seed)
+        return Assigned(parts) if self.past is None else move_documents(parts, self.past, self.shares)
+
+    def assign_by_stretches(self, batches: Iterable[Texts], chars: np.ndarray) -> Iterator[Assigned]:
+        """Stretches of the text as a whole. chars: [documents] characters of each, over all batches."""
+        for parts in assign_by_stretches(batches, chars, self.shares, self.seed):
+            yield Assigned(parts) if self.past is None else move_passages(parts, self.past, self.shares)
+
+
+@dataclass(slots=True)
+class Drawn:
+    """What is held out by one way of assigning documents."""
+
+    held_out: dict[str, list[Texts]] = field(default_factory=lambda: {split: [] for split in HELD_OUT})
+    documents: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    """Number of documents with text in each split."""
+    learned: int = 0
+    held_again: int = 0
+    """See Assigned."""
+
+    def add(self, assigned: Assigned, count: Callable[[Texts], int] = len) -> None:
+        """Take in the next batch. count: of the documents with text in a part of it."""
+        self.learned += assigned.learned
+        self.held_again += assigned.held_again
+        for split, texts in assigned.parts.items():
+            self.documents[split] += count(texts)
+            if split in self.held_out:
+                self.held_out[split].append(texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a text was split."""
+
+    rule: SplitRule
+    """How documents of the training split are assigned; `given` where none of them is held out."""
+    held_out: dict[str, list[Texts]]
+    """The documents of `validation` and `test`, where there are any."""
+    note: str
+    """For records: how the validation split came to be, and of a stream among how many documents."""
+    ledger: Ledger
+    """What was read for it."""
+
+
+def check_splits(documents: dict[str, int], chars: np.ndarray, shares: Shares, knows: int = 0) -> None:
+    """Raise DataError if a split that was asked for, or the training split, got no document with text.
 
     knows: documents that are not held out, since the model has learned them.
     """
@@ -145,65 +202,65 @@ def check_sides(documents: dict[str, int], chars: np.ndarray, shares: Shares, kn
 
 
 def find_empty(documents: dict[str, int], shares: Shares) -> str | None:
-    """The first side that was asked for and has no document."""
+    """The first split that was asked for and has no document."""
     asked = {**shares._asdict(), "train": 1.0}
-    return next((side for side, share in asked.items() if share > 0 and not documents.get(side)), None)
+    return next((split for split, share in asked.items() if share > 0 and not documents.get(split)), None)
 
 
 class _Stretch(NamedTuple):
     """A held-out part of the line of all characters."""
 
-    begin: int
+    start: int
     end: int
-    side: str
+    split: str
 
 
-def _cut_batch(batch: Texts, offset: int, held: list[_Stretch], many: bool) -> Dealt:
-    """The documents of a batch that begins `offset` characters into the text, cut where stretches meet them."""
-    sides: dict[str, list[str]] = {side: [] for side in SIDES}
+def _cut_batch(batch: Texts, offset: int, held: list[_Stretch], many: bool) -> Parts:
+    """The documents of a batch that starts `offset` characters into the text, cut where stretches meet them."""
+    pieces: dict[str, list[str]] = {split: [] for split in SPLITS}
     for text in batch.to_pylist():
         near = [
-            _Stretch(stretch.begin - offset, stretch.end - offset, stretch.side)
+            _Stretch(stretch.start - offset, stretch.end - offset, stretch.split)
             for stretch in held
-            if stretch.begin < offset + len(text) and stretch.end > offset
+            if stretch.start < offset + len(text) and stretch.end > offset
         ]
         if near and many and len(text) <= STRETCH_CHARS:
-            sides[near[0].side].append(text)  # among many, a document this short stays whole
+            pieces[near[0].split].append(text)  # among many, a document this short stays whole
         else:
-            for side, piece in _cut(text, near):
-                sides[side].append(piece)
+            for split, piece in _cut_text(text, near):
+                pieces[split].append(piece)
         offset += len(text)
-    return {side: build_texts(texts) for side, texts in sides.items() if texts}
+    return {split: build_texts(texts) for split, texts in pieces.items() if texts}
 
 
 def _draw_stretches(total: int, shares: Shares, draw: random.Random) -> list[_Stretch]:
     """On the line of all characters, sorted, not touching: one stretch in each of equal segments."""
     plan = []
-    for side, share in shares._asdict().items():
+    for split, share in shares._asdict().items():
         wanted = round(total * share)
         if wanted:
             count = max(1, min(MAX_STRETCHES, wanted // STRETCH_CHARS))
-            plan += [(side, wanted // count)] * count
+            plan += [(split, wanted // count)] * count
     draw.shuffle(plan)
     stretches = []
     segment = total / max(1, len(plan))
-    for number, (side, length) in enumerate(plan):
-        room = max(0, int(segment) - length)
-        begin = int(number * segment) + draw.randint(0, room)
-        stretches.append(_Stretch(begin, min(begin + length, int((number + 1) * segment)), side))
+    for number, (split, length) in enumerate(plan):
+        slack = max(0, int(segment) - length)
+        start = int(number * segment) + draw.randint(0, slack)
+        stretches.append(_Stretch(start, min(start + length, int((number + 1) * segment)), split))
     return stretches
 
 
-def _cut(text: str, held: list[_Stretch]) -> list[tuple[str, str]]:
-    """(side, piece) in the order of the text; pieces join to the text exactly."""
+def _cut_text(text: str, held: list[_Stretch]) -> list[tuple[str, str]]:
+    """(split, piece) in the order of the text; pieces join to the text exactly."""
     pieces, done = [], 0
-    for begin, end, side in held:
-        first = max(done, _line_end(text, begin))
+    for start, end, split in held:
+        first = max(done, _line_end(text, start))
         last = _line_end(text, max(end, first + 1))  # one line at least, however short the stretch was meant to be
-        pieces += [("train", text[done:first]), (side, text[first:last])]
+        pieces += [("train", text[done:first]), (split, text[first:last])]
         done = last
     pieces.append(("train", text[done:]))
-    return [(side, piece) for side, piece in pieces if piece]
+    return [(split, piece) for split, piece in pieces if piece]
 
 
 def _line_end(text: str, position: int) -> int:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
@@ -20,13 +20,20 @@ from lmtune.data.values import build_json_decoder
 from lmtune.errors import DataError, first_line
 from lmtune.paths import show
 
+if TYPE_CHECKING:
+    import datasets
+
 ROWS_AT_ONCE = 1000
 """Objects of a JSON file, or rows of a stream."""
 SHOWN_NAMES = 20
 MAX_ROWS = 100_000
 """In a batch, however short they are."""
 ARROW_FILE, ARROW_END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""Begin of an Arrow file, and end of an Arrow stream."""
+"""First bytes of an Arrow file, and last ones of an Arrow stream."""
+
+
+TableBatch: TypeAlias = pa.Table | pa.RecordBatch | list[dict[str, Any]]
+"""Rows of a table, or objects of a JSON file."""
 
 
 class Table(NamedTuple):
@@ -34,8 +41,8 @@ class Table(NamedTuple):
 
     names: list[str] | None
     """None for objects, each of which may have others."""
-    read: Callable[[list[str]], Iterable[Any]]
-    """Batches of these columns at least: pyarrow tables or record batches, or lists of dicts. Can be called once."""
+    read: Callable[[list[str]], Iterable[TableBatch]]
+    """Batches of these columns at least. Can be called once."""
     where: str
     """The file or dataset, for messages."""
 
@@ -50,7 +57,7 @@ class Rows(NamedTuple):
     """Bytes of the source since the batch before that are in no row, by the kinds of lmtune.data.ledger.LEFT_OUT."""
 
 
-def wrap_dataset(dataset: Any, where: str) -> Table:
+def wrap_dataset(dataset: "datasets.Dataset | datasets.IterableDataset", where: str) -> Table:
     """A datasets.Dataset or IterableDataset as a table."""
     if dataset.column_names is None:
         dataset = dataset._resolve_features()  # as its first rows show them
@@ -61,18 +68,18 @@ def wrap_dataset(dataset: Any, where: str) -> Table:
     )
 
 
-def is_text(kind: Any) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     """True for a column of strings."""
     return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
-def is_bytes(kind: Any) -> bool:
+def is_bytes(kind: pa.DataType) -> bool:
     """True for a column of bytes."""
     return any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
 
 
 def _rows_per_batch(rows: int, size: int) -> int:
-    """So many rows of a table are BATCH_BYTES, if they are of equal size."""
+    """Number of rows of a table that have BATCH_BYTES together, if they are of equal size."""
     return min(MAX_ROWS, max(1, BATCH_BYTES * rows // max(1, size)))
 
 
@@ -116,7 +123,7 @@ def load_json(reading: Reading) -> Table:
     return _objects(iter(loaded), file)
 
 
-def _parse_lines(file: str, pieces: Iterable[str]) -> Iterator[Any]:
+def _parse_lines(file: str, pieces: Iterable[str]) -> Iterator[object]:
     decode = build_json_decoder().decode
     for number, line in enumerate(iterate_lines(pieces), 1):
         if line and not line.isspace():
@@ -135,12 +142,12 @@ def _refuse_depth(place: str) -> DataError:
     )
 
 
-def _objects(rows: Iterator[Any], file: str) -> Table:
+def _objects(rows: Iterator[object], file: str) -> Table:
     checked = _check_objects(rows, file)
     return Table(None, lambda _: iter(lambda: list(itertools.islice(checked, ROWS_AT_ONCE)), []), file)
 
 
-def _check_objects(rows: Iterator[Any], file: str) -> Iterator[dict[str, Any]]:
+def _check_objects(rows: Iterator[object], file: str) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             kind = "a number" if type(row) is not str and isinstance(row, str) else type(row).__name__
@@ -161,7 +168,7 @@ def load_parquet(file: Path) -> Table:
     size = sum(table.metadata.row_group(group).total_byte_size for group in groups)
     rows = _rows_per_batch(table.metadata.num_rows, size)
 
-    def batches(columns: list[str]) -> Iterator[Any]:
+    def batches(columns: list[str]) -> Iterator[pa.RecordBatch]:
         try:
             yield from table.iter_batches(rows, columns=columns)
         except (pa.ArrowException, OSError) as error:
@@ -183,13 +190,13 @@ def load_arrow(file: Path) -> Table:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{show(file)} does not read as arrow: {first_line(error)}.") from error
 
-    def batches(columns: list[str]) -> Iterator[Any]:
+    def batches(columns: list[str]) -> Iterator[pa.RecordBatch]:
         try:
             found = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
             for batch in found:
                 rows = _rows_per_batch(batch.num_rows, batch.nbytes)
-                for begin in range(0, batch.num_rows, rows):
-                    yield batch.select(columns).slice(begin, rows)
+                for start in range(0, batch.num_rows, rows):
+                    yield batch.select(columns).slice(start, rows)
             if not is_file:
                 _check_stream_end(file)
         except (pa.ArrowException, OSError) as error:
@@ -207,7 +214,7 @@ def _check_stream_end(file: Path) -> None:
         raise OSError("it is cut off between two of its batches")
 
 
-def load_saved(folder: Path) -> Any:
+def load_saved(folder: Path) -> "datasets.Dataset | datasets.DatasetDict":
     """A datasets.Dataset that save_to_disk has written. Raises DataError for one that does not load."""
     import datasets
 

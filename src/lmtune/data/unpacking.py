@@ -13,9 +13,12 @@ import lzma
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import zstandard
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 LARGEST_WINDOW = 2**31
 """Bytes that a zst file may look back, as `zstd --long=31` writes them; memory is taken only as far as it is used."""
@@ -27,37 +30,48 @@ Take = Callable[[], bytes]
 """Packed bytes that no decompressor has seen yet; raises EOFError where there are none."""
 
 
-def _step_limited(member: Any, take: Take) -> bytes:
-    made: bytes = member.decompress(take() if member.needs_input else b"", MOST_UNPACKED)
-    return made
+class Decompressor(Protocol):
+    """What all decompressors of one member know."""
+
+    @property
+    def eof(self) -> bool:
+        """True at the end of the member."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """Packed bytes behind that end."""
 
 
-def _step_deflated(member: Any, take: Take) -> bytes:
-    made: bytes = member.decompress(
-        member.unconsumed_tail, MOST_UNPACKED
-    )  # what is left of the step before comes first
+D = TypeVar("D", bound=Decompressor)
+
+
+def _step_limited(member: bz2.BZ2Decompressor | lzma.LZMADecompressor, take: Take) -> bytes:
+    return member.decompress(take() if member.needs_input else b"", MOST_UNPACKED)
+
+
+def _step_deflated(member: "zlib._Decompress", take: Take) -> bytes:
+    made = member.decompress(member.unconsumed_tail, MOST_UNPACKED)  # what is left of the step before comes first
     return made or member.decompress(take(), MOST_UNPACKED)
 
 
-def _step_whole(member: Any, take: Take) -> bytes:
-    made: bytes = member.decompress(take())
-    return made
+def _step_whole(member: "zstandard.ZstdDecompressionObj", take: Take) -> bytes:
+    return member.decompress(take())
 
 
-class Packing(NamedTuple):
+class Packing(NamedTuple, Generic[D]):
     """One way of compressing."""
 
-    build: Callable[[], Any]
-    """A decompressor for one member, which knows `eof` and `unused_data`."""
-    step: Callable[[Any, Take], bytes]
+    build: Callable[[], D]
+    """A decompressor for one member."""
+    step: Callable[[D, Take], bytes]
     """The next content that a decompressor makes, perhaps none."""
     read: int = 65_536
     """Packed bytes given at a time."""
     magic: bytes = b""
-    """What a member begins with, where the library has no words for another begin."""
+    """What a member starts with, where the library has no words for anything else."""
 
 
-PACKINGS = {
+PACKINGS: dict[str, Packing[Any]] = {
     ".gz": Packing(lambda: zlib.decompressobj(wbits=31), _step_deflated, magic=b"\x1f\x8b"),
     ".bz2": Packing(bz2.BZ2Decompressor, _step_limited),
     ".xz": Packing(lzma.LZMADecompressor, _step_limited),
@@ -81,10 +95,10 @@ def open_unpacked(file: Path) -> IO[bytes]:
 class _Unpacked(io.RawIOBase):
     """Members of a packed file, one after another."""
 
-    def __init__(self, file: Path, packing: Packing) -> None:
+    def __init__(self, file: Path, packing: Packing[Any]) -> None:
         self._packed = file.open("rb", buffering=0)
         self._packing = packing
-        self._member: Any = None
+        self._member: Decompressor | None = None
         self._members = 0
         self._waiting = b""
         """Packed bytes that no decompressor has seen."""
@@ -97,36 +111,38 @@ class _Unpacked(io.RawIOBase):
         self._packed.close()
         super().close()
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill a buffer as far as one step goes; 0 at an end that is one."""
         while not self._made:
             made = self._step()
             if made is None:
                 return 0
             self._made = memoryview(made)
-        size = min(len(buffer), len(self._made))
-        buffer[:size] = self._made[:size]
+        free = memoryview(buffer)
+        size = min(len(free), len(self._made))
+        free[:size] = self._made[:size]
         self._made = self._made[size:]
         return size
 
     def _step(self) -> bytes | None:
         """Content of the next packed bytes, perhaps none; None behind the last member."""
-        if self._member is None and not self._open_member():
+        member = self._member or self._open_member()
+        if member is None:
             return None
-        made = self._packing.step(self._member, self._take)
-        if self._member.eof:
-            self._waiting = self._member.unused_data
+        made = self._packing.step(member, self._take)
+        if member.eof:
+            self._waiting = member.unused_data
             self._member = None
         return made
 
-    def _open_member(self) -> bool:
-        """Begin the next member; False at the end of the file, where zeros may fill up a block of a tape."""
+    def _open_member(self) -> Decompressor | None:
+        """Start the next member; None at the end of the file, where zeros may fill up a block of a tape."""
         while not self._waiting.lstrip(b"\0"):
             self._waiting = self._packed.read(self._packing.read) or b""
             if not self._waiting:
                 if not self._members:
                     raise EOFError("it is empty")
-                return False
+                return None
         if self._members:
             self._waiting = self._waiting.lstrip(b"\0")
         magic = self._packing.magic[: len(self._waiting)]
@@ -134,7 +150,7 @@ class _Unpacked(io.RawIOBase):
             raise OSError("Not a gzipped file" if not self._members else "something else follows what was packed")
         self._member = self._packing.build()
         self._members += 1
-        return True
+        return self._member
 
     def _take(self) -> bytes:
         """Packed bytes that no one has seen, and at least one of them."""

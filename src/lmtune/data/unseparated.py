@@ -1,7 +1,7 @@
-"""Documents as a stream for a vocabulary without an end-of-text token: nothing stands between them."""
+"""Documents as a stream for a vocabulary without an end-of-text token, with nothing between them."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,18 +9,21 @@ from lmtune.data.columns import Texts, build_texts, hash_texts, iterate_strings
 from lmtune.data.losses import LossMeter, check_any_tokens
 from lmtune.errors import DataError
 from lmtune.token_stream import LOSSES, MEASURED_TABLE, NO_SEPARATOR, PLAIN_TEXT, TokenStream
-from lmtune.vocabulary import encode_plain, find_opening
+from lmtune.vocabulary import decode_plain, encode_opening, encode_plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-def encode_unseparated(batches: Iterable[Texts], tokenizer: Any, seed: int) -> TokenStream:
+def encode_unseparated(batches: Iterable[Texts], tokenizer: "PreTrainedTokenizerBase", seed: int) -> TokenStream:
     """All documents of the batches as a stream without separators, each behind what the tokenizer itself opens a text with.
 
-    Where it opens none, nothing predicts the very first token, and what that stands for is in no count.
+    Where it opens none, nothing predicts the very first token, and its text is in no count.
     """
     texts = [text for text in iterate_strings(batches) if text]
     if not texts:
         raise DataError("There is nothing to score: expected text, found none. Check data.files and eval.split.")
-    opening = find_opening(tokenizer)
+    opening = encode_opening(tokenizer)
     rows = encode_plain(tokenizer, texts)
     table = np.zeros(len(rows), dtype=MEASURED_TABLE)
     for number, (text, row) in enumerate(zip(texts, rows, strict=True)):
@@ -44,12 +47,12 @@ def _count(text: str) -> dict[str, int]:
     return {"bytes": len(text.encode()), "characters": len(text), "words": len(text.split())}
 
 
-def _leave_first(tokenizer: Any, text: str, ids: list[int]) -> str:
-    """The text without what its first token stands for."""
+def _leave_first(tokenizer: "PreTrainedTokenizerBase", text: str, ids: list[int]) -> str:
+    """The text without that of its first token."""
     if tokenizer.is_fast:
         offsets = tokenizer(text, **PLAIN_TEXT, return_offsets_mapping=True)["offset_mapping"]
         return text[offsets[0][1] :] if offsets else ""
-    rest = tokenizer.decode(ids[1:], clean_up_tokenization_spaces=False)
+    rest = decode_plain(tokenizer, ids[1:])
     return (
         text[len(text) - len(rest) :]
         if rest and text.endswith(rest)
@@ -57,6 +60,6 @@ def _leave_first(tokenizer: Any, text: str, ids: list[int]) -> str:
     )
 
 
-def _letters(tokenizer: Any, ids: list[int]) -> int:
+def _letters(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> int:
     """Letters of the first token, for a tokenizer that does not give back the blanks of a text."""
-    return len(tokenizer.decode(ids[:1], clean_up_tokenization_spaces=False).strip())
+    return len(decode_plain(tokenizer, ids[:1]).strip())

@@ -1,6 +1,6 @@
 """Values of tables: which are text, as what they are written, and whether they are those that were asked for.
 
-Numbers and words stand as in the file: `007`, `1e5` and `true` are not turned into anything else and back.
+Numbers and words are kept as they are written: `007`, `1e5` and `true` are not turned into anything else and back.
 """
 
 import json
@@ -8,7 +8,6 @@ import math
 import re
 from datetime import date, time
 from decimal import Decimal
-from typing import Any
 
 from lmtune.errors import DataError
 
@@ -17,13 +16,13 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 
 
 class Numeral(str):
-    """A number of a JSON file, as it stands there."""
+    """A number of a JSON file, as it is written there."""
 
     __slots__ = ()
 
 
 def build_json_decoder() -> json.JSONDecoder:
-    """Objects whose numbers are Numerals, but for whole ones, which Python writes as they stand; NaN is no value."""
+    """Objects whose numbers are Numerals, but for whole ones, which Python writes the same way; NaN is no value."""
     return json.JSONDecoder(parse_float=Numeral, parse_constant=_read_constant)
 
 
@@ -31,7 +30,7 @@ def _read_constant(name: str) -> Numeral | None:
     return None if name == "NaN" else Numeral(name)
 
 
-def render_value(value: Any, column: str, where: str, row: int, encoding: str) -> str:
+def render_value(value: object, column: str, where: str, row: int, encoding: str) -> str:
     """A value as text; nothing for no value. Raise DataError for what is no text: lists, objects, spans of time, and bytes
     that do not decode.
 
@@ -70,7 +69,7 @@ def _decode(value: bytes, column: str, where: str, row: int, encoding: str) -> s
         ) from error
 
 
-def is_wanted(value: Any, wanted: Any) -> bool:
+def is_wanted(value: object, wanted: object) -> bool:
     """True for the value that data.where asks for, or one of a list of them.
 
     Where one of the two is text, as all of a .csv is, they are compared as they are written; 1 is never true.
@@ -89,13 +88,13 @@ def is_wanted(value: Any, wanted: Any) -> bool:
     return value == wanted or (isinstance(wanted, str) and _write(value) == wanted)
 
 
-def _is_number(value: Any, wanted: int | float) -> bool:
+def _is_number(value: object, wanted: int | float) -> bool:
     if isinstance(value, str):
         return NUMBER.fullmatch(value) is not None and Decimal(value) == Decimal(str(wanted))
     return bool(value == wanted)
 
 
-def _write(value: Any) -> str:
+def _write(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.isoformat() if isinstance(value, date | time) else str(value)

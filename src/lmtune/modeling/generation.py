@@ -13,7 +13,7 @@ from lmtune.errors import ConfigError, ModelError, first_line, one_line
 from lmtune.foreign import GENERATION
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
-from lmtune.vocabulary import encode_plain, find_opening
+from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +188,7 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
     """
     import torch
 
-    opening = list(find_opening(tokenizer))
+    opening = list(encode_opening(tokenizer))
     kept = encode_plain(tokenizer, [prompt])[0][-max(1, limit - len(opening)) :]
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = [*opening, *kept] or [first]
@@ -203,7 +203,7 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
 
 def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:
     """Say that the beginning of a prompt is left out, where it does not fit the `limit` on its tokens."""
-    own, most = encode_plain(tokenizer, [prompt])[0], max(1, limit - len(find_opening(tokenizer)))
+    own, most = encode_plain(tokenizer, [prompt])[0], max(1, limit - len(encode_opening(tokenizer)))
     if len(own) > most:
         logger.warning(
             "The prompt has %s tokens and %s of them fit the positions of the model, so its beginning is left out: the text begins "

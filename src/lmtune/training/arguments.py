@@ -164,7 +164,7 @@ def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingR
     change_arguments(
         arguments, per_device_train_batch_size=smaller.per_device, gradient_accumulation_steps=smaller.accumulation
     )
-    rows.arrange(
+    rows.set_batch_shape(
         arguments.train_batch_size * arguments.world_size,
         arguments.max_steps * arguments.gradient_accumulation_steps,
     )

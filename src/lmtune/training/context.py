@@ -10,8 +10,8 @@ from typing import Any
 
 from lmtune import __version__, stopping
 from lmtune.console import QuietFileHandler
-from lmtune.data.corpus import Prepared
 from lmtune.data.premise import describe_text
+from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.folder import END_NAMES

@@ -9,7 +9,8 @@ import numpy as np
 
 from lmtune.config import EvalConfig
 from lmtune.data.build import build_corpus
-from lmtune.data.losses import check_losses
+from lmtune.data.losses import assess_losses
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
 from lmtune.token_stream import TokenStream
 from lmtune.training.setup import Setup
@@ -95,7 +96,8 @@ def load_held_out(setup: Setup) -> HeldOut:
     if "validation" in prepared.held_out:
         found[config.data.name] = (prepared.held_out["validation"], prepared.ledger.split_by)
     for name, data in config.eval_sets.items():
-        streams, split_by = build_corpus(data, past=setup.corpus.past).load_held_out(setup.tokenizer)
+        corpus = build_corpus(data, past=setup.corpus.past)
+        streams, split_by = EncodedCorpus(corpus, setup.tokenizer).load_held_out()
         if "validation" not in streams:
             raise DataError(
                 f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
@@ -116,7 +118,7 @@ def build_held_out_set(
     name: str, stream: TokenStream, split_by: str, settings: EvalConfig, decode: Callable[[np.ndarray], str]
 ) -> HeldOutSet:
     """A held-out set with what of it is scored when; raise DataError where the vocabulary loses much of it."""
-    said = check_losses(f"{name} (held out)", stream.documents, settings.max_lost)
+    said = assess_losses(f"{name} (held out)", stream.documents, settings.max_lost)
     if said is not None:
         logger.warning(said)
     final = stream.select(settings.final_max_tokens, decode)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 from lmtune.data.ledger import Ledger
-from lmtune.data.predecessor import find_source
+from lmtune.data.predecessor import find_predecessor
 from lmtune.training import devices
 from lmtune.training.arguments import count_devices
 from lmtune.training.batches import BatchPlan
@@ -32,7 +32,7 @@ def render_data(setup: Setup) -> Iterator[str]:
     """The text: what is learned, held out and left out."""
     ledger = setup.prepared.ledger
     yield _render_blocks(ledger)
-    source = find_source(setup.config.model)
+    source = find_predecessor(setup.config.model)
     if source is not None and setup.corpus.past is not None:
         learned = ledger.documents_spared + ledger.documents_learned_before
         yield (

@@ -4,9 +4,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lmtune.config import EvalConfig, SaveDtype
-from lmtune.data.corpus import Prepared
 from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
+from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.measures import AMOUNTS, BY_EVALUATION, MEASURES

@@ -9,10 +9,11 @@ from typing import Any
 from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
-from lmtune.data.corpus import Corpus, Prepared
+from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
+from lmtune.data.prepared import Prepared
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
@@ -81,7 +82,7 @@ def build_setup(config: TrainConfig) -> Setup:
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
-    prepared.blocks.arrange(arguments.train_batch_size * arguments.world_size, batches)
+    prepared.blocks.set_batch_shape(arguments.train_batch_size * arguments.world_size, batches)
     plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
     chosen |= plan.chosen
     remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]

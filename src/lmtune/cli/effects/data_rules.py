@@ -6,7 +6,7 @@ from pathlib import Path
 from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle
 from lmtune.config.data import DataConfig, SplitRule
-from lmtune.data.files import TEXT_SUFFIXES, find_files, kind_of
+from lmtune.data.files import TEXT_SUFFIXES, kind_of, list_files
 from lmtune.data.tables import is_bytes
 from lmtune.errors import LmtuneError
 
@@ -138,7 +138,7 @@ def _hold_bytes(given: str | list[str]) -> bool:
     from pyarrow import ArrowException, parquet
 
     try:
-        schemas = [parquet.read_schema(file) for file in find_files("data.files", given) if kind_of(file) == ".parquet"]
+        schemas = [parquet.read_schema(file) for file in list_files("data.files", given) if kind_of(file) == ".parquet"]
     except (LmtuneError, ArrowException, OSError):  # what reads them will say so
         return True
     return any(is_bytes(kind) for schema in schemas for kind in schema.types)
@@ -147,7 +147,7 @@ def _hold_bytes(given: str | list[str]) -> bool:
 def _hold_only(given: str | list[str], kinds: tuple[str, ...]) -> bool:
     """True if all files behind paths, globs and folders are of these kinds; of what is not there, the name tells."""
     try:
-        files = find_files("data.files", given)
+        files = list_files("data.files", given)
     except LmtuneError:  # what reads them will say so
         files = [Path(each) for each in (given if isinstance(given, list) else [given])]
     return all(kind_of(file) in kinds for file in files)

@@ -16,7 +16,7 @@ import yaml
 from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
-from lmtune.vocabulary import find_opening
+from lmtune.vocabulary import encode_opening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,7 +99,7 @@ def run_tasks(
         "context": context,
         "dtype": dtype,
         "limit": limit,
-        "opening": list(find_opening(tokenizer)),
+        "opening": list(encode_opening(tokenizer)),
     }
     return {task: _describe(found, task, protocol) for task in found["results"]}
 

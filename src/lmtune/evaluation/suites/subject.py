@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lmtune.errors import DataError
 from lmtune.evaluation.scorer import open_scorer
 from lmtune.evaluation.suites.requests import Answer, Request, score_requests
-from lmtune.vocabulary import encode_plain, find_opening
+from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,7 +38,7 @@ class Subject:
     @property
     def opening(self) -> tuple[int, ...]:
         """The ids that the tokenizer itself puts before a text, such as a BOS."""
-        return find_opening(self.tokenizer)
+        return encode_opening(self.tokenizer)
 
     def score(self, requests: list[Request]) -> list[Answer]:
         """An answer to each request, in their order; raises DataError and TrainingError as score_requests does."""

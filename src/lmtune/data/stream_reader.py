@@ -1,0 +1,215 @@
+"""Training text that is read and encoded while it is trained on, from any place of it on, pass after pass without end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lmtune.config import DataConfig
+from lmtune.data.blocks import RowCutter
+from lmtune.data.columns import Texts, count_bytes, hash_texts
+from lmtune.data.documents import Selection
+from lmtune.data.encoding import Encoder
+from lmtune.data.ledger import Ledger
+from lmtune.data.sources import Source
+from lmtune.data.splits import HELD_OUT, Assigner
+from lmtune.errors import DataError
+
+LEAST_ROWS = 8192
+"""Read at once; data.shuffle_blocks may be less."""
+
+
+class Place(NamedTuple):
+    """How far the documents of a pass have been read. The names are those of the position beside a checkpoint."""
+
+    shard: int = 0
+    """Number of a shard in the order of the pass, from whose start reading can go on."""
+    documents: int = 0
+    """Documents from there on that have been read, and are passed over."""
+    begin: dict[str, Any] | None = None
+    """The ledger at the start of that shard; None at the start of the pass."""
+    now: dict[str, Any] | None = None
+    """The ledger after those documents."""
+
+
+class Mark(NamedTuple):
+    """Where a window starts. The names are those of the position beside a checkpoint."""
+
+    row: int = 0
+    """Number of its first row, over all passes."""
+    turn: int = 0
+    """Passes before this one."""
+    row_of_pass: int = 0
+    place: Place = Place()
+    rest: np.ndarray = np.empty(0, np.uint32)
+    """[tokens] read already, and in no row before the mark."""
+
+
+class Window(NamedTuple):
+    """Consecutive rows, in the order in which they are trained on."""
+
+    mark: Mark
+    rows: np.ndarray
+    """[rows, block_size + 1] ids."""
+    first: np.ndarray
+    last: np.ndarray
+    """[rows] each: of a row the targets from `first` up to and without `last` are trained on."""
+
+    @property
+    def end(self) -> int:
+        """Number of the row after the last one, over all passes."""
+        return self.mark.row + len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedText:
+    """The training documents of a source, encoded; the order of shards is a function of the seed and the pass."""
+
+    config: DataConfig
+    source: Source
+    assigner: Assigner
+    encoder: Encoder
+    kept_apart: np.ndarray
+    """[documents] uint64: hashes of the text that the source keeps apart, which is not trained on."""
+    order_seed: int
+
+    def encode(self, turn: int, place: Place, ledger: Ledger) -> Iterator[tuple[Place, np.ndarray]]:
+        """(place after it, [tokens] uint32) of each batch of one pass from a place on, counted in the ledger.
+
+        turn: number of the pass; in the first one, 0, held-out documents are counted too.
+        """
+        if place.begin is not None:
+            ledger.restore(place.begin)  # the shard is read, and counted, once more
+        selection, order = Selection(self.config, ledger), self._order_shards(turn)
+        start, base, done = place.begin or ledger.as_dict(), place.shard, 0
+        for shard in range(base, len(order)):
+            if not self._counts_from_start and shard > base:
+                start, base, done = ledger.as_dict(), shard, 0
+            before = ledger.tally()
+            for texts in selection.take(self.source.load_rows("train", order[shard])):
+                done += len(texts)
+                if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
+                    if done == place.documents and place.now is not None:
+                        ledger.restore(place.now)
+                    before = ledger.tally()
+                    continue
+                ids = self._encode_training(texts, ledger, HELD_OUT if turn == 0 else ())
+                ledger.settle("train", order[shard], before)
+                before = ledger.tally()
+                yield Place(base, done, start, ledger.as_dict()), ids
+            ledger.settle("train", order[shard], before)
+
+    def _order_shards(self, turn: int) -> list[int]:
+        """Shards in the order of one pass; that of the source where something counts from its start."""
+        count = self.source.count_shards("train")
+        if self.config.shuffle_blocks == 1 or self._counts_from_start:
+            return list(range(count))
+        return np.random.default_rng([self.order_seed, turn, 0]).permutation(count).tolist()
+
+    @property
+    def _counts_from_start(self) -> bool:
+        """True where what is kept of a shard depends on those before."""
+        return bool(self.config.deduplicate or self.config.max_documents or self.config.max_bytes)
+
+    def _encode_training(self, texts: Texts, ledger: Ledger, counted: tuple[str, ...]) -> np.ndarray:
+        """[tokens] of the training documents among these; those of the splits in `counted` are only counted."""
+        parts = self.assigner.assign_by_hash(texts).parts
+        for split in counted:
+            if split in parts:
+                self._encode_counted(parts[split], ledger, split)
+        training = parts.get("train")
+        if training is not None and len(self.kept_apart):
+            known = np.isin(hash_texts(training, seed=0), self.kept_apart)
+            ledger.documents_in_training += int(known.sum())
+            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(training)[known].sum()))
+            training = training.filter(pa.array(~known))
+        if training is None or not len(training):
+            return np.empty(0, np.uint32)
+        return self._encode_counted(training, ledger, "train")
+
+    def _encode_counted(self, texts: Texts, ledger: Ledger, split: str) -> np.ndarray:
+        ids, documents = self.encoder.encode_documents(texts)
+        ledger.sides[split].add(documents, len(self.encoder.opening))
+        return ids
+
+
+class StreamReader:
+    """Windows of rows from a mark on. The first pass is accounted for in the ledger.
+
+    ledger: of what was read before the first pass. dtype: of ids.
+    """
+
+    def __init__(self, text: StreamedText, ledger: Ledger, block_size: int, dtype: np.dtype) -> None:
+        self.ledger = ledger
+        self.block_size = block_size
+        self._text = text
+        self._dtype = dtype
+        self._overlap = text.config.stride
+        self._shuffled = text.config.shuffle_blocks
+        self._size = self._shuffled * max(1, LEAST_ROWS // self._shuffled)
+        self._unread = ledger.as_dict()
+
+    def read(self, mark: Mark) -> Iterator[Window]:
+        """Windows in order, the one of the mark first. Raises DataError where a pass has no text to train on."""
+        while True:
+            last = None
+            for last in self._read_pass(mark):
+                yield last
+            if last is None:
+                name = self._text.config.name
+                raise DataError(f"{name}: no training text to stream. Hold out less, or give more text.")
+            mark = Mark(row=last.end, turn=mark.turn + 1)
+
+    def _read_pass(self, mark: Mark) -> Iterator[Window]:
+        cutter = RowCutter(self.block_size, self._overlap, self._dtype)
+        cutter.rows = mark.row_of_pass
+        read_ahead = (mark.place, mark.rest)
+        for place, ids in chain([read_ahead], self._text.encode(mark.turn, mark.place, self._open_ledger(mark))):
+            cutter.add(ids)
+            while cutter.full >= self._size:
+                window = self._build_window(mark, cutter.take(self._size))
+                mark = Mark(window.end, mark.turn, cutter.rows, place, cutter.rest)
+                self._account(mark.turn, cutter)
+                yield window
+        rows, waiting = cutter.take(), cutter.waiting
+        free = self.block_size - (cutter.overlap if cutter.rows else 0)
+        rows = np.concatenate([rows, cutter.finish(self._text.encoder.separator)])
+        if len(rows):
+            self._account(mark.turn, cutter, padding=free - waiting if waiting else 0)
+            yield self._build_window(mark, rows, waiting)
+
+    def _open_ledger(self, mark: Mark) -> Ledger:
+        """The account as it was at a mark; only the first pass is kept."""
+        if mark.turn:
+            return Ledger()
+        self.ledger.restore(mark.place.now or self._unread)
+        return self.ledger
+
+    def _build_window(self, mark: Mark, rows: np.ndarray, targets_of_last: int = 0) -> Window:
+        """targets_of_last: targets of the last row, where it is not full."""
+        numbers = mark.row_of_pass + np.arange(len(rows))
+        first = np.where(numbers > 0, self._overlap, 0)
+        last = np.full(len(rows), self.block_size)
+        if targets_of_last:
+            last[-1] = first[-1] + targets_of_last
+        order = self._order_rows(len(rows), mark)
+        return Window(mark, rows[order], first[order], last[order])
+
+    def _order_rows(self, rows: int, mark: Mark) -> np.ndarray:
+        """[rows] int64: a permutation inside each run of data.shuffle_blocks rows."""
+        draw = np.random.default_rng([self._text.order_seed, mark.turn, 1, mark.row_of_pass])
+        runs = range(0, rows, self._shuffled)
+        return np.concatenate([start + draw.permutation(min(self._shuffled, rows - start)) for start in runs])
+
+    def _account(self, turn: int, cutter: RowCutter, padding: int = 0) -> None:
+        """Count the rows of the first pass."""
+        if turn:
+            return
+        ledger = self.ledger
+        ledger.blocks, ledger.padding = cutter.rows, padding
+        ledger.waiting = 0 if padding else cutter.waiting
+        ledger.repeated = max(0, cutter.rows - 1) * cutter.overlap
+        ledger.targets = cutter.rows * cutter.block_size - ledger.repeated - padding
