@@ -9,7 +9,7 @@ from lmtune.errors import PushError
 from lmtune.paths import shorten
 from lmtune.reporting.tables import render_run
 from lmtune.training.publishing import push
-from lmtune.training.results import check_objective, find_objective
+from lmtune.training.results import find_objective
 from lmtune.training.session import Session
 
 
@@ -18,7 +18,6 @@ def run(config: TrainConfig) -> Result:
 
     Raises PushError, with the result, where the model of a completed run does not get to the Hub.
     """
-    check_objective(config.objective, [config.data.name, *config.eval_data])
     with Session.open(config) as session:
         results = session.run()
     folder = session.context.run.folder

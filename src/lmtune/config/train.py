@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from lmtune.config.checks import require
 from lmtune.config.commands import OutputFormat
+from lmtune.config.conditions import evaluation_strategy_of
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
@@ -26,6 +27,7 @@ from lmtune.config.training import (
 )
 from lmtune.config.training_arguments import ARGUMENTS, HOMES, Argument
 from lmtune.errors import ConfigError
+from lmtune.measures import MEASURES
 
 
 class Twin(NamedTuple):
@@ -94,6 +96,7 @@ class TrainConfig:
         self._check_twins()
         check_ranges(self, "")
         check_best(self)
+        self._check_measures()
         if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
             raise ConfigError(
                 "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
@@ -120,6 +123,19 @@ class TrainConfig:
     def evaluates(self) -> bool:
         """True if there is held-out text to score while training."""
         return self.data.holds_out or bool(self.eval_data)
+
+    def _check_measures(self) -> None:
+        """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
+        sets = [self.data.name, *self.eval_data]
+        name, _, measure = self.objective.rpartition(".")
+        if measure not in MEASURES or (name and name not in sets):
+            raise ConfigError(
+                f"objective={self.objective}: expected one of {', '.join(MEASURES)}, or <set>.<measure> with a set of "
+                f"{', '.join(sets)}."
+            )
+        metric = self.training.get("metric_for_best_model")
+        if metric is not None and evaluation_strategy_of(self) != "no" and metric.removeprefix("eval_") not in MEASURES:
+            raise ConfigError(f"training.metric_for_best_model={metric}: expected one of {', '.join(MEASURES)}.")
 
     def _check_streaming(self) -> None:
         if not self.data.streaming:

@@ -12,7 +12,6 @@ from lmtune.config.training import is_greater_better
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
-from lmtune.measures import MEASURES
 from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
 from lmtune.training.optimizers import groups_parameters
 from lmtune.training.trial import explained
@@ -217,11 +216,6 @@ def _check_rates(factors: list[float | complex]) -> None:
         )
 
 
-def _check_best(metric: str | None) -> None:
-    if metric is not None and metric.removeprefix("eval_") not in MEASURES:
-        raise ConfigError(f"training.metric_for_best_model={metric}: expected one of {', '.join(MEASURES)}.")
-
-
 def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
     """Fill in what follows from other settings: a best model can only be kept where one was saved."""
     import torch
@@ -245,7 +239,6 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
     if settings["save_strategy"] == "no":
         settings["load_best_model_at_end"] = False
     settings.setdefault("save_steps", settings.get("eval_steps") or 0.1)
-    _check_best(settings.get("metric_for_best_model"))
     return settings | _follow_metric(settings)
 
 

@@ -7,7 +7,7 @@ from lmtune.config import EvalConfig, SaveDtype
 from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
-from lmtune.errors import CheckpointError, ConfigError
+from lmtune.errors import CheckpointError
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.measures import AMOUNTS, BY_EVALUATION, MEASURES
 from lmtune.modeling import saving
@@ -183,15 +183,6 @@ def write_pages(run: Run, results: dict[str, Any], ledger: Ledger) -> None:
     run.claim(run.report_file.name)
     write_text(run.report_file, page)
     run.write_results(results)
-
-
-def check_objective(objective: str, sets: list[str]) -> None:
-    """Raise ConfigError now, and not after the training, for an objective that no evaluation will have."""
-    name, _, measure = objective.rpartition(".")
-    if measure not in MEASURES or (name and name not in sets):
-        raise ConfigError(
-            f"objective={objective}: expected one of {', '.join(MEASURES)}, or <set>.<measure> with a set of {', '.join(sets)}."
-        )
 
 
 def find_objective(results: dict[str, Any], objective: str) -> float:
