@@ -57,3 +57,14 @@ def test_an_adapter_says_that_it_is_one():
     assert read_metadata(card)["library_name"] == "peft"
     assert "A low-rank adapter (LoRA) for a causal language model, fine-tuned from openai-community/gpt2" in card
     assert read_metadata(render_card("mine", RESULTS, make_config(), []))["library_name"] == "transformers"
+
+
+def test_the_table_of_a_held_out_set_stands_once():
+    protocol = {"text": "x", "limit": None, "context": 64, "dtype": "float32", "split_by": "hash"}
+    numbers = {"bits_per_byte": 1.25, "perplexity": 9.0, "word_perplexity": 90.0, "loss": 2.2, "accuracy": 0.5}
+    amounts = {"tokens": 5, "words": 3, "bytes": 20}
+    before = {"text": "x", "limit": None, "before": numbers, "after": numbers, **amounts}
+    measures = {**numbers, **amounts, "protocol": protocol, "while_training": before}
+    card = render_card("mine", {**RESULTS, "eval": {"bio": measures}}, make_config(), [])
+    assert card.count("| measure | before | after |") == card.count("| loss (nats per token) |") == 1
+    assert card.index("| next-token accuracy |") < card.index("The columns are of before and after")

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import lmtune
@@ -53,3 +55,10 @@ def test_cli_imports_nothing_heavy():
         if isinstance(node, (ast.Import, ast.ImportFrom))
     }
     assert not eager & heavy
+
+
+def test_commands_are_imported_without_what_is_heavy():
+    """So that what they check first, such as the objective, costs no more than what composition checks."""
+    names = [f"lmtune.commands.{file.stem}" for file in sorted((ROOT / "commands").glob("[a-z]*.py"))]
+    code = f"import {', '.join(names)}, sys\nprint(*{{'torch', 'transformers', 'datasets', 'evaluate', 'peft'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

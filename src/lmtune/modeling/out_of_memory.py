@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lmtune.errors import TrainingError
+from lmtune.errors import TrainingError, one_line
 
 ALLOCATION_ERRORS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """Parts of the messages of allocation errors that have no class of their own."""
@@ -26,6 +26,4 @@ def explain_memory(remedy: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise TrainingError(
-            f"Out of memory: {' '.join(str(error).split())[:200]} Try, in this order: {remedy}."
-        ) from error
+        raise TrainingError(f"Out of memory: {one_line(error)[:200]} Try, in this order: {remedy}.") from error

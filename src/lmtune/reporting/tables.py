@@ -28,7 +28,7 @@ def render_run(results: Record) -> list[str]:
         lines += render_epochs(rows)
     train = results["train"]
     lines.append(
-        f"{train['steps']:,} steps, {train['targets']:,} tokens in {train['seconds']:.1f} s, "
+        f"{train['steps']:,} steps, {train['tokens']:,} tokens in {train['seconds']:.1f} s, "
         f"{train['tokens_per_second']:,.0f} tokens/s"
     )
     return lines

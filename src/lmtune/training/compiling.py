@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError, first_line
-from lmtune.modeling.layers import COMPILES_SOFTMAX, find_blocks
+from lmtune.modeling.layers import COMPILES_SOFTMAX, below_adapter, find_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def compiled_blocks(model: "PreTrainedModel", arguments: "TrainingArguments") ->
         yield
         return
     blocks = list(model.get_submodule(place[0].removesuffix(".")).children())
-    inner = getattr(model, "get_base_model", lambda: model)()  # below an adapter of peft
+    inner = below_adapter(model)
     for block in blocks:
         # Shapes are static: which of two graphs a shape meets would depend on the shapes before it, and so on resuming.
         block.compile(backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode, dynamic=False)

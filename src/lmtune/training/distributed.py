@@ -1,10 +1,17 @@
 """What the processes of a training agree on. All of them have to call these at the same point."""
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def reduce_max(value: int, device: torch.device) -> int:
     """The largest value over all processes. device: the one that they talk through."""
+    import torch
+
     if not torch.distributed.is_initialized():
         return value
     shared = torch.tensor(value, device=device)
@@ -14,6 +21,8 @@ def reduce_max(value: int, device: torch.device) -> int:
 
 def reduce_sum(value: torch.Tensor) -> torch.Tensor:
     """The sum over all processes of a tensor on the device that they talk through."""
+    import torch
+
     if not torch.distributed.is_initialized():
         return value
     shared = value.clone()
@@ -23,11 +32,15 @@ def reduce_sum(value: torch.Tensor) -> torch.Tensor:
 
 def sum_over_ranks(sums: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The sum over all processes of a tensor on the CPU, the same on each. device: the one that processes talk through."""
+    import torch
+
     return reduce_sum(sums.to(device)).cpu() if torch.distributed.is_initialized() else sums
 
 
 def share_from_first(value: str | None) -> str:
     """The text of rank 0, on every rank; the others' own is not looked at."""
+    import torch
+
     shared = [value]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.broadcast_object_list(shared, src=0)

@@ -4,8 +4,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
+from lmtune.modeling.layers import below_adapter, embedding_weight
 from lmtune.training.batches import split_rows
 from lmtune.training.disk import render_bytes
 from lmtune.training.optimizers import measure_state
@@ -50,7 +51,7 @@ def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", bl
         return None
     weights = list(model.parameters())
     learned = sum(weight.numel() for weight in weights if weight.requires_grad)
-    vocabulary, features = cast("torch.Tensor", model.get_input_embeddings().weight).shape
+    vocabulary, features = embedding_weight(model).shape
     head = measure_workspace(
         arguments.device.type,
         (arguments.per_device_train_batch_size * block_size, features, vocabulary),
@@ -76,7 +77,7 @@ def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel"
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    inner = getattr(model, "get_base_model", lambda: model)()  # below an adapter of peft
+    inner = below_adapter(model)
     base, was_training = inner.base_model, inner.training
     kept: dict[int, torch.Tensor] = {}
 

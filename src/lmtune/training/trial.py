@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import ConfigError, LmtuneError, describe_error
+from lmtune.modeling.layers import count_rows
 from lmtune.modeling.out_of_memory import is_out_of_memory
 from lmtune.storage import Record
 
@@ -42,9 +43,7 @@ def _try_checkpointing(model: "PreTrainedModel", settings: Record) -> None:
     import torch
 
     was_training = model.training
-    ids = torch.arange(TOKENS, device=model.device)[None] % len(
-        cast("torch.Tensor", model.get_input_embeddings().weight)
-    )
+    ids = torch.arange(TOKENS, device=model.device)[None] % count_rows(model)
     model.train()
     for_torch = {name: value for name, value in settings.items() if name not in OF_TRANSFORMERS}
     model.activation_checkpointing_enable(
