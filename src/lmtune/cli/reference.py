@@ -6,6 +6,10 @@ A table follows a line that names a command, and a section of it unless the keys
 
     <!-- keys: train -->
     <!-- keys: train data -->
+
+and one of training arguments a line that names which: refused, unread or conditional.
+
+    <!-- arguments: refused -->
 """
 
 import ast
@@ -18,23 +22,53 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
+from lmtune import upstream
 from lmtune.cli.schemas import SCHEMAS
 from lmtune.config.keys import KeyField, default_of, facts_of, holds_list, section_of, walk
 from lmtune.config.ranges import Range, render_value
+from lmtune.config.training_arguments import ARGUMENTS, Argument
 
 HEADER = ("| key | default | values | what it does |", "|---|---|---|---|")
 _TABLE = re.compile(r"(<!-- keys: (?P<command>\S+)(?: (?P<section>\S+))? -->\n)(?:\|.*\n)*")
+_ARGUMENTS = re.compile(r"(<!-- arguments: (?P<which>\w+) -->\n)(?:\|.*\n)*")
 
 
 def rewrite(text: str) -> str:
     """A page with its tables as the fields have them now."""
-    return _TABLE.sub(lambda found: found[1] + render_table(found["command"], found["section"] or ""), text)
+    text = _TABLE.sub(lambda found: found[1] + render_table(found["command"], found["section"] or ""), text)
+    return _ARGUMENTS.sub(lambda found: found[1] + render_arguments(found["which"]), text)
 
 
 def render_table(command: str, section: str) -> str:
     """The table of one section of a command; of the keys that are in none for ''."""
     rows = (_render_row(name, item, text) for name, item, text in _list_keys(command, section))
     return "".join(f"{line}\n" for line in (*HEADER, *rows))
+
+
+def render_arguments(which: str) -> str:
+    """The table of the training arguments that are refused, refused where they are typed (unread), or conditional.
+
+    Arguments of which the same is said share a row.
+    """
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, argument in ARGUMENTS.items():
+        kind = "refused" if argument.contradicts else "unread" if argument.refusal else "conditional"
+        reason = argument.refusal.removesuffix(" Leave it out.") or getattr(argument.condition, "__doc__", None)
+        if kind == which and reason:
+            rows.setdefault((_render_accepted(argument), reason), []).append(f"`{name}`")
+    column = "works where" if which == "conditional" else "why"
+    header = (f"| field | accepted | {column} |", "|---|---|---|")
+    lines = (_render_cells(", ".join(names), accepted, reason) for (accepted, reason), names in rows.items())
+    return "".join(f"{line}\n" for line in (*header, *lines))
+
+
+def _render_accepted(argument: Argument) -> str:
+    """The values of a training argument that are not refused, where they are few or numbers."""
+    if argument.range is not None:
+        return argument.range.render()
+    words = argument.choices or (upstream.load_choices(argument.kind) if argument.kind else ())
+    harmless = [render_value(value) for value in argument.harmless if value not in ("", None)]
+    return ", ".join(f"`{word}`" for word in (*words, *harmless))
 
 
 @cache
@@ -70,7 +104,10 @@ def _list_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]
 def _render_row(name: str, item: KeyField, text: str) -> str:
     default = default_of(item)
     shown = "" if default is None else f"`{render_value(default.value if isinstance(default, Enum) else default)}`"
-    cells = (f"`{name}`", shown, _render_values(item), text)
+    return _render_cells(f"`{name}`", shown, _render_values(item), text)
+
+
+def _render_cells(*cells: str) -> str:
     written = (f" {cell.replace('|', chr(92) + '|')} " if cell else " " for cell in cells)
     return f"|{'|'.join(written)}|"
 

@@ -1,6 +1,7 @@
 """When a training argument has no effect: what else was set that makes it meaningless.
 
-Each condition takes the configuration of a training and returns why, or None where the argument works.
+Each condition takes the configuration of a training and returns why, or None where the argument works. Its docstring says
+where it works, in the words of docs/configuration.md.
 """
 
 import os
@@ -66,7 +67,7 @@ def saving_strategy_of(config: "TrainConfig") -> str:
 
 
 def if_evaluated(config: "TrainConfig") -> Idle | None:
-    """Something is held out."""
+    """Text is held out."""
     if config.evaluates:
         return None
     return Idle(
@@ -77,7 +78,7 @@ def if_evaluated(config: "TrainConfig") -> Idle | None:
 
 
 def if_evaluated_while_training(config: "TrainConfig") -> Idle | None:
-    """Evaluations come between steps."""
+    """`eval_strategy` is not `no`."""
     if config.evaluates and evaluation_strategy_of(config) == "no":
         return Idle(
             "training.eval_strategy=no", "Leave it out, or give training.eval_strategy=steps.", "training.eval_strategy"
@@ -86,7 +87,7 @@ def if_evaluated_while_training(config: "TrainConfig") -> Idle | None:
 
 
 def if_evaluated_by_steps(config: "TrainConfig") -> Idle | None:
-    """Evaluations come every eval_steps."""
+    """`eval_strategy=steps`."""
     if evaluation_strategy_of(config) == "epoch":
         return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
     found = if_evaluated_while_training(config)
@@ -94,14 +95,14 @@ def if_evaluated_by_steps(config: "TrainConfig") -> Idle | None:
 
 
 def if_saved(config: "TrainConfig") -> Idle | None:
-    """Checkpoints are written."""
+    """`save_strategy` is not `no`."""
     if saving_strategy_of(config) != "no":
         return None
     return Idle("found training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
 
 
 def if_saved_by_steps(config: "TrainConfig") -> Idle | None:
-    """Checkpoints are written every save_steps."""
+    """`save_strategy=steps`; it follows `eval_strategy`."""
     strategy = saving_strategy_of(config)
     if strategy == "steps":
         return None
@@ -111,12 +112,12 @@ def if_saved_by_steps(config: "TrainConfig") -> Idle | None:
 
 
 def if_best_can_be_kept(config: "TrainConfig") -> Idle | None:
-    """The best checkpoint is known and there."""
+    """There are evaluations and checkpoints."""
     return if_evaluated_while_training(config) or if_saved(config)
 
 
 def if_best_is_sought(config: "TrainConfig") -> Idle | None:
-    """Something goes by the metric: the checkpoint that is kept, the end of the run, or the rate."""
+    """There are evaluations, and the checkpoint that is kept, the end of the run or the rate goes by the metric."""
     sought = (
         config.training.get("load_best_model_at_end")
         or config.early_stopping.patience
@@ -133,7 +134,7 @@ def if_best_is_sought(config: "TrainConfig") -> Idle | None:
 
 
 def if_logged_by_steps(config: "TrainConfig") -> Idle | None:
-    """Losses are logged every logging_steps."""
+    """`logging_strategy=steps`."""
     strategy = setting(config, "logging_strategy")
     if strategy == "steps":
         return None
@@ -141,7 +142,7 @@ def if_logged_by_steps(config: "TrainConfig") -> Idle | None:
 
 
 def if_epochs_count(config: "TrainConfig") -> Idle | None:
-    """The run lasts epochs."""
+    """`max_steps` is not set."""
     steps = setting(config, "max_steps")
     if steps is None or steps < 1:
         return None
@@ -153,7 +154,7 @@ def if_epochs_count(config: "TrainConfig") -> Idle | None:
 
 
 def if_schedule_warms_up(config: "TrainConfig") -> Idle | None:
-    """The schedule has a warm-up."""
+    """The schedule has a warm-up: not `constant`, `reduce_lr_on_plateau` or `greedy`."""
     schedule = setting(config, "lr_scheduler_type")
     if schedule not in NO_WARMUP:
         return None
@@ -162,7 +163,7 @@ def if_schedule_warms_up(config: "TrainConfig") -> Idle | None:
 
 
 def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
-    """The schedule has settings of its own."""
+    """The schedule takes some: not `constant` or `constant_with_warmup`."""
     schedule = setting(config, "lr_scheduler_type")
     if schedule not in NO_SCHEDULE_KWARGS:
         return None
@@ -172,7 +173,7 @@ def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
-    """The optimizer is given Adam's betas."""
+    """The optimizer is of Adam's kind."""
     optim = setting(config, "optim")
     if optim not in NO_BETAS:
         return None
@@ -180,7 +181,7 @@ def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
 
 
 def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
-    """The first of Adam's betas is not set by the phases."""
+    """The optimizer is of Adam's kind, and its momentum is not set by `finetune=gradual`."""
     if config.finetune.method.value == "gradual":
         return Idle(
             "with finetune=gradual the momentum follows the rate", "Give finetune.momentum=[0.95,0.85].", "finetune"
@@ -189,7 +190,7 @@ def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
-    """The optimizer is given Adam's epsilon."""
+    """The optimizer is of Adam's kind, and not Lion."""
     optim = setting(config, "optim")
     if optim in LION:
         return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
@@ -197,7 +198,7 @@ def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_reads_arguments(config: "TrainConfig") -> Idle | None:
-    """The optimizer reads optim_args, and each name in it."""
+    """The optimizer reads the names in it (`sgd`, `adagrad`, `rmsprop`, ...)."""
     optim = setting(config, "optim")
     known = OPTIM_ARGS.get(optim)
     if known is None:
@@ -216,7 +217,7 @@ def if_optimizer_reads_arguments(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_takes_targets(config: "TrainConfig") -> Idle | None:
-    """The optimizer treats some modules apart."""
+    """The optimizer is of GaLore's or APOLLO's kind."""
     optim = setting(config, "optim")
     if optim in (*GALORE, *APOLLO):
         return None
@@ -228,7 +229,7 @@ def if_optimizer_takes_targets(config: "TrainConfig") -> Idle | None:
 
 
 def if_workers(config: "TrainConfig") -> Idle | None:
-    """Rows are loaded by processes of their own."""
+    """`dataloader_num_workers` is more than 0."""
     if setting(config, "dataloader_num_workers"):
         return None
     return Idle(
@@ -239,14 +240,14 @@ def if_workers(config: "TrainConfig") -> Idle | None:
 
 
 def if_on_device(config: "TrainConfig") -> Idle | None:
-    """Training may use an accelerator."""
+    """`use_cpu` is not set."""
     if not config.training.get("use_cpu"):
         return None
     return Idle("found training.use_cpu=true", "Leave one of the two out.", "training.use_cpu")
 
 
 def if_order_is_free(config: "TrainConfig") -> Idle | None:
-    """Rows are drawn by Trainer's own sampler."""
+    """Neither `data.streaming` nor `data.mix`."""
     if config.data.streaming:
         return Idle(
             "data.streaming=true gives rows in its own order",
@@ -259,7 +260,7 @@ def if_order_is_free(config: "TrainConfig") -> Idle | None:
 
 
 def if_rows_are_drawn(config: "TrainConfig") -> Idle | None:
-    """The order of rows is drawn from a seed."""
+    """Rows are drawn: neither `data.streaming` nor `train_sampling_strategy=sequential`."""
     if config.data.streaming:
         return Idle("data.streaming=true goes by seed=", "Leave it out.", "data.streaming")
     if setting(config, "train_sampling_strategy") == "sequential" and not config.data.mix:
@@ -272,7 +273,7 @@ def if_rows_are_drawn(config: "TrainConfig") -> Idle | None:
 
 
 def if_launched(config: "TrainConfig") -> Idle | None:
-    """A launcher has started this process, and perhaps others."""
+    """A launcher such as `torchrun` has started the process."""
     if any(name in os.environ for name in LAUNCHERS):
         return None
     return Idle(
@@ -281,14 +282,14 @@ def if_launched(config: "TrainConfig") -> Idle | None:
 
 
 def if_on_trackio(config: "TrainConfig") -> Idle | None:
-    """Curves go to trackio."""
+    """`tracker=trackio`."""
     if config.tracker.name == "trackio":
         return None
     return Idle(f"tracker={config.tracker.name} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
 
 
 def if_published(config: "TrainConfig") -> Idle | None:
-    """The model goes to the Hub."""
+    """`push_to_hub=true`."""
     if config.training.get("push_to_hub"):
         return None
     return Idle(
@@ -297,12 +298,12 @@ def if_published(config: "TrainConfig") -> Idle | None:
 
 
 def if_published_or_on_trackio(config: "TrainConfig") -> Idle | None:
-    """Something goes to the Hub."""
+    """`push_to_hub=true` or `tracker=trackio`."""
     return None if if_on_trackio(config) is None else if_published(config)
 
 
 def if_checkpointed(config: "TrainConfig") -> Idle | None:
-    """Activations are computed twice because that was asked for, and not because the machine asks for it."""
+    """`activation_checkpointing=true`."""
     if config.training.get("activation_checkpointing") or config.training.get("gradient_checkpointing"):
         return None
     return Idle(
@@ -320,6 +321,7 @@ def beside(name: str) -> Condition:
             return None
         return Idle(f"training.{name} is off", f"Leave it out, or give training.{name}=true.", f"training.{name}")
 
+    condition.__doc__ = f"`{name}=true`."
     return condition
 
 
@@ -331,4 +333,5 @@ def unless_renamed(name: str) -> Condition:
             return None
         return Idle(f"training.{name} is its name by now", "Leave the old name out.", f"training.{name}")
 
+    condition.__doc__ = f"`{name}`, its name by now, is not set."
     return condition

@@ -6,12 +6,15 @@ lmtune promises, or because nothing would ever read it. A test holds the table a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmtune.config import conditions as on
-from lmtune.config.conditions import Condition
+from lmtune.config.conditions import Condition, Idle
 from lmtune.config.optimizers import UNFIT_OPTIMIZERS
 from lmtune.config.ranges import LARGEST_SEED, Range
+
+if TYPE_CHECKING:
+    from lmtune.config.train import TrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,12 @@ def against(refusal: str, *harmless: Any, **facts: Any) -> Argument:
 
 def both(first: Condition, second: Condition) -> Condition:
     """The condition that two hold."""
-    return lambda config: first(config) or second(config)
+
+    def condition(config: "TrainConfig") -> Idle | None:
+        return first(config) or second(config)
+
+    condition.__doc__ = f"{first.__doc__} {second.__doc__}"
+    return condition
 
 
 def whole(least: int, **bounds: Any) -> Range:
