@@ -27,9 +27,9 @@ from transformers import GPT2TokenizerFast
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.data import cache, splits
 from lmtune.data.blocks import write_blocks
+from lmtune.data.boundaries import split_text
 from lmtune.data.corpus import Corpus
 from lmtune.data.decoding import load_text
-from lmtune.data.documents import split_text
 from lmtune.data.encoding import describe_tokenizer
 from lmtune.data.ledger import Ledger
 from lmtune.data.prepare import EncodedCorpus

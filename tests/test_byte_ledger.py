@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, DocumentRule, UnicodeForm
 from lmtune.data import columns, decoding
+from lmtune.data.boundaries import split_text
 from lmtune.data.corpus import Corpus
-from lmtune.data.documents import split_text
 from lmtune.data.ledger import LEFT_OUT, Ledger
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.unpacking import open_unpacked

@@ -11,12 +11,12 @@ import pyarrow as pa
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import splits
 from lmtune.data.columns import Texts, count_bytes, hash_texts, iterate_strings
-from lmtune.data.documents import Selection
 from lmtune.data.first_pass import FirstPass, read_first_pass
 from lmtune.data.identity import build_key
 from lmtune.data.ledger import Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
+from lmtune.data.selection import Selection
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split
 from lmtune.errors import DataError

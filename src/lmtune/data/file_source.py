@@ -9,10 +9,10 @@ from typing import Any
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.config.data import FilePart
+from lmtune.data.boundaries import split_text
 from lmtune.data.cache import checksum_file
 from lmtune.data.columns import batch_strings, build_texts, find_mojibake, sum_bytes
 from lmtune.data.decoding import Reading, load_pieces, name_faults
-from lmtune.data.documents import split_text
 from lmtune.data.files import TEXT_SUFFIXES, PassedOver, describe_passed_over, has_splits, kind_of, list_files, size_of
 from lmtune.data.rendering import Wanted, render_rows
 from lmtune.data.separated import DELIMITERS, load_separated

@@ -50,6 +50,7 @@ class Counts:
 
     @property
     def tokens(self) -> int:
+        """Ids of the split: text, separators and openings."""
         return self.text_tokens + self.separators + self.openings
 
     def add(self, documents: np.ndarray, opening: int = 0) -> None:
@@ -211,6 +212,7 @@ class Ledger:
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
 
     def as_dict(self) -> dict[str, Any]:
+        """The content of ledger.json."""
         record = asdict(self)
         for name, side in self.sides.items():
             record["sides"][name]["tokens"] = side.tokens
@@ -218,6 +220,7 @@ class Ledger:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "Ledger":
+        """The ledger that as_dict has written."""
         sides = {
             name: Counts(**{key: value for key, value in side.items() if key != "tokens"})
             for name, side in record["sides"].items()

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from lmtune.config import DocumentRule
+from lmtune.data.boundaries import split_text
 from lmtune.data.columns import batch_strings, build_texts, iterate_strings, sum_bytes
-from lmtune.data.documents import split_text
 from lmtune.data.tables import Rows
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import pyarrow as pa
 from lmtune.config import DataConfig
 from lmtune.data.blocks import RowCutter
 from lmtune.data.columns import Texts, count_bytes, hash_texts
-from lmtune.data.documents import Selection
 from lmtune.data.encoding import Encoder
 from lmtune.data.ledger import Ledger
+from lmtune.data.selection import Selection
 from lmtune.data.sources import Source
 from lmtune.data.splits import HELD_OUT, Assigner
 from lmtune.errors import DataError

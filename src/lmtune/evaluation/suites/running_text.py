@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lmtune.data.documents import WIKITEXT_TITLE
+from lmtune.data.boundaries import WIKITEXT_TITLE
 from lmtune.errors import DataError
 from lmtune.evaluation.evaluator import Scoring, score_documents
 from lmtune.evaluation.metrics import exp
