@@ -465,8 +465,9 @@ MODULES = {"torch", "np", "numpy", "pickle", "joblib", "yaml", "dill", "marshal"
 SAFE = {"trust_remote_code": False, "weights_only": True, "allow_pickle": False}
 """What says at a call that nothing runs."""
 REASONS = {
-    ("cli/main.py", "import_module"): "of this package's own table of commands",
-    ("training/arguments.py", "import_module"): "of a package for tracking, from a fixed list",
+    ("cli/commands.py", "import_module"): "of this package's own configuration classes",
+    ("cli/dispatch.py", "import_module"): "of this package's own table of commands",
+    ("training/trackers.py", "import_module"): "of a package for tracking, from a fixed list",
     ("modeling/adapters.py", "from_pretrained"): "peft takes no such argument: open_source refuses kinds that name further models, and "
     "peft reads pickles with weights_only=True",
     ("data/hub_source.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",

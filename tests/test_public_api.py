@@ -1,6 +1,7 @@
 """lmtune from Python, as in a notebook: names, results and errors of the command line, and silence on stdout."""
 
 import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -81,9 +82,8 @@ def test_it_works_from_a_thread_and_leaves_signals_alone(here, capfd):
     ],
 )
 def test_a_mistake_is_raised_in_the_words_of_the_command_line(here, command, overrides, message):
-    with pytest.raises(LmtuneError, match="^" + message.replace("(", r"\(")[:40]) as raised:
+    with pytest.raises(LmtuneError, match=re.escape(message)):
         lmtune.load_config(command, overrides)
-    assert message in str(raised.value)
 
 
 def test_an_override_is_taken_as_it_is_typed(here):

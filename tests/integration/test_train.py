@@ -172,7 +172,7 @@ def test_a_finished_run_is_answered_from_its_results(lmtune, run):
     before = (run / "model" / "model.safetensors").stat().st_mtime_ns
     answer = lmtune("train", f"resume={run}", "format=json")
     assert answer.code == 0, answer.err
-    assert answer.json == json.loads((run / "results.json").read_text())
+    assert answer.json == {**json.loads((run / "results.json").read_text()), "folder": str(run)}
     assert (run / "model" / "model.safetensors").stat().st_mtime_ns == before
     again = lmtune("train", *SHORT, "resume=auto", "format=json")
     assert again.json == answer.json
