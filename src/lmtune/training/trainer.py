@@ -4,7 +4,7 @@ tests/test_upstream.py lists what of Trainer is overridden or called here, and n
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -77,7 +77,7 @@ class LmTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self.rows = rows
-        self._own_sampler: Iterable[int] | None = None
+        self._own_sampler: Sampler[int] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -145,10 +145,8 @@ class LmTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int] | None:
         # A mixture or a stream decides the order of its rows itself. A DataLoader takes any iterable of their numbers.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self._own_sampler = self.rows.build_sampler(seed)
-        if self._own_sampler is None:
-            return super()._get_train_sampler(train_dataset)
-        return cast("Sampler[int]", self._own_sampler)
+        self._own_sampler = cast("Sampler[int] | None", self.rows.build_sampler(seed))
+        return super()._get_train_sampler(train_dataset) if self._own_sampler is None else self._own_sampler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
