@@ -50,7 +50,7 @@ def test_two_processes_share_one_run_and_reach_the_loss_of_one(tmp_path):
     assert len(runs) == 2
     assert (two["train"]["world_size"], one["train"]["world_size"]) == (2, 1)
     ledger = json.loads((runs[0] / "ledger.json").read_text())
-    assert two["train"]["targets"] == one["train"]["targets"] == ledger["targets"], (
+    assert two["train"]["tokens"] == one["train"]["tokens"] == ledger["targets"], (
         "each target once, whatever the processes"
     )
     assert two["eval"]["sample"]["loss"] == pytest.approx(one["eval"]["sample"]["loss"], rel=1e-4)

@@ -152,7 +152,8 @@ def test_a_completed_run_is_not_lengthened_and_says_what_is(lmtune, completed_ru
 def test_a_completed_run_answers_with_its_results(lmtune, completed_run):
     answer = lmtune("train", f"resume={completed_run}", "format=json")
     assert answer.code == 0, answer.err
-    assert answer.json == json.loads((completed_run / "results.json").read_text())
+    results = json.loads((completed_run / "results.json").read_text())
+    assert answer.json == {**results, "folder": str(completed_run)}
 
 
 @pytest.mark.parametrize("name", ["checkpoint-2", "checkpoint-4", "model"])

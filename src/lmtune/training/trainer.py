@@ -158,10 +158,7 @@ class LmTrainer(Trainer):
         return batches, targets
 
     def training_step(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor | Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         # Trainer sums the losses up, and the sum does not tell in which step it became NaN.
         loss = super().training_step(model, inputs, num_items_in_batch)
