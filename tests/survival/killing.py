@@ -96,6 +96,12 @@ class Training:
     overrides: tuple
     world_size: int = 1
 
+    @property
+    def settings(self):
+        """SETTINGS, without a number of steps between evaluations where those come after epochs."""
+        by_epoch = "training.eval_strategy=epoch" in self.overrides
+        return [text for text in SETTINGS if not (by_epoch and text.startswith("training.eval_steps="))]
+
     def start(self, *more):
         port = free_port()
         self.processes = []
@@ -105,7 +111,9 @@ class Training:
                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
             }  # fmt: skip
             spoken = {name: str(value) for name, value in environment.items()} if self.world_size > 1 else {}
-            process = context.Process(target=train, args=(self.folder, (*SETTINGS, *self.overrides, *more), spoken))
+            process = context.Process(
+                target=train, args=(self.folder, (*self.settings, *self.overrides, *more), spoken)
+            )
             process.start()
             self.processes.append(process)
 

@@ -6,8 +6,6 @@ import shutil
 import killing
 import pytest
 
-from lmtune import storage
-
 EPOCHS = ("training.eval_strategy=epoch", "training.num_train_epochs=2", "training.max_steps=-1")
 OFTEN = ("training.save_steps=2", "training.load_best_model_at_end=false", "training.max_steps=30")
 PATIENCE = ("early_stopping.patience=1", "training.learning_rate=0.1")
@@ -54,7 +52,7 @@ def test_a_run_killed_after_its_last_save_only_ends(tmp_path, world_size):
     training.finish()
     (run,) = training.runs
     expected = killing.load_outcome(run)
-    storage.write_json(run.results_file, {**run.load_results(), "status": "running"})
+    run.write_results({**run.find_results(), "status": "running"})
     shutil.rmtree(run.model_folder)
     training.start("resume=auto")
     training.finish()
