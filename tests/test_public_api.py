@@ -75,7 +75,7 @@ def test_it_works_from_a_thread_and_leaves_signals_alone(here, capfd):
     [
         ("tarin", [], "tarin is not a command; expected one of"),
         ("train", ["training.lerning_rate=1"], "Did you mean training.learning_rate"),
-        ("train", ["data.epochs=-1"], "data.epochs=-1: expected more than 0"),
+        ("train", ["data.epochs=-1"], "data.epochs=-1.0: expected more than 0"),
         ("train", ["-m"], "-m: expected key=value, such as data=bio."),
         ("train", ["seed=1,2"], "several values, which -m tries one after the other"),
         ("eval", [], "lmtune eval needs ckpt=, found none"),

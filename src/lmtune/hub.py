@@ -46,10 +46,10 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
             "no home. Set HF_HOME to a folder that you may write to."
         )
     cached = is_cached(kind, repository)
-    if is_offline():
+    if (variable := find_offline()) is not None:
         if not cached:
             raise error(
-                f"{repository} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set. "
+                f"{repository} is not in the Hugging Face cache, and {variable} is set. "
                 "Fetch it once with the network on, or name a folder."
             )
         return
@@ -76,9 +76,14 @@ def is_cached(kind: str, repository: str) -> bool:
 
 
 def is_offline() -> bool:
-    """True if HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE asks to stay off the network."""
-    asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return asked.upper() in ("1", "ON", "YES", "TRUE")
+    """True if the environment asks to stay off the network."""
+    return find_offline() is not None
+
+
+def find_offline() -> str | None:
+    """The variable that asks to stay off the network; None where none does. HF_HUB_OFFLINE outranks the other."""
+    name = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)), None)
+    return name if name and os.environ[name].upper() in ("1", "ON", "YES", "TRUE") else None
 
 
 def _ask(kind: str, repository: str, revision: str | None) -> str | None:

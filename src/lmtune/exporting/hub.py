@@ -16,7 +16,7 @@ from lmtune import __version__
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import ConfigError, PushError
 from lmtune.exporting.contents import REPLACED, Package, is_any
-from lmtune.hub import is_offline
+from lmtune.hub import find_offline, is_offline
 
 NAME = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 """What the Hub takes for an owner or a repository."""
@@ -92,9 +92,9 @@ def check_settings(training: dict[str, Any]) -> None:
     branch = training.get("hub_revision")
     if branch is not None and not BRANCH.fullmatch(branch):
         raise ConfigError(f"training.hub_revision={branch}: expected the name of a branch, such as main or run/2.")
-    if is_offline():
+    if (variable := find_offline()) is not None:
         raise ConfigError(
-            "training.push_to_hub=true needs the Hub, and HF_HUB_OFFLINE is set. Unset it, or leave it out now and push "
+            f"training.push_to_hub=true needs the Hub, and {variable} is set. Unset it, or leave it out now and push "
             "later: lmtune train resume=<run folder> training.push_to_hub=true."
         )
 
