@@ -399,6 +399,47 @@ def test_a_streamed_split_of_the_hub_has_its_own_held_out_text(lmtune, tmp_path,
     assert held["train"] != held["other"]
 
 
+def test_a_stream_holds_out_nothing_given_that_the_model_has_learned(lmtune, notes, tmp_path, texts):
+    train(lmtune, *notes(texts[:48]), "training.max_steps=1")
+    known, _ = learned_and_held(tmp_path, "run")
+    notes(texts[40:60], "valid.txt")
+    again = (
+        "model.path=run",
+        *notes(texts[60:], "more.txt"),
+        "data.validation_files=valid.txt",
+        "data.block_size=32",
+        *QUIET,
+    )
+    for streaming in ("true", "false"):
+        answer = lmtune("train", *again, "training.max_steps=1", f"data.streaming={streaming}", f"output={streaming}")
+        assert answer.code == 0, answer.err
+        _, held = learned_and_held(tmp_path, streaming)
+        assert {text.strip() for text in held} == {text for text in texts[40:60] if text not in known}
+        ledger = json.loads((tmp_path / streaming / "ledger.json").read_text())
+        assert ledger["documents_learned_before"] == 20 - len(held) > 0
+    notes([text for text in texts if text in known][:4], "valid.txt")
+    answer = lmtune("train", *again, "training.max_steps=1", "data.streaming=true", "output=none")
+    assert answer.code == 2
+    assert "or in that of the run that the model comes from (4)" in answer.err
+
+
+def test_a_streamed_folder_that_has_changed_is_another_text(lmtune, tmp_path, texts):
+    def write(part):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in part))
+
+    streamed = ("data.path=set", "data.streaming=true", "data.validation_fraction=0.3", "training.max_steps=1")
+    write(texts)
+    train(lmtune, *streamed, output="one")
+    write([text.swapcase() for text in texts])
+    train(lmtune, *streamed, output="two")
+    one, two = (results(tmp_path / name)["text"]["held_out"]["validation"]["text"] for name in ("one", "two"))
+    assert one != two
+    answer = lmtune("eval", "ckpt=one", CPU)
+    assert (answer.code, answer.out) == (2, "")
+    assert "its text has changed since it was trained" in answer.err
+
+
 def test_a_stream_from_a_run_is_scored_on_what_it_held_out(lmtune, notes, tmp_path, texts):
     train(lmtune, *notes(texts[:48]), "training.max_steps=1")
     known, _ = learned_and_held(tmp_path, "run")

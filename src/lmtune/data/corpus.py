@@ -210,11 +210,9 @@ class Corpus:
     def _load_given(self, split: str, training: np.ndarray, ledger: Ledger) -> list[Texts]:
         """Documents that the source itself keeps apart, without those that were trained on or will be.
 
-        training: [documents] uint64 hashes of the training text. Of a stream it is not known, so all are held out, and the
-        stream leaves them out of what is trained on.
+        training: [documents] uint64 hashes of the training text. Of a stream they are not known and so none; it leaves out
+        of what is trained on what is held out here.
         """
-        if self.config.streaming:
-            return list(self.load_documents(split, ledger))
         read, found, dropped = ledger.documents_read, 0, 0
         kept = []
         for texts in self.load_documents(split, ledger):

@@ -45,9 +45,22 @@ class HubSource:
                 "split": split,
                 "revision": self._find_revision(),
                 "rows": getattr(self._load(split), "num_rows", None),
+                **self._identify_folder(),
             }
             for split in self.splits()
         ]
+
+    def _identify_folder(self) -> dict[str, str]:
+        """For a folder that is streamed: names, sizes and dates of its files, since its content is not read beforehand."""
+        if not (self.config.streaming and self._is_local):
+            return {}
+        files = sorted(file for file in Path(str(self.config.path)).expanduser().rglob("*") if file.is_file())
+        facts = [(file.as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return {"files": checksum_of(json.dumps(facts))}
+
+    @property
+    def _is_local(self) -> bool:
+        return self.config.path is not None and is_local(GivenPath("data.path", self.config.path, DataError))
 
     def splits(self) -> tuple[str, ...]:
         given = {"validation": self.config.validation_split, "test": self.config.test_split}
@@ -77,7 +90,7 @@ class HubSource:
     def _find_revision(self) -> str | None:
         """The commit that is streamed, since nothing else tells whether the content changed; else what was asked for."""
         config = self.config
-        if not config.streaming or config.path is None or is_local(GivenPath("data.path", config.path, DataError)):
+        if not config.streaming or config.path is None or self._is_local:
             return config.revision
         if "commit" not in self._loaded:
             from huggingface_hub import HfApi

@@ -20,7 +20,10 @@ def build_key(config: DataConfig, source: Source, seed: int, left_out: np.ndarra
     settings = {**select_settings(config), "seed": seed}
     if config.streaming:
         # Names, sizes and dates of files do not tell which split of them is learned from.
-        return cache.key_of({"source": source.describe(), "train_split": config.train_split, **known, **settings})
+        described = {"source": source.describe(), "train_split": config.train_split}
+        if past is not None and len(source.splits()) > 1:
+            described["given"] = "without what the model knows"  # a text that was kept before may hold it
+        return cache.key_of({**described, **known, **settings})
     with saying("reading the files for their checksums"):
         fingerprint = source.fingerprint()
     content = {"source": fingerprint, "left_out": xxhash.xxh3_128_hexdigest(left_out.tobytes())}
