@@ -76,6 +76,8 @@ def test_it_works_from_a_thread_and_leaves_signals_alone(here, capfd):
         ("tarin", [], "tarin is not a command; expected one of"),
         ("train", ["training.lerning_rate=1"], "Did you mean training.learning_rate"),
         ("train", ["data.epochs=-1"], "data.epochs=-1.0: expected more than 0"),
+        ("train", "data=bio", "'data=bio': expected a list of overrides"),
+        ("train", {"seed": 1}, "{'seed': 1}: expected a list of overrides"),
         ("train", ["-m"], "-m: expected key=value, such as data=bio."),
         ("train", ["seed=1,2"], "several values, which -m tries one after the other"),
         ("eval", [], "lmtune eval needs ckpt=, found none"),
@@ -106,3 +108,15 @@ def test_a_configuration_is_composed_in_several_threads_at_once(here):
     for thread in threads:
         thread.join()
     assert found == {number: number for number in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong"),
+    [(lmtune.train, "eval"), (lmtune.train, "lr-find"), (lmtune.evaluate, "train"), (lmtune.generate, "train")],
+)
+def test_the_configuration_of_another_command_is_refused(here, call, wrong):
+    config = lmtune.load_config(wrong, ["ckpt=nowhere"] if wrong == "eval" else [])
+    with pytest.raises(ConfigError, match=rf"^Expected what lmtune\.load_config\(.* found {type(config).__name__}\.$"):
+        call(config)
+    with pytest.raises(ConfigError, match=r"found str\."):
+        call("data=bio")

@@ -11,7 +11,7 @@ Nothing is written to stdout. What the command line says on stderr goes to the l
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,8 @@ def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
     """
     set_environment()
     check_command(command)
+    if isinstance(overrides, str | Mapping):
+        raise ConfigError(f"{overrides!r}: expected a list of overrides, such as ['data=bio', 'seed=1'].")
     keys = [str(each) for each in overrides]
     option = next((key for key in keys if key.startswith("-") or "=" not in key), None)
     if option is not None:
@@ -53,6 +55,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     from lmtune.commands import train as command
 
+    check_config(config, "train", TrainConfig)
     with _running():
         return _as_dict(command.run(config))
 
@@ -61,6 +64,7 @@ def evaluate(config: EvalCommandConfig) -> dict[str, Any]:
     """Score checkpoints; return what `lmtune eval format=json` prints: `eval`, or `models` and `comparison` of several."""
     from lmtune.commands import evaluate as command
 
+    check_config(config, "eval", EvalCommandConfig)
     with _running():
         return _as_dict(command.run(config))
 
@@ -69,8 +73,17 @@ def generate(config: GenerateConfig) -> Values:
     """Continue prompts; return what `lmtune generate format=json` prints: `prompt` and `texts`, a list for several prompts."""
     from lmtune.commands import generate as command
 
+    check_config(config, "generate", GenerateConfig)
     with _running():
         return command.run(config).as_dict()
+
+
+def check_config(config: object, command: str, kind: type) -> None:
+    """Raise ConfigError for anything but the configuration of a command."""
+    if type(config) is not kind:
+        raise ConfigError(
+            f'Expected what lmtune.load_config("{command}", [...]) returns, a {kind.__name__}, found {type(config).__name__}.'
+        )
 
 
 def _as_dict(result: Result) -> dict[str, Any]:

@@ -424,9 +424,11 @@ def test_a_stream_holds_out_nothing_given_that_the_model_has_learned(lmtune, not
 
 
 def test_a_streamed_folder_that_has_changed_is_another_text(lmtune, tmp_path, texts):
+    import datasets
+
     def write(part):
-        (tmp_path / "set").mkdir(exist_ok=True)
-        (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in part))
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        datasets.Dataset.from_dict({"text": part}).save_to_disk(tmp_path / "set")
 
     streamed = ("data.path=set", "data.streaming=true", "data.validation_fraction=0.3", "training.max_steps=1")
     write(texts)

@@ -1,4 +1,4 @@
-"""How a run folder is context or resumed, and what `lmtune train` says before its first step."""
+"""How a run folder is opened, anew or to go on with its run."""
 
 import logging
 import platform
