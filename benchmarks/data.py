@@ -29,7 +29,7 @@ from lmtune.data import cache, splits
 from lmtune.data.blocks import write_blocks
 from lmtune.data.boundaries import split_text
 from lmtune.data.corpus import Corpus
-from lmtune.data.decoding import load_text
+from lmtune.data.decoding import Reading, load_pieces
 from lmtune.data.encoding import describe_tokenizer
 from lmtune.data.ledger import Ledger
 from lmtune.data.prepare import EncodedCorpus
@@ -42,7 +42,8 @@ STAGED = 250
 
 def write_texts(file, folder, megabytes):
     """Distinct documents of so many megabytes together, as an Arrow file."""
-    articles = list(split_text([load_text(folder / "wikitext-2" / "train.txt.gz", "utf-8")], DocumentRule.wikitext))
+    pieces = load_pieces(Reading(folder / "wikitext-2" / "train.txt.gz", "utf-8"))
+    articles = list(split_text(pieces, DocumentRule.wikitext))
     draw, size = random.Random(0), 0
     with datasets.arrow_writer.ArrowWriter(path=str(file)) as writer:
         for turn in itertools.count():

@@ -62,7 +62,7 @@ def settle(config: LrFindConfig) -> None:
 
 
 def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
-    """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is no number from the start."""
+    """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is NaN or infinite from the start."""
     from lmtune.training.lr_finder import LrRangeCallback, freeze_below
     from lmtune.training.trainer import LmTrainer
 

@@ -164,9 +164,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "logging_strategy": works(kind=INTERVAL),
     "logging_steps": needs(on.if_logged_by_steps, range=STEPS, weights=False),
     "logging_first_step": works(),
-    "logging_nan_inf_filter": against(
-        "a loss that is no number has to be seen, and stops the run. Leave it out.", False
-    ),
+    "logging_nan_inf_filter": against("a NaN loss has to be seen, and stops the run. Leave it out.", False),
     "include_num_input_tokens_seen": works(
         choices=("all", "no"),
         remedy="Rows are full, so there is no padding to leave out; tokens learned are always counted.",

@@ -74,11 +74,6 @@ class Reading:
         return taken
 
 
-def load_text(file: Path, encoding: str) -> str:
-    """A whole text file; see load_pieces."""
-    return "".join(load_pieces(Reading(file, encoding)))
-
-
 def load_pieces(reading: Reading) -> Iterator[str]:
     """A text file decoded piece by piece, line ends as LF. Never guesses and never replaces: what does not decode is an error.
 

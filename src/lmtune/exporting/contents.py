@@ -199,7 +199,7 @@ def _is_short(path: str) -> bool:
 
 
 def _pattern_of_path(path: str) -> re.Pattern[str]:
-    """A folder at the begin of a path; a short one alone, or where something of it follows."""
+    """A folder at the start of a path; a short one alone, or where something of it follows."""
     text = re.escape(path)
     return re.compile(
         rf"\A{text}\Z|(?<![\w./-]){text}/(?=[\w.])" if _is_short(path) else rf"(?<![\w./-]){text}(?![\w-])"
