@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from lmtune.cli import main
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in the processes of the tests too
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach out fails; tests marked hub start processes of their own
 
 TEXTS = [
