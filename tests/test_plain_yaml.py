@@ -9,9 +9,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lmtune import plain_yaml
 from lmtune.errors import ConfigError
 from lmtune.plain_yaml import load_document, load_yaml
+from lmtune.plain_yaml.reader import MAX_VALUES
 
 
 def laughs(levels=9):
@@ -248,7 +248,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(plain_yaml.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(
         ConfigError, match=r"mine\.yaml: expected a YAML file that can be read, found: Permission denied\."
     ):
@@ -277,7 +277,7 @@ def test_a_record_has_bounds_too(tmp_path, text):
 
 def test_a_record_may_be_larger_than_a_config(tmp_path):
     file = tmp_path / "config.yaml"
-    files = [f"/home/somebody/corpus/part-{number:08}.txt" for number in range(plain_yaml.MAX_VALUES + 1000)]
+    files = [f"/home/somebody/corpus/part-{number:08}.txt" for number in range(MAX_VALUES + 1000)]
     file.write_text("".join(["files:\n", *(f"- {name}\n" for name in files)]))
     assert load_yaml(file) == {"files": files}
 

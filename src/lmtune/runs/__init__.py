@@ -10,7 +10,8 @@ outputs/<name>/<date>/
 Nothing is deleted, replaced or appended to by its name alone: the mark or a manifest has to say that the run made it.
 """
 
-from lmtune.runs.folder import STATE, Run, step_of
+from lmtune.runs.files import STATE, step_of
+from lmtune.runs.folder import Run
 from lmtune.runs.lock import Place
 from lmtune.runs.manifest import MANIFEST, find_damage, find_fault, load_manifest, seal
 from lmtune.runs.mark import MARK, Mark

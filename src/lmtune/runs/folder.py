@@ -1,8 +1,7 @@
-"""One run folder: where its records lie, what in it is the run's own, and how its parts come and go."""
+"""One run folder: its records, what in it is the run's own, and how its parts come and go."""
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from filelock import BaseFileLock
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.plain_yaml import load_yaml
 from lmtune.runs import lines
+from lmtune.runs.files import CHECKPOINT_FILE, HYDRA_RECORDS, RECORDS, RunFiles, step_of
 from lmtune.runs.lock import LOCK_NAMES, lock_folder
 from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
 from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
@@ -29,78 +29,10 @@ from lmtune.storage import (
     write_text,
 )
 
-STATE = "trainer_state.json"
-"""Trainer's record of where it is, in each checkpoint."""
-HYDRA = ".hydra"
-HYDRA_RECORDS = ("hydra.yaml", "overrides.yaml")
-
-RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
-START_NAMES = (*RECORDS, HYDRA, *LOCK_NAMES)
-"""What a run may make from its start on."""
-END_NAMES = ("model", "report.html")
-"""What it makes when it completes."""
-
-
-CHECKPOINT_FILE = re.compile(
-    r"manifest\.json|trainer_state\.json|(generation_|adapter_)?config\.json|(adapter_)?model[\w.-]*\.safetensors(\.index\.json)?"
-    r"|(optimizer|scheduler|scaler)\.pt|rng_state\w*\.pth|stream\.npz|tokenizer[\w.]*|vocab\.json|merges\.txt|\w+\.jinja|README\.md"
-)
-"""What Trainer, transformers and lmtune call the files of a checkpoint."""
-
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run folder."""
-
-    folder: Path
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def ledger_file(self) -> Path:
-        return self.folder / "ledger.json"
-
-    @property
-    def transplant_file(self) -> Path:
-        return self.folder / "transplant.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def samples_file(self) -> Path:
-        return self.folder / "samples.jsonl"
-
-    @property
-    def samples_page(self) -> Path:
-        return self.folder / "samples.md"
-
-    @property
-    def results_file(self) -> Path:
-        return self.folder / "results.json"
-
-    @property
-    def report_file(self) -> Path:
-        return self.folder / "report.html"
-
-    @property
-    def log_file(self) -> Path:
-        return self.folder / "train.log"
-
-    @property
-    def tracker_file(self) -> Path:
-        return self.folder / "tracker.json"
-
-    @property
-    def hydra_folder(self) -> Path:
-        return self.folder / HYDRA
-
-    @property
-    def model_folder(self) -> Path:
-        return self.folder / "model"
+class Run(RunFiles):
+    """One run folder: its records, its checkpoints, and what in it is the run's own."""
 
     @property
     def staging_folder(self) -> Path:
@@ -360,12 +292,6 @@ class Run:
         staged.rename(final)
         sync_folder(self.folder)
         return final
-
-
-def step_of(folder: Path) -> int:
-    """The step in the name of a checkpoint folder, -1 for another name."""
-    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-    return int(match[1]) if match else -1
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lmtune.errors import CheckpointError
 from lmtune.paths import GivenPath, describe, show
-from lmtune.runs.folder import START_NAMES, Run, remove_empty, step_of
+from lmtune.runs.files import START_NAMES, step_of
+from lmtune.runs.folder import Run, remove_empty
 from lmtune.runs.mark import MARK, find_mark, new_mark, place_mark
 from lmtune.storage import number_names
 

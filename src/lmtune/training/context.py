@@ -14,7 +14,7 @@ from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.runs import MARK, Place, Run
-from lmtune.runs.folder import END_NAMES
+from lmtune.runs.files import END_NAMES
 from lmtune.secrets import find_secret
 from lmtune.storage import Record, write_json
 from lmtune.training import resume
