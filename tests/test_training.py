@@ -22,9 +22,10 @@ from lmtune.runs import MANIFEST, Run, find_fault
 from lmtune.storage import load_json, load_jsonl
 from lmtune.training.arguments import build_arguments, settle_intervals
 from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
+from lmtune.training.evaluations import Evaluation, check_set_names, find_evaluation, flatten_measures, read_evaluations
 from lmtune.training.samples import SamplesCallback, render_samples
 from lmtune.training.signals import StopOnSignal
-from lmtune.training.trainer import LmTrainer, flatten
+from lmtune.training.trainer import LmTrainer
 
 QUIET = {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
 
@@ -312,7 +313,30 @@ def test_training_and_evaluation_agree(build_trainer, prepared):
 
 def test_further_sets_stand_under_their_names():
     sets = {"bio": {"loss": 1.0, "protocol": {}}, "wiki": {"loss": 2.0}}
-    assert flatten(sets, "eval") == {"eval_loss": 1.0, "eval_wiki_loss": 2.0}
+    assert flatten_measures(sets, "eval") == {"eval_loss": 1.0, "eval_wiki_loss": 2.0}
+
+
+def test_evaluations_are_read_back_from_their_flat_names():
+    sets = {"bio": {"loss": 1.0, "tokens": 9}, "wiki": {"loss": 2.0, "tokens": 8}}
+    line = {"step": 4, "epoch": 0.5, "train_seconds": 2.0, **flatten_measures(sets)}
+    found = read_evaluations([{"step": 4, "loss": 3.0}, line], sets)
+    assert found == [Evaluation(4, 0.5, 2.0, sets)]
+    assert find_evaluation(found, 3) is None
+
+
+def test_a_set_called_as_a_measure_starts_is_taken_where_no_name_is_used_twice():
+    check_set_names(["bio", "bits_per"])
+
+
+@pytest.mark.parametrize("name", ["word", "separator"])
+def test_a_set_whose_measures_would_be_named_as_others_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"eval_data={name}: its measure would be logged as eval_{name}_"):
+        check_set_names(["bio", name])
+
+
+def test_a_set_called_after_another_set_and_the_start_of_a_measure_is_refused():
+    with pytest.raises(ConfigError, match=r"eval_data=bio_word: .* eval_bio_word_perplexity"):
+        check_set_names(["wiki", "bio", "bio_word"])
 
 
 @pytest.mark.parametrize(

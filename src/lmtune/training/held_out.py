@@ -14,6 +14,7 @@ from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
 from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
+from lmtune.training.evaluations import check_set_names
 from lmtune.training.setup import Setup
 
 if TYPE_CHECKING:
@@ -90,12 +91,14 @@ class HeldOut:
 def load_held_out(setup: Setup) -> HeldOut:
     """The held-out text of `data=` first, then that of each set of `eval_data=`.
 
-    Raises DataError for a set that holds nothing out, or of which the vocabulary loses more than eval.max_lost.
+    Raises DataError for a set that holds nothing out, or of which the vocabulary loses more than eval.max_lost,
+    ConfigError for names of sets that would be mistaken for one another in the log.
     """
     config, prepared = setup.config, setup.prepared
     found = {}
     if "validation" in prepared.held_out:
         found[config.data.name] = (prepared.held_out["validation"], prepared.ledger.split_by)
+    check_set_names([*found, *config.eval_sets])
     for name, data in config.eval_sets.items():
         corpus = build_corpus(data, past=setup.corpus.past)
         streams, split_by = EncodedCorpus(corpus, setup.tokenizer).load_held_out()

@@ -9,13 +9,14 @@ from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError
 from lmtune.evaluation.protocol import describe_limit, hash_model
-from lmtune.measures import AMOUNTS, BY_EVALUATION, MEASURES
+from lmtune.measures import AMOUNTS, MEASURES
 from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
 from lmtune.storage import Record, write_text
+from lmtune.training.evaluations import Evaluation, build_epochs, find_evaluation, read_evaluations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,7 +61,7 @@ def build_results(
             "best_step": trainer.best_step,
         },
         "eval": sets,
-        "epochs": build_epochs(context.run.load_metrics(), list(sets)[1:]) if context.is_main else [],
+        "epochs": build_epochs(read_evaluations(context.run.load_metrics(), held_out)) if context.is_main else [],
     }
 
 
@@ -69,23 +70,9 @@ def find_training_loss(history: list[Record]) -> float | None:
     return next((line["train_loss"] for line in reversed(history) if "train_loss" in line), None)
 
 
-def find_evaluation(history: list[Record], step: int) -> dict[str, float]:
-    """What was logged of the evaluation at a step, the last one if there were several; {} where there was none."""
-    return next((line for line in reversed(history) if line.get("step") == step and "eval_loss" in line), {})
-
-
-def split_sets(logged: dict[str, float], names: list[str]) -> "dict[str, Measures]":
-    """The measures of each held-out set, out of the flat names under which Trainer knows them."""
-    starts = {name: "eval_" if number == 0 else f"eval_{name}_" for number, name in enumerate(names)}
-    return {
-        name: {measure: logged[start + measure] for measure in (*MEASURES, *AMOUNTS) if start + measure in logged}
-        for name, start in starts.items()
-    }
-
-
 def add_evaluations(
     results: Record,
-    history: list[Record],
+    evaluations: list[Evaluation],
     selected: "dict[str, Measures]",
     held_out: "dict[str, HeldOutSet]",
     settings: EvalConfig,
@@ -94,45 +81,20 @@ def add_evaluations(
 
     selected: measures of the final model on what was scored while training; {} where nothing was.
     """
-    first = split_sets(find_evaluation(history, 0), list(held_out)) if selected else {}
+    first = find_evaluation(evaluations, 0)
     for name, held in held_out.items():
         measures = results["eval"][name]
         measures["protocol"]["limit"] = describe_limit(held.final, held.stream, settings.final_max_tokens)
-        if selected:
+        if selected and first is not None:
             last = selected[name]
             measures["while_training"] = {
                 "text": held.sample.identify(),
                 "documents": len(held.sample.documents),
                 **{amount: last[amount] for amount in AMOUNTS},
                 "limit": describe_limit(held.sample, held.stream, settings.selection),
-                "before": {measure: first[name][measure] for measure in MEASURES if measure in first[name]},
+                "before": {measure: first.sets[name][measure] for measure in MEASURES if measure in first.sets[name]},
                 "after": {measure: last[measure] for measure in MEASURES if measure in last},
             }
-
-
-def build_epochs(metrics: list[Record], others: list[str]) -> list[Record]:
-    """A row for each evaluation while training, the one before the first step included.
-
-    others: names of the sets besides the first; what was measured on them stands under `sets`.
-    """
-    rows: list[Record] = []
-    for line in metrics:
-        if "eval_loss" in line:
-            before = rows[-1]["cumulative_seconds"] if rows else 0.0
-            total = line["train_seconds"]
-            measures = {each.name: line[f"eval_{each.name}"] for each in BY_EVALUATION}
-            sets = {other: {each.name: line[f"eval_{other}_{each.name}"] for each in BY_EVALUATION} for other in others}
-            rows.append(
-                {
-                    "epoch": line.get("epoch", 0.0),
-                    "step": line["step"],
-                    **measures,
-                    **({"sets": sets} if sets else {}),
-                    "seconds": total - before,
-                    "cumulative_seconds": total,
-                }
-            )
-    return rows
 
 
 def save_model(

@@ -18,15 +18,14 @@ from lmtune.storage import Record, write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
+from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.training.held_out import HeldOut, Measures, load_held_out
 from lmtune.training.plan import log_plan
 from lmtune.training.results import (
     add_evaluations,
     build_results,
-    find_evaluation,
     load_card,
     save_model,
-    split_sets,
     write_pages,
 )
 from lmtune.training.setup import Setup, build_setup
@@ -126,9 +125,10 @@ class Session:
         saving.round_weights(model, dtype)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
-            selected = self._score_selection(model, sets)
+            evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
+            selected = self._score_selection(model, sets, evaluations)
         results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
-        add_evaluations(results, self.trainer.state.log_history, selected, self.held_out.sets, self.config.eval)
+        add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
         if self.seen is not None and self.config.data.name in results["eval"]:
             results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
         if self.setup.move is not None:
@@ -141,22 +141,23 @@ class Session:
         self.trainer.accelerator.wait_for_everyone()
         return results
 
-    def _score_selection(self, model: "PreTrainedModel", sets: dict[str, Measures]) -> dict[str, Measures]:
+    def _score_selection(
+        self, model: "PreTrainedModel", sets: dict[str, Measures], evaluations: list[Evaluation]
+    ) -> dict[str, Measures]:
         """The final model on the text that was scored while training, so that the first and the last number are of one text.
 
         Measured anew only where the model has changed since its last evaluation, as rounding and merging change it.
         """
         trainer = self.trainer
-        history = trainer.state.log_history
-        if not find_evaluation(history, 0):
+        if find_evaluation(evaluations, 0) is None:
             return {}
         if self.held_out.samples_all:
             return sets
         step = trainer.state.global_step if trainer.best_step is None else trainer.best_step
         unrounded = self.config.model.save_dtype is SaveDtype.float32
         same = unrounded and model is trainer.accelerator.unwrap_model(trainer.model)
-        known = find_evaluation(history, step) if same else {}
-        return split_sets(known, list(sets)) if known else self.held_out.score_sample(model)
+        known = find_evaluation(evaluations, step) if same else None
+        return known.sets if known is not None else self.held_out.score_sample(model)
 
     def _build_callbacks(self, progress: "TrainerCallback") -> list["TrainerCallback"]:
         from transformers import EarlyStoppingCallback

@@ -32,6 +32,7 @@ from lmtune.training.arguments import change_arguments, settle_intervals, shrink
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
+from lmtune.training.evaluations import flatten_measures
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses
@@ -221,7 +222,7 @@ class LmTrainer(Trainer):
         # Trainer's own averages losses over batches, leaves NaN out, and scores the padding of an architecture.
         with self.tokens.paused(), uncompiled() if self.args.torch_compile else nullcontext():
             self._check_finite()
-            metrics = flatten(self.score(self.model), metric_key_prefix)
+            metrics = flatten_measures(self.score(self.model), metric_key_prefix)
             self.log({**metrics, "train_seconds": self.trained.seconds})
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -338,12 +339,3 @@ class LmTrainer(Trainer):
         pending = sums.pending_of(self.args.process_index, self.args.world_size)
         self._tr_loss = torch.tensor(pending, device=self.args.device)
         self._total_loss_scalar, self._globalstep_last_logged = sums.logged, sums.logged_step
-
-
-def flatten(sets: dict[str, dict[str, Any]], prefix: str) -> dict[str, float]:
-    """Measures of several sets under the names that Trainer knows."""
-    metrics: dict[str, float] = {}
-    for number, (name, measures) in enumerate(sets.items()):
-        start = prefix if number == 0 else f"{prefix}_{name}"
-        metrics |= {f"{start}_{key}": value for key, value in measures.items() if isinstance(value, (int, float))}
-    return metrics
