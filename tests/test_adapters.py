@@ -1,9 +1,8 @@
 """LoRA: what learns, that ties hold, and that the merged model is the one that was trained."""
 
-import json
-
 import pytest
 import torch
+from helpers import set_status
 
 pytest.importorskip("peft")
 
@@ -84,8 +83,7 @@ def test_a_resumed_adapter_ends_with_the_same_bits(lmtune, asked, tmp_path):
     shutil.copytree(tmp_path / "straight", tmp_path / "cut")
     shutil.rmtree(tmp_path / "cut/checkpoint-8")
     shutil.rmtree(tmp_path / "cut/model")
-    results = json.loads((tmp_path / "cut/results.json").read_text())
-    (tmp_path / "cut/results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(tmp_path / "cut", "stopped")
     assert lmtune("train", "resume=cut", "output=cut").code == 0
     one, other = (
         AutoModelForCausalLM.from_pretrained(tmp_path / name / "model").state_dict() for name in ("straight", "cut")

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import write_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,7 +163,7 @@ def test_a_damaged_entry_is_named(folder, caplog):
 
 def test_a_damaged_entry_of_a_corpus_heals(folder, tmp_path, tokenizer, texts):
     file = tmp_path / "text.jsonl"
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    write_texts(file, texts)
     whole = EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(16)
     rows = list(range(len(whole.blocks)))
     ids, inputs = whole.held_out["validation"].ids.copy(), whole.blocks.__getitems__(rows)["input_ids"].clone()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import set_status
 
 from lmtune.training.compiling import compiled_blocks, uncompiled
 
@@ -124,7 +125,7 @@ def test_a_resumed_compiled_run_ends_bit_equal(lmtune):
     assert last == results["train"]["steps"]
     shutil.rmtree(run / f"checkpoint-{last}")
     shutil.rmtree(run / "model")
-    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(run, "stopped")
     torch._dynamo.reset()
     resumed = lmtune("train", f"resume={run}")
     assert resumed.code == 0, resumed.err

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers import write_lines, write_texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,10 +29,8 @@ words = st.lists(
 documents = st.lists(words.map(" ".join), min_size=25, max_size=60)
 
 
-def write_lines(folder, texts, name="text.jsonl"):
-    file = folder / name
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return str(file)
+def write_corpus(folder, texts, name="text.jsonl"):
+    return str(write_texts(folder / name, texts))
 
 
 def stream_of(blocks):
@@ -47,7 +46,7 @@ def test_blocks_reproduce_the_ids_of_all_trained_documents(
     tmp_path_factory, tokenizer, texts, block_size, fraction, seed
 ):
     folder = tmp_path_factory.mktemp("corpus")
-    corpus = Corpus(DataConfig(files=write_lines(folder, texts), validation_fraction=fraction), seed)
+    corpus = Corpus(DataConfig(files=write_corpus(folder, texts), validation_fraction=fraction), seed)
     try:
         prepared = EncodedCorpus(corpus, tokenizer).prepare(block_size)
     except DataError as error:
@@ -134,7 +133,7 @@ def test_the_ledger_counts_what_is_dropped(tmp_path, tokenizer):
         *(f"uma linha bem mais longa, número {n}" for n in range(60)),
         "uma linha bem mais longa, número 3",
     ]
-    config = DataConfig(files=write_lines(tmp_path, rows), deduplicate=True, min_chars=10, max_documents=50)
+    config = DataConfig(files=write_corpus(tmp_path, rows), deduplicate=True, min_chars=10, max_documents=50)
     ledger = EncodedCorpus(Corpus(config, 0), tokenizer).prepare(16).ledger
     assert (ledger.rows_read, ledger.rows_empty, ledger.rows_repeated) == (64, 2, 1)
     assert (ledger.documents_read, ledger.documents_short, ledger.documents_over_limit, ledger.documents_kept) == (
@@ -148,7 +147,7 @@ def test_the_ledger_counts_what_is_dropped(tmp_path, tokenizer):
 def test_rows_with_other_values_are_passed_over_and_counted(tmp_path, tokenizer):
     file = tmp_path / "text.jsonl"
     rows = [{"text": f"frase {n}", "lang": ["pt", "en"][n % 2], "good": n % 3 > 0} for n in range(120)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_lines(file, rows)
     corpus = Corpus(DataConfig(files=str(file), where={"lang": "pt", "good": True}), 0)
     ledger = EncodedCorpus(corpus, tokenizer).prepare(16).ledger
     assert (ledger.rows_read, ledger.rows_unwanted, ledger.rows_used) == (120, 80, 40)
@@ -161,7 +160,7 @@ def test_rows_with_other_values_are_passed_over_and_counted(tmp_path, tokenizer)
 
 def test_accents_are_composed_where_asked_and_counted(tmp_path, tokenizer):
     texts = [f"ac\u0327a\u0303o {n}" for n in range(30)] + [f"ação {n}" for n in range(30, 60)]
-    file = write_lines(tmp_path, texts)
+    file = write_corpus(tmp_path, texts)
     composed = Corpus(DataConfig(files=file, unicode=UnicodeForm.nfc), 0)
     assert EncodedCorpus(composed, tokenizer).prepare(16).ledger.rows_normalized == 30
     assert sorted(composed.texts("all")) == sorted(f"ação {n}" for n in range(60))
@@ -192,7 +191,7 @@ def test_isolated_documents_do_not_see_each_other(tmp_path, build_tiny, kind):
 
 def test_a_hash_that_leaves_a_side_empty_gives_way_to_stretches(tmp_path):
     texts = [f"{n} " + "".join(f"palavra {n} {m}\n" for m in range(50)) for n in range(25)]
-    file = write_lines(tmp_path, texts)
+    file = write_corpus(tmp_path, texts)
     corpora = [Corpus(DataConfig(files=file), seed) for seed in range(40)]
     assert all(list(corpus.texts("validation")) for corpus in corpora)
     assert {corpus.split.note for corpus in corpora} == {"hash", "stretches"}
@@ -213,7 +212,7 @@ def test_all_of_a_text_is_neither_cut_nor_reordered(tmp_path, tokenizer):
 
 
 def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer, texts, monkeypatch):
-    corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "ainda outra"])), 0)
+    corpus = Corpus(DataConfig(files=write_corpus(tmp_path, [*texts, "ainda outra"])), 0)
     monkeypatch.setattr(EncodedCorpus, "_build", lambda *_: pytest.fail("the training side was encoded"))
     held = EncodedCorpus(corpus, tokenizer).load_held_out()
     assert held.split_by == "hash"
@@ -221,7 +220,7 @@ def test_held_out_text_is_encoded_without_the_training_text(tmp_path, tokenizer,
 
 
 def test_rows_join_into_documents(tmp_path, tokenizer):
-    config = DataConfig(files=write_lines(tmp_path, [f"frase {n}" for n in range(250)]), rows_per_document=10)
+    config = DataConfig(files=write_corpus(tmp_path, [f"frase {n}" for n in range(250)]), rows_per_document=10)
     corpus = Corpus(config, 0)
     assert EncodedCorpus(corpus, tokenizer).prepare(16).ledger.documents_kept == 25
     assert "runs of 10 consecutive rows" in corpus.ledger.documents_are
@@ -230,8 +229,8 @@ def test_rows_join_into_documents(tmp_path, tokenizer):
 
 
 def test_given_files_are_held_out_without_what_is_trained_on(tmp_path, tokenizer):
-    train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
-    held = write_lines(tmp_path, ["frase 3", "outra frase"], "held.jsonl")
+    train = write_corpus(tmp_path, [f"frase {n}" for n in range(50)])
+    held = write_corpus(tmp_path, ["frase 3", "outra frase"], "held.jsonl")
     corpus = Corpus(DataConfig(files=train, validation_files=held), 0)
     ledger = EncodedCorpus(corpus, tokenizer).prepare(16).ledger
     assert list(corpus.texts("validation")) == ["outra frase"]
@@ -255,7 +254,7 @@ def test_stretches_for_testing_beside_files_for_validation_are_not_trained_on(tm
 
 
 def test_held_out_files_that_are_all_trained_on_are_refused(tmp_path):
-    train = write_lines(tmp_path, [f"frase {n}" for n in range(50)])
+    train = write_corpus(tmp_path, [f"frase {n}" for n in range(50)])
     with pytest.raises(DataError, match="Every held-out document also stands in the training text"):
         _ = Corpus(DataConfig(files=train, validation_files=train), 0).split
 
@@ -267,7 +266,7 @@ def test_a_ledger_that_does_not_close_stops_the_run():
 
 
 def test_the_ledger_survives_being_written_down(tmp_path, tokenizer, texts):
-    ledger = EncodedCorpus(Corpus(DataConfig(files=write_lines(tmp_path, texts)), 0), tokenizer).prepare(16).ledger
+    ledger = EncodedCorpus(Corpus(DataConfig(files=write_corpus(tmp_path, texts)), 0), tokenizer).prepare(16).ledger
     assert Ledger.from_dict(json.loads(json.dumps(ledger.as_dict()))) == ledger
 
 
@@ -275,7 +274,7 @@ def test_prepared_text_is_built_once_and_again_when_anything_changes(tmp_path, t
     built = []
     build = EncodedCorpus._build
     monkeypatch.setattr(EncodedCorpus, "_build", lambda self, *args: (built.append(1), build(self, *args))[1])
-    file = write_lines(tmp_path, texts)
+    file = write_corpus(tmp_path, texts)
 
     def prepare(seed=5, block_size=16, **settings):
         before = len(built)
@@ -289,7 +288,7 @@ def test_prepared_text_is_built_once_and_again_when_anything_changes(tmp_path, t
         1,
         1,
     ]
-    write_lines(tmp_path, [*texts, "mais uma frase"])
+    write_corpus(tmp_path, [*texts, "mais uma frase"])
     assert [prepare(), prepare()] == [1, 0]
 
 
@@ -308,7 +307,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_build_leaves_no_entry(tmp_path, tokenizer, texts, monkeypatch):
-    corpus = Corpus(DataConfig(files=write_lines(tmp_path, [*texts, "só aqui"])), 0)
+    corpus = Corpus(DataConfig(files=write_corpus(tmp_path, [*texts, "só aqui"])), 0)
     monkeypatch.setattr(Ledger, "check", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         EncodedCorpus(corpus, tokenizer).prepare(16)
@@ -383,7 +382,7 @@ def test_a_vocabulary_that_cannot_be_read_in_parts_leaves_documents_whole(tokeni
 
 
 def test_subsets_are_whole_documents_and_always_the_same(tmp_path, tokenizer, texts):
-    corpus = Corpus(DataConfig(files=write_lines(tmp_path, texts), validation_fraction=0.5), 0)
+    corpus = Corpus(DataConfig(files=write_corpus(tmp_path, texts), validation_fraction=0.5), 0)
     stream = EncodedCorpus(corpus, tokenizer).prepare(16).held_out["validation"]
     limits = [60, 120, 400, 10**6]
     subsets = [stream.select(limit, no_text) for limit in limits]
@@ -420,11 +419,11 @@ def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokeniz
     texts = [f"um documento, número {n}, com algumas palavras" for n in range(200)]
     own = DataConfig(
         name="new",
-        files=write_lines(tmp_path, texts, "new.jsonl"),
+        files=write_corpus(tmp_path, texts, "new.jsonl"),
         mix={"new": 0.5, "old": 0.5},
         validation_fraction=0.3,
     )
-    old = DataConfig(name="old", files=write_lines(tmp_path, texts, "old.jsonl"), validation_fraction=0.05)
+    old = DataConfig(name="old", files=write_corpus(tmp_path, texts, "old.jsonl"), validation_fraction=0.05)
     corpus = build_corpus(own, 0)
     ledger = prepare_training(corpus, {"old": old}, tokenizer, 16).ledger
     held = set(corpus.texts("validation"))
@@ -439,7 +438,7 @@ def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokeniz
 @pytest.mark.parametrize("block_size", [3, 8, 64])
 def test_padded_rows_hold_one_document_each_and_learn_all_of_it(tmp_path, tokenizer, block_size):
     texts = [f"documento {n}" + ", com mais palavras" * (n % 5) for n in range(60)]
-    corpus = Corpus(DataConfig(files=write_lines(tmp_path, texts), packing=False), 0)
+    corpus = Corpus(DataConfig(files=write_corpus(tmp_path, texts), packing=False), 0)
     prepared = EncodedCorpus(corpus, tokenizer).prepare(block_size)
     prepared.ledger.check()
     assert prepared.ledger.targets == prepared.ledger.sides["train"].tokens

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from helpers import TINY_MODEL
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
@@ -167,7 +168,7 @@ def reads(monkeypatch):
     return found
 
 
-TINY = ("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2", "training.use_cpu=true")
+TINY = (*TINY_MODEL, "training.use_cpu=true")
 RUNS = {
     "train": [("train", *TINY, "training.max_steps=2", "output=run")],
     "lr-find": [("lr-find", *TINY, "range.steps=10", "output=found")],

@@ -1,10 +1,10 @@
 """Gradual unfreezing: rates as published, what is frozen stays bit-equal, and a resumed run ends as the straight one."""
 
-import json
 import math
 
 import pytest
 import torch
+from helpers import write_texts
 from transformers import TrainerCallback
 
 from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfig, TrainConfig
@@ -107,7 +107,7 @@ class Snapshots(TrainerCallback):
 @pytest.fixture
 def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
     file = tmp_path / "text.jsonl"
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    write_texts(file, texts)
     prepared = EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(64)
 
     def build(name="run", callbacks=(), dropout=0.1, **settings):

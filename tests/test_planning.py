@@ -1,11 +1,11 @@
 """What is chosen for the steps to come: only where it is needed or pays, and never against the user."""
 
-import json
 import shutil
 
 import pytest
 import torch
 import yaml
+from helpers import set_status
 from transformers import TrainingArguments
 
 from lmtune.runs import Run
@@ -93,8 +93,7 @@ def test_a_run_that_began_compiled_goes_on_where_nothing_can_be_compiled(lmtune,
     config = yaml.safe_load((began.run / "config.yaml").read_text())
     config["chosen"] |= {"torch_compile": True, "torch_compile_backend": "inductor"}
     Run(began.run).write_config(config)
-    results = json.loads((began.run / "results.json").read_text())
-    (began.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(began.run, "stopped")
     shutil.rmtree(began.run / "checkpoint-4")
     monkeypatch.setattr(setup, "find_compile_failure", lambda device: "no compiler")
     resumed = lmtune("train", f"resume={began.run}")

@@ -7,13 +7,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers import TINY_MODEL
 
 import lmtune
 from lmtune.errors import ConfigError, LmtuneError
 
 NAMES = ["__version__", "evaluate", "generate", "load_config", "train"]
 SHORT = [
-    "training.max_steps=2", "training.use_cpu=true", "model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2",
+    "training.max_steps=2", "training.use_cpu=true", *TINY_MODEL,
     "samples.enabled=false",
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ import datasets
 import pyarrow as pa
 import pytest
 import zstandard
+from helpers import write_lines
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -40,11 +41,6 @@ def read(files, split="train", **settings):
 def rows_of(source, split="train"):
     shards = range(source.count_shards(split))
     return [text for shard in shards for rows in source.load_rows(split, shard) for text in rows.texts.to_pylist()]
-
-
-def write_lines(file, rows):
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return file
 
 
 # Packed files

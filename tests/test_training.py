@@ -2,13 +2,13 @@
 
 import copy
 import functools
-import json
 import math
 import signal
 
 import numpy as np
 import pytest
 import torch
+from helpers import write_texts
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from lmtune.config import DataConfig, TrainConfig
@@ -33,7 +33,7 @@ QUIET = {"use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 4
 @pytest.fixture
 def prepared(tmp_path, tokenizer, texts):
     file = tmp_path / "text.jsonl"
-    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    write_texts(file, texts)
     return EncodedCorpus(Corpus(DataConfig(files=str(file)), 0), tokenizer).prepare(16)
 
 

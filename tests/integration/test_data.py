@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import yaml
+from helpers import set_status
 
 
 def write_group(folder, name, **settings):
@@ -149,8 +150,7 @@ def test_a_stream_is_trained_on_and_resumed_to_the_same_weights(lmtune, tmp_path
     ledger = (answer.run / "ledger.json").read_text()
     for name in ("checkpoint-12", "checkpoint-9", "model"):
         shutil.rmtree(answer.run / name)
-    results = json.loads((answer.run / "results.json").read_text())
-    (answer.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(answer.run, "stopped")
     resumed = lmtune("train", f"resume={answer.run}")
     assert resumed.code == 0, resumed.err
     assert "resuming from checkpoint-6" in resumed.err
@@ -182,7 +182,6 @@ def test_a_mixture_resumed_in_its_second_epoch_ends_with_the_same_weights(tmp_pa
     *_, third, last = sorted(run.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     for folder in (last, run / "model"):
         shutil.rmtree(folder)
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(run, "stopped")
     assert f"resuming from {third.name}" in train(f"resume={run}")
     assert (run / "model" / "model.safetensors").read_bytes() == whole

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 import yaml
+from helpers import set_status
 
 from lmtune.config import LossChoice
 from lmtune.modeling.activations import fuse_activations
@@ -59,8 +60,7 @@ def test_a_resumed_run_ends_bit_equal(lmtune):
     run, weights = straight.run, weights_of(straight.run)
     shutil.rmtree(run / "checkpoint-6")
     shutil.rmtree(run / "model")
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(run, "stopped")
     resumed = lmtune("train", f"resume={run}")
     assert resumed.code == 0, resumed.err
     assert "resuming from checkpoint-5" in resumed.err

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import write_texts
 
 pytest.importorskip("lm_eval", reason="the extra bench is not installed")
 
@@ -84,8 +85,8 @@ def test_profile_lm_eval_equals_the_harness(lmtune, save_gpt2, real_data, tmp_pa
     pages = split_pages(read(real_data / "wikitext-2" / "test.raw.txt.gz").removesuffix("\n").split("\n"))[:6]
     lines = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:200]
     passages = end_as_the_model_would(save_gpt2, [json.loads(line)["text"] for line in lines])
-    (tmp_path / "wikitext.jsonl").write_text("".join(json.dumps({"page": page}) + "\n" for page in pages))
-    (tmp_path / "lambada.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in passages))
+    write_texts(tmp_path / "wikitext.jsonl", pages, "page")
+    write_texts(tmp_path / "lambada.jsonl", passages)
     write_tasks(tmp_path)
     theirs = lmtune(
         "eval", f"ckpt={save_gpt2}", "suite=lm_eval", "suite.tasks=[local_wikitext,local_lambada]", f"suite.include={tmp_path}/tasks",
@@ -160,8 +161,8 @@ def test_profile_lm_eval_equals_the_harness_behind_a_bos(lmtune, real_data, tmp_
     tokenizer.save_pretrained(tmp_path / "model")
     lines = read(real_data / "lambada" / "lambada_test.jsonl.gz").splitlines()[:50]
     texts = [" ".join(json.loads(line)["text"].split()[-40:]) for line in lines]
-    (tmp_path / "wikitext.jsonl").write_text("".join(json.dumps({"page": text}) + "\n" for text in texts))
-    (tmp_path / "lambada.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_texts(tmp_path / "wikitext.jsonl", texts, "page")
+    write_texts(tmp_path / "lambada.jsonl", texts)
     write_tasks(tmp_path)
     ckpt = f"ckpt={tmp_path}/model"
     theirs = lmtune(

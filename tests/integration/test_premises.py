@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
+from helpers import TINY_MODEL
 
 QUIET = ("samples.enabled=false", "training.use_cpu=true")
-SMALL = ("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2", "data.block_size=32", *QUIET)
+SMALL = (*TINY_MODEL, "data.block_size=32", *QUIET)
 CPU = "device=cpu"
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import TINY_MODEL
 
 from lmtune.runs import Run
 
 STEPS = (
     *("training.use_cpu=true", "training.max_steps=4", "training.eval_steps=2", "samples.enabled=false"),
-    *("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2", "eval.max_tokens=200"),
+    *(*TINY_MODEL, "eval.max_tokens=200"),
 )
 
 

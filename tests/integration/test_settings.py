@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers import TINY_MODEL
 
 OUT_OF_RANGE = {
     ("train", "training.num_train_epochs=inf"): "training.num_train_epochs=inf: expected a finite number, more than 0",
@@ -214,8 +215,7 @@ def test_a_setting_that_cannot_work_is_answered_in_one_paragraph(lmtune, tmp_pat
 
 
 TINY = (
-    "training.use_cpu=true", "training.max_steps=2", "training.eval_steps=1", "model.config.n_layer=1", "model.config.n_embd=32",
-    "model.config.n_head=2", "eval.max_tokens=2000",
+    "training.use_cpu=true", "training.max_steps=2", "training.eval_steps=1", *TINY_MODEL, "eval.max_tokens=2000",
 )  # fmt: skip
 
 

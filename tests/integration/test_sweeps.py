@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import TINY_MODEL
 
 from lmtune.cli.options import CFG, Options, take_options
 from lmtune.cli.overrides import prepare_overrides
@@ -18,7 +19,7 @@ from lmtune.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = (
     *("training.use_cpu=true", "training.max_steps=1", "samples.enabled=false", "eval.max_tokens=200"),
-    *("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2"),
+    *TINY_MODEL,
 )
 REFUSED = {
     ("train", "-m", "data.block_size=32,1000"): "job 1 of the sweep (data.block_size=1000): data.block_size=1000: the model has 256",

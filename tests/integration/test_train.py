@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import set_status
 
 from lmtune.cli import main
 from lmtune.runs import Run
@@ -183,8 +184,7 @@ def test_a_run_cut_after_a_checkpoint_ends_as_the_straight_one(lmtune, run):
     metrics = (run / "metrics.jsonl").read_text()
     shutil.rmtree(run / "checkpoint-6")
     shutil.rmtree(run / "model")
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({**results, "status": "running"}))
+    set_status(run, "running")
     answer = lmtune("train", f"resume={run}")
     assert answer.code == 0, answer.err
     assert "resuming from checkpoint-5" in answer.err
@@ -211,8 +211,7 @@ def test_a_resumed_run_keeps_the_precision_it_began_with(lmtune, run):
 
 def test_a_broken_newest_checkpoint_is_passed_over(lmtune, run):
     (run / "checkpoint-6" / "model.safetensors").write_bytes(b"")
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({**results, "status": "failed"}))
+    set_status(run, "failed")
     answer = lmtune("train", f"resume={run}")
     assert answer.code == 0, answer.err
     assert "set aside checkpoint-6: model.safetensors has 0 bytes" in answer.err
@@ -220,8 +219,7 @@ def test_a_broken_newest_checkpoint_is_passed_over(lmtune, run):
 
 
 def test_resuming_with_other_settings_is_refused_with_the_differences(lmtune, run):
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(run, "stopped")
     answer = lmtune("train", f"resume={run}", "training.weight_decay=0.5", "samples.show=0")
     assert answer.code == 2
     assert "training.weight_decay: None then, 0.5 now" in answer.err
@@ -240,8 +238,7 @@ def test_text_that_changed_since_the_checkpoint_is_noticed(lmtune, tmp_path):
         "samples.enabled=false",
     )
     assert first.code == 0, first.err
-    results = json.loads((first.run / "results.json").read_text())
-    (first.run / "results.json").write_text(json.dumps({**results, "status": "stopped"}))
+    set_status(first.run, "stopped")
     file.write_text(file.read_text(encoding="utf-8") + "\n\nMais um documento.", encoding="utf-8")
     answer = lmtune("train", f"resume={first.run}")
     assert answer.code == 2

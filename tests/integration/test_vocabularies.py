@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import write_texts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vocabularies import WORDS, build_byte_level, build_unigram
@@ -226,7 +227,7 @@ def test_lambada_begins_with_the_bos(lmtune, save_with, tmp_path):
     tokenizer = build_byte_level(bos=True)
     folder, model = save_with(tokenizer)
     passages = ["The old house", "O paciente voltou", "the river rose"]
-    (tmp_path / "lambada.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in passages))
+    write_texts(tmp_path / "lambada.jsonl", passages)
     answer = lmtune(
         "eval", f"ckpt={folder}", "suite=gpt2-zeroshot", "suite.profile=lm_eval", "suite.tasks=[lambada]",
         f"suite.files.lambada={tmp_path}/lambada.jsonl", *CPU,

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from helpers import TINY_MODEL
 
 from lmtune.cli import main
 from lmtune.runs import Run, find_fault, seal
@@ -14,7 +15,7 @@ from lmtune.training import resume
 
 SETTINGS = (
     *("training.use_cpu=true", "training.max_steps=2", "training.eval_steps=1", "samples.enabled=false"),
-    *("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2", "eval.max_tokens=200"),
+    *(*TINY_MODEL, "eval.max_tokens=200"),
 )
 DAMAGES = {
     "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),

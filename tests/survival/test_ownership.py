@@ -12,6 +12,7 @@ from pathlib import Path
 
 import killing
 import pytest
+from helpers import TINY_MODEL
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +76,7 @@ SMALL = (
         "samples.enabled=false",
         "eval.max_tokens=200",
     ),
-    *("model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2"),
+    *TINY_MODEL,
 )
 
 

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from helpers import TINY_MODEL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from lmtune.training import resume
 
 SETTINGS = (
     *("training.use_cpu=true", "training.max_steps=4", "training.eval_steps=2", "generation.max_new_tokens=3"),
-    *("training.logging_steps=1", "model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2"),
+    *("training.logging_steps=1", *TINY_MODEL),
     *("eval.max_tokens=200", "samples.show=0"),
 )
 RECORDS = (
