@@ -1,4 +1,5 @@
 # make demo   set up, then train and evaluate a tiny model on the built-in text (no GPU, no network but for the packages)
+# make coverage   the tests, with the lines and branches that they do not reach
 # make docs   write the tables of docs/configuration.md anew, from the fields of the configuration
 # make test   set up, then check and test everything that runs on two cores in minutes
 PYTHON ?= python3
@@ -6,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo docs test check tests slow survival format clean
+.PHONY: demo docs test check tests coverage slow survival format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lmtune train
@@ -24,6 +25,10 @@ check: $(VENV)/.dev
 # Two processes with a thread each; of several threads, those of one process would wait for those of the other.
 tests: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Half as slow again; what child processes run is not counted.
+coverage: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --cov=lmtune --cov-branch --cov-report=term:skip-covered
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow"

@@ -63,7 +63,7 @@ class Dispatch:
         """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
         from lmtune.cli import composition, sweeps
         from lmtune.cli.effects.typed import check_sections
-        from lmtune.cli.overrides import check_forms, find_typed, prepare_overrides
+        from lmtune.cli.overrides import check_forms, find_typed, list_implied, prepare_overrides
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
@@ -73,9 +73,7 @@ class Dispatch:
         check_forms(keys)
         self.typed = find_typed(keys)
         check_sections(self.name, self.typed)
-        if self.name == "eval" and any(text.startswith(("data.files=", "data.sources=")) for text in keys):
-            keys = ["eval.split=all", *keys]  # one's own files are scored whole, unless told otherwise
-        overrides = prepare_overrides(self._restore(keys, stack))
+        overrides = prepare_overrides([*list_implied(self.name, keys), *self._restore(keys, stack)])
         if not self.options.multirun:
             sweeps.check_single(overrides)
         elif not self.options.shows:

@@ -32,6 +32,12 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     return [*_own_groups(given), *_own_source(given), *prepared]
 
 
+def list_implied(command: str, arguments: list[str]) -> list[str]:
+    """Overrides that follow from what is typed and stand before it: `eval` scores files of one's own whole."""
+    own = any(argument.startswith(("data.files=", "data.sources=")) for argument in arguments)
+    return ["eval.split=all"] if command == "eval" and own else []
+
+
 def check_forms(arguments: list[str]) -> None:
     """Raise ConfigError for forms of Hydra's grammar that can come to nothing here: `~key`, and glob(...) of a plain key."""
     for argument in arguments:

@@ -95,11 +95,8 @@ def name_repository(config: TrainConfig) -> str:
 
 def _find_job(config: TrainConfig) -> str | None:
     """The number of a job of a sweep, which is also the name of its folder."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return str(HydraConfig.get().job.num)
+    if config.job_folder is not None:
+        return Path(config.job_folder).name
     resumed = Path(str(config.resume)).expanduser().absolute()
     return resumed.name if (resumed.parent / SWEEP_MARK).is_file() else None
 
