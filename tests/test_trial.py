@@ -72,10 +72,16 @@ def test_settings_of_activation_checkpointing_are_read_in_the_trial(model, tmp_p
     try_training(
         Trainer(
             model,
-            arguments(tmp_path, activation_checkpointing=True, activation_checkpointing_kwargs={"every_n_layers": 2}),
+            arguments(
+                tmp_path,
+                activation_checkpointing=True,
+                activation_checkpointing_kwargs={"every_n_layers": 2, "use_reentrant": False},
+            ),
         )
     )
-    wrong = arguments(tmp_path, activation_checkpointing=True, activation_checkpointing_kwargs={"foo": 1})
+    wrong = arguments(
+        tmp_path, activation_checkpointing=True, activation_checkpointing_kwargs={"foo": 1, "use_reentrant": False}
+    )
     with pytest.raises(ValueError, match="foo"):
         try_training(Trainer(model, wrong))
     assert not model.is_activation_checkpointing

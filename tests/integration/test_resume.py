@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -175,10 +176,14 @@ def test_auto_beside_output_means_that_folder_only(lmtune, completed_run, tmp_pa
     assert again.run == answer.run
 
 
-def start(folder, *arguments, **settings):
+@contextmanager
+def started(folder, *arguments, **settings):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lmtune", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, **settings)
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, **settings
+    ) as process:
+        yield process
 
 
 def wait_for(path, process, seconds=120):
@@ -200,42 +205,42 @@ LONG = (
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_run_whose_folder_is_moved_stops_with_it(tmp_path, replaced):
-    process = start(tmp_path, "train", *LONG, "output=run", stderr=subprocess.PIPE)
-    wait_for(tmp_path / "run" / "checkpoint-3", process)
-    (tmp_path / "run").rename(tmp_path / "moved")
-    if replaced:
-        (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "mine.txt").write_text("mine")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2, err
-    assert f"it was moved to {tmp_path}/moved" in err
-    assert "Traceback" not in err
-    assert json.loads((tmp_path / "moved" / "results.json").read_text())["status"] == "failed"
-    here = [path.name for path in (tmp_path / "run").iterdir()] if replaced else []
-    assert here == (["mine.txt"] if replaced else [])
-    assert Run(tmp_path / "moved").find_checkpoint()[1] == []
+    with started(tmp_path, "train", *LONG, "output=run", stderr=subprocess.PIPE) as process:
+        wait_for(tmp_path / "run" / "checkpoint-3", process)
+        (tmp_path / "run").rename(tmp_path / "moved")
+        if replaced:
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / "mine.txt").write_text("mine")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2, err
+        assert f"it was moved to {tmp_path}/moved" in err
+        assert "Traceback" not in err
+        assert json.loads((tmp_path / "moved" / "results.json").read_text())["status"] == "failed"
+        here = [path.name for path in (tmp_path / "run").iterdir()] if replaced else []
+        assert here == (["mine.txt"] if replaced else [])
+        assert Run(tmp_path / "moved").find_checkpoint()[1] == []
 
 
 def test_a_run_outlives_the_reader_of_its_words_and_a_terminal_that_closes_saves_it(tmp_path):
-    process = start(tmp_path, "train", *LONG, "training.logging_steps=1", "output=run", stderr=subprocess.PIPE)
-    assert process.stderr.readline()
-    process.stderr.close()
-    wait_for(tmp_path / "run" / "checkpoint-6", process)
-    process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGHUP)  # a terminal and its shell both send it
-    assert process.wait(60) == 128 + signal.SIGHUP
-    run = Run(tmp_path / "run")
-    assert run.load_results()["status"] == "stopped"
-    assert run.find_checkpoint()[1] == []
+    with started(tmp_path, "train", *LONG, "training.logging_steps=1", "output=run", stderr=subprocess.PIPE) as process:
+        assert process.stderr.readline()
+        process.stderr.close()
+        wait_for(tmp_path / "run" / "checkpoint-6", process)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGHUP)  # a terminal and its shell both send it
+        assert process.wait(60) == 128 + signal.SIGHUP
+        run = Run(tmp_path / "run")
+        assert run.load_results()["status"] == "stopped"
+        assert run.find_checkpoint()[1] == []
 
 
 def test_a_run_under_nohup_does_not_hear_that_the_terminal_closed(tmp_path):
     def ignore():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    process = start(tmp_path, "train", *LONG, "output=run", stderr=subprocess.DEVNULL, preexec_fn=ignore)
-    wait_for(tmp_path / "run" / "checkpoint-3", process)
-    process.send_signal(signal.SIGHUP)
-    wait_for(tmp_path / "run" / "checkpoint-9", process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
+    with started(tmp_path, "train", *LONG, "output=run", stderr=subprocess.DEVNULL, preexec_fn=ignore) as process:
+        wait_for(tmp_path / "run" / "checkpoint-3", process)
+        process.send_signal(signal.SIGHUP)
+        wait_for(tmp_path / "run" / "checkpoint-9", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM

@@ -5,11 +5,13 @@ opened. A cache that cannot be locked is used without locks; one that cannot be 
 temporary folder. Entries hold people's text, so their owner alone may read them.
 """
 
+import atexit
 import errno
 import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +43,7 @@ Build = Callable[[Path], dict[str, Any]]
 Load = Callable[[Path, dict[str, Any]], T]
 """Opens the files of an entry; is given what Build returned."""
 
-_temporary: dict[str, tuple[Any, dict[str, Any]]] = {}
+_temporary: dict[str, tuple[Path, dict[str, Any]]] = {}
 """Entries that found no place in the cache, in folders that go with the process."""
 
 
@@ -179,15 +181,16 @@ def _load_temporary(key: str, build: Build, load: Load[T], reason: str) -> T:
     """As `cached`, in a folder that goes with this process."""
     if key not in _temporary:
         try:
-            folder = tempfile.TemporaryDirectory(prefix="lmtune-")
-            _temporary[key] = folder, build(Path(folder.name))
+            folder = Path(tempfile.mkdtemp(prefix="lmtune-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            _temporary[key] = folder, build(folder)
         except OSError as error:
             raise DataError(
                 f"Prepared text finds no place: expected room in the cache ({reason}) or in {tempfile.gettempdir()} "
                 f"({error.strerror or error}). Make room, or name folders that have it with LMTUNE_CACHE= and TMPDIR=."
             ) from error
     folder, content = _temporary[key]
-    return load(Path(folder.name), content)
+    return load(folder, content)
 
 
 @contextmanager
