@@ -11,7 +11,7 @@ from lmtune import upstream
 from lmtune.cli.effects.typed import check_effects
 from lmtune.cli.schemas import find_conf
 from lmtune.config import FinetuneMethod
-from lmtune.config.training import check_training
+from lmtune.config.training import check_training, settle_training
 from lmtune.config.training_arguments import ARGUMENTS
 from lmtune.errors import ConfigError
 from lmtune.training.arguments import _complete, change_arguments
@@ -197,6 +197,8 @@ def test_what_is_better_follows_the_metric(metric, greater, mode):
         ),
         ({"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 2}}}, "gradient_accumulation_steps="),
         ({"accelerator_config": "file.json"}, "expected its keys, found a text"),
+        ({"activation_checkpointing_kwargs": {"foo": 1}}, r"activation_checkpointing_kwargs\.foo is not a key"),
+        ({"gradient_checkpointing_kwargs": {"every_n_layer": 2}}, r"Did you mean .*kwargs\.every_n_layers"),
         ({"optim": "adamw"}, r"Did you mean training\.optim=adamw_torch\?"),
         ({"optim": "sgd", "optim_args": "momentum"}, "expected name=value,name=value"),
         ({"torch_compile": False, "torch_compile_mode": "default"}, "Leave one of them out"),
@@ -248,6 +250,16 @@ def list_targets(node):
             part for target in node.targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])
         ]
     return [node.target] if isinstance(node, (ast.AugAssign, ast.AnnAssign)) else []
+
+
+def test_recomputing_is_told_which_of_torchs_two_ways_to_take():
+    training = {
+        "activation_checkpointing_kwargs": {"every_n_layers": 2},
+        "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    }
+    settle_training(training)
+    assert training["activation_checkpointing_kwargs"] == {"every_n_layers": 2, "use_reentrant": False}
+    assert training["gradient_checkpointing_kwargs"] == {"use_reentrant": True}
 
 
 def test_only_what_is_decided_late_can_change(tmp_path):

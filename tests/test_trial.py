@@ -80,7 +80,7 @@ def test_settings_of_activation_checkpointing_are_read_in_the_trial(model, tmp_p
         )
     )
     wrong = arguments(
-        tmp_path, activation_checkpointing=True, activation_checkpointing_kwargs={"foo": 1, "use_reentrant": False}
+        tmp_path, activation_checkpointing=True, activation_checkpointing_kwargs={"foo": 1, "use_reentrant": True}
     )
     with pytest.raises(ValueError, match="foo"):
         try_training(Trainer(model, wrong))

@@ -8,7 +8,7 @@ from lmtune import upstream
 from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
 from lmtune.config.keys import Plain, count, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
-from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, Argument, works
+from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, works
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
 
@@ -64,6 +64,9 @@ class SamplesConfig:
         check_ranges(self, "samples.")
 
 
+RECOMPUTING_KEYS = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+
+
 def is_greater_better(metric: str) -> bool:
     """True for a measure that grows as the model learns."""
     measure = MEASURES.get(metric.removeprefix("eval_"))
@@ -78,6 +81,11 @@ def settle_training(training: Plain) -> None:
     for name in ("adam_beta1", "adam_beta2"):
         if training.get(name) is not None:
             training[name] = float(training[name])
+    for name in RECOMPUTING_KEYS:
+        if isinstance(training.get(name), dict):
+            training[name].setdefault(
+                "use_reentrant", False
+            )  # as without any of its keys; torch asks for one of the two
     metric = training.get("metric_for_best_model")
     if isinstance(metric, str):
         training.setdefault("greater_is_better", is_greater_better(metric))
@@ -91,12 +99,14 @@ def check_training(training: Plain) -> None:
     for name, value in training.items():
         if value is not None:
             check_argument(name, value, ARGUMENTS.get(name, works()))
-    for name in ("accelerator_config", "lr_scheduler_kwargs"):
+    for name in ("accelerator_config", "lr_scheduler_kwargs", *RECOMPUTING_KEYS):
         if isinstance(training.get(name), str):
             raise ConfigError(
                 f"training.{name}={training[name]}: expected its keys, found a text. Write training.{name}={{key:value}}."
             )
     check_accelerator(training.get("accelerator_config") or {})
+    for name in RECOMPUTING_KEYS:
+        upstream.check_names(training.get(name) or {}, RECOMPUTING, f"training.{name}.")
     pairs = str(training.get("optim_args") or "a=1").split(",")
     if not all(re.fullmatch(r"\s*\w+\s*=[^=]+", pair) for pair in pairs):
         raise ConfigError(

@@ -279,6 +279,18 @@ HOMES: Mapping[str, str] = {name: argument.home for name, argument in ARGUMENTS.
 PHASED = tuple(name for name, argument in ARGUMENTS.items() if argument.phased)
 WITHHELD = tuple(name for name, argument in ARGUMENTS.items() if argument.withheld)
 
+RECOMPUTING = (
+    "use_reentrant",
+    "every_n_layers",
+    "offload",
+    "preserve_rng_state",
+    "determinism_check",
+    "debug",
+    "early_stop",
+)
+"""Keys of training.activation_checkpointing_kwargs: those of Trainer, and of torch.utils.checkpoint.checkpoint that YAML can say.
+Any other would be handed to the blocks of the model, which take it and do nothing with it."""
+
 ACCELERATE: Mapping[str, tuple[Any, str]] = {
     "split_batches": (False, "a batch would be another than training.per_device_train_batch_size says"),
     "dispatch_batches": (False, "a resumed run would read other rows than the run that was never stopped"),
