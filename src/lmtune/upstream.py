@@ -90,13 +90,13 @@ class Typed(NamedTuple):
 @cache
 def load_training_fields() -> Mapping[str, str]:
     """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED."""
-    return {**_annotated_fields(_transformers_folder() / "training_args.py", "TrainingArguments"), **MISANNOTATED}
+    return {**_annotated_fields(transformers_folder() / "training_args.py", "TrainingArguments"), **MISANNOTATED}
 
 
 @cache
 def load_generation_fields() -> frozenset[str]:
     """Parameters of GenerationConfig. It declares no fields; its __init__ pops each from kwargs."""
-    source = (_transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")
+    source = (transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")
     popped = re.findall(r"self\.(\w+) = kwargs\.pop\(", source)
     return frozenset(popped) - {"_from_model_config", "transformers_version"}
 
@@ -105,14 +105,14 @@ def load_generation_fields() -> frozenset[str]:
 def load_choices(place: str) -> tuple[str, ...]:
     """Values of an enumeration of transformers, named as `file.Class`."""
     file, _, name = place.partition(".")
-    source = _class_source((_transformers_folder() / f"{file}.py").read_text(encoding="utf-8"), name)
+    source = class_source((transformers_folder() / f"{file}.py").read_text(encoding="utf-8"), name)
     return tuple(re.findall(r'^    [A-Z0-9_]+ = "([^"]+)"', source, re.MULTILINE))
 
 
 @cache
 def load_model_config_fields(model_type: str) -> Mapping[str, str] | None:
     """Fields of the config class of `model_type`, inherited ones included; None for an unknown type."""
-    folder = _transformers_folder()
+    folder = transformers_folder()
     name = model_type.replace("-", "_")
     file = folder / "models" / name / f"configuration_{name}.py"
     if not re.fullmatch(r"\w+", name) or not file.is_file():
@@ -179,6 +179,7 @@ def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
             return Meant(what, word.remark if word else "")
     elsewhere = (name, *(f"{section}.{name}" for section in SECTIONS))
     found = next((place for place in elsewhere if place in known), None) or _find_beside(key, known)
+    found = found or _find_anywhere(name, known)
     if found is None and word is not None:
         return Meant("", f"Another command has it: {word.keys[0]}.")
     return Meant(found or "", "")
@@ -204,6 +205,18 @@ def _find_beside(key: str, known: Iterable[str]) -> str | None:
     return None if nearest is None else section + dot + nearest
 
 
+def _find_anywhere(name: str, known: Iterable[str]) -> str | None:
+    """The key whose own name, whatever its section, is spelt most like it: one slip, not another word."""
+    own = {each.rpartition(".")[2]: each for each in sorted(known, key=_rank_section, reverse=True)}
+    nearest = difflib.get_close_matches(name, sorted(own), n=1, cutoff=0.85)
+    return own[nearest[0]] if nearest else None
+
+
+def _rank_section(key: str) -> tuple[int, str]:
+    section = key.rpartition(".")[0]
+    return SECTIONS.index(section) if section in SECTIONS else len(SECTIONS), key
+
+
 def _find_renamed(name: str) -> Word | None:
     """An argument of older transformers as a word of another program."""
     renamed, _, remark = RENAMED_TRAINING_ARGUMENTS.get(name, "").partition(" (")
@@ -212,14 +225,14 @@ def _find_renamed(name: str) -> Word | None:
     return Word((f"training.{renamed}",), remark.rstrip(")")) if renamed.isidentifier() else Word((), f"Use {renamed}.")
 
 
-def _transformers_folder() -> Path:
+def transformers_folder() -> Path:
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
         raise ConfigError("transformers is not installed. Install lmtune with its dependencies: pip install lmtune.")
     return Path(spec.origin).parent
 
 
-def _class_source(source: str, name: str) -> str:
+def class_source(source: str, name: str) -> str:
     """The text of one class: parsing only this is ten times faster than parsing the module."""
     start = re.search(rf"^class {name}\b", source, re.MULTILINE)
     if start is None:
@@ -231,7 +244,7 @@ def _class_source(source: str, name: str) -> str:
 
 
 def _annotated_fields(file: Path, class_name: str) -> dict[str, str]:
-    body = ast.parse(_class_source(file.read_text(encoding="utf-8"), class_name)).body[0]
+    body = ast.parse(class_source(file.read_text(encoding="utf-8"), class_name)).body[0]
     assert isinstance(body, ast.ClassDef)
     return {
         node.target.id: ast.unparse(node.annotation)
@@ -245,7 +258,7 @@ def _annotated_fields(file: Path, class_name: str) -> dict[str, str]:
 
 def _declares(source: str, class_name: str, model_type: str) -> bool:
     return bool(
-        re.search(rf'^    model_type = "{re.escape(model_type)}"', _class_source(source, class_name), re.MULTILINE)
+        re.search(rf'^    model_type = "{re.escape(model_type)}"', class_source(source, class_name), re.MULTILINE)
     )
 
 

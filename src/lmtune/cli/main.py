@@ -11,13 +11,15 @@ a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has
 import signal
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
 from lmtune import __version__, console, stopping
 from lmtune.cli.commands import COMMANDS
-from lmtune.cli.dispatch import Dispatch, report
+from lmtune.cli.dispatch import Dispatch, explained, report
 from lmtune.cli.options import take_options
+from lmtune.cli.tools import TOOLS
 from lmtune.environment import set_environment
 from lmtune.errors import LmtuneError, Stopped, first_line
 from lmtune.secrets import check_secrets
@@ -60,11 +62,30 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     _listen()
     check_command(name)
     check_secrets(rest)
+    if name in TOOLS:
+        return run_tool(name, rest, stdout)
     options, keys = take_options(rest, partial(_spell_out, name))
     if options.version:
         stdout.write(f"lmtune {__version__}\n")
         return 0
     return Dispatch(name, options).run(keys)
+
+
+def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:
+    """Run a command about the command line itself; return its exit code. `--help` tells how it is called."""
+    from lmtune.cli.output import write_result
+    from lmtune.config import OutputFormat
+
+    module = import_module(TOOLS[name].module)
+    if {"-h", "--help"} & set(arguments):
+        stdout.write(f"{str(module.__doc__).strip()}\n")
+        return 0
+    as_json = "format=json" in arguments
+    rest = [argument for argument in arguments if argument not in ("format=json", "format=table")]
+    with explained("train"):
+        result = module.run(rest)
+    write_result(result, OutputFormat.json if as_json else OutputFormat.table, stdout)
+    return 0
 
 
 def _listen() -> None:
@@ -82,8 +103,11 @@ def _spell_out(command: str, option: str) -> str:
 
 def render_help() -> str:
     """The table of commands."""
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    summaries = {each.name: each.summary for each in COMMANDS.values()} | {
+        each.name: each.summary for each in TOOLS.values()
+    }
+    width = max(map(len, summaries)) + 2
+    lines = [f"  {name:<{width}}{summary}" for name, summary in summaries.items()]
     return "\n".join(
         [
             "lmtune: from text to a fine-tuned GPT-style language model you can trust",
@@ -102,9 +126,10 @@ def check_command(name: str) -> None:
     """Raise LmtuneError for a command that there is not, and where the working directory is gone."""
     from lmtune.upstream import render_suggestion
 
-    if name not in COMMANDS:
+    known = [*COMMANDS, *TOOLS]
+    if name not in known:
         raise LmtuneError(
-            f"{name} is not a command; expected one of {', '.join(COMMANDS)}.{render_suggestion(name, COMMANDS)}"
+            f"{name} is not a command; expected one of {', '.join(known)}.{render_suggestion(name, known)}"
         )
     try:
         Path.cwd()

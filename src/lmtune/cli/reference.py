@@ -104,7 +104,7 @@ def _list_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]
 def _render_row(name: str, item: KeyField, text: str) -> str:
     default = default_of(item)
     shown = "" if default is None else f"`{render_value(default.value if isinstance(default, Enum) else default)}`"
-    return _render_cells(f"`{name}`", shown, _render_values(item), text)
+    return _render_cells(f"`{name}`", shown, render_values(item), text)
 
 
 def _render_cells(*cells: str) -> str:
@@ -112,7 +112,7 @@ def _render_cells(*cells: str) -> str:
     return f"|{'|'.join(written)}|"
 
 
-def _render_values(item: KeyField) -> str:
+def render_values(item: KeyField) -> str:
     """The numbers or words that a key takes; '' for any text."""
     allowed = item.metadata.get("range")
     if isinstance(allowed, Range):

@@ -122,6 +122,13 @@ def find_file(name: str) -> Path | None:
     return next((_show(file) for file in files if find_group(name) and os.path.lexists(file)), None)
 
 
+def list_choices(group: str) -> dict[str, Path]:
+    """The choices of a group and their files: lmtune's own, then those of the user's folders."""
+    folders = [folder for folder in (UserConf.shipped, *UserConf.folders) if folder is not None]
+    entries = sorted(Path(entry.path) for folder in folders for entry in _entries(folder / group))
+    return {file.stem: _show(file) for file in entries if file.suffix == ".yaml" and file.is_file()}
+
+
 def find_hint(group: str, choice: str) -> str:
     """What may have gone wrong with a file of the user's that was not found; '' where nothing is near."""
     if choice.endswith((".yaml", ".yml")) or choice.startswith("conf/"):

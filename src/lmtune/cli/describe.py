@@ -1,0 +1,96 @@
+"""What is said of a key wherever it is explained: by `lmtune explain`, and in the tables of the docs."""
+
+from dataclasses import dataclass
+from enum import Enum
+from types import GenericAlias, UnionType
+from typing import Any
+
+from lmtune import upstream, upstream_docs
+from lmtune.cli.reference import load_texts, render_values
+from lmtune.cli.schemas import SCHEMAS
+from lmtune.config.keys import KeyField, default_of, facts_of, section_of, walk
+from lmtune.config.ranges import render_value
+from lmtune.config.training_arguments import ARGUMENTS, Argument
+from lmtune.familiar import WORDS
+
+NO_DOC = upstream_docs.ArgumentDoc("", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyText:
+    """One key, whatever its value is."""
+
+    kind: str
+    """Its type."""
+    values: str
+    """The numbers or words that it takes; '' for any."""
+    default: str
+    """As it would be typed; '' where the library names none."""
+    default_of: str
+    """Whose default: lmtune's or transformers'."""
+    text: str
+    condition: str
+    """Where it works, or why it is refused; '' for one that always works."""
+    elsewhere: tuple[str, ...]
+    """What other programs call it."""
+
+
+def describe_key(command: str, key: str) -> KeyText:
+    """A key of a command. Raises KeyError for one that it does not have."""
+    section, _, name = key.rpartition(".")
+    elsewhere = tuple(f"--{word}" for word, meant in WORDS.items() if key in meant.keys)
+    if section == "training":
+        return _describe_training(name, (f"--{name}", *elsewhere))
+    if section == "generation":
+        doc = upstream_docs.load_generation_docs().get(name, NO_DOC)
+        return KeyText(doc.kind, "", doc.default, "transformers", doc.text, "", elsewhere)
+    items = dict(walk(SCHEMAS[command]))
+    item = items[key]
+    owner = section_of(items[section].type) if section else SCHEMAS[command]
+    default = default_of(item)
+    shown = render_value(default.value if isinstance(default, Enum) else default)
+    texts = load_texts(owner) if owner is not None else {}
+    return KeyText(_render_kind(item), render_values(item), shown, "lmtune", texts.get(name, ""), "", elsewhere)
+
+
+def list_below(command: str, section: str) -> list[str]:
+    """Keys right below a section that hold a value, in their order; [] for what is no section."""
+    items = dict(walk(SCHEMAS[command]))
+    if section in items and (source := facts_of(items[section]).names):
+        return [f"{section}.{name}" for name in _list_theirs(source)]
+    start = f"{section}."
+    return [name for name in items if name.startswith(start) and "." not in name.removeprefix(start)]
+
+
+def _list_theirs(source: str) -> list[str]:
+    """Names of a class of transformers in the order of its documentation."""
+    if source == "training":
+        return list(upstream.load_training_fields())
+    known = upstream.load_generation_fields()
+    return [name for name in dict.fromkeys([*upstream_docs.load_generation_docs(), *sorted(known)]) if name in known]
+
+
+def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
+    doc = upstream_docs.load_training_docs().get(name, NO_DOC)
+    argument = ARGUMENTS.get(name, Argument())
+    kind = doc.kind or upstream.load_training_fields()[name]
+    values = argument.range.render() if argument.range else ", ".join(argument.choices)
+    condition = getattr(argument.condition, "__doc__", None)
+    said = f"Refused: {argument.refusal}" if argument.refusal else f"Works where: {condition}" if condition else ""
+    return KeyText(kind, values, doc.default, "transformers", doc.text, said, elsewhere)
+
+
+def _render_kind(item: KeyField) -> str:
+    """A type as a person writes it: `text`, `whole number or null`."""
+    options = getattr(item.type, "__args__", ()) if isinstance(item.type, UnionType) else (item.type,)
+    return " or ".join(_name_kind(option) for option in options)
+
+
+def _name_kind(kind: Any) -> str:
+    if isinstance(kind, GenericAlias):
+        inner = " to ".join(_name_kind(part) for part in kind.__args__)
+        return f"{'a list' if kind.__origin__ is list else 'a mapping'} of {inner}"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of the words"
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))

@@ -1,0 +1,146 @@
+"""`lmtune explain KEY`: what a key means, the value that a command line gives it, and where that comes from.
+
+lmtune explain training.learning_rate
+lmtune explain data.block_size train data=bio
+lmtune explain data
+"""
+
+import shutil
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lmtune.cli.commands import COMMANDS
+from lmtune.cli.describe import KeyText, describe_key, list_below
+from lmtune.cli.explain import explain_unknown
+from lmtune.cli.origins import Composition, composing
+from lmtune.cli.schemas import known_keys
+from lmtune.commands.result import Result
+from lmtune.config.ranges import render_value
+from lmtune.errors import ConfigError
+
+USAGE = "lmtune explain KEY [COMMAND] [group=choice key=value ...]"
+WIDEST = 100
+NEIGHBOURS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of one key of one command."""
+
+    key: str
+    command: str
+    commands: list[str]
+    """All that take it."""
+    value: Any
+    origins: list[dict[str, Any]]
+    """Every place that gives it a value, the one in effect last."""
+    text: KeyText
+    neighbours: list[str]
+
+
+def run(arguments: list[str]) -> Result:
+    """Explain one key, or list those of a section. Raises ConfigError for what is no key of any command."""
+    key, command, rest = _read_arguments(arguments)
+    with composing(command, rest) as composition:
+        if key not in known_keys(command) or list_below(command, key):
+            rows = _list_section(key, command, composition)
+            return Result(rows, lambda: _render_section(key, command, rows))
+        answer = _explain(key, command, composition)
+    return Result(asdict(answer), lambda: _render(answer))
+
+
+def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
+    """(key, command, the rest): the command is the first that has the key unless one is named."""
+    if not arguments or "=" in arguments[0]:
+        raise ConfigError(
+            f"explain: expected a key, found none. {USAGE}; for instance: lmtune explain data.block_size."
+        )
+    key, *rest = arguments
+    named = rest.pop(0) if rest and rest[0] in COMMANDS else None
+    if rest and "=" not in rest[0]:
+        raise ConfigError(f"explain: expected a command or key=value behind the key, found {rest[0]}. {USAGE}.")
+    for command in [named] if named else COMMANDS:
+        if key in known_keys(command) or list_below(command, key):
+            return key, command, rest
+    raise ConfigError(explain_unknown(key, named or "train"))
+
+
+def _explain(key: str, command: str, composition: Composition) -> Answer:
+    found = describe_key(command, key)
+    origins = [{"value": origin.value, "place": origin.place} for origin in composition.find_origins(key)]
+    section = key.rpartition(".")[0]
+    beside = list_below(command, section) if section else []
+    return Answer(
+        key=key,
+        command=command,
+        commands=[name for name in COMMANDS if key in known_keys(name)],
+        value=find_value(composition.node, key, found),
+        origins=origins or [{"value": found.default, "place": f"the default of {found.default_of}"}],
+        text=found,
+        neighbours=_choose_near(key, beside),
+    )
+
+
+def _choose_near(key: str, beside: list[str]) -> list[str]:
+    """Those that stand next to it: keys of one purpose stand together."""
+    place = beside.index(key) if key in beside else 0
+    near = beside[max(0, place - NEIGHBOURS // 2) : place + NEIGHBOURS // 2 + 1]
+    return [name for name in near if name != key]
+
+
+def find_value(node: DictConfig, key: str, text: KeyText) -> Any:
+    """The value that a composed configuration has for a key; the library's default where it has none."""
+    try:
+        value = OmegaConf.select(node, key, throw_on_missing=True)
+    except OmegaConfBaseException:  # '???': left to transformers, or a `${...}` of something that is not typed yet
+        return text.default or None
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else getattr(value, "value", value)
+
+
+def _list_section(key: str, command: str, composition: Composition) -> list[dict[str, Any]]:
+    """One row for each key of a section that has a value here."""
+    rows = []
+    for name in list_below(command, key):
+        text = describe_key(command, name)
+        rows.append({"key": name, "value": find_value(composition.node, name, text), "text": text.text})
+    return rows
+
+
+def _render(answer: Answer) -> list[str]:
+    text, (*others, origin) = answer.text, answer.origins
+    facts = [
+        ("from", _render_origin(origin, answer.value)),
+        *(("in place of", f"{render_value(other['value'])} of {other['place']}") for other in reversed(others)),
+        ("type", text.kind),
+        ("values", text.values),
+        ("default", f"{text.default} ({text.default_of})" if text.default else ""),
+        ("commands", ", ".join(answer.commands)),
+        ("elsewhere", ", ".join(text.elsewhere)),
+        ("beside it", ", ".join(answer.neighbours)),
+    ]
+    said = [line for paragraph in (text.text, text.condition) if paragraph for line in _wrap("", paragraph)]
+    told = [line for name, fact in facts if fact for line in _wrap(f"{name:<13}", fact)]
+    return [f"{answer.key} = {render_value(answer.value)}", "", *said, "", *told]
+
+
+def _render_origin(origin: dict[str, Any], value: Any) -> str:
+    """Where a value stands, and how it stands there if it refers to another key."""
+    written = render_value(origin["value"])
+    return f"{origin['place']}: {written}" if written.startswith("${") and written != value else origin["place"]
+
+
+def _render_section(key: str, command: str, rows: list[dict[str, Any]]) -> list[str]:
+    width = max(len(row["key"]) for row in rows) + 2
+    lines = [f"Keys of lmtune {command} below {key}:", ""]
+    for row in rows:
+        lines += [f"{row['key']:<{width}}{render_value(row['value'])}", *_wrap("    ", row["text"].partition(". ")[0])]
+    return [*lines, "", f"lmtune explain {rows[0]['key']} says more of one."]
+
+
+def _wrap(start: str, text: str) -> list[str]:
+    width = min(WIDEST, shutil.get_terminal_size().columns)
+    return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)

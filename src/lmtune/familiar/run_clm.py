@@ -1,0 +1,125 @@
+"""A command line of transformers' run_clm.py in lmtune's keys, flag by flag. Pure: nothing is looked up or checked here.
+
+Source: examples/pytorch/language-modeling/run_clm.py of transformers 5.23 and its argument classes.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from lmtune.familiar.huggingface import RUN_CLM
+
+DEFAULTS: Mapping[str, str] = {
+    "learning_rate": "5e-5",
+    "num_train_epochs": "3",
+    "lr_scheduler_type": "linear",
+    "warmup_steps": "0",
+}
+"""What run_clm does unless it is told, where lmtune may do something else; all of it changes what is learned."""
+
+SILENT: Mapping[str, str] = {
+    "do_train": "lmtune train trains",
+    "do_eval": "lmtune train evaluates; training.eval_strategy=no leaves it out",
+    "do_predict": "lmtune generate ckpt=RUN writes with a finished model",
+    "overwrite_output_dir": "each run gets a folder of its own, and none is overwritten",
+    "remove_unused_columns": "rows hold what the loss takes",
+    "trust_remote_code": "code that comes with a model or a data set is never run",
+    "max_predict_samples": "nothing is predicted",
+    "log_level": "lmtune says what it does on stderr",
+}
+"""Flags for which there is nothing to type."""
+
+HOMES: Mapping[str, str] = {
+    "block_size": "data.block_size",
+    "streaming": "data.streaming",
+    "output_dir": "output",
+    "seed": "seed",
+    "run_name": "name",
+    "resume_from_checkpoint": "resume",
+}
+"""Flags that are neither of RUN_CLM nor of TrainingArguments, or that have a key of lmtune's own."""
+
+
+class Flag(NamedTuple):
+    """One flag of run_clm."""
+
+    name: str
+    value: str
+    """'true' for one without a value."""
+    given: bool = True
+    """False for a default of run_clm's that lmtune does not share."""
+
+
+class Moved(NamedTuple):
+    """What becomes of a flag."""
+
+    flag: Flag
+    typed: tuple[tuple[str, str], ...] = ()
+    """(key, value) pairs to type; () where there is nothing to type."""
+    remark: str = ""
+
+
+def read_flags(arguments: list[str]) -> list[Flag]:
+    """The flags of a command line, launcher and script before them left out; the last one where one stands twice."""
+    flags: dict[str, Flag] = {}
+    name = ""
+    for argument in arguments:
+        if argument.endswith(".py"):
+            flags, name = {}, ""
+        elif argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            name = name.replace("-", "_")
+            flags[name] = Flag(name, value if equals else "true")
+        elif name:
+            before = flags[name].value
+            flags[name] = Flag(name, argument if before == "true" else f"{before} {argument}")
+    return list(flags.values())
+
+
+def read_json(text: str) -> list[Flag]:
+    """The flags of the JSON file that run_clm takes instead. Raises ValueError for anything but one mapping."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("no mapping of flags to values")
+    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
+    return [Flag(name, value) for name, value in values.items() if value != "null"]
+
+
+def move_flags(flags: list[Flag]) -> Iterator[Moved]:
+    """What becomes of each flag, then of the defaults that run_clm has and lmtune does not."""
+    given = {flag.name for flag in flags}
+    for flag in flags:
+        yield _move(flag, given)
+    for name, value in DEFAULTS.items():
+        if name not in given and not (name == "num_train_epochs" and "max_steps" in given):
+            yield _move(Flag(name, value, given=False), given)
+
+
+def render_command(pairs: list[tuple[str, str]]) -> str:
+    """The command of lmtune, as it is typed in a shell."""
+    return " ".join(["lmtune train", *(f"{key}={shlex.quote(value)}" for key, value in pairs)])
+
+
+def _move(flag: Flag, given: set[str]) -> Moved:
+    name, value = flag.name, flag.value
+    if name in SILENT:
+        return Moved(flag, (), SILENT[name])
+    if name == "config_overrides":
+        pairs = [part.split("=", 1) for part in value.split(",") if "=" in part]
+        return Moved(flag, tuple((f"model.config.{key.strip()}", setting) for key, setting in pairs))
+    if name == "model_type":
+        return Moved(flag, (("model.init", "scratch"), ("model.config.model_type", value)), "a new model")
+    if name == "config_name":
+        return Moved(flag, (("model.path", value), ("model.init", "scratch")), "a new model with that configuration")
+    if name == "validation_split_percentage":
+        remark = "whole documents, where run_clm cuts off the first rows"
+        return Moved(flag, (("data.validation_fraction", f"{float(value) / 100:g}"),), remark)
+    if name == "report_to":
+        chosen = value if value in ("none", "tensorboard", "wandb", "mlflow", "trackio") else ""
+        remark = "" if chosen else "tracker= takes one: tensorboard, wandb, mlflow or trackio"
+        return Moved(flag, (("tracker", chosen),) if chosen else (), remark)
+    word = RUN_CLM.get(name)
+    if word is not None:
+        return Moved(flag, ((word.keys[0], value),) if word.keys else (), word.remark)
+    return Moved(flag, ((HOMES.get(name, f"training.{name}"), value),))
