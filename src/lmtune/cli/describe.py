@@ -13,7 +13,7 @@ from lmtune.config.ranges import render_value
 from lmtune.config.training_arguments import ARGUMENTS, Argument
 from lmtune.familiar import WORDS
 
-NO_DOC = upstream_docs.ArgumentDoc("", "", "")
+NO_DOC = upstream_docs.ArgumentDoc("any", "", "transformers names it and says no more.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _list_theirs(source: str) -> list[str]:
 def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
     doc = upstream_docs.load_training_docs().get(name, NO_DOC)
     argument = ARGUMENTS.get(name, Argument())
-    kind = doc.kind or upstream.load_training_fields()[name]
+    kind = doc.kind if doc is not NO_DOC else upstream.load_training_fields()[name]
     values = argument.range.render() if argument.range else ", ".join(argument.choices)
     condition = getattr(argument.condition, "__doc__", None)
     said = f"Refused: {argument.refusal}" if argument.refusal else f"Works where: {condition}" if condition else ""

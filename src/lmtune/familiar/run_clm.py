@@ -1,4 +1,4 @@
-"""A command line of transformers' run_clm.py in lmtune's keys, flag by flag. Pure: nothing is looked up or checked here.
+"""A command line of transformers' run_clm.py in lmtune's keys, flag by flag; what lmtune makes of the keys is not asked here.
 
 Source: examples/pytorch/language-modeling/run_clm.py of transformers 5.23 and its argument classes.
 """
@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from lmtune.errors import ConfigError
 from lmtune.familiar.huggingface import RUN_CLM
 
 DEFAULTS: Mapping[str, str] = {
@@ -15,6 +16,7 @@ DEFAULTS: Mapping[str, str] = {
     "num_train_epochs": "3",
     "lr_scheduler_type": "linear",
     "warmup_steps": "0",
+    "load_best_model_at_end": "false",
 }
 """What run_clm does unless it is told, where lmtune may do something else; all of it changes what is learned."""
 
@@ -87,7 +89,10 @@ def read_json(text: str) -> list[Flag]:
 
 
 def move_flags(flags: list[Flag]) -> Iterator[Moved]:
-    """What becomes of each flag, then of the defaults that run_clm has and lmtune does not."""
+    """What becomes of each flag, then of the defaults that run_clm has and lmtune may not have.
+
+    Raises ConfigError for a value that cannot be converted.
+    """
     given = {flag.name for flag in flags}
     for flag in flags:
         yield _move(flag, given)
@@ -99,6 +104,15 @@ def move_flags(flags: list[Flag]) -> Iterator[Moved]:
 def render_command(pairs: list[tuple[str, str]]) -> str:
     """The command of lmtune, as it is typed in a shell."""
     return " ".join(["lmtune train", *(f"{key}={shlex.quote(value)}" for key, value in pairs)])
+
+
+def _divide(percent: str) -> str:
+    try:
+        return f"{float(percent) / 100:g}"
+    except ValueError as error:
+        raise ConfigError(
+            f"--validation_split_percentage {percent}: expected a number of percent, found none. Give one, such as 5."
+        ) from error
 
 
 def _move(flag: Flag, given: set[str]) -> Moved:
@@ -114,7 +128,7 @@ def _move(flag: Flag, given: set[str]) -> Moved:
         return Moved(flag, (("model.path", value), ("model.init", "scratch")), "a new model with that configuration")
     if name == "validation_split_percentage":
         remark = "whole documents, where run_clm cuts off the first rows"
-        return Moved(flag, (("data.validation_fraction", f"{float(value) / 100:g}"),), remark)
+        return Moved(flag, (("data.validation_fraction", _divide(value)),), remark)
     if name == "report_to":
         chosen = value if value in ("none", "tensorboard", "wandb", "mlflow", "trackio") else ""
         remark = "" if chosen else "tracker= takes one: tensorboard, wandb, mlflow or trackio"

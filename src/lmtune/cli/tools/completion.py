@@ -3,45 +3,72 @@
 eval "$(lmtune completion bash)"                    in ~/.bashrc
 eval "$(lmtune completion zsh)"                     in ~/.zshrc, behind compinit
 lmtune completion fish | source                     in ~/.config/fish/config.fish
-
-Everything that is lmtune's own stands in the script, so that completing starts no process; configs in conf/ where you stand
-and folders in outputs/ are looked up by the shell.
 """
 
+from enum import Enum
 from importlib.resources import files
 from string import Template
 
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
-from lmtune.cli.describe import list_choices_of
-from lmtune.cli.schemas import GROUPS, SCHEMAS, known_keys
+from lmtune.cli.schemas import GROUPS, SCHEMAS, find_conf, known_keys
 from lmtune.cli.tools import TOOLS
 from lmtune.cli.user_conf.folders import list_choices, register
-from lmtune.cli.schemas import find_conf
 from lmtune.commands.result import Result
-from lmtune.config.keys import facts_of, section_of, walk
+from lmtune.config.keys import KeyField, holds_list, section_of, walk
+from lmtune.config.training_arguments import ARGUMENTS
 from lmtune.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def run(arguments: list[str]) -> Result:
-    """The script of a shell. Raises ConfigError for another shell."""
+    """The script of a shell. Raises ConfigError for a shell that there is none for."""
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         found = " ".join(arguments) or "nothing"
-        raise ConfigError(f"completion: expected one of {', '.join(SHELLS)}, found {found}. For instance: lmtune completion bash.")
+        raise ConfigError(f"completion: expected one of {', '.join(SHELLS)}, found {found}. Give one of them.")
     script = render_script(arguments[0])
     return Result({"script": script}, lambda: [script])
 
 
 def render_script(shell: str) -> str:
-    """The template of a shell with lmtune's commands, keys and choices in it."""
+    """The script of a shell: commands, keys and choices stand in it, so that completing starts no process of lmtune.
+
+    What the user adds, configs in conf/ and runs in outputs/, the shell looks up itself.
+    """
     template = files("lmtune.cli.tools").joinpath(f"completion.{shell}").read_text(encoding="utf-8")
     register(find_conf())
-    table = {
-        "commands": " ".join([*COMMANDS, *TOOLS]),
-        "keys": "\n".join(f"{command} {' '.join(_list_keys(command))}" for command in COMMANDS),
-        "values": "\n".join(f"{key} {' '.join(values)}" for key, values in _list_values().items()),
-        "groups": " ".join(GROUPS),
-    }
-    return Template(template).substitute(table)
+    return Template(template).substitute(
+        commands=" ".join([*COMMANDS, *TOOLS]),
+        keys="\n".join(f"{command} {' '.join(_list_keys(command))}" for command in COMMANDS),
+        values="\n".join(f"{key} {' '.join(values)}" for key, values in _list_values().items()),
+    )
+
+
+def _list_keys(command: str) -> list[str]:
+    """Keys and groups of a command that take a value; sections of keys do not."""
+    items = dict(walk(SCHEMAS[command]))
+    sections = {name for name, item in items.items() if section_of(item.type) is not None and not holds_list(item)}
+    return sorted((known_keys(command) - sections) | (known_keys(command) & set(GROUPS)))
+
+
+def _list_values() -> dict[str, list[str]]:
+    """The words that a key or a group takes, where they are few."""
+    found = {name: list(list_choices(name)) for name in GROUPS}
+    for schema in SCHEMAS.values():
+        found |= {name: words for name, item in walk(schema) if (words := _list_words(item))}
+    return found | {f"training.{name}": words for name in ARGUMENTS if (words := _list_argument(name))}
+
+
+def _list_argument(name: str) -> list[str]:
+    """The words that a training argument takes."""
+    argument = ARGUMENTS[name]
+    if argument.choices or argument.kind:
+        return list(argument.choices or upstream.load_choices(argument.kind))
+    return ["true", "false"] if upstream.load_training_fields().get(name) in ("bool", "bool | None") else []
+
+
+def _list_words(item: KeyField) -> list[str]:
+    options = getattr(item.type, "__args__", (item.type,))
+    words = [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
+    return ["true", "false"] if bool in options else [str(word) for word in words]
