@@ -162,7 +162,7 @@ SHIPPED = [
 def test_checking_changes_nothing_and_what_is_settled_stays_so(build, command, arguments):
     config = build(command, *NEEDED.get(command, ()), *arguments)
     before = copy.deepcopy(render_plain(config))
-    for settle in (config.check, config.check, config.resolve, config.resolve, config.check):
+    for settle in (config.check_settings, config.check_settings, config.resolve, config.resolve, config.check_settings):
         settle()
         assert render_plain(config) == before
 
@@ -202,6 +202,6 @@ def test_every_command_is_listed_once_and_its_configuration_can_be_checked_and_s
     for name, command in COMMANDS.items():
         schema = command.load_schema()
         assert (command.name, schema) == (name, schemas.SCHEMAS[name])
-        assert callable(schema.check)
+        assert callable(schema.check_settings)
         assert callable(schema.resolve)
     assert issubclass(schemas.SCHEMAS["lr-find"], TrainConfig)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lmtune.training.throughput import FlopsMeter, count_flops, find_peak, render_duration, render_pace
+from lmtune.training.throughput import FlopsMeter, count_flops, find_peak, render_pace
+from lmtune.units import render_duration
 
 
 def test_flops_of_a_model_counted_by_hand(build_tiny):

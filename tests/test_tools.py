@@ -47,7 +47,7 @@ def test_a_key_is_told_with_type_range_default_and_what_others_call_it(lmtune):
     lines = dict(line.split(maxsplit=1) for line in answer.out.splitlines() if line and line[0] in "tvdc")
     assert lines["type"] == "whole number or null"
     assert lines["values"] == "2 or more tokens"
-    assert lines["commands"].startswith("train, eval, data")
+    assert lines["commands"].startswith("train, check, eval, data")
     assert "--max_seq_length" in answer.out
     assert "Refused: " in lmtune("explain", "training.ignore_data_skip").out
 

@@ -13,7 +13,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 0  environment                                      variables that libraries read
     floor 0  errors < console, stopping, patience             what can go wrong; what is said, also of long work; signals
     floor 0  errors < plain_yaml, paths                       YAML that anyone wrote; paths that people type
-    floor 0  measures                                         what is measured: names, labels, where each is shown
+    floor 0  measures, units                                  what is measured: names, labels, where shown; amounts in words
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.
 """

@@ -14,6 +14,10 @@ class Command:
     schema: str
     """Class of lmtune.config with its configuration."""
     summary: str
+    trains: bool = False
+    """It takes the keys of a training."""
+    resumes: bool = False
+    """It takes resume=RUN."""
 
     def load_schema(self) -> type:
         """The class of its configuration."""
@@ -29,6 +33,16 @@ COMMANDS = {
             "lmtune.commands.train",
             "TrainConfig",
             "fine-tune a model; checkpoints, perplexity, samples, report",
+            trains=True,
+            resumes=True,
+        ),
+        Command(
+            "check",
+            "lmtune.commands.check",
+            "CheckConfig",
+            "what a training would do: tokens, steps, memory, disk, time; nothing is trained",
+            trains=True,
+            resumes=True,
         ),
         Command(
             "eval",
@@ -48,6 +62,7 @@ COMMANDS = {
             "lmtune.commands.lr_find",
             "LrFindConfig",
             "which learning rates suit a training: an LR range test",
+            trains=True,
         ),
         Command(
             "tokenizer",

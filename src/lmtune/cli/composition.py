@@ -25,7 +25,7 @@ NOT_TYPED = upstream.Typed()
 class CommandConfig(Protocol):
     """The configuration of a command."""
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for what cannot work; changes nothing."""
 
     def resolve(self, typed: frozenset[str]) -> None:
@@ -72,7 +72,7 @@ def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed)
     if command in ("eval", "data", "tokenizer") and node.data is not None:
         node.data.name = HydraConfig.get().runtime.choices["data"]
     config = schema(**{item.name: _build_section(node, item) for item in keys_of(schema)})
-    config.check()
+    config.check_settings()
     config.resolve(typed.keys)
     check_effects(command, config, typed)
     return config

@@ -37,6 +37,8 @@ class Dispatch:
         """What stands on the command line."""
         self.told: dict[str, Any] = {}
         """What the run that resume= names was told."""
+        self.origins: dict[str, str] = {}
+        """Where the values of keys come from, for `lmtune check`."""
 
     def run(self, keys: list[str]) -> int:
         """Run the command, or each job of a sweep; return the exit code."""
@@ -63,6 +65,7 @@ class Dispatch:
         """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
         from lmtune.cli import composition, sweeps
         from lmtune.cli.effects.typed import check_sections
+        from lmtune.cli.origins import trace
         from lmtune.cli.overrides import check_forms, find_typed, list_implied, prepare_overrides
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.user_conf.typed import check_hydra_overrides
@@ -76,11 +79,13 @@ class Dispatch:
         overrides = prepare_overrides([*list_implied(self.name, keys), *self._restore(keys, stack)])
         if not self.options.multirun:
             sweeps.check_single(overrides)
+            if self.name == "check" and not self.told:
+                self.origins = trace(self.name, keys)
         elif not self.options.shows:
             conf = find_conf()
             sweeps.check_jobs(sweeps.list_jobs(overrides, conf) or [], self.name, conf, self._check_job)
-            if self.name == "train":
-                overrides = stack.enter_context(sweeps.settled_folder(overrides))
+            settle = sweeps.settled_folder if self.name == "train" else sweeps.passing_folder
+            overrides = stack.enter_context(settle(overrides))
         return overrides
 
     def _restore(self, keys: list[str], stack: ExitStack) -> list[str]:
@@ -89,7 +94,7 @@ class Dispatch:
 
         typed = dict(text.split("=", 1) for text in keys if "=" in text)
         folder = typed.get("resume") or typed.get("training.resume_from_checkpoint") or "off"
-        if self.name != "train" or folder in ("off", "auto", "null"):
+        if not COMMANDS[self.name].resumes or folder in ("off", "auto", "null"):
             return keys
         from lmtune.cli import resumption
 
@@ -112,7 +117,7 @@ class Dispatch:
     def _check_job(self, node: "DictConfig") -> None:
         """What can be known of a job before any is run."""
         config = self._build_config(node)
-        if self.name in ("train", "lr-find"):
+        if COMMANDS[self.name].trains:
             from lmtune.training.setup import check_training
 
             check_training(config)
@@ -121,7 +126,10 @@ class Dispatch:
         from lmtune.cli.composition import build_config
         from lmtune.cli.schemas import SCHEMAS
 
-        return build_config(node, SCHEMAS[self.name], self.typed, self.told)
+        config: Any = build_config(node, SCHEMAS[self.name], self.typed, self.told)
+        if self.name == "check":
+            config.origins = self.origins
+        return config
 
     def run_job(self, node: "DictConfig") -> float | None:
         """Hydra's task: one job. Returns what a sweeper minimises."""

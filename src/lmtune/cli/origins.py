@@ -17,9 +17,8 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lmtune.cli import composition
 from lmtune.cli.overrides import list_implied, prepare_overrides
-from lmtune.cli.schemas import find_conf
+from lmtune.cli.schemas import find_conf, known_keys
 from lmtune.cli.sweeps import check_single, composed
 from lmtune.cli.user_conf.folders import find_file
 from lmtune.plain_yaml import Document, load_document
@@ -83,8 +82,10 @@ class Composition:
 
 @contextmanager
 def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
-    """What a command line comes to, with the places of its values. Hydra's own configuration is in force meanwhile."""
-    composition.register(command)
+    """What a command line comes to, with the places of its values. Hydra's own configuration is in force meanwhile.
+
+    The command has been registered (composition.register).
+    """
     implied = list_implied(command, arguments)
     overrides = prepare_overrides([*implied, *arguments])
     check_single(overrides)
@@ -93,6 +94,13 @@ def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
     layers = tuple(_load_layers(command, overrides))
     with composed(command, overrides, find_conf()) as node:
         yield Composition(node, layers, typed, followed)
+
+
+def trace(command: str, arguments: list[str]) -> dict[str, str]:
+    """Key to place, for each key of a training whose value some config or the command line gives."""
+    with composing(command, arguments) as found:
+        places = {key: found.find_origins(key) for key in sorted(known_keys(command))}
+    return {key: origins[-1].place for key, origins in places.items() if origins}
 
 
 def find_below(values: Any, key: str) -> tuple[Any] | None:

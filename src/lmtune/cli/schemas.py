@@ -50,7 +50,7 @@ def keys_of(schema: type) -> list[KeyField]:
 def known_keys(command: str) -> set[str]:
     """Dotted names of all keys of a command."""
     names = {name for name, _ in walk(_build_schema(SCHEMAS[command]))}
-    return names | ({"experiment"} if command in ("train", "lr-find") else set())
+    return names | ({"experiment"} if COMMANDS[command].trains else set())
 
 
 @cache

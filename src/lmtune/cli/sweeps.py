@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -97,6 +98,14 @@ def _without_hydra(node: DictConfig) -> DictConfig:
         bare.pop("hydra")
     OmegaConf.set_struct(bare, True)
     return bare
+
+
+@contextmanager
+def passing_folder(overrides: list[str]) -> Iterator[list[str]]:
+    """The overrides with a folder for what Hydra writes of a sweep whose jobs have no run folders; it is removed with it."""
+    with TemporaryDirectory(prefix="lmtune-sweep-") as folder:
+        given = any(text.startswith(f"{SWEEP_FOLDER}=") for text in overrides)
+        yield overrides if given else [*overrides, f"{SWEEP_FOLDER}={quote(folder)}"]
 
 
 @contextmanager

@@ -20,13 +20,14 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
-from lmtune.config.train import LrFindConfig, RangeConfig, TrainConfig
+from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
 
 __all__ = [
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",
+    "CheckConfig",
     "DataCommandConfig",
     "DataConfig",
     "DocumentRule",
@@ -37,6 +38,7 @@ __all__ = [
     "EvalSplit",
     "FinetuneConfig",
     "FinetuneMethod",
+    "ForesightConfig",
     "GenerateConfig",
     "GridConfig",
     "LossChoice",

@@ -68,14 +68,14 @@ class EvalCommandConfig:
         """What `ckpt` names, one or several."""
         return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         for ckpt in self.checkpoints or [""]:
             check_given("ckpt", ckpt, "lmtune eval")
         if len(set(self.checkpoints)) < len(self.checkpoints):
             raise ConfigError(f"ckpt=[{','.join(self.checkpoints)}]: expected each checkpoint once.")
         if self.suite is not None:
-            self.suite.check()
+            self.suite.check_settings()
             if self.data is not None:
                 raise ConfigError("suite= brings its own text, and data= names another. Leave one of them out.")
         check_ranges(self, "")
@@ -131,7 +131,7 @@ class GenerateConfig:
     """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     generation: dict[str, Any] = key(dict, names="generation")
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         check_given("ckpt", self.ckpt, "lmtune generate")
         check_ranges(self, "")
@@ -160,7 +160,7 @@ class DataCommandConfig:
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that data.mix names, without that of `data=` itself."""
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         check_ranges(self, "")
         self.data.check_source()
@@ -225,7 +225,7 @@ class TokenizerCommandConfig:
     model: ModelConfig | None = key(None, absent="no vocabulary is compared with")
     """The model whose tokenizer is compared with; none by default."""
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         check_ranges(self, "")
         self.data.check_source()

@@ -96,7 +96,7 @@ class SuiteConfig:
     def __post_init__(self) -> None:
         check_ranges(self, "suite.")
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for tasks that the suite does not have."""
         if self.harness:
             require(

@@ -84,7 +84,7 @@ class TrainConfig:
     job_folder: str | None = key(None, internal=True, weights=False, anew=True)
     """The run folder, where a sweep gives it."""
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         require(bool(self.resume), "resume", self.resume, "off, auto or a run folder")
         self.data.check_source()
@@ -215,9 +215,9 @@ class LrFindConfig(TrainConfig):
 
     range: RangeConfig = key(RangeConfig)
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         """As lmtune train does; raise ConfigError for a phase that there is not."""
-        TrainConfig.check(self)
+        TrainConfig.check_settings(self)
         phases = max(1, len(self.finetune.phases))
         require(self.range.phase <= phases, "range.phase", self.range.phase, f"at most {phases}, the last phase")
 
@@ -229,3 +229,33 @@ class LrFindConfig(TrainConfig):
 
     def _count_steps(self) -> int:
         return self.range.steps
+
+
+@dataclass(kw_only=True, slots=True)
+class ForesightConfig:
+    """What `lmtune check` looks at besides the settings."""
+
+    probe: bool = True
+    """Take a few real steps, score a part of the held-out text and save once, to tell time and memory; nothing of it is kept."""
+    steps: int = count(8, least=3)
+    """Steps that are taken; fewer where they have lasted `check.seconds`."""
+    seconds: float = number(60.0, above=0, unit="seconds")
+    """What the steps may last; the first two are always taken."""
+    devices: int | None = count(None, least=1)
+    """Tell steps and time for this number of devices too, each with the rows of this one."""
+    price_per_hour: float | None = number(None, least=0)
+    """Of one device, in any currency."""
+    watts: float | None = number(None, least=0, unit="watts")
+    """That one device takes while it trains."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "check.")
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckConfig(TrainConfig):
+    """`lmtune check`: the configuration of `lmtune train`, and what to look at."""
+
+    check: ForesightConfig = key(ForesightConfig)
+    origins: dict[str, str] = key(dict, internal=True)
+    """Where the value of a key comes from, for those that have not their default."""

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -205,6 +206,22 @@ def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") ->
         )
         if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             _check_rates([factor(step) for factor in schedule.lr_lambdas for step in range(TOY_STEPS + 1)])
+
+
+def build_schedule(arguments: "TrainingArguments", steps: int) -> Callable[[int], float] | None:
+    """The factor of the learning rate at each step of a run; None for a schedule that follows what is measured."""
+    import torch
+    from transformers import get_scheduler
+
+    schedule = get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]),
+        num_warmup_steps=arguments.get_warmup_steps(steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=cast("dict[str, Any] | None", arguments.lr_scheduler_kwargs),
+    )
+    lambdas: list[Callable[[int], float]] = getattr(schedule, "lr_lambdas", [])
+    return lambdas[0] if lambdas else None
 
 
 def _check_rates(factors: list[float | complex]) -> None:

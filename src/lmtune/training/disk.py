@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.errors import CheckpointError
 from lmtune.training.optimizers import measure_state
+from lmtune.units import render_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -66,8 +67,3 @@ def _count_checkpoints(arguments: "TrainingArguments", total_steps: int) -> int:
         return math.ceil(arguments.num_train_epochs)
     every = arguments.save_steps if arguments.save_steps >= 1 else total_steps * arguments.save_steps
     return math.ceil(total_steps / every)
-
-
-def render_bytes(count: float) -> str:
-    """`1.5 GB`, `12.3 MB`."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

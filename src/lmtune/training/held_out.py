@@ -62,18 +62,19 @@ class HeldOut:
 
     def score_sample(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored while the model learns. All processes take part."""
-        return self._score(model, {name: held.sample for name, held in self.sets.items()})
+        return self.score(model, {name: held.sample for name, held in self.sets.items()})
 
     def score_final(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored at the end. All processes take part."""
-        return self._score(model, {name: held.final for name, held in self.sets.items()})
+        return self.score(model, {name: held.final for name, held in self.sets.items()})
 
     @property
     def samples_all(self) -> bool:
         """True where the same text is scored while the model learns and at the end."""
         return all(held.sample is held.final for held in self.sets.values())
 
-    def _score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
+    def score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
+        """Measures of each stream. All processes take part."""
         from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream
         from lmtune.training.distributed import sum_over_ranks
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.modeling.layers import below_adapter, embedding_weight
 from lmtune.training.batches import split_rows
-from lmtune.training.disk import render_bytes
 from lmtune.training.optimizers import measure_state
+from lmtune.units import render_bytes
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from lmtune.modeling.layers import find_blocks
 from lmtune.storage import Record
 from lmtune.training.arguments import change_arguments
 from lmtune.training.compiling import find_compile_failure
-from lmtune.training.disk import render_bytes
 from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
-from lmtune.training.throughput import build_flops_meter, render_duration
+from lmtune.training.throughput import build_flops_meter
+from lmtune.units import render_bytes, render_duration
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments

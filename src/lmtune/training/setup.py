@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,5 +203,6 @@ def plan_training(
 
 
 def render_settings(config: TrainConfig) -> dict[str, Any]:
-    """config.yaml as plain values, without what lmtune chose."""
-    return dict(render_plain(config))
+    """config.yaml as plain values, without what lmtune chose, and without what a command asks beside a training."""
+    own = {item.name for item in fields(TrainConfig)}
+    return {name: value for name, value in render_plain(config).items() if name in own}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmtune.storage import Record
 from lmtune.training.devices import detect_device
+from lmtune.units import render_duration
 
 if TYPE_CHECKING:
     import torch
@@ -102,11 +103,3 @@ def render_pace(logs: Record) -> str:
     if "mfu" in logs:
         parts.append(f"MFU {logs['mfu']:.0%}")
     return "  ".join([*parts, f"{logs['memory_gb']:.1f} GB", f"{render_duration(logs['seconds_left'])} left"])
-
-
-def render_duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

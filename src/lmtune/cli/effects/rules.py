@@ -8,6 +8,7 @@ from typing import Any
 from lmtune.cli.effects.unread import OF_LABELS
 from lmtune.config import (
     CacheAction,
+    CheckConfig,
     DataCommandConfig,
     EvalCommandConfig,
     EvalSplit,
@@ -47,6 +48,10 @@ def _if_model_is_own(config: TrainConfig, typed: Typed) -> Idle | None:
 
 
 # The model
+
+
+def _if_probed(config: CheckConfig, typed: Typed) -> Idle | None:
+    return None if config.check.probe else Idle("check.probe=false times nothing", "Leave it out.", "check.probe")
 
 
 def _if_revised(config: WithModel, typed: Typed) -> Idle | None:
@@ -310,6 +315,12 @@ TRAIN_RULES: Mapping[str, Rule] = {
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "train": TRAIN_RULES,
+    "check": {
+        **TRAIN_RULES,
+        **dict.fromkeys(("check.steps", "check.seconds"), _if_probed),
+        "check.price_per_hour": _if_probed,
+        "check.watts": _if_probed,
+    },
     "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
     "eval": {
         **dict.fromkeys(

@@ -100,6 +100,7 @@ GENERATE: dict[str, Idle] = {}
 
 UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "train": TRAIN,
+    "check": TRAIN,
     "lr-find": LR_FIND,
     "eval": EVAL,
     "data": DATA,

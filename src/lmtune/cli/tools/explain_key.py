@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmtune.cli.commands import COMMANDS
+from lmtune.cli.composition import register
 from lmtune.cli.describe import KeyText, describe_key, list_below
 from lmtune.cli.explain import explain_unknown
 from lmtune.cli.origins import Composition, composing
@@ -45,6 +46,7 @@ class Answer:
 def run(arguments: list[str]) -> Result:
     """Explain one key, or list those of a section. Raises ConfigError for what is no key of any command."""
     key, command, rest = _read_arguments(arguments)
+    register(command)
     with composing(command, rest) as composition:
         if key not in known_keys(command) or list_below(command, key):
             rows = _list_section(key, command, composition)

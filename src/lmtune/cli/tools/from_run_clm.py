@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 
 from lmtune import upstream
+from lmtune.cli.composition import register
 from lmtune.cli.describe import describe_key
 from lmtune.cli.dispatch import Dispatch
 from lmtune.cli.options import Options
@@ -45,6 +46,7 @@ def run(arguments: list[str]) -> Result:
     moves = list(move_flags(flags))
     # A model from the Hub and a set of data bring settings of their own.
     sources = [f"{key}={quote(value)}" for move in moves for key, value in move.typed if key in SOURCES]
+    register("train")
     with composing("train", sources) as usual:
         answers = [_answer(move, usual) for move in moves]
     pairs = [pair for answer in answers if answer.outcome in ("moved", "added") for pair in answer.typed]

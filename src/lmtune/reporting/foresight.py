@@ -1,0 +1,118 @@
+"""What `lmtune check` has found, on one page for a terminal."""
+
+from collections.abc import Iterator
+
+from lmtune.config.ranges import render_value
+from lmtune.storage import Record
+from lmtune.units import render_bytes, render_duration
+
+LABEL = 12
+"""Characters before each fact."""
+OWN = "lmtune's conf/"
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def render_foresight(found: Record) -> list[str]:
+    """The page: settings that are not defaults first, costs last."""
+    parts = {
+        "settings": _render_settings(found["settings"], found["chosen"]),
+        "text": _render_text(found["text"]),
+        "model": _render_model(found["model"]),
+        "steps": _render_course(found["course"]),
+        "rate": _render_schedule(found["schedule"]),
+        "memory": _render_memory(found["memory"], found.get("probe")),
+        "disk": _render_disk(found["disk"], found.get("probe")),
+        "time": _render_costs(found.get("cost", {})),
+        "note": iter(found["remarks"]),
+    }
+    return [
+        f"{title if number == 0 else '':<{LABEL}}{line}"
+        for title, lines in parts.items()
+        for number, line in enumerate(lines)
+    ]
+
+
+def _render_settings(settings: list[Record], chosen: Record) -> Iterator[str]:
+    told = [row for row in settings if not row["from"].startswith(OWN)]
+    rows = [(f"{row['key']}={render_value(row['value'])}", row["from"]) for row in told]
+    rows += [(f"training.{key}={render_value(value)}", "chosen for this device") for key, value in chosen.items()]
+    width = min(48, max((len(typed) for typed, _ in rows), default=0)) + 2
+    for typed, place in rows:
+        yield f"{typed if len(typed) < width else typed[: width - 5] + '...':<{width}}{place}"
+    if len(told) < len(settings):
+        yield f"{len(settings) - len(told)} more that lmtune's own configs give: format=json lists them, with file and line"
+
+
+def _render_text(text: Record) -> Iterator[str]:
+    yield f"{text['documents']:,} documents ({text['documents_are']}), {text['tokens']:,} tokens to learn"
+    if text["blocks"]:
+        yield f"{text['blocks']:,} blocks of {text['block_size']:,} tokens an epoch; held out by {text['split_by']}"
+    for name, held in text["held_out"].items():
+        yield (
+            f"{name}: {held['tokens']:,} tokens held out; {held['scored']:,} scored at each evaluation, "
+            f"{held['scored_at_the_end']:,} at the end"
+        )
+
+
+def _render_model(model: Record) -> Iterator[str]:
+    share = model["trained"] / model["parameters"]
+    learn = "all learn" if share == 1 else f"{model['trained']:,} ({share:.2%}) learn"
+    extras = [name.replace("_", " ") for name in ("activation_checkpointing", "torch_compile") if model[name]]
+    yield f"{model['parameters']:,} parameters, {learn}"
+    yield ", ".join([f"{model['devices']} x {model['device']}", model["precision"], *extras])
+
+
+def _render_course(course: Record) -> Iterator[str]:
+    done = f" from step {course['first']:,}" if course["first"] else ""
+    yield f"{course['steps']:,} steps{done} of {course['tokens_per_step']:,} tokens, {course['tokens']:,} in all"
+    epochs = course["steps"] / course["steps_per_epoch"]
+    yield (
+        f"{epochs:,.3g} epochs of {course['steps_per_epoch']:,} steps; {course['evaluations']:,} evaluations, "
+        f"{course['saves']:,} checkpoints"
+    )
+
+
+def _render_schedule(schedule: Record) -> Iterator[str]:
+    for number, phase in enumerate(schedule["phases"], start=1):
+        rates = ", ".join(f"{rate:.2g}" for rate in phase["rates"][-phase["groups"] :])
+        yield f"phase {number}: {phase['steps']:,} steps, {phase['groups']} layer groups, highest rates {rates}"
+    if schedule["rates"] is None:
+        yield f"{schedule['name']}: follows what is measured"
+        return
+    highest = max(schedule["rates"])
+    curve = "".join(BARS[round((len(BARS) - 1) * rate / highest)] if highest else BARS[0] for rate in schedule["rates"])
+    yield f"{curve}  at most {highest:.3g}, in the end {schedule['rates'][-1]:.3g}"
+
+
+def _render_memory(memory: Record, probe: Record | None) -> Iterator[str]:
+    step = memory["step"]
+    if step is None:
+        yield f"a step of this model cannot be measured beforehand; {render_bytes(memory['free'])} are free"
+    else:
+        parts = ", ".join(f"{name} {render_bytes(count)}" for name, count in step.items() if name != "total")
+        yield f"a step takes about {render_bytes(step['total'])} of {render_bytes(memory['free'])} that are free"
+        yield f"({parts})"
+    if probe is not None:
+        yield f"the probe's peak was {render_bytes(probe['peak_memory'])}"
+
+
+def _render_disk(disk: Record, probe: Record | None) -> Iterator[str]:
+    size = max(disk["checkpoint"], (probe or {}).get("checkpoint_bytes") or 0)
+    yield (
+        f"{disk['checkpoints']} checkpoints of {render_bytes(size)} and a model of {render_bytes(disk['model'])}, "
+        f"{render_bytes(disk['total'])} in all; {render_bytes(disk['free'])} are free"
+    )
+
+
+def _render_costs(costs: Record) -> Iterator[str]:
+    for cost in costs.values():
+        seconds, parts = cost["seconds"], cost["seconds_of"]
+        yield (
+            f"{render_duration(seconds['median'])} on {cost['devices']} (between {render_duration(seconds['low'])} and "
+            f"{render_duration(seconds['high'])}): {cost['steps']:,} steps {render_duration(parts['steps'])}, "
+            f"evaluations {render_duration(parts['evaluations'])}, checkpoints {render_duration(parts['saves'])}"
+        )
+        spent = [f"{cost['kwh']:.3g} kWh"] if cost["kwh"] is not None else []
+        spent += [f"{cost['price']:,.2f} at your price"] if cost["price"] is not None else []
+        if spent:
+            yield ", ".join(spent)

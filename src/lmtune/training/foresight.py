@@ -1,0 +1,231 @@
+"""What a training will do, told before its first step: reckoned from what has been loaded, nothing is run."""
+
+import math
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtune.config import ForesightConfig
+from lmtune.storage import Record
+from lmtune.training.arguments import build_schedule, count_devices, settle_intervals
+from lmtune.training.disk import check_disk, estimate_disk
+from lmtune.training.memory import estimate_memory, measure_free_memory
+from lmtune.training.resume import flatten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+
+    from lmtune.training.held_out import HeldOut
+    from lmtune.training.setup import Setup
+    from lmtune.training.trainer import LmTrainer
+
+POINTS = 40
+"""Of the curve of learning rates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long a training is, and what interrupts it."""
+
+    steps: int
+    """Of the whole run."""
+    first: int
+    """The step from which it goes on, 0 at its start."""
+    steps_per_epoch: int
+    tokens_per_step: int
+    """At most: the last batch of an epoch may be shorter."""
+    targets_per_epoch: int | None
+    """None for text of unknown length."""
+    evaluations: int
+    """Of what is left, the one before the first step and the last one included."""
+    saves: int
+    """Of what is left."""
+
+    @property
+    def left(self) -> int:
+        return self.steps - self.first
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the whole run learns: exact for whole epochs, else of the last one as many as its steps have on average."""
+        if self.targets_per_epoch is None:
+            return self.steps * self.tokens_per_step
+        epochs, rest = divmod(self.steps, self.steps_per_epoch)
+        return epochs * self.targets_per_epoch + round(rest * self.targets_per_epoch / self.steps_per_epoch)
+
+    def with_factor(self, factor: float) -> "Course":
+        """The same epochs in steps of `factor` times as many rows."""
+        steps = max(1, math.ceil(self.steps / factor))
+        return Course(
+            steps=steps,
+            first=min(steps, round(self.first / factor)),
+            steps_per_epoch=max(1, math.ceil(self.steps_per_epoch / factor)),
+            tokens_per_step=round(self.tokens_per_step * factor),
+            targets_per_epoch=self.targets_per_epoch,
+            evaluations=self.evaluations,
+            saves=self.saves,
+        )
+
+
+def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
+    """The course of a training that goes on from step `first`. Settles the intervals of the trainer."""
+    args, counts = trainer.args, trainer.count_steps()
+    steps = counts.total_steps
+    settle_intervals(args, steps)
+    rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
+    evaluated = setup.config.evaluates
+    return Course(
+        steps=steps,
+        first=first,
+        steps_per_epoch=counts.steps_per_epoch,
+        tokens_per_step=rows * setup.prepared.ledger.block_size,
+        targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
+        evaluations=_count_events(_name(args.eval_strategy), args.eval_steps, first, steps, counts.steps_per_epoch)
+        + int(first == 0)
+        if evaluated
+        else 0,
+        saves=_count_events(_name(args.save_strategy), args.save_steps, first, steps, counts.steps_per_epoch),
+    )
+
+
+def _name(strategy: object) -> str:
+    """'steps' of a strategy, which transformers keeps as a member of an enumeration."""
+    return str(getattr(strategy, "value", strategy))
+
+
+def _count_events(strategy: str, every: float | None, first: int, steps: int, steps_per_epoch: int) -> int:
+    """Evaluations or saves between two steps, the last step always among them unless the strategy is `no`."""
+    if strategy == "no":
+        return 0
+    interval = steps_per_epoch if strategy in ("epoch", "best") else max(1, int(every or 1))
+    return steps // interval - first // interval + int(steps % interval > 0)
+
+
+def describe_text(setup: "Setup", held_out: "HeldOut") -> Record:
+    """The ledger, and how much is held out."""
+    ledger = setup.prepared.ledger
+    return {
+        "documents": ledger.documents_kept,
+        "documents_are": ledger.documents_are,
+        "rows_read": ledger.rows_read,
+        "tokens": ledger.sides["train"].tokens,
+        "blocks": ledger.blocks,
+        "block_size": ledger.block_size,
+        "split_by": ledger.split_by,
+        "held_out": {
+            name: {
+                "tokens": len(held.stream.ids),
+                "scored": len(held.sample.ids),
+                "scored_at_the_end": len(held.final.ids),
+            }
+            for name, held in held_out.sets.items()
+        },
+    }
+
+
+def describe_model(setup: "Setup") -> Record:
+    """Parameters, those that learn, and the precision."""
+    args, parameters = setup.arguments, list(setup.model.parameters())
+    learned = sum(weight.numel() for weight in parameters if weight.requires_grad)
+    return {
+        "parameters": sum(weight.numel() for weight in parameters),
+        "trained": learned,
+        "device": str(args.device),
+        "devices": count_devices(args),
+        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "float32",
+        "activation_checkpointing": bool(args.activation_checkpointing),
+        "torch_compile": bool(args.torch_compile),
+    }
+
+
+def describe_memory(args: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> Record:
+    """Bytes of a step, part by part, beside what is free; the parts are None where a model cannot be measured so."""
+    found = estimate_memory(args, model, block_size)
+    parts = None if found is None else {**found._asdict(), "total": found.total}
+    return {"step": parts, "free": measure_free_memory(args.device)}
+
+
+def describe_disk(args: "TrainingArguments", model: "PreTrainedModel", steps: int, folder: Path) -> Record:
+    """Bytes of the checkpoints to come beside what is free where the run folder will lie.
+
+    Raises CheckpointError where they would find no room.
+    """
+    need = estimate_disk(args, model, steps)
+    whole = folder.expanduser().absolute()
+    there = next(parent for parent in (whole, *whole.parents) if parent.exists())
+    check_disk(there, need, present=0)
+    return {**need._asdict(), "total": need.total, "free": shutil.disk_usage(there).free}
+
+
+def describe_schedule(trainer: "LmTrainer", course: Course) -> Record:
+    """The learning rate along the run, [POINTS] of it, and the phases of finetune=gradual."""
+    steps = sorted({round(part * max(0, course.steps - 1) / (POINTS - 1)) for part in range(POINTS)})
+    if trainer.timeline is not None:
+        phases = [
+            {
+                "first": phase.first,
+                "steps": phase.steps,
+                "groups": len(phase.peaks) - phase.lowest_group,
+                "rates": phase.peaks,
+            }
+            for phase in trainer.timeline.phases
+        ]
+        return {"steps": steps, "rates": [trainer.timeline.rates(step)[-1] for step in steps], "phases": phases}
+    factors = build_schedule(trainer.args, course.steps)
+    rates = None if factors is None else [trainer.args.learning_rate * factors(step) for step in steps]
+    return {"name": _name(trainer.args.lr_scheduler_type), "steps": steps, "rates": rates, "phases": []}
+
+
+def list_remarks(setup: "Setup", trainer: "LmTrainer") -> list[str]:
+    """What else is to be said of the steps to come; what their memory is stands by itself."""
+    remarks = [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
+    if trainer.timeline is not None and len(trainer.timeline.phases) > 1:
+        remarks.append("the probe is of the first phase: steps of later ones take longer, as more layer groups learn")
+    return remarks
+
+
+def list_settings(plain: Record, origins: dict[str, str]) -> list[Record]:
+    """Each setting that some config or the command line gives, with the place that does."""
+    flat = flatten(plain)
+    return [{"key": key, "value": flat[key], "from": place} for key, place in origins.items() if key in flat]
+
+
+def describe_course(course: Course) -> Record:
+    """A course as a record."""
+    return {**asdict(course), "tokens": course.tokens}
+
+
+def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> Record:
+    """Time to the end, energy and money, from the record of a check with its probe; on another number of devices too.
+
+    There, a step is taken to last as long as here: what the devices have to say to each other is not known.
+    """
+    devices = found["model"]["devices"]
+    costs = {"here": _estimate(found, course, devices, settings)}
+    if settings.devices is not None:
+        factor = settings.devices / devices
+        costs["there"] = _estimate(found, course.with_factor(factor), settings.devices, settings)
+    return costs
+
+
+def _estimate(found: Record, course: Course, devices: int, settings: ForesightConfig) -> Record:
+    """Of one number of devices: steps, seconds (middle, low, high), kWh and money."""
+    probe, sets = found["probe"], list(found["text"]["held_out"].values())
+    pace = (probe["scored_tokens_per_second"] or math.inf) * devices / found["model"]["devices"]
+    scoring = course.evaluations * sum(each["scored"] for each in sets) / pace
+    scoring += sum(each["scored_at_the_end"] for each in sets) / pace
+    saving = course.saves * (probe["save"] or 0.0)
+    warmup = max(0.0, probe["step"]["first"] - probe["step"]["median"])
+    seconds = {
+        bound: warmup + scoring + saving + course.left * probe["step"][bound] for bound in ("median", "low", "high")
+    }
+    hours = devices * seconds["median"] / 3600
+    return {
+        "devices": devices,
+        "steps": course.steps,
+        "seconds": seconds,
+        "seconds_of": {"steps": course.left * probe["step"]["median"], "evaluations": scoring, "saves": saving},
+        "kwh": None if settings.watts is None else hours * settings.watts / 1000,
+        "price": None if settings.price_per_hour is None else hours * settings.price_per_hour,
+    }

@@ -1,0 +1,116 @@
+"""A few real steps of a training, a part of its evaluation and one save, timed; nothing of it is kept."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lmtune.config import ForesightConfig
+from lmtune.errors import CheckpointError
+from lmtune.paths import GivenPath
+from lmtune.runs import begin_at
+from lmtune.storage import Record
+from lmtune.training.throughput import measure_memory
+
+if TYPE_CHECKING:
+    from lmtune.training.held_out import HeldOut
+    from lmtune.training.setup import Setup
+    from lmtune.training.trainer import LmTrainer
+
+WINDOWS = 64
+"""Windows of held-out text that are scored to tell the pace of an evaluation."""
+LEAST_STEPS = 2
+"""The first step warms up, and is not counted."""
+
+
+@dataclass
+class StepTimer(TrainerCallback):
+    """Times steps, and ends the training after a few of them with a save; nothing is evaluated."""
+
+    settings: ForesightConfig
+    wait: Callable[[], None]
+    """Returns when the device has done what was asked of it."""
+    times: list[float] = field(default_factory=list)
+    """Seconds of each step."""
+    saved: float | None = None
+    """Seconds that the save took."""
+    _since: float = 0.0
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.wait()
+        self._since = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        self.wait()
+        self.times.append(time.perf_counter() - self._since)
+        spent = len(self.times) >= LEAST_STEPS and sum(self.times) > self.settings.seconds
+        ends = spent or len(self.times) >= self.settings.steps or state.global_step >= state.max_steps
+        control.should_evaluate, control.should_log = False, False
+        control.should_save = ends and args.save_strategy != "no"
+        control.should_training_stop = ends
+        self._since = time.perf_counter()
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        control.should_evaluate = control.should_save = False
+        return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saved = time.perf_counter() - self._since
+
+
+def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", settings: ForesightConfig) -> Record:
+    """Seconds of a step, an evaluation and a save, and the bytes that they took. The weights of the model have changed then."""
+    timer = StepTimer(settings, lambda: _wait_for(trainer.args))
+    trainer.add_callback(timer)
+    with TemporaryDirectory(prefix="lmtune-check-") as folder:
+        run = begin_at(GivenPath("output", f"{folder}/run", CheckpointError), Path(folder))
+        trainer.attach(run, {})
+        trainer.fit()
+        saved = sum(file.stat().st_size for file in run.folder.glob("checkpoint-*/*") if file.is_file())
+    counted = timer.times[1:] or timer.times
+    scored, seconds = _time_scoring(trainer, setup, held_out)
+    return {
+        "steps": len(timer.times),
+        "step": {
+            "median": statistics.median(counted),
+            "low": float(np.quantile(counted, 0.1)),
+            "high": float(np.quantile(counted, 0.9)),
+            "first": timer.times[0],
+        },
+        "save": timer.saved,
+        "checkpoint_bytes": saved or None,
+        "scored_tokens_per_second": scored / seconds if scored else None,
+        "peak_memory": measure_memory(trainer.args.device),
+    }
+
+
+def _time_scoring(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut") -> tuple[int, float]:
+    """(tokens, seconds) of scoring some of the held-out text."""
+    tokens = WINDOWS * held_out.context
+
+    def decode(ids: np.ndarray) -> str:
+        return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+
+    parts = {name: held.sample.select(tokens, decode) for name, held in held_out.sets.items()}
+    start = time.perf_counter()
+    held_out.score(trainer.accelerator.unwrap_model(trainer.model), parts)
+    _wait_for(trainer.args)
+    return sum(len(part.ids) for part in parts.values()), time.perf_counter() - start
+
+
+def _wait_for(arguments: TrainingArguments) -> None:
+    import torch
+
+    if arguments.device.type == "cuda":
+        torch.cuda.synchronize(arguments.device)
