@@ -119,6 +119,35 @@ def test_what_train_would_refuse_is_refused(lmtune, tmp_path, typed, words):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("training.warmup_steps=20", "a warm-up of 20 steps, and the run has 7"),
+        (
+            "training.eval_steps=10",
+            "training.eval_steps=10 is more than the 7 steps of the run, which is scored at its end alone",
+        ),
+        ("training.logging_steps=8", "no loss will be logged"),
+        ("training.per_device_train_batch_size=5000", "most of it empty"),
+        ("eval.max_tokens=20", "Raise eval.max_tokens="),
+        ("training.warmup_steps=6", None),
+        ("training.eval_steps=7", None),
+    ],
+)
+def test_settings_that_do_not_meet_are_told_with_the_remedy(lmtune, typed, words):
+    quiet = ("training.logging_steps=1", "check.probe=false", "format=json")
+    answer = lmtune("check", *SHORT, *quiet, typed)
+    assert answer.code == 0, answer.err
+    said = answer.json["remarks"]
+    assert any(words in remark for remark in said) if words else said == []
+
+
+def test_a_training_says_them_too(lmtune):
+    answer = lmtune("train", *SHORT, "training.warmup_steps=20")
+    assert answer.code == 0, answer.err
+    assert "a warm-up of 20 steps, and the run has 7" in answer.err
+
+
 def test_more_devices_mean_fewer_steps():
     course = Course(
         steps=101, first=10, steps_per_epoch=50, tokens_per_step=100, targets_per_epoch=4990, evaluations=3, saves=2

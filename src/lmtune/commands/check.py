@@ -39,7 +39,7 @@ def run(config: CheckConfig) -> Result:
         "memory": foresight.describe_memory(args, model, setup.prepared.ledger.block_size),
         "disk": foresight.describe_disk(args, model, course.steps, Path(config.output or OUTPUTS)),
         "chosen": setup.chosen,
-        "remarks": foresight.list_remarks(setup, trainer),
+        "remarks": foresight.list_remarks(setup, trainer, held_out, course),
         "settings": foresight.list_settings(plain, config.origins),
     }
     if config.check.probe:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lmtune.config import ForesightConfig
 from lmtune.storage import Record
 from lmtune.training.arguments import build_schedule, count_devices, settle_intervals
+from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
 from lmtune.training.resume import flatten
@@ -177,12 +178,12 @@ def describe_schedule(trainer: "LmTrainer", course: Course) -> Record:
     return {"name": _name(trainer.args.lr_scheduler_type), "steps": steps, "rates": rates, "phases": []}
 
 
-def list_remarks(setup: "Setup", trainer: "LmTrainer") -> list[str]:
+def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", course: Course) -> list[str]:
     """What else is to be said of the steps to come; what their memory is stands by itself."""
     remarks = [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
     if trainer.timeline is not None and len(trainer.timeline.phases) > 1:
         remarks.append("the probe is of the first phase: steps of later ones take longer, as more layer groups learn")
-    return remarks
+    return [*remarks, *list_warnings(setup, held_out, course)]
 
 
 def list_settings(plain: Record, origins: dict[str, str]) -> list[Record]:

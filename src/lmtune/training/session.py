@@ -14,11 +14,14 @@ from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
+from lmtune.runs import step_of
 from lmtune.storage import Record, write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
+from lmtune.training.cross_checks import list_warnings
 from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
+from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, Measures, load_held_out
 from lmtune.training.plan import log_plan
 from lmtune.training.results import (
@@ -96,6 +99,9 @@ class Session:
             logger.info("data: %s", self.seen.render())
         if context.is_main:
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
+        first = 0 if context.checkpoint is None else step_of(context.checkpoint)
+        for warning in list_warnings(setup, self.held_out, plan_course(self.trainer, setup, first)):
+            logger.warning(warning)
         for name, held in self.held_out.sets.items():
             if (limits := held.render_limits(self.config.eval)) is not None:
                 logger.info("held out: %s: %s are scored", name, limits)

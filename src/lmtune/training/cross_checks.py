@@ -1,0 +1,76 @@
+"""Settings that are sound by themselves and not beside each other, told before the first step, each with its remedy.
+
+What cannot work at all is refused elsewhere; these run, and are hardly what was meant.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from lmtune.training.foresight import Course
+    from lmtune.training.held_out import HeldOut
+    from lmtune.training.setup import Setup
+
+
+def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list[str]:
+    """One sentence or two for each pair of settings that do not meet. The intervals are settled (foresight.plan_course)."""
+    args = setup.arguments
+    return [
+        *_warn_of_warmup(args, course.steps),
+        *_warn_of_intervals(args, course.steps),
+        *_warn_of_batch(args, course),
+        *_warn_of_windows(held_out),
+    ]
+
+
+def _warn_of_warmup(args: "TrainingArguments", steps: int) -> Iterator[str]:
+    warmup = args.get_warmup_steps(steps)
+    if warmup >= steps > 1:
+        yield (
+            f"training.warmup_steps={args.warmup_steps:g} is a warm-up of {warmup:,} steps, and the run has {steps:,}: the rate "
+            "never comes to training.learning_rate=, or only at the end. Give fewer, or a share such as training.warmup_steps=0.03."
+        )
+
+
+def _warn_of_intervals(args: "TrainingArguments", steps: int) -> Iterator[str]:
+    """Intervals longer than the run. Evaluation and save at its end take place all the same."""
+    pairs = (("eval_steps", args.eval_strategy, "scored"), ("save_steps", args.save_strategy, "saved"))
+    for name, strategy, done in pairs:
+        every = getattr(args, name)
+        if getattr(strategy, "value", strategy) == "steps" and every is not None and every > steps:
+            yield (
+                f"training.{name}={every:g} is more than the {steps:,} steps of the run, which is {done} at its end alone. "
+                f"Give fewer, or a share such as training.{name}=0.1."
+            )
+    if getattr(args.logging_strategy, "value", "") == "steps" and args.logging_steps > steps:
+        yield (
+            f"training.logging_steps={args.logging_steps:g} is more than the {steps:,} steps of the run: no loss will be logged. "
+            "Give fewer, such as training.logging_steps=1."
+        )
+
+
+def _warn_of_batch(args: "TrainingArguments", course: "Course") -> Iterator[str]:
+    """More rows in a step than there are: the rest of it is empty."""
+    targets = course.targets_per_epoch
+    if targets is not None and course.steps_per_epoch == 1 and 2 * targets <= course.tokens_per_step:
+        yield (
+            f"a step has room for {course.tokens_per_step:,} tokens, and the text has {targets:,} to learn: each step is an epoch, "
+            f"most of it empty. Give training.per_device_train_batch_size= fewer rows than {args.per_device_train_batch_size}."
+        )
+
+
+def _warn_of_windows(held_out: "HeldOut") -> Iterator[str]:
+    """Held-out text that does not fill one window: it says little, and of a short context."""
+    for name, held in held_out.sets.items():
+        tokens = len(held.sample.ids)
+        if tokens < held_out.context:
+            cut = len(held.stream.ids) >= held_out.context
+            remedy = (
+                "Raise eval.max_tokens=" if cut else "Hold out more: data.validation_fraction=, data.validation_files="
+            )
+            yield (
+                f"{name}: {tokens:,} held-out tokens are scored, fewer than one window of {held_out.context:,} (eval.context): "
+                f"a number of so little text says little. {remedy}."
+            )
