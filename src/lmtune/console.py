@@ -11,7 +11,9 @@ import codecs
 import io
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,9 @@ logger = logging.getLogger("lmtune")
 
 _lent: list[Any] = []
 """Streams for results, the one in force last."""
+
+WIDEST = 100
+"""Characters of a line of prose."""
 
 ESCAPES = "lmtune-escapes"
 """Name of the error handler that writes what an encoding lacks as `\\uXXXX`, which JSON reads back."""
@@ -173,6 +178,12 @@ class QuietFileHandler(logging.FileHandler):
         if not self._failed:
             self._failed = True
             _write_line(f"{Path(self.baseFilename).name} could not be written: {sys.exc_info()[1]}")
+
+
+def wrap(text: str, label: str = "") -> list[str]:
+    """A text in lines as wide as the terminal, at most [WIDEST] characters, set off behind a label."""
+    width = min(WIDEST, shutil.get_terminal_size().columns)
+    return textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
 
 
 def is_first_process() -> bool:

@@ -64,7 +64,15 @@ def test_parameters_and_what_of_them_learns(lmtune):
 
 
 def test_the_page_names_what_was_typed_first(lmtune):
-    answer = lmtune("check", *SHORT, "seed=3", "check.devices=4", "check.watts=60", "check.price_per_hour=2")
+    answer = lmtune(
+        "check",
+        *SHORT,
+        "training.logging_steps=1",
+        "seed=3",
+        "check.devices=4",
+        "check.watts=60",
+        "check.price_per_hour=2",
+    )
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     assert "seed=3" in answer.out

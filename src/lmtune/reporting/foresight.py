@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from lmtune.config.ranges import render_value
+from lmtune.console import wrap
 from lmtune.storage import Record
 from lmtune.units import render_bytes, render_duration
 
@@ -26,10 +27,16 @@ def render_foresight(found: Record) -> list[str]:
         "note": iter(found["remarks"]),
     }
     return [
-        f"{title if number == 0 else '':<{LABEL}}{line}"
+        part
         for title, lines in parts.items()
         for number, line in enumerate(lines)
+        for part in (_keep if title == "settings" else wrap)(line, f"{'' if number else title:<{LABEL}}")
     ]
+
+
+def _keep(line: str, label: str) -> list[str]:
+    """A row of a table is not broken."""
+    return [label + line]
 
 
 def _render_settings(settings: list[Record], chosen: Record) -> Iterator[str]:

@@ -5,8 +5,6 @@ lmtune explain data.block_size train data=bio
 lmtune explain data
 """
 
-import shutil
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +19,10 @@ from lmtune.cli.origins import Composition, composing
 from lmtune.cli.schemas import known_keys
 from lmtune.commands.result import Result
 from lmtune.config.ranges import render_value
+from lmtune.console import wrap
 from lmtune.errors import ConfigError
 
 USAGE = "lmtune explain KEY [COMMAND] [group=choice key=value ...]"
-WIDEST = 100
 NEIGHBOURS = 6
 
 
@@ -124,8 +122,8 @@ def _render(answer: Answer) -> list[str]:
         ("elsewhere", ", ".join(text.elsewhere)),
         ("beside it", ", ".join(answer.neighbours)),
     ]
-    said = [line for paragraph in (text.text, text.condition) if paragraph for line in _wrap("", paragraph)]
-    told = [line for name, fact in facts if fact for line in _wrap(f"{name:<13}", fact)]
+    said = [line for paragraph in (text.text, text.condition) if paragraph for line in wrap(paragraph)]
+    told = [line for name, fact in facts if fact for line in wrap(fact, f"{name:<13}")]
     return [f"{answer.key} = {render_value(answer.value)}", "", *said, "", *told]
 
 
@@ -139,10 +137,5 @@ def _render_section(key: str, command: str, rows: list[dict[str, Any]]) -> list[
     width = max(len(row["key"]) for row in rows) + 2
     lines = [f"Keys of lmtune {command} below {key}:", ""]
     for row in rows:
-        lines += [f"{row['key']:<{width}}{render_value(row['value'])}", *_wrap("    ", row["text"].partition(". ")[0])]
+        lines += [f"{row['key']:<{width}}{render_value(row['value'])}", *wrap(row["text"].partition(". ")[0], "    ")]
     return [*lines, "", f"lmtune explain {rows[0]['key']} says more of one."]
-
-
-def _wrap(start: str, text: str) -> list[str]:
-    width = min(WIDEST, shutil.get_terminal_size().columns)
-    return textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
