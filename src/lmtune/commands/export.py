@@ -81,15 +81,20 @@ def export_gguf(
     architecture = gguf_names.find_architecture(model.config, str(config.ckpt))
     vocabulary = collect_vocabulary(tokenizer, count_rows(model))
     settings = {} if checkpoint.run is None else checkpoint.run.load_config().get("generation", {})
-    modelfile = f"{name}-{TYPES[config.dtype][0]}.gguf"
+    file = f"{name}-{TYPES[config.dtype][0]}.gguf"
     with staged(folder, last=MODELFILE) as aside:
-        with saying(f"writing {modelfile}"):
-            types = write_gguf(aside / modelfile, model, architecture, vocabulary, config.dtype, name)
-        with saying(f"reading {modelfile} back"):
-            found = proof.prove_gguf(aside / modelfile, model, tokenizer, architecture, config.dtype)
-        text = render_modelfile(modelfile, model, tokenizer, build_generation_config(model, settings))
+        with saying(f"writing {file}"):
+            types = write_gguf(aside / file, model, architecture, vocabulary, config.dtype, name)
+        with saying(f"reading {file} back"):
+            found = proof.prove_gguf(aside / file, model, tokenizer, architecture, config.dtype)
+        text = render_modelfile(file, model, tokenizer, build_generation_config(model, settings))
         write_text(aside / MODELFILE, text)
-    known = {"tokens": len(vocabulary.tokens), "unused": vocabulary.unused, "splitter": vocabulary.splitter}
+    known = {
+        "tokens": len(vocabulary.tokens),
+        "unused": vocabulary.unused,
+        "missing_bytes": vocabulary.missing,
+        "splitter": vocabulary.splitter,
+    }
     return {"architecture": architecture.name, "types": types, "vocabulary": known, "proof": found.as_dict()}
 
 

@@ -62,6 +62,8 @@ class Vocabulary:
     """BOS stands before each text."""
     template: str | None
     """Of a chat, in Jinja."""
+    missing: int = 0
+    """Bytes that no token stands for."""
 
     @property
     def unused(self) -> int:
@@ -85,6 +87,7 @@ def collect_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabul
         ids={key: value for name, key in SPECIAL_IDS.items() if (value := getattr(tokenizer, name)) is not None},
         opens=_opens(tokenizer),
         template=tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
+        missing=_count_missing(described),
     )
 
 
@@ -100,9 +103,9 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> Json:
     for name, allowed in PLAIN_MODEL.items():
         if model.get(name) not in allowed:
             raise _refuse(f"{name}={model[name]}")
-    missing = sum(letter not in model["vocab"] for letter in _list_bytes())
-    if missing:
-        raise _refuse(f"one without {missing} of the 256 bytes")
+    missing = _count_missing(described)
+    if missing and model["unk_token"] is not None:
+        raise _refuse(f"one without {missing} of the 256 bytes, for which it has {model['unk_token']!r}")
     if described["normalizer"] is not None:
         raise _refuse(f"one that changes the text first (normalizer {described['normalizer']['type']})")
     for token in described["added_tokens"]:
@@ -112,10 +115,11 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> Json:
     return described
 
 
-def _list_bytes() -> list[str]:
+def _count_missing(described: Json) -> int:
+    """Bytes that no token stands for. Where they are in a text, they are left out of its ids, by llama.cpp too."""
     from tokenizers import pre_tokenizers
 
-    return pre_tokenizers.ByteLevel.alphabet()
+    return sum(letter not in described["model"]["vocab"] for letter in pre_tokenizers.ByteLevel.alphabet())
 
 
 def _find_splitter(described: Json) -> str:

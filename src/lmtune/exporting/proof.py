@@ -5,6 +5,7 @@ No runtime is needed for it. The model that is built from the file knows nothing
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,8 +107,9 @@ def encode_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> t
     import torch
 
     ids = [*encode_opening(tokenizer), *encode_plain(tokenizer, [TEXT])[0]][:MOST_TOKENS]
-    width = min(LONGEST_ROW, context_of(model.config), len(ids))
-    return torch.tensor(ids[: len(ids) // width * width], device=model.device).view(-1, width)
+    rows = math.ceil(len(ids) / min(LONGEST_ROW, context_of(model.config)))
+    width = len(ids) // rows
+    return torch.tensor(ids[: rows * width], device=model.device).view(rows, width)
 
 
 def prove_gguf(

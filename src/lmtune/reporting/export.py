@@ -34,7 +34,8 @@ def _render_vocabulary(vocabulary: Record | None) -> str:
     if vocabulary is None:
         return ""
     unused = f", {vocabulary['unused']:,} of them without a token" if vocabulary["unused"] else ""
-    return f"{vocabulary['tokens']:,} rows{unused}, split as {vocabulary['splitter']}"
+    missing = f"; {vocabulary['missing_bytes']} bytes have none, and are left out of a text" if vocabulary["missing_bytes"] else ""
+    return f"{vocabulary['tokens']:,} rows{unused}, split as {vocabulary['splitter']}{missing}"
 
 
 def _render_proof(proof: Record) -> str:
