@@ -43,7 +43,7 @@ class Runtime:
         found = self._force(ids, self.harmless, entries)["top_logprobs"]
         scores = np.full(entries, np.nan)
         scores[[each["id"] for each in found]] = [each["logprob"] for each in found]
-        return scores
+        return scores - np.log(np.exp(scores).sum())  # a sum of many numbers in float32 is off by 1e-4
 
     def score(self, ids, target, entries):
         """The log-probability of `target` after `ids`."""
@@ -52,5 +52,7 @@ class Runtime:
 
     def _force(self, ids, target, count):
         """What is told of the next token, where `target` is made the likeliest; nothing of one that is no text by itself."""
-        answer = self.ask("/completion", prompt=ids, n_predict=1, n_probs=count, temperature=0, logit_bias=[[target, 1e6]])
+        answer = self.ask(
+            "/completion", prompt=ids, n_predict=1, n_probs=count, temperature=0, logit_bias=[[target, 1e6]]
+        )
         return next(iter(answer.get("completion_probabilities", [])), None)

@@ -45,6 +45,7 @@ CARD, MODELFILE = "README.md", "Modelfile"
 
 def run(config: ExportConfig) -> Result:
     """Write a checkpoint in another form; what does not read back as the model is not left behind."""
+    assert config.to is not None, "a configuration that was checked names a form"
     if config.output is not None:
         check_creatable(GivenPath("output", config.output, CheckpointError))
     checkpoint = resolve_checkpoint(str(config.ckpt), config.check_weights)
@@ -55,11 +56,11 @@ def run(config: ExportConfig) -> Result:
     model = loading.load_merged(checkpoint.path, whole=config.check_weights).eval()
     for remark in mend_special_ids(model, tokenizer):
         logger.info(remark)
+    to, name = config.to.value, name_checkpoint(checkpoint)
     export = export_gguf if config.to is ExportFormat.gguf else export_safetensors
-    name = name_checkpoint(checkpoint)
-    with new_folder(config.output, f"{name}-{config.to.value if config.to else ''}") as folder:
+    with new_folder(config.output, f"{name}-{to}") as folder:
         account = export(config, checkpoint, model, tokenizer, folder, name)
-    account |= describe(config, model, folder)
+    account |= {"ckpt": config.ckpt, "to": to, "dtype": config.dtype.value, **describe(model, folder)}
     return Result(account, lambda: render_export(account))
 
 
@@ -80,15 +81,15 @@ def export_gguf(
     """One file, proven, and a Modelfile beside it; return what was found."""
     architecture = gguf_names.find_architecture(model.config, str(config.ckpt))
     vocabulary = collect_vocabulary(tokenizer, count_rows(model))
-    settings = {} if checkpoint.run is None else checkpoint.run.load_config().get("generation", {})
+    told = {} if checkpoint.run is None else checkpoint.run.load_config().get("generation", {})
+    settings = build_generation_config(model, told)
     file = f"{name}-{TYPES[config.dtype][0]}.gguf"
     with staged(folder, last=MODELFILE) as aside:
         with saying(f"writing {file}"):
             types = write_gguf(aside / file, model, architecture, vocabulary, config.dtype, name)
         with saying(f"reading {file} back"):
-            found = proof.prove_gguf(aside / file, model, tokenizer, architecture, config.dtype)
-        text = render_modelfile(file, model, tokenizer, build_generation_config(model, settings))
-        write_text(aside / MODELFILE, text)
+            found = proof.prove_gguf(aside / file, model, tokenizer, architecture, vocabulary, config.dtype)
+        write_text(aside / MODELFILE, render_modelfile(file, model, tokenizer, settings))
     known = {
         "tokens": len(vocabulary.tokens),
         "unused": vocabulary.unused,
@@ -107,9 +108,9 @@ def export_safetensors(
     name: str,
 ) -> Record:
     """A folder that loads without lmtune, proven, with its card; return what was found."""
+    dtype = SaveDtype(config.dtype.value)
     ids = proof.encode_text(model, tokenizer)
     before = run_model(model, ids)
-    dtype = SaveDtype(config.dtype.value)
     saving.round_weights(model, dtype)
     found = proof.compare(before, run_model(model, ids))
     proof.check_bounds(name, found, config.dtype)
@@ -118,10 +119,8 @@ def export_safetensors(
             saving.save_model(model, tokenizer, aside, dtype)
         with saying("reading the weights back"):
             check_reads_back(model, aside)
-        write_text(
-            aside / CARD,
-            render_export_card(checkpoint.path, name, find_finished(checkpoint), dtype.value, found.as_dict()),
-        )
+        card = render_export_card(checkpoint.path, name, find_finished(checkpoint), dtype.value, found.as_dict())
+        write_text(aside / CARD, card)
     return {
         "architecture": type(model).__name__,
         "types": {dtype.value: len(list(model.parameters()))},
@@ -137,16 +136,11 @@ def find_finished(checkpoint: Checkpoint) -> Run | None:
     return run if run.find_results().get("status") == "completed" else None
 
 
-def describe(config: ExportConfig, model: PreTrainedModel, folder: Path) -> Record:
+def describe(model: PreTrainedModel, folder: Path) -> Record:
     """What was written where."""
-    files = {
-        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
-        "ckpt": config.ckpt,
-        "to": config.to.value if config.to else None,
-        "dtype": config.dtype.value,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "folder": str(folder),
-        "files": files,
+        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
     }

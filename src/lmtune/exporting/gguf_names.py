@@ -92,9 +92,10 @@ def find_architecture(config: PreTrainedConfig, path: str) -> Architecture:
     """
     architecture = ARCHITECTURES.get(config.model_type)
     if architecture is None:
+        known = ", ".join(ARCHITECTURES)
         raise ModelError(
-            f"{path} is of the model type {config.model_type}; expected one of those whose logits were proven to be the same in llama.cpp: "
-            f"{', '.join(ARCHITECTURES)}. Give to=safetensors, or take llama.cpp's own converter."
+            f"{path} is of the model type {config.model_type}; expected one whose logits are known to be the same in llama.cpp: "
+            f"{known}. Give to=safetensors, or take llama.cpp's own converter."
         )
     for name, allowed in architecture.settings.items():
         value = get_setting(config, name)

@@ -7,7 +7,9 @@ splits as one of SPLITTERS, which were proven to give the same ids (tests/integr
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from lmtune.errors import ModelError
@@ -62,13 +64,16 @@ class Vocabulary:
     """BOS stands before each text."""
     template: str | None
     """Of a chat, in Jinja."""
-    missing: int = 0
-    """Bytes that no token stands for."""
 
     @property
     def unused(self) -> int:
         """Rows that no token has."""
         return self.types.count(UNUSED)
+
+    @property
+    def missing(self) -> int:
+        """Bytes that no token stands for. Where they are in a text, they are left out of its ids, by llama.cpp too."""
+        return _count_missing(self.tokens)
 
 
 def collect_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabulary:
@@ -87,7 +92,6 @@ def collect_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabul
         ids={key: value for name, key in SPECIAL_IDS.items() if (value := getattr(tokenizer, name)) is not None},
         opens=_opens(tokenizer),
         template=tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
-        missing=_count_missing(described),
     )
 
 
@@ -103,7 +107,7 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> Json:
     for name, allowed in PLAIN_MODEL.items():
         if model.get(name) not in allowed:
             raise _refuse(f"{name}={model[name]}")
-    missing = _count_missing(described)
+    missing = _count_missing(model["vocab"])
     if missing and model["unk_token"] is not None:
         raise _refuse(f"one without {missing} of the 256 bytes, for which it has {model['unk_token']!r}")
     if described["normalizer"] is not None:
@@ -112,14 +116,27 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> Json:
         flag = next((flag for flag in FLAGS if token[flag]), None)
         if flag is not None:
             raise _refuse(f"the added token {token['content']!r} with {flag}=true")
+    pair = _find_overlap([token["content"] for token in described["added_tokens"] if not token["special"]])
+    if pair is not None:
+        raise _refuse(f"the added tokens {pair[0]!r} and {pair[1]!r}, which may overlap in a text")
     return described
 
 
-def _count_missing(described: Json) -> int:
-    """Bytes that no token stands for. Where they are in a text, they are left out of its ids, by llama.cpp too."""
+def _count_missing(tokens: Iterable[str]) -> int:
     from tokenizers import pre_tokenizers
 
-    return sum(letter not in described["model"]["vocab"] for letter in pre_tokenizers.ByteLevel.alphabet())
+    return len(set(pre_tokenizers.ByteLevel.alphabet()).difference(tokens))
+
+
+def _find_overlap(words: list[str]) -> tuple[str, str] | None:
+    """Two words of which one may begin inside the other: tokenizers takes the first of them, llama.cpp the longest."""
+    return next(((one, other) for one, other in permutations(words, 2) if _overlap(one, other)), None)
+
+
+def _overlap(one: str, other: str) -> bool:
+    if len({*one, *other}) == 1:  # blanks in a row: either takes the longest first
+        return False
+    return any(one.endswith(other[:size]) for size in range(1, min(len(one), len(other))))
 
 
 def _find_splitter(described: Json) -> str:

@@ -14,7 +14,7 @@ from lmtune.config import ExportDtype
 from lmtune.errors import ModelError
 from lmtune.exporting.gguf_file import HEAD, read_sizes, read_weight
 from lmtune.exporting.gguf_names import Architecture, build_config, name_weights
-from lmtune.exporting.gguf_vocabulary import build_tokenizer, load_vocabulary
+from lmtune.exporting.gguf_vocabulary import Vocabulary, build_tokenizer, load_vocabulary
 from lmtune.modeling.activations import fuse_activations
 from lmtune.modeling.behaviour import moved, run
 from lmtune.modeling.layers import count_rows
@@ -55,7 +55,7 @@ BOUNDS = {
     ExportDtype.float32: Bounds(0.0, 1.0, 0.0),
     ExportDtype.bfloat16: Bounds(1e-2, 0.9, 2**-8),
     ExportDtype.float16: Bounds(1e-4, 0.98, 2**-11),
-    ExportDtype.q8_0: Bounds(1e-2, 0.9, 0.6 / 127),
+    ExportDtype.q8_0: Bounds(3e-2, 0.9, 0.6 / 127),
 }
 """By precision. float32 is exact; others round each weight to the nearest that they have."""
 SMALLEST = 2.0**-18
@@ -82,9 +82,7 @@ def compare(before: torch.Tensor, after: torch.Tensor) -> Closeness:
     one, other = before.double().log_softmax(-1), after.double().log_softmax(-1)
     return Closeness(
         tokens=before.shape[0] * before.shape[1],
-        divergence=max(0.0, float((one.exp() * (one - other)).sum(-1).mean()))
-        if one.isfinite().all()
-        else float("nan"),
+        divergence=float((one.exp() * (one - other)).sum(-1).mean().clamp(min=0)),  # rounding takes it below; nan stays
         agreement=float((one.argmax(-1) == other.argmax(-1)).double().mean()),
         largest=float((before.double() - after.double()).abs().max()),
     )
@@ -96,9 +94,9 @@ def check_bounds(name: str, found: Closeness, dtype: ExportDtype) -> None:
     if found.divergence <= bounds.divergence and found.agreement >= bounds.agreement:  # neither is true of nan
         return
     raise ModelError(
-        f"{name} in {dtype.value} is another model: on {found.tokens} tokens its distributions are {found.divergence:.2e} nats from "
-        f"those in float32, and the likeliest token is the same at {found.agreement:.1%}; expected at most {bounds.divergence:.0e} nats "
-        f"and at least {bounds.agreement:.0%}. Nothing was left of it. Give another dtype=."
+        f"{name} in {dtype.value} is another model: on {found.tokens} tokens it is {found.divergence:.2e} nats from that in "
+        f"float32, and the likeliest token is the same at {found.agreement:.1%}; expected at most {bounds.divergence:.0e} nats and "
+        f"at least {bounds.agreement:.0%}. Nothing was left of it. Give another dtype=."
     )
 
 
@@ -117,15 +115,14 @@ def prove_gguf(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     architecture: Architecture,
+    vocabulary: Vocabulary,
     dtype: ExportDtype,
 ) -> Closeness:
     """How near the model in a file is to the one in memory; raise ModelError where it is another."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
-    difference = find_difference(tokenizer, build_tokenizer(load_vocabulary(reader)))
-    if difference is not None:
-        raise refuse(file, f"its vocabulary differs in {difference}")
+    _check_vocabulary(file, load_vocabulary(reader), vocabulary, tokenizer)
     ids = encode_text(model, tokenizer)
     copy = build_copy(reader, model, architecture)
     before = run(copy, ids)
@@ -135,6 +132,18 @@ def prove_gguf(
     found = compare(before, run(copy, ids))
     check_bounds(file.name, found, dtype)
     return found
+
+
+def _check_vocabulary(file: Path, read: Vocabulary, written: Vocabulary, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError for a vocabulary that is not as it was written, or that reads a text as other ids than the tokenizer."""
+    if read != written:
+        raise refuse(file, "its vocabulary is not as it was written")
+    rebuilt = build_tokenizer(read)
+    difference = find_difference(tokenizer, rebuilt)
+    if difference is None and encode_plain(tokenizer, [TEXT]) != encode_plain(rebuilt, [TEXT]):
+        difference = "the ids of a text"
+    if difference is not None:
+        raise refuse(file, f"its vocabulary differs in {difference}")
 
 
 def build_copy(reader: GGUFReader, model: PreTrainedModel, architecture: Architecture) -> PreTrainedModel:

@@ -34,7 +34,11 @@ def _render_vocabulary(vocabulary: Record | None) -> str:
     if vocabulary is None:
         return ""
     unused = f", {vocabulary['unused']:,} of them without a token" if vocabulary["unused"] else ""
-    missing = f"; {vocabulary['missing_bytes']} bytes have none, and are left out of a text" if vocabulary["missing_bytes"] else ""
+    missing = (
+        f"; {vocabulary['missing_bytes']} bytes have none, and are left out of a text"
+        if vocabulary["missing_bytes"]
+        else ""
+    )
     return f"{vocabulary['tokens']:,} rows{unused}, split as {vocabulary['splitter']}{missing}"
 
 
@@ -63,7 +67,7 @@ def render_export_card(path: str, name: str, run: Run | None, dtype: str, proof:
     config["finetune"] = {**config["finetune"], "merge": True}  # an adapter is in the weights now
     samples = run.load_samples()
     card = render_card(name, run.load_results(), config, samples[-1]["samples"] if samples else [])
-    return f"{card}\n{note}" if note else card
+    return f"{card}\n{note} Numbers above are of the weights before.\n" if note else card
 
 
 def _render_plain(path: str, name: str, note: str) -> str:
@@ -72,7 +76,16 @@ def _render_plain(path: str, name: str, note: str) -> str:
     base = path if is_hub_id(path) else None
     data = ModelCardData(base_model=base, library_name="transformers", pipeline_tag="text-generation", tags=["lmtune"])
     said = f"A causal language model{f', {base}' if base else ''}, exported with lmtune {__version__}."
-    lines = [f"---\n{data.to_yaml()}\n---", "", f"# {name}", "", said, "", *([note] if note else []), *render_use(name)]
+    lines = [
+        f"---\n{data.to_yaml()}\n---",
+        "",
+        f"# {name}",
+        "",
+        said,
+        "",
+        *([note, ""] if note else []),
+        *render_use(name),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +94,5 @@ def _render_note(dtype: str, proof: Record) -> str:
         return ""
     return (
         f"Its weights were rounded to {dtype} for this folder: on {proof['tokens']} tokens its distributions are "
-        f"{proof['divergence']:.1e} nats from those in float32, and the likeliest token is the same at {proof['agreement']:.1%}. "
-        "Numbers above are of the weights before.\n"
+        f"{proof['divergence']:.1e} nats from those in float32, and the likeliest token is the same at {proof['agreement']:.1%}."
     )
