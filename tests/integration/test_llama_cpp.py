@@ -159,6 +159,8 @@ def test_llama_cpp_reads_texts_as_the_vocabulary_does(lmtune, build_tiny, texts,
     check_ids(runtime, tokenizer, lines)
     for line in [*lines, *(f"a{token} b {token}{token}" for token in tokenizer.all_special_tokens)]:
         assert runtime.encode(line, special=True) == tokenizer(line, verbose=False)["input_ids"]
+    for line in [*texts, *WORDS, *NASTY[3:5]]:
+        assert runtime.decode(runtime.encode(line)) == line
 
 
 @pytest.mark.slow
@@ -185,7 +187,7 @@ def test_perplexity_is_ours(lmtune, build_tiny, tokenizer, texts, tmp_path):
     runtime = export(lmtune, model, tokenizer, tmp_path / "model")
     from lmtune.vocabulary import encode_plain
 
-    text = "\n".join(texts * 2)[:8000]
+    text = "\n".join(texts * 2)[:20_000]
     end = tokenizer.eos_token_id
     ids = [end, *encode_plain(tokenizer, [text])[0], end]
     ours, tokens = find_our_perplexity(lmtune, tmp_path / "model", text, tmp_path, 63)
