@@ -232,6 +232,7 @@ EDITS = {
     "no splitting": (lambda d: d.update(pre_tokenizer=None), "splits texts by none"),
     "dropout": (lambda d: d["model"].update(dropout=0.1), "dropout=0.1"),
     "whole words first": (lambda d: d["model"].update(ignore_merges=True), "ignore_merges=True"),
+    "bytes alone": (lambda d: d["model"].update(merges=[]), "one without merges"),
     "a flag": (add_flag, "the added token '<x>' with lstrip=true"),
 }
 

@@ -27,7 +27,7 @@ SPLITTERS: dict[str, list[Json]] = {
     "smollm": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL],
 }
 """By GGUF's name (tokenizer.ggml.pre): the steps of tokenizers that split a text so."""
-PLAIN_MODEL: Json = {
+PLAIN_MODEL: dict[str, tuple[object, ...]] = {
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
@@ -101,25 +101,34 @@ def _describe(tokenizer: PreTrainedTokenizerBase) -> Json:
     if backend is None:
         raise _refuse(f"a {type(tokenizer).__name__} written in Python")
     described: Json = json.loads(backend.to_str())
-    model = described["model"]
+    _check_model(described["model"])
+    if described["normalizer"] is not None:
+        raise _refuse(f"one that changes the text first (normalizer {described['normalizer']['type']})")
+    _check_added(described["added_tokens"])
+    return described
+
+
+def _check_model(model: Json) -> None:
     if model["type"] != "BPE":
         raise _refuse(f"one of the kind {model['type']}")
     for name, allowed in PLAIN_MODEL.items():
         if model.get(name) not in allowed:
             raise _refuse(f"{name}={model[name]}")
+    if not model["merges"]:
+        raise _refuse("one without merges")
     missing = _count_missing(model["vocab"])
     if missing and model["unk_token"] is not None:
         raise _refuse(f"one without {missing} of the 256 bytes, for which it has {model['unk_token']!r}")
-    if described["normalizer"] is not None:
-        raise _refuse(f"one that changes the text first (normalizer {described['normalizer']['type']})")
-    for token in described["added_tokens"]:
+
+
+def _check_added(added: list[Json]) -> None:
+    for token in added:
         flag = next((flag for flag in FLAGS if token[flag]), None)
         if flag is not None:
             raise _refuse(f"the added token {token['content']!r} with {flag}=true")
-    pair = _find_overlap([token["content"] for token in described["added_tokens"] if not token["special"]])
+    pair = _find_overlap([token["content"] for token in added if not token["special"]])
     if pair is not None:
         raise _refuse(f"the added tokens {pair[0]!r} and {pair[1]!r}, which may overlap in a text")
-    return described
 
 
 def _count_missing(tokens: Iterable[str]) -> int:
