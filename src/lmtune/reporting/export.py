@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune import __version__
 from lmtune.hub import is_hub_id
+from lmtune.paths import shorten
 from lmtune.reporting.card import render_card, render_use
 from lmtune.storage import Record
 
@@ -25,7 +27,7 @@ def render_export(account: Record) -> list[str]:
         "vocabulary": _render_vocabulary(account.get("vocabulary")),
         "read back": _render_proof(account["proof"]),
         "files": ", ".join(f"{name} ({_render_size(size)})" for name, size in account["files"].items()),
-        "folder": account["folder"],
+        "folder": str(shorten(Path(account["folder"]))),
     }
     return [f"{label:<{LABEL}}{text}" for label, text in rows.items() if text]
 
