@@ -55,5 +55,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,lora]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,lora]"
 	touch $@

@@ -141,7 +141,7 @@ def build(tmp_path, monkeypatch):
     return call
 
 
-NEEDED = {"generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",)}
+NEEDED = {"generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf")}
 CONF = schemas.find_conf()
 SHIPPED = [
     *((command, ()) for command in COMMANDS),

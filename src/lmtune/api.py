@@ -31,7 +31,7 @@ _composing = threading.Lock()
 def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
     """The configuration of a command, as `lmtune <command> key=value ...` composes it: groups, conf/ where you stand, checks.
 
-    command: train, eval, generate, data, tokenizer or lr-find. overrides: `key=value` each, a value taken as it is typed
+    command: train, eval, generate, data, tokenizer, lr-find or export. overrides: `key=value` each, a value taken as it is typed
     behind `=` on the command line. Raises ConfigError, with what was expected, for a key or a value that cannot work.
     """
     set_environment()

@@ -70,5 +70,11 @@ COMMANDS = {
             "TokenizerCommandConfig",
             "learn a byte-level BPE vocabulary from text",
         ),
+        Command(
+            "export",
+            "lmtune.commands.export",
+            "ExportConfig",
+            "a checkpoint as a GGUF file for llama.cpp, or as a folder for transformers and vLLM",
+        ),
     )
 }

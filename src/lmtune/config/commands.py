@@ -41,6 +41,32 @@ class TokenizerText(Enum):
     """Everything, held-out documents included, as GPorTuguese-2 did."""
 
 
+class ExportFormat(Enum):
+    """The form in which a model leaves."""
+
+    gguf = "gguf"
+    """One file for llama.cpp, Ollama and what is built on them, with a Modelfile beside it."""
+    safetensors = "safetensors"
+    """A folder for transformers, vLLM and others, with its adapter merged."""
+
+
+class ExportDtype(Enum):
+    """The precision of exported weights."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    q8_0 = "q8_0"
+    """Eight bits a weight, and one scale for 32 of them."""
+
+
+EXPORTED = {
+    ExportFormat.gguf: (ExportDtype.float32, ExportDtype.float16, ExportDtype.q8_0),
+    ExportFormat.safetensors: (ExportDtype.float32, ExportDtype.bfloat16, ExportDtype.float16),
+}
+"""The precisions of each form."""
+
+
 @dataclass(kw_only=True, slots=True)
 class EvalCommandConfig:
     """`lmtune eval`."""
@@ -237,3 +263,32 @@ class TokenizerCommandConfig:
         self.data.anchor()
         if self.model is not None:
             self.model.anchor()
+
+
+@dataclass(kw_only=True, slots=True)
+class ExportConfig:
+    """`lmtune export`."""
+
+    ckpt: str | None = key(None, literal=True)
+    """Run folder, `checkpoint-<step>`, model folder or Hub id; the adapter of one is merged in float32."""
+    to: ExportFormat | None = None
+    """`gguf` is one file for llama.cpp and Ollama, `safetensors` a folder for transformers, vLLM and others."""
+    dtype: ExportDtype = ExportDtype.float32
+    """Precision of the weights; `bfloat16` for safetensors alone, `q8_0` for gguf alone."""
+    output: str | None = key(None, literal=True, one_per_job=True)
+    """Folder of what is written, instead of `outputs/<name>-<to>/<date>`."""
+    format: OutputFormat = OutputFormat.table
+    """What is written to stdout: a table for people, or one JSON document."""
+    check_weights: bool = True
+    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given("ckpt", self.ckpt, "lmtune export")
+        if self.to is None:
+            raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
+        allowed = [each.value for each in EXPORTED[self.to]]
+        require(self.dtype.value in allowed, "dtype", self.dtype.value, f"{', '.join(allowed)} for to={self.to.value}")
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Nothing is left open."""

@@ -114,6 +114,11 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole:
     return model
 
 
+def load_merged(path: str, whole: bool = True) -> PreTrainedModel:
+    """As load_model, from what ckpt= names; an adapter is merged into its base, in float32."""
+    return _load_to_train(foreign.Source("ckpt", path, whole=whole))[0]
+
+
 def _load_with_adapter(source: foreign.Source, base: foreign.Source) -> PreTrainedModel:
     """The base with the adapter loaded beside its weights, by transformers' own integration of peft."""
     model = _load_weights(base, adapters.open_base(base))

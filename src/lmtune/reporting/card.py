@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmtune import __version__
@@ -60,15 +61,20 @@ def _body(name: str, results: Record, config: Record, samples: list[dict[str, st
     if samples:
         lines += ["## Samples", ""]
         lines += [f"> {sample['text'].strip()}".replace("\n", "\n> ") + "\n" for sample in samples]
+    needs = ["It needs the package `peft`, and loads its base by itself.", ""] if _is_adapter(config) else []
+    return [*lines, *render_use(repo or name, needs)]
+
+
+def render_use(model: str, needs: Sequence[str] = ()) -> list[str]:
+    """How a model is loaded. needs: lines on what that takes."""
     return [
-        *lines,
         "## Use",
         "",
-        *(["It needs the package `peft`, and loads its base by itself.", ""] if _is_adapter(config) else []),
+        *needs,
         "```python",
         "from transformers import pipeline",
         "",
-        f'pipeline("text-generation", model="{repo or name}")("...")',
+        f'pipeline("text-generation", model="{model}")("...")',
         "```",
     ]
 

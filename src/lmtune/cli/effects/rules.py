@@ -340,6 +340,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "model.vocab_size": _first(_if_prepared, _if_vocabulary_is_learned),
     },
     "tokenizer": {"model.revision": _if_revised},
+    "export": {},
     "generate": {
         **_generation_rules(_if_text_is_written),
         "generation.temperature": _unless_in_grid("temperature"),

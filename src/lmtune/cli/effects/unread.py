@@ -97,6 +97,7 @@ TOKENIZER = {
 }
 
 GENERATE: dict[str, Idle] = {}
+EXPORT: dict[str, Idle] = {}
 
 UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "train": TRAIN,
@@ -106,5 +107,6 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "data": DATA,
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
+    "export": EXPORT,
 }
 """By command: keys, each with all below it, and why nothing there reads them."""
