@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 from lmtune.familiar import Word, find_word
+from lmtune.versions import add_newer_names
 
 RENAMED_TRAINING_ARGUMENTS = {
     "evaluation_strategy": "eval_strategy",
@@ -89,8 +90,9 @@ class Typed(NamedTuple):
 
 @cache
 def load_training_fields() -> Mapping[str, str]:
-    """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED."""
-    return {**_annotated_fields(_transformers_folder() / "training_args.py", "TrainingArguments"), **MISANNOTATED}
+    """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED; by their newest names."""
+    fields = _annotated_fields(_transformers_folder() / "training_args.py", "TrainingArguments")
+    return add_newer_names({**fields, **MISANNOTATED})
 
 
 @cache
@@ -223,9 +225,7 @@ def _class_source(source: str, name: str) -> str:
     """The text of one class: parsing only this is ten times faster than parsing the module."""
     start = re.search(rf"^class {name}\b", source, re.MULTILINE)
     if start is None:
-        raise ConfigError(
-            f"The installed transformers has no class {name}: lmtune needs transformers 5.23 or later 5.x."
-        )
+        raise ConfigError(f"The installed transformers has no class {name}: lmtune does not work with this version of it.")
     end = re.compile(r"^(?=[^\s#)])", re.MULTILINE).search(source, start.end())
     return source[start.start() : end.start() if end else len(source)]
 
