@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import ConfigError, LmtuneError, describe_error
+from lmtune.modeling.device import fork_random_state
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.out_of_memory import is_out_of_memory
 from lmtune.storage import Record
@@ -51,7 +52,7 @@ def _try_checkpointing(model: "PreTrainedModel", settings: Record) -> None:
         model, for_torch or None, **{name: value for name, value in settings.items() if name in OF_TRANSFORMERS}
     )
     try:
-        with torch.random.fork_rng():
+        with fork_random_state(model):
             model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     finally:
         disable_checkpointing(model)
