@@ -7,7 +7,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 3  training                                         the only room that knows transformers.Trainer
     floor 2  data, modeling < evaluation < reporting          text to blocks; models; numbers; pages and tables
     floor 2  exporting                                        what leaves the machine
-    floor 1  versions, familiar < upstream < config           which libraries; others' names, transformers' names; what a command is told
+    floor 1  versions, familiar < upstream < config           libraries; others' names, transformers' names; what a command is told
     floor 1  storage < runs, token_stream < vocabulary, hub, foreign    what a run leaves behind; ids; what others made
     floor 1  secrets                                          what must not be written down
     floor 0  environment                                      variables that libraries read

@@ -100,7 +100,7 @@ def load_generation_fields() -> frozenset[str]:
     """Parameters of GenerationConfig. It declares no fields; its __init__ pops each from kwargs."""
     source = (_transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")
     popped = re.findall(r"self\.(\w+) = kwargs\.pop\(", source)
-    return frozenset(popped) - {"_from_model_config", "transformers_version"}
+    return frozenset(name for name in popped if not name.startswith("_")) - {"transformers_version"}
 
 
 @cache
@@ -225,7 +225,9 @@ def _class_source(source: str, name: str) -> str:
     """The text of one class: parsing only this is ten times faster than parsing the module."""
     start = re.search(rf"^class {name}\b", source, re.MULTILINE)
     if start is None:
-        raise ConfigError(f"The installed transformers has no class {name}: lmtune does not work with this version of it.")
+        raise ConfigError(
+            f"The installed transformers has no class {name}: lmtune does not work with this version of it."
+        )
     end = re.compile(r"^(?=[^\s#)])", re.MULTILINE).search(source, start.end())
     return source[start.start() : end.start() if end else len(source)]
 

@@ -6,6 +6,7 @@ the tests pass with.
 
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmtune.errors import LmtuneError
@@ -19,7 +20,7 @@ RENAMED = {
     "activation_checkpointing": "gradient_checkpointing",
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
-"""Training arguments, and what transformers before 5.22 calls them."""
+"""Training arguments, and what transformers before 5.23 calls them."""
 
 WITHDRAWN = frozenset(["logging_dir", "warmup_ratio"])
 """Training arguments of older transformers that it has withdrawn since: they are none here, whatever is installed."""
@@ -84,6 +85,25 @@ def disable_checkpointing(model: "PreTrainedModel") -> None:
         model.activation_checkpointing_disable()
     else:
         model.gradient_checkpointing_disable()
+
+
+def find_precision_switches() -> tuple[list[tuple[Any, str]], str | bool]:
+    """(places and names of torch's switches for rounding float32 products, the value with which it does not)."""
+    from torch import backends
+
+    if hasattr(backends, "fp32_precision"):  # transformers uses these for TF32, and reading the older ones then raises
+        places = (backends, *attrgetter("cuda.matmul", "cudnn.conv", "mkldnn.matmul")(backends))
+        return [(place, "fp32_precision") for place in places], "ieee"
+    return [(backends.cuda.matmul, "allow_tf32"), (backends.cudnn, "allow_tf32")], False  # before torch 2.9
+
+
+def use_known_experts(model: "PreTrainedModel") -> None:
+    """Compute the experts of a mixture one by one before torch 2.9, which multiplies groups at once on recent GPUs alone."""
+    import torch
+
+    older = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
+    if older and getattr(model.config, "_experts_implementation", None) not in (None, "eager"):
+        model.set_experts_implementation("eager")
 
 
 def _find_version(name: str) -> str | None:

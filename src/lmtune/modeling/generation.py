@@ -236,7 +236,6 @@ def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     import random
 
     import numpy as np
-    import torch
 
     was_training, python_state, numpy_state = model.training, random.getstate(), np.random.get_state()
     model.eval()

@@ -10,6 +10,7 @@ from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.training import is_greater_better
 from lmtune.config.training_arguments import WITHHELD
+from lmtune.console import compiled_code_aside
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
 from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
@@ -55,7 +56,7 @@ def build_arguments(
     given = {name: value for name, value in config.training.items() if name not in WITHHELD}  # lmtune itself pushes
     settings = _complete({**(chosen or {}), **given}, has_validation)
     settings = use_installed_names(settings, TrainingArguments.__dataclass_fields__)
-    with explained("transformers does not take these settings"):
+    with explained("transformers does not take these settings"), compiled_code_aside():
         arguments = TrainingArguments(
             **{
                 **settings,
