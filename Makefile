@@ -2,10 +2,14 @@
 # make coverage   the tests, with the lines and branches that they do not reach
 # make docs   write the tables of docs/configuration.md anew, from the fields of the configuration
 # make test   set up, then check and test everything that runs on two cores in minutes
+#
+# CONSTRAINTS=oldest and CONSTRAINTS=newest take the ends of the range of versions, in environments of their own.
 PYTHON ?= python3
-VENV ?= .venv
+CONSTRAINTS ?= pinned
+VENV ?= .venv$(if $(filter pinned,$(CONSTRAINTS)),,-$(CONSTRAINTS))
 BIN := $(VENV)/bin
-TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+PINS := constraints/$(CONSTRAINTS).txt
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' $(PINS))
 
 .PHONY: demo docs test check tests coverage slow survival format clean
 
@@ -15,7 +19,8 @@ demo: $(VENV)/.demo
 docs: $(VENV)/.demo
 	$(BIN)/python -m lmtune.cli.reference docs/configuration.md
 
-test: check tests
+# The checks read the libraries' types, which are those of the pinned versions.
+test: $(if $(filter pinned,$(CONSTRAINTS)),check) tests
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -45,15 +50,15 @@ clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
 
 # torch goes first and by its exact version: a later step that found none would take the newest build there is.
-$(VENV)/.torch: constraints.txt
+$(VENV)/.torch: $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "torch==$(TORCH_VERSION)"
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,export,lora]"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[dev,export,lora]"
 	touch $@

@@ -4,6 +4,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from lmtune.versions import use_known_experts
+
 HEADS = 4
 POSITIONS = 128
 SMALL = {
@@ -94,6 +96,7 @@ def build_small(kind, vocabulary, end):
     torch.manual_seed(0)
     settings = AutoConfig.for_model(kind, **{**ids, **sizes, **decoder, **without, **OWN.get(kind, {})})
     model = AutoModelForCausalLM.from_config(settings).eval()
+    use_known_experts(model)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() >= 2 and 0 < weight.std() < 0.06:

@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lmtune.training.arguments import _take_one_gpu
 from lmtune.training.devices import Device, choose_settings, describe_device, detect_device, keep_settings
 
 HOPPER = Device("cuda", "NVIDIA H200", bf16=True, tf32=True)
+TURING = Device("cuda", "Tesla T4", bf16=False, fp16=True)
 OLD = Device("cpu", "an old CPU", bf16=False)
 
 
@@ -15,6 +17,8 @@ def test_what_the_user_leaves_open_follows_the_chip():
     assert choose_settings({}, HOPPER) == {"optim": "adamw_torch_fused", "bf16": True}
     assert choose_settings({"bf16": False}, HOPPER) == {"optim": "adamw_torch_fused", "tf32": True}
     assert choose_settings({"fp16": True}, HOPPER) == {"optim": "adamw_torch_fused"}
+    assert choose_settings({}, TURING) == {"optim": "adamw_torch_fused", "fp16": True}
+    assert choose_settings({"bf16": False}, TURING) == {"optim": "adamw_torch_fused"}
     assert choose_settings({}, OLD) == {"optim": "adamw_torch_fused"}
 
 
@@ -30,6 +34,27 @@ def test_other_wishes_win_too():
 def test_a_resumed_run_keeps_what_was_chosen_but_for_what_the_chip_lacks():
     assert keep_settings({"bf16": True, "tf32": True}, HOPPER) == {"bf16": True, "tf32": True}
     assert keep_settings({"bf16": True, "tf32": True}, OLD) == {"bf16": True}
+    assert keep_settings({"fp16": True}, TURING) == keep_settings({"fp16": True}, HOPPER) == {"fp16": True}
+    assert keep_settings({"fp16": True}, OLD) == {}
+
+
+@pytest.mark.parametrize(
+    ("major", "cuda", "precisions"),
+    [
+        (9, "13.0", (True, True, False)),
+        (8, "13.0", (True, True, False)),
+        (7, "13.0", (False, False, True)),
+        (6, "13.0", (False, False, False)),
+        (9, None, (True, False, False)),
+    ],
+)
+def test_the_precisions_are_those_of_the_capability(monkeypatch, major, cuda, precisions):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda at: SimpleNamespace(name="a chip", major=major))
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    device = detect_device(use_cpu=False)
+    assert (device.bf16, device.tf32, device.fp16) == precisions
 
 
 def test_use_cpu_means_the_cpu():

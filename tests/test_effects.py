@@ -21,6 +21,9 @@ from lmtune.cli.overrides import find_typed, prepare_overrides
 from lmtune.errors import ConfigError
 
 ROOT = schemas.find_conf().parent
+LATER = {f"generation.{name}" for name in ("assistant_ensemble_weight", "max_cache_len", "speculation_type", "use_mtp")}
+LATER -= set(schemas.known_keys("generate"))
+"""Keys of the generation config that older versions of transformers do not have."""
 
 
 @pytest.fixture
@@ -217,7 +220,7 @@ READ_WITHOUT_EFFECT = {
 
 def test_every_table_names_keys_that_are_there():
     for command, table in UNREAD.items():
-        for key in (*table, *rules.RULES[command]):
+        for key in {*table, *rules.RULES[command]} - LATER:
             assert key in schemas.known_keys(command), key
 
 

@@ -5,7 +5,6 @@ import json
 import platform
 from pathlib import Path
 
-import httpx2
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 from hypothesis import given
@@ -267,8 +266,8 @@ def test_what_would_be_loaded_of_an_earlier_model_is_taken_away():
 
 
 def refuse(status, message):
-    request = httpx2.Request("POST", "http://hub/api/repos/create")
-    return HfHubHTTPError(message, response=httpx2.Response(status, request=request), server_message=message)
+    request = client.http.Request("POST", "http://hub/api/repos/create")
+    return HfHubHTTPError(message, response=client.http.Response(status, request=request), server_message=message)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +277,7 @@ def refuse(status, message):
         (refuse(403, "no\n rights."), "forbidden", "403: no rights"),
         (refuse(503, "busy"), "silent", "503: busy"),
         (refuse(400, "bad"), "other", "400: bad"),
-        (httpx2.ConnectTimeout("timed out"), "silent", "timed out"),
+        (client.http.ConnectTimeout("timed out"), "silent", "timed out"),
         (KeyError(), "other", "KeyError"),
         (
             RuntimeError("Network error: domain: http://hub/api/models/me/x/xet-write-token/main"),

@@ -15,6 +15,7 @@ from lmtune.errors import ConfigError
 from lmtune.modeling import cross_entropy
 from lmtune.modeling.cross_entropy import IGNORED, linear_cross_entropy
 from lmtune.modeling.loss import find_obstacle, install_loss, is_fused
+from lmtune.versions import use_installed_names, use_known_experts
 
 SMALL = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
          "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64, "pad_token_id": None, "bos_token_id": 0,
@@ -182,6 +183,7 @@ def test_a_head_with_a_bias_is_fused():
 def test_models_whose_logits_are_not_their_heads_output_are_refused_by_name(kind, settings, reason):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL, **settings))
+    use_known_experts(model)
     (remark,) = install_loss(model, LossChoice.auto)
     assert re.search(reason, remark)
     assert not is_fused(model)
@@ -279,9 +281,10 @@ def test_trainer_reaches_the_same_weights(build_tiny, tmp_path, settings):
         install_loss(model, choice)
         torch.manual_seed(2)
         rows = [{"input_ids": row, "labels": row} for row in torch.randint(1, 300, (24, 16))]
+        named = use_installed_names(settings, TrainingArguments.__dataclass_fields__)
         arguments = TrainingArguments(
             str(tmp_path), use_cpu=True, max_steps=4, per_device_train_batch_size=2, optim="sgd", learning_rate=0.1,
-            disable_tqdm=True, save_strategy="no", logging_steps=1, **settings,
+            disable_tqdm=True, save_strategy="no", logging_steps=1, **named,
         )  # fmt: skip
         trainer = Trainer(model, arguments, train_dataset=rows)
         trainer.train()

@@ -10,6 +10,7 @@ from lmtune.errors import DataError, ModelError, TrainingError
 from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream, score_documents, sum_documents
 from lmtune.evaluation.metrics import Sums
 from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.versions import find_precision_switches
 
 KINDS = ["gpt2", "llama", "qwen2", "gpt_neox"]
 
@@ -145,13 +146,14 @@ def test_evaluation_is_in_float32_inside_autocast(build_tiny):
 def test_evaluation_is_in_float32_where_training_allows_tf32(build_tiny):
     model, stream = build_tiny(), build_stream([30])
     outside = evaluate_stream(model, stream, Scoring(16, 2))["loss"]
-    before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = "tf32"
+    (place, name), *_ = find_precision_switches()[0]
+    before, allowed = getattr(place, name), "tf32" if name == "fp32_precision" else True
+    setattr(place, name, allowed)
     try:
         assert evaluate_stream(model, stream, Scoring(16, 2))["loss"] == outside
-        assert torch.backends.fp32_precision == "tf32"
+        assert getattr(place, name) == allowed
     finally:
-        torch.backends.fp32_precision = before
+        setattr(place, name, before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

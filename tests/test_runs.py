@@ -9,6 +9,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import filelock._unix
 import pytest
 
 from lmtune import runs, storage
@@ -125,7 +126,8 @@ def lockless(monkeypatch):
     def refuse(descriptor):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
+    name = "lock_fd_nonblocking" if hasattr(filelock._unix, "lock_fd_nonblocking") else "_lock_fd_nonblocking"
+    monkeypatch.setattr(filelock._unix, name, refuse)
     monkeypatch.setattr(runs.lock, "HEARTBEAT_LIMIT", 1)
 
 

@@ -23,6 +23,7 @@ from lmtune.config import EvalCommandConfig, GenerateConfig, TrainConfig
 from lmtune.environment import set_environment
 from lmtune.errors import ConfigError, Stopped
 from lmtune.secrets import check_secrets
+from lmtune.versions import check_versions
 
 _composing = threading.Lock()
 """Hydra keeps what it composes in global variables."""
@@ -36,6 +37,7 @@ def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
     """
     set_environment()
     check_command(command)
+    check_versions()
     if isinstance(overrides, str | Mapping):
         raise ConfigError(f"{overrides!r}: expected a list of overrides, such as ['data=bio', 'seed=1'].")
     keys = [str(each) for each in overrides]

@@ -68,6 +68,18 @@ def lend_results() -> Iterator[IO[str]]:
 
 
 @contextmanager
+def compiled_code_aside() -> Iterator[None]:
+    """What compiled code prints on stdout goes to stderr in here: gloo of torch 2.8 says whom it is connected to."""
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+@contextmanager
 def above(write: Callable[[str], None]) -> Iterator[None]:
     """Lines go through `write` in here, as a live display needs it."""
     handlers = [handler for handler in logger.handlers if isinstance(handler, _Handler)]

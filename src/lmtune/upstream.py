@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 from lmtune.familiar import Word, find_word
+from lmtune.versions import add_newer_names
 
 RENAMED_TRAINING_ARGUMENTS = {
     "evaluation_strategy": "eval_strategy",
@@ -89,8 +90,9 @@ class Typed(NamedTuple):
 
 @cache
 def load_training_fields() -> Mapping[str, str]:
-    """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED."""
-    return {**_annotated_fields(transformers_folder() / "training_args.py", "TrainingArguments"), **MISANNOTATED}
+    """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED; by their newest names."""
+    fields = _annotated_fields(transformers_folder() / "training_args.py", "TrainingArguments")
+    return add_newer_names({**fields, **MISANNOTATED})
 
 
 @cache
@@ -98,7 +100,7 @@ def load_generation_fields() -> frozenset[str]:
     """Parameters of GenerationConfig. It declares no fields; its __init__ pops each from kwargs."""
     source = (transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")
     popped = re.findall(r"self\.(\w+) = kwargs\.pop\(", source)
-    return frozenset(popped) - {"_from_model_config", "transformers_version"}
+    return frozenset(name for name in popped if not name.startswith("_")) - {"transformers_version"}
 
 
 @cache
@@ -237,7 +239,7 @@ def class_source(source: str, name: str) -> str:
     start = re.search(rf"^class {name}\b", source, re.MULTILINE)
     if start is None:
         raise ConfigError(
-            f"The installed transformers has no class {name}: lmtune needs transformers 5.23 or later 5.x."
+            f"The installed transformers has no class {name}: lmtune does not work with this version of it."
         )
     end = re.compile(r"^(?=[^\s#)])", re.MULTILINE).search(source, start.end())
     return source[start.start() : end.start() if end else len(source)]

@@ -23,6 +23,7 @@ from lmtune.cli.tools import TOOLS
 from lmtune.environment import set_environment
 from lmtune.errors import LmtuneError, Stopped, first_line
 from lmtune.secrets import check_secrets
+from lmtune.versions import check_versions
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Signals that end a command in an orderly way; SLURM can be asked for the second before it ends a job."""
@@ -62,6 +63,7 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     _listen()
     check_command(name)
     check_secrets(rest)
+    check_versions()
     if name in TOOLS:
         return run_tool(name, rest, stdout)
     options, keys = take_options(rest, partial(_spell_out, name))

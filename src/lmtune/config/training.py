@@ -94,6 +94,10 @@ def settle_training(training: Plain) -> None:
 def check_training(training: Plain) -> None:
     """Raise ConfigError for names, types and values that cannot work, and for what would change what numbers mean."""
     known = upstream.load_training_fields()
+    for name in training.keys() & (ARGUMENTS.keys() - known):
+        raise ConfigError(
+            f"training.{name}: the installed transformers has none yet, newer ones have. Leave it out, or upgrade."
+        )
     upstream.check_names(training, known, "training.")
     upstream.check_types(training, known, "training.")
     for name, value in training.items():

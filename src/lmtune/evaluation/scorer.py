@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from lmtune.errors import ModelError, first_line
 from lmtune.modeling import probe
 from lmtune.modeling.behaviour import TOKENS, choose_ids
 from lmtune.modeling.layers import below_adapter, count_rows
+from lmtune.versions import find_precision_switches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -171,19 +171,18 @@ def plain_experts(model: PreTrainedModel, dtype: str) -> Iterator[None]:
 @contextmanager
 def _exact_products() -> Iterator[None]:
     """Float32 products in float32, not in TF32 or bfloat16."""
-    # The newer of torch's two switches: transformers uses it for TF32, and reading the older one then raises.
-    switches = (torch.backends, *attrgetter("cuda.matmul", "cudnn.conv", "mkldnn.matmul")(torch.backends))
-    before = [switch.fp32_precision for switch in switches]
-    _set_precision(switches, ["ieee"] * len(switches))
+    switches, exact = find_precision_switches()
+    before = [(place, name, getattr(place, name)) for place, name in switches]
+    _turn([(place, name, exact) for place, name in switches])
     try:
         yield
     finally:
-        _set_precision(switches, before)
+        _turn(before)
 
 
-def _set_precision(switches: Sequence[Any], values: Sequence[str]) -> None:
-    for switch, value in zip(switches, values, strict=True):
-        switch.fp32_precision = value
+def _turn(switches: Sequence[tuple[Any, str, object]]) -> None:
+    for place, name, value in switches:
+        setattr(place, name, value)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ and its `detail`. It imports nothing of lmtune, so it starts in a quarter of a s
 """
 
 import contextlib
+import importlib
 import json
 import re
 import signal
@@ -16,9 +17,19 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-import httpx2  # what huggingface_hub speaks HTTP with
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token, set_client_factory
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    __version__,
+    constants,
+    get_token,
+    set_client_factory,
+)
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+http = importlib.import_module("httpx" if __version__.startswith("1.") else "httpx2")
+"""What huggingface_hub speaks HTTP with: from 2.0 on the latter."""
 
 QUESTION_LIMIT, ANSWER_LIMIT, TRANSFER_LIMIT = 2.0, 10.0, 60.0
 """Seconds without a sign from the endpoint: of the first question, of what is asked then, of uploads."""
@@ -36,7 +47,7 @@ FAULT_OF_KIND: dict[type[BaseException], str] = {
     HfHubHTTPError: "other",  # its status tells
     LocalTokenNotFoundError: "no_token",
     OfflineModeIsEnabled: "offline",
-    httpx2.TransportError: "silent",
+    http.TransportError: "silent",
 }
 
 
@@ -67,9 +78,9 @@ def ask_who(api: HfApi) -> dict[str, Any]:
     except HfHubHTTPError as error:
         if error.response.status_code == 401:
             raise
-        raise httpx2.TransportError(explain(error)["detail"]) from None
+        raise http.TransportError(explain(error)["detail"]) from None
     except ValueError:
-        raise httpx2.TransportError("its answer is no JSON") from None
+        raise http.TransportError("its answer is no JSON") from None
 
 
 def make_repository(api: HfApi, repo: str, private: bool) -> bool:
@@ -140,7 +151,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def limit_waiting(seconds: float) -> None:
     """Let no request wait longer than this for a sign from the other side."""
-    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=seconds))
+    set_client_factory(lambda: http.Client(follow_redirects=True, timeout=seconds))
 
 
 def _build_api(seconds: float) -> HfApi:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmtune.errors import ConfigError, first_line
 from lmtune.foreign import CONFIG, Source
+from lmtune.modeling.device import fork_random_state
 from lmtune.modeling.layers import embedding_weight
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def trying(model: PreTrainedModel) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), fork_random_state(model):
             torch.manual_seed(0)
             yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import ConfigError
@@ -15,6 +16,13 @@ def place_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
     """The same model, moved to the device that `device=` names and in evaluation mode."""
     cast("torch.nn.Module", model).to(choose_device(name)).eval()
     return model
+
+
+def fork_random_state(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Put torch's random states back afterwards: of the CPU, and of the GPU that the model is on, not of all there are."""
+    import torch
+
+    return torch.random.fork_rng([model.device] if model.device.type == "cuda" else [])
 
 
 def choose_device(name: str) -> torch.device:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError, first_line, one_line
 from lmtune.foreign import GENERATION
+from lmtune.modeling.device import fork_random_state
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
 from lmtune.vocabulary import encode_opening, encode_plain
@@ -235,12 +236,11 @@ def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     import random
 
     import numpy as np
-    import torch
 
     was_training, python_state, numpy_state = model.training, random.getstate(), np.random.get_state()
     model.eval()
     try:
-        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        with fork_random_state(model):
             yield
     finally:
         random.setstate(python_state)

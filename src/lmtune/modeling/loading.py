@@ -18,6 +18,7 @@ from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import LEARN, check_same_vocabulary, learn_tokenizer, load_tokenizer
 from lmtune.modeling.transplant import EmbeddingTransfer, plan_transfer, transplant
 from lmtune.paths import show
+from lmtune.versions import use_known_experts
 from lmtune.vocabulary import count_ids
 
 if TYPE_CHECKING:
@@ -214,4 +215,5 @@ def _refine(model: PreTrainedModel) -> PreTrainedModel:
     """
     model.loss_type = "ForCausalLM"
     fuse_activations(model)
+    use_known_experts(model)
     return model

@@ -127,7 +127,7 @@ def _build_forward(
     def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         from transformers.modeling_outputs import CausalLMOutputWithPast
 
-        kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
+        kwargs = {**dict(zip(names, args)), **kwargs}  # noqa: B905  torch 2.8 compiles no strict=
         labels = kwargs.pop("labels", None)
         if labels is None:
             return type(self).forward(self, **kwargs)

@@ -11,11 +11,13 @@ from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.training import is_greater_better
 from lmtune.config.training_arguments import WITHHELD
+from lmtune.console import compiled_code_aside
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
 from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
 from lmtune.training.optimizers import groups_parameters
 from lmtune.training.trial import explained
+from lmtune.versions import set_argument, use_installed_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -54,7 +56,8 @@ def build_arguments(
 
     given = {name: value for name, value in config.training.items() if name not in WITHHELD}  # lmtune itself pushes
     settings = _complete({**(chosen or {}), **given}, has_validation)
-    with explained("transformers does not take these settings"):
+    settings = use_installed_names(settings, TrainingArguments.__dataclass_fields__)
+    with explained("transformers does not take these settings"), compiled_code_aside():
         arguments = TrainingArguments(
             **{
                 **settings,
@@ -80,7 +83,7 @@ def change_arguments(arguments: "TrainingArguments", **values: object) -> None:
     for name, value in values.items():
         if name not in LATE:
             raise KeyError(f"{name} is decided before TrainingArguments are built")
-        setattr(arguments, name, value)
+        set_argument(arguments, name, value)
 
 
 def _take_one_gpu(arguments: "TrainingArguments") -> None:

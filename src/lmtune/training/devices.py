@@ -26,6 +26,8 @@ class Device:
     """bfloat16 products in hardware: CUDA from compute capability 8.0, CPUs with AVX512-BF16 or AMX."""
     tf32: bool = False
     """float32 products in TF32: CUDA from compute capability 8.0."""
+    fp16: bool = False
+    """float16 products in hardware and no bfloat16 ones: CUDA from compute capability 7.0 (V100, T4)."""
 
 
 def detect_device(use_cpu: bool) -> Device:
@@ -36,8 +38,9 @@ def detect_device(use_cpu: bool) -> Device:
         local = min(int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count() - 1)  # of this process, not of all
         chip = torch.cuda.get_device_properties(local)
         # Emulated bfloat16, which older chips have, is slow: the capability decides, not torch.cuda.is_bf16_supported.
-        recent = torch.version.cuda is not None and chip.major >= 8
-        return Device("cuda", chip.name, bf16=recent or torch.version.hip is not None, tf32=recent)
+        other = torch.version.cuda is None  # AMD's, whose capabilities are numbered otherwise
+        recent = not other and chip.major >= 8
+        return Device("cuda", chip.name, bf16=recent or other, tf32=recent, fp16=not other and chip.major == 7)
     if torch.backends.mps.is_available() and not use_cpu:
         return Device("mps", "Apple GPU", bf16=False)
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # from torch 2.11 on
@@ -48,16 +51,17 @@ def detect_device(use_cpu: bool) -> Device:
 def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
     """Values for the TrainingArguments that `given` leaves open; what depends on the steps is chosen by plan_steps."""
     chosen: dict[str, Any] = {"optim": "adamw_torch_fused"}
-    if device.bf16 and not any(name in given for name in PRECISIONS):
-        chosen["bf16"] = True
+    if (device.bf16 or device.fp16) and not any(name in given for name in PRECISIONS):
+        chosen["bf16" if device.bf16 else "fp16"] = True
     elif device.tf32 and not any(given.get(name) for name in PRECISIONS):
         chosen["tf32"] = True  # in half precision there is no product of float32 matrices
     return {name: value for name, value in chosen.items() if name not in given}
 
 
 def keep_settings(chosen: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Settings chosen at the start of a run, for the device it is resumed on: transformers refuses TF32 where there is none."""
-    return {name: value for name, value in chosen.items() if name != "tf32" or device.tf32}
+    """Settings chosen at the start of a run, for the device it is resumed on: TF32 and float16 are refused where there is none."""
+    there = {"tf32": device.tf32, "fp16": device.kind == "cuda"}
+    return {name: value for name, value in chosen.items() if there.get(name, True)}
 
 
 def describe_device(device: Device, arguments: "TrainingArguments", attention: str | None, loss: str) -> str:

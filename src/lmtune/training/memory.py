@@ -10,6 +10,7 @@ from lmtune.modeling.layers import below_adapter, embedding_weight
 from lmtune.training.batches import split_rows
 from lmtune.training.optimizers import measure_state
 from lmtune.units import render_bytes
+from lmtune.versions import get_argument
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +149,7 @@ def render_memory_remedy(arguments: "TrainingArguments", block_size: int) -> str
         )
     if arguments.per_device_eval_batch_size > 1:
         steps.append(f"training.per_device_eval_batch_size={arguments.per_device_eval_batch_size // 2}")
-    if not arguments.activation_checkpointing:
+    if not get_argument(arguments, "activation_checkpointing"):
         steps.append("training.activation_checkpointing=true (the same result, slower)")
     if not (arguments.bf16 or arguments.fp16):
         steps.append("training.bf16=true")

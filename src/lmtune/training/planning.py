@@ -9,6 +9,7 @@ from lmtune.training.compiling import find_compile_failure
 from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
 from lmtune.training.throughput import build_flops_meter
 from lmtune.units import render_bytes, render_duration
+from lmtune.versions import get_argument
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -79,7 +80,8 @@ def _plan_checkpointing(
 
 def _plan_compile(arguments: "TrainingArguments", model: "PreTrainedModel", seconds: float | None) -> Plan:
     """torch.compile for runs so long that it pays, where blocks can be found and compiled."""
-    kept_plain = arguments.activation_checkpointing or arguments.auto_find_batch_size or _shards(arguments)
+    recomputes = get_argument(arguments, "activation_checkpointing")
+    kept_plain = recomputes or arguments.auto_find_batch_size or _shards(arguments)
     # Measured on a CPU: 1.2 to 1.5 times with dropout in the attention, which torch computes in many steps there; else 1.0.
     pays = arguments.device.type == "cuda" or (arguments.device.type == "cpu" and _drops_attention(model))
     if kept_plain or not pays or seconds is None or find_blocks(model) is None:

@@ -14,15 +14,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 PEAKS = {
+    "GB200": (2500e12, 1250e12),
+    "B200": (2250e12, 1125e12),
     "H200": (989e12, 495e12),
     "H100 PCIe": (756e12, 378e12),
+    "H100 NVL": (835e12, 418e12),
     "H100": (989e12, 495e12),
     "A100": (312e12, 156e12),
+    "A30": (165e12, 82e12),
+    "A10": (125e12, 62e12),
     "L40S": (362e12, 183e12),
+    "L40": (181e12, 90e12),
     "L4": (121e12, 60e12),
+    "RTX 5090": (209e12, 105e12),
+    "RTX 4090": (165e12, 83e12),
+    "V100 PCIE": (112e12, None),
+    "V100": (125e12, None),
+    "T4": (65e12, None),
 }
-"""FLOP/s of dense matrix products in bfloat16 or float16, and in TF32, from NVIDIA's data sheets; the first part of a chip's
-name that fits counts."""
+"""FLOP/s of dense matrix products in bfloat16 or float16 with float32 sums, and in TF32 where a chip has that, from NVIDIA's
+data sheets; the first part of a chip's name that fits counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,8 @@ def find_peak(kind: str, name: str, half: bool, tf32: bool) -> float | None:
     if kind != "cuda" or not (half or tf32):
         return None
     words = name.replace("-", " ").split()
+    if {"Laptop", "D"} & set(words):  # slower chips of the same name
+        return None
     for part, (fast, slow) in PEAKS.items():
         if all(word in words for word in part.split()):
             return fast if half else slow

@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from lmtune.errors import ConfigError, LmtuneError, describe_error
+from lmtune.modeling.device import fork_random_state
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.out_of_memory import is_out_of_memory
 from lmtune.storage import Record
+from lmtune.versions import disable_checkpointing, enable_checkpointing, get_argument
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
@@ -33,8 +35,8 @@ def explained(what: str = "Trainer does not start with these settings") -> Itera
 def try_training(trainer: "Trainer") -> None:
     """Build what the first step will need; raise what that raises. Weights and random states stay as they are."""
     trainer.get_train_dataloader()
-    settings = trainer.args.activation_checkpointing_kwargs
-    if trainer.args.activation_checkpointing and settings:
+    settings = get_argument(trainer.args, "activation_checkpointing_kwargs")
+    if get_argument(trainer.args, "activation_checkpointing") and settings:
         _try_checkpointing(cast("PreTrainedModel", trainer.model), cast("Record", settings))
 
 
@@ -46,13 +48,13 @@ def _try_checkpointing(model: "PreTrainedModel", settings: Record) -> None:
     ids = torch.arange(TOKENS, device=model.device)[None] % count_rows(model)
     model.train()
     for_torch = {name: value for name, value in settings.items() if name not in OF_TRANSFORMERS}
-    model.activation_checkpointing_enable(
-        for_torch or None, **{name: value for name, value in settings.items() if name in OF_TRANSFORMERS}
+    enable_checkpointing(
+        model, for_torch or None, **{name: value for name, value in settings.items() if name in OF_TRANSFORMERS}
     )
     try:
-        with torch.random.fork_rng():
+        with fork_random_state(model):
             model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     finally:
-        model.activation_checkpointing_disable()
+        disable_checkpointing(model)
         model.zero_grad(set_to_none=True)
         model.train(was_training)

@@ -1,0 +1,123 @@
+"""Which versions of the libraries lmtune works with, and what older ones call otherwise.
+
+The range stands in pyproject.toml, from where the metadata of the installed package has it; constraints/ names the versions that
+the tests pass with.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lmtune.errors import LmtuneError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+
+Value = TypeVar("Value")
+
+RENAMED = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+}
+"""Training arguments, and what transformers before 5.23 calls them."""
+
+WITHDRAWN = frozenset(["logging_dir", "warmup_ratio"])
+"""Training arguments of older transformers that it has withdrawn since: they are none here, whatever is installed."""
+
+
+def check_versions() -> None:
+    """Raise LmtuneError where a library is not there, or in a version that lmtune does not work with.
+
+    Nothing is imported but the metadata. Where lmtune itself is not installed (a folder on PYTHONPATH) nothing is known.
+    """
+    from packaging.requirements import Requirement
+
+    try:
+        required = metadata.requires("lmtune") or []
+    except metadata.PackageNotFoundError:
+        return
+    for wanted in map(Requirement, required):
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = _find_version(wanted.name)
+        if found is None or not wanted.specifier.contains(found, prereleases=True):
+            have = f"{wanted.name} {found}" if found else "none"
+            raise LmtuneError(
+                f"lmtune works with {wanted.name}{_render_bounds(str(wanted.specifier))}, found {have}. "
+                f'pip install "{wanted}"'
+            )
+
+
+def add_newer_names(fields: Mapping[str, Value]) -> dict[str, Value]:
+    """Training arguments of the installed transformers by the names that lmtune has for them."""
+    newer = {name: fields[old] for name, old in RENAMED.items() if name not in fields and old in fields}
+    return {name: value for name, value in {**fields, **newer}.items() if name not in WITHDRAWN}
+
+
+def use_installed_names(settings: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Training arguments as the installed transformers calls them; `known` are those that it has."""
+    known = set(known)
+    return {name if name in known else RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+def get_argument(arguments: "TrainingArguments", name: str) -> Any:
+    """A training argument by lmtune's name for it."""
+    return getattr(arguments, _name_in(arguments, name))
+
+
+def set_argument(arguments: "TrainingArguments", name: str, value: object) -> None:
+    """Set a training argument by lmtune's name for it."""
+    setattr(arguments, _name_in(arguments, name), value)
+
+
+def enable_checkpointing(model: "PreTrainedModel", for_torch: Mapping[str, Any] | None, **own: Any) -> None:
+    """Compute the model's activations twice. Raises TypeError for settings of transformers' `own` where it has none yet."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(for_torch, **own)
+    else:
+        model.gradient_checkpointing_enable(for_torch, **own)
+
+
+def disable_checkpointing(model: "PreTrainedModel") -> None:
+    """Keep the model's activations again."""
+    if hasattr(model, "activation_checkpointing_disable"):
+        model.activation_checkpointing_disable()
+    else:
+        model.gradient_checkpointing_disable()
+
+
+def find_precision_switches() -> tuple[list[tuple[Any, str]], str | bool]:
+    """(places and names of torch's switches for rounding float32 products, the value with which it does not)."""
+    from torch import backends
+
+    if hasattr(backends, "fp32_precision"):  # transformers uses these for TF32, and reading the older ones then raises
+        places = (backends, *attrgetter("cuda.matmul", "cudnn.conv", "mkldnn.matmul")(backends))
+        return [(place, "fp32_precision") for place in places], "ieee"
+    return [(backends.cuda.matmul, "allow_tf32"), (backends.cudnn, "allow_tf32")], False  # before torch 2.9
+
+
+def use_known_experts(model: "PreTrainedModel") -> None:
+    """Compute the experts of a mixture one by one before torch 2.9, which multiplies groups at once on recent GPUs alone."""
+    import torch
+
+    older = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
+    if older and getattr(model.config, "_experts_implementation", None) not in (None, "eager"):
+        model.set_experts_implementation("eager")
+
+
+def _find_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _name_in(arguments: "TrainingArguments", name: str) -> str:
+    return name if hasattr(arguments, name) else RENAMED[name]
+
+
+def _render_bounds(specifier: str) -> str:
+    """`>=2.8,<3` with a blank before; in the order of metadata it would be `<3,>=2.8`."""
+    bounds = sorted(filter(None, specifier.split(",")), key=lambda bound: not bound.startswith(">"))
+    return f" {','.join(bounds)}" if bounds else ""
