@@ -62,3 +62,9 @@ def test_commands_are_imported_without_what_is_heavy():
     names = [f"lmtune.commands.{file.stem}" for file in sorted((ROOT / "commands").glob("[a-z]*.py"))]
     code = f"import {', '.join(names)}, sys\nprint(*{{'torch', 'transformers', 'datasets', 'evaluate', 'peft'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_a_misspelt_key_costs_no_library_of_data():
+    code = "import sys\nfrom lmtune.cli import main\nprint(main.run(['train', 'training.lerning_rate=1']))\nprint(*{'torch', 'transformers', 'pyarrow', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n\n", "numpy and pyarrow take longer than all the rest"

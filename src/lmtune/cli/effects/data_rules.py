@@ -7,7 +7,6 @@ from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle
 from lmtune.config.data import DataConfig, SplitRule
 from lmtune.data.files import TEXT_SUFFIXES, kind_of, list_files
-from lmtune.data.tables import is_bytes
 from lmtune.errors import LmtuneError
 
 DataRule = Callable[[DataConfig], Idle | None]
@@ -136,6 +135,8 @@ DATA_RULES: Mapping[str, DataRule] = {
 def _hold_bytes(given: str | list[str]) -> bool:
     """True if some parquet file behind the paths has columns of bytes, which say nothing of their encoding."""
     from pyarrow import ArrowException, parquet
+
+    from lmtune.data.tables import is_bytes
 
     try:
         schemas = [parquet.read_schema(file) for file in list_files("data.files", given) if kind_of(file) == ".parquet"]
