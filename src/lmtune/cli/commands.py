@@ -55,5 +55,11 @@ COMMANDS = {
             "TokenizerCommandConfig",
             "learn a byte-level BPE vocabulary from text",
         ),
+        Command(
+            "serve",
+            "lmtune.commands.serve",
+            "ServeConfig",
+            "an HTTP API with a token, and a page to play with prompts",
+        ),
     )
 }
