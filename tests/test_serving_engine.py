@@ -79,7 +79,16 @@ class Reader:
 def build_job(model, tokenizer, ids, settings, new=12, seed=7, **given):
     reader = Reader()
     config = build_generation_config(model, {"max_new_tokens": new, "do_sample": False, **settings})
-    job = Job(index=0, ids=list(ids), config=config, new_tokens=new, seed=seed, send=reader.events.put, tokenizer=tokenizer, **given)
+    job = Job(
+        index=0,
+        ids=list(ids),
+        config=config,
+        new_tokens=new,
+        seed=seed,
+        send=reader.events.put,
+        tokenizer=tokenizer,
+        **given,
+    )
     return job, reader
 
 
@@ -115,7 +124,10 @@ def test_texts_written_alone_are_those_of_generate(open_engine, build_tiny, toke
     job, reader = build_job(model, tokenizer, PROMPTS[0], settings)
     beside, other = build_job(model, tokenizer, PROMPTS[1], {"do_sample": True}, new=30)
     engine.submit([job, beside])
-    texts, beside_it = reader.read(job.sequences), other.read()  # before generate draws from the random numbers of the process
+    texts, beside_it = (
+        reader.read(job.sequences),
+        other.read(),
+    )  # before generate draws from the random numbers of the process
     assert texts == generate(model, tokenizer, PROMPTS[0], settings)
     assert beside_it == generate(model, tokenizer, PROMPTS[1], {"do_sample": True}, new=30)
 

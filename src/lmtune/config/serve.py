@@ -59,7 +59,7 @@ class ServeSettings:
     """The largest body of a request; a larger one gets status 413."""
     max_seconds: float = number(300.0, above=0, unit="seconds")
     """The longest that a request may take; its text ends there."""
-    drain_seconds: float = number(30.0, least=0, unit="seconds")
+    drain_seconds: int = count(30, least=1, unit="seconds")
     """How long running requests may go on after a signal to stop."""
     log_prompts: bool = False
     """Write prompts into the log. Otherwise no text of a request is written anywhere."""

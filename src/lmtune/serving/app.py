@@ -23,19 +23,21 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from lmtune import __version__
 from lmtune.config import ServeSettings
+from lmtune.errors import LmtuneError
 from lmtune.serving import completions, runs
 from lmtune.serving.access import Access
 from lmtune.serving.answer import Channel, TextRequest, Work, check_limits, follow, prepare
 from lmtune.serving.body import read_object
 from lmtune.serving.completions import Completion, Composer, parse_request
-from lmtune.serving.faults import ErrorBody, FaultError, RunErrorBody
+from lmtune.serving.engine import QueueFullError, StoppingError
+from lmtune.serving.faults import ErrorBody, FaultError, RunErrorBody, explain_fault
 from lmtune.serving.gate import Gate
 from lmtune.serving.job import PromptTokens
 from lmtune.serving.metrics import Metrics
@@ -209,22 +211,22 @@ def build_app(models: Models, settings: ServeSettings, access: Access, metrics: 
         responses=_errors(*faults, 422, body=RunErrorBody),
         openapi_extra=_takes(_run_schema()),
     )(service.run)
-    api.add_exception_handler(HTTPException, _explain_http)
+    for kind in (HTTPException, FaultError, LmtuneError, QueueFullError, StoppingError, Exception):
+        api.add_exception_handler(kind, _explain)
     return Gate(api, access, metrics, settings.max_seconds)
 
 
-async def _explain_http(request: Request, error: Exception) -> Response:
+async def _explain(request: Request, error: Exception) -> Response:
+    """Any error as JSON. One of ours that is none of these goes on to the gate, which logs it."""
+    fault = _name_status(error) if isinstance(error, HTTPException) else explain_fault(error)
+    body = fault.render(request.url.path)
+    return Response(body, fault.status, headers=dict(fault.headers), media_type="application/json")
+
+
+def _name_status(error: HTTPException) -> FaultError:
     """Paths and methods that there are not."""
-    status = getattr(error, "status_code", 500)
-    message = {404: "There is no such path.", 405: "This path does not take that method."}.get(status, "Not possible.")
-    headers = getattr(error, "headers", None)
-    fault = FaultError(status, message)
-    return JSONResponse(content=_as_dict(fault, request.url.path), status_code=status, headers=headers)
-
-
-def _as_dict(fault: FaultError, path: str) -> Any:
-    body = RunErrorBody if path.startswith("/v2/") else ErrorBody
-    return body.model_validate_json(fault.render(path)).model_dump()
+    messages = {404: "There is no such path.", 405: "This path does not take that method."}
+    return FaultError(error.status_code, messages.get(error.status_code, error.detail), headers=error.headers or {})
 
 
 def _errors(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:

@@ -10,6 +10,8 @@ from lmtune.serving.faults import FaultError, bad_request
 
 SECONDS = 30.0
 """In which a body has to come."""
+THROWN_AWAY = 32_000_000
+"""Bytes beyond the limit that are still read."""
 DEEPEST = 32
 """Lists and objects in one another."""
 
@@ -20,20 +22,22 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    too_large = FaultError(
-        413, f"The body is too large: expected at most {limit:,} bytes.", headers={"Connection": "close"}
-    )
-    if int(request.headers.get("content-length", "0") or 0) > limit:
-        raise too_large
-    body = bytearray()
+    """What is too large is read and thrown away for a while: a client that is still writing would not see the answer."""
+    size, body = 0, bytearray()
     try:
         async with asyncio.timeout(SECONDS):
             async for part in request.stream():
-                body += part
-                if len(body) > limit:
-                    raise too_large
+                size += len(part)
+                if size <= limit:
+                    body += part
+                elif size > limit + THROWN_AWAY:
+                    break
     except TimeoutError as error:
         raise FaultError(408, f"The body did not come within {SECONDS:.0f} seconds.") from error
+    if size > limit:
+        raise FaultError(
+            413, f"The body is too large: expected at most {limit:,} bytes.", headers={"Connection": "close"}
+        )
     return bytes(body)
 
 

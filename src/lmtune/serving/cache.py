@@ -67,7 +67,7 @@ class RowCache(Cache):
         """Tokens of the longest row."""
         return self.roomy[0].get_seq_length() if self.pads else 0
 
-    def join(self, other: "RowCache") -> None:
+    def join(self, other: RowCache) -> None:
         """Take the rows of another cache in, behind one's own."""
         width = max(self.columns, other.columns)
         grown = [

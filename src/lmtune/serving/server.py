@@ -42,7 +42,7 @@ def build_server(app: Gate, settings: ServeSettings) -> Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+            timeout_graceful_shutdown=settings.drain_seconds,
         )
     )
 

@@ -105,5 +105,6 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "data": DATA,
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
+    "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""
