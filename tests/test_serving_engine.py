@@ -3,11 +3,15 @@
 import queue
 import threading
 import time
+from functools import partial
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 
-from lmtune.modeling.generation import build_generation_config
+from lmtune.errors import ConfigError
+from lmtune.modeling.generation import build_generation_config, check_scores, explaining_settings
 from lmtune.serving.cache import ROOM
 from lmtune.serving.chooser import CountPenalties
 from lmtune.serving.decoder import open_decoder
@@ -97,6 +101,7 @@ def generate(model, tokenizer, ids, settings, new=12, seed=7, **given):
     config = build_generation_config(model, {"max_new_tokens": new, "do_sample": False, **settings})
     torch.manual_seed(seed)
     rows = torch.tensor([list(ids)])
+    given.setdefault("logits_processor", []).append(partial(check_scores, model))
     found = model.generate(rows, attention_mask=torch.ones_like(rows), generation_config=config, **given)
     return [tokenizer.decode(row[len(ids) :], skip_special_tokens=True) for row in found]
 
@@ -130,6 +135,67 @@ def test_texts_written_alone_are_those_of_generate(open_engine, build_tiny, toke
     )  # before generate draws from the random numbers of the process
     assert texts == generate(model, tokenizer, PROMPTS[0], settings)
     assert beside_it == generate(model, tokenizer, PROMPTS[1], {"do_sample": True}, new=30)
+
+
+DRAWN = {
+    "temperature": st.floats(0.2, 3.0),
+    "top_k": st.integers(0, 400),
+    "top_p": st.floats(0.05, 1.0),
+    "min_p": st.floats(0.0, 0.9),
+    "typical_p": st.floats(0.05, 1.0),
+    "top_h": st.floats(0.05, 1.0),
+    "epsilon_cutoff": st.floats(0.0, 0.1),
+    "eta_cutoff": st.floats(0.0, 0.1),
+}
+ANY = {
+    "repetition_penalty": st.floats(0.5, 3.0),
+    "no_repeat_ngram_size": st.integers(0, 4),
+    "encoder_repetition_penalty": st.floats(0.5, 2.0),
+    "min_new_tokens": st.integers(0, 6),
+    "min_length": st.integers(0, 12),
+    "suppress_tokens": st.lists(st.integers(0, 319), min_size=1, max_size=5),
+    "bad_words_ids": st.lists(st.lists(st.integers(1, 319), min_size=1, max_size=3), min_size=1, max_size=3),
+    "forced_eos_token_id": st.integers(0, 319),
+    "eos_token_id": st.integers(0, 319) | st.lists(st.integers(0, 319), min_size=1, max_size=3),
+    "exponential_decay_length_penalty": st.tuples(st.integers(0, 6), st.floats(0.5, 2.0)).map(list),
+    "renormalize_logits": st.booleans(),
+    "remove_invalid_values": st.booleans(),
+}
+REQUESTS = st.tuples(
+    st.lists(st.integers(0, 319), min_size=1, max_size=30),
+    st.fixed_dictionaries({}, optional=ANY)
+    | st.fixed_dictionaries({"do_sample": st.just(True)}, optional={**DRAWN, **ANY}),
+    st.integers(0, 2**40),
+)
+
+
+@hypothesis.settings(
+    max_examples=12, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), derandomize=True
+)
+@hypothesis.given(st.lists(REQUESTS, min_size=1, max_size=6))
+def test_any_settings_side_by_side_are_those_of_generate(open_engine, build_tiny, tokenizer, requests):
+    model = build_tiny()
+    engine = open_engine(model)
+    readers = []
+    for ids, given, seed in requests:
+        try:
+            job, reader = build_job(model, tokenizer, ids, given, seed=seed)
+        except ConfigError:  # settings that contradict each other
+            continue
+        engine.submit([job])
+        readers.append((reader, ids, given, seed))
+    for reader, ids, given, seed in readers:
+        assert outcome(reader.read) == outcome(lambda: generate(model, tokenizer, ids, given, seed=seed))  # noqa: B023
+    engine.close()
+
+
+def outcome(read):
+    """What comes back, or that it is refused: settings can leave nothing to draw from."""
+    try:
+        with explaining_settings():
+            return read()
+    except ConfigError:
+        return "refused"
 
 
 def test_a_long_text_outgrows_the_room_of_the_cache(open_engine, build_tiny, tokenizer):

@@ -11,12 +11,9 @@ import sys
 import threading
 import time
 
+import httpx2 as httpx
 import pytest
 import torch
-
-for package in ("fastapi", "uvicorn", "prometheus_client"):
-    pytest.importorskip(package)
-import httpx2 as httpx
 
 from lmtune.config import LongPrompt, ServeConfig, ServeSettings
 from lmtune.modeling.generation import build_generation_config
@@ -29,6 +26,8 @@ ENDLESS = {"eos_token_id": 319, "suppress_tokens": [319]}
 @pytest.fixture
 def models(build_tiny, tokenizer, tmp_path):
     """Two model folders, with different weights."""
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        pytest.importorskip(package)
     for seed, name in enumerate(("one", "two")):
         model = build_tiny(seed=seed, n_positions=512)
         model.save_pretrained(tmp_path / name)
@@ -141,7 +140,7 @@ def test_several_prompts_and_several_texts_of_each(client):
     settings = {"do_sample": True, "top_k": 0}
     expected = [generate(client, p, settings, 6, seed)[0] for p in ("O paciente", "A médica") for seed in (3, 4)]
     assert texts == expected
-    ids = list(client.models)[0].tokenizer("O paciente")["input_ids"]
+    ids = next(iter(client.models)).tokenizer("O paciente")["input_ids"]
     assert client.complete(ids, seed=3, max_tokens=6)["choices"][0]["text"] == texts[0]
 
 
@@ -182,7 +181,7 @@ def test_echo_and_logprobs(client):
     assert "".join(found["tokens"]) == answer["text"]
     assert (found["token_logprobs"][0], found["top_logprobs"][0], found["text_offset"][0]) == (None, None, 0)
     assert all(len(top) <= 3 for top in found["top_logprobs"][1:])
-    served = list(client.models)[0]
+    served = next(iter(client.models))
     ids = torch.tensor([served.tokenizer(answer["text"])["input_ids"]])
     if len(ids[0]) == len(found["tokens"]):
         logits = served.model(input_ids=ids).logits[0].log_softmax(-1).detach()
@@ -258,9 +257,11 @@ def test_an_unchanged_openai_client(client):
         assert "".join(parts) == whole.choices[0].text
         with pytest.raises(openai.BadRequestError, match="temperature"):
             api.completions.create(model="one", prompt="a", temperature=-1)
-    with openai.OpenAI(base_url=f"{client.url}/v1", api_key="wrong", max_retries=0) as api:
-        with pytest.raises(openai.AuthenticationError):
-            api.models.list()
+    with (
+        openai.OpenAI(base_url=f"{client.url}/v1", api_key="wrong", max_retries=0) as api,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        api.models.list()
 
 
 # The older wire format

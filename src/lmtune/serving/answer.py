@@ -217,6 +217,8 @@ def settle_lengths(config: GenerationConfig, new: int) -> GenerationConfig:
 
     own = copy.deepcopy(config)
     own.max_new_tokens, own.max_length, own.max_time, own.stop_strings = max(1, new), None, None, None
+    if own.min_new_tokens is not None and own.min_length:
+        raise bad_request("min_length and min_new_tokens both say it. Leave one of them out.", "min_length")
     if (own.min_new_tokens or 0) > max(1, new):
         raise bad_request(
             f"min_new_tokens={own.min_new_tokens}: expected at most the {new} new tokens.", "min_new_tokens"

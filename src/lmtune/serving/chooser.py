@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 
-from lmtune.modeling.generation import check_scores
+from lmtune.modeling.generation import check_scores, explaining_settings
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -49,7 +49,8 @@ class Chooser:
     def choose(self, logits: torch.Tensor) -> int:
         """The next token. logits: [1, vocabulary]; raises ModelError or ConfigError where nothing can be chosen from."""
         ids = self._ids[:, : self._length]
-        scores = check_scores(self._model, ids, self._processors(ids, logits.clone()))
+        with explaining_settings():
+            scores = check_scores(self._model, ids, self._processors(ids, logits.clone()))
         if self._random is None:
             return int(scores.argmax())
         return int(torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=self._random))
@@ -69,6 +70,8 @@ def settle_config(model: PreTrainedModel, config: GenerationConfig, length: int)
     settled: GenerationConfig = parts._prepare_generation_config(copy.deepcopy(config))[0]
     parts._prepare_special_tokens(settled, device=model.device, batch_size=1)
     settled.max_length = length + int(settled.max_new_tokens or 0)
+    if settled.min_new_tokens is not None:
+        settled.min_length = length + settled.min_new_tokens
     return settled
 
 

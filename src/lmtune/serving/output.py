@@ -45,32 +45,32 @@ class TextStream:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, before: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._ids = list(before[-CONTEXT:])
+        self._known = self._decode()
+        if self._known.endswith(BROKEN):  # a prompt of ids that ends within a character
+            self._ids, self._known = [], ""
         self._done = len(self._ids)
         """Ids whose text has been given out."""
-        self._known = self._decode(0)
 
     def push(self, token: int) -> str:
         """The text that one more id makes whole."""
         self._ids.append(token)
-        text = self._decode(0)
+        text = self._decode()
         if text.endswith(BROKEN):
             return ""
         return self._give(text)
 
     def flush(self) -> str:
         """What was kept back."""
-        return self._give(self._decode(0))
+        return self._give(self._decode())
 
     def _give(self, text: str) -> str:
         new = text[len(self._known) :]
         self._ids = self._ids[self._done :]
-        self._done, self._known = len(self._ids), self._decode(0)
+        self._done, self._known = len(self._ids), self._decode()
         return new
 
-    def _decode(self, start: int) -> str:
-        return str(
-            self._tokenizer.decode(self._ids[start:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+    def _decode(self) -> str:
+        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class StopSearch:
