@@ -1,9 +1,9 @@
 """The engine: each text is the one that model.generate writes with the same settings, whatever is written beside it."""
 
+import functools
 import queue
 import threading
 import time
-from functools import partial
 
 import hypothesis
 import pytest
@@ -101,7 +101,7 @@ def generate(model, tokenizer, ids, settings, new=12, seed=7, **given):
     config = build_generation_config(model, {"max_new_tokens": new, "do_sample": False, **settings})
     torch.manual_seed(seed)
     rows = torch.tensor([list(ids)])
-    given.setdefault("logits_processor", []).append(partial(check_scores, model))
+    given.setdefault("logits_processor", []).append(functools.partial(check_scores, model))
     found = model.generate(rows, attention_mask=torch.ones_like(rows), generation_config=config, **given)
     return [tokenizer.decode(row[len(ids) :], skip_special_tokens=True) for row in found]
 
@@ -327,3 +327,17 @@ def test_turns_are_taken_in_order():
     for thread in threads:
         thread.join()
     assert seen == list("ababab")
+
+
+@pytest.mark.parametrize("fault", ["positions", "mask"])
+def test_a_model_whose_rows_disturb_each_other_is_found_out(build_tiny, monkeypatch, fault):
+    model = build_tiny("llama")
+    forward = model.forward
+
+    def wrong(*given, attention_mask=None, position_ids=None, **rest):
+        mask = None if fault == "mask" else attention_mask
+        places = None if fault == "positions" else position_ids
+        return forward(*given, attention_mask=mask, position_ids=places, **rest)
+
+    monkeypatch.setattr(model, "forward", functools.wraps(forward)(wrong))
+    assert open_decoder(model) is None

@@ -178,3 +178,18 @@ def test_errors_of_runs_are_as_their_clients_read_them(client):
     stranger = httpx.get(f"{client.url}/v2/users/me", headers={"Authorization": "Bearer no"})
     assert stranger.status_code == 401
     assert stranger.json()["detail"]["message"]
+
+
+@pytest.mark.real
+def test_a_real_model_writes_what_generate_writes(serve, real_model):
+    client = serve([str(real_model)])
+    prompts = ["The capital of France is", "Once upon a time there was", "def add(a, b):", "Water boils at"]
+    asked = [
+        ({"do_sample": False}, {"temperature": 0}),
+        ({"do_sample": True, "top_p": 0.9, "top_k": 0}, {"top_p": 0.9}),
+    ]
+    for settings, wire in asked:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            pending = [pool.submit(client.complete, prompt, max_tokens=24, seed=9, **wire) for prompt in prompts]
+            texts = [each.result()["choices"][0]["text"] for each in pending]
+        assert texts == [generate(client, prompt, settings, 24, seed=9)[0] for prompt in prompts]

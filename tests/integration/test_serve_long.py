@@ -21,7 +21,7 @@ SECONDS = float(os.environ.get("LMTUNE_TEST_SOAK", "60"))
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
-def test_requests_made_up_from_its_description(serve):
+def test_requests_made_up_from_its_description(serve, tmp_path):
     pytest.importorskip("schemathesis")
     client = serve(max_new_tokens=4, context=64, max_sequences=4)
     done = subprocess.run(
@@ -29,7 +29,7 @@ def test_requests_made_up_from_its_description(serve):
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{client.url}/openapi.json",
             "-H", f"Authorization: Bearer {TOKEN}", "--seed", "16", "--max-examples", "50", "--checks", CHECKS,
         ],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
     assert client.is_idle()
