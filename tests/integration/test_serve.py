@@ -8,7 +8,7 @@ import pytest
 import torch
 from serving_client import TOKEN, generate
 
-from lmtune.config import LongPrompt
+from lmtune.config import LongPrompt, ServePrecision
 
 # The wire format of OpenAI
 
@@ -135,6 +135,27 @@ def test_a_long_prompt_is_cut_and_the_answer_says_so(serve):
     refusing = serve(long_prompt=LongPrompt.refuse)
     refused = refusing.post(prompt=long, max_tokens=8)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_adapters_and_other_precisions(serve, models, tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(models[0])
+    adapted = peft.get_peft_model(
+        base, peft.LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False, lora_alpha=800)
+    )
+    adapted.save_pretrained(tmp_path / "adapter")
+    client = serve([str(tmp_path / "adapter"), models[0]])
+    texts = [
+        client.complete("O paciente", model=name, temperature=0, max_tokens=20)["choices"][0]["text"]
+        for name in ("adapter", "one")
+    ]
+    assert texts == [generate(client, "O paciente", {"do_sample": False}, 20, number=place)[0] for place in (0, 1)]
+    assert texts[0] != texts[1]
+    half = serve(dtype=ServePrecision.bfloat16)
+    text = half.complete("O paciente", seed=1, max_tokens=20)["choices"][0]["text"]
+    assert text == generate(half, "O paciente", {"do_sample": True, "top_k": 0}, 20, seed=1)[0]
 
 
 def test_an_unchanged_openai_client(client):

@@ -1,6 +1,7 @@
 """lmtune serve, and everything that may come instead of a request."""
 
 import concurrent.futures
+import contextlib
 import json
 import logging
 import os
@@ -8,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import httpx2 as httpx
 import pytest
@@ -131,11 +134,9 @@ def test_a_client_that_goes_away_frees_its_slot(serve):
 
 
 def test_many_connections_and_a_reader_that_does_not_read(client):
-    idle = [
-        socket.create_connection(client.http.base_url.host and ("127.0.0.1", client.http.base_url.port))
-        for _ in range(300)
-    ]
-    slow = socket.create_connection(("127.0.0.1", client.http.base_url.port))
+    address_of_it = ("127.0.0.1", client.http.base_url.port)
+    idle = [socket.create_connection(address_of_it) for _ in range(500)]
+    slow = socket.create_connection(address_of_it)
     body = json.dumps({"prompt": "a", "max_tokens": 300, "stream": True}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
     slow.sendall(head.encode() + body)
@@ -229,6 +230,28 @@ def test_the_command_makes_a_token_serves_and_drains(begin):
     assert token not in out + err
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")
+
+
+def test_a_second_signal_does_not_wait(begin):
+    process, lines = begin()
+    headers, url = {"Authorization": f"Bearer {lines.split()[-1]}"}, address(lines)
+    long = {"prompt": "a", "max_tokens": 500, "num_beams": 16, "stream": True, **ENDLESS}
+    asking = threading.Thread(
+        target=leave_quietly, args=(f"{url}/v1/completions",), kwargs={"headers": headers, "json": long}
+    )
+    asking.start()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    asking.join()
+    assert "Traceback" not in process.stderr.read()
+
+
+def leave_quietly(url, **given):
+    with contextlib.suppress(httpx.TransportError):
+        httpx.post(url, timeout=60, **given)
 
 
 def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(lmtune, models, monkeypatch, tmp_path):

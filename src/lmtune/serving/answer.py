@@ -107,10 +107,10 @@ class ClientGoneError(Exception):
 
 def check_limits(request: TextRequest, limits: ServeSettings) -> None:
     """Raise a fault for more than the server gives."""
-    if request.sequences > limits.max_sequences:
+    most = min(limits.max_sequences, limits.slots + limits.queue)
+    if request.sequences > most:
         raise bad_request(
-            f"{request.sequences} texts (prompts x n x the larger of num_beams and num_return_sequences): expected at most "
-            f"{limits.max_sequences}.",
+            f"{request.sequences} texts (prompts x n x the larger of num_beams and num_return_sequences): expected at most {most}.",
             "n",
         )
     if request.new_tokens is not None and request.new_tokens > limits.max_new_tokens:

@@ -121,7 +121,7 @@ class Engine:
         return joining
 
     def _advance(self, joining: list[Job]) -> None:
-        """One step: a token of each running text, then the first of each that joins."""
+        """One step: the first token of each text that joins, then one of each that runs."""
         batch = self._batch
         assert batch is not None  # without one nothing waits here
         for job in joining:
@@ -130,8 +130,8 @@ class Engine:
                 job.close()
         try:
             with self._turns:
-                batch.step()
                 batch.join([job for job in joining if not job.is_over])
+                batch.step()
         except Exception as error:  # memory, or a fault of ours: the texts of this step are lost, the engine goes on
             logger.error("the texts that were being written are lost: %s", describe_error(error))
             batch.clear(error)

@@ -64,7 +64,8 @@ def serve(server: Server, listening: socket.socket, stop_taking: Callable[[], No
 
     def end(number: int, frame: FrameType | None) -> None:
         stop_taking()
-        server.handle_exit(number, frame)
+        server.force_exit = server.should_exit
+        server.should_exit = True
 
     before = {number: signal.getsignal(number) for number in ENDING}
     for number, handler in before.items():
