@@ -171,7 +171,7 @@ def test_what_is_counted_and_what_is_logged(client, caplog):
 
 
 def test_the_description_of_the_api_names_every_parameter(client):
-    from lmtune.serving.completions import PARAMETERS
+    from lmtune.serving.completion_request import PARAMETERS
 
     paths = client.http.get("/openapi.json").json()["paths"]
     schema = paths["/v1/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]

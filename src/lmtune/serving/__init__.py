@@ -4,7 +4,7 @@ A request's way: body -> parameters -> jobs -> engine -> pieces -> wire. The eng
 what is above it knows no tensors.
 
     app                     the routes
-    completions, runs       two wire formats
+    completions, runs       two wire formats; completion_request: what the first takes
     answer, metrics         what comes back of a request, and what is counted of all
     access, body, faults    who may ask, what may be sent, what is said of what cannot work
     models                  the checkpoints that are served

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 Prompt = str | list[int]
+Pieces = AsyncGenerator[Piece | PromptTokens, None]
 
 GRACE = 5.0
 """Seconds after which a request that should have ended is given up."""
@@ -226,7 +227,7 @@ def settle_lengths(config: GenerationConfig, new: int) -> GenerationConfig:
     return own
 
 
-async def follow(channel: Channel, work: Work, request: Request) -> AsyncIterator[Piece | PromptTokens]:
+async def follow(channel: Channel, work: Work, request: Request) -> Pieces:
     """What comes of the jobs, until all texts are finished. Raises what the engine raised, or that the client has gone.
 
     However it ends, the jobs are cancelled: their slots are free at the next step.

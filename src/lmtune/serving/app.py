@@ -15,7 +15,6 @@ import logging
 import re
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -33,9 +32,10 @@ from lmtune.config import ServeSettings
 from lmtune.errors import LmtuneError
 from lmtune.serving import completions, runs
 from lmtune.serving.access import Access
-from lmtune.serving.answer import Channel, TextRequest, Work, check_limits, follow, prepare
+from lmtune.serving.answer import Channel, Pieces, TextRequest, Work, check_limits, follow, prepare
 from lmtune.serving.body import read_object
-from lmtune.serving.completions import Completion, Composer, parse_request
+from lmtune.serving.completion_request import PARAMETERS, parse_request
+from lmtune.serving.completions import Completion, Composer
 from lmtune.serving.engine import QueueFullError, StoppingError
 from lmtune.serving.faults import ErrorBody, FaultError, RunErrorBody, explain_fault
 from lmtune.serving.gate import Gate
@@ -46,8 +46,6 @@ from lmtune.serving.output import Piece
 from lmtune.serving.runs import Run, User, build_run, parse_run
 
 logger = logging.getLogger(__name__)
-
-Pieces = AsyncIterator[Piece | PromptTokens]
 
 
 class Health(BaseModel):
@@ -91,12 +89,9 @@ class Service:
         work, pieces = await self._write(request, asked.text, served)
         composer = Composer(asked, served, work)
         if not asked.stream:
-            return Response(
-                (await completions.collect(composer, pieces)).model_dump_json(), media_type="application/json"
-            )
-        first = await anext(
-            pieces
-        )  # what is wrong with a request shows here, while there is still a status to say it with
+            return _as_json(await completions.collect(composer, pieces))
+        # What is wrong with a request shows before its first piece, while there is still a status to say it with.
+        first = await anext(pieces)
         events = completions.render_stream(composer, _put_back(first, pieces))
         return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
@@ -110,9 +105,8 @@ class Service:
         async for piece in pieces:
             if isinstance(piece, Piece):
                 texts[piece.index] = texts.get(piece.index, "") + piece.text
-        prompt = served.tokenizer.decode(work.jobs[0].ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        run = build_run(asked, [texts[index] for index in sorted(texts)], str(prompt), work, created)
-        return Response(run.model_dump_json(), media_type="application/json")
+        written = [texts[index] for index in sorted(texts)]
+        return _as_json(build_run(asked, written, served.decode(work.jobs[0].ids), work, created))
 
     def list_models(self) -> ModelList:
         """GET /v1/models."""
@@ -157,9 +151,13 @@ class Service:
             if work.jobs[0].expired:
                 work.notices.append("The time for this request was up: its text ends where it was.")
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]  # an async generator: it frees the slots
+            await pieces.aclose()  # frees the slots
             self.metrics.seconds.observe(time.monotonic() - began)
             self.metrics.written_tokens.labels(served.name).inc(work.written)
+
+
+def _as_json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json")
 
 
 async def _put_back(first: Piece | PromptTokens, rest: Pieces) -> Pieces:
@@ -168,7 +166,7 @@ async def _put_back(first: Piece | PromptTokens, rest: Pieces) -> Pieces:
         async for piece in rest:
             yield piece
     finally:
-        await rest.aclose()  # type: ignore[attr-defined]
+        await rest.aclose()
 
 
 def build_app(models: Models, settings: ServeSettings, access: Access, metrics: Metrics) -> Gate:
@@ -238,7 +236,7 @@ def _takes(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _completion_schema() -> dict[str, Any]:
-    parameters = {name: parameter.schema for name, parameter in completions.PARAMETERS.items()}
+    parameters = {name: parameter.schema for name, parameter in PARAMETERS.items()}
     return {"type": "object", "properties": parameters, "additionalProperties": False}
 
 

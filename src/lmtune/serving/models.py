@@ -51,6 +51,10 @@ class Served:
     encoding: threading.Lock = field(default_factory=threading.Lock)
     """Held while the tokenizer encodes: it sets its truncation as it does."""
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
 
 class Models:
     """All that are served, by name."""

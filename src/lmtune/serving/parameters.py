@@ -182,6 +182,8 @@ GENERATION: Mapping[str, Parameter] = {
     **{name: SWITCH for name in SWITCHES if name not in REFUSED},
     **dict.fromkeys(("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"), IDS),
     **dict.fromkeys(("pad_token_id", "bos_token_id", "forced_bos_token_id"), ID),
+    "length_penalty": number_parameter(Range(least=-10, most=10)),
+    "guidance_scale": number_parameter(Range(least=-100, most=100)),
     "encoder_no_repeat_ngram_size": number_parameter(NUMBERS["no_repeat_ngram_size"]),
     "early_stopping": STOPPING,
     "stop_strings": STOPS,

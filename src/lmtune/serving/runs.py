@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from lmtune.config.ranges import Range
 from lmtune.serving.answer import TextRequest, Work
-from lmtune.serving.completions import OWN
+from lmtune.serving.completion_request import OWN
 from lmtune.serving.faults import FaultError
 from lmtune.serving.parameters import GENERATION, SWITCH, Parameter, check_parameters, number_parameter
 
