@@ -95,7 +95,14 @@ class Server:
 
     def ask(self, prompt):
         """(seconds to the first token, seconds to the end)."""
-        body = {"model": self.model, "prompt": prompt, "max_tokens": self.new, "temperature": 0, "stream": True, **self.extra}
+        body = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": self.new,
+            "temperature": 0,
+            "stream": True,
+            **self.extra,
+        }
         headers = {"Authorization": f"Bearer {self.token}"}
         begin, first = time.perf_counter(), None
         url = f"http://127.0.0.1:{self.port}/v1/completions"
@@ -135,12 +142,24 @@ def open_side(side, folder, new, clients):
     if side == "generate":
         return Generate(folder, new)
     if side == "lmtune":
-        command = [sys.executable, "-m", "lmtune", "serve", f"ckpt={folder}", "serve.port={port}", f"serve.slots={max(clients)}"]
+        command = [
+            sys.executable,
+            "-m",
+            "lmtune",
+            "serve",
+            f"ckpt={folder}",
+            "serve.port={port}",
+            f"serve.slots={max(clients)}",
+        ]
         return Server(command, Path(folder).name, new, {})
     command = ["transformers", "serve", folder, "--device", "cpu", "--dtype", "float32", "--port", "{port}"]
     command[0] = str(Path(sys.executable).with_name("transformers"))
     if side == "continuous":
-        command.append("--continuous-batching")
+        command += [
+            "--continuous-batching",
+            "--cb-num-blocks",
+            "256",
+        ]  # by default it takes most of the memory there is
     return Server(command, folder, new, {})
 
 
@@ -158,7 +177,9 @@ def main():
     parser.add_argument("--new", type=int, default=32, help="tokens of a text")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=["generate", "lmtune"])
     options = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, transformers {transformers.__version__}")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, transformers {transformers.__version__}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder)
         prompts = load_prompts(folder, max(options.clients), options.tokens)

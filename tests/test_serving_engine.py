@@ -341,3 +341,8 @@ def test_a_model_whose_rows_disturb_each_other_is_found_out(build_tiny, monkeypa
 
     monkeypatch.setattr(model, "forward", functools.wraps(forward)(wrong))
     assert open_decoder(model) is None
+
+
+def test_what_a_token_takes_is_known(build_tiny):
+    assert open_decoder(build_tiny()).values_of_token == 2 * 2 * 32
+    assert open_decoder(build_tiny("llama")).values_of_token == 2 * 2 * 16, "one of two heads for keys and values"

@@ -233,18 +233,17 @@ async def follow(channel: Channel, work: Work, request: Request) -> Pieces:
     However it ends, the jobs are cancelled: their slots are free at the next step.
     """
     left = sum(job.sequences for job in work.jobs)
-    late = max(0.0, work.jobs[0].deadline - time.monotonic()) + GRACE
+    late = work.jobs[0].deadline + GRACE
     watching = asyncio.ensure_future(_watch(request, channel))
     try:
-        async with asyncio.timeout(late):
-            while left:
-                event = await channel.take()
-                if event is None:
-                    raise ClientGoneError
-                if isinstance(event, Exception):
-                    raise event
-                left -= isinstance(event, Piece) and event.finish is not None
-                yield event
+        while left:
+            event = await asyncio.wait_for(channel.take(), max(0.0, late - time.monotonic()))
+            if event is None:
+                raise ClientGoneError
+            if isinstance(event, Exception):
+                raise event
+            left -= isinstance(event, Piece) and event.finish is not None
+            yield event
     except TimeoutError as error:
         raise FaultError(503, "The request took too long.", "server_error", code="timeout") from error
     finally:

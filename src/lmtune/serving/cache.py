@@ -67,6 +67,11 @@ class RowCache(Cache):
         """Tokens of the longest row."""
         return self.roomy[0].get_seq_length() if self.pads else 0
 
+    @property
+    def values_of_token(self) -> int:
+        """Numbers that are kept of one token of one row."""
+        return sum(states.shape[1] * states.shape[3] for layer in self.roomy for states in layer.states)
+
     def join(self, other: RowCache) -> None:
         """Take the rows of another cache in, behind one's own."""
         width = max(self.columns, other.columns)

@@ -29,6 +29,8 @@ class Decoder:
         self.model = model
         self._depth = depth
         self._cache = RowCache(depth, [])
+        self.values_of_token = 0
+        """Numbers that are kept of one token of one row, as a trial has shown."""
         names = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in names
         self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
@@ -56,6 +58,10 @@ class Decoder:
             self._cache = RowCache(self._depth, [])
         elif len(rows) < len(self._cache.pads):
             self._cache.keep(rows)
+
+    def note_size(self) -> None:
+        """Take down what the cache keeps now that it has a row."""
+        self.values_of_token = self._cache.values_of_token
 
     def _run(self, ids: list[list[int]], cache: RowCache, before: int) -> torch.Tensor:
         """before: columns that are in the cache already."""
@@ -86,9 +92,11 @@ def open_decoder(model: PreTrainedModel) -> Decoder | None:
     ids = choose_ids(model, 12)[0].tolist()
     try:
         with torch.inference_mode():
-            return Decoder(model, depth) if _is_faithful(decoder, ids) else None
+            return decoder if _is_faithful(decoder, ids) else None
     except Exception:  # each architecture fails in its own way
         return None
+    finally:
+        decoder.keep([])
 
 
 def _is_faithful(decoder: Decoder, ids: list[int]) -> bool:
@@ -104,6 +112,7 @@ def _is_faithful(decoder: Decoder, ids: list[int]) -> bool:
     decoder.keep([1])
     short = [*short, ids[0]]
     seen.append((short, decoder.advance([ids[0]])[0]))
+    decoder.note_size()
     return not any(moved(score_last(decoder.model, row), logits, TOLERANCE) for row, logits in seen)
 
 

@@ -114,15 +114,21 @@ def _load(config: ServeConfig, name: str, checkpoint: Checkpoint, turns: Turns, 
         logger.info(remark)
     place_model(model, settings.device, "serve.device")
     decoder = open_decoder(model)  # in float32: in less, its trial would not know an error from rounding
+    cast("torch.nn.Module", model).to(getattr(torch, settings.dtype.value))
+    context = resolve_context(settings.context, model)
     if decoder is None:
         logger.info("%s: %s writes one text at a time", name, type(model).__name__)
-    cast("torch.nn.Module", model).to(getattr(torch, settings.dtype.value))
+    else:
+        size = settings.slots * context * decoder.values_of_token * model.dtype.itemsize / 1e9
+        logger.info(
+            "%s: %s texts of %s tokens take up to %.1f GB beside the weights", name, settings.slots, context, size
+        )
     return Served(
         name=name,
         model=model,
         tokenizer=tokenizer,
         engine=Engine(model, decoder, Limits(settings.slots, settings.queue), turns, lane),
-        context=resolve_context(settings.context, model),
+        context=context,
         examples=find_examples(checkpoint),
     )
 
