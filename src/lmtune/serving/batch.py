@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from lmtune.errors import ModelError, describe_error
 from lmtune.modeling.generation import explaining_settings
 from lmtune.serving.chooser import Chooser, CountPenalties
 from lmtune.serving.decoder import Decoder, score_prompt
@@ -17,8 +15,6 @@ from lmtune.serving.output import Output, Token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -136,5 +132,3 @@ def fail(jobs: list[Job], error: Exception) -> None:
     for job in jobs:
         job.give(error)
         job.cancelled = True
-    if jobs and not isinstance(error, ModelError):
-        logger.debug("a request failed: %s", describe_error(error), exc_info=error)

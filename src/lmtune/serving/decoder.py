@@ -30,7 +30,7 @@ class Decoder:
         self._depth = depth
         self._cache = RowCache(depth, [])
         self.values_of_token = 0
-        """Numbers that are kept of one token of one row, as a trial has shown."""
+        """Numbers that are kept of one token of one row; known once a row has joined."""
         names = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in names
         self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
@@ -42,6 +42,7 @@ class Decoder:
         cache = RowCache(self._depth, pads)
         ids = [[0] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)]
         logits = self._run(ids, cache, 0)
+        self.values_of_token = cache.values_of_token
         if self._cache.pads:
             self._cache.join(cache)
         else:
@@ -58,10 +59,6 @@ class Decoder:
             self._cache = RowCache(self._depth, [])
         elif len(rows) < len(self._cache.pads):
             self._cache.keep(rows)
-
-    def note_size(self) -> None:
-        """Take down what the cache keeps now that it has a row."""
-        self.values_of_token = self._cache.values_of_token
 
     def _run(self, ids: list[list[int]], cache: RowCache, before: int) -> torch.Tensor:
         """before: columns that are in the cache already."""
@@ -112,7 +109,6 @@ def _is_faithful(decoder: Decoder, ids: list[int]) -> bool:
     decoder.keep([1])
     short = [*short, ids[0]]
     seen.append((short, decoder.advance([ids[0]])[0]))
-    decoder.note_size()
     return not any(moved(score_last(decoder.model, row), logits, TOLERANCE) for row, logits in seen)
 
 
