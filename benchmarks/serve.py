@@ -173,8 +173,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=64, help="of a prompt")
-    parser.add_argument("--new", type=int, default=32, help="tokens of a text")
+    parser.add_argument("--tokens", type=int, default=32, help="of a prompt")
+    parser.add_argument("--new", type=int, default=64, help="tokens of a text")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=["generate", "lmtune"])
     options = parser.parse_args()
     print(

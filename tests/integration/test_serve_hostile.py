@@ -196,7 +196,7 @@ def begin(models, tmp_path):
         lines = []
         while line := process.stderr.readline():
             lines.append(line)
-            if "token" in line or ("serving" in line and "LMTUNE_SERVE_TOKEN" in environment):
+            if line.startswith("token") or ("serving" in line and "LMTUNE_SERVE_TOKEN" in environment):
                 break
         return process, "".join(lines)
 
