@@ -60,5 +60,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[dev,export,lora]"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[dev,export,lora,serve]"
 	touch $@

@@ -38,6 +38,7 @@ LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_fil
 LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
+    "serve.token_file",
 }
 SEVERAL = {"ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
@@ -141,7 +142,9 @@ def build(tmp_path, monkeypatch):
     return call
 
 
-NEEDED = {"generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf")}
+NEEDED = {
+    "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
+}  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [
     *((command, ()) for command in COMMANDS),

@@ -199,7 +199,24 @@ def source_of(*owners):
     return "".join(inspect.getsource(owner) for owner in owners)
 
 
+GENERATE = transformers.GPT2LMHeadModel.generate
 PRIVATE = {
+    "_prepare_generation_config": (
+        "serving/chooser: a request's settings, completed as generate completes them",
+        lambda: "self._prepare_generation_config(generation_config, **kwargs)" in source_of(GENERATE),
+    ),
+    "_prepare_special_tokens": (
+        "serving/chooser: special ids as tensors, which logits processors read from the settings",
+        lambda: "self._prepare_special_tokens(" in source_of(GENERATE),
+    ),
+    "_get_logits_processor": (
+        "serving/chooser: the processors that generate makes of settings",
+        lambda: "self._get_logits_processor(" in source_of(GENERATE),
+    ),
+    "_supports_default_dynamic_cache": (
+        "serving/cache: models whose cache is no list of keys and values",
+        lambda: transformers.GPT2LMHeadModel._supports_default_dynamic_cache(),
+    ),
     "_n_gpu": (
         "training/arguments: a process without a launcher takes one GPU, not DataParallel",
         lambda: "self._n_gpu" in source_of(transformers.TrainingArguments),

@@ -46,6 +46,7 @@ SECTIONS = (
     "tracker",
     "suite",
     "tokenizer",
+    "serve",
 )
 """Sections that a key without a section, or with the wrong one, is looked for in, in this order."""
 

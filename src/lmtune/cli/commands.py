@@ -76,5 +76,11 @@ COMMANDS = {
             "ExportConfig",
             "a checkpoint as a GGUF file for llama.cpp, or as a folder for transformers and vLLM",
         ),
+        Command(
+            "serve",
+            "lmtune.commands.serve",
+            "ServeConfig",
+            "an HTTP API with a token, and a page to play with prompts",
+        ),
     )
 }

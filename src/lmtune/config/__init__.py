@@ -23,6 +23,7 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
 
@@ -47,6 +48,7 @@ __all__ = [
     "ForesightConfig",
     "GenerateConfig",
     "GridConfig",
+    "LongPrompt",
     "LossChoice",
     "LrFindConfig",
     "ModelConfig",
@@ -56,6 +58,9 @@ __all__ = [
     "RangeConfig",
     "SamplesConfig",
     "SaveDtype",
+    "ServeConfig",
+    "ServePrecision",
+    "ServeSettings",
     "SplitRule",
     "SuiteConfig",
     "SuiteProfile",

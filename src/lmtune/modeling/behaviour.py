@@ -89,14 +89,17 @@ def run(model: PreTrainedModel, ids: torch.Tensor, **settings: Any) -> torch.Ten
         return type(model).forward(model, input_ids=ids, use_cache=False, **settings).logits
 
 
-def moved(before: torch.Tensor, after: torch.Tensor) -> bool:
-    """True where two tensors of logits differ by more than rounding. False where one holds NaN: other checks find that."""
+def moved(before: torch.Tensor, after: torch.Tensor, tolerance: float = TOLERANCE) -> bool:
+    """True where two tensors of logits differ by more than rounding. False where one holds NaN: other checks find that.
+
+    tolerance: a share of their spread.
+    """
     import torch
 
     if not (torch.isfinite(before).all() and torch.isfinite(after).all()):
         return False
     spread = before.double().std().clamp(min=1e-30)
-    return bool((before.double() - after.double()).abs().max() > TOLERANCE * spread)
+    return bool((before.double() - after.double()).abs().max() > tolerance * spread)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def place_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """The same model, moved to the device that `device=` names and in evaluation mode."""
-    cast("torch.nn.Module", model).to(choose_device(name)).eval()
+def place_model(model: PreTrainedModel, name: str, key: str = "device") -> PreTrainedModel:
+    """The same model, moved to the device that `device=` names and in evaluation mode. key: what named it, for messages."""
+    cast("torch.nn.Module", model).to(choose_device(name, key)).eval()
     return model
 
 
@@ -25,7 +25,7 @@ def fork_random_state(model: PreTrainedModel) -> AbstractContextManager[None]:
     return torch.random.fork_rng([model.device] if model.device.type == "cuda" else [])
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, key: str = "device") -> torch.device:
     """The device that is meant by `auto`, cpu, cuda, cuda:1 or mps; raises ConfigError for one that is not there."""
     import torch
 
@@ -35,6 +35,6 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"device={name}: expected auto, cpu, cuda, cuda:<n> or mps; this machine has {available}."
+            f"{key}={name}: expected auto, cpu, cuda, cuda:<n> or mps; this machine has {available}."
         ) from error
     return device

@@ -48,7 +48,7 @@ def build_generation_config(model: PreTrainedModel, settings: dict[str, Any]) ->
     config = copy.deepcopy(model.generation_config)
     if settings.get("max_length") is not None and settings.get("max_new_tokens") is None:
         config.max_new_tokens = None
-    with _explained():
+    with explaining_settings():
         if settings.get("do_sample") is False:
             settings = {name: value for name, value in settings.items() if name not in SAMPLING}
             for name in SAMPLING:
@@ -103,7 +103,7 @@ def _check_ids(model: PreTrainedModel, settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explaining_settings() -> Iterator[None]:
     """Errors of GenerationConfig and of generate itself as ours: each setting checks itself, some only when used."""
     try:
         yield
@@ -133,7 +133,7 @@ def generate(
     ids = encode_prompt(model, tokenizer, prompt, resolve_prompt_length(model, config))
     _check_length(config, ids)
     set_seed(seed)
-    with _explained(), torch.no_grad():
+    with explaining_settings(), torch.no_grad():
         rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -182,15 +182,21 @@ def _are_numbers(scores: torch.Tensor) -> bool:
 
 
 def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> torch.Tensor:
-    """[1, tokens] int64 on the model's device: the tokenizer's opening ids, then as much of the end of the prompt as fits.
+    """[1, tokens] int64 on the model's device: the ids of a prompt as open_prompt has them."""
+    import torch
+
+    own = encode_plain(tokenizer, [prompt])[0]
+    return torch.tensor([open_prompt(model, tokenizer, own, limit)], device=model.device)
+
+
+def open_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, own: list[int], limit: int) -> list[int]:
+    """The tokenizer's opening ids, then as much of the end of a prompt's `own` ids as fits.
 
     limit: tokens in all. Where there is neither, the text starts from the BOS, or else from the separator. tell_cut says what
     was left out. Raises ModelError for ids that the model does not have.
     """
-    import torch
-
     opening = list(encode_opening(tokenizer))
-    kept = encode_plain(tokenizer, [prompt])[0][-max(1, limit - len(opening)) :]
+    kept = own[-max(1, limit - len(opening)) :]
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids = [*opening, *kept] or [first]
     rows = count_rows(model)
@@ -199,7 +205,7 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
             f"The tokenizer gives ids up to {max(ids):,}, the embedding of the model has {rows:,} rows. "
             "Give a checkpoint whose tokenizer belongs to its weights."
         )
-    return torch.tensor([ids], device=model.device)
+    return ids
 
 
 def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:

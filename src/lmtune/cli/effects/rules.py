@@ -348,5 +348,6 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "grid": _if_drawn,
         "seed": _if_drawn,
     },
+    "serve": {},
 }
 """By command: why a key, or one below it, would do nothing beside what else was set."""

@@ -108,5 +108,6 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
     "export": EXPORT,
+    "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""

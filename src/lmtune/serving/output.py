@@ -1,0 +1,158 @@
+"""One text that is being written: from ids to text that can be shown, cut at the first of its stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BROKEN = "\ufffd"
+"""What bytes that are no whole character decode to."""
+CONTEXT = 8
+"""Ids before the first new one that it is decoded with: some vocabularies write a blank only behind another word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the answer with its log-probabilities by the model itself, before any setting of the request."""
+
+    text: str
+    logprob: float | None
+    """None for the first token of a prompt, which nothing stands before."""
+    top: tuple[tuple[str, float], ...]
+    """The likeliest tokens at this place, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What has come of a text."""
+
+    index: int
+    """Which text of its request."""
+    text: str = ""
+    tokens: tuple[Token, ...] = ()
+    """Those of the text, where log-probabilities were asked for."""
+    finish: str | None = None
+    """`stop` or `length`, with the last piece."""
+
+
+class TextStream:
+    """Text of ids that come one after the other. A character that is not whole yet is kept back."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, before: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._ids = list(before[-CONTEXT:])
+        self._known = self._decode()
+        if self._known.endswith(BROKEN):  # a prompt of ids that ends within a character
+            self._ids, self._known = [], ""
+        self._done = len(self._ids)
+        """Ids whose text has been given out."""
+
+    def push(self, token: int) -> str:
+        """The text that one more id makes whole."""
+        self._ids.append(token)
+        text = self._decode()
+        if text.endswith(BROKEN):
+            return ""
+        return self._give(text)
+
+    def flush(self) -> str:
+        """What was kept back."""
+        return self._give(self._decode())
+
+    def _give(self, text: str) -> str:
+        new = text[len(self._known) :]
+        self._ids = self._ids[self._done :]
+        self._done, self._known = len(self._ids), self._decode()
+        return new
+
+    def _decode(self) -> str:
+        return str(self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+class StopSearch:
+    """Text up to the first stop string. What may become one is kept back."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.met = False
+        """A stop string has come."""
+
+    def push(self, text: str) -> str:
+        """The text that may be shown after this much more of it."""
+        text = self._held + text
+        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        if places:
+            self._held, self.met = "", True
+            return text[: min(places)]
+        kept = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - kept :]
+        return text[: len(text) - kept]
+
+    def flush(self) -> str:
+        """What was kept back, since nothing more comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Characters at the end of a text that a stop string begins with."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+@dataclass(slots=True)
+class Output:
+    """A text of a request: takes its tokens and gives out pieces."""
+
+    index: int
+    stream: TextStream
+    stops: StopSearch
+    ends: frozenset[int]
+    """Ids that end a text."""
+    most: int
+    """Tokens at most."""
+    finish: str | None = None
+    count: int = 0
+    """Tokens that were written, the one that ended the text included."""
+    _shown: int = 0
+    _decoded: int = 0
+    _pending: list[tuple[Token, int]] = field(default_factory=list)
+    """Tokens whose text is kept back, with where it begins."""
+
+    def take(self, token: int, described: Token | None = None) -> Piece | None:
+        """One more token; the piece that it completes. described: with its log-probabilities, where they were asked for."""
+        self.count += 1
+        ended = token in self.ends
+        text = self.stream.push(token)
+        if described is not None and not ended:
+            self._pending.append((described, self._decoded))
+        return self._give(text, "stop" if ended else "length" if self.count >= self.most else None)
+
+    def close(self) -> Piece | None:
+        """The last piece of a text that ends before its time."""
+        return None if self.finish else self._give("", "length")
+
+    def _give(self, text: str, finish: str | None) -> Piece | None:
+        if finish:
+            text += self.stream.flush()
+        self._decoded += len(text)
+        shown = self.stops.push(text)
+        if self.stops.met:
+            finish = "stop"
+        elif finish:
+            shown += self.stops.flush()
+        self.finish = finish
+        self._shown += len(shown)
+        tokens = self._release()
+        return Piece(self.index, shown, tokens, finish) if shown or tokens or finish else None
+
+    def _release(self) -> tuple[Token, ...]:
+        """The tokens whose text is shown."""
+        whole = self.finish is not None and not self.stops.met
+        ready = [token for token, begin in self._pending if whole or begin < self._shown]
+        self._pending = self._pending[len(ready) :]
+        return tuple(ready)

@@ -1,0 +1,150 @@
+"""Texts that model.generate writes, one request at a time: beams, guidance, several texts of one draw, and all texts of models
+whose rows cannot be written side by side."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from lmtune.modeling.generation import check_scores, explaining_settings
+from lmtune.serving.batch import describe_prompt, fail
+from lmtune.serving.chooser import CountPenalties, settle_config
+from lmtune.serving.job import Job, PromptTokens
+from lmtune.serving.turns import Turns
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PlainLane:
+    """A thread that calls generate. One for all models: generate draws from the random numbers of the process."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.running = 0
+        self._turns = turns
+        self._waiting: deque[tuple[PreTrainedModel, Job]] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="lmtune-generate", daemon=True)
+        self._thread.start()
+
+    def submit(self, model: PreTrainedModel, job: Job) -> None:
+        """Take a job; its pieces come through it."""
+        with self._wake:
+            self._waiting.append((model, job))
+            self._wake.notify()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that have not begun."""
+        return sum(job.sequences for _, job in list(self._waiting))
+
+    def close(self) -> None:
+        """End when nothing waits any more."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                model, job = self._waiting.popleft()
+            if not job.is_over:
+                self.running = job.sequences
+                write_alone(model, job, self._turns)
+                self.running = 0
+            elif job.expired:
+                job.open_outputs(frozenset())
+                job.close()
+
+
+def write_alone(model: PreTrainedModel, job: Job, turns: Turns) -> None:
+    """All texts of a job by one call of generate; what goes wrong is told to who waits for them."""
+    try:
+        with turns:
+            if job.scores_prompt:
+                with torch.no_grad():
+                    job.give(PromptTokens(job.index, describe_prompt(model, job)))
+            outputs = job.open_outputs(find_ends(model, job))
+            if job.new_tokens:
+                rows = _generate(model, job, turns)
+                if outputs[0].count == 0:  # nothing has come as a stream
+                    for output, row in zip(outputs, rows[:, len(job.ids) :].tolist(), strict=True):
+                        _take_all(job, output.index - job.index, row)
+            job.close()
+    except Exception as error:  # settings that only generate itself refuses
+        fail([job], error)
+
+
+def find_ends(model: PreTrainedModel, job: Job) -> frozenset[int]:
+    """Ids that end a text."""
+    ends = settle_config(model, job.config, len(job.ids)).eos_token_id
+    return frozenset([] if ends is None else ends if isinstance(ends, list) else [ends])
+
+
+def _generate(model: PreTrainedModel, job: Job, turns: Turns) -> torch.Tensor:
+    """[texts, tokens]: prompt and text, padded behind its end."""
+    from transformers import LogitsProcessorList, StoppingCriteriaList
+
+    ids = torch.tensor([job.ids], device=model.device)
+    own: list[Callable[..., Any]] = [partial(_pause, turns), partial(check_scores, model)]
+    if any(job.penalties):
+        own.append(CountPenalties(*job.penalties, len(job.ids)))
+    torch.manual_seed(job.seed)
+    with explaining_settings(), torch.no_grad():
+        return cast("Callable[..., torch.Tensor]", model.generate)(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=copy.deepcopy(job.config),
+            tokenizer=job.tokenizer,
+            logits_processor=LogitsProcessorList(own),
+            stopping_criteria=StoppingCriteriaList([partial(_is_over, job)]),
+            streamer=None if job.alone else _Streamer(job),
+        )
+
+
+def _pause(turns: Turns, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """A logits processor that changes nothing: between two tokens, others have their turn."""
+    turns.pause()
+    return scores
+
+
+def _is_over(job: Job, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+    """A stopping criterion: [rows], True for all once nothing more is wanted."""
+    over = job.is_over or all(output.finish for output in job.outputs)
+    return torch.full((input_ids.shape[0],), over, device=input_ids.device)
+
+
+def _take_all(job: Job, number: int, tokens: list[int]) -> None:
+    output = job.outputs[number]
+    for token in tokens:
+        if output.finish:
+            return
+        job.give(output.take(token))
+
+
+class _Streamer:
+    """What generate gives its tokens to, the prompt first."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.prompt_seen = False
+
+    def put(self, tokens: torch.Tensor) -> None:
+        """tokens: [1, prompt], then [1]."""
+        if self.prompt_seen:
+            _take_all(self.job, 0, tokens.flatten().tolist())
+        self.prompt_seen = True
+
+    def end(self) -> None:
+        """Nothing is kept back here."""
