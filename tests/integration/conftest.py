@@ -42,12 +42,14 @@ def serve(models, monkeypatch):
         server, listening = build_server(app, settings), open_socket(settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        running.append((server, thread, served))
+        client = Client(f"http://127.0.0.1:{listening.getsockname()[1]}", served)
+        running.append((server, thread, served, client))
         assert wait_until(lambda: server.started)
-        return Client(f"http://127.0.0.1:{listening.getsockname()[1]}", served)
+        return client
 
     yield start
-    for server, thread, served in running:
+    for server, thread, served, client in running:
+        client.http.close()
         server.should_exit = True
         thread.join()
         served.close()

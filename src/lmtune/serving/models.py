@@ -24,6 +24,7 @@ from lmtune.serving.decoder import open_decoder
 from lmtune.serving.engine import Engine, Limits
 from lmtune.serving.plain import PlainLane
 from lmtune.serving.turns import Turns
+from lmtune.units import render_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -119,9 +120,13 @@ def _load(config: ServeConfig, name: str, checkpoint: Checkpoint, turns: Turns, 
     if decoder is None:
         logger.info("%s: %s writes one text at a time", name, type(model).__name__)
     else:
-        size = settings.slots * context * decoder.values_of_token * model.dtype.itemsize / 1e9
+        size = settings.slots * context * decoder.values_of_token * model.dtype.itemsize
         logger.info(
-            "%s: %s texts of %s tokens take up to %.1f GB beside the weights", name, settings.slots, context, size
+            "%s: %s texts of %s tokens take up to %s beside the weights",
+            name,
+            settings.slots,
+            context,
+            render_bytes(size),
         )
     return Served(
         name=name,
