@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+from lmtune.environment import set_environment
+
 VOCABULARY = 50257
 IGNORED = -100
 
@@ -61,6 +63,7 @@ def measure(side, precision, rows, features, runs):
 
 
 def main():
+    set_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--features", type=int, default=768)

@@ -30,6 +30,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lmtune.environment import set_environment
+
 SEED = 0
 RATE = 1e-4
 SHAPES = {  # device to what is measured by default
@@ -274,6 +276,7 @@ def report(settings, rounds):
 
 
 def main():
+    set_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=SHAPES, default="cpu")
     for key in SHAPES["cpu"]:
