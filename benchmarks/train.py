@@ -276,7 +276,6 @@ def report(settings, rounds):
 
 
 def main():
-    set_environment()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=SHAPES, default="cpu")
     for key in SHAPES["cpu"]:
@@ -290,6 +289,7 @@ def main():
     if arguments.side:
         print(json.dumps(SIDES[arguments.side](json.loads(arguments.settings))))
         return
+    set_environment()  # for the processes of all sides
     compiled = arguments.compile or arguments.device == "cuda"
     cases = [(side, precision, False) for precision in arguments.precisions for side in SIDES]
     cases.insert(len(SIDES), ("lmtune", "chosen", False))
