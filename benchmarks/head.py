@@ -7,6 +7,7 @@ under autocast. lmtune: what a training uses. Each in a process of its own, for 
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -15,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from lmtune.environment import set_environment
 
 VOCABULARY = 50257
 IGNORED = -100
@@ -31,12 +34,13 @@ def build_loss(side):
 
     from lmtune.modeling.cross_entropy import linear_cross_entropy
 
-    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=512)
+    def of_torch(hidden, weight, targets):  # from torch 2.13 on
+        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=512)
+        return F.linear_cross_entropy(hidden, weight, targets, reduction="sum", ignore_index=IGNORED, options=options)
+
     return {
         "plain": lambda h, w, t: F.cross_entropy(F.linear(h, w).float(), t, reduction="sum", ignore_index=IGNORED),
-        "torch": lambda h, w, t: F.linear_cross_entropy(
-            h, w, t, reduction="sum", ignore_index=IGNORED, options=options
-        ),
+        "torch": of_torch,
         "lmtune": lambda h, w, t: linear_cross_entropy(h, w, None, t),
     }[side]
 
@@ -71,12 +75,14 @@ def main():
     if arguments.case:
         print(json.dumps(measure(*arguments.case, *shape)))
         return
+    set_environment()  # for the processes of all sides
+    sides = ("plain", "torch", "lmtune") if importlib.metadata.version("torch") >= "2.13" else ("plain", "lmtune")
     print(f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, rows {shape[0]}, "
           f"features {shape[1]}, vocabulary {VOCABULARY}")  # fmt: skip
     print(f"{'':<18}{'seconds (range)':>24}{'x plain':>9}{'peak MB':>9}{'loss':>12}")
     for precision in ("float32", "bf16"):
         first = None
-        for side in ("plain", "torch", "lmtune"):
+        for side in sides:
             command = [sys.executable, __file__, "--case", side, precision]
             command += [f"--{name}={value}" for name, value in zip(("rows", "features", "runs"), shape, strict=True)]
             found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -30,6 +30,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lmtune.environment import set_environment
+
 SEED = 0
 RATE = 1e-4
 SHAPES = {  # device to what is measured by default
@@ -287,6 +289,7 @@ def main():
     if arguments.side:
         print(json.dumps(SIDES[arguments.side](json.loads(arguments.settings))))
         return
+    set_environment()  # for the processes of all sides
     compiled = arguments.compile or arguments.device == "cuda"
     cases = [(side, precision, False) for precision in arguments.precisions for side in SIDES]
     cases.insert(len(SIDES), ("lmtune", "chosen", False))

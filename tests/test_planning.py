@@ -1,6 +1,7 @@
 """What is chosen for the steps to come: only where it is needed or pays, and never against the user."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from transformers import TrainingArguments
 
 from lmtune.runs import Run
 from lmtune.training import planning, setup
-from lmtune.training.planning import estimate_seconds, plan_steps
+from lmtune.training.batches import USUAL_ROWS
+from lmtune.training.memory import estimate_memory
+from lmtune.training.planning import choose_rows, estimate_seconds, fit_rows, plan_steps
 from lmtune.versions import get_argument
 
 PLACES = 32
@@ -52,6 +55,46 @@ def test_a_step_that_does_not_fit_computes_activations_twice(arguments, build_ti
 @pytest.mark.parametrize("given", [{"activation_checkpointing": False}, {"gradient_checkpointing": False}])
 def test_a_wish_about_activations_counts(arguments, build_tiny, little_memory, given):
     assert plan_steps({**given, "torch_compile": False}, arguments, build_tiny(), PLACES, LONG).chosen == {}
+
+
+def test_a_gpu_takes_as_many_rows_as_half_of_its_memory_holds(arguments, build_tiny):
+    model = build_tiny()
+    totals = {rows: estimate_memory(arguments, model, PLACES, rows).total for rows in planning.ROWS_AT_ONCE}
+    assert sorted(totals.values(), reverse=True) == list(totals.values())
+    for rows, total in totals.items():
+        assert fit_rows(arguments, model, PLACES, 2 * total) == rows
+    assert fit_rows(arguments, model, PLACES, 0) == USUAL_ROWS
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "tries", "chosen"),
+    [
+        ("cuda", {}, False, 32),
+        ("cuda", {"per_device_train_batch_size": 4}, False, None),
+        ("cuda", {"gradient_accumulation_steps": 4}, False, None),
+        ("cuda", {}, True, None),
+        ("cpu", {}, False, None),
+    ],
+)
+def test_rows_are_chosen_on_a_gpu_where_they_are_open(monkeypatch, kind, given, tries, chosen):
+    monkeypatch.setattr(planning, "measure_free_memory", lambda device: 0)
+    monkeypatch.setattr(planning, "fit_rows", lambda *asked: 32)
+    arguments = SimpleNamespace(device=torch.device(kind), auto_find_batch_size=tries)
+    assert choose_rows(given, arguments, None, 1024) == chosen
+
+
+def test_rows_that_were_chosen_stay_on_resume(lmtune, monkeypatch):
+    batch = ("batch.tokens=2048", "data.block_size=64")
+    monkeypatch.setattr(setup, "choose_rows", lambda *asked: 16)
+    began = lmtune("train", *QUICK, *batch)
+    assert began.code == 0, began.err
+    assert "a step: 2,048 tokens = 16 rows x 64 tokens x 2 accumulated x 1 device(s)" in began.err
+    assert yaml.safe_load((began.run / "config.yaml").read_text())["chosen"]["per_device_train_batch_size"] == 16
+    set_status(began.run, "stopped")
+    monkeypatch.setattr(setup, "choose_rows", lambda *asked: pytest.fail("the run has begun"))
+    resumed = lmtune("train", f"resume={began.run}")
+    assert resumed.code == 0, resumed.err
+    assert "16 rows x 64 tokens x 2 accumulated" in resumed.err
 
 
 def test_long_runs_are_compiled_and_short_ones_are_not(arguments, build_tiny, compilers):

@@ -4,6 +4,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute
 import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -17,6 +19,7 @@ from lmtune.errors import LmtuneError
 from lmtune.versions import (
     add_newer_names,
     check_versions,
+    compose_letters,
     disable_checkpointing,
     enable_checkpointing,
     get_argument,
@@ -96,6 +99,16 @@ def test_versions_outside_are_refused_in_one_line(requires, lmtune, wanted, said
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(f"error: {said}")
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_letters_are_composed_whatever_pyarrow_does(monkeypatch, kind):
+    texts = pa.array(["ac\u0327a\u0303o", "plain", None, "\u00e9"], type=kind)
+    composed = ["\u00e7\u00e3".join("ao"), "plain", None, "\u00e9"]
+    assert compose_letters(texts).to_pylist() == composed
+    monkeypatch.setattr(pyarrow.compute, "utf8_normalize", lambda texts, form: texts)
+    assert compose_letters(texts).to_pylist() == composed
+    assert compose_letters(texts).type == kind
 
 
 def test_help_comes_with_any_version(requires, lmtune):

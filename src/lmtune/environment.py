@@ -1,10 +1,17 @@
 """Variables that libraries read when they are imported."""
 
 import os
+import sys
+
+BUSY = 50.0
+"""Percent of a processor's time from which on it counts as taken."""
 
 
 def set_environment() -> None:
-    """Keep the libraries from talking where nobody asked: no telemetry, no download counts, no background conversions."""
+    """Keep the libraries from talking where nobody asked: no telemetry, no download counts, no background conversions.
+
+    On a machine that others use, torch's threads are let sleep while they wait for each other.
+    """
     quiet = {
         "DISABLE_SAFETENSORS_CONVERSION": "1",  # from_pretrained would ask the Hub to convert .bin weights
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -15,3 +22,25 @@ def set_environment() -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+    if "torch" not in sys.modules and not os.environ.keys() & THREAD_SETTINGS and is_shared():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+THREAD_SETTINGS = frozenset(["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+"""Variables with which a user, or torchrun, has said how threads are to be used."""
+
+
+def is_shared() -> bool:
+    """True if somebody else computes on a processor that this process may use, at this moment.
+
+    There a thread that spins while it waits for the others takes the time that they need. On a machine of its own
+    spinning is the quicker way to wait.
+    """
+    import psutil
+
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # macOS
+        allowed = set(range(os.cpu_count() or 1))
+    shares = psutil.cpu_percent(interval=0.1, percpu=True)
+    return any(share > BUSY for number, share in enumerate(shares) if number in allowed)

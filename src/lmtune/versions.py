@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
+from unicodedata import normalize
 
 from lmtune.errors import LmtuneError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from transformers import PreTrainedModel, TrainingArguments
 
 Value = TypeVar("Value")
@@ -95,6 +97,17 @@ def find_precision_switches() -> tuple[list[tuple[Any, str]], str | bool]:
         places = (backends, *attrgetter("cuda.matmul", "cudnn.conv", "mkldnn.matmul")(backends))
         return [(place, "fp32_precision") for place in places], "ieee"
     return [(backends.cuda.matmul, "allow_tf32"), (backends.cudnn, "allow_tf32")], False  # before torch 2.9
+
+
+def compose_letters(texts: "pa.StringArray | pa.LargeStringArray") -> "pa.StringArray | pa.LargeStringArray":
+    """Texts in Unicode's form NFC. pyarrow before 26 only takes letters and accents apart, and does not join them again."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.utf8_normalize(pa.scalar("e\u0301"), form="NFC").as_py() == "\u00e9":
+        return pc.utf8_normalize(texts, form="NFC")
+    composed = (None if text is None else normalize("NFC", text) for text in texts.to_pylist())
+    return pa.array(composed, type=texts.type)
 
 
 def use_known_experts(model: "PreTrainedModel") -> None:

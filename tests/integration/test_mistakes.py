@@ -1,6 +1,8 @@
 """A mistake costs a second: exit 2, one paragraph, no traceback, nothing left behind."""
 
 import pytest
+import transformers
+from packaging.version import Version
 
 from lmtune.cli import main
 
@@ -104,6 +106,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("command", MISTAKES, ids=" ".join)
 def test_a_mistake_is_answered_in_one_paragraph(lmtune, tmp_path, command):
+    if "bloom" in command[-1] and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip("its own loss is another there, which is said first")
     (tmp_path / "empty.txt").touch()
     (tmp_path / "blank.txt").write_text(" \n\t\n")
     answer = lmtune(*command)

@@ -80,7 +80,8 @@ class Hub:
             return 403, f"You don't have the rights to create a model under the namespace {asked['organization']}"
         if repo in self.repos:
             return 409, "You already created this model repo"
-        self.add(repo, private=asked["visibility"] == "private")
+        # huggingface_hub before 2.0 says `private` instead.
+        self.add(repo, private=asked["visibility"] == "private" if "visibility" in asked else asked["private"])
         return 200, {"url": f"{self.address}/{repo}"}
 
     def may_write(self, _token, _body, repo):

@@ -231,7 +231,7 @@ def run(lmtune):
 def test_greedy_decoding_works_alone_in_samples_and_in_generate(lmtune, run, tmp_path):
     """And a length of the whole text takes the place of our default of new tokens."""
     (sample,) = json.loads((tmp_path / run / "samples.jsonl").read_text().splitlines()[-1])["samples"]
-    assert len(sample["text"]) < 100
+    assert len(sample["text"]) < 120
     example = (
         "generate",
         f"ckpt={run}",

@@ -165,7 +165,7 @@ class DataConfig:
     """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
     isolate_documents: bool = key(False, identity=False)
     """No token attends to another document of its row: positions start again at each. Refused where a trial shows that the
-    model does not keep them apart."""
+    model does not keep them apart. Its mask keeps a GPU from flash attention."""
     mix: dict[str, float] = key(dict, open=True, identity=False)
     """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
     `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""

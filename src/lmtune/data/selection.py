@@ -9,6 +9,7 @@ from lmtune.config import DataConfig, UnicodeForm
 from lmtune.data.columns import Texts, build_texts, count_bytes, count_chars, hash_texts, sum_bytes
 from lmtune.data.ledger import Ledger
 from lmtune.data.tables import Rows
+from lmtune.versions import compose_letters
 
 
 class Selection:
@@ -87,7 +88,7 @@ class Selection:
 
         if self._config.unicode is UnicodeForm.as_is:
             return texts
-        normal = pc.utf8_normalize(texts, form="NFC")
+        normal = compose_letters(texts)
         self._ledger.rows_normalized += int(pc.sum(pc.not_equal(texts, normal)).as_py() or 0)
         self._ledger.leave_out("normalized", sum_bytes(texts) - sum_bytes(normal))
         return normal

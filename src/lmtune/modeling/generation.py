@@ -128,11 +128,11 @@ def generate(
     The same seed gives the same text. The prompt keeps its end where both do not fit the model's positions.
     """
     import torch
-    from transformers import LogitsProcessorList, set_seed
+    from transformers import LogitsProcessorList
 
     ids = encode_prompt(model, tokenizer, prompt, resolve_prompt_length(model, config))
     _check_length(config, ids)
-    set_seed(seed)
+    torch.manual_seed(seed)  # of every device; transformers' set_seed would import peft
     with explaining_settings(), torch.no_grad():
         rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,

@@ -91,6 +91,7 @@ def _load_complete(source: foreign.Source) -> PreTrainedTokenizerBase:
 
 
 def _load(source: foreign.Source, settings: foreign.Settings) -> PreTrainedTokenizerBase:
+    foreign.import_transformers()
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     _check_files(source, settings)

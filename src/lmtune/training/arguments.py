@@ -14,7 +14,7 @@ from lmtune.config.training_arguments import WITHHELD
 from lmtune.console import compiled_code_aside
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
-from lmtune.training.batches import USUAL_ROWS, plan_batch, split_rows
+from lmtune.training.batches import plan_batch, split_rows
 from lmtune.training.optimizers import groups_parameters
 from lmtune.training.trial import explained
 from lmtune.versions import set_argument, use_installed_names
@@ -143,7 +143,10 @@ def check_liger(arguments: "TrainingArguments") -> None:
 
 
 def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size: int) -> None:
-    """Set rows per device and accumulation so that a step is batch.tokens; raise ConfigError where none fit."""
+    """Set rows per device and accumulation so that a step is batch.tokens, with at most the rows that the arguments have.
+
+    Raises ConfigError where none fit.
+    """
     if config.batch.tokens is None:
         return
     plan = plan_batch(
@@ -152,7 +155,7 @@ def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size:
         count_devices(arguments),
         config.training.get("per_device_train_batch_size"),
         config.training.get("gradient_accumulation_steps"),
-        most_rows=config.batch.tokens if arguments.auto_find_batch_size else USUAL_ROWS,
+        most_rows=config.batch.tokens if arguments.auto_find_batch_size else arguments.per_device_train_batch_size,
     )
     change_arguments(
         arguments, per_device_train_batch_size=plan.per_device, gradient_accumulation_steps=plan.accumulation

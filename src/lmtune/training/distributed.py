@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
+
+Value = TypeVar("Value", str, int)
 
 
 def reduce_max(value: int, device: torch.device) -> int:
@@ -37,8 +39,8 @@ def sum_over_ranks(sums: torch.Tensor, device: torch.device) -> torch.Tensor:
     return reduce_sum(sums.to(device)).cpu() if torch.distributed.is_initialized() else sums
 
 
-def share_from_first(value: str | None) -> str:
-    """The text of rank 0, on every rank; the others' own is not looked at."""
+def share_from_first(value: Value | None) -> Value:
+    """The value of rank 0, on every rank; the others' own is not looked at."""
     import torch
 
     shared = [value]

@@ -39,15 +39,19 @@ class StepMemory(NamedTuple):
         return f"{render_bytes(self.total)} ({named})"
 
 
-def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> StepMemory | None:
+def estimate_memory(
+    arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, rows: int | None = None
+) -> StepMemory | None:
     """What a step takes on one device without activation checkpointing, None where it cannot be estimated.
 
-    A GPU's kernels keep a little more or less than those that are estimated with.
+    rows: of one pass, by default those of the arguments. A GPU's kernels keep a little more or less than those that are
+    estimated with.
     """
     from lmtune.modeling.cross_entropy import measure_workspace
     from lmtune.modeling.loss import is_fused
 
-    activations = measure_activations(arguments, model, block_size)
+    rows = rows or arguments.per_device_train_batch_size
+    activations = measure_activations(arguments, model, block_size, rows)
     if activations is None:
         return None
     weights = list(model.parameters())
@@ -55,7 +59,7 @@ def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", bl
     vocabulary, features = embedding_weight(model).shape
     head = measure_workspace(
         arguments.device.type,
-        (arguments.per_device_train_batch_size * block_size, features, vocabulary),
+        (rows * block_size, features, vocabulary),
         half=bool(arguments.bf16 or arguments.fp16),
         fused=is_fused(model),
     )
@@ -68,7 +72,9 @@ def estimate_memory(arguments: "TrainingArguments", model: "PreTrainedModel", bl
     )
 
 
-def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> int | None:
+def measure_activations(
+    arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, rows: int | None = None
+) -> int | None:
     """Bytes that the forward pass of a batch keeps for the backward pass, up to the head.
 
     The pass runs with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
@@ -103,7 +109,7 @@ def measure_activations(arguments: "TrainingArguments", model: "PreTrainedModel"
             given: dict[str, torch.Tensor] = {
                 name: mode.from_tensor(value) for name, value in [*base.named_parameters(), *base.named_buffers()]
             }
-            ids = torch.zeros((arguments.per_device_train_batch_size, block_size), dtype=torch.long)
+            ids = torch.zeros((rows or arguments.per_device_train_batch_size, block_size), dtype=torch.long)
             torch.func.functional_call(base, given, (), {"input_ids": ids, "use_cache": False})
     except Exception:  # whatever a model does that needs values; the caller says that nothing is known
         return None

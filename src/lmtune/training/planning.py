@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmtune.modeling.layers import find_blocks
 from lmtune.storage import Record
 from lmtune.training.arguments import change_arguments
+from lmtune.training.batches import USUAL_ROWS
 from lmtune.training.compiling import find_compile_failure
+from lmtune.training.distributed import share_from_first
 from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
 from lmtune.training.throughput import build_flops_meter
 from lmtune.units import render_bytes, render_duration
@@ -19,6 +21,10 @@ USABLE = 0.9
 
 COMPILE_PAYS_AFTER = {"cuda": 180.0, "cpu": 1200.0}
 """Seconds of training from which torch.compile is chosen. It takes about 20 s and gains a quarter on a GPU."""
+
+ROWS_AT_ONCE = (64, 32, 16)
+"""Rows of one pass that are tried on a GPU. GPT-2 of 124 million parameters, rows of 1,024, reached 278,000 tokens/s with 8 on
+an H100, 344,000 with 32 and 357,000 with 64 (docs/benchmarks.md)."""
 
 CPU_RATE = 1e11
 """FLOP/s that training reaches on a thread: 0.8 to 2.1e11 were measured, see docs/benchmarks.md."""
@@ -46,6 +52,28 @@ def plan_steps(
         plan = Plan(compiled.chosen, plan.remarks + compiled.remarks)
     change_arguments(arguments, **plan.chosen)
     return plan
+
+
+def choose_rows(given: Record, arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> int | None:
+    """Rows of one pass for a step of batch.tokens on a GPU: as many as half of its free memory holds; None where that is open.
+
+    With few rows a GPU waits for the launches of its kernels. Rank 0 decides for all, and a resumed run keeps what it began with.
+    """
+    named = {"per_device_train_batch_size", "gradient_accumulation_steps"} & given.keys()
+    if arguments.device.type != "cuda" or named or arguments.auto_find_batch_size:
+        return None
+    return share_from_first(fit_rows(arguments, model, block_size, measure_free_memory(arguments.device)))
+
+
+def fit_rows(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, free: int) -> int:
+    """The most of ROWS_AT_ONCE whose step takes at most half of `free` bytes, the usual number where none or nothing is known."""
+    for rows in ROWS_AT_ONCE:
+        memory = estimate_memory(arguments, model, block_size, rows)
+        if memory is None:
+            break
+        if memory.total <= free / 2:
+            return rows
+    return USUAL_ROWS
 
 
 def estimate_seconds(

@@ -24,7 +24,7 @@ from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_failure
 from lmtune.training.disk import count_steps
-from lmtune.training.planning import Plan, plan_steps
+from lmtune.training.planning import Plan, choose_rows, plan_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -76,7 +76,7 @@ def build_setup(config: TrainConfig) -> Setup:
     if config.data.isolate_documents:
         behaviour.check_isolation(model)
     block_size = positions.resolve_length("data.block_size", config.data.block_size, model, training=True)
-    training_arguments.apply_batch(config, arguments, block_size)
+    chosen |= apply_batch(config, arguments, model, block_size, begins=resumed is None)
     context = positions.resolve_length("eval.context", config.eval.context, model)
     resolve_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
@@ -174,6 +174,17 @@ def prepare_finetune(
 
         check_gradual(arguments, model, config.finetune)
     return model
+
+
+def apply_batch(
+    config: TrainConfig, arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, *, begins: bool
+) -> dict[str, Any]:
+    """Set what a step of batch.tokens is made of; return what was chosen for it, which the bits of a resumed run depend on."""
+    rows = choose_rows(config.training, arguments, model, block_size) if begins and config.batch.tokens else None
+    chosen = {} if rows is None else {"per_device_train_batch_size": rows}
+    training_arguments.change_arguments(arguments, **chosen)
+    training_arguments.apply_batch(config, arguments, block_size)
+    return chosen
 
 
 def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""The benchmark of a GPU runs from end to end, tiny and on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_the_script_of_the_gpu_fills_its_table(tmp_path, real_data):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--out", str(tmp_path), "--smoke"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, (tmp_path / "log.txt").read_text("utf-8")[-3000:]
+    found = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text("utf-8").splitlines()]
+    assert [each["code"] for each in found if "stage" in each] == [0, 0, 0, 0]
+    assert {each["side"] for each in found if each.get("of") == "head"} == {"plain", "lmtune, eager"}
+    assert all(each["apart"] < 1e-3 for each in found if each.get("of") == "head")
+    assert {each["side"] for each in found if each.get("of") == "train"} == {
+        "lmtune, eager",
+        "run_clm, eager",
+        "bare, eager",
+    }
+    assert all(each["tokens_per_second"] > 0 for each in found if each.get("of") == "train")
+    assert "| lmtune, eager | 2 |" in ended.stdout
+
+
+def test_without_a_gpu_the_script_says_so(tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--out", str(tmp_path), "--stages", "machine"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Expected a CUDA device, found none" in (tmp_path / "log.txt").read_text("utf-8")
