@@ -17,7 +17,7 @@ from lmtune.data.losses import LossMeter
 from lmtune.data.pieces import Advance, Encode, PieceEncoder, ignore
 from lmtune.errors import DataError, first_line
 from lmtune.token_stream import LOSSES
-from lmtune.vocabulary import encode_document_opening, encode_plain, render_own
+from lmtune.vocabulary import PROBES, encode_document_opening, encode_plain, render_own
 from lmtune.vocabulary import hash_tokenizer as hash_tokenizer
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class Encoder:
         if getattr(self._tokenizer, "backend_tokenizer", None) is None:
             logger.warning("%s has no fast backend; encoding will be slow", type(self._tokenizer).__name__)
             return "tokenizers", self._encode_reference
-        texts = [*(text[:SAMPLE_CHARS] for text in sample[:SAMPLE_DOCUMENTS]), *render_own(self._tokenizer)]
+        texts = [text[:SAMPLE_CHARS] for text in sample[:SAMPLE_DOCUMENTS]]
+        texts += [*PROBES, *render_own(self._tokenizer)]
         fast, pieces = _build_gigatoken(self._tokenizer), PieceEncoder(self._tokenizer).encode
         if fast is not None and self._agrees(fast, texts, "gigatoken"):
             return "gigatoken", fast

@@ -1,15 +1,16 @@
-"""Ids by gigatoken, of byte-level vocabularies with gaps too.
+"""Ids by gigatoken, of two kinds of byte-level tokenizers too that it does not read, such as SmolLM2's.
 
-gigatoken reads none in which a byte has no entry, as in SmolLM2's, whose tokenizer passes over such a byte. The vocabulary is
-completed for it, and documents that hold such a byte are left to the tokenizer itself.
+Where bytes have no entry, which the tokenizer passes over, the vocabulary is completed, and documents that hold such a byte are
+left to the tokenizer itself. Where digits are split from all else first, that is done here.
 """
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmtune.data.columns import Texts, sum_bytes
+from lmtune.data.digits import cut_digits
 from lmtune.data.pieces import Advance, PieceEncoder, ignore
 from lmtune.vocabulary import count_ids, describe_tokenizer
 
@@ -28,25 +29,34 @@ class Gigatoken:
 
         self._known = count_ids(tokenizer)
         self._rest = PieceEncoder(tokenizer)
+        self._digits = False
         described = describe_tokenizer(tokenizer, len(tokenizer)).plain
         try:
             self._fast = gigatoken.load_hf_json(described)
         except (ValueError, RuntimeError, NotImplementedError):
-            completed = _complete_bytes(described, self._known)
-            if completed is None:
-                raise
-            self._fast = gigatoken.load_hf_json(completed)
+            whole = json.loads(described)
+            self._digits = _take_digits_out(whole)
+            _complete_bytes(whole, self._known)
+            self._fast = gigatoken.load_hf_json(json.dumps(whole))
 
     def encode(self, texts: Texts, advance: Advance = ignore) -> tuple[np.ndarray, np.ndarray]:
         """(ids, lengths), as Encoder.encode."""
-        import awkward as ak
-
-        # Arrow's buffer goes to gigatoken as it is, ten times faster than Python strings.
-        rows = self._fast.encode_batch(ak.from_arrow(texts))
-        ids, lengths = np.asarray(ak.flatten(rows), dtype=np.uint32), np.asarray(ak.num(rows), dtype=np.int64)
+        ids, lengths = self._encode(texts)
         if np.any(unknown := ids >= self._known):
             ids, lengths = self._leave(texts, ids, lengths, np.flatnonzero(unknown))
         advance(sum_bytes(texts))
+        return ids, lengths
+
+    def _encode(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+        import awkward as ak
+
+        parts, counts = cut_digits(texts) if self._digits else (texts, None)
+        # Arrow's buffer goes to gigatoken as it is, ten times faster than Python strings.
+        rows = self._fast.encode_batch(ak.from_arrow(parts))
+        ids, lengths = np.asarray(ak.flatten(rows), dtype=np.uint32), np.asarray(ak.num(rows), dtype=np.int64)
+        if counts is not None:
+            ends = np.append(0, np.cumsum(lengths))
+            lengths = np.diff(ends[np.append(0, np.cumsum(counts))])
         return ids, lengths
 
     def _leave(
@@ -63,15 +73,25 @@ class Gigatoken:
         return np.concatenate(rows), lengths
 
 
-def _complete_bytes(described: str, known: int) -> str | None:
-    """A tokenizer.json with entries, from id `known` on, for bytes that have none; None where each has one or none needs one."""
-    from tokenizers import pre_tokenizers
+def _take_digits_out(whole: dict[str, Any]) -> bool:
+    """Take from a tokenizer.json that it splits digits from all else first; return whether it did and nothing comes before."""
+    parts = (whole["pre_tokenizer"] or {}).get("pretokenizers", [])
+    if whole["normalizer"] or whole["added_tokens"] or len(parts) != 2:
+        return False
+    digits, rest = parts
+    if not digits.get("individual_digits") or rest["type"] != "ByteLevel" or rest["add_prefix_space"]:
+        return False
+    whole["pre_tokenizer"] = rest
+    return True
 
-    whole = json.loads(described)
-    model, split = whole["model"], whole["pre_tokenizer"] or {}
-    lacking = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - set(model["vocab"]))
-    kinds = {each["type"] for each in (split, *split.get("pretokenizers", []))}
-    if model["type"] != "BPE" or "ByteLevel" not in kinds or not lacking:
-        return None
-    model["vocab"].update((letter, known + number) for number, letter in enumerate(lacking))
-    return json.dumps(whole)
+
+def _complete_bytes(whole: dict[str, Any], known: int) -> None:
+    """Give a tokenizer.json of byte-level BPE entries, from id `known` on, for bytes that have none."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    split = whole["pre_tokenizer"] or {}
+    kinds = {part["type"] for part in (split, *split.get("pretokenizers", [])) if part}
+    if whole["model"]["type"] == "BPE" and "ByteLevel" in kinds:
+        vocabulary = whole["model"]["vocab"]
+        lacking = sorted(set(ByteLevel.alphabet()) - set(vocabulary))
+        vocabulary.update((letter, known + number) for number, letter in enumerate(lacking))
