@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import logging
+import time
 from unittest import mock
 
 import numpy as np
@@ -25,6 +26,7 @@ from vocabularies import (
 from lmtune.data import pieces, progress
 from lmtune.data.columns import build_texts, sum_bytes
 from lmtune.data.encoding import Encoder
+from lmtune.data.gigatokens import Gigatoken
 from lmtune.data.pieces import PieceEncoder
 from lmtune.vocabulary import encode_plain
 
@@ -137,11 +139,13 @@ def test_split_digits_and_bytes_without_entries_go_through_gigatoken(name, texts
 ENCODERS = {name: Encoder(CUT[name], []) for name in ("digits split", "digits split, with gaps")}
 
 
-def test_what_gigatoken_does_not_read_goes_in_pieces(caplog):
-    encoder = Encoder(CUT["WordPiece"], [])
-    assert encoder.name == "tokenizers"
-    assert isinstance(encoder._encode.__self__, PieceEncoder)
-    assert "gigatoken does not read this tokenizer" in caplog.text
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_gigatoken_does_not_read_goes_in_pieces(name, caplog):
+    encoder = Encoder(FAMILIES[name], WORDS)
+    read = name.startswith(("Llama-like", "digits split"))
+    assert encoder.name == ("gigatoken" if read else "tokenizers")
+    assert isinstance(encoder._encode.__self__, Gigatoken if read else PieceEncoder)
+    assert ("gigatoken does not read this tokenizer" in caplog.text) == (not read)
 
 
 def test_a_library_that_differs_from_its_tokenizer_is_not_asked(caplog, monkeypatch):
@@ -170,8 +174,6 @@ def test_one_long_document_is_shown_while_it_is_encoded(monkeypatch, caplog):
     monkeypatch.setattr("lmtune.patience.SILENCE", 0.0)
     with progress.showing("encoding", sum_bytes(column)) as advance:
         encoder.encode(column, advance)
-        import time
-
         time.sleep(0.3)
     assert f"encoding: 0.0 of {sum_bytes(column) / 1e6:,.1f} MB" in caplog.text
 
