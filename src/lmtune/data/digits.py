@@ -28,7 +28,6 @@ def _find_digits(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lead = np.flatnonzero(content >= 0xC0)
     width = 2 + (content[lead] >= 0xE0) + (content[lead] >= 0xF0).astype(np.int64)
     points = content[lead] & (0x7F >> width)
-    points = points.astype(np.int64)
     for place in (1, 2, 3):
         more = width > place
         points[more] = points[more] << 6 | content[lead[more] + place] & 0x3F

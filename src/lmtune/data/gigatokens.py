@@ -42,10 +42,17 @@ class Gigatoken:
     def encode(self, texts: Texts, advance: Advance = ignore) -> tuple[np.ndarray, np.ndarray]:
         """(ids, lengths), as Encoder.encode."""
         ids, lengths = self._encode(texts)
-        if np.any(unknown := ids >= self._known):
-            ids, lengths = self._leave(texts, ids, lengths, np.flatnonzero(unknown))
-        advance(sum_bytes(texts))
-        return ids, lengths
+        ends = np.cumsum(lengths)
+        left = np.unique(np.searchsorted(ends, np.flatnonzero(ids >= self._known), side="right"))
+        own = texts.take(left)
+        advance(sum_bytes(texts) - sum_bytes(own))
+        if not len(own):
+            return ids, lengths
+        own_ids, lengths[left] = self._rest.encode(own, advance)
+        rows = np.split(ids, ends[:-1])
+        for number, row in zip(left, np.split(own_ids, np.cumsum(lengths[left])[:-1]), strict=True):
+            rows[number] = row
+        return np.concatenate(rows), lengths
 
     def _encode(self, texts: Texts) -> tuple[np.ndarray, np.ndarray]:
         import awkward as ak
@@ -58,19 +65,6 @@ class Gigatoken:
             ends = np.append(0, np.cumsum(lengths))
             lengths = np.diff(ends[np.append(0, np.cumsum(counts))])
         return ids, lengths
-
-    def _leave(
-        self, texts: Texts, ids: np.ndarray, lengths: np.ndarray, unknown: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, lengths) where the documents that have ids at the places `unknown` are encoded by the tokenizer itself."""
-        ends = np.cumsum(lengths)
-        left = np.unique(np.searchsorted(ends, unknown, side="right"))
-        own, own_lengths = self._rest.encode(texts.take(left))
-        rows = np.split(ids, ends[:-1])
-        for number, row in zip(left, np.split(own, np.cumsum(own_lengths)[:-1]), strict=True):
-            rows[number] = row
-        lengths[left] = own_lengths
-        return np.concatenate(rows), lengths
 
 
 def _take_digits_out(whole: dict[str, Any]) -> bool:
