@@ -4,10 +4,14 @@ import json
 import os
 
 import pytest
+from transformers import AutoTokenizer, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config
+from vocabularies import build_byte_level
 
 from lmtune.config import ModelConfig
 from lmtune.errors import ModelError
-from lmtune.modeling import loading, saving
+from lmtune.modeling import loading, saved_tokenizer, saving
+from lmtune.modeling.saved_tokenizer import save_tokenizer
+from lmtune.vocabulary import find_difference
 
 
 @pytest.fixture
@@ -72,3 +76,45 @@ def test_a_disk_without_room_says_nothing_of_the_model(build_tiny, tokenizer, mo
 
     monkeypatch.setattr(tokenizer, "save_pretrained", fill, raising=False)
     saving.check_saveable(build_tiny(), tokenizer)
+
+
+BESIDE = {"gpt2": GPT2Config, "llama": LlamaConfig, "mistral": MistralConfig}
+"""Model types beside which transformers falls over a map that names no code."""
+
+
+def save_beside(tokenizer, config, folder):
+    """Save a tokenizer beside a config; returns the auto_map of its file, and what transformers reads."""
+    config.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    return settings.get("auto_map"), AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_a_tokenizer_takes_beside_qwen2_does_not_follow_it_elsewhere(kind, tmp_path):
+    tokenizer = build_byte_level()
+    named, read = save_beside(tokenizer, Qwen2Config(), tmp_path / "qwen2")
+    assert named == {"AutoTokenizer": [None, None]}
+    for own in (tokenizer, read):
+        named, again = save_beside(own, BESIDE[kind](), tmp_path / kind)
+        assert named is None
+        assert "auto_map" not in own.init_kwargs
+        assert find_difference(tokenizer, again) is None
+
+
+def test_a_tokenizer_without_a_padding_token_is_saved_as_it_is(tmp_path):
+    tokenizer = build_byte_level()
+    tokenizer.pad_token = None
+    named, read = save_beside(tokenizer, GPT2Config(), tmp_path / "model")
+    assert named is None
+    assert read.pad_token is None
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_tokenizer_that_reads_back_as_another_is_refused_without_a_trace(kind, tmp_path, monkeypatch):
+    tokenizer = build_byte_level()
+    monkeypatch.setattr(saved_tokenizer, "complete", lambda _: build_byte_level(bos=True))
+    with pytest.raises(ModelError, match=r"would read back .* as another .* what it puts before a text"):
+        save_beside(tokenizer, BESIDE[kind](), tmp_path / "model")
+    assert "auto_map" not in tokenizer.init_kwargs
+    assert "auto_map" not in json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())

@@ -278,7 +278,7 @@ PRIVATE = {
 
 OTHERS = {
     "gigatoken.gigatoken_rs": (
-        "data/encoding: the encoder itself; gigatoken's own wrapper takes no tokenizer as JSON",
+        "data/gigatokens: the encoder itself; gigatoken's own wrapper takes no tokenizer as JSON",
         lambda: hasattr(__import__("gigatoken.gigatoken_rs").gigatoken_rs, "load_hf_json"),
     ),
     "cached_file": (

@@ -1,5 +1,7 @@
 """Small tokenizers of each family, made on the spot from a few words."""
 
+import json
+
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -21,10 +23,11 @@ def wrap(tokenizer, bos=False, end="</s>", **settings):
     return whole
 
 
-def build_byte_level(bos=False, normalizer=None):
-    """Byte-level BPE: no text is unknown to it."""
+def build_byte_level(bos=False, normalizer=None, words=True):
+    """Byte-level BPE: no text is unknown to it. words: merges stay inside words."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words)
+    tokenizer.decoder = decoders.ByteLevel()
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -70,3 +73,41 @@ def build_word_piece(bos=False):
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
     return wrap(tokenizer, bos, unk_token="<unk>")
+
+
+def build_llama_like(bos=False, split=False):
+    """As Llama's: blanks are letters, unseen letters bytes, and merges go over the whole text; split: inside words alone."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    names = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=names, show_progress=False)
+    tokenizer.train_from_iterator(WORDS, trainer)
+    described = json.loads(tokenizer.to_str())
+    described["added_tokens"] = [token for token in described["added_tokens"] if token["content"] in SPECIAL]
+    tokenizer = Tokenizer.from_str(json.dumps(described))
+    if not split:
+        tokenizer.pre_tokenizer = None
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    back = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(back)
+    return wrap(tokenizer, bos, unk_token="<unk>")
+
+
+def build_split(*parts, gaps=False, learn=False):
+    """Byte-level BPE whose texts go through other pre-tokenizers first.
+
+    gaps: control bytes and digit 7 have no entry. learn: whole texts were learned as one word, and are split by `parts` alone.
+    """
+    tokenizer = build_byte_level(words=not learn).backend_tokenizer
+    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not learn)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*parts, last])
+    if gaps:
+        described = json.loads(tokenizer.to_str())
+        lacking = {*"\u0100\u0101\u0102\u0103\u01047"}
+        kept = [entry for entry in described["model"]["vocab"] if not lacking & set(entry)]
+        described["model"]["vocab"] = {entry: number for number, entry in enumerate(kept)}
+        described["model"]["merges"] = [
+            pair for pair in described["model"]["merges"] if not lacking & set("".join(pair))
+        ]
+        tokenizer = Tokenizer.from_str(json.dumps(described))
+    return wrap(tokenizer)

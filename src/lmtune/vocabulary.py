@@ -1,8 +1,9 @@
 """How a tokenizer encodes plain text: found out by trial, since each family has conventions of its own.
 
-encode_plain      ids of texts in which nothing is a special token, however it reads
+encode_plain        ids of texts in which nothing is a special token, however it reads
+open_plain_backend  what gives these ids without anything around them
 encode_opening      what the tokenizer itself puts before a text
-hash_tokenizer    changes with whatever decides the ids
+hash_tokenizer      changes with whatever decides the ids
 """
 
 import json
@@ -14,6 +15,7 @@ from lmtune.storage import checksum_of
 from lmtune.token_stream import PLAIN_TEXT
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 MODEL = ',"model":{'
@@ -44,6 +46,18 @@ def encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> 
     if hidden is None:
         return list(tokenizer(list(texts), **PLAIN_TEXT)["input_ids"])
     return [encoded.ids for encoded in hidden.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def open_plain_backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
+    """The Rust tokenizer, set up to give the ids of encode_plain until the tokenizer is called again, which sets it up anew."""
+    hidden = _find_hidden(tokenizer, len(tokenizer))
+    if hidden is not None:
+        return hidden
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
 
 
 def decode_plain(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
@@ -193,7 +207,7 @@ def _list_special(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
 
 
 @lru_cache(maxsize=8)
-def _find_hidden(tokenizer: "PreTrainedTokenizerBase", size: int) -> Any:
+def _find_hidden(tokenizer: "PreTrainedTokenizerBase", size: int) -> "Tokenizer | None":
     """The backend with its special entries hidden from texts, None where none is found in a text anyway."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     special = _list_special(tokenizer)

@@ -15,7 +15,7 @@ from lmtune.data.layout import unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import check_any_tokens
 from lmtune.data.prepared import Facts, HeldOut, Identity, Prepared
-from lmtune.data.progress import show_progress
+from lmtune.data.progress import showing
 from lmtune.data.shards import say_remark
 from lmtune.data.splits import HELD_OUT
 from lmtune.errors import ConfigError, DataError
@@ -113,8 +113,9 @@ class EncodedCorpus:
         """
         encoder, seed = self.encoder, self.corpus.seed if measured else None
         batches, size = self.corpus.batches(split, ledger), self.corpus.first_pass.ledger.bytes_kept
-        for texts in show_progress(batches, "encoding", size):
-            yield encoder.encode_documents(texts, seed)
+        with showing("encoding", size) as advance:
+            for texts in batches:
+                yield encoder.encode_documents(texts, seed, advance)
 
     def _load_ledger(self, record: dict[str, Any]) -> Ledger:
         """The account of a cached text, with the names that its files have now; what was remarked is said again."""

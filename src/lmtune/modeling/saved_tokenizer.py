@@ -25,28 +25,21 @@ and normalises texts in its own way, whatever tokenizer_class says.
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError where it does not.
 
-    What that takes is kept in the tokenizer, so that later saves contain it too.
+    What that takes is kept in the tokenizer, so that Trainer's saves beside the same model contain it too.
     """
     with saying("saving the tokenizer and reading it back"):
         _save(tokenizer, folder)
 
 
 def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    if tokenizer.init_kwargs.get("auto_map") == NO_CODE:
+        del tokenizer.init_kwargs["auto_map"]  # of a save beside a model of another type, which this one may not take
     tokenizer.save_pretrained(folder)
-    read = _load_back(folder)
-    if hash_tokenizer(read) == hash_tokenizer(tokenizer) and find_difference(tokenizer, read) is None:
+    read = _load_back(tokenizer, folder)
+    difference = find_difference(tokenizer, read)
+    if difference is None and hash_tokenizer(read) == hash_tokenizer(tokenizer):
         return
-    before = tokenizer.init_kwargs.get("auto_map")
-    tokenizer.init_kwargs["auto_map"] = NO_CODE
-    tokenizer.save_pretrained(folder)
-    mended = _load_back(folder)
-    if (difference := find_difference(tokenizer, mended)) is None:
-        return
-    tokenizer.init_kwargs.pop("auto_map")
-    if before is not None:
-        tokenizer.init_kwargs["auto_map"] = before
-    tokenizer.save_pretrained(folder)
-    if find_difference(tokenizer, read) is not None:
+    if not _save_without_code(tokenizer, folder) and difference is not None:
         raise ModelError(
             f"The tokenizer ({type(tokenizer).__name__}) would read back from beside this model as another "
             f"({type(read).__name__}): they differ in {difference}. Expected one that transformers reads as it was saved, since "
@@ -54,8 +47,27 @@ def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         )
 
 
-def _load_back(folder: Path) -> PreTrainedTokenizerBase:
+def _save_without_code(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
+    """Save with NO_CODE, and return whether that reads back as it is; where it does not, save as before."""
+    before = tokenizer.init_kwargs.copy()
+    tokenizer.init_kwargs["auto_map"] = NO_CODE
+    tokenizer.save_pretrained(folder)
+    try:
+        mended = find_difference(tokenizer, _load_back(tokenizer, folder)) is None
+    except (
+        Exception
+    ):  # beside most model types transformers falls over a map that names nothing, each version in its own way
+        mended = False
+    if not mended:
+        tokenizer.init_kwargs = before
+        tokenizer.save_pretrained(folder)
+    return mended
+
+
+def _load_back(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
+    """As lmtune reads it: with a padding token, unless the tokenizer is one without."""
     from transformers import AutoTokenizer
 
     with foreign.sealed():
-        return complete(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+        read = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return read if tokenizer.pad_token_id is None else complete(read)
