@@ -61,5 +61,5 @@ def check_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"lmtune serve needs {', '.join(missing)}, which the extra `serve` brings: pip install -c constraints.txt '.[serve]'"
+            f"lmtune serve needs {', '.join(missing)}, which the extra `serve` brings: pip install '.[serve]'"
         )
