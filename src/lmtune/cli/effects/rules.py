@@ -27,6 +27,7 @@ from lmtune.upstream import Typed
 Rule = Callable[[Any, Typed], Idle | None]
 WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
 
+TIMED = ("check.steps", "check.seconds", "check.price_per_hour", "check.watts")
 LEAVE_ONE = "Leave one of the two out."
 
 # A label
@@ -315,12 +316,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "train": TRAIN_RULES,
-    "check": {
-        **TRAIN_RULES,
-        **dict.fromkeys(("check.steps", "check.seconds"), _if_probed),
-        "check.price_per_hour": _if_probed,
-        "check.watts": _if_probed,
-    },
+    "check": {**TRAIN_RULES, **dict.fromkeys(TIMED, _if_probed)},
     "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
     "eval": {
         **dict.fromkeys(
