@@ -6,11 +6,12 @@ import resource
 import shutil
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-import filelock._unix
 import pytest
+from filelock import FileLock
 
 from lmtune import runs, storage
 from lmtune.errors import CheckpointError
@@ -126,8 +127,9 @@ def lockless(monkeypatch):
     def refuse(descriptor):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    name = "lock_fd_nonblocking" if hasattr(filelock._unix, "lock_fd_nonblocking") else "_lock_fd_nonblocking"
-    monkeypatch.setattr(filelock._unix, name, refuse)
+    module = sys.modules[FileLock.__module__]
+    name = "lock_fd_nonblocking" if hasattr(module, "lock_fd_nonblocking") else "_lock_fd_nonblocking"
+    monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(runs.lock, "HEARTBEAT_LIMIT", 1)
 
 
