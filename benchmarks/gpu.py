@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gpu_stages import STAGES
 
-from lmtune.environment import set_environment
+from lmtune.environment import set_environment, set_waiting
 
 LIMITS = {"machine": 60, "head": 90, "train": 330, "tests": 300}
 """Seconds of each stage, unless --budget leaves fewer."""
@@ -104,6 +104,7 @@ def main():
         STAGES[arguments.stage](arguments.smoke, lambda found: emit(arguments.out, {"of": arguments.stage, **found}))
         return
     set_environment()  # for the processes of all stages
+    set_waiting()
     names = arguments.stages.split(",")
     if unknown := set(names) - STAGES.keys():
         parser.error(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from lmtune.environment import set_environment
+from lmtune.environment import set_environment, set_waiting
 
 VOCABULARY = 50257
 IGNORED = -100
@@ -76,6 +76,7 @@ def main():
         print(json.dumps(measure(*arguments.case, *shape)))
         return
     set_environment()  # for the processes of all sides
+    set_waiting()
     sides = ("plain", "torch", "lmtune") if importlib.metadata.version("torch") >= "2.13" else ("plain", "lmtune")
     print(f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, rows {shape[0]}, "
           f"features {shape[1]}, vocabulary {VOCABULARY}")  # fmt: skip

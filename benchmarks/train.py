@@ -30,7 +30,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lmtune.environment import set_environment
+from lmtune.environment import set_environment, set_waiting
 
 SEED = 0
 RATE = 1e-4
@@ -290,6 +290,7 @@ def main():
         print(json.dumps(SIDES[arguments.side](json.loads(arguments.settings))))
         return
     set_environment()  # for the processes of all sides
+    set_waiting()
     compiled = arguments.compile or arguments.device == "cuda"
     cases = [(side, precision, False) for precision in arguments.precisions for side in SIDES]
     cases.insert(len(SIDES), ("lmtune", "chosen", False))

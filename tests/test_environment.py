@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from lmtune import environment
-from lmtune.environment import is_shared, set_environment
+from lmtune.environment import is_shared, set_waiting
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_a_processor_that_is_not_ours_does_not_count(monkeypatch):
 @pytest.mark.parametrize("shared", [True, False])
 def test_threads_sleep_only_where_others_compute(monkeypatch, shared):
     monkeypatch.setattr(environment, "is_shared", lambda: shared)
-    set_environment()
+    set_waiting()
     assert os.environ.get("OMP_WAIT_POLICY") == ("PASSIVE" if shared else None)
 
 
@@ -44,14 +44,14 @@ def test_threads_sleep_only_where_others_compute(monkeypatch, shared):
 def test_what_was_said_of_threads_stands(monkeypatch, said):
     monkeypatch.setattr(environment, "is_shared", lambda: True)
     os.environ[said] = "1"
-    set_environment()
+    set_waiting()
     assert os.environ.get("OMP_WAIT_POLICY") == ("1" if said == "OMP_WAIT_POLICY" else None)
 
 
 def test_nothing_is_asked_once_torch_is_there(monkeypatch):
     monkeypatch.setattr(environment, "is_shared", lambda: pytest.fail("too late"))
     sys.modules["torch"] = object()
-    set_environment()
+    set_waiting()
 
 
 def test_the_variables_are_set_before_torch_is_imported():

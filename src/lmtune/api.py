@@ -20,7 +20,7 @@ from lmtune.cli.main import check_command
 from lmtune.cli.options import Options
 from lmtune.commands.result import Result, Values
 from lmtune.config import EvalCommandConfig, GenerateConfig, TrainConfig
-from lmtune.environment import set_environment
+from lmtune.environment import set_environment, set_waiting
 from lmtune.errors import ConfigError, Stopped
 from lmtune.secrets import check_secrets
 from lmtune.versions import check_versions
@@ -98,6 +98,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
 def _running() -> Iterator[None]:
     """The environment of the command line; a stop by Ctrl-C is what Python calls it."""
     set_environment()
+    set_waiting()
     try:
         yield
     except Stopped as stopped:

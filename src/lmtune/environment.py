@@ -6,12 +6,12 @@ import sys
 BUSY = 50.0
 """Percent of a processor's time from which on it counts as taken."""
 
+THREAD_SETTINGS = frozenset(["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+"""Variables with which a user, or torchrun, has said how threads are to be used."""
+
 
 def set_environment() -> None:
-    """Keep the libraries from talking where nobody asked: no telemetry, no download counts, no background conversions.
-
-    On a machine that others use, torch's threads are let sleep while they wait for each other.
-    """
+    """Keep the libraries from talking where nobody asked: no telemetry, no download counts, no background conversions."""
     quiet = {
         "DISABLE_SAFETENSORS_CONVERSION": "1",  # from_pretrained would ask the Hub to convert .bin weights
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -22,12 +22,15 @@ def set_environment() -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+
+
+def set_waiting() -> None:
+    """On a machine that others use, let torch's threads sleep while they wait for each other; takes 0.1 s to find out.
+
+    It comes to nothing once torch has been imported, and where the user has said how threads are to be used.
+    """
     if "torch" not in sys.modules and not os.environ.keys() & THREAD_SETTINGS and is_shared():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-
-
-THREAD_SETTINGS = frozenset(["OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-"""Variables with which a user, or torchrun, has said how threads are to be used."""
 
 
 def is_shared() -> bool:

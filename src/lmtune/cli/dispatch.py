@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lmtune import console
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options
+from lmtune.environment import set_waiting
 from lmtune.errors import ConfigError, LmtuneError, PushError
 from lmtune.secrets import hide_secrets
 from lmtune.upstream import Typed
@@ -148,6 +149,7 @@ class Dispatch:
     def _print_result(self, config: Any) -> float | None:
         from lmtune.cli.output import write_result
 
+        set_waiting()
         run = importlib.import_module(COMMANDS[self.name].module).run
         with console.lend_results() as stdout:
             try:
