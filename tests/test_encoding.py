@@ -45,6 +45,7 @@ CUT = {
     "digits split": build_split(DIGITS),
     "digits split, with gaps": build_split(DIGITS, gaps=True),
     "lower-cased": build_byte_level(normalizer=normalizers.Lowercase()),
+    "composed": build_byte_level(normalizer=normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])),
     "ends of lines beside what is before": build_split(pre_tokenizers.Split(Regex(LINES), "isolated")),
     "added words": build_with_words(),
     "Unigram": build_unigram(),
