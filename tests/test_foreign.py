@@ -467,6 +467,7 @@ SAFE = {"trust_remote_code": False, "weights_only": True, "allow_pickle": False}
 REASONS = {
     ("cli/commands.py", "import_module"): "of this package's own configuration classes",
     ("cli/dispatch.py", "import_module"): "of this package's own table of commands",
+    ("cli/main.py", "import_module"): "of a command about the command line, from a fixed list",
     ("exporting/client.py", "import_module"): "of what huggingface_hub speaks HTTP with, one of two",
     ("training/trackers.py", "import_module"): "of a package for tracking, from a fixed list",
     ("modeling/adapters.py", "from_pretrained"): "peft takes no such argument: open_source refuses kinds that name further models, and "

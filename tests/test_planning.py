@@ -124,9 +124,9 @@ def test_a_backend_of_the_users_stays(arguments, build_tiny, compilers):
 
 def test_a_machine_without_compilers_is_told_why(arguments, build_tiny, monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/c++")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/c++",))
     torch._dynamo.reset()
-    plan = plan_steps({}, arguments, build_tiny(attn_pdrop=0.1), PLACES, LONG)
+    with torch._inductor.config.patch({"cpp.cxx": ("/nowhere/c++",)}):  # monkeypatch would leave it without the setting
+        plan = plan_steps({}, arguments, build_tiny(attn_pdrop=0.1), PLACES, LONG)
     assert plan.chosen == {}
     assert "torch.compile would pay in about" in plan.remarks[1]
     assert "but does not work here: " in plan.remarks[1]

@@ -100,7 +100,9 @@ MISTAKES = {
     ("eval", "ckpt=x", "eval.split=dev"): "eval.split: Invalid value 'dev'",
     ("generate", "ckpt=."): "lmtune generate needs prompt=, found none.",
     ("generate", "ckpt=./nowhere", "prompt=a"): "ckpt=./nowhere: expected a run folder",
-    ("tarin",): f"tarin is not a command; expected one of {', '.join(main.COMMANDS)}. Did you mean train?",
+    (
+        "tarin",
+    ): f"tarin is not a command; expected one of {', '.join([*main.COMMANDS, *main.TOOLS])}. Did you mean train?",
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from helpers import TINY_MODEL
 
+from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import CFG, Options, take_options
 from lmtune.cli.overrides import prepare_overrides
 from lmtune.errors import ConfigError
@@ -138,7 +139,8 @@ def test_what_hydra_is_given_means_what_was_said():
 
 def readme_lines():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [line.split("  ")[0].strip() for line in re.findall(r"^    (lmtune .*)$", text, re.MULTILINE)]
+    lines = [line.split("  ")[0].strip() for line in re.findall(r"^    (lmtune .*)$", text, re.MULTILINE)]
+    return [line for line in lines if line.split()[1] in COMMANDS]
 
 
 @pytest.mark.parametrize("line", readme_lines())
