@@ -75,18 +75,16 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
     steps = counts.total_steps
     settle_intervals(args, steps)
     rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
-    evaluated = setup.config.evaluates
+    per_epoch = counts.steps_per_epoch
+    evaluations = _count_events(_name(args.eval_strategy), args.eval_steps, first, steps, per_epoch) + int(first == 0)
     return Course(
         steps=steps,
         first=first,
-        steps_per_epoch=counts.steps_per_epoch,
+        steps_per_epoch=per_epoch,
         tokens_per_step=rows * setup.prepared.ledger.block_size,
         targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
-        evaluations=_count_events(_name(args.eval_strategy), args.eval_steps, first, steps, counts.steps_per_epoch)
-        + int(first == 0)
-        if evaluated
-        else 0,
-        saves=_count_events(_name(args.save_strategy), args.save_steps, first, steps, counts.steps_per_epoch),
+        evaluations=evaluations if setup.config.evaluates else 0,
+        saves=_count_events(_name(args.save_strategy), args.save_steps, first, steps, per_epoch),
     )
 
 
