@@ -56,7 +56,7 @@ class Generate:
         self.tokenizer = GPT2TokenizerFast.from_pretrained(folder)
         self.new = new
 
-    def ask_all(self, prompts):
+    def ask_all(self, prompts, apart=0.0):
         """(seconds in all, seconds of each, no first tokens): as if all had come at once."""
         begin, ends = time.perf_counter(), []
         for prompt in prompts:
@@ -113,13 +113,14 @@ class Server:
                     first = time.perf_counter() - begin
         return first, time.perf_counter() - begin
 
-    def ask_all(self, prompts):
-        """(seconds in all, seconds of each, seconds to the first token of each): all at once."""
+    def ask_all(self, prompts, apart=0.0):
+        """(seconds in all, seconds of each, seconds to the first token of each). apart: seconds between two that come."""
         found = []
         threads = [threading.Thread(target=lambda prompt=prompt: found.append(self.ask(prompt))) for prompt in prompts]
         begin = time.perf_counter()
         for thread in threads:
             thread.start()
+            time.sleep(apart)
         for thread in threads:
             thread.join()
         seconds = time.perf_counter() - begin
@@ -175,6 +176,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32, help="of a prompt")
     parser.add_argument("--new", type=int, default=64, help="tokens of a text")
+    parser.add_argument("--apart", type=float, default=0.0, help="seconds between one client and the next")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=["generate", "lmtune"])
     options = parser.parse_args()
     print(
@@ -199,7 +201,7 @@ def measure(sides, prompts, options):
         rounds = {name: [] for name in sides}
         for _ in range(options.rounds):
             for name, side in sides.items():
-                rounds[name].append(side.ask_all(prompts[:clients]))
+                rounds[name].append(side.ask_all(prompts[:clients], options.apart))
         for name, measured in rounds.items():
             print_line(clients, name, measured, rounds, options.new)
 
