@@ -35,7 +35,7 @@ def hub(tmp_path_factory):
         "HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": "0",
     }  # fmt: skip
     server.terminate()
-    server.wait(timeout=20)
+    server.communicate(timeout=20)
 
 
 def lmtune(hub, folder, *arguments, code=0, launcher=()):
