@@ -22,10 +22,11 @@ import threading
 import time
 from pathlib import Path
 
-import httpx2 as httpx
 import torch
 import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+from lmtune.exporting.client import http as httpx
 
 SIDES = ("generate", "lmtune", "transformers", "continuous")
 

@@ -3,9 +3,9 @@
 import json
 import time
 
-import httpx2 as httpx
 import torch
 
+from lmtune.exporting.client import http as httpx  # of the two, the one that huggingface_hub brings
 from lmtune.modeling.generation import build_generation_config
 
 TOKEN = "a-token-of-these-tests-0123456789"

@@ -3,10 +3,9 @@
 import concurrent.futures
 import json
 
-import httpx2 as httpx
 import pytest
 import torch
-from serving_client import TOKEN, generate
+from serving_client import TOKEN, generate, httpx
 
 from lmtune.config import LongPrompt, ServePrecision
 

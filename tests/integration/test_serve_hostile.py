@@ -12,9 +12,8 @@ import sys
 import threading
 import time
 
-import httpx2 as httpx
 import pytest
-from serving_client import ENDLESS, TOKEN
+from serving_client import ENDLESS, TOKEN, httpx
 
 
 def deep(depth):

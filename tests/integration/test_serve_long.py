@@ -9,10 +9,9 @@ import threading
 import time
 from pathlib import Path
 
-import httpx2 as httpx
 import psutil
 import pytest
-from serving_client import ENDLESS, TOKEN
+from serving_client import ENDLESS, TOKEN, httpx
 
 pytestmark = pytest.mark.slow
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
