@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
@@ -68,7 +69,9 @@ def settle_config(model: PreTrainedModel, config: GenerationConfig, length: int)
     """
     parts = cast("Any", model)
     settled: GenerationConfig = parts._prepare_generation_config(copy.deepcopy(config))[0]
-    parts._prepare_special_tokens(settled, device=model.device, batch_size=1)
+    # Before 5.23 transformers asks for no number of rows.
+    rows = {"batch_size": 1} if "batch_size" in signature(parts._prepare_special_tokens).parameters else {}
+    parts._prepare_special_tokens(settled, device=model.device, **rows)
     settled.max_length = length + int(settled.max_new_tokens or 0)
     if settled.min_new_tokens is not None:
         settled.min_length = length + settled.min_new_tokens

@@ -13,6 +13,7 @@ from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
 from lmtune.training.resume import flatten
+from lmtune.versions import get_argument
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -133,7 +134,7 @@ def describe_model(setup: "Setup") -> Record:
         "device": str(args.device),
         "devices": count_devices(args),
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "float32",
-        "activation_checkpointing": bool(args.activation_checkpointing),
+        "activation_checkpointing": bool(get_argument(args, "activation_checkpointing")),
         "torch_compile": bool(args.torch_compile),
     }
 
