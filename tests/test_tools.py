@@ -68,6 +68,11 @@ def test_a_section_lists_its_keys(lmtune):
         (("explain", "seed", "now"), "expected a command or key=value"),
         (("explain", "data.path", "data=boi"), "data=boi: expected one of"),
         (("explain", "seed", "seed=1,2"), "several values"),
+        (("explain", ""), "expected a key, found none"),
+        (("explain", "seed", "+foo=1"), "foo is not a key of lmtune train"),
+        (("explain", "hydra.run.dir"), "a key of Hydra's own"),
+        (("config", "copy", "data/bio", "elsewhere/data/mine.yaml"), "expected conf/data/NAME.yaml"),
+        (("from-run-clm", "--config_overrides", "n_layer"), "expected name=value,name=value, found 'n_layer'"),
         (("config",), "expected list, show or copy, found nothing"),
         (("config", "list", "dat"), "Did you mean data?"),
         (("config", "show", "data/bia"), "Did you mean data/bio?"),
@@ -176,6 +181,26 @@ def test_a_json_file_of_arguments_is_read_as_the_flags_are(lmtune, tmp_path):
         ["--train_file", "a.txt", "--do_train", "--max_steps", "3"]
     )
     assert "training.max_steps=3" in lmtune("from-run-clm", "a.json").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "typed"),
+    [
+        (["--do_eval", "false"], (("training.eval_strategy", "no"),)),
+        (["--do_train", "False"], ()),
+        (["--do_eval"], ()),
+    ],
+)
+def test_a_switch_that_is_off_is_answered_as_such(flags, typed):
+    (moved, *_) = move_flags(read_flags(flags))
+    assert moved.typed == typed
+
+
+@pytest.mark.parametrize(("flags", "added"), [([], True), (["--fp16"], False), (["--bf16", "false"], False)])
+def test_a_precision_that_lmtune_would_choose_is_said(lmtune, flags, added):
+    rows = {row["flag"]: row for row in lmtune("from-run-clm", "--do_train", *flags, "format=json").json["flags"]}
+    assert ("--bf16 false" in rows and rows["--bf16 false"]["outcome"] == "added") is added
+    assert all(row["outcome"] != "default" for flag, row in rows.items() if flag.startswith(("--bf16", "--fp16")))
 
 
 def test_percent_become_a_share():

@@ -7,7 +7,7 @@ hash_tokenizer      changes with whatever decides the ids
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,9 +60,9 @@ def open_plain_backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
     return backend
 
 
-def decode_plain(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+def decode_plain(tokenizer: "PreTrainedTokenizerBase", ids: Iterable[int]) -> str:
     """The text of ids, special tokens included, with its blanks as they are."""
-    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+    return str(tokenizer.decode([int(number) for number in ids], clean_up_tokenization_spaces=False))
 
 
 def encode_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:

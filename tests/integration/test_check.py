@@ -101,7 +101,10 @@ def test_a_run_that_goes_on_is_told_from_its_step(lmtune, tmp_path):
 def test_each_job_of_a_sweep_is_told_and_nothing_is_left(lmtune, tmp_path):
     answer = lmtune("check", *SHORT, "check.probe=false", "-m", "seed=1,2", "format=json")
     assert answer.code == 0, answer.err
-    assert [json.loads(line)["course"]["steps"] for line in answer.out.splitlines() if line.startswith("{")] == [7, 7]
+    jobs = [json.loads(line) for line in answer.out.splitlines() if line.startswith("{")]
+    assert [job["course"]["steps"] for job in jobs] == [7, 7]
+    typed = [{row["key"]: row["value"] for row in job["settings"]} for job in jobs]
+    assert [settings["seed"] for settings in typed] == [1, 2]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,6 +117,7 @@ def test_each_job_of_a_sweep_is_told_and_nothing_is_left(lmtune, tmp_path):
         (("data.block_size=5000",), "data.block_size"),
         (("training.optim=adamm",), "adamm"),
         (("check.probe=false", "check.steps=5"), "check.steps has no effect"),
+        (("check.probe=false", "check.devices=8"), "check.devices has no effect"),
         (("check.devices=0",), "check.devices"),
         (("range.steps=10",), "range.steps"),
         (("output=taken",), "taken"),

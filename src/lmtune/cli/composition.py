@@ -68,7 +68,7 @@ def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed)
     if absent:
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
     command = name_command(schema)
-    _check_added(node, command)
+    check_added(node, command)
     if command in ("eval", "data", "tokenizer") and node.data is not None:
         node.data.name = HydraConfig.get().runtime.choices["data"]
     config = schema(**{item.name: _build_section(node, item) for item in keys_of(schema)})
@@ -128,7 +128,7 @@ def _resolve_names(names: list[str], key: str, seed: int, told: Plain) -> dict[s
     }
 
 
-def _check_added(node: DictConfig, command: str) -> None:
+def check_added(node: DictConfig, command: str) -> None:
     """Raise ConfigError for keys that `+key=value` has added: nothing would ever read them."""
     known = known_keys(command)
     for item in node:

@@ -74,7 +74,7 @@ def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
     doc = upstream_docs.load_training_docs().get(name, NO_DOC)
     argument = ARGUMENTS.get(name, Argument())
     kind = doc.kind if doc is not NO_DOC else upstream.load_training_fields()[name]
-    values = argument.range.render() if argument.range else ", ".join(argument.choices)
+    values = argument.range.render() if argument.range else ", ".join(argument.words)
     condition = getattr(argument.condition, "__doc__", None)
     said = f"Refused: {argument.refusal}" if argument.refusal else f"Works where: {condition}" if condition else ""
     return KeyText(kind, values, doc.default, "transformers", doc.text, said, elsewhere)
@@ -92,5 +92,12 @@ def _name_kind(kind: Any) -> str:
         return f"{'a list' if kind.__origin__ is list else 'a mapping'} of {inner}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of the words"
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    words = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        type(None): "null",
+        Any: "any value",
+    }
     return words.get(kind, getattr(kind, "__name__", str(kind)))

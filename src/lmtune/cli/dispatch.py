@@ -129,7 +129,7 @@ class Dispatch:
 
         config: Any = build_config(node, SCHEMAS[self.name], self.typed, self.told)
         if self.name == "check":
-            config.origins = self.origins
+            config.origins = self.origins or _trace_job()
         return config
 
     def run_job(self, node: "DictConfig") -> float | None:
@@ -206,6 +206,17 @@ def explained(command: str) -> Iterator[None]:
                 f"{error}: a group takes the name of one of its files, such as training=default."
             ) from error
         raise
+
+
+def _trace_job() -> dict[str, str]:
+    """Of a job of a sweep: the keys that are its own, or that all jobs were given."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return {}
+    task = HydraConfig.get().overrides.task
+    return {text.partition("=")[0].lstrip("+"): "the command line" for text in task}
 
 
 def _choose_hydra_folder(config: Any, sweeping: bool) -> None:

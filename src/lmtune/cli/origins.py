@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from lmtune.cli.composition import check_added
 from lmtune.cli.overrides import list_implied, prepare_overrides
 from lmtune.cli.schemas import find_conf, known_keys
 from lmtune.cli.sweeps import check_single, composed
@@ -84,7 +85,7 @@ class Composition:
 def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
     """What a command line comes to, with the places of its values. Hydra's own configuration is in force meanwhile.
 
-    The command has been registered (composition.register).
+    The command has been registered (composition.register). Raises ConfigError for a key that is none.
     """
     implied = list_implied(command, arguments)
     overrides = prepare_overrides([*implied, *arguments])
@@ -93,6 +94,7 @@ def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
     followed = {key: value for key, value in _read_values(overrides).items() if key not in typed}
     layers = tuple(_load_layers(command, overrides))
     with composed(command, overrides, find_conf()) as node:
+        check_added(node, command)
         yield Composition(node, layers, typed, followed)
 
 

@@ -22,7 +22,6 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-from lmtune import upstream
 from lmtune.cli.schemas import SCHEMAS
 from lmtune.config.keys import KeyField, default_of, facts_of, holds_list, section_of, walk
 from lmtune.config.ranges import Range, render_value
@@ -66,9 +65,8 @@ def _render_accepted(argument: Argument) -> str:
     """The values of a training argument that are not refused, where they are few or numbers."""
     if argument.range is not None:
         return argument.range.render()
-    words = argument.choices or (upstream.load_choices(argument.kind) if argument.kind else ())
     harmless = [render_value(value) for value in argument.harmless if value not in ("", None)]
-    return ", ".join(f"`{word}`" for word in (*words, *harmless))
+    return ", ".join(f"`{word}`" for word in (*argument.words, *harmless))
 
 
 @cache
@@ -117,9 +115,13 @@ def render_values(item: KeyField) -> str:
     allowed = item.metadata.get("range")
     if isinstance(allowed, Range):
         return allowed.render()
+    return ", ".join(f"`{word}`" for word in list_words(item))
+
+
+def list_words(item: KeyField) -> list[str]:
+    """The words that a key takes; [] for any text."""
     options = getattr(item.type, "__args__", (item.type,))
-    words = [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
-    return ", ".join(f"`{word}`" for word in words)
+    return [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
 
 
 def main(file: Path) -> None:

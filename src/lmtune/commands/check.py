@@ -13,7 +13,7 @@ from lmtune.storage import Record
 from lmtune.training import foresight
 from lmtune.training.context import check_no_secret
 from lmtune.training.held_out import load_held_out
-from lmtune.training.resume import find_step, name_run
+from lmtune.training.resume import find_run, find_step, fingerprint_of, name_run
 from lmtune.training.session import build_trainer
 from lmtune.training.setup import build_setup, render_settings
 
@@ -28,7 +28,8 @@ def run(config: CheckConfig) -> Result:
     setup = build_setup(config)
     held_out = load_held_out(setup)
     trainer = build_trainer(setup, held_out)
-    course = foresight.plan_course(trainer, setup, find_step(config, plain))
+    resumed = find_run(config, fingerprint_of(plain))
+    course = foresight.plan_course(trainer, setup, find_step(resumed))
     args, model = setup.arguments, setup.model
     found: Record = {
         "name": name_run(config),
@@ -37,7 +38,13 @@ def run(config: CheckConfig) -> Result:
         "course": foresight.describe_course(course),
         "schedule": foresight.describe_schedule(trainer, course),
         "memory": foresight.describe_memory(args, model, setup.prepared.ledger.block_size),
-        "disk": foresight.describe_disk(args, model, course.steps, Path(config.output or OUTPUTS)),
+        "disk": foresight.describe_disk(
+            args,
+            model,
+            course.steps,
+            folder=Path(config.output or OUTPUTS) if resumed is None else resumed.folder,
+            present=0 if resumed is None else resumed.measure_checkpoints(),
+        ),
         "chosen": setup.chosen,
         "remarks": foresight.list_remarks(setup, trainer, held_out, course),
         "settings": foresight.list_settings(plain, config.origins),

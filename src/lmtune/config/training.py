@@ -127,7 +127,7 @@ def check_argument(name: str, value: object, argument: Argument) -> None:
     key = f"training.{name}"
     if argument.range is not None:
         check_number(key, value, argument.range)
-    choices = upstream.load_choices(argument.kind) if argument.kind else argument.choices
+    choices = argument.words
     for word in _words(value) if choices else ():
         if word not in choices:
             nearest = next((each for each in choices if each.startswith(word)), None) or upstream.find_nearest(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lmtune import upstream
 from lmtune.config import conditions as on
 from lmtune.config.conditions import Condition, Idle
 from lmtune.config.optimizers import UNFIT_OPTIMIZERS
@@ -51,6 +52,11 @@ class Argument:
     """A run that has completed may be asked about with another value."""
     always_asks: bool = False
     """0 asks for something, and does not merely leave something out."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The choices, those of transformers' enumeration among them."""
+        return self.choices or (upstream.load_choices(self.kind) if self.kind else ())
 
 
 def works(**facts: Any) -> Argument:

@@ -16,7 +16,7 @@ from lmtune.errors import ConfigError
 from lmtune.runs import Run
 from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
-from lmtune.vocabulary import hash_tokenizer
+from lmtune.vocabulary import decode_plain, hash_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,14 +99,10 @@ class Part:
             self.max_tokens = 0  # the first checkpoint decides for all
             return whole
         if self.cuts:
-            return whole.select(self.max_tokens, partial(_decode, tokenizer))
+            return whole.select(self.max_tokens, partial(decode_plain, tokenizer))
         if self._drawn is None:
             self._drawn = whole.draw(self.max_tokens)
         if tokenizer.eos_token_id is None:
             texts = list(corpus.texts(split.value))
             return encode_unseparated([texts[number] for number in self._drawn], tokenizer, corpus.seed)
         return whole.take(self._drawn)
-
-
-def _decode(tokenizer: "PreTrainedTokenizerBase", ids: np.ndarray) -> str:
-    return str(tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))

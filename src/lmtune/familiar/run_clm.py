@@ -16,13 +16,20 @@ DEFAULTS: Mapping[str, str] = {
     "num_train_epochs": "3",
     "lr_scheduler_type": "linear",
     "warmup_steps": "0",
+    "bf16": "false",
     "load_best_model_at_end": "false",
 }
 """What run_clm does unless it is told, where lmtune may do something else; all of it changes what is learned."""
 
+INSTEAD: Mapping[str, frozenset[str]] = {
+    "num_train_epochs": frozenset(["max_steps"]),
+    "bf16": frozenset(["fp16"]),
+}
+"""Flags beside which such a default has no say."""
+
 SILENT: Mapping[str, str] = {
     "do_train": "lmtune train trains",
-    "do_eval": "lmtune train evaluates; training.eval_strategy=no leaves it out",
+    "do_eval": "lmtune train evaluates",
     "do_predict": "lmtune generate ckpt=RUN writes with a finished model",
     "overwrite_output_dir": "each run gets a folder of its own, and none is overwritten",
     "remove_unused_columns": "rows hold what the loss takes",
@@ -32,15 +39,8 @@ SILENT: Mapping[str, str] = {
 }
 """Flags for which there is nothing to type."""
 
-HOMES: Mapping[str, str] = {
-    "block_size": "data.block_size",
-    "streaming": "data.streaming",
-    "output_dir": "output",
-    "seed": "seed",
-    "run_name": "name",
-    "resume_from_checkpoint": "resume",
-}
-"""Flags that are neither of RUN_CLM nor of TrainingArguments, or that have a key of lmtune's own."""
+OF_DATA: Mapping[str, str] = {"block_size": "data.block_size", "streaming": "data.streaming"}
+"""Flags that are called as the keys are, so that RUN_CLM has no need of them."""
 
 
 class Flag(NamedTuple):
@@ -95,10 +95,10 @@ def move_flags(flags: list[Flag]) -> Iterator[Moved]:
     """
     given = {flag.name for flag in flags}
     for flag in flags:
-        yield _move(flag, given)
+        yield _move(flag)
     for name, value in DEFAULTS.items():
-        if name not in given and not (name == "num_train_epochs" and "max_steps" in given):
-            yield _move(Flag(name, value, given=False), given)
+        if not given & {name, *INSTEAD.get(name, ())}:
+            yield _move(Flag(name, value, given=False))
 
 
 def render_command(pairs: list[tuple[str, str]]) -> str:
@@ -115,13 +115,27 @@ def _divide(percent: str) -> str:
         ) from error
 
 
-def _move(flag: Flag, given: set[str]) -> Moved:
+def _read_overrides(text: str) -> tuple[tuple[str, str], ...]:
+    """n_layer=2,n_embd=32 as keys and values."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    wrong = next((name for name, equals, setting in pairs if not (name.strip() and equals and setting)), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"--config_overrides {text}: expected name=value,name=value, found {wrong!r}. For instance n_layer=2,n_embd=32."
+        )
+    return tuple((f"model.config.{name.strip()}", setting) for name, _, setting in pairs)
+
+
+def _move(flag: Flag) -> Moved:
     name, value = flag.name, flag.value
+    if (name, value.lower()) == ("do_train", "false"):
+        return Moved(flag, (), "lmtune train trains; to evaluate alone: lmtune eval ckpt=...")
+    if (name, value.lower()) == ("do_eval", "false"):
+        return Moved(flag, (("training.eval_strategy", "no"),))
     if name in SILENT:
         return Moved(flag, (), SILENT[name])
     if name == "config_overrides":
-        pairs = [part.split("=", 1) for part in value.split(",") if "=" in part]
-        return Moved(flag, tuple((f"model.config.{key.strip()}", setting) for key, setting in pairs))
+        return Moved(flag, _read_overrides(value))
     if name == "model_type":
         return Moved(flag, (("model.init", "scratch"), ("model.config.model_type", value)), "a new model")
     if name == "config_name":
@@ -136,4 +150,4 @@ def _move(flag: Flag, given: set[str]) -> Moved:
     word = RUN_CLM.get(name)
     if word is not None:
         return Moved(flag, ((word.keys[0], value),) if word.keys else (), word.remark)
-    return Moved(flag, ((HOMES.get(name, f"training.{name}"), value),))
+    return Moved(flag, ((OF_DATA.get(name, f"training.{name}"), value),))

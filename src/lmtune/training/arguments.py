@@ -188,6 +188,11 @@ def settle_intervals(arguments: "TrainingArguments", total_steps: int) -> None:
         change_arguments(arguments, save_steps=arguments.eval_steps * every)
 
 
+def name_of(strategy: object) -> str:
+    """'steps' of a strategy or a schedule, which transformers keeps as a member of an enumeration."""
+    return str(getattr(strategy, "value", strategy))
+
+
 def count_devices(arguments: "TrainingArguments") -> int:
     """Devices that share a step: one for each process, or all of one process's GPUs under DataParallel."""
     return int(arguments.world_size) * max(1, int(arguments.n_gpu))

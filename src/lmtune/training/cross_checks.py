@@ -6,6 +6,8 @@ What cannot work at all is refused elsewhere; these run, and are hardly what was
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lmtune.training.arguments import name_of
+
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
@@ -39,12 +41,12 @@ def _warn_of_intervals(args: "TrainingArguments", steps: int) -> Iterator[str]:
     pairs = (("eval_steps", args.eval_strategy, "scored"), ("save_steps", args.save_strategy, "saved"))
     for name, strategy, done in pairs:
         every = getattr(args, name)
-        if getattr(strategy, "value", strategy) == "steps" and every is not None and every > steps:
+        if name_of(strategy) == "steps" and every is not None and every > steps:
             yield (
                 f"training.{name}={every:g} is more than the {steps:,} steps of the run, which is {done} at its end alone. "
                 f"Give fewer, or a share such as training.{name}=0.1."
             )
-    if getattr(args.logging_strategy, "value", "") == "steps" and args.logging_steps > steps:
+    if name_of(args.logging_strategy) == "steps" and args.logging_steps > steps:
         yield (
             f"training.logging_steps={args.logging_steps:g} is more than the {steps:,} steps of the run: no loss will be logged. "
             "Give fewer, such as training.logging_steps=1."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lmtune.config import ForesightConfig
 from lmtune.storage import Record
-from lmtune.training.arguments import build_schedule, count_devices, settle_intervals
+from lmtune.training.arguments import build_schedule, count_devices, name_of, settle_intervals
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
@@ -77,7 +77,7 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
     settle_intervals(args, steps)
     rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
     per_epoch = counts.steps_per_epoch
-    evaluations = _count_events(_name(args.eval_strategy), args.eval_steps, first, steps, per_epoch) + int(first == 0)
+    evaluations = _count_events(name_of(args.eval_strategy), args.eval_steps, first, steps, per_epoch) + int(first == 0)
     return Course(
         steps=steps,
         first=first,
@@ -85,13 +85,8 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
         tokens_per_step=rows * setup.prepared.ledger.block_size,
         targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
         evaluations=evaluations if setup.config.evaluates else 0,
-        saves=_count_events(_name(args.save_strategy), args.save_steps, first, steps, per_epoch),
+        saves=_count_events(name_of(args.save_strategy), args.save_steps, first, steps, per_epoch),
     )
-
-
-def _name(strategy: object) -> str:
-    """'steps' of a strategy, which transformers keeps as a member of an enumeration."""
-    return str(getattr(strategy, "value", strategy))
 
 
 def _count_events(strategy: str, every: float | None, first: int, steps: int, steps_per_epoch: int) -> int:
@@ -146,15 +141,17 @@ def describe_memory(args: "TrainingArguments", model: "PreTrainedModel", block_s
     return {"step": parts, "free": measure_free_memory(args.device)}
 
 
-def describe_disk(args: "TrainingArguments", model: "PreTrainedModel", steps: int, folder: Path) -> Record:
-    """Bytes of the checkpoints to come beside what is free where the run folder will lie.
+def describe_disk(
+    args: "TrainingArguments", model: "PreTrainedModel", steps: int, folder: Path, present: int
+) -> Record:
+    """Bytes of the checkpoints to come beside what is free where the run folder lies, or will lie.
 
-    Raises CheckpointError where they would find no room.
+    present: bytes of checkpoints that are there already. Raises CheckpointError where those to come would find no room.
     """
     need = estimate_disk(args, model, steps)
     whole = folder.expanduser().absolute()
     there = next(parent for parent in (whole, *whole.parents) if parent.exists())
-    check_disk(there, need, present=0)
+    check_disk(there, need, present)
     return {**need._asdict(), "total": need.total, "free": shutil.disk_usage(there).free}
 
 
@@ -174,7 +171,7 @@ def describe_schedule(trainer: "LmTrainer", course: Course) -> Record:
         return {"steps": steps, "rates": [trainer.timeline.rates(step)[-1] for step in steps], "phases": phases}
     factors = build_schedule(trainer.args, course.steps)
     rates = None if factors is None else [trainer.args.learning_rate * factors(step) for step in steps]
-    return {"name": _name(trainer.args.lr_scheduler_type), "steps": steps, "rates": rates, "phases": []}
+    return {"name": name_of(trainer.args.lr_scheduler_type), "steps": steps, "rates": rates, "phases": []}
 
 
 def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", course: Course) -> list[str]:
@@ -182,6 +179,8 @@ def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", cour
     remarks = [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
     if trainer.timeline is not None and len(trainer.timeline.phases) > 1:
         remarks.append("the probe is of the first phase: steps of later ones take longer, as more layer groups learn")
+    if course.left <= 0:
+        remarks.append("the run has come to its end: lmtune train has nothing left to learn")
     return [*remarks, *list_warnings(setup, held_out, course)]
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
 from lmtune.training.evaluations import check_set_names
 from lmtune.training.setup import Setup
+from lmtune.vocabulary import decode_plain
 
 if TYPE_CHECKING:
     import torch
@@ -109,9 +111,7 @@ def load_held_out(setup: Setup) -> HeldOut:
             )
         found[name] = (streams["validation"], split_by)
 
-    def decode(ids: np.ndarray) -> str:
-        return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
-
+    decode = partial(decode_plain, setup.tokenizer)
     sets = {
         name: build_held_out_set(name, stream, split_by, config.eval, decode)
         for name, (stream, split_by) in found.items()

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from lmtune.paths import GivenPath
 from lmtune.runs import begin_at
 from lmtune.storage import Record
 from lmtune.training.throughput import measure_memory
+from lmtune.vocabulary import decode_plain
 
 if TYPE_CHECKING:
     from lmtune.training.held_out import HeldOut
@@ -97,11 +99,7 @@ def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", setting
 
 def _time_scoring(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut") -> tuple[int, float]:
     """(tokens, seconds) of scoring some of the held-out text."""
-    tokens = WINDOWS * held_out.context
-
-    def decode(ids: np.ndarray) -> str:
-        return str(setup.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
-
+    tokens, decode = WINDOWS * held_out.context, partial(decode_plain, setup.tokenizer)
     parts = {name: held.sample.select(tokens, decode) for name, held in held_out.sets.items()}
     start = time.perf_counter()
     held_out.score(trainer.accelerator.unwrap_model(trainer.model), parts)

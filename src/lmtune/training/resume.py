@@ -75,9 +75,8 @@ def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     return find_newest(OUTPUTS / name_run(config), fingerprint)
 
 
-def find_step(config: TrainConfig, plain: Record) -> int:
-    """The step from which a training goes on, 0 for one that begins; of checkpoints that do not verify none counts."""
-    run = find_run(config, fingerprint_of(plain))
+def find_step(run: Run | None) -> int:
+    """The step from which a run goes on, 0 for one that begins; of checkpoints that do not verify none counts."""
     checkpoint = None if run is None else run.find_checkpoint()[0]
     return 0 if checkpoint is None else step_of(checkpoint)
 

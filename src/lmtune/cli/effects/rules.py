@@ -27,7 +27,7 @@ from lmtune.upstream import Typed
 Rule = Callable[[Any, Typed], Idle | None]
 WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
 
-TIMED = ("check.steps", "check.seconds", "check.price_per_hour", "check.watts")
+TIMED = ("check.steps", "check.seconds", "check.devices", "check.price_per_hour", "check.watts")
 LEAVE_ONE = "Leave one of the two out."
 
 # A label

@@ -5,12 +5,12 @@ eval "$(lmtune completion zsh)"                     in ~/.zshrc, behind compinit
 lmtune completion fish | source                     in ~/.config/fish/config.fish
 """
 
-from enum import Enum
 from importlib.resources import files
 from string import Template
 
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
+from lmtune.cli.reference import list_words
 from lmtune.cli.schemas import GROUPS, SCHEMAS, find_conf, known_keys
 from lmtune.cli.tools import TOOLS
 from lmtune.cli.user_conf.folders import list_choices, register
@@ -19,6 +19,7 @@ from lmtune.config.keys import KeyField, holds_list, section_of, walk
 from lmtune.config.training_arguments import ARGUMENTS
 from lmtune.errors import ConfigError
 
+SWITCH = ["true", "false"]
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -56,19 +57,17 @@ def _list_values() -> dict[str, list[str]]:
     """The words that a key or a group takes, where they are few."""
     found = {name: list(list_choices(name)) for name in GROUPS}
     for schema in SCHEMAS.values():
-        found |= {name: words for name, item in walk(schema) if (words := _list_words(item))}
+        found |= {name: words for name, item in walk(schema) if (words := _list_key(item))}
     return found | {f"training.{name}": words for name in ARGUMENTS if (words := _list_argument(name))}
 
 
 def _list_argument(name: str) -> list[str]:
     """The words that a training argument takes."""
-    argument = ARGUMENTS[name]
-    if argument.choices or argument.kind:
-        return list(argument.choices or upstream.load_choices(argument.kind))
-    return ["true", "false"] if upstream.load_training_fields().get(name) in ("bool", "bool | None") else []
+    switch = upstream.load_training_fields().get(name) in ("bool", "bool | None")
+    return list(ARGUMENTS[name].words) or (SWITCH if switch else [])
 
 
-def _list_words(item: KeyField) -> list[str]:
-    options = getattr(item.type, "__args__", (item.type,))
-    words = [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
-    return ["true", "false"] if bool in options else [str(word) for word in words]
+def _list_key(item: KeyField) -> list[str]:
+    """The words that a key of lmtune's own takes."""
+    switch = bool in getattr(item.type, "__args__", (item.type,))
+    return list_words(item) or (SWITCH if switch else [])

@@ -6,6 +6,7 @@ lmtune config show data/bio                           the file behind data=bio
 lmtune config copy data/bio conf/data/mine.yaml       your own, to be changed: data=mine
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def _list_group(group: str) -> Iterator[dict[str, Any]]:
 def _find_summary(document: Document) -> str:
     """The first sentence above the first key."""
     lines = [line.lstrip("# ") for line in document.header if not line.startswith("# @package")]
-    return " ".join(lines).partition(". ")[0].rstrip(".")
+    return re.split(r"(?<!et al)\. |: lmtune ", " ".join(lines))[0].rstrip(".")
 
 
 def _show(name: str) -> Result:
@@ -67,7 +68,7 @@ def _show(name: str) -> Result:
 def _copy(name: str, target: str) -> Result:
     source, place = _find_file(name), Path(target)
     group = name.rpartition("/")[0]
-    if place.suffix != ".yaml" or place.parent.name != group.rpartition("/")[2]:
+    if place.suffix != ".yaml" or place.parent.absolute() != Path.cwd() / "conf" / group:
         raise ConfigError(f"{target}: expected conf/{group}/NAME.yaml, so that {group}=NAME finds it. Give that.")
     if place.stem in list_choices(group):
         raise ConfigError(f"{target}: {group}={place.stem} is there already. Give the copy another name.")

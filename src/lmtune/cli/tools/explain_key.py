@@ -16,7 +16,7 @@ from lmtune.cli.composition import register
 from lmtune.cli.describe import KeyText, describe_key, list_below
 from lmtune.cli.explain import explain_unknown
 from lmtune.cli.origins import Composition, composing
-from lmtune.cli.schemas import known_keys
+from lmtune.cli.schemas import hydra_keys, known_keys
 from lmtune.commands.result import Result
 from lmtune.config.ranges import render_value
 from lmtune.console import wrap
@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> Result:
 
 def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
     """(key, command, the rest): the command is the first that has the key unless one is named."""
-    if not arguments or "=" in arguments[0]:
+    if not arguments or not arguments[0] or "=" in arguments[0]:
         raise ConfigError(
             f"explain: expected a key, found none. {USAGE}; for instance: lmtune explain data.block_size."
         )
@@ -66,6 +66,10 @@ def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
     for command in [named] if named else COMMANDS:
         if key in known_keys(command) or list_below(command, key):
             return key, command, rest
+    if key in hydra_keys():
+        raise ConfigError(
+            f"{key} is a key of Hydra's own, told of at https://hydra.cc; expected one of lmtune's. {USAGE}."
+        )
     raise ConfigError(explain_unknown(key, named or "train"))
 
 

@@ -22,12 +22,16 @@ from lmtune.cli.schemas import GROUPS, find_open, known_keys
 from lmtune.cli.tools.explain_key import find_value
 from lmtune.commands.result import Result
 from lmtune.config.ranges import render_value
-from lmtune.config.training_arguments import ARGUMENTS
+from lmtune.config.training_arguments import ARGUMENTS, HOMES
 from lmtune.errors import ConfigError, LmtuneError, first_line
 from lmtune.familiar.run_clm import Flag, Moved, move_flags, read_flags, read_json, render_command
 
 SOURCES = ("model.path", "data.path", "data.files")
 """Keys that choose a group, and with it what is usual."""
+
+
+CHOSEN = ("training.bf16", "training.fp16", "training.tf32", "training.optim", "training.torch_compile")
+"""Keys that lmtune chooses for the device where they are left open, so that no value of theirs goes without saying."""
 
 
 class Answer(NamedTuple):
@@ -87,25 +91,26 @@ def _answer(moved: Moved, usual: Composition) -> Answer:
     name, value = moved.flag.name, moved.flag.value
     shown = f"--{name}" if value == "true" else f"--{name} {value}"
     known = known_keys("train") | set(GROUPS)
-    for key, _ in moved.typed:
+    pairs = [(HOMES.get(key.removeprefix("training."), key), setting) for key, setting in moved.typed]
+    for key, _ in pairs:
         if key not in known and find_open(key) is None:
             said = upstream.suggest(name, known_keys("train"), "train")
             raise ConfigError(f"--{name}: expected a flag of run_clm.py, found none of that name.{said}")
-    refusal = ARGUMENTS[name].refusal if f"training.{name}" in dict(moved.typed) else ""
-    if not moved.typed or refusal:
+    refusal = ARGUMENTS[name].refusal if f"training.{name}" in dict(pairs) else ""
+    if not pairs or refusal:
         return Answer(shown, "dropped", [], moved.remark or refusal.removesuffix(" Leave it out."))
-    pairs = list(moved.typed)
     if all(_is_usual(key, setting, usual) for key, setting in pairs):
         return Answer(shown, "default", pairs, "what lmtune does unasked")
     if moved.flag.given:
         return Answer(shown, "moved", pairs, moved.remark)
-    ours = ", ".join(render_value(_find_usual(key, usual)) for key, _ in pairs)
-    return Answer(shown, "added", pairs, f"run_clm's default; lmtune's is {ours}")
+    ours = [render_value(_find_usual(key, usual)) for key, _ in pairs if key not in CHOSEN]
+    remark = f"lmtune's is {', '.join(ours)}" if ours else "lmtune chooses it for the device"
+    return Answer(shown, "added", pairs, f"run_clm's default; {remark}")
 
 
 def _is_usual(key: str, value: str, usual: Composition) -> bool:
     """True for what lmtune does unless it is told; numbers are compared as numbers."""
-    if key in SOURCES:
+    if key in (*SOURCES, *CHOSEN):
         return False
     return _read(value) == _read(render_value(_find_usual(key, usual)))
 
