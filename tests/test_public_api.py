@@ -75,6 +75,7 @@ def test_it_works_from_a_thread_and_leaves_signals_alone(here, capfd):
     ("command", "overrides", "message"),
     [
         ("tarin", [], "tarin is not a command; expected one of"),
+        ("explain", [], "explain is not a command; expected one of train, check"),
         ("train", ["training.lerning_rate=1"], "Did you mean training.learning_rate"),
         ("train", ["data.epochs=-1"], "data.epochs=-1.0: expected more than 0"),
         ("train", "data=bio", "'data=bio': expected a list of overrides"),

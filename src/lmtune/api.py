@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lmtune.cli.commands import COMMANDS
 from lmtune.cli.dispatch import Dispatch
 from lmtune.cli.main import check_command
 from lmtune.cli.options import Options
@@ -32,11 +33,11 @@ _composing = threading.Lock()
 def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
     """The configuration of a command, as `lmtune <command> key=value ...` composes it: groups, conf/ where you stand, checks.
 
-    command: train, eval, generate, data, tokenizer, lr-find or export. overrides: `key=value` each, a value taken as it is typed
+    command: one that takes keys, such as train, eval or export. overrides: `key=value` each, a value taken as it is typed
     behind `=` on the command line. Raises ConfigError, with what was expected, for a key or a value that cannot work.
     """
     set_environment()
-    check_command(command)
+    check_command(command, tuple(COMMANDS))
     check_versions()
     if isinstance(overrides, str | Mapping):
         raise ConfigError(f"{overrides!r}: expected a list of overrides, such as ['data=bio', 'seed=1'].")

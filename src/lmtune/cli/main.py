@@ -10,6 +10,7 @@ a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has
 
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -124,11 +125,10 @@ def render_help() -> str:
     )
 
 
-def check_command(name: str) -> None:
+def check_command(name: str, known: Sequence[str] = (*COMMANDS, *TOOLS)) -> None:
     """Raise LmtuneError for a command that there is not, and where the working directory is gone."""
     from lmtune.upstream import render_suggestion
 
-    known = [*COMMANDS, *TOOLS]
     if name not in known:
         raise LmtuneError(
             f"{name} is not a command; expected one of {', '.join(known)}.{render_suggestion(name, known)}"
