@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtune import console
+from lmtune import console, patience
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options
 from lmtune.environment import set_waiting
@@ -150,6 +150,7 @@ class Dispatch:
         from lmtune.cli.output import write_result
 
         set_waiting()
+        patience.turn_to("loading libraries")
         run = importlib.import_module(COMMANDS[self.name].module).run
         with console.lend_results() as stdout:
             try:

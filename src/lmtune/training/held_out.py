@@ -75,6 +75,12 @@ class HeldOut:
         """True where the same text is scored while the model learns and at the end."""
         return all(held.sample is held.final for held in self.sets.values())
 
+    @property
+    def final_share(self) -> float:
+        """How many times the text of an evaluation while the model learns is scored at the end."""
+        samples = sum(len(held.sample.ids) for held in self.sets.values())
+        return sum(len(held.final.ids) for held in self.sets.values()) / max(1, samples)
+
     def score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
         """Measures of each stream. All processes take part."""
         from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream

@@ -1,6 +1,7 @@
 """results.json of a run, its model and its pages, written when it ends."""
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lmtune.config import EvalConfig, SaveDtype
@@ -9,13 +10,15 @@ from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError
 from lmtune.evaluation.protocol import describe_limit, hash_model
+from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
 from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
+from lmtune.patience import saying
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
-from lmtune.storage import Record, write_text
+from lmtune.storage import Record, measure_folder, write_text
 from lmtune.training.evaluations import Evaluation, build_epochs, find_evaluation, read_evaluations
 
 if TYPE_CHECKING:
@@ -108,8 +111,10 @@ def save_model(
 
     staged = run.staging_folder / run.model_folder.name
     try:
-        saving.save_model(model, tokenizer, staged, dtype)
-        check_reads_back(model, staged)
+        with saying("saving the model", unit=MEGABYTES) as work:
+            work.measure = partial(measure_folder, staged)
+            saving.save_model(model, tokenizer, staged, dtype)
+            check_reads_back(model, staged)
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
         run.place(staged)

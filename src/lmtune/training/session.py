@@ -23,7 +23,8 @@ from lmtune.training.cross_checks import list_warnings
 from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, Measures, load_held_out
-from lmtune.training.plan import log_plan
+from lmtune.training.outlook import Outlook
+from lmtune.training.plan import log_plan, render_course
 from lmtune.training.results import (
     add_evaluations,
     build_results,
@@ -50,6 +51,8 @@ class Session:
         self.held_out = held_out
         self.trainer = trainer
         self.context = context
+        self.outlook: Outlook | None = None
+        """How long the training will take, as far as that is known."""
         self.seen: Seen | None = None
         """How much of the held-out text also stands in the training text."""
 
@@ -100,11 +103,12 @@ class Session:
         if context.is_main:
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
-        for warning in list_warnings(setup, self.held_out, plan_course(self.trainer, setup, first)):
+        course = plan_course(self.trainer, setup, first)
+        self.outlook = Outlook(course, self.held_out.final_share)
+        for line in render_course(self.trainer, course, self.held_out, self.config.eval):
+            logger.info("%s", line)
+        for warning in list_warnings(setup, self.held_out, course):
             logger.warning(warning)
-        for name, held in self.held_out.sets.items():
-            if (limits := held.render_limits(self.config.eval)) is not None:
-                logger.info("held out: %s: %s are scored", name, limits)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
@@ -112,7 +116,8 @@ class Session:
         from lmtune.training.progress import ProgressLine
         from lmtune.training.signals import StopOnSignal
 
-        progress = ProgressLine()
+        assert self.outlook is not None, "attach() comes first"
+        progress = ProgressLine(self.outlook)
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
         for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
