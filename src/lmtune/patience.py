@@ -25,8 +25,8 @@ PAUSE = 0.5
 """Seconds between two works that count as one, whose silences add up."""
 TICK = 0.1
 """Seconds from one look at the works to the next."""
-BAR = 20
-"""Characters of a bar, at least."""
+BAR, WIDE = 20, 100
+"""Characters of a bar, in lines of so many."""
 
 
 class Work:
@@ -75,8 +75,8 @@ class Work:
         percent = [f"{min(1.0, self.count / self.total):4.0%}"] if self.total else []
         pace = self._render_pace(seconds)
         parts = [*percent, render_clock(seconds), *pace[-1:], *self._render_amount(), *pace[:-1]]
-        label = f"{self.doing:<20}"
-        space = BAR if width >= 60 else BAR // 2
+        space = BAR if width >= WIDE else BAR * 3 // 5
+        label = self.doing.ljust(space)
         bar = (
             render_bar(self.count / self.total, space, glyphs)
             if self.total

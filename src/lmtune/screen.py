@@ -54,7 +54,8 @@ class Screen:
         with self._guard:
             before, self._lines = self._lines, [cut_to(line, width) for line in lines]
             if not self._in_line:
-                self._send(_go_up(before) + self._draw())
+                fewer = len(before) - len(self._lines)
+                self._send(_go_up(before) + (_erase(before) if fewer > 0 else "") + self._draw())
 
     def above(self, text: str, write: Callable[[str], None] | None = None) -> None:
         """Have a text written by `write`, or on the terminal, with the painted lines below it."""
@@ -63,7 +64,7 @@ class Screen:
             return
         with self._guard:
             if self._lines and not self._in_line:
-                self._send(f"{_go_up(self._lines)}\x1b[J")
+                self._send(_go_up(self._lines) + _erase(self._lines))
             (write or self._send)(text)
             if text:
                 self._in_line = not text.endswith(("\n", "\r"))
@@ -71,11 +72,16 @@ class Screen:
                 self._send(self._draw())
 
     def _draw(self) -> str:
-        return "\x1b[K\n".join(self._lines) + "\x1b[J"
+        return "\n".join(f"{line}\x1b[K" for line in self._lines)
 
     def _send(self, text: str) -> None:
         self._stream.write_plain(text)
         self._stream.flush()
+
+
+def _erase(lines: list[str]) -> str:
+    """Blank them, from the beginning of the first one and back to it. What lies below was never written on."""
+    return "\n".join("\x1b[K" for _ in lines) + _go_up(lines)
 
 
 def _go_up(lines: list[str]) -> str:

@@ -160,6 +160,8 @@ class Dispatch:
                     write_result(error.result, config.format, stdout)
                 raise
             write_result(result, config.format, stdout)
+        for hint in result.hints:
+            logger.info("%s", hint)
         return result.objective
 
     def _end_job(self, error: LmtuneError, sweeping: bool) -> float | None:

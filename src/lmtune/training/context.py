@@ -13,6 +13,7 @@ from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.reporting.next_steps import render_resumption
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.files import END_NAMES
 from lmtune.secrets import find_secret
@@ -74,6 +75,9 @@ class RunContext:
             except (OSError, CheckpointError) as error:  # what ended the run is the news, not that the disk is full
                 logger.info("%s could not be written: %s", run.results_file.name, error)
             logger.info("run folder: %s", run.folder)
+            if status == "stopped" and run.checkpoints() and not self.arguments.save_only_model:
+                for line in render_resumption(run):
+                    logger.info("%s", line)
 
     def stop(self, reason: str) -> None:
         """Record that the run was stopped; one that has learned nothing and has no checkpoint is taken back."""

@@ -60,12 +60,9 @@ def render_evaluation(step: int, metrics: Record, history: list[Record]) -> str:
     change = ""
     if before:
         lowest, place = min((line[KEY], line["step"]) for line in before)
-        best = "lowest so far" if bits < lowest else f"lowest {lowest:.4f} at step {place:,}"
+        best = "lowest so far" if bits < lowest else f"lowest {lowest:.4f} at {place:,}"
         change = f" ({bits - before[-1][KEY]:+.4f}, {best})"
-    return (
-        f"step {step:,}  bits per byte {bits:.4f}{change}  loss {metrics['eval_loss']:.4f}  "
-        f"accuracy {metrics['eval_accuracy']:.4f}"
-    )
+    return f"step {step:,}: {bits:.4f} bits per byte{change}, loss {metrics['eval_loss']:.4f}"
 
 
 def find_lowest(history: list[Record]) -> tuple[float, int] | None:

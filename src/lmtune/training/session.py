@@ -14,6 +14,7 @@ from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
+from lmtune.patience import turn_to
 from lmtune.runs import step_of
 from lmtune.storage import Record, write_json
 from lmtune.training import memory, trial
@@ -130,6 +131,7 @@ class Session:
 
     def finish(self) -> Record:
         """Score the held-out text, save the model, and write the pages; return results.json."""
+        turn_to("closing the run")
         context, prepared = self.context, self.setup.prepared
         dtype = self.config.model.save_dtype
         model = self._take_model()
@@ -215,6 +217,7 @@ def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
     from lmtune.training.gradual import unfreeze_gradually
     from lmtune.training.trainer import LmTrainer
 
+    turn_to("trying the first step")
     with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
         change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
         trainer = LmTrainer(

@@ -19,6 +19,7 @@ from lmtune.exporting.hub import Target
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
 from lmtune.modeling.source import check_model_source
 from lmtune.modeling.transplant import EmbeddingTransfer
+from lmtune.patience import turn_to
 from lmtune.runs import Run
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
@@ -143,6 +144,7 @@ def build_model(
 
     from lmtune.modeling.loss import install_loss
 
+    turn_to("building the model")
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
     move = loading.find_transfer(config.model, tokenizer)
