@@ -1,8 +1,11 @@
 """A run as it is looked at: on a terminal, in a file, through a pipe. What is shown changes nothing of what is learned."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from terminal import run_on_terminal
@@ -13,7 +16,9 @@ TINY = (
     *("training.max_steps=24", "training.eval_steps=8", "training.logging_steps=2", "data.block_size=64"),
     *("training.use_cpu=true", "samples.show=1", "generation.max_new_tokens=12", "seed=3"),
 )
-STEP = re.compile(r"^\d\d:\d\d:\d\d  step [\d,]+ of 24  loss \d+\.\d+  lr \d\.\d+e-\d+  [\d,]+ tokens/s  .* left$", re.MULTILINE)
+STEP = re.compile(
+    r"^\d\d:\d\d:\d\d  step [\d,]+ of 24  loss \d+\.\d+  lr \d\.\d+e-\d+  [\d,]+ tokens/s  .* left$", re.MULTILINE
+)
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -30,14 +35,21 @@ def test_a_run_on_a_terminal_is_alive_fits_and_learns_the_same_as_one_in_a_file(
     assert (code, unseen.returncode) == (0, 0), pane.text
     assert checksum(tmp_path / "seen/model/model.safetensors") == checksum(tmp_path / "unseen/model/model.safetensors")
 
-    assert pane.wrapped == 0 or "run folder" in pane.text, pane.text
+    assert max(later - sooner for sooner, later in pairwise(times)) < 15, (
+        "libraries and busy machines hold it up, no more"
+    )
+    assert "loading libraries" in came
     assert "training" in came
     assert "scoring" in came
     assert "saving" in came
     assert "24/24" in came
     assert not re.search("━|╌", pane.text), "what was painted is gone"
-    assert re.search(r"^step 24: \d\.\d{4} bits per byte \([-+]\d\.\d{4}, lowest .*\), loss \d", pane.text, re.MULTILINE)
-    assert re.search(r"^learns: learning rate 0.001, cosine, \d+ steps? of warm-up; 24 steps, ", pane.text, re.MULTILINE)
+    assert re.search(
+        r"^step 24: \d\.\d{4} bits per byte \([-+]\d\.\d{4}, lowest .*\), loss \d", pane.text, re.MULTILINE
+    )
+    assert re.search(
+        r"^learns: learning rate 0.001, cosine, \d+ steps? of warm-up; 24 steps, ", pane.text, re.MULTILINE
+    )
     assert re.search(r"^time: about .* to the end, until ", pane.text, re.MULTILINE)
     assert "  lmtune generate ckpt=seen " in pane.text
 
@@ -53,11 +65,10 @@ def test_a_run_on_a_terminal_is_alive_fits_and_learns_the_same_as_one_in_a_file(
 @pytest.mark.slow
 def test_a_stopped_run_says_how_to_go_on(tmp_path):
     line = f"{sys.executable} -m lmtune train output=run {' '.join(TINY)} training.max_steps=100000 2>&1 | tee log.txt"
-    process = subprocess.Popen(["bash", "-c", line], cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        ["bash", "-c", line], cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None
-    import os
-    import signal
-
     for said in process.stdout:
         if "step 8: " in said:
             os.killpg(process.pid, signal.SIGINT)

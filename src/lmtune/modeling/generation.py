@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,12 +15,12 @@ from lmtune.gauges import TOKENS
 from lmtune.modeling.device import fork_random_state
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
-from lmtune.patience import saying
+from lmtune.patience import Work, doing
 from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 logger = logging.getLogger(__name__)
 
@@ -123,11 +123,17 @@ def explaining_settings() -> Iterator[None]:
 
 
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, config: GenerationConfig, seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    config: GenerationConfig,
+    seed: int,
+    tell: Callable[[str], None] | None = None,
 ) -> list[str]:
     """The prompt with its continuation, once per num_return_sequences.
 
     The same seed gives the same text. The prompt keeps its end where both do not fit the model's positions.
+    tell: called with pieces of the continuation while it is written; of one text without beams.
     """
     import torch
     from transformers import LogitsProcessorList
@@ -135,20 +141,33 @@ def generate(
     ids = encode_prompt(model, tokenizer, prompt, resolve_prompt_length(model, config))
     _check_length(config, ids)
     torch.manual_seed(seed)  # of every device; transformers' set_seed would import peft
-    with explaining_settings(), torch.no_grad(), saying("writing", config.max_new_tokens, TOKENS) as work:
+    work = Work("writing", config.max_new_tokens, TOKENS)
 
-        def count(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            work.advance(1)
-            return scores
+    def count(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        work.advance(1)
+        return scores
 
+    shown = doing(work) if tell is None else nullcontext()  # text that is shown as it comes speaks for itself
+    with explaining_settings(), torch.no_grad(), shown:
         rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
+            streamer=None if tell is None else _build_streamer(tokenizer, tell),
             logits_processor=LogitsProcessorList([partial(check_scores, model), count]),
         )
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+
+
+def _build_streamer(tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], None]) -> TextStreamer:
+    from transformers import TextStreamer
+
+    class Told(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            tell(text)
+
+    return Told(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
 
 def rank_next(
