@@ -36,7 +36,7 @@ class Work:
     """
 
     stays = False
-    """Shown also while a work within it is."""
+    """Shown also while a work within it is, of which a log then is told less often."""
     speaks = True
     """Told in a log."""
     first_word = SILENCE
@@ -149,17 +149,17 @@ class Watch:
                 if screen is not None:
                     screen.paint(self._render(screen.width, screen.glyphs))
                     continue
-                work = self._works[-1]
-            self._say(work)
+                work, patient = self._works[-1], any(each.stays for each in self._works)
+            self._say(work, LONG_SILENCE if patient else SILENCE)
 
     def _render(self, width: int, glyphs: Glyphs) -> list[str]:
         now = time.monotonic()
         shown = [work for work in self._works[:-1] if work.stays] + self._works[-1:]
         return [line for work in shown for line in work.render_lines(width, now, glyphs)]
 
-    def _say(self, work: Work) -> None:
+    def _say(self, work: Work, silence: float) -> None:
         now = time.monotonic()
-        silence = LONG_SILENCE if now - work.begun > MINUTE else SILENCE
+        silence = LONG_SILENCE if now - work.begun > MINUTE else silence
         if work.speaks and now - max(self._last_word, console.last_word()) > silence:
             self._last_word = now
             console.log_progress(logger, work.render())
@@ -192,8 +192,8 @@ turn_to, rest = _watch.turn_to, _watch.rest
 @contextmanager
 def doing(work: Work) -> Iterator[Work]:
     """Show a work, or tell of it, until it is done."""
-    _watch.begin(work)
     try:
+        _watch.begin(work)
         yield work
     finally:
         _watch.end(work)

@@ -98,7 +98,7 @@ class ProgressLine(TrainerCallback):
             self._window = now, time.process_time()
         elif self._timed >= TIMED and now - self._window[0] >= WATCHED:
             self._tell_crowding(args, now)
-        if now - self._last_line > max(SOON, SPARSE * (now - self._begun)):
+        if self.outlook.recent and now - self._last_line > max(SOON, SPARSE * (now - self._begun)):
             self._tell_step(state, f"{render_long(self.outlook.estimate_left(state.global_step))} left")
 
     def on_log(

@@ -92,6 +92,7 @@ class Session:
 
     def attach(self) -> None:
         """Train into the run folder from now on, and log what is about to happen."""
+        turn_to("beginning")
         context, setup = self.context, self.setup
         self.trainer.attach(context.run, context.manifest, stop_on_failed_save=self.config.stop_on_failed_save)
         if setup.move is not None and context.is_main:
