@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -287,6 +288,44 @@ def test_a_training_always_fits(step, steps, losses, left, width):
     assert all(gauges.measure_width(line) <= width for line in lines)
 
 
+def test_a_long_training_tells_its_time_after_three_steps_and_what_would_fit(caplog, monkeypatch):
+    from lmtune.training import progress
+
+    clock = SimpleNamespace(now=0.0, cpu=0.0)
+    monkeypatch.setattr(
+        progress,
+        "time",
+        SimpleNamespace(
+            monotonic=lambda: clock.now,
+            process_time=lambda: clock.cpu,
+            **{name: getattr(time, name) for name in ("time", "localtime", "strftime")},
+        ),
+    )
+    monkeypatch.setattr(progress.os, "getloadavg", lambda: (99.0, 99.0, 99.0))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    caplog.set_level(logging.INFO, "lmtune")
+    args = SimpleNamespace(device=SimpleNamespace(type="cpu"), eval_strategy="steps", eval_steps=217, logging_steps=10)
+    state = SimpleNamespace(global_step=0, max_steps=2172, log_history=[])
+    line = progress.ProgressLine(Outlook(COURSE))
+    line.on_train_begin(args, state, None)
+    metrics = {"eval_bits_per_byte": 3.9, "eval_loss": 6.9}
+    state.log_history.append({**metrics, "step": 0})
+    line.on_evaluate(args, state, None, metrics=metrics)
+    clock.now += 20
+    for number in range(1, 6):
+        line.on_step_begin(args, state, None)
+        clock.now, clock.cpu, state.global_step = clock.now + 9, clock.cpu + 5, number
+        line.on_step_end(args, state, None)
+    line.close()
+    told = [text for text in caplog.messages if not text.startswith(("step 1", "step 2", "step 4", "step 5"))]
+    assert told[0] == "step 0: 3.9000 bits per byte, loss 6.9000"
+    assert told[1].startswith("time: about 5 h 29 min to the end, until ")
+    assert told[1].endswith(" (9 s a step, 20 s an evaluation)")
+    assert told[2].startswith("training.max_steps=106 would take about 20 min.")
+    assert [text for text in told if "OMP_NUM_THREADS=1" in text] == told[3:4]
+
+
 def test_a_step_of_a_log_tells_rate_and_time():
     logs = {"loss": 5.9606, "learning_rate": 9.1e-4, "tokens_per_second": 2431.0, "memory_gb": 0.6, "seconds_left": 1.0}
     assert render_log(logs, 120) == "loss 5.9606  lr 9.10e-04  2,431 tokens/s  0.6 GB  2 min left"
@@ -305,6 +344,22 @@ def test_an_evaluation_is_one_line_with_its_change_and_the_lowest_so_far():
     assert len(worse) < 80
     assert find_lowest(history) == (3.4, 48)
     assert find_lowest([]) is None
+
+
+def test_the_start_says_what_share_learns_and_for_how_long():
+    from lmtune.training import plan
+
+    def weight(count, learns):
+        return SimpleNamespace(numel=lambda: count, requires_grad=learns)
+
+    lora = SimpleNamespace(parameters=lambda: [weight(134_515_008, False), weight(2_442_240, True)])
+    assert plan.render_parameters(lora) == "2.44M of 137M parameters learn (1.8%)"
+    whole = SimpleNamespace(parameters=lambda: [weight(957_184, True)])
+    assert plan.render_parameters(whole) == "957,184 parameters"
+    args = SimpleNamespace(learning_rate=1e-3, lr_scheduler_type="cosine", get_warmup_steps=lambda steps: 66)
+    trainer = SimpleNamespace(timeline=None, args=args)
+    assert plan.render_schedule(trainer, COURSE) == "learning rate 0.001, cosine, 66 steps of warm-up"
+    assert plan.render_epochs(COURSE) == "3 epochs"
 
 
 def test_what_can_be_typed_next_can_be_copied(tmp_path, monkeypatch):
