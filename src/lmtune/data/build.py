@@ -18,6 +18,7 @@ from lmtune.data.prepared import Prepared, StreamFacts
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.streaming import prepare_stream
+from lmtune.patience import turn_to
 from lmtune.token_stream import TokenStream
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def prepare_training(
 
     mixed: configurations of the other sources of data.mix, by name. block_size: tokens of a row.
     """
+    turn_to("preparing the text")
     encoded = EncodedCorpus(corpus, tokenizer)
     prepared = prepare_stream(encoded, block_size) if corpus.config.streaming else encoded.prepare(block_size)
     prepared.facts["held_out"] = {split: describe_stream(stream) for split, stream in prepared.held_out.items()}

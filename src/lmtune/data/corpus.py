@@ -79,7 +79,10 @@ class Corpus:
         if streaming:
             first = read_first_pass(documents, self.assigner, opened, enough=STREAM_HELD_OUT_BYTES)
         else:
-            first = read_first_pass(documents, self.assigner, opened, with_hashes=bool(self.kept_apart))
+            expected = self.source.expect_bytes("train")
+            first = read_first_pass(
+                documents, self.assigner, opened, with_hashes=bool(self.kept_apart), expected=expected
+            )
             opened.remarks = list(self.source.remarks)
         self._check_found("train", read.documents_read, read.documents_kept)
         return first
