@@ -8,6 +8,7 @@ stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the u
 a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has been composed and checked.
 """
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,9 @@ STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 def main() -> NoReturn:
     """Entry point of the `lmtune` command."""
     arguments = sys.argv[1:]
-    sys.exit(run(arguments, begun(arguments)))
+    code = run(arguments, begun(arguments))
+    gc.freeze()  # or the end of the process looks through all that torch and transformers have made: a second of CPU
+    sys.exit(code)
 
 
 @contextmanager
