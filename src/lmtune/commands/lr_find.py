@@ -12,6 +12,7 @@ from lmtune.commands.result import Result
 from lmtune.config import FinetuneMethod, LrFindConfig
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import TrainingError
+from lmtune.patience import turn_to
 from lmtune.reporting.figures import render_curve
 from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
@@ -36,6 +37,7 @@ def run(config: LrFindConfig) -> Result:
         return Result(run_test(config, setup), list)
     with new_folder(config.output, f"{name_run(config)}-lr-find") as folder:
         tried = run_test(config, setup)
+        turn_to("drawing the curve")
         write_json(folder / "lr-find.json", tried)
         curve = render_curve(
             tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"

@@ -19,7 +19,6 @@ from lmtune.modeling.checkpoint import Checkpoint
 from lmtune.modeling.device import place_model
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.modeling.tokenizer import load_tokenizer
-from lmtune.patience import turn_to
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import hash_tokenizer
 
@@ -33,7 +32,6 @@ def load_checkpoint(
     config: EvalCommandConfig, checkpoint: Checkpoint, tokenizer: "PreTrainedTokenizerBase | None" = None
 ) -> Loaded:
     """Model and tokenizer on their device, with the length of the windows."""
-    turn_to("loading the weights")
     tokenizer = tokenizer or load_tokenizer(checkpoint.path, separates=False)
     model = loading.load_model(checkpoint.path, whole=config.check_weights)
     context = positions.resolve_length("eval.context", config.eval.context, model)
