@@ -1,6 +1,5 @@
 """A run as it is looked at: on a terminal, in a file, through a pipe. What is shown changes nothing of what is learned."""
 
-import os
 import re
 import signal
 import subprocess
@@ -64,16 +63,17 @@ def test_a_run_on_a_terminal_is_alive_fits_and_learns_the_same_as_one_in_a_file(
 
 @pytest.mark.slow
 def test_a_stopped_run_says_how_to_go_on(tmp_path):
-    line = f"{sys.executable} -m lmtune train output=run {' '.join(TINY)} training.max_steps=100000 2>&1 | tee log.txt"
-    process = subprocess.Popen(
-        ["bash", "-c", line], cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    for said in process.stdout:
-        if "step 8: " in said:
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    process.wait(timeout=300)
-    assert "  lmtune train resume=" in rest
-    assert "training.max_steps=" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    endless = [key.replace("max_steps=24", "max_steps=10000000") for key in train("run")]
+    process = subprocess.Popen(endless, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with process:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if " step 8: " in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said.append(process.stdout.read())
+    assert process.returncode == 130, said
+    assert "  lmtune train resume=run\n" in said[-1]
+    assert "Ctrl-C is safe" in "".join(said), "ten million steps take long"
