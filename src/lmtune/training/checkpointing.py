@@ -95,6 +95,13 @@ class Checkpointer:
         except SAVE_ERRORS as error:
             self._failure = self._failure or error
 
+    def write_random_states(self, staged: Path, states: list[dict[str, bytes]]) -> None:
+        """Put the files of the random states of all ranks into a staged checkpoint."""
+        if self._writes:
+            with self.noting_failure():
+                for name, content in (item for state in states for item in state.items()):
+                    (staged / name).write_bytes(content)
+
     def failed_anywhere(self) -> bool:
         """True where a part of the current save has failed on any rank."""
         return reduce_max(int(self._failure is not None), self._device) > 0
