@@ -15,7 +15,7 @@ from lmtune.errors import CheckpointError, TrainingError
 from lmtune.modeling import stored
 from lmtune.runs import MANIFEST, Run
 from lmtune.storage import Record, load_json
-from lmtune.training.distributed import reduce_max
+from lmtune.training.distributed import agree, reduce_max
 from lmtune.training.trained_tokens import TrainedTokens
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Checkpointer:
     ) -> None:
         self.run = run
         self.manifest = manifest
-        self._staging_folder = run.staging_folder
+        self._staging_folder = agree(lambda: run.staging_folder)
         self._device = device
         self._writes = writes
         self._stop_on_failed_save = stop_on_failed_save
