@@ -66,7 +66,7 @@ def test_the_first_process_decides_and_what_it_raises_is_raised_on_all():
 
 def _see(rank, folder):
     """Rank 1 looks where nothing lies, as on a host with a disk of its own, then where a leftover does."""
-    checkpoint = folder / ("checkpoint-3" if rank == 0 else "elsewhere" )
+    checkpoint = folder / ("checkpoint-3" if rank == 0 else "elsewhere")
     for leftover in (None, "other"):
         if rank == 1 and leftover:
             checkpoint.mkdir()

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from helpers import TINY_MODEL
 
 pytestmark = pytest.mark.slow
 
-UNSHARE = ("unshare", "--mount", "--map-root-user") if os.getuid() else ("unshare", "--mount")
+UNSHARE = ("unshare", *(("--map-root-user",) if os.getuid() else ()), "--mount", "--pid", "--fork", "--kill-child")
+"""Processes of a host end with it."""
 ENTER = 'mount --bind "$0" "$1" && cd "$1" && shift && exec "$@"'
 RUN = (
     *("train", "output=run", "training.use_cpu=true", "training.bf16=false", "samples.enabled=false", *TINY_MODEL),
@@ -24,7 +24,9 @@ RUN = (
 
 
 def can_unshare():
-    return shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
+    )
 
 
 @pytest.fixture
@@ -47,11 +49,16 @@ def hosts(tmp_path):
                 *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(number)),
                 *("--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port), "-m", "lmtune"),
             )
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "LMTUNE_CACHE": str(tmp_path / "at" / "cache"), **settings}
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "LMTUNE_CACHE": str(tmp_path / "at" / "cache"),
+                **settings,
+            }
             pair.append(
                 subprocess.Popen(
                     [*UNSHARE, "sh", "-c", ENTER, own, tmp_path / "at", *torchrun, *arguments],
-                    env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                    env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 )
             )  # fmt: skip
         started.extend(pair)
@@ -60,7 +67,7 @@ def hosts(tmp_path):
     yield start
     for process in started:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
         process.communicate()
 
 
@@ -74,9 +81,9 @@ def list_left(host):
 
 
 def test_two_hosts_without_a_shared_disk_end_with_one_model(hosts, tmp_path, lmtune):
-    pair = hosts(*RUN, TMPDIR="/tmp")
+    pair = hosts(*RUN)
     said = finish(pair)
-    assert [process.returncode for process in pair] == [0, 0], said
+    assert [process.returncode for process in pair] == [0, 0], "\n".join(err for _, err in said)
     run = tmp_path / "host0" / "run"
     results = json.loads((run / "results.json").read_text())
     assert results["train"]["best_step"] < 50
@@ -89,7 +96,7 @@ def test_two_hosts_without_a_shared_disk_end_with_one_model(hosts, tmp_path, lmt
     shutil.move(tmp_path / "host0" / "run", tmp_path / "undisturbed")
     pair = hosts(*RUN)
     wait_for(tmp_path / "host0" / "run" / "checkpoint-20" / "manifest.json", pair)
-    os.killpg(pair[1].pid, signal.SIGKILL)
+    pair[1].kill()
     (_, err), _ = finish(pair)
     assert pair[0].returncode == 1
     assert err.count("error: Another process of this run has ended or does not answer") == 1
@@ -97,7 +104,7 @@ def test_two_hosts_without_a_shared_disk_end_with_one_model(hosts, tmp_path, lmt
     assert json.loads((run / "results.json").read_text())["status"] == "stopped"
     pair = hosts(*RUN, "resume=auto")
     said = finish(pair)
-    assert [process.returncode for process in pair] == [0, 0], said
+    assert [process.returncode for process in pair] == [0, 0], "\n".join(err for _, err in said)
     assert "goes to the hosts that do not see the run folder" in said[0][1]
     assert (run / "model" / "model.safetensors").read_bytes() == model, "bit-equal to the run that was never stopped"
     assert list_left(tmp_path / "host1") == []
@@ -119,7 +126,9 @@ def test_a_mistake_is_said_once_by_all_processes(hosts):
 def test_text_that_differs_between_hosts_is_refused(hosts, tmp_path):
     for number in range(2):
         (tmp_path / f"host{number}").mkdir(exist_ok=True)
-        (tmp_path / f"host{number}" / "t.txt").write_text("\n\n".join(f"Documento {n} de {number}." for n in range(400)))
+        (tmp_path / f"host{number}" / "t.txt").write_text(
+            "\n\n".join(f"Documento {n} de {number}." for n in range(400))
+        )
     pair = hosts(*RUN, "data.files=t.txt", "data.documents=blank_line")
     said = "".join(err for _, err in finish(pair))
     assert said.count("error: Expected the same text on all processes") == 1
