@@ -45,7 +45,7 @@ def test_a_process_of_its_own_agrees_with_itself(monkeypatch):
 def _decide(rank):
     assert distributed.agree(lambda: f"of {rank}") == "of 0"
     assert distributed.gather(rank) == [0, 1]
-    with pytest.raises(ConfigError, match="^of 0$"):
+    with pytest.raises(ConfigError, match=r"^of 0$"):
         distributed.agree(lambda: raise_(ConfigError(f"of {rank}")))
     with pytest.raises(RuntimeError, match="Odd: a b"):
         distributed.agree(lambda: raise_(Odd("a", "b")))
@@ -108,7 +108,7 @@ def _differ(rank):
     torch.nn.init.constant_(model.bias, 0.0)
     distributed.check_same_weights(model, Run("run"))
     torch.nn.init.constant_(model.bias, float(rank))
-    with pytest.raises(TrainingError, match="process 1 holds others than process 0.*resume=run"):
+    with pytest.raises(TrainingError, match=r"process 1 holds others than process 0.*resume=run"):
         distributed.check_same_weights(model, Run("run"))
 
 

@@ -113,7 +113,8 @@ def test_two_hosts_without_a_shared_disk_end_with_one_model(hosts, tmp_path, lmt
 def wait_for(file, pair, seconds=300):
     end = time.monotonic() + seconds
     while not file.exists():
-        assert time.monotonic() < end and all(process.poll() is None for process in pair), finish(pair)
+        assert time.monotonic() < end, finish(pair)
+        assert all(process.poll() is None for process in pair), finish(pair)
         time.sleep(0.05)
 
 
