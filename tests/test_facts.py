@@ -21,12 +21,13 @@ from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
 from lmtune.training.resume import fingerprint_of
 
-ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder"}
+ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
 WITHOUT_WEIGHTS = ANEW | {
     *("name", "stop_on_failed_save", "check_weights", "prompts", "tracker", "generation", "samples"),
     *("data.prompts", "model.save_dtype", "training.logging_steps", "training.disable_tqdm"),
     *("training.save_total_limit", "training.dataloader_num_workers"),
+    *("data.license", "data.homepage", "data.citation", "model.license", "model.citation"),
 }
 """What leaves the weights as they are."""
 NOT_OF_TEXT = {

@@ -4,6 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
+from lmtune.config.card import CardConfig
 from lmtune.config.checks import render_plain
 from lmtune.config.commands import (
     CacheAction,
@@ -15,6 +16,7 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
+    PushConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
@@ -31,6 +33,7 @@ __all__ = [
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",
+    "CardConfig",
     "CheckConfig",
     "DataCommandConfig",
     "DataConfig",
@@ -55,6 +58,7 @@ __all__ = [
     "ModelInit",
     "OutputFormat",
     "PhaseConfig",
+    "PushConfig",
     "RangeConfig",
     "SamplesConfig",
     "SaveDtype",

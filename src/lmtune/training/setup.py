@@ -104,6 +104,8 @@ def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
     publishing.check_push(config)
     plain = render_settings(config)
+    if config.training.get("push_to_hub"):
+        publishing.check_stated(config.card, plain)
     resumed = resume.find_run(config, resume.fingerprint_of(plain))
     resume.check_output(config, resumed)
     if resumed is not None:
