@@ -33,19 +33,23 @@ WITHOUT_WEIGHTS = ANEW | {
 NOT_OF_TEXT = {
     *("name", "language", "prompts", "epochs", "mix"),
     *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks"),
+    *("license", "homepage", "citation"),
 }
 """Of data=: what decides neither which text is read nor which of it is held out."""
 LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_files", "sources"}
 LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
-    "serve.token_file",
+    *("serve.token_file", "repo", "branch", "data.license", "data.homepage", "data.citation"),
+    *("model.license", "model.citation", "card.license", "card.license_name", "card.license_link", "card.summary"),
+    *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),
+    *("card.ethics", "card.data", "card.data_license", "card.citation"),
 }
-SEVERAL = {"ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
+SEVERAL = {"card.language", "ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
 OF_SOURCE = {
     *("subset", "revision", "train_split", "validation_split", "test_split"),
-    *("text_column", "documents", "rows_per_document"),
+    *("text_column", "documents", "rows_per_document", "license", "homepage", "citation"),
 }
 
 
