@@ -45,7 +45,16 @@ LITERAL = {
     *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),
     *("card.ethics", "card.data", "card.data_license", "card.citation"),
 }
-SEVERAL = {"card.language", "ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
+SEVERAL = {
+    "card.language",
+    "ckpt",
+    "prompts",
+    "eval_data",
+    "data.prompts",
+    "data.files",
+    "data.validation_files",
+    "data.text_column",
+}
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
 OF_SOURCE = {
     *("subset", "revision", "train_split", "validation_split", "test_split"),
@@ -149,6 +158,7 @@ def build(tmp_path, monkeypatch):
 
 NEEDED = {
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
+    "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

@@ -5,6 +5,7 @@ checks the command line and every YAML file against, and raise ConfigError where
 """
 
 from lmtune.config.card import CardConfig
+from lmtune.config.chat import ChatConfig
 from lmtune.config.checks import render_plain
 from lmtune.config.commands import (
     CacheAction,
@@ -34,6 +35,7 @@ __all__ = [
     "BatchConfig",
     "CacheAction",
     "CardConfig",
+    "ChatConfig",
     "CheckConfig",
     "DataCommandConfig",
     "DataConfig",

@@ -112,6 +112,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "data": DATA,
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
+    "chat": {},
     "export": EXPORT,
     "push": {},
     "serve": {},
