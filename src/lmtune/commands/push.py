@@ -34,6 +34,7 @@ def run(config: PushConfig) -> Result:
     if not config.dry_run:
         publishing.check_stated(card, told)
     publishing.check_weights(finished)
+    publishing.say_edited_card(finished)
     package = publishing.build_package(finished, results, card, config.repo)
     answer = {} if config.dry_run else push(config, finished, results, card, package)
     account = {

@@ -13,7 +13,7 @@ from lmtune.exporting.card_seal import seal_card
 from lmtune.hub import is_hub_id
 from lmtune.reporting.card_facts import list_languages
 from lmtune.runs import Run
-from lmtune.runs.manifest import find_damage
+from lmtune.runs.manifest import find_damage, is_edited
 from lmtune.runs.search import SWEEP_MARK
 from lmtune.storage import Record
 from lmtune.training import resume
@@ -90,6 +90,7 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: Reco
     later = f"push it: lmtune train resume={run.folder} {_render_typed(config, run.load_config())}"
     try:
         check_weights(run)
+        say_edited_card(run)
         package = build_package(run, results, config.card, target.repo)
         logger.info(hub.render_pushed(target, package, hub.push(target, package, results["name"])))
     except (PushError, OSError) as error:
@@ -115,6 +116,15 @@ def check_weights(run: Run) -> None:
         raise PushError(
             f"the model is not as it was saved: {damage}. Delete {run.model_folder} and {run.results_file.name}, so that the run "
             "writes both anew from its last checkpoint"
+        )
+
+
+def say_edited_card(run: Run) -> None:
+    """Say so where somebody has edited the card in model/: it does not go, and would be looked for."""
+    if is_edited(run.model_folder, contents.CARD):
+        logger.info(
+            "%s has been edited since it was written. It stays here: the card that goes is written anew, from the run and card.*",
+            run.model_folder / contents.CARD,
         )
 
 
