@@ -85,12 +85,13 @@ def test_a_model_saved_in_bfloat16_is_the_one_that_was_scored(lmtune):
     assert again["loss"] == pytest.approx(answer.json["eval"]["sample"]["loss"], rel=1e-6)
 
 
-def test_the_snippet_of_the_card_works(run, monkeypatch, capsys):
+def test_the_snippet_of_the_card_works(run, monkeypatch):
     card = (run / "model" / "README.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(run / "model")
-    exec(snippet)
-    assert capsys.readouterr().out.startswith("O paciente chegou no hospital")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(snippet)
+    assert said.getvalue().startswith("O paciente chegou no hospital")
 
 
 def test_the_card_says_how_the_model_learned(run):
