@@ -109,7 +109,10 @@ def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
     publishing.check_push(config)
     join(config.training)
-    resumed = agree(lambda: resume.find_checked(config, render_settings(config)))
+    plain = render_settings(config)
+    if config.training.get("push_to_hub"):
+        publishing.check_stated(config.card, plain)
+    resumed = agree(lambda: resume.find_checked(config, plain))
     others = [*config.eval_sets.values(), *config.mixed_sets.values()]
     check_sources(config, others)
     for data in (config.data, *others):
