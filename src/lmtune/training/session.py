@@ -21,6 +21,7 @@ from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
+from lmtune.training.determinism import restored_determinism
 from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max
 from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.training.foresight import plan_course
@@ -63,12 +64,14 @@ class Session:
         with noticing_loss():
             setup = build_setup(config)
             held_out = load_held_out(setup)
-            trainer = build_trainer(setup, held_out)
-            context = open_run(setup)
-        try:
-            yield cls(setup, held_out, trainer, context)
-        finally:
-            context.close()
+        with restored_determinism():
+            with noticing_loss():
+                trainer = build_trainer(setup, held_out)
+                context = open_run(setup)
+            try:
+                yield cls(setup, held_out, trainer, context)
+            finally:
+                context.close()
 
     def run(self) -> Record:
         """Train, score and save; return results.json. A run that has completed is answered from it.
