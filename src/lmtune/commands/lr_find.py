@@ -18,6 +18,7 @@ from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
 from lmtune.storage import write_json, write_text
 from lmtune.training.arguments import change_arguments
+from lmtune.training.determinism import restored_determinism
 from lmtune.training.foresight import plan_course
 from lmtune.training.outlook import Outlook
 from lmtune.training.resume import name_run
@@ -66,6 +67,7 @@ def settle(config: LrFindConfig) -> None:
     }
 
 
+@restored_determinism()
 def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is NaN or infinite from the start."""
     from lmtune.training.lr_finder import LrRangeCallback, freeze_below
