@@ -13,9 +13,8 @@ from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
-from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
-from lmtune.training.evaluations import check_set_names
+from lmtune.runs.evaluations import Measures, check_set_names
 from lmtune.training.setup import Setup
 from lmtune.vocabulary import decode_plain
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 logger = logging.getLogger(__name__)
-
-Measures = Record
 
 
 class HeldOutSet(NamedTuple):

@@ -16,13 +16,13 @@ from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
 from lmtune.storage import Record, write_text
-from lmtune.training.evaluations import Evaluation, build_epochs, find_evaluation, read_evaluations
+from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from lmtune.training.context import RunContext
-    from lmtune.training.held_out import HeldOutSet, Measures
+    from lmtune.training.held_out import HeldOutSet
     from lmtune.training.trainer import LmTrainer
 
 
@@ -30,7 +30,7 @@ def build_results(
     context: "RunContext",
     trainer: "LmTrainer",
     model: "PreTrainedModel",
-    sets: "dict[str, Measures]",
+    sets: dict[str, Measures],
     prepared: Prepared,
     held_out: "dict[str, HeldOutSet]",
 ) -> Record:
@@ -60,6 +60,7 @@ def build_results(
             "distributed": trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
         },
+        "starts": context.run.find_results().get("starts", []) if context.is_main else [],
         "eval": sets,
         "epochs": build_epochs(read_evaluations(context.run.load_metrics(), held_out)) if context.is_main else [],
     }
@@ -73,7 +74,7 @@ def find_training_loss(history: list[Record]) -> float | None:
 def add_evaluations(
     results: Record,
     evaluations: list[Evaluation],
-    selected: "dict[str, Measures]",
+    selected: dict[str, Measures],
     held_out: "dict[str, HeldOutSet]",
     settings: EvalConfig,
 ) -> None:

@@ -20,9 +20,9 @@ from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
-from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
+from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.training.foresight import plan_course
-from lmtune.training.held_out import HeldOut, Measures, load_held_out
+from lmtune.training.held_out import HeldOut, load_held_out
 from lmtune.training.plan import log_plan
 from lmtune.training.results import (
     add_evaluations,
@@ -32,6 +32,7 @@ from lmtune.training.results import (
     write_pages,
 )
 from lmtune.training.setup import Setup, build_setup
+from lmtune.training.starts import describe_start, record_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
@@ -100,7 +101,10 @@ class Session:
         if context.is_main:
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
-        for warning in list_warnings(setup, self.held_out, plan_course(self.trainer, setup, first)):
+        course = plan_course(self.trainer, setup, first)
+        if context.is_main:
+            record_start(context, describe_start(context, setup, list(self.held_out.sets), course))
+        for warning in list_warnings(setup, self.held_out, course):
             logger.warning(warning)
         for name, held in self.held_out.sets.items():
             if (limits := held.render_limits(self.config.eval)) is not None:

@@ -32,7 +32,7 @@ from lmtune.training.arguments import change_arguments, settle_intervals, shrink
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
-from lmtune.training.evaluations import flatten_measures
+from lmtune.runs.evaluations import flatten_measures
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses
