@@ -1,19 +1,20 @@
 """results.json of a run, its model and its pages, written when it ends."""
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
 from lmtune.config import EvalConfig, SaveDtype
-from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
-from lmtune.errors import CheckpointError
+from lmtune.errors import CheckpointError, describe_error
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.measures import AMOUNTS, MEASURES
 from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
+from lmtune.reporting.record import load_record
 from lmtune.runs import Run, seal
 from lmtune.storage import Record, write_text
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lmtune.training.context import RunContext
     from lmtune.training.held_out import HeldOutSet
     from lmtune.training.trainer import LmTrainer
+
+logger = logging.getLogger(__name__)
 
 
 def build_results(
@@ -132,20 +135,19 @@ def load_last_samples(run: Run) -> list[dict[str, str]]:
     return records[-1]["samples"] if records else []
 
 
-def write_pages(run: Run, results: Record, ledger: Ledger) -> None:
-    """The report, and results.json, which tells that the run has completed."""
-    metrics = run.load_metrics()
-    page = render_report(
-        f"{run.folder.parent.name} {run.folder.name}",
-        results,
-        ledger.as_dict(),
-        metrics,
-        load_last_samples(run),
-        run.config_file.read_text(encoding="utf-8"),
-    )
-    run.claim(run.report_file.name)
-    write_text(run.report_file, page)
+def write_pages(run: Run, results: Record) -> None:
+    """results.json, which tells that the run has completed, and the report."""
     run.write_results(results)
+    write_report(run)
+
+
+def write_report(run: Run) -> None:
+    """report.html as the records of the run are by now. Whatever is wrong with it, the run goes on."""
+    try:
+        run.claim(run.report_file.name)
+        write_text(run.report_file, render_report(load_record(run.folder)))
+    except Exception as error:  # a page is not worth the days that a training may have taken
+        logger.warning("%s could not be written: %s", run.report_file.name, describe_error(error))
 
 
 def find_objective(results: Record, objective: str) -> float:

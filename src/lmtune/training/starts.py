@@ -24,6 +24,7 @@ def describe_start(context: "RunContext", setup: "Setup", sets: list[str], cours
         "parameters": model["parameters"],
         "trained": model["trained"],
         "precision": model["precision"],
+        "unigram_bits_per_byte": setup.prepared.facts.get("unigram_bits_per_byte"),
         "memory": None if memory is None else memory.total,
         "machine": context.manifest["machine"],
     }
