@@ -25,7 +25,14 @@ from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
-from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    ReportConfig,
+    ReportLanguage,
+    SamplesConfig,
+    TrackerConfig,
+)
 
 __all__ = [
     "ZEROSHOT_TASKS",
@@ -56,6 +63,8 @@ __all__ = [
     "OutputFormat",
     "PhaseConfig",
     "RangeConfig",
+    "ReportConfig",
+    "ReportLanguage",
     "SamplesConfig",
     "SaveDtype",
     "ServeConfig",

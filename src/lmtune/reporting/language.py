@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lmtune.reporting.words import ENGLISH, PORTUGUESE
+from lmtune.reporting.words_en import ENGLISH
+from lmtune.reporting.words_pt import PORTUGUESE
 
 LESS = "\N{MINUS SIGN}"
 THIN = "\N{NO-BREAK SPACE}"
@@ -17,8 +18,10 @@ class Language:
     code: str
     """As HTML has it: en, pt-BR."""
     texts: dict[str, str]
-    marks: str
-    """What stands between thousands, then before decimals."""
+    thousands: str
+    """What stands between thousands."""
+    decimal: str
+    """What stands before decimals."""
     months: tuple[str, ...]
 
     def say(self, key: str, **values: object) -> str:
@@ -33,8 +36,7 @@ class Language:
             return "\N{EN DASH}"
         written = f"{abs(value):,.{decimals}f}"
         sign = LESS if value < 0 and written.strip("0.,") else ""
-        thousands, decimal = self.marks
-        return sign + written.translate({ord(","): thousands, ord("."): decimal})
+        return sign + written.translate({ord(","): self.thousands, ord("."): self.decimal})
 
     def short(self, value: float | None) -> str:
         """Three digits that count: `0.96`, `88.3`, `1,042`."""
@@ -45,9 +47,9 @@ class Language:
     def rate(self, value: float) -> str:
         """A learning rate: `5e-5`, `0.001`."""
         if not value or 1e-3 <= value < 10:
-            return f"{value:.3g}".replace(".", self.marks[1])
+            return f"{value:.3g}".replace(".", self.decimal)
         mantissa, _, power = f"{value:.1e}".partition("e")
-        return f"{mantissa.removesuffix('.0').replace('.', self.marks[1])}e{int(power)}"
+        return f"{mantissa.removesuffix('.0').replace('.', self.decimal)}e{int(power)}"
 
     def change(self, before: float, after: float) -> str:
         """The change in percent, with its sign."""
@@ -94,12 +96,13 @@ class Language:
 
 
 EN = Language(
-    "en", ENGLISH, ",.", ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    "en", ENGLISH, ",", ".", ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 )
 PT = Language(
     "pt-BR",
     PORTUGUESE,
-    ".,",
+    ".",
+    ",",
     ("jan.", "fev.", "mar.", "abr.", "maio", "jun.", "jul.", "ago.", "set.", "out.", "nov.", "dez."),
 )
 LANGUAGES = {"en": EN, "pt": PT}

@@ -125,7 +125,7 @@ def _draw_grid(y: Scale, frame: Frame, language: Language) -> str:
 
 def _draw_steps(x: Scale, below: float, frame: Frame, language: Language) -> str:
     ticks = svg.choose_ticks(0, x.high, frame.ticks)
-    ticks = [tick for tick in ticks if tick == int(tick) and x(x.high) - x(tick) > 40 or tick == 0]
+    ticks = [tick for tick in ticks if (tick == int(tick) and x(x.high) - x(tick) > 40) or tick == 0]
     numbers = [*dict.fromkeys([*ticks, x.high])]
     return "".join(
         svg.text(
@@ -144,7 +144,7 @@ def _draw_curve(curve: Curve, x: Scale, y: Scale) -> str:
     drawn = svg.polyline(places, f"curve {curve.kind}")
     if len(places) == 1:
         drawn = ""
-    dots = places if len(places) <= 30 and curve.kind == "main" or len(places) == 1 else []
+    dots = places if (len(places) <= 30 and curve.kind == "main") or len(places) == 1 else []
     return drawn + "".join(svg.element("circle", cx=px, cy=py, r=2.5, class_=f"dot {curve.kind}") for px, py in dots)
 
 
@@ -208,16 +208,14 @@ def render_histogram(edges: Sequence[float], counts: Sequence[int], told: str, l
     return "".join(_draw_histogram(edges, counts, told, frame, language) for frame in FRAMES)
 
 
-def _draw_histogram(
-    edges: Sequence[float], counts: Sequence[int], told: str, frame: Frame, language: Language
-) -> str:
+def _draw_histogram(edges: Sequence[float], counts: Sequence[int], told: str, frame: Frame, language: Language) -> str:
     floor = 110.0
     x = Scale(edges[0], edges[-1], frame.left, frame.right)
     y = Scale(0, max(counts), floor, 18)
     parts = []
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         if count:
-            kind = "bar worse" if low >= 0 and edges[0] < 0 or edges[0] >= 0 else "bar"
+            kind = "bar worse" if (low >= 0 and edges[0] < 0) or edges[0] >= 0 else "bar"
             width = max(1.0, x(high) - x(low) - 1)
             parts.append(svg.element("rect", x=x(low), y=y(count), width=width, height=floor - y(count), class_=kind))
             parts.append(svg.text((x(low) + x(high)) / 2, y(count) - 4, language.number(count), "soft", "middle"))

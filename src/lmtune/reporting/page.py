@@ -8,8 +8,16 @@ from pathlib import Path
 from lmtune.hub import is_hub_id
 from lmtune.reporting import samples, sections
 from lmtune.reporting.language import LANGUAGES, Language
-from lmtune.reporting.learning import Curve, Learning, average, is_beyond, render_learning, render_rates, tokens_to_bits
-from lmtune.reporting.learning import SMOOTHED
+from lmtune.reporting.learning import (
+    SMOOTHED,
+    Curve,
+    Learning,
+    average,
+    is_beyond,
+    render_learning,
+    render_rates,
+    tokens_to_bits,
+)
 from lmtune.reporting.pages import Tile, build_spans, render_page
 from lmtune.reporting.record import BITS, RunRecord
 from lmtune.reporting.settings import list_differences, render_command, render_config, shorten_folder
@@ -268,7 +276,7 @@ def _tell_learning(
 
 def build_rates(record: RunRecord, language: Language) -> Record | None:
     """The learning rates of layer groups, where they have their own."""
-    groups = []
+    groups: list[list[Point]] = []
     while points := record.list_points(f"learning_rate_group_{len(groups)}"):
         groups.append(points)
     if len(groups) < 2:

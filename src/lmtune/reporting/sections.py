@@ -103,9 +103,7 @@ def _build_change(change: Record | None, documents: int, language: Language) -> 
         return {"figure": None, "change": ""}
     edges, counts = change["edges"], change["counts"]
     said = {"n": documents, "better": change["better"], "worse": change["worse"]}
-    told = language.say(
-        "change_told", low=language.number(edges[0], 2), high=language.number(edges[-1], 2), **said
-    )
+    told = language.say("change_told", low=language.number(edges[0], 2), high=language.number(edges[-1], 2), **said)
     figure = render_histogram(edges, counts, told, language)
     return {"figure": figure, "change": language.say("change_note", **said)}
 
@@ -234,4 +232,3 @@ def render_texts(measures: Record, columns: list[str], language: Language) -> st
 
 def _name_measure(name: str) -> str:
     return WORDS_OF.get(name, name)
-

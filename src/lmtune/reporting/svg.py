@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import TypeAlias
 
 Point: TypeAlias = tuple[float, float]
@@ -78,7 +79,7 @@ def choose_ticks(low: float, high: float, most: int) -> list[float]:
 
 def count_decimals(ticks: Sequence[float]) -> int:
     """Decimals that tell ticks apart."""
-    step = min((after - before for before, after in zip(ticks, ticks[1:], strict=False)), default=1.0)
+    step = min((after - before for before, after in pairwise(ticks)), default=1.0)
     return max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
 
 

@@ -49,8 +49,8 @@ def list_rows(ledger: Record, language: Language) -> list[Row]:
     for side in SIDES:
         counts = ledger["sides"][side]
         if counts["documents"] or side == "train":
-            numbers = (language.number(counts[name]) for name in ("bytes", "documents", "tokens"))
-            rows.append(Row(language.say(f"flow_{side}"), *numbers, side))
+            size, documents, tokens = (language.number(counts[name]) for name in ("bytes", "documents", "tokens"))
+            rows.append(Row(language.say(f"flow_{side}"), size, documents, tokens, side))
     return rows
 
 
@@ -95,6 +95,8 @@ def _shorten(names: list[str]) -> list[str]:
     if len(paths) == 1:
         return [paths[0].name]
     shared = 0
-    while len({path.parts[: shared + 1] for path in paths}) == 1 and all(len(path.parts) > shared + 1 for path in paths):
+    while len({path.parts[: shared + 1] for path in paths}) == 1 and all(
+        len(path.parts) > shared + 1 for path in paths
+    ):
         shared += 1
     return [str(Path(*path.parts[shared:])) for path in paths]

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lmtune.config import EvalConfig, SaveDtype
@@ -16,8 +17,8 @@ from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.reporting.record import load_record
 from lmtune.runs import Run, seal
-from lmtune.storage import Record, write_text
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
+from lmtune.storage import Record, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -135,17 +136,15 @@ def load_last_samples(run: Run) -> list[dict[str, str]]:
     return records[-1]["samples"] if records else []
 
 
-def write_pages(run: Run, results: Record) -> None:
-    """results.json, which tells that the run has completed, and the report."""
-    run.write_results(results)
-    write_report(run)
+def write_report(run: Run, results: Record | None = None) -> None:
+    """report.html of the records as they are by now. Whatever is wrong with it, the run goes on.
 
-
-def write_report(run: Run) -> None:
-    """report.html as the records of the run are by now. Whatever is wrong with it, the run goes on."""
+    results: those that results.json is about to hold.
+    """
     try:
+        record = load_record(run.folder)
         run.claim(run.report_file.name)
-        write_text(run.report_file, render_report(load_record(run.folder)))
+        write_text(run.report_file, render_report(record if results is None else replace(record, results=results)))
     except Exception as error:  # a page is not worth the days that a training may have taken
         logger.warning("%s could not be written: %s", run.report_file.name, describe_error(error))
 

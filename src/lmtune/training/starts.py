@@ -1,9 +1,14 @@
-"""`starts` in results.json: when a run was begun and taken up again, with which model, on which machine."""
+"""What results.json holds of a run that goes on: when it was begun and taken up again, and how well it predicted at first."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from lmtune.evaluation.by_document import MOST, measure_documents
+from lmtune.runs import Run
 from lmtune.storage import Record
+from lmtune.token_stream import TokenStream
 from lmtune.training.foresight import Course, describe_model
 from lmtune.training.memory import estimate_memory
 
@@ -34,3 +39,16 @@ def record_start(context: "RunContext", start: Record) -> None:
     """Write down that the run is running, and that it has started once more."""
     known = {key: value for key, value in context.run.find_results().items() if key != "reason"}
     context.run.write_results({**known, "status": "running", "starts": [*known.get("starts", []), start]})
+
+
+def record_first(run: Run, stream: TokenStream, nll: np.ndarray) -> None:
+    """Keep the bits per byte of each held-out document before the first step, unless they are very many. nll: [documents]."""
+    if len(nll) <= MOST:
+        bits = [round(each, 6) for each in measure_documents(stream, nll).tolist()]
+        run.write_results({**run.find_results(), "first": {"text": stream.identify(), "bits_per_byte": bits}})
+
+
+def find_first(run: Run, stream: TokenStream) -> list[float] | None:
+    """What record_first has kept of this very text; None where it has kept nothing of it."""
+    known = run.find_results().get("first", {})
+    return known["bits_per_byte"] if known.get("text") == stream.identify() else None
