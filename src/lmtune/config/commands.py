@@ -14,6 +14,7 @@ from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, number, seed
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
 from lmtune.config.ranges import check_ranges
+from lmtune.config.training import ReportLanguage
 from lmtune.errors import ConfigError
 
 
@@ -263,6 +264,35 @@ class TokenizerCommandConfig:
         self.data.anchor()
         if self.model is not None:
             self.model.anchor()
+
+
+@dataclass(kw_only=True, slots=True)
+class PageConfig:
+    """How a page is written."""
+
+    language: ReportLanguage | None = None
+    """Of its texts, numbers and dates; by default that of the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportCommandConfig:
+    """`lmtune report`."""
+
+    run: str | None = key(None, literal=True)
+    """Run folder, or the folder of a sweep; `lmtune report RUN` says the same."""
+    format: OutputFormat = OutputFormat.table
+    """What is written to stdout: a table for people, or one JSON document."""
+    report: PageConfig = key(PageConfig)
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        if not self.run:
+            raise ConfigError(
+                "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
+            )
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Nothing is left open."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -29,7 +29,7 @@ class Frame:
 
 
 WIDE = Frame("wide", 960, 42, 812, 12, 262, 8)
-NARROW = Frame("narrow", 358, 32, 262, 12, 212, 3)
+NARROW = Frame("narrow", 358, 32, 246, 12, 212, 3)
 FRAMES = (WIDE, NARROW)
 LABEL, STRIP = 15, 34
 """Pixels of a label's line, and of the strip of a learning rate."""

@@ -11,6 +11,8 @@ from lmtune.reporting.language import Language
 if TYPE_CHECKING:
     from jinja2 import Template
 
+GENERATOR = '<meta name="generator" content="lmtune">'
+"""Stands near the beginning of each page, and tells whose it is."""
 REFRESH = 20
 """Seconds after which the page of a run that goes on is loaded anew."""
 

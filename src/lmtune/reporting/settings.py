@@ -63,10 +63,15 @@ def render_config(config: Record) -> str:
 
 def render_command(record: RunRecord) -> str | None:
     """The command that began the run, without where it was put; None for one that was not begun by a command."""
-    if not record.overrides:
-        return "lmtune train" if record.config.get("groups") else None
-    words = [hide_home(_unquote(each)) for each in record.overrides]
-    return " ".join(["lmtune train", *(shlex.quote(each) for each in words if each.partition("=")[0] not in OF_START)])
+    if not record.overrides and not record.config.get("groups"):
+        return None
+    return " ".join(["lmtune train", *map(shlex.quote, render_overrides(record))])
+
+
+def render_overrides(record: RunRecord) -> list[str]:
+    """What was typed for a run, `key=value`, without what says where it is put and how it starts."""
+    words = (hide_home(_unquote(each)) for each in record.overrides)
+    return [each for each in words if each.partition("=")[0] not in OF_START]
 
 
 def shorten_folder(folder: Path) -> str:

@@ -188,6 +188,7 @@ ENGLISH = {
         "{completed} of {n} completed. Ordered by bits per byte of the same held-out text, the lowest first."
     ),
     "sweep_texts": "The runs were not all scored on the same text, so they are not ranked.",
+    "perplexity_short": "perplexity",
     "job": "run",
     "sweep_curves": "Learning, in bits per byte of held-out text",
     "sweep_told": (

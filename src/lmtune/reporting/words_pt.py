@@ -178,6 +178,7 @@ PORTUGUESE = {
         "{completed} de {n} concluídos. Em ordem de bits por byte do mesmo texto reservado, o menor primeiro."
     ),
     "sweep_texts": "Os treinos não foram todos avaliados no mesmo texto; por isso não há ordem entre eles.",
+    "perplexity_short": "perplexidade",
     "job": "treino",
     "sweep_curves": "Aprendizado, em bits por byte do texto reservado",
     "sweep_told": (

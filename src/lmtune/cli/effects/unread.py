@@ -108,6 +108,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
     "export": EXPORT,
+    "report": {},
     "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""
