@@ -114,7 +114,7 @@ def _draw(shown: Learning, frame: Frame, language: Language) -> str:
 
 
 def _draw_grid(y: Scale, frame: Frame, language: Language) -> str:
-    ticks = svg.choose_ticks(y.low, y.high, 5)
+    ticks = svg.choose_ticks(y.low, y.high, 6)
     decimals = svg.count_decimals(ticks)
     return "".join(
         svg.line((frame.left, y(tick)), (frame.right, y(tick)), "grid")

@@ -145,6 +145,8 @@ def build_tiles(record: RunRecord, language: Language) -> list[Tile]:
     if record.sets:
         name = record.sets[0]
         before, after = record.find_before(name), record.find_after(name)
+        if record.status == "running" and len(record.evaluations) == 1:
+            before = {}  # there is one evaluation so far
         if BITS in after:
             tiles.append(_build_bits_tile(record, before.get(BITS), after[BITS], language))
         if "perplexity" in after:
@@ -191,9 +193,9 @@ def build_learning(record: RunRecord, language: Language) -> Record | None:
     held = record.list_bits(record.sets[0]) if record.sets else []
     ratio = sections.find_tokens_per_byte(record)
     training = tokens_to_bits(record.list_points("loss"), ratio) if ratio else []
-    curves = _build_curves(training, held, language)
-    if not curves:
+    if len(training) + len(held) < 2:
         return None
+    curves = _build_curves(training, held, language)
     unigram = sections.find_unigram(record)
     beyond = unigram is not None and is_beyond(unigram, curves)
     levels = {} if unigram is None or beyond else {_label("unigram", unigram, language): unigram}

@@ -92,7 +92,7 @@ def _unquote(override: str) -> str:
     key, _, value = override.partition("=")
     if len(value) > 1 and value[0] == value[-1] == "'":
         value = value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
-    return f"{key}={value}"
+    return f"{key.lstrip('+')}={value}"
 
 
 def _set_of(config: Record, section: str) -> list[tuple[str, Any]]:
