@@ -67,8 +67,9 @@ ENGLISH = {
     "only_training": "Nothing was held out: the line is the loss of the training text.",
     "rates": "Layer groups",
     "rates_note": (
-        "Each strip is the learning rate of one group of layers from step {start} to {end}, from the "
-        "embeddings at the bottom to the head at the top; where it is empty, the group is frozen."
+        "Each strip is the learning rate of one group of layers from step {start} to {end}, up to its own "
+        "peak, from the embeddings at the bottom to the head at the top; where it is empty, the group is "
+        "frozen."
     ),
     "rates_told": (
         "Learning rates of {n} layer groups over {steps} steps; their peaks from the lowest group up: {peaks}."

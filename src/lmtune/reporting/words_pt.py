@@ -62,8 +62,8 @@ PORTUGUESE = {
     "only_training": "Nenhum texto foi reservado: a linha é a perda no texto de treino.",
     "rates": "Grupos de camadas",
     "rates_note": (
-        "Cada faixa é a taxa de aprendizado de um grupo de camadas do passo {start} ao {end}, dos embeddings "
-        "(embaixo) à saída (em cima); onde está vazia, o grupo está congelado."
+        "Cada faixa é a taxa de aprendizado de um grupo de camadas do passo {start} ao {end}, até o seu "
+        "próprio máximo, dos embeddings (embaixo) à saída (em cima); onde está vazia, o grupo está congelado."
     ),
     "rates_told": (
         "Taxas de aprendizado de {n} grupos de camadas em {steps} passos; os máximos, do grupo mais baixo ao "
