@@ -17,7 +17,9 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
+    PageConfig,
     PushConfig,
+    ReportCommandConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
@@ -28,7 +30,14 @@ from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
-from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    ReportConfig,
+    ReportLanguage,
+    SamplesConfig,
+    TrackerConfig,
+)
 
 __all__ = [
     "ZEROSHOT_TASKS",
@@ -59,9 +68,13 @@ __all__ = [
     "ModelConfig",
     "ModelInit",
     "OutputFormat",
+    "PageConfig",
     "PhaseConfig",
     "PushConfig",
     "RangeConfig",
+    "ReportCommandConfig",
+    "ReportConfig",
+    "ReportLanguage",
     "SamplesConfig",
     "SaveDtype",
     "ServeConfig",

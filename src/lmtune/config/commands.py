@@ -15,6 +15,7 @@ from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, number, seed
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
 from lmtune.config.ranges import check_ranges
+from lmtune.config.training import ReportLanguage
 from lmtune.errors import ConfigError
 
 
@@ -84,6 +85,8 @@ class EvalCommandConfig:
     """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     data: DataConfig | None = key(None, absent="the text is what the run held out")
     """By default the held-out text of the run that `ckpt` names."""
+    private: bool = False
+    """Show no text of documents, as for a run that was trained so."""
     changed_text: bool = False
     """Score the held-out text of the run although it has changed since the run was trained."""
     suite: SuiteConfig | None = key(None, absent="no benchmark is chosen")
@@ -179,6 +182,8 @@ class DataCommandConfig:
 
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
+    private: bool = False
+    """Show no text of documents and blocks."""
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
     data: DataConfig = MISSING
@@ -264,6 +269,35 @@ class TokenizerCommandConfig:
         self.data.anchor()
         if self.model is not None:
             self.model.anchor()
+
+
+@dataclass(kw_only=True, slots=True)
+class PageConfig:
+    """How a page is written."""
+
+    language: ReportLanguage | None = None
+    """Of its texts, numbers and dates; by default that of the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportCommandConfig:
+    """`lmtune report`."""
+
+    run: str | None = key(None, literal=True)
+    """Run folder, or the folder of a sweep; `lmtune report RUN` says the same."""
+    format: OutputFormat = OutputFormat.table
+    """What is written to stdout: a table for people, or one JSON document."""
+    report: PageConfig = key(PageConfig)
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        if not self.run:
+            raise ConfigError(
+                "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
+            )
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Nothing is left open."""
 
 
 @dataclass(kw_only=True, slots=True)

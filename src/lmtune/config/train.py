@@ -20,6 +20,7 @@ from lmtune.config.ranges import check_ranges
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
+    ReportConfig,
     SamplesConfig,
     TrackerConfig,
     check_best,
@@ -62,6 +63,9 @@ class TrainConfig:
     """What is written to stdout: a table for people, or one JSON document."""
     objective: str = key("bits_per_byte", weights=False, anew=True)
     """What a sweep minimises: a metric of the first evaluation set, or `<set>.<metric>`."""
+    private: bool = key(False, weights=False)
+    """Show no text of the corpus or of the model on stdout, on stderr or in pages, and push nothing; what is written into the
+    run folder stays there."""
     prompts: list[str] = key(list, literal=True, several=True, weights=False, follows="data.prompts")
     """Prompts that the model continues while it learns; by default those of the data."""
     eval_data: list[str] = key(list, several=True)
@@ -77,6 +81,7 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
+    report: ReportConfig = key(ReportConfig, weights=False)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that eval_data names."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)

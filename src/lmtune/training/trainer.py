@@ -32,6 +32,7 @@ from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
 from lmtune.patience import saying
 from lmtune.runs import STATE, Run, step_of
+from lmtune.runs.evaluations import flatten_measures
 from lmtune.storage import measure_folder
 from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch
 from lmtune.training.batches import StepCounts
@@ -39,7 +40,6 @@ from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
 from lmtune.training.distributed import agree, gather
-from lmtune.training.evaluations import flatten_measures
 from lmtune.training.mirror import mirrored
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
