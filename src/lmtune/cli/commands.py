@@ -18,6 +18,8 @@ class Command:
     """It takes the keys of a training."""
     resumes: bool = False
     """It takes resume=RUN."""
+    words: str = ""
+    """The key of its words without one: `lmtune compare RUN RUN`."""
 
     def load_schema(self) -> type:
         """The class of its configuration."""
@@ -75,6 +77,20 @@ COMMANDS = {
             "lmtune.commands.export",
             "ExportConfig",
             "a checkpoint as a GGUF file for llama.cpp, or as a folder for transformers and vLLM",
+        ),
+        Command(
+            "runs",
+            "lmtune.commands.runs",
+            "RunsConfig",
+            "the runs there are: name, date, steps, bits per byte, status",
+            words="folder",
+        ),
+        Command(
+            "compare",
+            "lmtune.commands.compare",
+            "CompareConfig",
+            "runs side by side: what differed, and which is best on the same text",
+            words="runs",
         ),
         Command(
             "serve",

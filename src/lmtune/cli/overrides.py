@@ -7,13 +7,15 @@ For keys that hold free text, what stands after `=` is the value, so it is quote
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from lmtune.cli.schemas import GROUPS, all_keys, facts_for, find_open
-from lmtune.config.keys import default_of, facts_of, holds_list
+from lmtune.cli.commands import COMMANDS
+from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, facts_for, find_open
+from lmtune.config.keys import default_of, facts_of, holds_list, walk
 from lmtune.config.ranges import render_value
 from lmtune.errors import ConfigError
 from lmtune.upstream import Typed
@@ -30,6 +32,32 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
         for argument, match in zip(arguments, typed, strict=True)
     ]
     return [*_own_groups(given), *_own_source(given), *prepared]
+
+
+def gather_words(command: str, arguments: list[str]) -> list[str]:
+    """Words without a key, such as the runs that a shell makes of outputs/*, as values of the key that takes them.
+
+    A path that is there is one of them, though it holds a `=`. Raises ConfigError beside that key itself.
+    """
+    key = COMMANDS[command].words
+    words = [each for each in arguments if key and ("=" not in each or _is_path(each))]
+    if not words:
+        return arguments
+    keys = [each for each in arguments if each not in words]
+    if any(each.startswith(f"{key}=") for each in keys):
+        raise ConfigError(f"{words[0]} beside {key}=: expected one of the two ways to say it. Leave {key}= out.")
+    if holds_list(dict(walk(SCHEMAS[command]))[key]):
+        return [*keys, f"{key}=[{','.join(map(quote, words))}]"]
+    if len(words) > 1:
+        raise ConfigError(f"lmtune {command}: expected one word, found {len(words)}: {' '.join(words)}. Give one.")
+    return [*keys, f"{key}={words[0]}"]
+
+
+def _is_path(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def list_implied(command: str, arguments: list[str]) -> list[str]:
@@ -134,10 +162,10 @@ def _literal(key: str, value: str) -> str:
         return f"[{quote(value)}]" if holds_list(all_keys()[key]) else quote(value)
     if _parses(key, value):
         return value
-    return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"
+    return "[" + ",".join(quote(item) for item in split_list(value)) + "]"
 
 
-def _split_list(value: str) -> list[str]:
+def split_list(value: str) -> list[str]:
     """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot read (accents, brackets in names)."""
     inner = value[1:].removesuffix("]")
     items = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(?:,|$)""", inner)

@@ -23,6 +23,7 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
@@ -32,6 +33,8 @@ __all__ = [
     "BatchConfig",
     "CacheAction",
     "CheckConfig",
+    "CompareConfig",
+    "ComparisonFormat",
     "DataCommandConfig",
     "DataConfig",
     "DocumentRule",
@@ -56,6 +59,7 @@ __all__ = [
     "OutputFormat",
     "PhaseConfig",
     "RangeConfig",
+    "RunsConfig",
     "SamplesConfig",
     "SaveDtype",
     "ServeConfig",

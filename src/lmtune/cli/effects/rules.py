@@ -344,6 +344,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "grid": _if_drawn,
         "seed": _if_drawn,
     },
+    "runs": {},
+    "compare": {},
     "serve": {},
 }
 """By command: why a key, or one below it, would do nothing beside what else was set."""

@@ -108,6 +108,8 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
     "export": EXPORT,
+    "runs": {},
+    "compare": {},
     "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""
