@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from lmtune.cli.overrides import quote, split_list
-from lmtune.cli.schemas import facts_for
+from lmtune.cli.schemas import all_keys, facts_for
+from lmtune.config.keys import holds_list
 from lmtune.errors import CheckpointError
 from lmtune.hub import is_cached, is_local
 from lmtune.paths import GivenPath, shorten
@@ -56,14 +57,15 @@ def _resolve(key: str, text: str) -> str:
     if text in RESERVED or text.startswith(("pkg://", "$")):
         return text
     if given.is_folder(folder := given.expand()):
-        return _resolve_folder(given, folder)
+        return text if holds_list(all_keys()[key]) else _resolve_folder(given, folder)
     above, _, end = text.rpartition("/")
     if end == LAST and above and given.is_folder(root := GivenPath(key, above, CheckpointError).expand()):
         return _take(given, find_named(key, LAST, root), f"below {above}")
     if is_local(given):
         return text
     if end == LAST:
-        return _take(given, find_named(key, text, OUTPUTS), f"below {OUTPUTS}" + (f" of that name ({above})" if above else ""))
+        named = f" of that name ({above})" if above else ""
+        return _take(given, find_named(key, text, OUTPUTS), f"below {OUTPUTS}{named}")
     if text in WITHOUT_OWNER or is_cached("model", text):
         return text
     found = find_named(key, text, OUTPUTS)
@@ -77,7 +79,8 @@ def _resolve_folder(given: GivenPath, folder: Path) -> str:
     if step_of(folder) >= 0 or not (runs := survey(folder).runs):
         return given.given
     if len(runs) > 1:
-        raise given.refuse("one run", f"{len(runs):,} below it", f"Give one of them, or {given.key}={given.given.rstrip('/')}/{LAST}.")
+        last = f"{given.key}={given.given.rstrip('/')}/{LAST}"
+        raise given.refuse("one run", f"{len(runs):,} below it", f"Give one of them, or {last}.")
     return _take(given, runs[0])
 
 

@@ -72,7 +72,8 @@ class EvalCommandConfig:
     """`lmtune eval`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run=True)
-    """A run (its folder, `last`, or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared
+    with the first: `ckpt=[A,B]`."""
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
@@ -137,7 +138,7 @@ class GenerateConfig:
     """`lmtune generate`."""
 
     ckpt: str | None = key(None, literal=True, several=True, names_run=True)
-    """A run (its folder, `last`, or part of its name), `checkpoint-<step>`, model folder or Hub id."""
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id."""
     prompt: str | None = key(None, literal=True)
     """The beginning of a text."""
     prompts: list[str] = key(list, literal=True, several=True)
@@ -270,7 +271,8 @@ class ExportConfig:
     """`lmtune export`."""
 
     ckpt: str | None = key(None, literal=True, names_run=True)
-    """A run (its folder, `last`, or part of its name), `checkpoint-<step>`, model folder or Hub id; the adapter of one is merged in float32."""
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; the adapter of one is
+    merged in float32."""
     to: ExportFormat | None = None
     """`gguf` is one file for llama.cpp and Ollama, `safetensors` a folder for transformers, vLLM and others."""
     dtype: ExportDtype = ExportDtype.float32

@@ -42,11 +42,16 @@ def label_jobs(entries: list[Entry]) -> dict[Path, list[str]]:
 def render_list(values: Record) -> list[str]:
     """Results of `lmtune runs`: a line a run, then what else lies there."""
     root = Path(values["root"])
-    rows = [("run", "begun", "steps", "bits per byte", "held out", "status")]
+    rows: list[tuple[str, ...]] = [("run", "begun", "steps", "bits per byte", "held out", "status")]
     rows += [_render_row(row, root) for row in values["runs"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(_align(cell, width, place) for place, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
-    table = [line.rstrip() for line in lines] if values["runs"] else [f"no runs below {show(root)}"]
+    lines = [
+        "  ".join(
+            _align(cell, width, place) for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    table = lines if values["runs"] else [f"no runs below {show(root)}"]
     return [*table, *_render_rest(values)]
 
 
@@ -58,7 +63,14 @@ def _render_row(row: Record, root: Path) -> tuple[str, ...]:
     text = f"{row['set'] or ''} {(row['text'] or '')[:TEXT_CHARS]}".strip()
     steps = "-" if row["steps"] is None else f"{row['steps']:,}"
     status = ", ".join(filter(None, [row["status"], row["fault"], " ".join(row["overrides"])]))
-    return (show(name if name != "." else folder.name), _render_date(row["began"]), steps, bits + at, text, show(status))
+    return (
+        show(name if name != "." else folder.name),
+        _render_date(row["began"]),
+        steps,
+        bits + at,
+        text,
+        show(status),
+    )
 
 
 def _render_date(began: str | None) -> str:

@@ -15,6 +15,7 @@ from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.files import END_NAMES
+from lmtune.runs.settings import flatten
 from lmtune.secrets import find_secret
 from lmtune.storage import Record, write_json
 from lmtune.training import resume
@@ -140,7 +141,7 @@ def open_run(setup: Setup) -> RunContext:
 
 def check_no_secret(plain: Record) -> None:
     """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
-    for key, value in resume.flatten(plain).items():
+    for key, value in flatten(plain).items():
         if (found := find_secret(str(value))) is not None:
             raise ConfigError(
                 f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "

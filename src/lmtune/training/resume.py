@@ -22,6 +22,7 @@ from lmtune.runs import (
     step_of,
 )
 from lmtune.runs.search import OUTPUTS, check_creatable
+from lmtune.runs.settings import leave_out
 from lmtune.storage import Record, checksum_of, load_json, render_json, render_json_line, slug, write_text
 
 logger = logging.getLogger(__name__)
@@ -42,23 +43,6 @@ STATES = ("optimizer.pt", "scheduler.pt")
 def fingerprint_of(plain: Record) -> str:
     """Equal for configurations that lead to the same weights."""
     return checksum_of(repr(sorted(leave_out(plain, WITHOUT_EFFECT).items())))
-
-
-def flatten(values: Record, prefix: str = "") -> Record:
-    """Nested keys as dotted ones."""
-    flat: Record = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def leave_out(plain: Record, names: list[str]) -> Record:
-    """Settings by dotted key, without some keys and what is below them."""
-    return {
-        key: value
-        for key, value in flatten(plain).items()
-        if not any(key == name or key.startswith(name + ".") for name in names)
-    }
 
 
 def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
