@@ -93,6 +93,13 @@ COMMANDS = {
             words="runs",
         ),
         Command(
+            "report",
+            "lmtune.commands.report",
+            "ReportCommandConfig",
+            "one page for a run or a sweep, written anew from its folder",
+            words="run",
+        ),
+        Command(
             "serve",
             "lmtune.commands.serve",
             "ServeConfig",

@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 
 from lmtune.cli.overrides import quote, split_list
-from lmtune.cli.schemas import all_keys, facts_for
-from lmtune.config.keys import holds_list
+from lmtune.cli.schemas import facts_for
 from lmtune.errors import CheckpointError
 from lmtune.hub import is_cached, is_local
 from lmtune.paths import GivenPath, shorten
@@ -57,7 +56,7 @@ def _resolve(key: str, text: str) -> str:
     if text in RESERVED or text.startswith(("pkg://", "$")):
         return text
     if given.is_folder(folder := given.expand()):
-        return text if holds_list(all_keys()[key]) else _resolve_folder(given, folder)
+        return text if facts_for(key).names_run == "folder" else _resolve_folder(given, folder)
     above, _, end = text.rpartition("/")
     if end == LAST and above and given.is_folder(root := GivenPath(key, above, CheckpointError).expand()):
         return _take(given, find_named(key, LAST, root), f"below {above}")

@@ -15,6 +15,8 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
+    PageConfig,
+    ReportCommandConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
@@ -26,7 +28,14 @@ from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, T
 from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
-from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    ReportConfig,
+    ReportLanguage,
+    SamplesConfig,
+    TrackerConfig,
+)
 
 __all__ = [
     "ZEROSHOT_TASKS",
@@ -57,8 +66,12 @@ __all__ = [
     "ModelConfig",
     "ModelInit",
     "OutputFormat",
+    "PageConfig",
     "PhaseConfig",
     "RangeConfig",
+    "ReportCommandConfig",
+    "ReportConfig",
+    "ReportLanguage",
     "RunsConfig",
     "SamplesConfig",
     "SaveDtype",

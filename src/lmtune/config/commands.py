@@ -14,6 +14,7 @@ from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, number, seed
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
 from lmtune.config.ranges import check_ranges
+from lmtune.config.training import ReportLanguage
 from lmtune.errors import ConfigError
 
 
@@ -71,7 +72,7 @@ EXPORTED = {
 class EvalCommandConfig:
     """`lmtune eval`."""
 
-    ckpt: Any = key(None, literal=True, several=True, names_run=True)
+    ckpt: Any = key(None, literal=True, several=True, names_run="model")
     """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared
     with the first: `ckpt=[A,B]`."""
     output: str | None = key(None, literal=True, one_per_job=True)
@@ -137,7 +138,7 @@ class GridConfig:
 class GenerateConfig:
     """`lmtune generate`."""
 
-    ckpt: str | None = key(None, literal=True, several=True, names_run=True)
+    ckpt: str | None = key(None, literal=True, several=True, names_run="model")
     """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id."""
     prompt: str | None = key(None, literal=True)
     """The beginning of a text."""
@@ -267,10 +268,39 @@ class TokenizerCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PageConfig:
+    """How a page is written."""
+
+    language: ReportLanguage | None = None
+    """Of its texts, numbers and dates; by default that of the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportCommandConfig:
+    """`lmtune report`."""
+
+    run: str | None = key(None, literal=True, names_run="folder")
+    """Run (folder, `last` or part of its name), or the folder of a sweep; `lmtune report RUN` says the same."""
+    format: OutputFormat = OutputFormat.table
+    """What is written to stdout: a table for people, or one JSON document."""
+    report: PageConfig = key(PageConfig)
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        if not self.run:
+            raise ConfigError(
+                "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
+            )
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Nothing is left open."""
+
+
+@dataclass(kw_only=True, slots=True)
 class ExportConfig:
     """`lmtune export`."""
 
-    ckpt: str | None = key(None, literal=True, names_run=True)
+    ckpt: str | None = key(None, literal=True, names_run="model")
     """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; the adapter of one is
     merged in float32."""
     to: ExportFormat | None = None

@@ -57,7 +57,7 @@ class ModelConfig:
 
     name: str = "hub"
     """Name of the group, used for the run folder. A label: it chooses nothing."""
-    path: str | None = key(None, literal=True, chooses="hub", names_run=True)
+    path: str | None = key(None, literal=True, chooses="hub", names_run="model")
     """Hub id, folder or run, `last` included. With `init=scratch` it lends only its config (and its tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""

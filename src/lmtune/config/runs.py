@@ -44,7 +44,7 @@ class RunsConfig:
 class CompareConfig:
     """`lmtune compare`."""
 
-    runs: list[str] = key(list, literal=True, several=True, names_run=True)
+    runs: list[str] = key(list, literal=True, several=True, names_run="folder")
     """Runs, sweeps or folders with runs below them; the words behind `lmtune compare`."""
     output: str | None = key(None, literal=True, one_per_job=True)
     """File of the page with curves and intervals, such as `comparison.html`; none is written without."""

@@ -80,7 +80,7 @@ class ServeSettings:
 class ServeConfig:
     """`lmtune serve`."""
 
-    ckpt: Any = key(None, literal=True, several=True, names_run=True)
+    ckpt: Any = key(None, literal=True, several=True, names_run="model")
     """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; of several,
     `ckpt=[A,B]`, requests choose one by `model`."""
     format: OutputFormat = OutputFormat.table

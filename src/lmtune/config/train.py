@@ -19,6 +19,7 @@ from lmtune.config.ranges import check_ranges
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
+    ReportConfig,
     SamplesConfig,
     TrackerConfig,
     check_best,
@@ -49,7 +50,7 @@ class TrainConfig:
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
     """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
-    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run=True)
+    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
     """Resume although settings that change the result differ."""
@@ -61,6 +62,9 @@ class TrainConfig:
     """What is written to stdout: a table for people, or one JSON document."""
     objective: str = key("bits_per_byte", weights=False, anew=True)
     """What a sweep minimises: a metric of the first evaluation set, or `<set>.<metric>`."""
+    private: bool = key(False, weights=False)
+    """Show no text of the corpus or of the model on stdout, on stderr or in pages, and push nothing; what is written into the
+    run folder stays there."""
     prompts: list[str] = key(list, literal=True, several=True, weights=False, follows="data.prompts")
     """Prompts that the model continues while it learns; by default those of the data."""
     eval_data: list[str] = key(list, several=True)
@@ -75,6 +79,7 @@ class TrainConfig:
     eval: EvalConfig = key(EvalConfig)
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
+    report: ReportConfig = key(ReportConfig, weights=False)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that eval_data names."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +13,8 @@ from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
-from lmtune.storage import Record
+from lmtune.runs.evaluations import Measures, check_set_names
 from lmtune.token_stream import TokenStream
-from lmtune.training.evaluations import check_set_names
 from lmtune.training.setup import Setup
 from lmtune.vocabulary import decode_plain
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 logger = logging.getLogger(__name__)
-
-Measures = Record
 
 
 class HeldOutSet(NamedTuple):
@@ -61,6 +58,8 @@ class HeldOut:
     context: int
     """Tokens of an evaluation window."""
     arguments: "TrainingArguments"
+    nll: dict[str, np.ndarray] = field(default_factory=dict)
+    """By set: [documents] nats of the text of each, when it was last scored."""
 
     def score_sample(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored while the model learns. All processes take part."""
@@ -77,7 +76,7 @@ class HeldOut:
 
     def score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
         """Measures of each stream. All processes take part."""
-        from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream
+        from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_documents
         from lmtune.training.distributed import sum_over_ranks
 
         args, settings = self.arguments, self.settings
@@ -88,7 +87,9 @@ class HeldOut:
             return sum_over_ranks(sums, args.device)
 
         workers = Workers(args.process_index, args.world_size, add)
-        return {name: evaluate_stream(model, stream, scoring, workers) for name, stream in streams.items()}
+        found = {name: evaluate_documents(model, stream, scoring, workers) for name, stream in streams.items()}
+        self.nll.update((name, scores["nll"]) for name, (_, scores) in found.items())
+        return {name: measures for name, (measures, _) in found.items()}
 
 
 def load_held_out(setup: Setup) -> HeldOut:

@@ -12,26 +12,28 @@ from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import Stopped, describe_error
+from lmtune.evaluation import by_document
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.runs import step_of
+from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.storage import Record, write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
-from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.training.foresight import plan_course
-from lmtune.training.held_out import HeldOut, Measures, load_held_out
+from lmtune.training.held_out import HeldOut, load_held_out
 from lmtune.training.plan import log_plan
 from lmtune.training.results import (
     add_evaluations,
     build_results,
     load_card,
     save_model,
-    write_pages,
+    write_report,
 )
 from lmtune.training.setup import Setup, build_setup
+from lmtune.training.starts import describe_start, find_first, record_first, record_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
@@ -81,9 +83,11 @@ class Session:
         except (Stopped, KeyboardInterrupt) as stopped:
             number = getattr(stopped, "signal_number", signal.SIGINT)
             self.context.stop(f"stopped by signal {number:d} after step {self.trainer.state.global_step}")
+            self.report()
             raise
         except BaseException as error:
             self.context.fail("failed", describe_error(error))
+            self.report()
             raise
 
     def attach(self) -> None:
@@ -100,11 +104,21 @@ class Session:
         if context.is_main:
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
-        for warning in list_warnings(setup, self.held_out, plan_course(self.trainer, setup, first)):
+        course = plan_course(self.trainer, setup, first)
+        if context.is_main:
+            record_start(context, describe_start(context, setup, list(self.held_out.sets), course))
+            self.report()
+        for warning in list_warnings(setup, self.held_out, course):
             logger.warning(warning)
         for name, held in self.held_out.sets.items():
             if (limits := held.render_limits(self.config.eval)) is not None:
                 logger.info("held out: %s: %s are scored", name, limits)
+
+    def report(self, results: Record | None = None) -> None:
+        """Write report.html, where it is wanted and the run has not been taken back. results: see write_report."""
+        run = self.context.run
+        if self.context.is_main and self.config.report.enabled and run.config_file.exists():
+            write_report(run, results)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
@@ -131,21 +145,35 @@ class Session:
         saving.round_weights(model, dtype)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
+            documents = self._describe_documents()
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
             selected = self._score_selection(model, sets, evaluations)
         results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
         add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
         if self.seen is not None and self.config.data.name in results["eval"]:
             results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
+        if documents is not None:
+            results["documents"] = documents
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
         if context.is_main:
             save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
             self._close_ledger()
-            write_pages(context.run, results, prepared.ledger)
+            self.report(results)
+            context.run.write_results(results)
         self.trainer.accelerator.wait_for_everyone()
         return results
+
+    def _describe_documents(self) -> Record | None:
+        """The documents of the first held-out set as they have just been scored; None without one."""
+        name = next(iter(self.held_out.sets), None)
+        if name is None or not self.context.is_main:
+            return None
+        stream = self.held_out.sets[name].final
+        bits = by_document.measure_documents(stream, self.held_out.nll[name])
+        before = find_first(self.context.run, stream)
+        return by_document.build_summary(stream, bits, before, self.setup.tokenizer, private=self.config.private)
 
     def _score_selection(
         self, model: "PreTrainedModel", sets: dict[str, Measures], evaluations: list[Evaluation]
@@ -181,9 +209,16 @@ class Session:
             chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
             chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
+        chosen.append(callbacks.EvaluatedCallback(self._report_evaluation))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
         return [*chosen, callbacks.EvaluateAndSaveAtEnd()]
+
+    def _report_evaluation(self, step: int) -> None:
+        name = next(iter(self.held_out.sets))
+        if step == 0 and self.context.is_main:
+            record_first(self.context.run, self.held_out.sets[name].sample, self.held_out.nll[name])
+        self.report()
 
     def _take_model(self) -> "PreTrainedModel":
         """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""

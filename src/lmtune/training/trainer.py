@@ -28,11 +28,11 @@ from lmtune.data.blocks import TrainingRows, collate
 from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
 from lmtune.runs import STATE, Run, step_of
+from lmtune.runs.evaluations import flatten_measures
 from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
-from lmtune.training.evaluations import flatten_measures
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses

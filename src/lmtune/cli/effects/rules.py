@@ -337,6 +337,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "tokenizer": {"model.revision": _if_revised},
     "export": {},
+    "report": {},
     "generate": {
         **_generation_rules(_if_text_is_written),
         "generation.temperature": _unless_in_grid("temperature"),

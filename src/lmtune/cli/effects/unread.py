@@ -110,6 +110,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "export": EXPORT,
     "runs": {},
     "compare": {},
+    "report": {},
     "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""

@@ -1,0 +1,207 @@
+"""The texts of all pages in Portuguese. `one|many`: {n} decides which of the two. Keys and places are those of words_en.py."""
+
+PORTUGUESE = {
+    "billions": "{count} bi",
+    "millions": "{count} mi",
+    "day": "{day} {month} {year}",
+    "documents": "{n} documento|{n} documentos",
+    "tokens": "{n} token|{n} tokens",
+    "steps": "{n} passo|{n} passos",
+    "epochs": "{count} época|{count} épocas",
+    "running": "em andamento",
+    "completed": "concluído",
+    "stopped": "interrompido",
+    "failed": "falhou",
+    "unknown": "sem resultados",
+    "model": "{name} ({count} de parâmetros)",
+    "model_part": "{name} ({count} de parâmetros, dos quais {part} aprendem)",
+    "from_scratch": "{model}, treinado do zero com {text}.",
+    "fine_tuned": "{model}, ajustado com {text}.",
+    "text": "{documents} de {name} ({size})",
+    "text_streamed": "{name}, lido em fluxo",
+    "effort": "{steps}, {tokens} aprendidos",
+    "on_machine": "{date}, {duration} em {machine}.",
+    "cpu": "uma thread de CPU|{n} threads de CPU",
+    "devices": "{name}|{n} × {name}",
+    "progress": "Passo {step} de {steps}. Esta página se recarrega sozinha enquanto o treino continua.",
+    "resumed_at": "Retomado no passo {steps}.",
+    "go_on_with": "Para continuar:",
+    "nothing_scored": "Nenhum texto foi reservado ou avaliado; por isso não se conhece a qualidade.",
+    "bits_per_byte": "bits por byte do texto reservado; menos é melhor",
+    "same_text": "no mesmo texto, antes e depois: {amount}",
+    "one_text": "em {amount}",
+    "all_tokens": "todos os {n} tokens reservados",
+    "part_tokens": "{n} de {whole} tokens reservados",
+    "in_documents": "{amount} em {documents}",
+    "unigram_is": "um modelo de unigramas tem {bits}",
+    "perplexity": "perplexidade por token",
+    "was": "antes {value}",
+    "speed": "tokens por segundo",
+    "memory_both": "no máximo {used} de memória; previstos {predicted} por passo, além das bibliotecas",
+    "memory_used": "no máximo {used} de memória",
+    "learning": "Aprendizado, em bits por byte",
+    "held_out": "reservado",
+    "training": "treino",
+    "unigram": "unigrama",
+    "best": "melhor",
+    "resumed": "retomado",
+    "step": "passo",
+    "rate": "taxa, até {rate}",
+    "learning_told": (
+        "Texto reservado de {name}: de {first} bits por byte no passo {start} a {last} no passo {end}; o "
+        "menor valor é {best}, no passo {best_step}. {training}{unigram}"
+    ),
+    "training_told": "Texto de treino: de {first} a {last}. ",
+    "unigram_told": "Um modelo de unigramas tem {bits}.",
+    "learning_note": "O anel marca o melhor passo ({best_step}), cujos pesos são os finais: {best} bits por byte.",
+    "learning_note_last": "O anel marca o ponto mais baixo, o passo {best_step}: {best} bits por byte.",
+    "training_note": (
+        "A linha do treino é a perda por token vezes os {ratio} tokens que um byte do texto de treino tem, com dropout."
+    ),
+    "unigram_beyond": "Um modelo de unigramas tem {bits}, fora da figura.",
+    "only_training": "Nenhum texto foi reservado: a linha é a perda no texto de treino.",
+    "rates": "Grupos de camadas",
+    "rates_note": (
+        "Cada faixa é a taxa de aprendizado de um grupo de camadas do passo {start} ao {end}, dos embeddings "
+        "(embaixo) à saída (em cima); onde está vazia, o grupo está congelado."
+    ),
+    "rates_told": (
+        "Taxas de aprendizado de {n} grupos de camadas em {steps} passos; os máximos, do grupo mais baixo ao "
+        "mais alto: {peaks}."
+    ),
+    "group": "grupo {number}, {rate}",
+    "evaluations": "Todas as avaliações",
+    "epoch": "época",
+    "seconds": "tempo",
+    "sets": "O que mais foi acompanhado",
+    "sets_note": (
+        "Bits por byte no início (anel) e com os pesos finais (ponto). Um ponto à direita do anel é texto que"
+        " o modelo prevê pior do que antes: o que ele esqueceu."
+    ),
+    "sets_note_running": (
+        "Bits por byte no início (anel) e na última avaliação (ponto). Um ponto à direita do anel é texto que"
+        " o modelo prevê pior do que antes: o que ele esqueceu."
+    ),
+    "samples": "A mesma frase enquanto ele aprende",
+    "samples_best": "passo {step}, o melhor",
+    "samples_step": "passo {step}",
+    "samples_more": "Mais um início de texto está em samples.md.|Mais {n} inícios de texto estão em samples.md.",
+    "control": "\N{MIDDLE DOT} está no lugar de um byte que não é texto.",
+    "by_document": "Onde ele é bom e onde é ruim",
+    "worst": "Os piores documentos reservados",
+    "nearest": "Os melhores documentos reservados",
+    "listed": "Documentos reservados, os piores primeiro",
+    "by_document_note": "Bits por byte de cada documento, antes (anel) e depois (ponto).",
+    "by_document_after": "Bits por byte de cada documento.",
+    "document": "Documento {number}",
+    "change": "Mudança por documento",
+    "change_note": (
+        "{better} de {n} documentos são previstos melhor do que antes, {worse} pior. Cada barra conta "
+        "documentos segundo a mudança em bits por byte."
+    ),
+    "change_told": (
+        "Histograma da mudança de {n} documentos em bits por byte, de {low} a {high}; {better} diminuíram, "
+        "{worse} aumentaram."
+    ),
+    "flow": "O que aconteceu com o texto",
+    "flow_read": "lido",
+    "flow_kept": "mantido",
+    "flow_train": "aprendido",
+    "flow_validation": "reservado",
+    "flow_test": "guardado para teste",
+    "flow_left": "deixado de fora",
+    "flow_bytes": "bytes",
+    "flow_documents": "documentos",
+    "flow_tokens": "tokens",
+    "flow_closes": (
+        "Cada byte lido está em uma linha; um sinal de mais é um byte acrescentado. Separação por {rule}; um "
+        "documento é: {documents_are}."
+    ),
+    "flow_streamed": "O texto é lido em fluxo: o que foi lido só se conhece no fim.",
+    "seen": "Das sequências de 13 palavras do texto reservado, {share} também estão no texto de treino.",
+    "lengths": "Tamanho dos documentos com que ele aprendeu",
+    "lengths_told": "Histograma de {n} documentos por número de bytes, de {low} a {high}.",
+    "sources": "Fontes",
+    "source": "fonte",
+    "source_number": "fonte {number}",
+    "modified": "modificada",
+    "checksum": "XXH3 (128 bits)",
+    "sources_more": "Mais uma está em ledger.json.|Mais {n} estão em ledger.json.",
+    "reproduce": "Como repetir",
+    "command": "Comando",
+    "versions": "Versões",
+    "machine": "Máquina",
+    "machine_is": "{device}, {threads}, atenção {attention}{compiled}",
+    "compiled": ", compilado",
+    "seed": "Semente",
+    "memory": "Memória",
+    "memory_predicted": "previstos {predicted} por passo",
+    "settings_sum": "Soma de verificação da configuração",
+    "text_sum": "Soma de verificação do texto",
+    "starts": "Inícios",
+    "start": "{date}, a partir do passo {steps}",
+    "next": "Como continuar",
+    "next_resume": "retomar de onde parou",
+    "next_generate": "fazê-lo continuar um texto",
+    "next_eval": "avaliá-lo de novo",
+    "next_train": "aprender com mais texto",
+    "measures": "Todas as medidas, e como foram feitas",
+    "measure": "medida",
+    "before": "antes",
+    "after": "depois",
+    "final": "final",
+    "now": "agora",
+    "texts_two": "antes e depois: {part}; final: {final}",
+    "texts_same": "antes e depois: {final}",
+    "texts_one": "de {final}",
+    "protocol": (
+        "{tokens}, {words} palavras, {bytes} bytes; janelas de {context} tokens, cada token avaliado uma vez,"
+        " {dtype}, separação por {split_by}."
+    ),
+    "loss": "perda (nats por token)",
+    "word_perplexity": "perplexidade por palavra",
+    "accuracy": "acurácia",
+    "separator_loss": "perda dos separadores (nats)",
+    "measure_bits_per_byte": "bits por byte",
+    "unigram_bits": "bits por byte de um modelo de unigramas",
+    "differing": "Configurações diferentes das padrão ({n})",
+    "all_settings": "Todas as configurações",
+    "key": "chave",
+    "value": "valor",
+    "default": "padrão",
+    "private": (
+        "Este treino é privado: nenhum texto do corpus ou do modelo, e nenhum nome de arquivo, está nesta página."
+    ),
+    "written": "Escrito por lmtune {version}.",
+    "sweep": "Varredura de {n} treino|Varredura de {n} treinos",
+    "sweep_note": (
+        "{completed} de {n} concluídos. Em ordem de bits por byte do mesmo texto reservado, o menor primeiro."
+    ),
+    "sweep_texts": "Os treinos não foram todos avaliados no mesmo texto; por isso não há ordem entre eles.",
+    "perplexity_short": "perplexidade",
+    "job": "treino",
+    "sweep_curves": "Aprendizado, em bits por byte do texto reservado",
+    "sweep_told": (
+        "Bits por byte do texto reservado de {n} treinos ao longo dos passos; no fim, de {low} a {high}; o "
+        "menor é {best}."
+    ),
+    "no_text": "\N{EN DASH}",
+    "left_marks": "marcas de ordem de bytes",
+    "left_recoding": "a mais do que em UTF-8, de outras codificações",
+    "left_carriage_returns": "CR dos fins de linha CRLF",
+    "left_table": "nomes, sinais e outras colunas de tabelas",
+    "left_line_ends": "fins de linha depois de documentos",
+    "left_blank_lines": "linhas em branco ao redor de documentos",
+    "left_empty": "linhas sem texto",
+    "left_unwanted": "sem os valores pedidos",
+    "left_normalized": "a mais do que na forma de data.unicode",
+    "left_repeated": "linhas repetidas",
+    "left_joined": "linhas unidas em documentos",
+    "left_short": "documentos curtos demais",
+    "left_over_limit": "documentos além do limite",
+    "left_in_training": "reservado, mas também no texto de treino",
+    "left_held_elsewhere": "reservado em outra fonte",
+    "left_learned_before": "reservado, mas aprendido no treino de onde vem o modelo",
+    "left_copied": "cópias de trechos reservados",
+    "left_other": "deixado de fora por outro motivo",
+}
