@@ -21,6 +21,8 @@ from lmtune.storage import Record, render_json
 
 SCORED_ALIKE = ("text", "windows", "context", "stride", "dtype", "detokenizer", "changed_text")
 """Parts of the protocol that two numbers have to share."""
+IN_PROTOCOL = ("eval.final_max_tokens", "eval.batch_size", "eval.split", "eval.per_document", "eval.max_lost")
+"""Settings of the final evaluation, of which the protocol tells what there is to tell."""
 PLACES = ("name", "output", "job_folder", "format", "resume", "resume_force", "groups")
 """Settings that tell runs apart and say nothing about them; the choices of groups are told as such."""
 FOLLOWED = frozenset(
@@ -110,7 +112,7 @@ def find_differences(runs: list[ComparedRun]) -> dict[str, list[Any]]:
 
 def list_idle(keys: Iterable[str]) -> list[str]:
     """Those of these keys that leave the weights and the numbers as they are."""
-    idle = [name for name in list_keys(lambda facts: not facts.weights) if name != "model.save_dtype"]
+    idle = {*list_keys(lambda facts: not facts.weights), *IN_PROTOCOL} - {"model.save_dtype"}
     return [key for key in keys if is_below(key, idle)]
 
 

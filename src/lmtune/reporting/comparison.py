@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+
+from lmtune.evaluation.comparison import DocumentBits, bound_bits, compare_documents
+from lmtune.evaluation.document_scores import SCORES, find_scores
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.evaluation.side_by_side import (
     TEXT,
@@ -71,9 +75,16 @@ def _describe_group(scores: list[Score]) -> Record:
     }
     compared = list_measures(group)
     families = find_families(scores)
+    documents = [find_scores(score.run.run.folder / SCORES, score.measures) for score in scores]
     return {
         **group,
-        "rows": [_describe_score(score, scores[0], compared) for score in scores],
+        "rows": [
+            {
+                **_describe_score(score, scores[0], compared),
+                **_describe_documents(own, documents[0], score is scores[0]),
+            }
+            for score, own in zip(scores, documents, strict=True)
+        ],
         "families": [_describe_family(family, compared, differences) for family in families],
         "over_seeds": any(len(family.scores) > 1 for family in families),
     }
@@ -85,6 +96,18 @@ def _describe_score(score: Score, best: Score, compared: list[Measure]) -> Recor
         "set": score.set,
         **{measure.name: score.measures[measure.name] for measure in compared},
         "behind_best": score.bits - best.bits,
+    }
+
+
+def _describe_documents(own: DocumentBits | None, best: DocumentBits | None, is_best: bool) -> Record:
+    """Intervals over documents: of the bits per byte, and of the difference from the best run on the same documents."""
+    interval = None if own is None else bound_bits(own)
+    paired = not is_best and own is not None and best is not None and np.array_equal(own.sizes, best.sizes)
+    return {
+        "interval": interval,
+        "difference": compare_documents(own, best).as_dict()
+        if paired and own is not None and best is not None
+        else None,
     }
 
 

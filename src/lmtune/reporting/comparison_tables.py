@@ -17,6 +17,8 @@ from lmtune.storage import Record, render_number
 
 MOST_SETTINGS = 5
 """Columns of settings in a terminal; more are told below the table."""
+SHOWN_RUNS = 4
+"""Of those that share a value, in a line."""
 VALUE_CHARS = 24
 """Of a value in a cell."""
 
@@ -34,7 +36,11 @@ def render_comparison(values: Record) -> list[str]:
     lines: list[str] = []
     for group in values["groups"]:
         settings = group["differences"][:MOST_SETTINGS]
-        lines += [*([""] if lines else []), _render_title(group), *_align(_build_rows(values, group, settings))]
+        lines += [
+            *([""] if lines else []),
+            _render_title(group) + _render_shared(values, group),
+            *_align(_build_rows(values, group, settings)),
+        ]
         if group["over_seeds"]:
             lines += ["", "over seeds: mean and standard deviation (n-1)", *_align(_build_families(group, settings))]
         lines += _render_notes(group)
@@ -132,11 +138,18 @@ def _build_rows(values: Record, group: Record, settings: list[str]) -> Table:
             *([show(row["set"])] if sets else []),
             *(render_setting(key, told[row["run"]].get(key)) for key in settings),
             *(render_measure(measure.name, row[measure.name]) for measure in measures),
-            "" if place == 0 else f"{row['behind_best']:+.4f}",
+            "" if place == 0 else _render_behind(row),
         ]
         for place, row in enumerate(group["rows"])
     ]
     return Table([titles, *rows], 1 + len(sets) + len(settings))
+
+
+def _render_behind(row: Record) -> str:
+    """The difference from the best run, with its interval over documents where there is one."""
+    found = row["difference"]
+    bounds = "" if found is None or found["low"] is None else f" ({found['low']:+.4f} to {found['high']:+.4f})"
+    return f"{row['behind_best']:+.4f}{bounds}"
 
 
 def _build_families(group: Record, settings: list[str]) -> Table:
@@ -189,6 +202,8 @@ def _render_title(group: Record) -> str:
 
 def _render_notes(group: Record) -> list[str]:
     lines = []
+    if (found := next(filter(None, (row["difference"] for row in group["rows"])), None)) and found["low"] is not None:
+        lines.append(f"behind the best: with its {found['confidence']:.0%} interval (paired bootstrap over documents)")
     if not group["same_vocabulary"]:
         lines.append("different vocabularies: perplexity and accuracy are per token, do not compare, and are left out")
     if group["versions"]:
@@ -214,10 +229,18 @@ def _render_apart(values: Record) -> list[str]:
     ]
 
 
+def _render_shared(values: Record, group: Record) -> str:
+    """What all runs of a group share, and not those of other groups."""
+    labels = {row["run"] for row in group["rows"]}
+    told = next(row["settings"] for row in values["runs"] if row["run"] in labels)
+    shared = [key for key in values["differences"] if key not in group["differences"]]
+    return "".join(f"; {name} {render_setting(key, told.get(key))}" for key, name in name_settings(shared).items())
+
+
 def _render_rest(values: Record) -> list[str]:
     """What differed and has no column: each value with its runs."""
-    shown = {key for group in values["groups"] for key in group["differences"][:MOST_SETTINGS]}
-    lines = [_render_difference(values, key) for key in values["differences"] if key not in shown]
+    hidden = dict.fromkeys(key for group in values["groups"] for key in group["differences"][MOST_SETTINGS:])
+    lines = [_render_difference(values, key) for key in hidden]
     if values["idle_differences"]:
         lines.append(f"without effect on the weights: {', '.join(values['idle_differences'])}")
     return ["", "differed too:", *(f"  {line}" for line in lines)] if lines else []
@@ -227,7 +250,11 @@ def _render_difference(values: Record, key: str) -> str:
     runs: dict[str, list[str]] = {}
     for row in values["runs"]:
         runs.setdefault(render_setting(key, row["settings"].get(key)), []).append(show(row["run"]))
-    return f"{key}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in runs.items())
+    shown = (
+        f"{value} ({', '.join(names[:SHOWN_RUNS])}{', ...' if len(names) > SHOWN_RUNS else ''})"
+        for value, names in runs.items()
+    )
+    return f"{key}: {'; '.join(shown)}"
 
 
 def _render_unranked(values: Record) -> list[str]:
