@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from lmtune.config.commands import OutputFormat
+from lmtune.config.commands import OutputFormat, PageConfig
 from lmtune.config.keys import count, key
 from lmtune.config.ranges import check_ranges
 from lmtune.errors import ConfigError
@@ -50,6 +50,7 @@ class CompareConfig:
     """File of the page with curves and intervals, such as `comparison.html`; none is written without."""
     format: ComparisonFormat = ComparisonFormat.table
     """What is written to stdout."""
+    report: PageConfig = key(PageConfig)
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is looked at."""

@@ -29,11 +29,11 @@ def build_comparison(runs: list[ComparedRun]) -> Record:
     groups: the runs that were scored alike, the best first; numbers of two groups do not compare.
     """
     differences = find_differences(runs)
-    idle = list_idle(differences)
+    idle = [key for key in list_idle(differences) if all(key in run.settings for run in runs)]
     groups = group_scores(runs)
     return {
         "runs": [_describe_run(run, differences, place) for place, run in enumerate(runs)],
-        "differences": [key for key in differences if key not in idle],
+        "differences": [key for key in differences if key not in list_idle(differences)],
         "idle_differences": idle,
         "groups": [_describe_group(scores) for scores in groups],
         "not_ranked": {run.label: run.fault for run in runs if run.fault is not None},

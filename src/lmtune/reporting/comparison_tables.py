@@ -36,11 +36,8 @@ def render_comparison(values: Record) -> list[str]:
     lines: list[str] = []
     for group in values["groups"]:
         settings = group["differences"][:MOST_SETTINGS]
-        lines += [
-            *([""] if lines else []),
-            _render_title(group) + _render_shared(values, group),
-            *_align(_build_rows(values, group, settings)),
-        ]
+        lines += [*([""] if lines else []), _render_title(group), *_render_shared(values, group)]
+        lines += _align(_build_rows(values, group, settings))
         if group["over_seeds"]:
             lines += ["", "over seeds: mean and standard deviation (n-1)", *_align(_build_families(group, settings))]
         lines += _render_notes(group)
@@ -229,12 +226,17 @@ def _render_apart(values: Record) -> list[str]:
     ]
 
 
-def _render_shared(values: Record, group: Record) -> str:
+def _render_shared(values: Record, group: Record) -> list[str]:
     """What all runs of a group share, and not those of other groups."""
     labels = {row["run"] for row in group["rows"]}
     told = next(row["settings"] for row in values["runs"] if row["run"] in labels)
     shared = [key for key in values["differences"] if key not in group["differences"]]
-    return "".join(f"; {name} {render_setting(key, told.get(key))}" for key, name in name_settings(shared).items())
+    names = name_settings(shared)
+    return (
+        [f"all with {', '.join(f'{name} {render_setting(key, told.get(key))}' for key, name in names.items())}"]
+        if shared
+        else []
+    )
 
 
 def _render_rest(values: Record) -> list[str]:
