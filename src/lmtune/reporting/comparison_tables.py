@@ -232,11 +232,8 @@ def _render_shared(values: Record, group: Record) -> list[str]:
     told = next(row["settings"] for row in values["runs"] if row["run"] in labels)
     shared = [key for key in values["differences"] if key not in group["differences"]]
     names = name_settings(shared)
-    return (
-        [f"all with {', '.join(f'{name} {render_setting(key, told.get(key))}' for key, name in names.items())}"]
-        if shared
-        else []
-    )
+    told_of = (f"{name} {render_setting(key, told.get(key))}" for key, name in names.items())
+    return [f"all with {', '.join(told_of)}"] if shared else []
 
 
 def _render_rest(values: Record) -> list[str]:
