@@ -46,7 +46,8 @@ def _build_group(values: Record, group: Record, records: dict[str, RunRecord], l
     with_intervals = any(row["interval"] for row in rows)
     low, high = (language.number(row[BITS], 4) for row in (rows[0], rows[-1])) if rows else ("", "")
     plotted = [
-        Row(_label(values, group, row), row[BITS], row["interval"], _colour(place)) for place, row in enumerate(rows)
+        Row(f"{place + 1}: {_label(values, group, row)}", row[BITS], row["interval"], _colour(place))
+        for place, row in enumerate(rows)
     ]
     return {
         "title": f"{', '.join(group['sets'])} {protocol['text'][:6]}",
@@ -70,12 +71,10 @@ def _build_group(values: Record, group: Record, records: dict[str, RunRecord], l
 
 
 def _label(values: Record, group: Record, row: Record) -> str:
-    """The run with what was set for it and not for all of its section."""
+    """What was set for a run and not for all of its section, else the run."""
     told = next(each["settings"] for each in values["runs"] if each["run"] == row["run"])
-    set_ = ", ".join(
-        f"{name} {render_setting(key, told.get(key))}" for key, name in name_settings(group["differences"]).items()
-    )
-    return f"{row['run']}: {set_}" if set_ else str(row["run"])
+    names = name_settings(group["differences"])
+    return ", ".join(f"{name} {render_setting(key, told.get(key))}" for key, name in names.items()) or str(row["run"])
 
 
 def _colour(place: int) -> str:
