@@ -210,7 +210,7 @@ ENGLISH = {
     "left_short": "documents too short",
     "left_over_limit": "documents beyond the limit",
     "left_in_training": "held out, but also in the training text",
-    "left_held_elsewhere": "held out in another source",
+    "left_held_elsewhere": "held out in another source, or by the run that the model comes from",
     "left_learned_before": "held out, but learned by the run that the model comes from",
     "left_copied": "copies of passages that are held out",
     "left_other": "left out otherwise",

@@ -200,7 +200,7 @@ PORTUGUESE = {
     "left_short": "documentos curtos demais",
     "left_over_limit": "documentos além do limite",
     "left_in_training": "reservado, mas também no texto de treino",
-    "left_held_elsewhere": "reservado em outra fonte",
+    "left_held_elsewhere": "reservado em outra fonte, ou pelo treino de que o modelo vem",
     "left_learned_before": "reservado, mas aprendido no treino de onde vem o modelo",
     "left_copied": "cópias de trechos reservados",
     "left_other": "deixado de fora por outro motivo",
