@@ -182,10 +182,12 @@ def _hold(context: RunContext, tracker: str) -> None:
 
 
 def _take_up(context: RunContext, setup: Setup, plain: Record) -> None:
-    """Go on with a run; one that has completed is left as it is."""
+    """Go on with a run; one that has completed is left as it is, unless it is to become longer."""
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
-        return
+        if not resume.is_lengthened(config, run, plain):
+            return
+        logger.info("the run had completed, and goes on to its new end; model/ stays as it is until then")
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
     context.checkpoint = resume.take_up(run, context.manifest, config.resume_force)
     _restore_records(context, plain, setup.prepared)
