@@ -199,9 +199,8 @@ class Ledger:
             + self.documents_learned_before
             + self.documents_kept,
         )
-        if (
-            "stretches" not in self.split_by and not self.bytes_copied
-        ):  # documents are cut: their parts count, in several splits
+        cut = "stretches" in self.split_by or self.bytes_copied or self.documents_held_again
+        if not cut:  # parts of documents count as such, in several splits
             self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
         self._close("bytes read", self.bytes_read, self.bytes_kept + sum(self.left_out.values()))
         self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))

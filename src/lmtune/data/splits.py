@@ -92,7 +92,8 @@ class Assigned(NamedTuple):
 def move_documents(parts: Parts, past: Past, shares: Shares, withholds: bool = False) -> Assigned:
     """Whole documents: what the model knows goes to the training split, what was held out from it to validation.
 
-    Passages that were held out from it are cut out of the documents that are trained on. withholds: what was held out is not
+    Passages that were held out from it are cut out of the documents that are trained on, and those that it knows out of the
+    documents that are held out again. withholds: what was held out is not
     trained on either where no validation split is drawn.
     """
     training = parts.get("train", build_texts([]))
@@ -108,7 +109,9 @@ def move_documents(parts: Parts, past: Past, shares: Shares, withholds: bool = F
         moved["train"].append(texts.filter(pa.array(knows)))
     held, cut = training.filter(pa.array(again)), build_texts([])
     if shares.validation:
-        moved["validation"].append(held)
+        rest, known = past.cut_learned(held)
+        moved["validation"].append(rest)
+        moved["train"].append(known)
     if asked:
         rest, cut = past.cut_held(pa.concat_arrays(moved["train"]))
         moved["train"] = [rest]

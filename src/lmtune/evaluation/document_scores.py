@@ -41,7 +41,7 @@ def save_scores(file: Path, scored: dict[str, SetScores]) -> None:
 def find_scores(file: Path, measures: Record) -> DocumentBits | None:
     """The documents behind these measures, in the order of their text; None where there is no record that adds up to them."""
     try:
-        with np.load(file, allow_pickle=False) as saved:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
             number = saved["texts"].tolist().index(measures["protocol"]["text"])
             found = DocumentBits(saved[f"nll{number}"].astype(float), saved[f"bytes{number}"].astype(np.int64))
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
