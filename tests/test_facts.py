@@ -24,7 +24,17 @@ from lmtune.training.resume import fingerprint_of
 ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
 WITHOUT_WEIGHTS = ANEW | {
-    *("name", "stop_on_failed_save", "check_weights", "prompts", "tracker", "generation", "samples"),
+    *(
+        "name",
+        "stop_on_failed_save",
+        "check_weights",
+        "prompts",
+        "tracker",
+        "generation",
+        "samples",
+        "report",
+        "private",
+    ),
     *("data.prompts", "model.save_dtype", "training.logging_steps", "training.disable_tqdm"),
     *("training.save_total_limit", "training.dataloader_num_workers"),
 }
@@ -39,6 +49,7 @@ LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
     "serve.token_file",
+    "run",
 }
 SEVERAL = {"ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
@@ -145,6 +156,7 @@ def build(tmp_path, monkeypatch):
 NEEDED = {
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
     "report": ("run=x",),
+    "chat": ("ckpt=x",),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

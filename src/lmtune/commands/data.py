@@ -42,7 +42,7 @@ def run(config: DataCommandConfig) -> Result:
     block_size = config.data.block_size or positions.resolve_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
-    return Result(account, lambda: render_account(account, prepared, corpus, tokenizer))
+    return Result(account, lambda: render_account(account, prepared, corpus, tokenizer, private=config.private))
 
 
 def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[str, Any]:
@@ -65,13 +65,18 @@ def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[st
     }
 
 
-def render_account(account: dict[str, Any], prepared: Prepared, corpus: Corpus, tokenizer: Any) -> list[str]:
-    """The account for people, with the first documents and blocks to look at."""
+def render_account(
+    account: dict[str, Any], prepared: Prepared, corpus: Corpus, tokenizer: Any, *, private: bool
+) -> list[str]:
+    """The account for people, with the first documents and blocks to look at, unless they are private."""
+    known = [*render_ledger(prepared.ledger), *render_shape(account)]
+    if private:
+        return known
     documents = [text[:SHOWN_CHARS] for text in itertools.islice(corpus.texts("train"), 3)]
     rows = range(min(2, len(prepared.blocks)))
     decoded = [tokenizer.decode(prepared.blocks[row]["input_ids"])[:SHOWN_CHARS] for row in rows]
     shown = [*render_quotes("document", documents), *render_quotes("block", decoded)]
-    return [*render_ledger(prepared.ledger), *render_shape(account), *shown]
+    return [*known, *shown]
 
 
 def manage_cache(action: CacheAction) -> Result:

@@ -85,6 +85,8 @@ class EvalCommandConfig:
     """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     data: DataConfig | None = key(None, absent="the text is what the run held out")
     """By default the held-out text of the run that `ckpt` names."""
+    private: bool = False
+    """Show no text of documents, as for a run that was trained so."""
     changed_text: bool = False
     """Score the held-out text of the run although it has changed since the run was trained."""
     suite: SuiteConfig | None = key(None, absent="no benchmark is chosen")
@@ -180,6 +182,8 @@ class DataCommandConfig:
 
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
+    private: bool = False
+    """Show no text of documents and blocks."""
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
     data: DataConfig = MISSING

@@ -66,6 +66,13 @@ def list_documents(stream: TokenStream, scored: ScoredCheckpoint, tokenizer: Pre
     return [describe_document(stream, int(place), bits, tokenizer) for place in np.argsort(-bits, kind="stable")]
 
 
+def hide_texts(scored: dict[str, ScoredCheckpoint]) -> None:
+    """Take the beginnings of documents away again."""
+    for each in scored.values():
+        for document in each.measures.get("documents", []):
+            del document["beginning"]
+
+
 def describe_document(stream: TokenStream, place: int, bits: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> Record:
     """A document by its place, from 0. bits: [documents] bits per byte."""
     row, end = stream.documents[place], int(stream.ends[place])

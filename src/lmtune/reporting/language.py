@@ -1,6 +1,7 @@
 """Texts, numbers and dates of a page in the language that it is read in."""
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -37,6 +38,16 @@ class Language:
         written = f"{abs(value):,.{decimals}f}"
         sign = LESS if value < 0 and written.strip("0.,") else ""
         return sign + written.translate({ord(","): self.thousands, ord("."): self.decimal})
+
+    def measure(self, value: float | None) -> str:
+        """A measure with four decimals; from 1,000 on without any, which would say nothing there."""
+        return self.number(value, 0 if value is not None and abs(value) >= 1000 else 4)
+
+    def translate(self, text: str) -> str:
+        """What lmtune itself says in English, phrase by phrase; what is not known stays."""
+        known = {key.removeprefix("said:"): words for key, words in self.texts.items() if key.startswith("said:")}
+        phrases = "|".join(re.escape(each) for each in sorted(known, key=len, reverse=True))
+        return re.sub(phrases, lambda match: known[match[0]], text)
 
     def short(self, value: float | None) -> str:
         """Three digits that count: `0.96`, `88.3`, `1,042`."""

@@ -114,7 +114,7 @@ def _draw(shown: Learning, frame: Frame, language: Language) -> str:
 
 
 def _draw_grid(y: Scale, frame: Frame, language: Language) -> str:
-    ticks = svg.choose_ticks(y.low, y.high, 5)
+    ticks = svg.choose_ticks(y.low, y.high, 6)
     decimals = svg.count_decimals(ticks)
     return "".join(
         svg.line((frame.left, y(tick)), (frame.right, y(tick)), "grid")
@@ -176,7 +176,7 @@ def _draw_rate(rate: Sequence[Point], x: Scale, frame: Frame, language: Language
 
 
 def render_rates(groups: Sequence[Sequence[Point]], steps: int, language: Language) -> str:
-    """A strip for each layer group, the lowest at the bottom; all have the same scale, so that their rates compare."""
+    """A strip for each layer group, the lowest at the bottom, each up to its own peak: rates may differ a thousandfold."""
     peaks = [max(value for _, value in group) for group in groups]
     told = language.say("rates_told", n=len(groups), steps=steps, peaks=", ".join(map(language.rate, peaks)))
     return "".join(_draw_rates(groups, peaks, steps, told, frame, language) for frame in FRAMES)
@@ -190,7 +190,7 @@ def _draw_rates(
     parts = []
     for row, number in enumerate(reversed(range(len(groups)))):
         floor = frame.top + (row + 1) * height + row * gap
-        y = Scale(0, max(peaks) or 1.0, floor, floor - height)
+        y = Scale(0, peaks[number] or 1.0, floor, floor - height)
         places = [(x(step), y(value)) for step, value in svg.thin(groups[number], POINTS)]
         label = language.say("group", number=number + 1, rate=language.rate(peaks[number]))
         parts += [

@@ -20,7 +20,7 @@ from lmtune.reporting.learning import (
 )
 from lmtune.reporting.pages import Tile, build_spans, render_page
 from lmtune.reporting.record import BITS, RunRecord
-from lmtune.reporting.settings import list_differences, render_command, render_config, shorten_folder
+from lmtune.reporting.settings import hide_private, list_differences, render_command, render_config, shorten_folder
 from lmtune.reporting.svg import Point
 from lmtune.storage import Record
 
@@ -28,6 +28,7 @@ from lmtune.storage import Record
 def render_report(record: RunRecord, language: Language | None = None) -> str:
     """The page as HTML. Text from files and models is escaped; nothing is fetched when it is opened."""
     language = language or choose_language(record.config)
+    settings = hide_private(record.config) if record.private else record.config
     return render_page(
         "report.html.j2",
         language,
@@ -36,7 +37,7 @@ def render_report(record: RunRecord, language: Language | None = None) -> str:
         status=record.status if record.status in language.texts else "unknown",
         head=render_head(record, language),
         progress=build_progress(record, language),
-        reason=record.results.get("reason"),
+        reason=None if record.private else record.results.get("reason"),
         private=record.private,
         scored=bool(record.evaluations or record.results.get("eval")),
         tiles=build_tiles(record, language),
@@ -50,8 +51,8 @@ def render_report(record: RunRecord, language: Language | None = None) -> str:
         facts=sections.list_facts(record, language),
         next=sections.list_next(record, shorten_folder(record.folder), language),
         measures=sections.build_measures(record, language),
-        settings=list_differences(record.config),
-        config=render_config(record.config),
+        settings=list_differences(settings),
+        config=render_config(settings),
     )
 
 
@@ -145,6 +146,8 @@ def build_tiles(record: RunRecord, language: Language) -> list[Tile]:
     if record.sets:
         name = record.sets[0]
         before, after = record.find_before(name), record.find_after(name)
+        if record.status == "running" and len(record.evaluations) == 1:
+            before = {}  # there is one evaluation so far
         if BITS in after:
             tiles.append(_build_bits_tile(record, before.get(BITS), after[BITS], language))
         if "perplexity" in after:
@@ -191,9 +194,9 @@ def build_learning(record: RunRecord, language: Language) -> Record | None:
     held = record.list_bits(record.sets[0]) if record.sets else []
     ratio = sections.find_tokens_per_byte(record)
     training = tokens_to_bits(record.list_points("loss"), ratio) if ratio else []
-    curves = _build_curves(training, held, language)
-    if not curves:
+    if len(training) + len(held) < 2:
         return None
+    curves = _build_curves(training, held, language)
     unigram = sections.find_unigram(record)
     beyond = unigram is not None and is_beyond(unigram, curves)
     levels = {} if unigram is None or beyond else {_label("unigram", unigram, language): unigram}

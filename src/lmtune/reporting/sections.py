@@ -59,12 +59,13 @@ def list_evaluations(record: RunRecord, language: Language) -> Record:
     if not record.evaluations:
         return {"titles": [], "rows": []}
     name = record.sets[0]
-    titles = ["step", "epoch", *(_name_measure(each.name) for each in BY_EVALUATION), "seconds"]
+    order = sorted(BY_EVALUATION, key=lambda measure: measure.per_token)  # what compares with other models first
+    titles = ["step", "epoch", *(_name_measure(each.name) for each in order), "seconds"]
     rows = [
         [
             language.number(each.step),
             language.number(each.epoch, 2),
-            *(language.number(each.sets[name].get(measure.name), 4) for measure in BY_EVALUATION),
+            *(language.measure(each.sets[name].get(measure.name)) for measure in order),
             language.duration(each.train_seconds),
         ]
         for each in record.evaluations
@@ -118,8 +119,10 @@ def build_flow(record: RunRecord, language: Language) -> Record | None:
         notes, rows = [language.say("flow_streamed")], []
     else:
         rows = list_rows(ledger, language)
-        rule, documents_are = ledger["split_by"], ledger["documents_are"]
-        notes = [language.say("flow_closes", rule=rule, documents_are=documents_are)]
+        said = language.say("flow_closes", documents_are=language.translate(ledger["documents_are"]))
+        if ledger["sides"]["validation"]["documents"]:
+            said += " " + language.say("flow_held", rule=language.translate(ledger["split_by"]))
+        notes = [said]
     seen = _find_seen(record)
     if seen is not None:
         notes.append(language.say("seen", share=language.share(seen, 3)))
@@ -177,7 +180,7 @@ def list_next(record: RunRecord, folder: str, language: Language) -> list[tuple[
         prompt = '"..."'
         return [
             (language.say("next_generate"), f"lmtune generate ckpt={folder} prompt={prompt}"),
-            (language.say("next_eval"), f"lmtune eval ckpt={folder}"),
+            *([(language.say("next_eval"), f"lmtune eval ckpt={folder}")] if record.sets else []),
             (language.say("next_train"), f"lmtune train model.path={folder} data.files=..."),
         ]
     if record.status in ("stopped", "failed"):
@@ -195,7 +198,7 @@ def _build_set(name: str, measures: Record, language: Language) -> Record:
     rows = [
         [
             language.say(_name_measure(measure.name)),
-            *(language.number(column.get(measure.name), 4) for column in columns.values()),
+            *(language.measure(column.get(measure.name)) for column in columns.values()),
         ]
         for measure in REPORTED
     ]

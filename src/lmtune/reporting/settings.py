@@ -15,6 +15,9 @@ from lmtune.storage import Record
 
 SET_BY_NAME = ("training", "generation", "chosen")
 """Sections that hold only what was set: each of their keys differs from the default of transformers."""
+TELLING = frozenset(["files", "validation_files", "sources", "path", "prompts", "where"])
+"""Keys of data and prompts that a private page hides: names of files may name people."""
+HIDDEN = "(private)"
 OF_START = ("output", "resume", "resume_force", "training.push_to_hub", "training.hub_token")
 """Keys that a command to repeat a run is without."""
 
@@ -40,6 +43,18 @@ def list_differences(config: Record) -> list[Setting]:
     for section in SET_BY_NAME:
         found += [Setting(f"{section}.{name}", render_value(value), "") for name, value in _set_of(config, section)]
     return found
+
+
+def hide_private(config: Record) -> Record:
+    """The settings without the names and texts in them that say something about the corpus."""
+    return {
+        key: HIDDEN
+        if key in TELLING and value and not isinstance(value, bool)
+        else hide_private(value)
+        if isinstance(value, dict) and key != "model"
+        else value
+        for key, value in config.items()
+    }
 
 
 def find_value(config: Record, key: str) -> Any:
@@ -92,7 +107,7 @@ def _unquote(override: str) -> str:
     key, _, value = override.partition("=")
     if len(value) > 1 and value[0] == value[-1] == "'":
         value = value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
-    return f"{key}={value}"
+    return f"{key.lstrip('+')}={value}"
 
 
 def _set_of(config: Record, section: str) -> list[tuple[str, Any]]:

@@ -67,8 +67,9 @@ ENGLISH = {
     "only_training": "Nothing was held out: the line is the loss of the training text.",
     "rates": "Layer groups",
     "rates_note": (
-        "Each strip is the learning rate of one group of layers from step {start} to {end}, from the "
-        "embeddings at the bottom to the head at the top; where it is empty, the group is frozen."
+        "Each strip is the learning rate of one group of layers from step {start} to {end}, up to its own "
+        "peak, from the embeddings at the bottom to the head at the top; where it is empty, the group is "
+        "frozen."
     ),
     "rates_told": (
         "Learning rates of {n} layer groups over {steps} steps; their peaks from the lowest group up: {peaks}."
@@ -121,9 +122,9 @@ ENGLISH = {
     "flow_documents": "documents",
     "flow_tokens": "tokens",
     "flow_closes": (
-        "Every byte that was read stands in one row; a plus is a byte that was added. Held out by {rule}; a "
-        "document is: {documents_are}."
+        "Every byte that was read stands in one row; a plus is a byte that was added. A document is: {documents_are}."
     ),
+    "flow_held": "Held out by {rule}.",
     "flow_streamed": "The text is streamed: what has been read is known at the end.",
     "seen": "Of the 13-word sequences of the held-out text {share} also stand in the training text.",
     "lengths": "Length of the documents that it learned from",
@@ -173,7 +174,7 @@ ENGLISH = {
     "separator_loss": "loss of separators (nats)",
     "measure_bits_per_byte": "bits per byte",
     "unigram_bits": "bits per byte of a unigram model",
-    "differing": "Settings that differ from the defaults ({n})",
+    "differing": "Settings that differ from the defaults of lmtune and transformers ({n})",
     "all_settings": "All settings",
     "key": "key",
     "value": "value",
@@ -233,4 +234,19 @@ ENGLISH = {
     "compare_versions": "Different versions: {versions}.",
     "compare_curves_told": "Held-out bits per byte of {n} runs over their steps, at the end from {low} to {high}.",
     "compare_settings": "What differed",
+    # What the ledger says in English
+    "said:hash": "the hash of each document",
+    "said:given": "the source itself",
+    "said:stretches": "stretches of the text",
+    "said:, among the first ": ", among the first ",
+    "said: documents": " documents",
+    "said: and ": " and ",
+    "said:whole files": "whole files",
+    "said:stretches between blank lines": "stretches between blank lines",
+    "said:lines": "lines",
+    "said:rows": "rows",
+    "said:articles, from one ` = Title = ` to the next": "articles, from one ` = Title = ` to the next",
+    "said:runs of ": "runs of ",
+    "said: consecutive ": " consecutive ",
+    "said:, since the source names no articles": ", since the source names no articles",
 }

@@ -62,8 +62,8 @@ PORTUGUESE = {
     "only_training": "Nenhum texto foi reservado: a linha é a perda no texto de treino.",
     "rates": "Grupos de camadas",
     "rates_note": (
-        "Cada faixa é a taxa de aprendizado de um grupo de camadas do passo {start} ao {end}, dos embeddings "
-        "(embaixo) à saída (em cima); onde está vazia, o grupo está congelado."
+        "Cada faixa é a taxa de aprendizado de um grupo de camadas do passo {start} ao {end}, até o seu "
+        "próprio máximo, dos embeddings (embaixo) à saída (em cima); onde está vazia, o grupo está congelado."
     ),
     "rates_told": (
         "Taxas de aprendizado de {n} grupos de camadas em {steps} passos; os máximos, do grupo mais baixo ao "
@@ -114,9 +114,9 @@ PORTUGUESE = {
     "flow_documents": "documentos",
     "flow_tokens": "tokens",
     "flow_closes": (
-        "Cada byte lido está em uma linha; um sinal de mais é um byte acrescentado. Separação por {rule}; um "
-        "documento é: {documents_are}."
+        "Cada byte lido está em uma linha; um sinal de mais é um byte acrescentado. Um documento é: {documents_are}."
     ),
+    "flow_held": "Reservado por: {rule}.",
     "flow_streamed": "O texto é lido em fluxo: o que foi lido só se conhece no fim.",
     "seen": "Das sequências de 13 palavras do texto reservado, {share} também estão no texto de treino.",
     "lengths": "Tamanho dos documentos com que ele aprendeu",
@@ -164,7 +164,7 @@ PORTUGUESE = {
     "separator_loss": "perda dos separadores (nats)",
     "measure_bits_per_byte": "bits por byte",
     "unigram_bits": "bits por byte de um modelo de unigramas",
-    "differing": "Configurações diferentes das padrão ({n})",
+    "differing": "Configurações que diferem dos padrões de lmtune e transformers ({n})",
     "all_settings": "Todas as configurações",
     "key": "chave",
     "value": "valor",
@@ -225,4 +225,18 @@ PORTUGUESE = {
     "compare_versions": "Versões diferentes: {versions}.",
     "compare_curves_told": "Bits por byte reservados de {n} treinos ao longo dos passos, no fim de {low} a {high}.",
     "compare_settings": "O que diferiu",
+    "said:hash": "hash de cada documento",
+    "said:given": "a própria fonte",
+    "said:stretches": "trechos do texto",
+    "said:, among the first ": ", entre os primeiros ",
+    "said: documents": " documentos",
+    "said: and ": " e ",
+    "said:whole files": "arquivos inteiros",
+    "said:stretches between blank lines": "trechos entre linhas em branco",
+    "said:lines": "linhas",
+    "said:rows": "linhas de tabela",
+    "said:articles, from one ` = Title = ` to the next": "artigos, de um ` = Título = ` ao próximo",
+    "said:runs of ": "sequências de ",
+    "said: consecutive ": " itens consecutivos: ",
+    "said:, since the source names no articles": ", já que a fonte não nomeia artigos",
 }

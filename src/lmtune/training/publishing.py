@@ -24,6 +24,11 @@ def check_push(config: TrainConfig) -> None:
     hub.check_settings(config.training)
     if not config.training.get("push_to_hub"):
         return
+    if config.private:
+        raise ConfigError(
+            "private=true pushes nothing, and training.push_to_hub=true asks for that: weights may hold text of the corpus. Leave "
+            "one of them out."
+        )
     key = "name" if config.training.get("hub_model_id") is None else "training.hub_model_id"
     hub.check_repository(key, name_repository(config))
     finetune, base = config.finetune, config.model.path

@@ -128,7 +128,9 @@ def save_model(
 
 def load_card(run: Run, results: Record, repo: str | None = None) -> str:
     """The model card of a run, that of its copy at `repo` on the Hub if one is named."""
-    return render_card(results["name"], results, run.load_config(), load_last_samples(run), repo)
+    config = run.load_config()
+    samples = [] if config.get("private") else load_last_samples(run)
+    return render_card(results["name"], results, config, samples, repo)
 
 
 def load_last_samples(run: Run) -> list[dict[str, str]]:

@@ -210,7 +210,8 @@ class Session:
         if config.tracker.name != "none":
             chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
-            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
+            show = 0 if config.private else config.samples.show
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, show))
         chosen.append(callbacks.EvaluatedCallback(self._report_evaluation))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))

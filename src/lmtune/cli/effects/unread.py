@@ -48,6 +48,7 @@ LR_FIND = {
         OF_TRAIN,
         (
             *("eval", "eval_data", "early_stopping", "objective", "samples", "generation", "prompts", "data.prompts"),
+            *("report", "private"),
             *("resume", "resume_force", "stop_on_failed_save", "tracker", "data.language"),
             *("model.legacy_ids", "model.save_dtype", "finetune.merge"),
             *("training.resume_from_checkpoint", "training.report_to", "training.project"),
@@ -107,6 +108,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "data": DATA,
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
+    "chat": {},
     "export": EXPORT,
     "runs": {},
     "compare": {},
