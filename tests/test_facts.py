@@ -49,9 +49,18 @@ LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
     "serve.token_file",
-    "run",
+    *("run", "runs", "folder"),
 }
-SEVERAL = {"ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
+SEVERAL = {
+    "ckpt",
+    "runs",
+    "prompts",
+    "eval_data",
+    "data.prompts",
+    "data.files",
+    "data.validation_files",
+    "data.text_column",
+}
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
 OF_SOURCE = {
     *("subset", "revision", "train_split", "validation_split", "test_split"),
@@ -154,6 +163,7 @@ def build(tmp_path, monkeypatch):
 
 
 NEEDED = {
+    "compare": ("runs=[a,b]",),
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
     "report": ("run=x",),
     "chat": ("ckpt=x",),
