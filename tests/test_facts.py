@@ -50,7 +50,8 @@ LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_fil
 LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
-    *("serve.token_file", "run", "repo", "branch", "data.license", "data.homepage", "data.citation"),
+    *("serve.token_file", "run", "runs", "folder", "repo", "branch"),
+    *("data.license", "data.homepage", "data.citation"),
     *("model.license", "model.citation", "card.license", "card.license_name", "card.license_link", "card.summary"),
     *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),
     *("card.ethics", "card.data", "card.data_license", "card.citation"),
@@ -58,6 +59,7 @@ LITERAL = {
 SEVERAL = {
     "card.language",
     "ckpt",
+    "runs",
     "prompts",
     "eval_data",
     "data.prompts",
@@ -167,6 +169,7 @@ def build(tmp_path, monkeypatch):
 
 
 NEEDED = {
+    "compare": ("runs=[a,b]",),
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
     "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
 }  # fmt: skip

@@ -161,10 +161,10 @@ def _literal(key: str, value: str) -> str:
         return f"[{quote(value)}]" if holds_list(all_keys()[key]) else quote(value)
     if _parses(key, value):
         return value
-    return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"
+    return "[" + ",".join(quote(item) for item in split_list(value)) + "]"
 
 
-def _split_list(value: str) -> list[str]:
+def split_list(value: str) -> list[str]:
     """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot read (accents, brackets in names)."""
     inner = value[1:].removesuffix("]")
     items = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(?:,|$)""", inner)

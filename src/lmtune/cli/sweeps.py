@@ -115,7 +115,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
 
     A folder that holds no job in the end is removed. Raises CheckpointError for one that holds anything but a sweep.
     """
-    given = _find_given(overrides)
+    given = find_folder(overrides)
     made: list[Path] = []
     folder = Path(_agree(lambda: str(_make_sweep(given, made))))
     others = [text for text in overrides if not text.startswith(f"{SWEEP_FOLDER}=")]
@@ -128,7 +128,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
             remove_empty(made)
 
 
-def _find_given(overrides: list[str]) -> Path | None:
+def find_folder(overrides: list[str]) -> Path | None:
     """The folder that hydra.sweep.dir= names, with what Hydra makes of ${now:...} in it."""
     typed = [text for text in overrides if text.startswith(f"{SWEEP_FOLDER}=")]
     if not typed:

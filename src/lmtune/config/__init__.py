@@ -28,6 +28,7 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
@@ -46,6 +47,8 @@ __all__ = [
     "CardConfig",
     "ChatConfig",
     "CheckConfig",
+    "CompareConfig",
+    "ComparisonFormat",
     "DataCommandConfig",
     "DataConfig",
     "DocumentRule",
@@ -75,6 +78,7 @@ __all__ = [
     "ReportCommandConfig",
     "ReportConfig",
     "ReportLanguage",
+    "RunsConfig",
     "SamplesConfig",
     "SaveDtype",
     "ServeConfig",

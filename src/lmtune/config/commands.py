@@ -73,8 +73,9 @@ EXPORTED = {
 class EvalCommandConfig:
     """`lmtune eval`."""
 
-    ckpt: Any = key(None, literal=True, several=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    ckpt: Any = key(None, literal=True, several=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared
+    with the first: `ckpt=[A,B]`."""
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
@@ -140,8 +141,8 @@ class GridConfig:
 class GenerateConfig:
     """`lmtune generate`."""
 
-    ckpt: str | None = key(None, literal=True, several=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id."""
+    ckpt: str | None = key(None, literal=True, several=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id."""
     prompt: str | None = key(None, literal=True)
     """The beginning of a text."""
     prompts: list[str] = key(list, literal=True, several=True)
@@ -283,8 +284,8 @@ class PageConfig:
 class ReportCommandConfig:
     """`lmtune report`."""
 
-    run: str | None = key(None, literal=True)
-    """Run folder, or the folder of a sweep; `lmtune report RUN` says the same."""
+    run: str | None = key(None, literal=True, names_run="folder")
+    """Run (folder, `last` or part of its name), or the folder of a sweep; `lmtune report RUN` says the same."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     report: PageConfig = key(PageConfig)
@@ -304,8 +305,9 @@ class ReportCommandConfig:
 class ExportConfig:
     """`lmtune export`."""
 
-    ckpt: str | None = key(None, literal=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id; the adapter of one is merged in float32."""
+    ckpt: str | None = key(None, literal=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; the adapter of one is
+    merged in float32."""
     to: ExportFormat | None = None
     """`gguf` is one file for llama.cpp and Ollama, `safetensors` a folder for transformers, vLLM and others."""
     dtype: ExportDtype = ExportDtype.float32

@@ -51,7 +51,7 @@ class TrainConfig:
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
     """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
-    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True)
+    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
     """Resume although settings that change the result differ."""

@@ -16,6 +16,7 @@ from lmtune.errors import CheckpointError, ConfigError
 from lmtune.reporting.next_steps import render_resumption
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.files import END_NAMES
+from lmtune.runs.settings import flatten
 from lmtune.secrets import find_secret
 from lmtune.storage import Record, write_json
 from lmtune.training import resume
@@ -139,7 +140,7 @@ def open_run(setup: Setup) -> RunContext:
 
 def check_no_secret(plain: Record) -> None:
     """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
-    for key, value in resume.flatten(plain).items():
+    for key, value in flatten(plain).items():
         if (found := find_secret(str(value))) is not None:
             raise ConfigError(
                 f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "
@@ -180,10 +181,12 @@ def _hold(context: RunContext, tracker: str) -> None:
 
 
 def _take_up(context: RunContext, setup: Setup, plain: Record) -> Path | None:
-    """The checkpoint to go on from; a run that has completed is left as it is."""
+    """The checkpoint to go on from; a run that has completed is left as it is, unless it is to become longer."""
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
-        return None
+        if not resume.is_lengthened(config, run, plain):
+            return None
+        logger.info("the run had completed, and goes on to its new end; model/ stays as it is until then")
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
     checkpoint = resume.take_up(run, context.manifest, config.resume_force)
     _restore_records(context, plain, setup.prepared)

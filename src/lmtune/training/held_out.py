@@ -13,6 +13,8 @@ from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
+from lmtune.evaluation.comparison import DocumentBits
+from lmtune.evaluation.document_scores import SetScores
 from lmtune.runs.evaluations import Measures, check_set_names
 from lmtune.token_stream import TokenStream
 from lmtune.training.setup import Setup
@@ -68,6 +70,13 @@ class HeldOut:
     def score_final(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored at the end. All processes take part."""
         return self.score(model, {name: held.final for name, held in self.sets.items()})
+
+    def collect_final(self) -> dict[str, SetScores]:
+        """How each document was scored by score_final, where that has come last."""
+        return {
+            name: SetScores(held.final.identify(), DocumentBits(self.nll[name], held.final.documents["bytes"]))
+            for name, held in self.sets.items()
+        }
 
     @property
     def samples_all(self) -> bool:

@@ -11,6 +11,7 @@ from lmtune.config import CardConfig, EvalConfig, SaveDtype, render_plain
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, describe_error
+from lmtune.evaluation.document_scores import SCORES, SetScores, save_scores
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
@@ -185,6 +186,15 @@ def write_report(run: Run, results: Record | None = None) -> None:
         write_text(run.report_file, render_report(record if results is None else replace(record, results=results)))
     except Exception as error:  # a page is not worth the days that a training may have taken
         logger.warning("%s could not be written: %s", run.report_file.name, describe_error(error))
+
+
+def write_scores(run: Run, scored: dict[str, SetScores]) -> None:
+    """Keep how each document was scored; where the disk does not take it, comparisons have no intervals."""
+    run.claim(SCORES)
+    try:
+        save_scores(run.folder / SCORES, scored)
+    except OSError as error:
+        logger.warning("%s could not be written: %s", SCORES, error)
 
 
 def find_objective(results: Record, objective: str) -> float:

@@ -37,6 +37,7 @@ from lmtune.training.results import (
     load_card,
     save_model,
     write_report,
+    write_scores,
 )
 from lmtune.training.setup import Setup, build_setup
 from lmtune.training.starts import describe_start, find_first, record_first, record_start
@@ -168,7 +169,7 @@ class Session:
         check_same_weights(model, context.run)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
-            documents = self._describe_documents()
+            documents, scores = self._describe_documents(), self.held_out.collect_final()
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
             selected = self._score_selection(model, sets, evaluations)
         results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
@@ -183,6 +184,7 @@ class Session:
         if context.is_main:
             save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
             self._close_ledger()
+            write_scores(context.run, scores)
             self.report(results)
             context.run.write_results(results)
         self.trainer.accelerator.wait_for_everyone()

@@ -301,6 +301,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "grid": if_drawn,
         "seed": if_drawn,
     },
+    "runs": {},
+    "compare": {},
     "chat": generation_rules(),
     "serve": {},
 }

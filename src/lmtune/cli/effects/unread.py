@@ -116,6 +116,8 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "chat": {},
     "export": EXPORT,
     "push": {},
+    "runs": {},
+    "compare": {},
     "report": {},
     "serve": {},
 }
