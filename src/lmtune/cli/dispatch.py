@@ -34,6 +34,7 @@ class Dispatch:
         self.name = name
         self.options = options
         self.exit_code = 0
+        self.keys: list[str] = []
         self.typed = Typed()
         """What stands on the command line."""
         self.told: dict[str, Any] = {}
@@ -43,7 +44,7 @@ class Dispatch:
 
     def run(self, keys: list[str]) -> int:
         """Run the command, or each job of a sweep; return the exit code."""
-        with explained(self.name), ExitStack() as stack:
+        with self._gathering(keys), ExitStack() as stack:
             overrides = self._prepare(keys, stack)
             try:
                 self._run_hydra(overrides)
@@ -62,6 +63,20 @@ class Dispatch:
             overrides = self._prepare(keys, stack)
             return self._build_config(stack.enter_context(composed(self.name, overrides, find_conf())))
 
+    @contextmanager
+    def _gathering(self, keys: list[str]) -> Iterator[None]:
+        """What stops the composition of a configuration, in our words, and beside it every other mistake in the keys."""
+        try:
+            with explained(self.name):
+                yield
+        except LmtuneError as error:
+            from lmtune.cli.faults import gather
+
+            found = gather(error, self.name, keys)
+            if found is error:
+                raise
+            raise found from error
+
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
         """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
         from lmtune.cli import composition, sweeps
@@ -72,8 +87,9 @@ class Dispatch:
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        check_hydra_overrides(keys)
+        self.keys = keys
         composition.register(self.name, self.options.config_dir)
+        check_hydra_overrides(keys)
         check_forms(keys)
         self.typed = find_typed(keys)
         check_sections(self.name, self.typed)
@@ -139,7 +155,8 @@ class Dispatch:
 
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            config = self._build_config(node)
+            with self._gathering(self.keys):
+                config = self._build_config(node)
             if self.name == "train":
                 _choose_hydra_folder(config, sweeping)
             return self._print_result(config)

@@ -83,6 +83,11 @@ def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...
         raise ConfigError(
             "--config-dir: expected a folder of configs behind it, found nothing. Give one: --config-dir FOLDER."
         )
+    for name in ("package", "resolve"):
+        if settings[name] and not settings["cfg"]:
+            raise ConfigError(
+                f"--{name} has no effect: it is about what --cfg shows, found no --cfg. Add --cfg job, or leave it out."
+            )
     for name, choices in (("cfg", CFG), ("info", INFO)):
         if settings[name] not in (None, *choices):
             raise ConfigError(f"--{name} {settings[name]}: expected one of {', '.join(choices)}.")

@@ -1,12 +1,11 @@
 """What a training needs before its first step, checked in the order of what the checks cost."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
+from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus
@@ -14,6 +13,7 @@ from lmtune.data.hub_source import check_data_source
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
 from lmtune.data.prepared import Prepared
+from lmtune.errors import Gathering
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
@@ -102,16 +102,16 @@ def say_losses(ledger: Ledger) -> None:
 
 def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
-    publishing.check_push(config)
-    plain = render_settings(config)
-    resumed = resume.find_run(config, resume.fingerprint_of(plain))
-    resume.check_output(config, resumed)
-    if resumed is not None:
-        resume.check_told(config, resumed, plain)
-    others = [*config.eval_sets.values(), *config.mixed_sets.values()]
-    check_sources(config, others)
-    for data in (config.data, *others):
-        build_corpus(data)
+    found, resumed, plain = Gathering(), None, render_settings(config)
+    with found.noting():
+        publishing.check_push(config)
+    with found.noting():
+        resumed = resume.find_run(config, resume.fingerprint_of(plain))
+        resume.check_output(config, resumed)
+        if resumed is not None:
+            resume.check_told(config, resumed, plain)
+    check_sources(config, found)
+    found.raise_all()
     check_lengths(config)
     return resumed
 
@@ -125,14 +125,18 @@ def check_lengths(config: TrainConfig) -> None:
             positions.check_length(key, value, described)
 
 
-def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
-    """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
-    trackers.check_tracker(config.tracker.name)
-    if config.finetune.method is FinetuneMethod.lora:
-        adapters.check_adapter(config.finetune, config.model)
-    check_model_source(config.model, config.check_weights)
-    for data in (config.data, *others):
-        check_data_source(data)
+def check_sources(config: TrainConfig, found: Gathering) -> None:
+    """Note ids, files and packages that are not there, within seconds and before torch is imported."""
+    with found.noting():
+        trackers.check_tracker(config.tracker.name)
+    with found.noting():
+        check_model_source(config.model, config.check_weights)
+        if config.finetune.method is FinetuneMethod.lora:
+            adapters.check_adapter(config.finetune, config.model)
+    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values()):
+        with found.noting():
+            check_data_source(data)
+            build_corpus(data)
 
 
 def build_model(
