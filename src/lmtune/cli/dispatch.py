@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,10 @@ logger = logging.getLogger(__name__)
 class Dispatch:
     """A command with its options: composes its configuration with Hydra, and runs it."""
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, *, checks: bool = False) -> None:
         self.name = name
+        self.checks = checks
+        """The command is told about by `lmtune check`, and not run."""
         self.options = options
         self.exit_code = 0
         self.keys: list[str] = []
@@ -96,7 +99,7 @@ class Dispatch:
         overrides = prepare_overrides([*list_implied(self.name, keys), *self._restore(keys, stack)])
         if not self.options.multirun:
             sweeps.check_single(overrides)
-            if self.name == "check" and not self.told:
+            if (self.name == "check" or self.checks) and not self.told:
                 self.origins = trace(self.name, keys)
         elif not self.options.shows:
             conf = find_conf()
@@ -168,6 +171,10 @@ class Dispatch:
 
         set_waiting()
         run = importlib.import_module(COMMANDS[self.name].module).run
+        if self.checks:
+            from lmtune.commands.check import run_range
+
+            run = partial(run_range, origins=self.origins or _trace_job())
         with console.lend_results() as stdout:
             try:
                 result: Result = run(config)

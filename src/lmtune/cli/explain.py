@@ -33,7 +33,7 @@ def explain_error(error: Exception, command: str) -> str:
         file, reason, key = inside_file.groups()
         return explain_inside(file, reason, key, command)
     typed = re.match(r"Could not override '([^']+)'", str(error))
-    if typed and (cause is None or "not in" in str(cause)) and typed[1] not in all_keys():
+    if typed and (cause is None or "not in" in str(cause)) and typed[1] not in known_keys(command):
         return explain_unknown(typed[1], command)
     if isinstance(error, ConfigCompositionException) and key and cause is not None:
         return explain_value(typed[1] if typed and "not in" in str(cause) else key, str(cause), command)

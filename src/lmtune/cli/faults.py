@@ -44,7 +44,8 @@ def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneErro
 
 
 def _is_told(fault: Fault, told: list[str]) -> bool:
-    begins = tuple(f"{fault.key}{end}" for end in (": ", "=", " is ", " has "))
+    above = fault.key.rpartition(".")[0]
+    begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", "[")), f"{above}: Value '{{}}'")
     return any(fault.text in text or text.startswith(begins) for text in told)
 
 
@@ -60,7 +61,10 @@ def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
         if override.is_delete() or not key or key.startswith("hydra"):
             continue
         for value in _list_values(override):
-            yield from _find_typed(command, key, value)
+            if key in GROUPS and key in known_keys(command):
+                yield from _find_in_group(command, key, value, swept=override.is_sweep_override())
+            else:
+                yield from _find_typed(command, key, value)
 
 
 def _list_values(override: Override) -> Iterator[Any]:
@@ -73,21 +77,19 @@ def _list_values(override: Override) -> Iterator[Any]:
 
 
 def _find_typed(command: str, key: str, value: Any) -> Iterator[Fault]:
-    if key in GROUPS and key in known_keys(command):
-        yield from _find_in_group(command, key, value)
-        return
     for name, part in _flatten(command, key, value):
         text = find_fault(command, name, part)
         if text is not None:
             yield Fault(name, text)
 
 
-def _find_in_group(command: str, group: str, choice: Any) -> Iterator[Fault]:
+def _find_in_group(command: str, group: str, choice: Any, *, swept: bool) -> Iterator[Fault]:
+    """The faults of a choice, and of its file unless that is of one job among several."""
     if not isinstance(choice, str):
         return
     choices = list_choices(group)
-    if choice in choices:
-        yield from _find_in_file(command, group, choice)
+    if choice in choices or find_file(f"{group}/{choice}") is not None:
+        yield from () if swept else _find_in_file(command, group, choice)
     else:
         yield Fault(group, explain_choice(group, choice, list(choices)))
 
@@ -104,7 +106,7 @@ def _find_in_file(command: str, group: str, choice: str) -> Iterator[Fault]:
         return
     prefix = resolve_prefix(group)
     for name, value in document.values.items():
-        for key, part in _flatten(command, prefix + name, value) if name != "defaults" else ():
+        for key, part in _flatten(command, prefix + name, value) if name not in ("defaults", "hydra") else ():
             text = find_fault(command, key, part, f"{group}/{choice}")
             if text is not None:
                 yield Fault(key, text)
@@ -125,8 +127,6 @@ def find_fault(command: str, key: str, value: Any, config: str = "") -> str | No
     config: the one that says it, such as `data/mine`; it was typed where there is none.
     """
     if key not in known_keys(command) and find_open(key) is None:
-        if _is_leaf(command, key.rpartition(".")[0]):
-            return None  # Hydra has said so of the key above
         return explain_inside(config, "not in", key, command) if config else explain_unknown(key, command)
     if isinstance(value, str) and "${" in value:
         return None
@@ -139,6 +139,8 @@ def find_fault(command: str, key: str, value: Any, config: str = "") -> str | No
         else:
             _check_own(command, key, value)
     except OmegaConfBaseException as error:
+        if "not in" not in str(error):
+            key = ".".join(filter(None, [(find_open(key) or key).rpartition(".")[0], error.full_key]))
         return explain_inside(config, str(error), key, command) if config else explain_value(key, str(error), command)
     except ConfigError as error:
         return str(error)
