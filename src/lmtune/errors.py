@@ -2,7 +2,7 @@
 
     LmtuneError                 the user can mend it: one paragraph, exit code 2
       ConfigError               a key, a value, or two that contradict each other
-        Faults                  several mistakes at once
+        MistakesError           several mistakes at once
       DataError                 a file, a column, an encoding, an empty side
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
@@ -48,7 +48,7 @@ class ConfigError(LmtuneError):
     """A key that does not exist, a value out of range, or settings that contradict each other."""
 
 
-class Faults(ConfigError):
+class MistakesError(ConfigError):
     """Several mistakes, told at once, each on a line of its own."""
 
     def __init__(self, texts: list[str]) -> None:
@@ -83,12 +83,12 @@ class Gathering:
         if len(texts) == 1:
             raise self.errors[0]
         if texts:
-            raise Faults(texts) from self.errors[0]
+            raise MistakesError(texts) from self.errors[0]
 
 
 def texts_of(error: LmtuneError) -> list[str]:
     """The mistakes that an error tells, one or several."""
-    return error.texts if isinstance(error, Faults) else [str(error)]
+    return error.texts if isinstance(error, MistakesError) else [str(error)]
 
 
 class DataError(LmtuneError):

@@ -10,12 +10,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from helpers import TINY_MODEL
 
-from lmtune import hub, patience
+from lmtune import patience
 from lmtune.cli import main
 
 SHORT = (*TINY_MODEL, "training.max_steps=2", "training.use_cpu=true", "samples.enabled=false", "data.block_size=32")
 PICKLE = b"\x80\x04cos\nsystem\n(S'touch PWNED'\ntR."
-SHAPE = {"model_type": "gpt2", "n_layer": 1, "n_embd": 32, "n_head": 2, "vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0}
+SHAPE = {
+    "model_type": "gpt2",
+    "n_layer": 1,
+    "n_embd": 32,
+    "n_head": 2,
+    "vocab_size": 300,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 
 
 def split(table):
@@ -51,7 +59,9 @@ def refused(lmtune, tmp_path):
 
 def list_files(folder):
     """Every file below a folder with its size and time, links not followed."""
-    return {path: (path.lstat().st_size, path.lstat().st_mtime_ns if path.is_file() else 0) for path in folder.rglob("*")}
+    return {
+        path: (path.lstat().st_size, path.lstat().st_mtime_ns if path.is_file() else 0) for path in folder.rglob("*")
+    }
 
 
 # Keys and values
@@ -346,7 +356,9 @@ FILES = {
     "model/config.json": json.dumps(SHAPE),
     "broken/config.json": "{not json",
     "listed/config.json": "[1, 2]",
-    "coded/config.json": json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "x.C", "AutoModelForCausalLM": "x.M"}}),
+    "coded/config.json": json.dumps(
+        {"model_type": "mine", "auto_map": {"AutoConfig": "x.C", "AutoModelForCausalLM": "x.M"}}
+    ),
     "coded/x.py": "open('PWNED', 'w')",
     "pickled/config.json": json.dumps(SHAPE),
     "pickled/pytorch_model.bin": PICKLE,
@@ -421,11 +433,12 @@ def whole_run(tmp_path_factory):
 
 
 DAMAGE = {
-    "config.yaml": (b"data: {", "config.yaml", ("generate", "eval", "resume")),
-    "config.yaml in binary": (bytes(range(256)), "config.yaml", ("generate", "eval", "resume")),
-    "config.yaml of a list": (b"- a\n", "config.yaml", ("generate", "eval", "resume")),
     "model/config.json": (b"{", "model", ("generate", "eval", "export", "serve")),
-    "model/model.safetensors": (b"\x08\0\0\0\0\0\0\0{garbage", "model.safetensors", ("generate", "eval", "export", "serve")),
+    "model/model.safetensors": (
+        b"\x08\0\0\0\0\0\0\0{garbage",
+        "model.safetensors",
+        ("generate", "eval", "export", "serve"),
+    ),
     "model/tokenizer.json": (b"", "tokenizer", ("generate", "eval", "export", "serve")),
     "run.json": (None, "run.json", ("resume",)),
 }
@@ -454,7 +467,7 @@ def test_a_damaged_run_is_named(refused, tmp_path, whole_run, name, command):
 class Answers(BaseHTTPRequestHandler):
     """A Hub that knows nothing: the status is in the name that is asked for."""
 
-    def do_GET(self):  # noqa: N802 (the name is that of http.server)
+    def do_GET(self):
         status = next((code for code in (401, 403, 404, 503) if f"s{code}" in self.path), 404)
         self.send_response(status)
         self.end_headers()

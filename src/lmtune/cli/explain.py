@@ -97,7 +97,7 @@ def explain_missing(error: MissingConfigException, command: str) -> str:
 
 
 def explain_choice(group: str, choice: str, options: Sequence[str], hint: str | None = None) -> str:
-    """What to say of a choice that is none of those that a group has. hint: what may have gone wrong; by default it is looked for."""
+    """What to say of a choice that a group does not have. hint: what may have gone wrong; by default it is looked for."""
     known = sorted(option for option in options if option != RESUMED)
     said = _suggest_choice(group, choice, known)
     hint = folders.find_hint(group, choice) if hint is None else hint

@@ -24,7 +24,7 @@ from lmtune.config.generation import check_generation
 from lmtune.config.keys import facts_of, holds_plain_list, walk
 from lmtune.config.ranges import check_number
 from lmtune.config.training import check_training
-from lmtune.errors import ConfigError, Faults, LmtuneError, texts_of
+from lmtune.errors import ConfigError, LmtuneError, MistakesError, texts_of
 from lmtune.plain_yaml import load_document
 
 
@@ -40,7 +40,7 @@ def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneErro
     told = texts_of(error)
     texts = [*told, *(fault.text for fault in list_faults(command, arguments) if not _is_told(fault, told))]
     found = list(dict.fromkeys(texts))
-    return error if len(found) == len(told) else Faults(found)
+    return error if len(found) == len(told) else MistakesError(found)
 
 
 def _is_told(fault: Fault, told: list[str]) -> bool:

@@ -57,7 +57,9 @@ def _check_form(argument: str) -> None:
             instead = f"Give {key}=null for the default of the library"
         raise ConfigError(f"{argument}: nothing can be taken out of a configuration, expected a value. {instead}.")
     if argument.startswith("="):
-        raise ConfigError(f"{argument}: expected key=value, found no key. Write it before the =, as in training.max_steps=100.")
+        raise ConfigError(
+            f"{argument}: expected key=value, found no key. Write it before the =, as in training.max_steps=100."
+        )
     match = _OVERRIDE.fullmatch(argument)
     if match is None:
         return

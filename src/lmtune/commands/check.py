@@ -6,8 +6,8 @@ lmtune check lr-find data=bio range.steps=200
 
 from pathlib import Path
 
-from lmtune.commands.result import Result
 from lmtune.commands.lr_find import settle
+from lmtune.commands.result import Result
 from lmtune.config import CheckConfig, LrFindConfig, render_plain
 from lmtune.reporting.foresight import render_foresight
 from lmtune.runs.search import OUTPUTS

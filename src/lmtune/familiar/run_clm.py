@@ -85,7 +85,9 @@ def read_flags(arguments: list[str]) -> list[Flag]:
             flags[name] = Flag(name, argument if before == "true" else f"{before} {argument}")
             strays += [] if before == "true" or name in SEVERAL else [f"--{name} {before} {argument}"]
     if strays:
-        raise ConfigError(f"{strays[0]}: expected one value behind a flag, found several. Leave the others out, or quote them.")
+        raise ConfigError(
+            f"{strays[0]}: expected one value behind a flag, found several. Leave the others out, or quote them."
+        )
     return list(flags.values())
 
 

@@ -3,10 +3,12 @@
 import math
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune.config import ForesightConfig, RangeConfig
+from lmtune.data.blocks import Blocks
 from lmtune.storage import Record
 from lmtune.training.arguments import build_schedule, count_devices, name_of, settle_intervals
 from lmtune.training.cross_checks import list_warnings
@@ -43,6 +45,8 @@ class Course:
     """Of what is left, the one before the first step and the last one included."""
     saves: int
     """Of what is left."""
+    targets_of_rest: int | None = None
+    """Tokens that the steps behind the last whole epoch learn, where the order of rows tells; None where it does not."""
 
     @property
     def left(self) -> int:
@@ -50,10 +54,13 @@ class Course:
 
     @property
     def tokens(self) -> int:
-        """Tokens that the whole run learns: exact for whole epochs, else of the last one as many as its steps have on average."""
+        """Tokens that the whole run learns; of an epoch that is not whole, as many as its steps have on average where the order of
+        rows does not tell."""
         if self.targets_per_epoch is None:
             return self.steps * self.tokens_per_step
         epochs, rest = divmod(self.steps, self.steps_per_epoch)
+        if self.targets_of_rest is not None:
+            return epochs * self.targets_per_epoch + self.targets_of_rest
         return epochs * self.targets_per_epoch + round(rest * self.targets_per_epoch / self.steps_per_epoch)
 
     def with_factor(self, factor: float) -> "Course":
@@ -86,7 +93,19 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
         targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
         evaluations=evaluations if setup.config.evaluates else 0,
         saves=_count_events(name_of(args.save_strategy), args.save_steps, first, steps, per_epoch),
+        targets_of_rest=_count_rest(trainer, setup, *divmod(steps, per_epoch)),
     )
+
+
+def _count_rest(trainer: "LmTrainer", setup: "Setup", epoch: int, steps: int) -> int | None:
+    """Targets of the first steps of an epoch, in the order in which its rows will come; None where nothing tells it."""
+    blocks = setup.prepared.blocks
+    if not isinstance(blocks, Blocks) or trainer.args.world_size > 1:
+        return None
+    loader = trainer.get_train_dataloader()
+    getattr(loader, "set_epoch", lambda number: None)(epoch)
+    batches = islice(loader.batch_sampler or (), steps * trainer.args.gradient_accumulation_steps)
+    return sum(blocks.count_targets(batch) for batch in batches)
 
 
 def plan_range(setup: "Setup", settings: RangeConfig) -> Course:
