@@ -173,7 +173,7 @@ KEYS = {
         ckpt=x eval.dtype=x | eval.dtype: Invalid value 'x'
         ckpt=x training.seed=3 | training.seed is not a key of lmtune eval.
         ckpt=x suite=gpt2-zeroshot data=sample | suite= brings its own text
-        ckpt=~nobody/x data=sample | nobody
+        ckpt=./nada data=sample | ckpt=./nada: expected a run folder, a checkpoint or a model folder, found nothing.
     """,
     "generate": """
         ckpt=x | lmtune generate needs prompt=, found none.
@@ -440,7 +440,6 @@ DAMAGE = {
         ("generate", "eval", "export", "serve"),
     ),
     "model/tokenizer.json": (b"", "tokenizer", ("generate", "eval", "export", "serve")),
-    "run.json": (None, "run.json", ("resume",)),
 }
 
 LINES = {
@@ -448,7 +447,6 @@ LINES = {
     "eval": ("eval", "ckpt=run", "device=cpu"),
     "export": ("export", "ckpt=run", "to=safetensors", "output=out"),
     "serve": ("serve", "ckpt=run", "serve.device=cpu"),
-    "resume": ("train", "resume=run"),
 }
 
 
