@@ -113,7 +113,7 @@ KEYS = {
         generation.top_p=3 | generation.top_p=3: expected more than 0 and at most 1.
         model.config=3 | model.config: Cannot assign int
         model.config.n_head=3 | model.config does not describe a causal language model
-        data.streaming=true finetune=gradual training.max_steps=3 | data.streaming=true and finetune=gradual do not go together
+        data.streaming=true finetune=gradual | data.streaming=true and finetune=gradual do not go together
         seed=1,2 | seed=1,2: several values, which -m tries one after the other
         -m seed=1,x | seed: Value 'x'
         ~data | ~data: nothing can be taken out of a configuration
@@ -195,6 +195,10 @@ KEYS = {
         ckpt=x serve.port=99999 | serve.port=99999: expected a whole number from 0 to 65535.
         ckpt=x device=cpu | Did you mean serve.device?
         ckpt=x serve.token=x | serve.token= carries a secret
+        ckpt=empty | ckpt=empty: expected a run folder
+    """,
+    "chat": """
+        frob=3 | frob is not a key of lmtune chat.
         ckpt=empty | ckpt=empty: expected a run folder
     """,
     "explain": """

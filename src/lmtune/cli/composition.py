@@ -87,6 +87,7 @@ def _build_sections(node: DictConfig, schema: type) -> dict[str, Any]:
         if holds_plain_list(item):
             with found.noting():
                 check_words(name, OmegaConf.select(node, name, default=[], throw_on_missing=False) or [])
+    found.raise_all()
     for item in keys_of(schema):
         with found.noting():
             sections[item.name] = _build_section(node, item)
