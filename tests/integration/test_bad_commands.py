@@ -30,7 +30,7 @@ def split(table):
     """(command line, words) pairs: one line `arguments | words` each."""
     for command, lines in table.items():
         for line in lines.strip().splitlines():
-            arguments, _, words = line.strip().rpartition(" | ")
+            arguments, _, words = f" {line.strip()}".rpartition(" | ")
             yield pytest.param((command, *arguments.split()), words, id=f"{command} {arguments}")
 
 
