@@ -160,8 +160,11 @@ def _check_own(command: str, key: str, value: Any) -> None:
     for name in reversed(key.removeprefix(above).split(".")[1:]):
         value = {name: value}
     schema = OmegaConf.structured(make_dataclass("Single", [(item.name, item.type, MISSING)]))
-    merged = OmegaConf.merge(schema, {item.name: value})
+    merged: Any = OmegaConf.merge(schema, {item.name: value})
     if holds_plain_list(item):
         check_words(key, merged[item.name] or [])
     if "range" in item.metadata and not facts_of(item).open:
-        check_number(key, OmegaConf.to_container(merged)[item.name], item.metadata["range"])  # type: ignore[call-overload,index]
+        found = merged[item.name]
+        check_number(
+            key, OmegaConf.to_container(found) if OmegaConf.is_config(found) else found, item.metadata["range"]
+        )
