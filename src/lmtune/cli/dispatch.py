@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,13 @@ logger = logging.getLogger(__name__)
 class Dispatch:
     """A command with its options: composes its configuration with Hydra, and runs it."""
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, *, checks: bool = False) -> None:
         self.name = name
+        self.checks = checks
+        """The command is told about by `lmtune check`, and not run."""
         self.options = options
         self.exit_code = 0
+        self.keys: list[str] = []
         self.typed = Typed()
         """What stands on the command line."""
         self.told: dict[str, Any] = {}
@@ -45,7 +49,7 @@ class Dispatch:
 
     def run(self, keys: list[str]) -> int:
         """Run the command, or each job of a sweep; return the exit code."""
-        with explained(self.name), ExitStack() as stack:
+        with self._gathering(keys), ExitStack() as stack:
             overrides = self._prepare(keys, stack)
             try:
                 self._run_hydra(overrides)
@@ -66,6 +70,20 @@ class Dispatch:
             overrides = self._prepare(keys, stack)
             return self._build_config(stack.enter_context(composed(self.name, overrides, find_conf())))
 
+    @contextmanager
+    def _gathering(self, keys: list[str]) -> Iterator[None]:
+        """What stops the composition of a configuration, in our words, and beside it every other mistake in the keys."""
+        try:
+            with explained(self.name):
+                yield
+        except LmtuneError as error:
+            from lmtune.cli.faults import gather
+
+            found = gather(error, self.name, keys)
+            if found is error:
+                raise
+            raise found from error
+
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
         """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
         from lmtune.cli import composition, sweeps
@@ -78,15 +96,16 @@ class Dispatch:
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
         keys = settle_names(gather_words(self.name, keys))
-        check_hydra_overrides(keys)
+        self.keys = keys
         composition.register(self.name, self.options.config_dir)
+        check_hydra_overrides(keys)
         check_forms(keys)
         self.typed = find_typed(keys)
         check_sections(self.name, self.typed)
         overrides = prepare_overrides([*list_implied(self.name, keys), *self._restore(keys, stack)])
         if not self.options.multirun:
             sweeps.check_single(overrides)
-            if self.name == "check" and not self.told:
+            if (self.name == "check" or self.checks) and not self.told:
                 self.origins = trace(self.name, keys)
         elif not self.options.shows:
             conf = find_conf()
@@ -145,7 +164,8 @@ class Dispatch:
 
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            config = self._build_config(node)
+            with self._gathering(self.keys):
+                config = self._build_config(node)
             if self.name == "train":
                 _choose_hydra_folder(config, sweeping)
             return self._print_result(config)
@@ -158,6 +178,10 @@ class Dispatch:
         set_waiting()
         patience.turn_to("loading libraries")
         run = importlib.import_module(COMMANDS[self.name].module).run
+        if self.checks:
+            from lmtune.commands.check import run_range
+
+            run = partial(run_range, origins=self.origins or _trace_job())
         with console.lend_results() as stdout:
             try:
                 result: Result = run(config)

@@ -86,6 +86,9 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     if options.version:
         stdout.write(f"lmtune {__version__}\n")
         return 0
+    if name == "check" and keys[:1] in (["train"], ["lr-find"]):
+        told, *keys = keys
+        return Dispatch("check" if told == "train" else told, options, checks=told != "train").run(keys)
     return Dispatch(name, options).run(keys)
 
 

@@ -113,6 +113,11 @@ def holds_list(item: KeyField) -> bool:
     return getattr(item.type, "__origin__", None) is list
 
 
+def holds_plain_list(item: KeyField) -> bool:
+    """True for a field whose value is a list of words or numbers."""
+    return holds_list(item) and section_of(item.type) is None
+
+
 def section_of(annotation: Any) -> type | None:
     """The dataclass that an annotation names, `X | None` and list[X] included; None where it names none."""
     options = getattr(annotation, "__args__", (annotation,))

@@ -28,7 +28,7 @@ from lmtune.config.training import (
     settle_training,
 )
 from lmtune.config.training_arguments import ARGUMENTS, HOMES, Argument
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, Gathering
 from lmtune.measures import MEASURES
 
 
@@ -93,18 +93,33 @@ class TrainConfig:
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        require(bool(self.resume), "resume", self.resume, "off, auto or a run folder")
-        self.data.check_source()
-        self.model.check_source()
-        self._check_streaming()
-        self.finetune.check(self.training)
-        self.card.check_license()
-        check_training(self.finetune.leave_out_phased(self.training))
-        check_generation(self.generation)
-        self._check_twins()
-        check_ranges(self, "")
-        check_best(self)
-        self._check_measures()
+        found = Gathering()
+        for check in (
+            lambda: check_training(self.finetune.leave_out_phased(self.training)),
+            lambda: check_generation(self.generation),
+            lambda: check_ranges(self, ""),
+            lambda: require(bool(self.resume), "resume", self.resume, "off, auto or a run folder"),
+        ):
+            with found.noting():
+                check()
+        found.raise_all()  # what contradicts what can be asked of sound values alone
+        for check in (
+            self.data.check_source,
+            self.model.check_source,
+            self._check_streaming,
+            lambda: self.finetune.check(self.training),
+            self.card.check_license,
+            self._check_twins,
+            lambda: check_best(self),
+            self._check_measures,
+            self._check_patience,
+        ):
+            with found.noting():
+                check()
+        found.raise_all()
+
+    def _check_patience(self) -> None:
+        """Raise ConfigError for early stopping without evaluations."""
         if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
             raise ConfigError(
                 "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
@@ -136,7 +151,7 @@ class TrainConfig:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
         sets = [self.data.name, *self.eval_data]
         name, _, measure = self.objective.rpartition(".")
-        if measure not in MEASURES or (name and name not in sets):
+        if measure not in MEASURES or ("." in self.objective and name not in sets):
             raise ConfigError(
                 f"objective={self.objective}: expected one of {', '.join(MEASURES)}, or <set>.<measure> with a set of "
                 f"{', '.join(sets)}."
