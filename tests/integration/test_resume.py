@@ -151,6 +151,36 @@ def test_a_completed_run_is_not_lengthened_and_says_what_is(lmtune, completed_ru
     assert typed[0].split("=")[0] in answer.err
 
 
+CONSTANT = ("training.lr_scheduler_type=constant_with_warmup", "training.warmup_steps=2", "training.save_steps=2")
+
+
+def test_a_run_without_a_decay_is_made_longer_to_the_bits_of_one_that_was_begun_so(lmtune, tmp_path):
+    assert lmtune("train", *STEPS, *CONSTANT, "output=run").code == 0
+    refused = lmtune("train", "resume=run", "training.max_steps=3")
+    assert refused.code == 2
+    assert "it has done 4 steps already" in refused.err
+    answer = lmtune("train", "resume=run", "training.max_steps=8")
+    assert answer.code == 0, answer.err
+    assert "goes on to its new end" in answer.err
+    assert lmtune("train", *STEPS, *CONSTANT, "training.max_steps=8", "output=other").code == 0
+    run, other = Run(tmp_path / "run"), Run(tmp_path / "other")
+    assert weights(run) == weights(other)
+    states = [(each.folder / "checkpoint-8" / "optimizer.pt").read_bytes() for each in (run, other)]
+    assert states[0] == states[1]
+    results = run.load_results()
+    assert (results["status"], results["train"]["steps"]) == ("completed", 8)
+    assert [line["step"] for line in run.load_metrics() if "eval_loss" in line] == [0, 2, 4, 6, 8]
+    again = lmtune("train", "resume=run")
+    assert "this run has completed" in again.err
+
+
+def test_a_warm_up_that_is_a_share_of_the_run_cannot_grow_with_it(lmtune, tmp_path):
+    assert lmtune("train", *STEPS, CONSTANT[0], "training.warmup_steps=0.5", "output=run").code == 0
+    answer = lmtune("train", "resume=run", "training.max_steps=8")
+    assert answer.code == 2
+    assert "its warm-up was a share of its steps (training.warmup_steps=0.5)" in answer.err
+
+
 def test_a_completed_run_answers_with_its_results(lmtune, completed_run):
     answer = lmtune("train", f"resume={completed_run}", "format=json")
     assert answer.code == 0, answer.err
@@ -183,10 +213,13 @@ def started(folder, *arguments, **settings):
     with subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, **settings
     ) as process:
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def wait_for(path, process, seconds=120):
+def wait_for(path, process, seconds=240):
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, "it ended early"
@@ -211,7 +244,7 @@ def test_a_run_whose_folder_is_moved_stops_with_it(tmp_path, replaced):
         if replaced:
             (tmp_path / "run").mkdir()
             (tmp_path / "run" / "mine.txt").write_text("mine")
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
         assert process.returncode == 2, err
         assert f"it was moved to {tmp_path}/moved" in err
         assert "Traceback" not in err
@@ -228,7 +261,7 @@ def test_a_run_outlives_the_reader_of_its_words_and_a_terminal_that_closes_saves
         wait_for(tmp_path / "run" / "checkpoint-6", process)
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGHUP)  # a terminal and its shell both send it
-        assert process.wait(60) == 128 + signal.SIGHUP
+        assert process.wait(240) == 128 + signal.SIGHUP
         run = Run(tmp_path / "run")
         assert run.load_results()["status"] == "stopped"
         assert run.find_checkpoint()[1] == []
@@ -243,4 +276,4 @@ def test_a_run_under_nohup_does_not_hear_that_the_terminal_closed(tmp_path):
         process.send_signal(signal.SIGHUP)
         wait_for(tmp_path / "run" / "checkpoint-9", process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.wait(240) == 128 + signal.SIGTERM

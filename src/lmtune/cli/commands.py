@@ -80,6 +80,26 @@ COMMANDS = {
             "a checkpoint as a GGUF file for llama.cpp, or as a folder for transformers and vLLM",
         ),
         Command(
+            "push",
+            "lmtune.commands.push",
+            "PushConfig",
+            "a finished model to the Hub, with its card",
+        ),
+        Command(
+            "runs",
+            "lmtune.commands.runs",
+            "RunsConfig",
+            "the runs there are: name, date, steps, bits per byte, status",
+            words="folder",
+        ),
+        Command(
+            "compare",
+            "lmtune.commands.compare",
+            "CompareConfig",
+            "runs side by side: what differed, and which is best on the same text",
+            words="runs",
+        ),
+        Command(
             "report",
             "lmtune.commands.report",
             "ReportCommandConfig",

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtune import console
+from lmtune import console, launcher, patience
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options
 from lmtune.environment import set_waiting
@@ -38,6 +38,8 @@ class Dispatch:
         """What stands on the command line."""
         self.told: dict[str, Any] = {}
         """What the run that resume= names was told."""
+        self.jobs: list[Path] = []
+        """Run folders of the jobs of a sweep that ran in this process."""
         self.origins: dict[str, str] = {}
         """Where the values of keys come from, for `lmtune check`."""
 
@@ -51,6 +53,8 @@ class Dispatch:
                 if not error.reported:
                     raise
                 self.exit_code = error.exit_code
+            if self.name == "train" and self.options.multirun and not self.options.shows:
+                self._print_sweep(overrides)
         return self.exit_code
 
     def compose(self, keys: list[str]) -> Any:
@@ -68,11 +72,12 @@ class Dispatch:
         from lmtune.cli.effects.typed import check_sections
         from lmtune.cli.origins import trace
         from lmtune.cli.overrides import check_forms, find_typed, gather_words, list_implied, prepare_overrides
+        from lmtune.cli.run_names import settle_names
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        keys = gather_words(self.name, keys)
+        keys = settle_names(gather_words(self.name, keys))
         check_hydra_overrides(keys)
         composition.register(self.name, self.options.config_dir)
         check_forms(keys)
@@ -151,6 +156,7 @@ class Dispatch:
         from lmtune.cli.output import write_result
 
         set_waiting()
+        patience.turn_to("loading libraries")
         run = importlib.import_module(COMMANDS[self.name].module).run
         with console.lend_results() as stdout:
             try:
@@ -160,7 +166,31 @@ class Dispatch:
                     write_result(error.result, config.format, stdout)
                 raise
             write_result(result, config.format, stdout)
+        if self.name == "train" and isinstance(result.values, dict):
+            self.jobs.append(Path(result.values["folder"]))
+        for hint in result.hints:
+            logger.info("%s", hint)
         return result.objective
+
+    def _print_sweep(self, overrides: list[str]) -> None:
+        """The jobs of a sweep side by side, behind their own results; as JSON those are one document each, and stay so."""
+        from lmtune.cli.output import write_result
+        from lmtune.cli.sweeps import find_folder
+        from lmtune.commands.compare import compare, find_folders
+        from lmtune.config import ComparisonFormat
+        from lmtune.paths import shorten
+
+        sweep = find_folder(overrides)
+        if sweep is None or not sweep.is_dir() or not console.is_first_process():
+            return
+        folders = find_folders(map(str, dict.fromkeys([sweep, *self.jobs])))
+        if len(folders) < 2:
+            return
+        if self.typed.values.get("format") != "json":
+            with console.lend_results() as stdout:
+                stdout.write("\n")
+                write_result(compare(folders, ComparisonFormat.table), ComparisonFormat.table, stdout)
+        logger.info("side by side again, and as a page: lmtune compare %s output=comparison.html", shorten(sweep))
 
     def _end_job(self, error: LmtuneError, sweeping: bool) -> float | None:
         """Say at once what ended a job, which Hydra would keep until the whole sweep has ended; the others go on."""
@@ -181,10 +211,11 @@ class Dispatch:
 
 
 def report(error: BaseException) -> int:
-    """Say what went wrong in one paragraph on stderr; return the exit code."""
+    """Say what went wrong in one paragraph on stderr, once for all processes of a launcher; return the exit code."""
     if os.environ.get("LMTUNE_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(hide_secrets(f"error: {error}\n"))
+    if launcher.is_first_to_say(str(error)):
+        sys.stderr.write(hide_secrets(f"error: {error}\n"))
     return getattr(error, "exit_code", 1)
 
 

@@ -122,14 +122,13 @@ def _own_groups(given: set[str]) -> list[str]:
 
 
 def _own_source(given: set[str]) -> list[str]:
-    """Resets of source, column and document rule of a named data set, where another source is typed; filters stay."""
-    if not given & {"data", "experiment"}:
-        return []
-    taken_back = {
-        key: default_of(item)
-        for key, item in all_keys().items()
-        if key not in given and given & {f"{key.rpartition('.')[0]}.{other}" for other in facts_of(item).yields_to}
-    }
+    """Resets of what a named data set or model says of its own source, where another source is typed; filters stay."""
+    taken_back = {}
+    for key, item in all_keys().items():
+        section = key.rpartition(".")[0]
+        replaced = given & {f"{section}.{other}" for other in facts_of(item).yields_to}
+        if replaced and key not in given and given & {section, "experiment"}:
+            taken_back[key] = default_of(item)
     return [f"{key}={render_value(value)}" for key, value in taken_back.items()]
 
 
@@ -162,10 +161,10 @@ def _literal(key: str, value: str) -> str:
         return f"[{quote(value)}]" if holds_list(all_keys()[key]) else quote(value)
     if _parses(key, value):
         return value
-    return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"
+    return "[" + ",".join(quote(item) for item in split_list(value)) + "]"
 
 
-def _split_list(value: str) -> list[str]:
+def split_list(value: str) -> list[str]:
     """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot read (accents, brackets in names)."""
     inner = value[1:].removesuffix("]")
     items = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(?:,|$)""", inner)

@@ -18,6 +18,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtune import launcher
 from lmtune.cli.overrides import quote
 from lmtune.cli.schemas import facts_for
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
@@ -114,7 +115,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
 
     A folder that holds no job in the end is removed. Raises CheckpointError for one that holds anything but a sweep.
     """
-    given = _find_given(overrides)
+    given = find_folder(overrides)
     made: list[Path] = []
     folder = Path(_agree(lambda: str(_make_sweep(given, made))))
     others = [text for text in overrides if not text.startswith(f"{SWEEP_FOLDER}=")]
@@ -127,7 +128,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
             remove_empty(made)
 
 
-def _find_given(overrides: list[str]) -> Path | None:
+def find_folder(overrides: list[str]) -> Path | None:
     """The folder that hydra.sweep.dir= names, with what Hydra makes of ${now:...} in it."""
     typed = [text for text in overrides if text.startswith(f"{SWEEP_FOLDER}=")]
     if not typed:
@@ -170,19 +171,13 @@ def _agree(choose: Callable[[], str]) -> str:
     """What rank 0 chooses, on every rank of a launcher; ranks learn it from the store that torchrun keeps for them."""
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         return choose()
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if not launcher.has_store():
         raise ConfigError(
             "-m under several processes needs torchrun, whose ranks can agree on one folder; found another launcher "
             "(WORLD_SIZE is set). Start the sweep alone, one process a job, or each job by itself."
         )
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # a name of its compiled part
-
-    environment = os.environ
-    store = TCPStore(
-        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False, wait_for_workers=False
-    )
-    key = f"lmtune/sweep/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if environment.get("RANK") == "0":
+    store, key = launcher.open_store(), launcher.name_key("sweep")
+    if os.environ.get("RANK") == "0":
         store.set(key, choose())
     chosen: str = store.get(key).decode()
     return chosen

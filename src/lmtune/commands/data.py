@@ -22,6 +22,7 @@ from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.prepared import Prepared
 from lmtune.modeling import loading, positions
 from lmtune.modeling.source import check_model_source
+from lmtune.patience import turn_to
 from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
 
 SHOWN_CHARS = 300
@@ -47,6 +48,7 @@ def run(config: DataCommandConfig) -> Result:
 
 def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[str, Any]:
     """The ledger, the lengths of documents, and how much of the held-out text also stands in the training text."""
+    turn_to("measuring what was prepared")
     lengths, words = [], 0
     overlap = Overlap(tokenizer, prepared.held_out)
     for ids, documents in EncodedCorpus(corpus, tokenizer).encode_batches("train", measured=True):

@@ -4,6 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
+from lmtune.config.card import CardConfig
 from lmtune.config.chat import ChatConfig
 from lmtune.config.checks import render_plain
 from lmtune.config.commands import (
@@ -17,6 +18,7 @@ from lmtune.config.commands import (
     GridConfig,
     OutputFormat,
     PageConfig,
+    PushConfig,
     ReportCommandConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
@@ -26,6 +28,7 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
@@ -41,8 +44,11 @@ __all__ = [
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",
+    "CardConfig",
     "ChatConfig",
     "CheckConfig",
+    "CompareConfig",
+    "ComparisonFormat",
     "DataCommandConfig",
     "DataConfig",
     "DocumentRule",
@@ -67,10 +73,12 @@ __all__ = [
     "OutputFormat",
     "PageConfig",
     "PhaseConfig",
+    "PushConfig",
     "RangeConfig",
     "ReportCommandConfig",
     "ReportConfig",
     "ReportLanguage",
+    "RunsConfig",
     "SamplesConfig",
     "SaveDtype",
     "ServeConfig",

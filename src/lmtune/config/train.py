@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import MISSING
 
+from lmtune.config.card import CardConfig
 from lmtune.config.checks import require
 from lmtune.config.commands import OutputFormat
 from lmtune.config.conditions import evaluation_strategy_of
@@ -50,7 +51,7 @@ class TrainConfig:
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
     """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
-    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True)
+    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
     """Resume although settings that change the result differ."""
@@ -79,6 +80,7 @@ class TrainConfig:
     eval: EvalConfig = key(EvalConfig)
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
+    card: CardConfig = key(CardConfig, weights=False, anew=True)
     report: ReportConfig = key(ReportConfig, weights=False)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that eval_data names."""
@@ -96,6 +98,7 @@ class TrainConfig:
         self.model.check_source()
         self._check_streaming()
         self.finetune.check(self.training)
+        self.card.check_license()
         check_training(self.finetune.leave_out_phased(self.training))
         check_generation(self.generation)
         self._check_twins()

@@ -211,10 +211,29 @@ ENGLISH = {
     "left_short": "documents too short",
     "left_over_limit": "documents beyond the limit",
     "left_in_training": "held out, but also in the training text",
-    "left_held_elsewhere": "held out in another source",
+    "left_held_elsewhere": "held out in another source, or by the run that the model comes from",
     "left_learned_before": "held out, but learned by the run that the model comes from",
     "left_copied": "copies of passages that are held out",
     "left_other": "left out otherwise",
+    # Comparison
+    "compare": "{n} run side by side|{n} runs side by side",
+    "compare_best": "The lowest on the same held-out text is {run}, with {bits} bits per byte.",
+    "compare_apart": "The runs were scored on {n} texts or in {n} ways. Numbers compare within one section only.",
+    "compare_not_ranked": "Not ranked: {run}: {reason}.",
+    "compare_text": "{documents}, {size} held out; windows of {context} tokens, {dtype}.",
+    "compare_told": "Bits per byte of {n} runs on the same held-out text, from {low} to {high}.",
+    "compare_intervals": (
+        "Points are bits per byte, the lowest on top; lines are 95 % intervals over documents (bootstrap). Runs are compared on "
+        "the same documents, so the difference from the best, in the table, is known far better than either number."
+    ),
+    "compare_points": "Points are bits per byte, the lowest on top. No interval: too few documents, or scores that were not kept.",
+    "compare_behind": "behind the best",
+    "compare_seeds": "seeds",
+    "compare_over_seeds": "Over seeds: mean and standard deviation (n−1)",
+    "compare_vocabularies": "The vocabularies differ: what is measured per token does not compare, and is left out.",
+    "compare_versions": "Different versions: {versions}.",
+    "compare_curves_told": "Held-out bits per byte of {n} runs over their steps, at the end from {low} to {high}.",
+    "compare_settings": "What differed",
     # What the ledger says in English
     "said:hash": "the hash of each document",
     "said:given": "the source itself",

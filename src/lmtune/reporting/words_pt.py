@@ -200,10 +200,31 @@ PORTUGUESE = {
     "left_short": "documentos curtos demais",
     "left_over_limit": "documentos além do limite",
     "left_in_training": "reservado, mas também no texto de treino",
-    "left_held_elsewhere": "reservado em outra fonte",
+    "left_held_elsewhere": "reservado em outra fonte, ou pelo treino de que o modelo vem",
     "left_learned_before": "reservado, mas aprendido no treino de onde vem o modelo",
     "left_copied": "cópias de trechos reservados",
     "left_other": "deixado de fora por outro motivo",
+    # Comparison
+    "compare": "{n} treino lado a lado|{n} treinos lado a lado",
+    "compare_best": "O menor valor no mesmo texto reservado é de {run}, com {bits} bits por byte.",
+    "compare_apart": "Os treinos foram avaliados em {n} textos ou de {n} maneiras. Os números só se comparam dentro de uma seção.",
+    "compare_not_ranked": "Sem posição: {run}: {reason}.",
+    "compare_text": "{documents}, {size} reservados; janelas de {context} tokens, {dtype}.",
+    "compare_told": "Bits por byte de {n} treinos no mesmo texto reservado, de {low} a {high}.",
+    "compare_intervals": (
+        "Os pontos são bits por byte, o menor em cima; as linhas são intervalos de 95 % sobre documentos (bootstrap). Os treinos "
+        "são comparados nos mesmos documentos; a diferença para o melhor, na tabela, é conhecida muito melhor que cada número."
+    ),
+    "compare_points": (
+        "Os pontos são bits por byte, o menor em cima. Sem intervalo: poucos documentos, ou notas que não foram guardadas."
+    ),
+    "compare_behind": "atrás do melhor",
+    "compare_seeds": "sementes",
+    "compare_over_seeds": "Sobre sementes: média e desvio padrão (n−1)",
+    "compare_vocabularies": "Os vocabulários diferem: o que se mede por token não se compara e fica de fora.",
+    "compare_versions": "Versões diferentes: {versions}.",
+    "compare_curves_told": "Bits por byte reservados de {n} treinos ao longo dos passos, no fim de {low} a {high}.",
+    "compare_settings": "O que diferiu",
     "said:hash": "hash de cada documento",
     "said:given": "a própria fonte",
     "said:stretches": "trechos do texto",

@@ -13,14 +13,16 @@ from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.reporting.next_steps import render_resumption
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.files import END_NAMES
+from lmtune.runs.settings import flatten
 from lmtune.secrets import find_secret
 from lmtune.storage import Record, write_json
 from lmtune.training import resume
 from lmtune.training.arguments import change_arguments
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
-from lmtune.training.distributed import share_from_first
+from lmtune.training.distributed import agree
 from lmtune.training.setup import Setup, render_settings
 from lmtune.training.trackers import TRACKER_NAMES, point_tracker
 
@@ -74,6 +76,9 @@ class RunContext:
             except (OSError, CheckpointError) as error:  # what ended the run is the news, not that the disk is full
                 logger.info("%s could not be written: %s", run.results_file.name, error)
             logger.info("run folder: %s", run.folder)
+            if status == "stopped" and run.checkpoints() and not self.arguments.save_only_model:
+                for line in render_resumption(run):
+                    logger.info("%s", line)
 
     def stop(self, reason: str) -> None:
         """Record that the run was stopped; one that has learned nothing and has no checkpoint is taken back."""
@@ -86,7 +91,7 @@ class RunContext:
 
     def find_results(self) -> Record | None:
         """The results of a run that has completed: it is not trained again."""
-        results = self.run.find_results()
+        results = agree(self.run.find_results)
         if results.get("status") != "completed":
             return None
         logger.info("this run has completed; here are its results")
@@ -112,9 +117,7 @@ def open_run(setup: Setup) -> RunContext:
     plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)
     fingerprint = resume.fingerprint_of(plain)
-    folder = share_from_first(
-        str(resume.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
-    )
+    folder = agree(lambda: str(resume.choose_folder(config, fingerprint).folder.resolve()))
     manifest = {
         "fingerprint": fingerprint,
         "machine": describe_machine(arguments, setup.model),
@@ -125,13 +128,10 @@ def open_run(setup: Setup) -> RunContext:
     context = RunContext(Run(Path(folder)), name, arguments, fingerprint, manifest)
     change_arguments(arguments, output_dir=folder, run_name=arguments.run_name or name)
     try:
-        if context.is_main:
-            _enter(context, setup, plain)
-        checkpoint = share_from_first(str(context.checkpoint) if context.checkpoint else "")
+        context.checkpoint = agree(lambda: _enter(context, setup, plain))
     except BaseException:
         context.held.close()
         raise
-    context.checkpoint = Path(checkpoint) if checkpoint else None
     if context.checkpoint:
         resume.restore_threads(context.checkpoint)
     change_arguments(arguments, eval_on_start=config.evaluates and context.checkpoint is None)
@@ -140,7 +140,7 @@ def open_run(setup: Setup) -> RunContext:
 
 def check_no_secret(plain: Record) -> None:
     """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
-    for key, value in resume.flatten(plain).items():
+    for key, value in flatten(plain).items():
         if (found := find_secret(str(value))) is not None:
             raise ConfigError(
                 f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "
@@ -148,8 +148,8 @@ def check_no_secret(plain: Record) -> None:
             )
 
 
-def _enter(context: RunContext, setup: Setup, plain: Record) -> None:
-    """Lock the run folder, then record a new run or find where an old one stopped."""
+def _enter(context: RunContext, setup: Setup, plain: Record) -> Path | None:
+    """Lock the run folder, then record a new run or return the checkpoint at which an old one stopped. Rank 0 does."""
     run = context.run
     context.fresh = not run.config_file.exists() and not run.checkpoints()
     try:
@@ -159,8 +159,8 @@ def _enter(context: RunContext, setup: Setup, plain: Record) -> None:
         if context.fresh:
             check_disk(run.folder, _estimate_disk(setup), present=0)
             _record(context, plain, setup.prepared)
-        else:
-            _take_up(context, setup, plain)
+            return None
+        return _take_up(context, setup, plain)
     except BaseException:
         if context.fresh:
             run.withdraw()
@@ -180,14 +180,17 @@ def _hold(context: RunContext, tracker: str) -> None:
     context.held.callback(_log_to(run.log_file))
 
 
-def _take_up(context: RunContext, setup: Setup, plain: Record) -> None:
-    """Go on with a run; one that has completed is left as it is."""
+def _take_up(context: RunContext, setup: Setup, plain: Record) -> Path | None:
+    """The checkpoint to go on from; a run that has completed is left as it is, unless it is to become longer."""
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
-        return
+        if not resume.is_lengthened(config, run, plain):
+            return None
+        logger.info("the run had completed, and goes on to its new end; model/ stays as it is until then")
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
-    context.checkpoint = resume.take_up(run, context.manifest, config.resume_force)
+    checkpoint = resume.take_up(run, context.manifest, config.resume_force)
     _restore_records(context, plain, setup.prepared)
+    return checkpoint
 
 
 def _restore_records(context: RunContext, plain: Record, prepared: Prepared) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune.config import ForesightConfig
+from lmtune.runs.settings import flatten
 from lmtune.storage import Record
 from lmtune.training.arguments import build_schedule, count_devices, name_of, settle_intervals
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
-from lmtune.training.resume import flatten
 from lmtune.versions import get_argument
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
+from lmtune.evaluation.comparison import DocumentBits
+from lmtune.evaluation.document_scores import SetScores
 from lmtune.runs.evaluations import Measures, check_set_names
 from lmtune.token_stream import TokenStream
 from lmtune.training.setup import Setup
@@ -69,10 +71,23 @@ class HeldOut:
         """Measures of each set, of what is scored at the end. All processes take part."""
         return self.score(model, {name: held.final for name, held in self.sets.items()})
 
+    def collect_final(self) -> dict[str, SetScores]:
+        """How each document was scored by score_final, where that has come last."""
+        return {
+            name: SetScores(held.final.identify(), DocumentBits(self.nll[name], held.final.documents["bytes"]))
+            for name, held in self.sets.items()
+        }
+
     @property
     def samples_all(self) -> bool:
         """True where the same text is scored while the model learns and at the end."""
         return all(held.sample is held.final for held in self.sets.values())
+
+    @property
+    def final_share(self) -> float:
+        """How many times the text of an evaluation while the model learns is scored at the end."""
+        samples = sum(len(held.sample.ids) for held in self.sets.values())
+        return sum(len(held.final.ids) for held in self.sets.values()) / max(1, samples)
 
     def score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
         """Measures of each stream. All processes take part."""

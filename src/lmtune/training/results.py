@@ -3,25 +3,30 @@
 import logging
 import math
 from dataclasses import replace
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lmtune.config import EvalConfig, SaveDtype
+from lmtune.config import CardConfig, EvalConfig, SaveDtype, render_plain
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, describe_error
+from lmtune.evaluation.document_scores import SCORES, SetScores, save_scores
 from lmtune.evaluation.protocol import describe_limit, hash_model
+from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
 from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
+from lmtune.patience import saying
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.reporting.record import load_record
 from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
-from lmtune.storage import Record, write_text
+from lmtune.storage import Record, load_json, measure_folder, write_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
     from lmtune.training.context import RunContext
     from lmtune.training.held_out import HeldOutSet
@@ -53,6 +58,7 @@ def build_results(
         "status": "completed",
         "fingerprint": context.fingerprint,
         "text": describe_text(prepared.facts),
+        "machine": context.manifest["machine"],
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
@@ -63,11 +69,34 @@ def build_results(
             "world_size": context.world_size,
             "distributed": trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
+            "settings": describe_settings(trainer.args, prepared.ledger.block_size),
         },
         "starts": context.run.find_results().get("starts", []) if context.is_main else [],
         "eval": sets,
         "epochs": build_epochs(read_evaluations(context.run.load_metrics(), held_out)) if context.is_main else [],
     }
+
+
+def describe_settings(arguments: "TrainingArguments", block_size: int) -> Record:
+    """What the steps were made of and how they were taken, as Trainer was told."""
+    precision = "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else ""
+    return {
+        "rows_per_step": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
+        "block_size": block_size,
+        "learning_rate": arguments.learning_rate,
+        "lr_scheduler_type": _name(arguments.lr_scheduler_type),
+        "warmup_steps": arguments.warmup_steps,
+        "optim": _name(arguments.optim),
+        "weight_decay": arguments.weight_decay,
+        "max_grad_norm": arguments.max_grad_norm,
+        "precision": f"{precision} where that is safe (autocast), weights in float32" if precision else "float32",
+        "best_by": (arguments.metric_for_best_model or "loss").removeprefix("eval_").replace("_", " "),
+    }
+
+
+def _name(choice: Enum | str) -> str:
+    """What a choice of transformers is called, which may be given as a word."""
+    return choice.value if isinstance(choice, Enum) else choice
 
 
 def find_training_loss(history: list[Record]) -> float | None:
@@ -113,8 +142,10 @@ def save_model(
 
     staged = run.staging_folder / run.model_folder.name
     try:
-        saving.save_model(model, tokenizer, staged, dtype)
-        check_reads_back(model, staged)
+        with saying("saving the model", unit=MEGABYTES) as work:
+            work.measure = partial(measure_folder, staged)
+            saving.save_model(model, tokenizer, staged, dtype)
+            check_reads_back(model, staged)
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
         run.place(staged)
@@ -125,11 +156,17 @@ def save_model(
         ) from error
 
 
-def load_card(run: Run, results: Record, repo: str | None = None) -> str:
-    """The model card of a run, that of its copy at `repo` on the Hub if one is named."""
-    config = run.load_config()
-    samples = [] if config.get("private") else load_last_samples(run)
-    return render_card(results["name"], results, config, samples, repo)
+def load_card(run: Run, results: Record, repo: str | None = None, card: CardConfig | None = None) -> str:
+    """The model card of a run, that of its copy at `repo` on the Hub if one is named.
+
+    card: what it says that no run can know, in place of what was recorded with the run.
+    """
+    told = run.load_config()
+    if card is not None:
+        told = {**told, "card": render_plain(card)}
+    ledger = load_json(run.ledger_file) if run.ledger_file.exists() else None
+    samples = [] if told.get("private") else load_last_samples(run)
+    return render_card(results["name"], results, told, samples, repo, ledger)
 
 
 def load_last_samples(run: Run) -> list[dict[str, str]]:
@@ -149,6 +186,15 @@ def write_report(run: Run, results: Record | None = None) -> None:
         write_text(run.report_file, render_report(record if results is None else replace(record, results=results)))
     except Exception as error:  # a page is not worth the days that a training may have taken
         logger.warning("%s could not be written: %s", run.report_file.name, describe_error(error))
+
+
+def write_scores(run: Run, scored: dict[str, SetScores]) -> None:
+    """Keep how each document was scored; where the disk does not take it, comparisons have no intervals."""
+    run.claim(SCORES)
+    try:
+        save_scores(run.folder / SCORES, scored)
+    except OSError as error:
+        logger.warning("%s could not be written: %s", SCORES, error)
 
 
 def find_objective(results: Record, objective: str) -> float:

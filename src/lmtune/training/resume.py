@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from lmtune.runs import (
     step_of,
 )
 from lmtune.runs.search import OUTPUTS, check_creatable
+from lmtune.runs.settings import leave_out
 from lmtune.storage import Record, checksum_of, load_json, render_json, render_json_line, slug, write_text
+from lmtune.training.distributed import agree
+from lmtune.training.lengthening import find_obstacle, is_lengthening
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,9 @@ WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
 
+OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant")
+"""What results.json tells of the end of a run; while it goes on, there is none."""
+
 STATES = ("optimizer.pt", "scheduler.pt")
 """Files of a checkpoint without which no run goes on as it was."""
 
@@ -44,28 +51,16 @@ def fingerprint_of(plain: Record) -> str:
     return checksum_of(repr(sorted(leave_out(plain, WITHOUT_EFFECT).items())))
 
 
-def flatten(values: Record, prefix: str = "") -> Record:
-    """Nested keys as dotted ones."""
-    flat: Record = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def leave_out(plain: Record, names: list[str]) -> Record:
-    """Settings by dotted key, without some keys and what is below them."""
-    return {
-        key: value
-        for key, value in flatten(plain).items()
-        if not any(key == name or key.startswith(name + ".") for name in names)
-    }
+def is_started_again() -> bool:
+    """True where torchrun has started the processes once more, after one of them had failed: they are to go on."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
 def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     """The run that resume= names or finds, None where a new one is to be started."""
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
         return find_resumed(config.resume)
-    if config.resume != "auto":
+    if config.resume != "auto" and not is_started_again():
         return None
     if config.output is not None:
         given = GivenPath("output", config.output, CheckpointError)
@@ -73,6 +68,15 @@ def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     if config.job_folder is not None:  # a job of the same sweep, or of any other
         return find_newest(Path(config.job_folder).parent, fingerprint) or find_newest(OUTPUTS, fingerprint)
     return find_newest(OUTPUTS / name_run(config), fingerprint)
+
+
+def find_checked(config: TrainConfig, plain: Record) -> Run | None:
+    """The run to go on with, if any, which can go on with what is said now; raise where it cannot, or output= is taken."""
+    found = find_run(config, fingerprint_of(plain))
+    check_output(config, found)
+    if found is not None:
+        check_told(config, found, plain)
+    return found
 
 
 def find_step(run: Run | None) -> int:
@@ -127,36 +131,60 @@ def check_told(config: TrainConfig, run: Run, plain: Record) -> None:
 
 def check_settings(config: TrainConfig, run: Run, plain: Record) -> None:
     """Raise ConfigError where settings that decide the weights are not those the run was started with."""
-    changed = find_changes(run.load_config(), plain, WITHOUT_EFFECT)
-    if changed and not config.resume_force:
+    told = run.load_config()
+    changed = find_changes(told, plain, WITHOUT_EFFECT)
+    longer = is_lengthening(changed) and find_obstacle(run, told, plain) is None
+    if changed and not longer and not config.resume_force:
         raise ConfigError(
-            f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would belong to neither. "
+            f"{run.folder} was started with other settings ({render_changes(changed)}), so its result would belong to neither. "
             "Leave them as they were, or say resume_force=true; to begin a run with them from its weights: "
             f"model.path={run.folder}."
         )
 
 
 def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
-    """Raise ConfigError where a run that has completed is named and asked for anything but its results."""
-    changed = find_changes(run.load_config(), plain, ASKED_ANEW)
-    if changed and config.resume == "auto":
-        logger.info("the run has completed, so these settings change nothing in it: %s", "; ".join(changed))
-    elif changed:
-        raise ConfigError(
-            f"{run.folder} has completed, and a run that has completed is not trained further: its learning rate has come to its "
-            f"end, and these settings would change nothing ({'; '.join(changed)}). To train longer or otherwise, begin a run "
-            f"from its weights with model.path={run.folder}; to see its results, leave them out."
-        )
+    """Raise ConfigError where a run that has completed is named and asked for anything but its results, or more steps."""
+    told = run.load_config()
+    changed = find_changes(told, plain, ASKED_ANEW)
+    if not changed or is_lengthened(config, run, plain):
+        return
+    if config.resume == "auto":
+        logger.info("the run has completed, so these settings change nothing in it: %s", render_changes(changed))
+        return
+    obstacle = find_obstacle(run, told, plain) if is_lengthening(changed) else None
+    later = (
+        " A run that is begun with training.lr_scheduler_type=constant can be made longer later."
+        if obstacle is not None
+        else ""
+    )
+    raise ConfigError(
+        f"{run.folder} has completed, and a run that has completed is not trained further: "
+        f"{obstacle or 'its learning rate has come to its end'}, and these settings would change nothing "
+        f"({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with model.path={run.folder}, on "
+        f"the same text or more; to see its results, leave them out.{later}"
+    )
 
 
-def find_changes(before: Record, now: Record, without: list[str]) -> list[str]:
-    """`key: old then, new now` for each setting that differs."""
+def is_lengthened(config: TrainConfig, run: Run, plain: Record) -> bool:
+    """True where a run that has completed is named and asked for more steps, which can follow those it has done."""
+    told = run.load_config()
+    changed = find_changes(told, plain, ASKED_ANEW)
+    return config.resume != "auto" and is_lengthening(changed) and find_obstacle(run, told, plain) is None
+
+
+def find_changes(before: Record, now: Record, without: list[str]) -> dict[str, str]:
+    """Key to `old then, new now`, for each setting that differs."""
     old, new = leave_out(before, without), leave_out(now, without)
-    return [
-        f"{key}: {old.get(key)} then, {new.get(key)} now"
+    return {
+        key: f"{old.get(key)} then, {new.get(key)} now"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
-    ]
+    }
+
+
+def render_changes(changed: dict[str, str]) -> str:
+    """`key: old then, new now; ...`"""
+    return "; ".join(f"{key}: {values}" for key, values in changed.items())
 
 
 def take_up(run: Run, manifest: Record, force: bool) -> Path | None:
@@ -176,7 +204,7 @@ def take_up(run: Run, manifest: Record, force: bool) -> Path | None:
     if checkpoint is not None:
         restore_metrics(run, checkpoint)
         _tell_lost_samples(run, checkpoint)
-    results = {name: value for name, value in run.find_results().items() if name != "reason"}
+    results = {name: value for name, value in run.find_results().items() if name not in OF_END}
     run.write_results({"run": run.folder.name, **results, "status": "running", "fingerprint": manifest["fingerprint"]})
     return checkpoint
 
@@ -280,4 +308,4 @@ def restore_threads(checkpoint: Path) -> None:
     """Compute with as many threads as the run has had: the order of a sum depends on it."""
     import torch
 
-    torch.set_num_threads(load_json(checkpoint / MANIFEST)["machine"]["threads"])
+    torch.set_num_threads(agree(lambda: int(load_json(checkpoint / MANIFEST)["machine"]["threads"])))

@@ -8,6 +8,7 @@ from transformers.trainer_callback import ExportableState
 
 from lmtune.runs import STATE
 from lmtune.storage import load_json
+from lmtune.training.distributed import agree
 
 
 def relocate_best(state: TrainerState, checkpoint: Path, run_folder: Path) -> None:
@@ -16,7 +17,7 @@ def relocate_best(state: TrainerState, checkpoint: Path, run_folder: Path) -> No
     if recorded is not None:
         best = run_folder / Path(recorded).name
         state.best_model_checkpoint = str(best)
-        if not best.is_dir():
+        if not agree(best.is_dir):
             state.best_model_checkpoint = state.best_metric = state.best_global_step = None
 
 
@@ -31,6 +32,7 @@ def restore_callbacks(checkpoint: Path, callbacks: Iterable[TrainerCallback]) ->
 
 
 def had_decided_to_stop(checkpoint: Path) -> bool:
-    """True if the run had decided to stop (by early stopping) when it wrote the checkpoint."""
-    control = load_json(checkpoint / STATE)["stateful_callbacks"]["TrainerControl"]
-    return bool(control["args"]["should_training_stop"])
+    """True if the run had decided to stop (by early stopping) when it wrote the checkpoint, before the end it was told of."""
+    state = load_json(checkpoint / STATE)
+    ended = state["global_step"] >= state["max_steps"]
+    return not ended and bool(state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"])

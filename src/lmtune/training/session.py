@@ -3,18 +3,20 @@
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
-from lmtune.errors import Stopped, describe_error
+from lmtune.errors import LostProcessError, Stopped, describe_error
 from lmtune.evaluation import by_document
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
+from lmtune.patience import turn_to
 from lmtune.runs import step_of
 from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.storage import Record, write_json
@@ -22,15 +24,20 @@ from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
+from lmtune.training.determinism import restored_determinism
+from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, load_held_out
-from lmtune.training.plan import log_plan
+from lmtune.training.mirror import mirrored
+from lmtune.training.outlook import Outlook
+from lmtune.training.plan import log_plan, render_course
 from lmtune.training.results import (
     add_evaluations,
     build_results,
     load_card,
     save_model,
     write_report,
+    write_scores,
 )
 from lmtune.training.setup import Setup, build_setup
 from lmtune.training.starts import describe_start, find_first, record_first, record_start
@@ -52,6 +59,8 @@ class Session:
         self.held_out = held_out
         self.trainer = trainer
         self.context = context
+        self.outlook: Outlook | None = None
+        """How long the training will take, as far as that is known."""
         self.seen: Seen | None = None
         """How much of the held-out text also stands in the training text."""
 
@@ -59,14 +68,17 @@ class Session:
     @contextmanager
     def open(cls, config: TrainConfig) -> Iterator["Session"]:
         """Load and check everything, then claim the run folder; raise LmtuneError for whatever can be known to fail."""
-        setup = build_setup(config)
-        held_out = load_held_out(setup)
-        trainer = build_trainer(setup, held_out)
-        context = open_run(setup)
-        try:
-            yield cls(setup, held_out, trainer, context)
-        finally:
-            context.close()
+        with noticing_loss():
+            setup = build_setup(config)
+            held_out = load_held_out(setup)
+        with restored_determinism():
+            with noticing_loss():
+                trainer = build_trainer(setup, held_out)
+                context = open_run(setup)
+            try:
+                yield cls(setup, held_out, trainer, context)
+            finally:
+                context.close()
 
     def run(self) -> Record:
         """Train, score and save; return results.json. A run that has completed is answered from it.
@@ -77,13 +89,17 @@ class Session:
         if completed is not None:
             return completed
         try:
-            self.attach()
-            self.fit()
-            return self.finish()
+            with noticing_loss():
+                self.attach()
+                self.fit()
+                return self.finish()
         except (Stopped, KeyboardInterrupt) as stopped:
             number = getattr(stopped, "signal_number", signal.SIGINT)
             self.context.stop(f"stopped by signal {number:d} after step {self.trainer.state.global_step}")
             self.report()
+            raise
+        except LostProcessError as lost:
+            self.context.stop(str(lost))
             raise
         except BaseException as error:
             self.context.fail("failed", describe_error(error))
@@ -92,6 +108,7 @@ class Session:
 
     def attach(self) -> None:
         """Train into the run folder from now on, and log what is about to happen."""
+        turn_to("beginning")
         context, setup = self.context, self.setup
         self.trainer.attach(context.run, context.manifest, stop_on_failed_save=self.config.stop_on_failed_save)
         if setup.move is not None and context.is_main:
@@ -105,14 +122,14 @@ class Session:
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
         course = plan_course(self.trainer, setup, first)
+        self.outlook = Outlook(course, self.held_out.final_share)
         if context.is_main:
             record_start(context, describe_start(context, setup, list(self.held_out.sets), course))
             self.report()
+        for line in render_course(self.trainer, course, self.held_out, self.config.eval):
+            logger.info("%s", line)
         for warning in list_warnings(setup, self.held_out, course):
             logger.warning(warning)
-        for name, held in self.held_out.sets.items():
-            if (limits := held.render_limits(self.config.eval)) is not None:
-                logger.info("held out: %s: %s are scored", name, limits)
 
     def report(self, results: Record | None = None) -> None:
         """Write report.html, where it is wanted and the run has not been taken back. results: see write_report."""
@@ -122,30 +139,37 @@ class Session:
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
-        from lmtune.training.distributed import reduce_max
         from lmtune.training.progress import ProgressLine
         from lmtune.training.signals import StopOnSignal
 
-        progress = ProgressLine()
+        assert self.outlook is not None, "attach() comes first"
+        progress = ProgressLine(self.outlook)
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
         for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
         try:
-            with explain_memory(render_remedy(self.setup)):
-                self.trainer.fit(self.context.checkpoint)
+            with explain_memory(render_remedy(self.setup)), self._find_checkpoint() as checkpoint:
+                self.trainer.fit(checkpoint)
         finally:
             progress.close()
             stop.restore()
 
+    def _find_checkpoint(self) -> AbstractContextManager[Path | None]:
+        """The checkpoint that the run was opened with, where this process can read it."""
+        opened = self.context.checkpoint
+        return nullcontext() if opened is None else mirrored(opened, self.setup.arguments.device)
+
     def finish(self) -> Record:
         """Score the held-out text, save the model, and write the pages; return results.json."""
+        turn_to("closing the run")
         context, prepared = self.context, self.setup.prepared
         dtype = self.config.model.save_dtype
         model = self._take_model()
         saving.round_weights(model, dtype)
+        check_same_weights(model, context.run)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
-            documents = self._describe_documents()
+            documents, scores = self._describe_documents(), self.held_out.collect_final()
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
             selected = self._score_selection(model, sets, evaluations)
         results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
@@ -160,6 +184,7 @@ class Session:
         if context.is_main:
             save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
             self._close_ledger()
+            write_scores(context.run, scores)
             self.report(results)
             context.run.write_results(results)
         self.trainer.accelerator.wait_for_everyone()
@@ -246,6 +271,7 @@ def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
     from lmtune.training.gradual import unfreeze_gradually
     from lmtune.training.trainer import LmTrainer
 
+    turn_to("trying the first step")
     with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
         change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
         trainer = LmTrainer(
