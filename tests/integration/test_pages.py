@@ -178,7 +178,7 @@ def test_pages_in_a_browser(lmtune):
     sets.write_text("files: pkg://lmtune/data/sample/english.txt\ndocuments: blank_line\nvalidation_fraction: 0.5\n")
     assert lmtune("train", *SHORT, "output=run", "eval_data=[other]", "report.language=pt").code == 0
     bare = [each for each in SHORT if "eval_steps" not in each]
-    assert lmtune("train", *bare, "output=bare", "data.validation_fraction=0").code == 0
+    assert lmtune("train", *bare, "output=bare", "data.validation_fraction=0", "training.logging_steps=2").code == 0
     assert lmtune("train", "-m", *SHORT, "seed=1,2", "samples.enabled=false", "hydra.sweep.dir=sweep").code == 0
     assert lmtune("report", "sweep").code == 0
     with playwright.sync_playwright() as library:
