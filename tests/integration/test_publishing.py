@@ -599,3 +599,12 @@ def test_another_model_than_that_of_a_finished_run_is_not_pushed(lmtune, hub, ru
     assert (answer.code, answer.out) == (2, "")
     assert "expected the folder of a run that has completed" in answer.err
     assert hub.requests == []
+
+
+def test_a_private_run_is_not_pushed(lmtune, hub, tmp_path):
+    assert lmtune("train", *SHORT, "private=true", "output=kept").code == 0
+    for more in ((), ("dry_run=true",)):
+        answer = lmtune("push", "ckpt=kept", "repo=ana/bio", *more)
+        assert (answer.code, answer.out) == (2, "")
+        assert "was trained with private=true, of which nothing is pushed" in answer.err
+    assert hub.requests == []

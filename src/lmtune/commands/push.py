@@ -7,7 +7,7 @@ import logging
 
 from lmtune.commands.result import Result
 from lmtune.config import CardConfig, PushConfig
-from lmtune.errors import CheckpointError
+from lmtune.errors import CheckpointError, PushError
 from lmtune.exporting import hub
 from lmtune.exporting.contents import CARD, Package
 from lmtune.exporting.listing import list_going, list_staying
@@ -50,13 +50,20 @@ def run(config: PushConfig) -> Result:
 
 
 def load_finished(config: PushConfig) -> Run:
-    """The run whose finished model is named. Raises CheckpointError for anything else: its card would have no numbers."""
+    """The run whose finished model is named. Raises CheckpointError for anything else: its card would have no numbers;
+    PushError for a private run.
+    """
     finished = resolve_checkpoint(str(config.ckpt), config.check_weights).find_finished()
     if finished is None:
         raise CheckpointError(
             f"ckpt={config.ckpt}: expected the folder of a run that has completed, whose card tells how it learned and what it "
             "scores; this is another model. Finish its run with lmtune train resume=RUN, or upload a folder of your own with "
             "`hf upload`."
+        )
+    if finished.is_private:
+        raise PushError(
+            f"ckpt={config.ckpt}: this run was trained with private=true, of which nothing is pushed: weights may hold text of the "
+            "corpus. Expected a run whose text may be known; train one without private=true."
         )
     return finished
 

@@ -156,7 +156,7 @@ class Run(RunFiles):
     @property
     def is_private(self) -> bool:
         """True where the run was told to show none of its text."""
-        return bool((self.find_config() or {}).get("private"))
+        return bool(self.load_config().get("private"))
 
     def find_config(self) -> dict[str, Any] | None:
         """config.yaml as plain values; None where it is not there or not as the run wrote it."""
