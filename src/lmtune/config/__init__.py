@@ -24,10 +24,11 @@ from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, 
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
-from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
+from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
 
 __all__ = [
+    "FORECAST_SHARES",
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",
