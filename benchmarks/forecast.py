@@ -1,9 +1,12 @@
 """The calibration of `lmtune check check.forecast=true`: small trainings from end to end, a law fitted to some, judged on the rest.
 
-    LMTUNE_TEST_DATA=... python benchmarks/forecast.py runs --out DIR        an hour of one thread; goes on where it stopped
+    LMTUNE_TEST_DATA=... python benchmarks/forecast.py runs --out DIR     an hour of one thread; goes on where it stopped
+    python benchmarks/forecast.py fit --out DIR                           the table, DIR/forecast.json and DIR/forecast.svg
+    python benchmarks/forecast.py fit --out DIR --ship                    the last two into the package and docs/
 
 Every run is a GPT-2 of 30 thousand to a million parameters on a CPU, its vocabulary learned from its own text; `continued` ones start
 from one of two such models, trained here on another text. Texts, rates and seeds of the judged runs are none of the fitted ones.
+forecast_laws.py has what the law is compared with.
 """
 
 import argparse
@@ -12,8 +15,9 @@ import os
 import random
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+from forecast_laws import render_calibration
 
 import lmtune
 from lmtune.environment import set_environment, set_waiting
@@ -22,6 +26,7 @@ SHARES = [0.03 / 8, 0.03 / 4, 0.015, 0.03, 0.06, 0.12, 0.24, 0.48, 1.0]
 """Of the steps of a run, after which what is held out is scored."""
 MINIATURES = [0.03, 0.12]
 """Of the steps of a run, into which its whole schedule is pressed for a run of its own from the same weights."""
+ROOT = Path(__file__).parents[1]
 SOURCE = Path(os.environ.get("LMTUNE_TEST_DATA", "."))
 TEXTS = {
     "fitted": {
@@ -93,7 +98,8 @@ def plan_all(smoke):
     counts = {("fitted", "scratch"): 28, ("judged", "scratch"): 20, ("fitted", "continued"): 12, ("judged", "continued"): 8}
     parts = {key: plan_runs(*key, count) for key, count in counts.items()}
     if smoke:
-        return [run._replace(text="sample", steps=40, layers=1, width=32) for part in parts.values() for run in part[:2]]
+        short = {"steps": 240, "layers": 1, "width": 32, "rows": 4, "block": 64}
+        return [run._replace(**short) for part in parts.values() for run in part[:2]]
     placed = [((number + 0.5) / len(part), run) for part in parts.values() for number, run in enumerate(part)]
     return [run for _, run in sorted(placed, key=lambda each: each[0])]
 
@@ -128,7 +134,7 @@ def train_bases(folder, smoke):
     for side, text in BASES.items():
         output = folder / f"base-{side}"
         if not output.exists():
-            run = Planned(side, "scratch", "sample" if smoke else text, 2, 64, 512, 8, 64, 4e-3, "cosine", 40 if smoke else 1200, 200)
+            run = Planned(side, "scratch", text, 2, 64, 512, 8, 64, 4e-3, "cosine", 40 if smoke else 1200, 200)
             keys = [*list_keys(run, {}), f"output={output}", "training.eval_strategy=no", "training.save_strategy=no"]
             lmtune.train(lmtune.load_config("train", [*keys, "training.load_best_model_at_end=false"]))
         bases[side] = output / "model"
@@ -137,8 +143,8 @@ def train_bases(folder, smoke):
 
 def record_run(run, bases):
     """The curve of a whole run, with those of its miniatures, and what the law has to know of it."""
-    from lmtune.training.arguments import build_schedule
     from lmtune.training.curve import record_curve
+    from lmtune.training.forecast_probe import plan_run
     from lmtune.training.foresight import plan_course
     from lmtune.training.held_out import load_held_out
     from lmtune.training.session import build_trainer
@@ -157,19 +163,16 @@ def record_run(run, bases):
             set_argument(setup.arguments, "lr_scheduler_kwargs", {"num_decay_steps": max(1, steps // 5)})
         return record_curve(build_trainer(setup, held_out), held_out, {max(1, round(share * steps)) for share in shares})
 
-    course = plan_course(build_trainer(setup, held_out), setup, 0)
-    schedule = build_schedule(setup.arguments, run.steps)
-    first = next(iter(held_out.score_sample(setup.model).values()))
+    planned = plan_run(setup, held_out, plan_course(build_trainer(setup, held_out), setup, 0))
     whole = record(run.steps, SHARES)
     small = {round(share * run.steps): record(round(share * run.steps), [0.5, 1.0]) for share in MINIATURES}
     return {
         **run._asdict(),
-        "parameters": sum(weight.numel() for weight in setup.model.parameters()),
-        "epochs": run.steps / course.steps_per_epoch,
-        "tokens_per_step": course.tokens_per_step,
-        "bytes_per_token": first["bytes"] / first["tokens"],
-        "first": first["bits_per_byte"],
-        "rates": [float(f"{run.rate * schedule(step):.5g}") for step in range(run.steps)],
+        "parameters": planned.parameters,
+        "epochs": planned.epochs,
+        "tokens_per_step": planned.tokens_per_step,
+        "bytes_per_token": planned.bytes_per_token,
+        "rates": [float(f"{run.rate * factor:.5g}") for factor in planned.factors],
         "losses": [round(loss, 5) for loss in whole.losses],
         "scores": whole.scores,
         "miniatures": {steps: curve.scores for steps, curve in small.items()},
@@ -195,14 +198,19 @@ def load_curves(file):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["runs"])
+    parser.add_argument("stage", choices=["runs", "fit"])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="eight short runs, to try the script")
+    parser.add_argument("--ship", action="store_true", help="into the package and docs/")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     set_environment()
     set_waiting()
-    run_all(arguments)
+    if arguments.stage == "runs":
+        run_all(arguments)
+        return
+    constants, figure = (ROOT / "src/lmtune/training", ROOT / "docs") if arguments.ship else (arguments.out, arguments.out)
+    print(render_calibration(load_curves(arguments.out / "curves.jsonl"), constants / "forecast.json", figure / "forecast.svg"))
 
 
 if __name__ == "__main__":

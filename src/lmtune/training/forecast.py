@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import NamedTuple, TypedDict
 
+import numpy as np
+
 MOST_EPOCHS = 4.0
 """Beyond, text that is read again teaches less and less, and no law of this kind holds (Muennighoff et al. 2023, arXiv:2305.16264)."""
 PARTS = (0.25, 0.5, 1.0)
 """Of a probe, after which the held-out text is scored."""
 ENDING = 10
 """The last of so many parts of a run is its end."""
+COVERAGE = 0.9
+"""Of the interval."""
 RIDGE = 1.0
 """Weight of the penalty, for quantities in units of their spread over the runs."""
 
@@ -108,6 +112,46 @@ def foretell(law: Law, planned: Planned, scores: Mapping[int, float]) -> Forecas
     return Forecast(*(math.exp(middle + side * law["half_width"]) for side in (0, -1, 1)))
 
 
+class Ended(NamedTuple):
+    """A run that has come to its end, for a fit."""
+
+    text: str
+    """Its name."""
+    quantities: Mapping[str, float]
+    fall: float
+    """Logarithm of the last score over that of the probe."""
+
+
+def fit_law(runs: Sequence[Ended]) -> Law:
+    """The constants of runs that have ended.
+
+    The interval is as wide as the errors on each text of a fit to the runs on all others: that of which 9 of 10 are less, counted
+    as if one more run had the largest (jackknife, Barber et al. 2021, arXiv:1905.02928).
+    """
+    names = [name for name in runs[0].quantities if name != "one"]
+    found = np.array([[run.quantities[name] for name in names] for run in runs])
+    falls, texts = np.array([run.fall for run in runs]), np.array([run.text for run in runs])
+    errors: list[float] = []
+    for text in dict.fromkeys(texts.tolist()):
+        weights = _solve(found[texts != text], falls[texts != text])
+        errors += np.abs(falls[texts == text] - weights[0] - found[texts == text] @ weights[1:]).tolist()
+    place = min(len(errors), math.ceil(COVERAGE * (len(errors) + 1)))
+    weights = _solve(found, falls)
+    return {
+        "weights": dict(zip(["one", *names], weights.tolist(), strict=True)),
+        "half_width": sorted(errors)[place - 1],
+    }
+
+
+def _solve(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[1 + quantities] weights of a ridge regression, the constant term first and not penalised. found: [runs, quantities]."""
+    mean, spread = found.mean(0), found.std(0)
+    spread = np.where(spread > 0, spread, 1.0)
+    units = (found - mean) / spread
+    slopes = np.linalg.solve(units.T @ units + RIDGE * np.eye(units.shape[1]), units.T @ (wanted - wanted.mean())) / spread
+    return np.concatenate([[wanted.mean() - mean @ slopes], slopes])
+
+
 def list_bounded(planned: Planned) -> dict[str, float]:
     """What a calibration is bounded by, under the words in which it is told."""
     return {
@@ -129,7 +173,12 @@ def find_outside(ranges: Mapping[str, Sequence[float]], planned: Planned, marks:
     for name, value in list_bounded(planned).items():
         least, most = ranges[name]
         if not least <= value <= most:
-            return f"it is calibrated on runs of {least:,.4g} to {most:,.4g} {name}, and this one has {value:,.4g}"
+            between = f"{_render(least)} to {_render(most)}"
+            return f"it is calibrated on runs of {between} {name}, and this one has {_render(value)}"
     if len(set(marks)) < len(marks) or not sum(planned.factors[: marks[0]]):
         return f"a probe of {marks[-1]} of {planned.steps:,} steps is too short to show how fast the loss falls"
     return None
+
+
+def _render(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
