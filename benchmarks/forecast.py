@@ -22,10 +22,8 @@ from forecast_laws import render_calibration
 import lmtune
 from lmtune.environment import set_environment, set_waiting
 
-SHARES = [0.03 / 8, 0.03 / 4, 0.015, 0.03, 0.06, 0.12, 0.24, 0.48, 1.0]
+SHARES = [0.03 / 4, 0.015, 0.03, 0.06, 0.12, 0.24, 0.48, 1.0]
 """Of the steps of a run, after which what is held out is scored."""
-MINIATURES = [0.03, 0.12]
-"""Of the steps of a run, into which its whole schedule is pressed for a run of its own from the same weights."""
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(os.environ.get("LMTUNE_TEST_DATA", "."))
 TEXTS = {
@@ -95,7 +93,7 @@ def plan_runs(side, kind, count):
 
 def plan_all(smoke):
     """All runs, the kinds taking turns, so that those of an hour that is cut short are of all kinds too."""
-    counts = {("fitted", "scratch"): 28, ("judged", "scratch"): 20, ("fitted", "continued"): 12, ("judged", "continued"): 8}
+    counts = {("fitted", "scratch"): 26, ("judged", "scratch"): 18, ("fitted", "continued"): 10, ("judged", "continued"): 7}
     parts = {key: plan_runs(*key, count) for key, count in counts.items()}
     if smoke:
         short = {"steps": 240, "layers": 1, "width": 32, "rows": 4, "block": 64}
@@ -116,16 +114,13 @@ def list_keys(run, bases):
             f"model.config.n_head={run.width // 16}", f"training.learning_rate={run.rate}",
         ]
     )  # fmt: skip
-    if run.schedule in WITH_DECAY:
+    if run.schedule == "warmup_stable_decay":
         keys.append(f"training.lr_scheduler_kwargs={{num_decay_steps:{max(1, run.steps // 5)}}}")
     return [
         *keys, f"seed={run.seed}", f"training.lr_scheduler_type={run.schedule}", f"training.max_steps={run.steps}",
         f"data.block_size={run.block}", f"training.per_device_train_batch_size={run.rows}", "training.use_cpu=true", "training.bf16=false",
         "eval.max_tokens=12000", f"eval.context={run.block}", "samples.enabled=false",
     ]  # fmt: skip
-
-
-WITH_DECAY = ["warmup_stable_decay"]
 
 
 def train_bases(folder, smoke):
@@ -142,30 +137,20 @@ def train_bases(folder, smoke):
 
 
 def record_run(run, bases):
-    """The curve of a whole run, with those of its miniatures, and what the law has to know of it."""
+    """The curve of a whole run, and what the law has to know of it."""
     from lmtune.training.curve import record_curve
     from lmtune.training.forecast_probe import plan_run
     from lmtune.training.foresight import plan_course
     from lmtune.training.held_out import load_held_out
     from lmtune.training.session import build_trainer
     from lmtune.training.setup import build_setup
-    from lmtune.versions import set_argument
 
     begun = time.process_time()
     setup = build_setup(lmtune.load_config("check", list_keys(run, bases)))
     held_out = load_held_out(setup)
-    weights = {name: value.clone() for name, value in setup.model.state_dict().items()}
-
-    def record(steps, shares):
-        setup.model.load_state_dict(weights)
-        set_argument(setup.arguments, "max_steps", steps)
-        if run.schedule in WITH_DECAY:
-            set_argument(setup.arguments, "lr_scheduler_kwargs", {"num_decay_steps": max(1, steps // 5)})
-        return record_curve(build_trainer(setup, held_out), held_out, {max(1, round(share * steps)) for share in shares})
-
-    planned = plan_run(setup, held_out, plan_course(build_trainer(setup, held_out), setup, 0))
-    whole = record(run.steps, SHARES)
-    small = {round(share * run.steps): record(round(share * run.steps), [0.5, 1.0]) for share in MINIATURES}
+    trainer = build_trainer(setup, held_out)
+    planned = plan_run(setup, held_out, plan_course(trainer, setup, 0))
+    whole = record_curve(trainer, held_out, {max(1, round(share * run.steps)) for share in SHARES})
     return {
         **run._asdict(),
         "parameters": planned.parameters,
@@ -175,7 +160,6 @@ def record_run(run, bases):
         "rates": [float(f"{run.rate * factor:.5g}") for factor in planned.factors],
         "losses": [round(loss, 5) for loss in whole.losses],
         "scores": whole.scores,
-        "miniatures": {steps: curve.scores for steps, curve in small.items()},
         "cpu_seconds": round(time.process_time() - begun, 1),
     }
 
