@@ -1,12 +1,12 @@
 """The calibration of `lmtune check check.forecast=true`: small trainings from end to end, a law fitted to some, judged on the rest.
 
     LMTUNE_TEST_DATA=... python benchmarks/forecast.py runs --out DIR     an hour of one thread; goes on where it stopped
-    python benchmarks/forecast.py fit --out DIR                           the table, DIR/forecast.json and DIR/forecast.svg
-    python benchmarks/forecast.py fit --out DIR --ship                    the last two into the package and docs/
+    python benchmarks/forecast.py fit --out DIR                           the tables, DIR/forecast.json and DIR/forecast.svg
+    python benchmarks/forecast.py fit --out DIR --ship                    the same into the package and docs/
 
-Every run is a GPT-2 of 30 thousand to a million parameters on a CPU, its vocabulary learned from its own text; `continued` ones start
-from one of two such models, trained here on another text. Texts, rates and seeds of the judged runs are none of the fitted ones.
-forecast_laws.py has what the law is compared with.
+Every run is a GPT-2 of 30 thousand to a million parameters on a CPU, its vocabulary learned from its own text; `continued` ones
+start from one of two such models, trained here on another text. Texts, rates and seeds of the judged runs are none of the fitted
+ones. forecast_laws.py has what the law is compared with.
 """
 
 import argparse
@@ -22,9 +22,10 @@ from forecast_laws import render_calibration
 import lmtune
 from lmtune.environment import set_environment, set_waiting
 
-SHARES = [0.03 / 4, 0.015, 0.03, 0.06, 0.12, 0.24, 0.48, 1.0]
+SHARES = [0.015, 0.03, 0.06, 0.12, 0.24, 0.48, 1.0]
 """Of the steps of a run, after which what is held out is scored."""
 ROOT = Path(__file__).parents[1]
+OPENING, CLOSING = "<!-- forecast: benchmarks/forecast.py writes this -->", "<!-- end -->"
 SOURCE = Path(os.environ.get("LMTUNE_TEST_DATA", "."))
 TEXTS = {
     "fitted": {
@@ -93,7 +94,12 @@ def plan_runs(side, kind, count):
 
 def plan_all(smoke):
     """All runs, the kinds taking turns, so that those of an hour that is cut short are of all kinds too."""
-    counts = {("fitted", "scratch"): 26, ("judged", "scratch"): 18, ("fitted", "continued"): 10, ("judged", "continued"): 7}
+    counts = {
+        ("fitted", "scratch"): 26,
+        ("judged", "scratch"): 18,
+        ("fitted", "continued"): 10,
+        ("judged", "continued"): 7,
+    }
     parts = {key: plan_runs(*key, count) for key, count in counts.items()}
     if smoke:
         short = {"steps": 240, "layers": 1, "width": 32, "rows": 4, "block": 64}
@@ -118,8 +124,8 @@ def list_keys(run, bases):
         keys.append(f"training.lr_scheduler_kwargs={{num_decay_steps:{max(1, run.steps // 5)}}}")
     return [
         *keys, f"seed={run.seed}", f"training.lr_scheduler_type={run.schedule}", f"training.max_steps={run.steps}",
-        f"data.block_size={run.block}", f"training.per_device_train_batch_size={run.rows}", "training.use_cpu=true", "training.bf16=false",
-        "eval.max_tokens=12000", f"eval.context={run.block}", "samples.enabled=false",
+        f"data.block_size={run.block}", f"training.per_device_train_batch_size={run.rows}",
+        "training.use_cpu=true", "training.bf16=false", "eval.max_tokens=12000", f"eval.context={run.block}", "samples.enabled=false",
     ]  # fmt: skip
 
 
@@ -193,8 +199,15 @@ def main():
     if arguments.stage == "runs":
         run_all(arguments)
         return
-    constants, figure = (ROOT / "src/lmtune/training", ROOT / "docs") if arguments.ship else (arguments.out, arguments.out)
-    print(render_calibration(load_curves(arguments.out / "curves.jsonl"), constants / "forecast.json", figure / "forecast.svg"))
+    to = {"forecast.json": ROOT / "src/lmtune/training", "forecast.svg": ROOT / "docs"} if arguments.ship else {}
+    table = render_calibration(
+        load_curves(arguments.out / "curves.jsonl"), lambda name: to.get(name, arguments.out) / name
+    )
+    if arguments.ship:
+        page = ROOT / "docs/benchmarks.md"
+        before, _, after = page.read_text("utf-8").partition(OPENING)
+        page.write_text(f"{before}{OPENING}\n{table}\n{CLOSING}{after.partition(CLOSING)[2]}", "utf-8")
+    print(table)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,11 @@ def test_the_calibration_of_the_forecast_fills_its_tables(tmp_path, real_data):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, str(ROOT / "benchmarks" / "forecast.py")]
     ended = subprocess.run(
-        [*command, "runs", "--out", str(tmp_path), "--smoke"], env=environment, capture_output=True, text=True, check=False
+        [*command, "runs", "--out", str(tmp_path), "--smoke"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     runs = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text("utf-8").splitlines()]

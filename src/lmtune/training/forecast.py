@@ -1,9 +1,10 @@
 """The end of a training from its beginning: arithmetic alone, with constants that benchmarks/forecast.py has fitted.
 
-The logarithm of (last score / score at the end of the probe) is taken to be linear in the quantities that laws of whole loss curves
-are made of: the sum of learning rates, of the run and of the probe, and how far the rate falls in the end (Multi-Power Law, Luo et
-al. 2025, arXiv:2503.12811), how fast the probe itself fell, size and tokens, and for continued models the distance still to go (Wang
-et al. 2025, arXiv:2505.07796). Ridge regression over small runs gives the weights, the errors on runs that it left out the interval.
+The logarithm of (last score / score at the end of the probe) is taken to be linear in what laws of whole loss curves are made of:
+the sum of the learning rates, of the run and of the probe, and how far the rate falls in the end (Multi-Power Law, Luo et al. 2025,
+arXiv:2503.12811), how far the score has fallen, size and tokens. Ridge regression over small runs gives the weights, for models
+from scratch and for continued ones by themselves, since those come from another curve (Wang et al. 2025, arXiv:2505.07796); the
+errors on texts that a fit left out give the interval.
 """
 
 import json
@@ -16,8 +17,8 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 MOST_EPOCHS = 4.0
-"""Beyond, text that is read again teaches less and less, and no law of this kind holds (Muennighoff et al. 2023, arXiv:2305.16264)."""
-PARTS = (0.25, 0.5, 1.0)
+"""Beyond, text that is read again teaches less and less (Muennighoff et al. 2023, arXiv:2305.16264)."""
+PARTS = (0.5, 1.0)
 """Of a probe, after which the held-out text is scored."""
 ENDING = 10
 """The last of so many parts of a run is its end."""
@@ -73,13 +74,22 @@ class Calibration(TypedDict):
     ranges: dict[str, dict[str, list[float]]]
     """Kind of run (scratch, continued) to quantity to (least, most) over the runs."""
     laws: dict[str, dict[str, Law]]
-    """Kind of run to share of the steps that a probe takes."""
+    """Kind of run to share of the steps that a probe takes, where the interval held on the judged runs."""
 
 
 def load_calibration() -> Calibration:
     """The constants that are shipped."""
     text = files("lmtune.training").joinpath("forecast.json").read_text("utf-8")
     return json.loads(text)  # type: ignore[no-any-return]  # what benchmarks/forecast.py wrote
+
+
+def find_law(calibration: Calibration, kind: str, share: float) -> Law | str:
+    """The law of a kind of run and a share of its steps, or why there is none."""
+    laws = calibration["laws"][kind]
+    if f"{share:g}" in laws:
+        return laws[f"{share:g}"]
+    known = f"check.forecast_share={' or '.join(laws)} has" if laws else "no other share has"
+    return f"no interval for a probe of {share:.0%} held on the runs ({kind}) that it was judged on; {known} one"
 
 
 def place_marks(steps: int, share: float) -> list[int]:
@@ -89,7 +99,7 @@ def place_marks(steps: int, share: float) -> list[int]:
 
 def list_quantities(planned: Planned, scores: Mapping[int, float]) -> dict[str, float]:
     """What the law is linear in. scores: bits per byte after each of `place_marks`."""
-    (_, early), (_, middle), (taken, score) = sorted(scores.items())
+    (_, middle), (taken, score) = sorted(scores.items())
     factors, ending = planned.factors, max(1, planned.steps // ENDING)
     return {
         "one": 1.0,
@@ -97,7 +107,6 @@ def list_quantities(planned: Planned, scores: Mapping[int, float]) -> dict[str, 
         "rates": math.log(planned.learning_rate * sum(factors)),
         "annealed": 1 - sum(factors[-ending:]) / ending / max(factors),
         "fall": math.log(middle / score),
-        "fall before": math.log(early / middle),
         "score": math.log(score),
         "parameters": math.log(planned.parameters),
         "tokens": math.log(planned.steps * planned.tokens_per_step),
@@ -148,7 +157,9 @@ def _solve(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     mean, spread = found.mean(0), found.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     units = (found - mean) / spread
-    slopes = np.linalg.solve(units.T @ units + RIDGE * np.eye(units.shape[1]), units.T @ (wanted - wanted.mean())) / spread
+    slopes = (
+        np.linalg.solve(units.T @ units + RIDGE * np.eye(units.shape[1]), units.T @ (wanted - wanted.mean())) / spread
+    )
     return np.concatenate([[wanted.mean() - mean @ slopes], slopes])
 
 

@@ -7,7 +7,7 @@ from lmtune.config import FinetuneMethod, ForesightConfig, ModelInit
 from lmtune.storage import Record
 from lmtune.training.arguments import build_schedule, change_arguments, name_of
 from lmtune.training.curve import record_curve
-from lmtune.training.forecast import Law, Planned, find_outside, foretell, load_calibration, place_marks
+from lmtune.training.forecast import Law, Planned, find_law, find_outside, foretell, load_calibration, place_marks
 from lmtune.training.foresight import Course
 from lmtune.training.session import build_trainer
 
@@ -30,7 +30,9 @@ def run_forecast(setup: "Setup", held_out: "HeldOut", course: Course, settings: 
     refused = find_outside(bounds, planned, marks)
     if refused is not None:
         return {"refused": refused}
-    law = calibration["laws"][kind][f"{settings.forecast_share:g}"]
+    law = find_law(calibration, kind, settings.forecast_share)
+    if isinstance(law, str):
+        return {"refused": law}
     tried = [planned.with_factor(factor) for factor in BESIDE]
     inside = [each for each in tried if find_outside(bounds, each, marks) is None]
     rows = _try_rates(setup, held_out, inside, law, marks)
