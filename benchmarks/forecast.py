@@ -125,7 +125,8 @@ def list_keys(run, bases):
     return [
         *keys, f"seed={run.seed}", f"training.lr_scheduler_type={run.schedule}", f"training.max_steps={run.steps}",
         f"data.block_size={run.block}", f"training.per_device_train_batch_size={run.rows}",
-        "training.use_cpu=true", "training.bf16=false", "eval.max_tokens=12000", f"eval.context={run.block}", "samples.enabled=false",
+        "training.use_cpu=true", "training.bf16=false", "samples.enabled=false", f"eval.context={run.block}",
+        "eval.max_tokens=12000",
     ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ MOST_EPOCHS = 4.0
 """Beyond, text that is read again teaches less and less (Muennighoff et al. 2023, arXiv:2305.16264)."""
 PARTS = (0.5, 1.0)
 """Of a probe, after which the held-out text is scored."""
+LEAST_STEPS = 3
+"""Before the first score of a probe."""
 ENDING = 10
 """The last of so many parts of a run is its end."""
 COVERAGE = 0.9
@@ -186,7 +188,7 @@ def find_outside(ranges: Mapping[str, Sequence[float]], planned: Planned, marks:
         if not least <= value <= most:
             between = f"{_render(least)} to {_render(most)}"
             return f"it is calibrated on runs of {between} {name}, and this one has {_render(value)}"
-    if len(set(marks)) < len(marks) or not sum(planned.factors[: marks[0]]):
+    if marks[0] < LEAST_STEPS or not sum(planned.factors[: marks[0]]):
         return f"a probe of {marks[-1]} of {planned.steps:,} steps is too short to show how fast the loss falls"
     return None
 
