@@ -82,7 +82,7 @@ class Calibration(TypedDict):
 def load_calibration() -> Calibration:
     """The constants that are shipped."""
     text = files("lmtune.training").joinpath("forecast.json").read_text("utf-8")
-    return json.loads(text)  # type: ignore[no-any-return]  # what benchmarks/forecast.py wrote
+    return json.loads(text)
 
 
 def find_law(calibration: Calibration, kind: str, share: float) -> Law | str:
