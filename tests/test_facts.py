@@ -144,6 +144,7 @@ def build(tmp_path, monkeypatch):
 
 NEEDED = {
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
+    "chat": ("ckpt=x",),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

@@ -6,6 +6,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 4  commands < cli < api                             one file for each command; all that knows Hydra and the terminal
     floor 3  training                                         the only room that knows transformers.Trainer
     floor 3  serving                                          a model behind a token, over HTTP
+    floor 3  chat                                             models that answer a prompt line
     floor 2  data, modeling < evaluation < reporting          text to blocks; models; numbers; pages and tables
     floor 2  modeling < exporting                             what leaves the machine: to the Hub, to other programs
     floor 1  versions, familiar < upstream < upstream_docs < config   libraries; others' names and words; what a command is told

@@ -57,6 +57,7 @@ COMMANDS = {
             "where every document and token goes; nothing is trained",
         ),
         Command("generate", "lmtune.commands.generate", "GenerateConfig", "continue a prompt with a checkpoint"),
+        Command("chat", "lmtune.commands.chat", "ChatConfig", "a prompt line that keeps checkpoints loaded"),
         Command(
             "lr-find",
             "lmtune.commands.lr_find",

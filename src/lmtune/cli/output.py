@@ -14,6 +14,6 @@ def write_result(result: Result, form: OutputFormat, stdout: IO[str]) -> None:
     Raises OutputError where stdout does not take it.
     """
     if is_first_process():
-        text = render_json(result.as_dict()) if form is OutputFormat.json else "\n".join(result.lines())
-        stdout.write(text + "\n")
+        lines = [render_json(result.as_dict())] if form is OutputFormat.json else result.lines()
+        stdout.write("".join(f"{line}\n" for line in lines))
         stdout.flush()

@@ -4,6 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
+from lmtune.config.chat import ChatConfig
 from lmtune.config.checks import render_plain
 from lmtune.config.commands import (
     CacheAction,
@@ -32,6 +33,7 @@ __all__ = [
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",
+    "ChatConfig",
     "CheckConfig",
     "DataCommandConfig",
     "DataConfig",

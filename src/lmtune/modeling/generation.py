@@ -18,7 +18,7 @@ from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +121,17 @@ def explaining_settings() -> Iterator[None]:
 
 
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, config: GenerationConfig, seed: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    config: GenerationConfig,
+    seed: int,
+    tell: Callable[[str], None] | None = None,
 ) -> list[str]:
     """The prompt with its continuation, once per num_return_sequences.
 
     The same seed gives the same text. The prompt keeps its end where both do not fit the model's positions.
+    tell: called with pieces of the continuation while it is written; of one text without beams.
     """
     import torch
     from transformers import LogitsProcessorList
@@ -139,9 +145,20 @@ def generate(
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
+            streamer=None if tell is None else _build_streamer(tokenizer, tell),
             logits_processor=LogitsProcessorList([partial(check_scores, model)]),
         )
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+
+
+def _build_streamer(tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], None]) -> TextStreamer:
+    from transformers import TextStreamer
+
+    class Told(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            tell(text)
+
+    return Told(tokenizer, skip_prompt=True, skip_special_tokens=True)
 
 
 def rank_next(

@@ -2,9 +2,17 @@
 key has no effect, or None where it works; its name says what would have to hold.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
+from lmtune.cli.effects.text_rules import (
+    LEAVE_ONE,
+    Rule,
+    first_of,
+    generation_rules,
+    if_drawn,
+    if_text_is_written,
+    unless_in_grid,
+)
 from lmtune.cli.effects.unread import OF_LABELS
 from lmtune.config import (
     CacheAction,
@@ -13,7 +21,6 @@ from lmtune.config import (
     EvalCommandConfig,
     EvalSplit,
     FinetuneMethod,
-    GenerateConfig,
     ModelInit,
     OutputFormat,
     TokenizerCommandConfig,
@@ -21,14 +28,11 @@ from lmtune.config import (
 )
 from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
-from lmtune.config.generation import ASSISTED, BEAMS, FOR_ENCODERS, SAMPLING
 from lmtune.upstream import Typed
 
-Rule = Callable[[Any, Typed], Idle | None]
 WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
 
 TIMED = ("check.steps", "check.seconds", "check.devices", "check.price_per_hour", "check.watts")
-LEAVE_ONE = "Leave one of the two out."
 
 # A label
 
@@ -167,68 +171,6 @@ def _if_tracker_has_projects(config: TrainConfig, typed: Typed) -> Idle | None:
     return Idle(f"tracker={name} is not told of it", remedy, "tracker")
 
 
-# Texts that are written
-
-
-def _if_parameter_counts(config: TrainConfig | GenerateConfig, typed: Typed, name: str) -> Idle | None:
-    """Of GenerationConfig's parameters, which mean nothing beside which others."""
-    given = config.generation
-    if name in SAMPLING and given.get("do_sample") is False:
-        return Idle("generation.do_sample=false takes the likeliest token each time", LEAVE_ONE, "generation.do_sample")
-    if name in BEAMS and (given.get("num_beams") or 1) < 2:
-        return Idle("there is one beam", "Leave it out, or give generation.num_beams=4.", "generation.num_beams")
-    if name in ASSISTED and given.get("prompt_lookup_num_tokens") is None:
-        return Idle("it is for a second model that helps, which lmtune has not", "Leave it out.")
-    if name in FOR_ENCODERS:
-        return Idle("it is for models with an encoder", "Leave it out.")
-    if name == "max_matching_ngram_size" and given.get("prompt_lookup_num_tokens") is None:
-        return Idle(
-            "generation.prompt_lookup_num_tokens is off", "Give both, or none.", "generation.prompt_lookup_num_tokens"
-        )
-    for length in ("max", "min"):
-        stronger = f"generation.{length}_new_tokens"
-        if name == f"{length}_length" and stronger in typed.keys:
-            return Idle(f"{stronger}= is what counts", LEAVE_ONE, stronger)
-    return None
-
-
-def _generation_rules(first: Rule) -> dict[str, Rule]:
-    """A rule for each parameter, that of the whole section first."""
-
-    def build(name: str) -> Rule:
-        return _first(first, lambda config, typed: _if_parameter_counts(config, typed, name))
-
-    names = (*SAMPLING, *BEAMS, *ASSISTED, *FOR_ENCODERS, "max_matching_ngram_size", "max_length", "min_length")
-    return {"generation": first, **{f"generation.{name}": build(name) for name in names}}
-
-
-def _first(*rules: Rule) -> Rule:
-    """What the first of some rules says that says something."""
-    return lambda config, typed: next((found for rule in rules if (found := rule(config, typed)) is not None), None)
-
-
-def _if_text_is_written(config: GenerateConfig, typed: Typed) -> Idle | None:
-    if not config.top:
-        return None
-    return Idle(f"top={config.top} prints the next tokens instead of a text", LEAVE_ONE, "top")
-
-
-def _if_drawn(config: GenerateConfig, typed: Typed) -> Idle | None:
-    if config.generation.get("do_sample") is False:
-        because = "grid.* and seed= need sampling, and generation.do_sample=false takes the likeliest token each time"
-        return Idle(because, LEAVE_ONE, "generation.do_sample")
-    return _if_text_is_written(config, typed)
-
-
-def _unless_in_grid(name: str) -> Rule:
-    def rule(config: GenerateConfig, typed: Typed) -> Idle | None:
-        if not getattr(config.grid, name):
-            return _if_parameter_counts(config, typed, name)
-        return Idle(f"grid.{name}= says what is tried", LEAVE_ONE, f"grid.{name}")
-
-    return _first(_if_text_is_written, rule)
-
-
 def _if_one_text_is_kept(config: TrainConfig, typed: Typed) -> Idle | None:
     return Idle("a sample of a run is one text", "Leave it out, or give more prompts=.")
 
@@ -289,7 +231,7 @@ def _if_prepared(config: DataCommandConfig, typed: Typed) -> Idle | None:
 
 
 TRAIN_RULES: Mapping[str, Rule] = {
-    **_generation_rules(_if_sampled),
+    **generation_rules(_if_sampled),
     "generation.num_return_sequences": _if_one_text_is_kept,
     "data.name": _if_data_is_own,
     "data.epochs": _if_epochs_follow_data,
@@ -336,18 +278,19 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "data": {
         **dict.fromkeys(("data", "model"), _if_prepared),
-        "model.revision": _first(_if_prepared, _if_revised),
-        "model.vocab_size": _first(_if_prepared, _if_vocabulary_is_learned),
+        "model.revision": first_of(_if_prepared, _if_revised),
+        "model.vocab_size": first_of(_if_prepared, _if_vocabulary_is_learned),
     },
     "tokenizer": {"model.revision": _if_revised},
     "export": {},
     "generate": {
-        **_generation_rules(_if_text_is_written),
-        "generation.temperature": _unless_in_grid("temperature"),
-        "generation.top_k": _unless_in_grid("top_k"),
-        "grid": _if_drawn,
-        "seed": _if_drawn,
+        **generation_rules(if_text_is_written),
+        "generation.temperature": unless_in_grid("temperature"),
+        "generation.top_k": unless_in_grid("top_k"),
+        "grid": if_drawn,
+        "seed": if_drawn,
     },
+    "chat": generation_rules(),
     "serve": {},
 }
 """By command: why a key, or one below it, would do nothing beside what else was set."""

@@ -107,6 +107,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "data": DATA,
     "tokenizer": TOKENIZER,
     "generate": GENERATE,
+    "chat": {},
     "export": EXPORT,
     "serve": {},
 }
