@@ -53,10 +53,12 @@ class Example:
 
 
 def bounds_of(runs):
-    """(least, most) of each bounded quantity over runs."""
+    """(least, most) of each bounded quantity over runs; of many, one at each end is left out, as one run backs nothing."""
     found = [list_bounded(Planned(run["parameters"], run["tokens_per_step"], run["bytes_per_token"], run["epochs"],
                                   run["rate"], (1.0,) * run["steps"])) for run in runs]  # fmt: skip
-    return {name: [min(each[name] for each in found), max(each[name] for each in found)] for name in found[0]}
+    cut = int(len(runs) >= LEAST)
+    ordered = {name: sorted(each[name] for each in found) for name in found[0]}
+    return {name: [values[cut], values[-1 - cut]] for name, values in ordered.items()}
 
 
 def by_ridge(fitted, example):
