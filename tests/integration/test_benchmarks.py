@@ -1,7 +1,8 @@
-"""The benchmarks of a GPU and of the forecast run from end to end, tiny and on the CPU."""
+"""Benchmarks run from end to end, tiny and on the CPU."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,24 @@ def test_the_calibration_of_the_forecast_fills_its_tables(tmp_path, real_data):
     assert "| scratch | 48% |" in ended.stdout
     assert set(json.loads((tmp_path / "forecast.json").read_text("utf-8"))["laws"]) == {"scratch", "continued"}
     assert (tmp_path / "forecast.svg").stat().st_size < 150_000
+
+
+@pytest.mark.slow
+def test_the_costs_of_starting_are_measured():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "startup.py"), "--runs", "1", "--skip", "check", "eval"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    rows = dict(re.findall(r"^([a-z -]+?)  +(\d+\.\d\d) \(", ended.stdout, re.MULTILINE))
+    assert list(rows) == [
+        *(
+            "import torch",
+            "import the models",
+            "lmtune --help",
+            "a mistyped key",
+            "lmtune completion",
+            "lmtune explain",
+        ),
+        "lmtune generate",
+    ]
+    assert float(rows["lmtune --help"]) < float(rows["import torch"]) < float(rows["lmtune generate"])
