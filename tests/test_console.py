@@ -84,18 +84,15 @@ def test_a_result_whose_reader_has_gone_ends_as_a_pipe_does():
         console.ResultStream(broken(errno.EPIPE)).write("3.2")
 
 
-def test_lines_come_once_from_rank_0_and_above_a_bar(capfd, monkeypatch):
+def test_lines_come_once_from_rank_0(capfd, monkeypatch):
     with console.speaking() as stdout:
         logger.info("one")
-        said = []
-        with console.above(said.append):
-            logger.info("two %s", "100 %")
         monkeypatch.setenv("RANK", "1")
         logger.info("three")
         stdout.write("result\n")
         print("a library")  # noqa: T201
     out, err = capfd.readouterr()
-    assert (out, err, said) == ("result\n", "one\na library\n", ["two 100 %"])
+    assert (out, err) == ("result\n", "one\na library\n")
 
 
 def test_a_log_file_whose_disk_is_full_is_said_once(tmp_path, capfd):

@@ -1,7 +1,6 @@
 """Every way to encode gives the ids that the tokenizer has for each document alone."""
 
 import gzip
-import io
 import json
 import logging
 import time
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
+from terminal import Written
 from tokenizers import Regex, normalizers, pre_tokenizers
 from vocabularies import (
     SPECIAL,
@@ -23,11 +22,13 @@ from vocabularies import (
     build_word_piece,
 )
 
+from lmtune import console
 from lmtune.data import pieces, progress
 from lmtune.data.columns import build_texts, sum_bytes
 from lmtune.data.encoding import Encoder
 from lmtune.data.gigatokens import Gigatoken
 from lmtune.data.pieces import PieceEncoder
+from lmtune.screen import Screen
 from lmtune.vocabulary import encode_plain
 
 DIGITS = pre_tokenizers.Digits(individual_digits=True)
@@ -158,9 +159,8 @@ def test_a_library_that_differs_from_its_tokenizer_is_not_asked(caplog, monkeypa
 
 def test_one_long_document_is_shown_while_it_is_encoded(monkeypatch, caplog):
     """A bar on a terminal, else lines, both told of each part of a document."""
-    written = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=written, force_terminal=True, width=120))
-    monkeypatch.setattr(progress, "DELAY", 0.0)
+    written = Written()
+    monkeypatch.setattr(console, "find_screen", lambda: Screen(written))
     column = build_texts([" ".join(WORDS * 200)])
     encoder = Encoder(CUT["WordPiece"], WORDS)
     with (
@@ -168,10 +168,11 @@ def test_one_long_document_is_shown_while_it_is_encoded(monkeypatch, caplog):
         progress.showing("encoding", sum_bytes(column)) as advance,
     ):
         encoder.encode(column, advance)
+        time.sleep(1.3)
     assert "encoding" in written.getvalue()
     assert "/s" in written.getvalue()
     caplog.set_level(logging.INFO, "lmtune")
-    monkeypatch.setattr(progress, "Console", lambda stderr: Console(file=written, force_terminal=False))
+    monkeypatch.setattr(console, "find_screen", lambda: None)
     monkeypatch.setattr("lmtune.patience.SILENCE", 0.0)
     with progress.showing("encoding", sum_bytes(column)) as advance:
         encoder.encode(column, advance)

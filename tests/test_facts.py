@@ -24,7 +24,17 @@ from lmtune.training.resume import fingerprint_of
 ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
 WITHOUT_WEIGHTS = ANEW | {
-    *("name", "stop_on_failed_save", "check_weights", "prompts", "tracker", "generation", "samples"),
+    *(
+        "name",
+        "stop_on_failed_save",
+        "check_weights",
+        "prompts",
+        "tracker",
+        "generation",
+        "samples",
+        "report",
+        "private",
+    ),
     *("data.prompts", "model.save_dtype", "training.logging_steps", "training.disable_tqdm"),
     *("training.save_total_limit", "training.dataloader_num_workers"),
     *("data.license", "data.homepage", "data.citation", "model.license", "model.citation"),
@@ -40,7 +50,8 @@ LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_fil
 LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
-    *("serve.token_file", "repo", "branch", "data.license", "data.homepage", "data.citation"),
+    *("serve.token_file", "run", "runs", "folder", "repo", "branch"),
+    *("data.license", "data.homepage", "data.citation"),
     *("model.license", "model.citation", "card.license", "card.license_name", "card.license_link", "card.summary"),
     *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),
     *("card.ethics", "card.data", "card.data_license", "card.citation"),
@@ -48,6 +59,7 @@ LITERAL = {
 SEVERAL = {
     "card.language",
     "ckpt",
+    "runs",
     "prompts",
     "eval_data",
     "data.prompts",
@@ -157,8 +169,9 @@ def build(tmp_path, monkeypatch):
 
 
 NEEDED = {
+    "compare": ("runs=[a,b]",),
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
-    "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"),
+    "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

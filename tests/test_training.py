@@ -19,10 +19,10 @@ from lmtune.errors import ConfigError, Stopped, TrainingError
 from lmtune.evaluation.evaluator import Scoring, evaluate_stream
 from lmtune.modeling.generation import generate_aside
 from lmtune.runs import MANIFEST, Run, find_fault
+from lmtune.runs.evaluations import Evaluation, check_set_names, find_evaluation, flatten_measures, read_evaluations
 from lmtune.storage import load_json, load_jsonl
 from lmtune.training.arguments import build_arguments, settle_intervals
 from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
-from lmtune.training.evaluations import Evaluation, check_set_names, find_evaluation, flatten_measures, read_evaluations
 from lmtune.training.samples import SamplesCallback, render_samples
 from lmtune.training.signals import StopOnSignal
 from lmtune.training.trainer import LmTrainer

@@ -11,6 +11,7 @@ from packaging.version import Version
 import lmtune
 from lmtune import upstream
 from lmtune.cli.effects.typed import check_effects
+from lmtune.cli.reference import render_arguments
 from lmtune.cli.schemas import find_conf
 from lmtune.config import FinetuneMethod
 from lmtune.config.training import check_training, settle_training
@@ -246,6 +247,12 @@ def test_the_docs_name_what_is_refused_and_what_is_conditional():
     for name, argument in ARGUMENTS.items():
         if argument.refusal or argument.condition:
             assert f"`{name}`" in text or f"`{name}=" in text, name
+
+
+def test_each_field_stands_in_one_table_of_the_docs():
+    tables = [render_arguments(which).splitlines()[2:] for which in ("refused", "unread", "conditional", "works")]
+    named = [name.strip("` ") for table in tables for line in table for name in line.split("|")[1].split(",")]
+    assert sorted(named) == sorted(ARGUMENTS)
 
 
 def test_arguments_change_in_one_place_once_they_are_built():

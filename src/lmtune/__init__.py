@@ -13,7 +13,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 1  storage < runs, token_stream < vocabulary, hub, foreign    what a run leaves behind; ids; what others made
     floor 1  secrets                                          what must not be written down
     floor 0  environment, launcher                            variables that libraries read; processes that torchrun starts
-    floor 0  errors < console, stopping, patience             what can go wrong; what is said, also of long work; signals
+    floor 0  errors, gauges < screen, stopping < console < patience   what can go wrong; signals; what is said, also of long work
     floor 0  errors < plain_yaml, paths                       YAML that anyone wrote; paths that people type
     floor 0  measures, units                                  what is measured: names, labels, where shown; amounts in words
 

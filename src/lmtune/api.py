@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lmtune import console
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.dispatch import Dispatch
 from lmtune.cli.main import check_command
@@ -101,6 +102,7 @@ def _running() -> Iterator[None]:
     set_environment()
     set_waiting()
     try:
-        yield
+        with console.painting():
+            yield
     except Stopped as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

@@ -3,28 +3,33 @@
     logger = logging.getLogger(__name__)
     logger.info("resuming from checkpoint-40")
 
-Everything below the logger `lmtune` reaches stderr as plain lines, from rank 0 alone, above a progress bar where one is
-drawn. Results go to stdout, whose failures are told to the caller.
+Everything below the logger `lmtune` reaches stderr as plain lines, from rank 0 alone, above what is painted at the bottom
+of a terminal (`screen.py`). Results go to stdout, whose failures are told to the caller.
 """
 
 import codecs
 import io
 import logging
+import math
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO, cast
 
 from lmtune.errors import OutputError
+from lmtune.screen import Screen
 
 logger = logging.getLogger("lmtune")
 
 _lent: list[Any] = []
 """Streams for results, the one in force last."""
+_screens: list[Screen | None] = []
+"""Terminals that are painted on, the one in force last; None where stderr is no terminal."""
 
 WIDEST = 100
 """Characters of a line of prose."""
@@ -47,13 +52,17 @@ def make_harmless(text: str) -> str:
 
 
 @contextmanager
-def speaking() -> Iterator[IO[str]]:
-    """Say what is logged on stderr, and lend out stdout for results; what libraries print meanwhile goes to stderr too."""
+def speaking(*, paints: bool = True) -> Iterator[IO[str]]:
+    """Say what is logged on stderr, and lend out stdout for results; what libraries print meanwhile goes to stderr too.
+
+    paints: show how far work is at the bottom of stderr, where that is a terminal.
+    """
     _open_descriptors()
     codecs.register_error(ESCAPES, _escape)
     outer = sys.stdout, sys.stderr
     words: Any = WordStream(sys.stderr)
-    results: Any = ResultStream(sys.stdout)
+    words.screen = screen = open_screen(words) if paints else None
+    results: Any = ResultStream(sys.stdout, screen)
     _lent.append(results)
     handler = _Handler()
     before = logger.level, logger.propagate
@@ -61,9 +70,11 @@ def speaking() -> Iterator[IO[str]]:
     logger.setLevel(logging.INFO)
     logger.propagate = False  # libraries put handlers of their own on the root logger
     sys.stdout, sys.stderr = words, words
+    _screens.append(screen)
     try:
         yield results
     finally:
+        _screens.pop()
         _lent.pop()
         sys.stdout, sys.stderr = outer
         logger.removeHandler(handler)
@@ -76,8 +87,25 @@ def lend_results() -> Iterator[IO[str]]:
     if _lent:
         yield _lent[-1]
     else:
-        with speaking() as results:
+        with speaking(paints=False) as results:  # others of its kind share the terminal
             yield results
+
+
+@contextmanager
+def painting() -> Iterator[None]:
+    """Show how far work is at the bottom of stderr, where that is a terminal, in a program that says its words itself."""
+    outer, words = sys.stderr, WordStream(sys.stderr)
+    words.screen = open_screen(words)
+    if words.screen is None:
+        yield
+        return
+    sys.stderr = cast("TextIO", words)
+    _screens.append(words.screen)
+    try:
+        yield
+    finally:
+        _screens.pop()
+        sys.stderr = outer
 
 
 @contextmanager
@@ -92,17 +120,25 @@ def compiled_code_aside() -> Iterator[None]:
         os.close(saved)
 
 
-@contextmanager
-def above(write: Callable[[str], None]) -> Iterator[None]:
-    """Lines go through `write` in here, as a live display needs it."""
-    handlers = [handler for handler in logger.handlers if isinstance(handler, _Handler)]
-    for handler in handlers:
-        handler.write = write
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.write = _write_line
+def open_screen(words: "WordStream") -> Screen | None:
+    """The terminal that people look at; None where stderr is none that can be painted on, and for ranks that do not speak."""
+    paints = words.isatty() and os.environ.get("TERM", "dumb") != "dumb" and is_first_process()
+    return Screen(words) if paints else None
+
+
+def find_screen() -> Screen | None:
+    """The terminal in force, None where lines are written instead."""
+    return _screens[-1] if _screens else None
+
+
+def log_progress(teller: logging.Logger, text: str, *, painted: bool = True) -> None:
+    """Say how far a work is, with the time of day in a log. painted: a terminal shows it anyway, so only train.log is told."""
+    teller.info("%s", text, extra={"painted": painted})
+
+
+def last_word() -> float:
+    """When the last line was said, in seconds of time.monotonic()."""
+    return max((each.last_word for each in logger.handlers if isinstance(each, _Handler)), default=-math.inf)
 
 
 class WordStream(io.TextIOBase):
@@ -110,13 +146,22 @@ class WordStream(io.TextIOBase):
 
     def __init__(self, stream: IO[str] | None) -> None:
         self._stream = _tolerant(stream, "backslashreplace")
+        self.screen: Screen | None = None
+        """Whose painted lines stay below what is written."""
 
     def write(self, text: str) -> int:
         """Write what can be written; always the whole text as far as the caller knows."""
+        if self.screen is None:
+            self.write_plain(text)
+        else:
+            self.screen.above(text)
+        return len(text)
+
+    def write_plain(self, text: str) -> None:
+        """The same, whatever is painted."""
         if self._stream is not None:
             with suppress(OSError, ValueError):
                 self._stream.write(text)
-        return len(text)
 
     def flush(self) -> None:
         """Flush what can be flushed."""
@@ -148,13 +193,19 @@ class WordStream(io.TextIOBase):
 class ResultStream(io.TextIOBase):
     """stdout: a result that cannot be written raises OutputError, or BrokenPipeError where its reader has gone."""
 
-    def __init__(self, stream: IO[str] | None) -> None:
+    def __init__(self, stream: IO[str] | None, screen: Screen | None = None) -> None:
         self._stream = _tolerant(stream, ESCAPES)
+        self._screen = screen
 
     def write(self, text: str) -> int:
         """Write and flush all of it. A stdout that was closed from the start takes anything."""
-        if self._stream is None:
-            return len(text)
+        if self._screen is not None and self._stream is not None and self._stream.isatty():
+            self._screen.above(text, self._write)
+        elif self._stream is not None:
+            self._write(text)
+        return len(text)
+
+    def _write(self, text: str) -> None:
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -168,7 +219,6 @@ class ResultStream(io.TextIOBase):
                 f"The result could not be written to stdout: {reason}. All else is done: a run folder, where there is one, "
                 "holds it; otherwise run the command again with a stdout that takes it."
             ) from error
-        return len(text)
 
     def writable(self) -> bool:
         return True
@@ -180,15 +230,24 @@ class ResultStream(io.TextIOBase):
 
 
 class _Handler(logging.Handler):
-    """Prints messages as they are."""
+    """Prints messages as they are; lines on progress with the time of day, where no terminal shows how far the work is."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.write: Callable[[str], None] = _write_line
+    last_word = -math.inf
+    """When it printed last, in seconds of time.monotonic()."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if is_first_process():
-            self.write(record.getMessage())
+        if not is_first_process():
+            return
+        text, screen = record.getMessage(), find_screen()
+        painted: bool | None = getattr(record, "painted", None)
+        if screen is None and painted is not None:
+            text = f"{time.strftime('%H:%M:%S')}  {text}"
+        elif screen is not None:
+            if painted:
+                return
+            text = "\n".join(fold(text, screen.width))
+        self.last_word = time.monotonic()
+        _write_line(text)
 
 
 class QuietFileHandler(logging.FileHandler):
@@ -203,6 +262,16 @@ class QuietFileHandler(logging.FileHandler):
         if not self._failed:
             self._failed = True
             _write_line(f"{Path(self.baseFilename).name} could not be written: {sys.exc_info()[1]}")
+
+
+def fold(text: str, width: int) -> list[str]:
+    """A line of prose in lines of `width` characters; a command to be typed stays whole, so that it can be copied."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    if len(text) <= width or "\n" in text or "  lmtune " in text:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False, drop_whitespace=True
+    )
 
 
 def wrap(text: str, label: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
     LmtuneError                 the user can mend it: one paragraph, exit code 2
       ConfigError               a key, a value, or two that contradict each other
+        MistakesError           several mistakes at once
       DataError                 a file, a column, an encoding, an empty side
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
@@ -15,6 +16,8 @@
 The text of an LmtuneError says what was expected, what was found, and what to do.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -44,6 +47,49 @@ class LmtuneError(Exception):
 
 class ConfigError(LmtuneError):
     """A key that does not exist, a value out of range, or settings that contradict each other."""
+
+
+class MistakesError(ConfigError):
+    """Several mistakes, told at once, each on a line of its own."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__("\n".join([f"{len(texts)} mistakes:", *(f"  - {text}" for text in texts)]))
+        self.texts = texts
+
+
+class Gathering:
+    """What several checks find, told at once.
+
+    found = Gathering()
+    for name in names:
+        with found.noting():
+            check(name)
+    found.raise_all()
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[LmtuneError] = []
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Keep a mistake that is raised inside, and go on behind."""
+        try:
+            yield
+        except LmtuneError as error:
+            self.errors.append(error)
+
+    def raise_all(self) -> None:
+        """Raise what was found, if anything: one mistake as it is, several in a list."""
+        texts = list(dict.fromkeys(text for error in self.errors for text in texts_of(error)))
+        if len(texts) == 1:
+            raise self.errors[0]
+        if texts:
+            raise MistakesError(texts) from self.errors[0]
+
+
+def texts_of(error: LmtuneError) -> list[str]:
+    """The mistakes that an error tells, one or several."""
+    return error.texts if isinstance(error, MistakesError) else [str(error)]
 
 
 class DataError(LmtuneError):

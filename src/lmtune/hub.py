@@ -6,15 +6,20 @@ it exchanges and renews tokens over the network. Its constants would not either:
 where there is no home. So its rules for the environment are repeated here, and a test compares them.
 """
 
+import json
 import logging
 import os
 import re
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmtune.errors import LmtuneError, ModelError
 from lmtune.paths import GivenPath, Kind, show
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +91,32 @@ def find_offline() -> str | None:
     return name if name and os.environ[name].upper() in ("1", "ON", "YES", "TRUE") else None
 
 
+def load_listing(kind: str, repository: str, revision: str | None) -> list[tuple[str, int]] | None:
+    """(path, bytes) of each file of a repository, as the Hub lists them; None where it does not answer within seconds."""
+    if is_offline():
+        return None
+    try:
+        with _open(f"{kind}s/{repository}/tree/{(revision or 'main').replace('/', '%2F')}?recursive=true") as answer:
+            entries = json.load(answer)
+        return [(str(entry["path"]), int(entry["size"])) for entry in entries if entry["type"] == "file"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _open(address: str) -> "HTTPResponse":
+    """The endpoint's answer to one question, within TIMEOUT."""
+    token = _find_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{_endpoint()}/api/{address}", headers=headers)
+    answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+    return answer
+
+
 def _ask(kind: str, repository: str, revision: str | None) -> str | None:
     """None if the endpoint knows the repository, else what it said."""
-    address = f"{_endpoint()}/api/{kind}s/{repository}" + (
-        f"/revision/{revision.replace('/', '%2F')}" if revision else ""
-    )
-    token = _find_token()
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})
+    address = f"{kind}s/{repository}" + (f"/revision/{revision.replace('/', '%2F')}" if revision else "")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT):
+        with _open(address):
             return None
     except urllib.error.HTTPError as answer:
         return _explain_status(answer.code)

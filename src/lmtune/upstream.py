@@ -97,6 +97,12 @@ def load_training_fields() -> Mapping[str, str]:
 
 
 @cache
+def load_accelerator_fields() -> frozenset[str]:
+    """Keys of training.accelerator_config."""
+    return frozenset(_annotated_fields(transformers_folder() / "trainer_pt_utils.py", "AcceleratorConfig"))
+
+
+@cache
 def load_generation_fields() -> frozenset[str]:
     """Parameters of GenerationConfig. It declares no fields; its __init__ pops each from kwargs."""
     source = (transformers_folder() / "generation" / "configuration_utils.py").read_text(encoding="utf-8")

@@ -108,6 +108,21 @@ def test_each_job_of_a_sweep_is_told_and_nothing_is_left(lmtune, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_test_of_learning_rates_is_told_without_one(lmtune, tmp_path):
+    given = (*TINY_MODEL, "training.use_cpu=true", "data.block_size=32", "range.steps=20")
+    answer = lmtune("check", "lr-find", *given, "format=json")
+    assert answer.code == 0, answer.err
+    told = answer.json
+    assert (told["course"]["steps"], told["course"]["evaluations"], told["course"]["saves"]) == (20, 0, 0)
+    assert (told["schedule"]["rates"][0], round(told["schedule"]["rates"][-1], 6)) == (1e-7, 1.0)
+    places = {row["key"]: row["from"] for row in told["settings"]}
+    assert places["range.steps"] == places["model.config.n_layer"] == "the command line"
+    assert list(tmp_path.iterdir()) == []
+    refused = lmtune("check", "lr-find", *given, "check.steps=3")
+    assert (refused.code, refused.out) == (2, "")
+    assert "check.steps is not a key of lmtune lr-find" in refused.err
+
+
 @pytest.mark.parametrize(
     ("typed", "words"),
     [

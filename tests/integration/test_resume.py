@@ -151,6 +151,36 @@ def test_a_completed_run_is_not_lengthened_and_says_what_is(lmtune, completed_ru
     assert typed[0].split("=")[0] in answer.err
 
 
+CONSTANT = ("training.lr_scheduler_type=constant_with_warmup", "training.warmup_steps=2", "training.save_steps=2")
+
+
+def test_a_run_without_a_decay_is_made_longer_to_the_bits_of_one_that_was_begun_so(lmtune, tmp_path):
+    assert lmtune("train", *STEPS, *CONSTANT, "output=run").code == 0
+    refused = lmtune("train", "resume=run", "training.max_steps=3")
+    assert refused.code == 2
+    assert "it has done 4 steps already" in refused.err
+    answer = lmtune("train", "resume=run", "training.max_steps=8")
+    assert answer.code == 0, answer.err
+    assert "goes on to its new end" in answer.err
+    assert lmtune("train", *STEPS, *CONSTANT, "training.max_steps=8", "output=other").code == 0
+    run, other = Run(tmp_path / "run"), Run(tmp_path / "other")
+    assert weights(run) == weights(other)
+    states = [(each.folder / "checkpoint-8" / "optimizer.pt").read_bytes() for each in (run, other)]
+    assert states[0] == states[1]
+    results = run.load_results()
+    assert (results["status"], results["train"]["steps"]) == ("completed", 8)
+    assert [line["step"] for line in run.load_metrics() if "eval_loss" in line] == [0, 2, 4, 6, 8]
+    again = lmtune("train", "resume=run")
+    assert "this run has completed" in again.err
+
+
+def test_a_warm_up_that_is_a_share_of_the_run_cannot_grow_with_it(lmtune, tmp_path):
+    assert lmtune("train", *STEPS, CONSTANT[0], "training.warmup_steps=0.5", "output=run").code == 0
+    answer = lmtune("train", "resume=run", "training.max_steps=8")
+    assert answer.code == 2
+    assert "its warm-up was a share of its steps (training.warmup_steps=0.5)" in answer.err
+
+
 def test_a_completed_run_answers_with_its_results(lmtune, completed_run):
     answer = lmtune("train", f"resume={completed_run}", "format=json")
     assert answer.code == 0, answer.err

@@ -62,6 +62,9 @@ def test_a_sweep_over_ones_own_text_works_wherever_its_option_stands(lmtune, tmp
     text = ("data.files=a.txt", "data.documents=blank_line", "data.block_size=32")
     answer = lmtune("train", *text, "-m", "training.learning_rate=1e-4,1e-3", *STEPS, "hydra.sweep.dir=here/${now:%Y}")
     assert answer.code == 0, answer.err
+    table = answer.out.rpartition("\n\n")[2].splitlines()
+    assert table[1].split()[:2] == ["run", "learning_rate"]
+    assert {tuple(line.split()[:2]) for line in table[2:4]} == {("0", "0.0001"), ("1", "0.001")}
     (sweep,) = (tmp_path / "here").iterdir()
     assert re.fullmatch(r"\d{4}", sweep.name)
     assert {path.name for path in sweep.iterdir()} == {"0", "1", "multirun.yaml", "sweep.json"}

@@ -18,6 +18,8 @@ class Command:
     """It takes the keys of a training."""
     resumes: bool = False
     """It takes resume=RUN."""
+    words: str = ""
+    """The key of its words without one: `lmtune compare RUN RUN`."""
 
     def load_schema(self) -> type:
         """The class of its configuration."""
@@ -82,6 +84,27 @@ COMMANDS = {
             "lmtune.commands.push",
             "PushConfig",
             "a finished model to the Hub, with its card",
+        ),
+        Command(
+            "runs",
+            "lmtune.commands.runs",
+            "RunsConfig",
+            "the runs there are: name, date, steps, bits per byte, status",
+            words="folder",
+        ),
+        Command(
+            "compare",
+            "lmtune.commands.compare",
+            "CompareConfig",
+            "runs side by side: what differed, and which is best on the same text",
+            words="runs",
+        ),
+        Command(
+            "report",
+            "lmtune.commands.report",
+            "ReportCommandConfig",
+            "one page for a run or a sweep, written anew from its folder",
+            words="run",
         ),
         Command(
             "serve",

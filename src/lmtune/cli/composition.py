@@ -13,11 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtune import upstream
 from lmtune.cli.effects.typed import check_effects
 from lmtune.cli.explain import explain_error, explain_missing, explain_unknown
+from lmtune.cli.overrides import quote
 from lmtune.cli.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
 from lmtune.cli.user_conf import folders
 from lmtune.config import DataCommandConfig, DataConfig, TrainConfig, load_data_config
-from lmtune.config.keys import KeyField, Plain, facts_of
-from lmtune.errors import ConfigError
+from lmtune.config.checks import check_words
+from lmtune.config.keys import KeyField, Plain, facts_of, holds_plain_list, walk
+from lmtune.errors import ConfigError, Gathering
 
 NOT_TYPED = upstream.Typed()
 
@@ -71,11 +73,26 @@ def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed)
     check_added(node, command)
     if command in ("eval", "data", "tokenizer") and node.data is not None:
         node.data.name = HydraConfig.get().runtime.choices["data"]
-    config = schema(**{item.name: _build_section(node, item) for item in keys_of(schema)})
+    config = schema(**_build_sections(node, schema))
     config.check_settings()
     config.resolve(typed.keys)
     check_effects(command, config, typed)
     return config
+
+
+def _build_sections(node: DictConfig, schema: type) -> dict[str, Any]:
+    """Values by key; ConfigError for all sections that do not hold together by themselves."""
+    sections, found = {}, Gathering()
+    for name, item in walk(schema):
+        if holds_plain_list(item):
+            with found.noting():
+                check_words(name, OmegaConf.select(node, name, default=[], throw_on_missing=False) or [])
+    found.raise_all()
+    for item in keys_of(schema):
+        with found.noting():
+            sections[item.name] = _build_section(node, item)
+    found.raise_all()
+    return sections
 
 
 def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
@@ -102,7 +119,7 @@ def build_data_config(name: str, key: str) -> DataConfig:
     """The data section of `data=name`, whatever this command's own data is. `key` is what named it."""
     store_schema("data")  # whichever command is running
     try:
-        node = compose("data", overrides=[f"data={name}"])
+        node = compose("data", overrides=[f"data={quote(name)}"])
     except MissingConfigException as error:
         raise ConfigError(f"{key}: " + explain_missing(error, "data")) from error
     node.data.name = name

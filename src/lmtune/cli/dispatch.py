@@ -8,10 +8,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtune import console, launcher
+from lmtune import console, launcher, patience
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options
 from lmtune.environment import set_waiting
@@ -30,20 +31,25 @@ logger = logging.getLogger(__name__)
 class Dispatch:
     """A command with its options: composes its configuration with Hydra, and runs it."""
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, *, checks: bool = False) -> None:
         self.name = name
+        self.checks = checks
+        """The command is told about by `lmtune check`, and not run."""
         self.options = options
         self.exit_code = 0
+        self.keys: list[str] = []
         self.typed = Typed()
         """What stands on the command line."""
         self.told: dict[str, Any] = {}
         """What the run that resume= names was told."""
+        self.jobs: list[Path] = []
+        """Run folders of the jobs of a sweep that ran in this process."""
         self.origins: dict[str, str] = {}
         """Where the values of keys come from, for `lmtune check`."""
 
     def run(self, keys: list[str]) -> int:
         """Run the command, or each job of a sweep; return the exit code."""
-        with explained(self.name), ExitStack() as stack:
+        with self._gathering(keys), ExitStack() as stack:
             overrides = self._prepare(keys, stack)
             try:
                 self._run_hydra(overrides)
@@ -51,6 +57,8 @@ class Dispatch:
                 if not error.reported:
                     raise
                 self.exit_code = error.exit_code
+            if self.name == "train" and self.options.multirun and not self.options.shows:
+                self._print_sweep(overrides)
         return self.exit_code
 
     def compose(self, keys: list[str]) -> Any:
@@ -62,25 +70,42 @@ class Dispatch:
             overrides = self._prepare(keys, stack)
             return self._build_config(stack.enter_context(composed(self.name, overrides, find_conf())))
 
+    @contextmanager
+    def _gathering(self, keys: list[str]) -> Iterator[None]:
+        """What stops the composition of a configuration, in our words, and beside it every other mistake in the keys."""
+        try:
+            with explained(self.name):
+                yield
+        except LmtuneError as error:
+            from lmtune.cli.faults import gather
+
+            found = gather(error, self.name, keys)
+            if found is error:
+                raise
+            raise found from error
+
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
         """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
         from lmtune.cli import composition, sweeps
         from lmtune.cli.effects.typed import check_sections
         from lmtune.cli.origins import trace
-        from lmtune.cli.overrides import check_forms, find_typed, list_implied, prepare_overrides
+        from lmtune.cli.overrides import check_forms, find_typed, gather_words, list_implied, prepare_overrides
+        from lmtune.cli.run_names import settle_names
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        check_hydra_overrides(keys)
+        keys = settle_names(gather_words(self.name, keys))
+        self.keys = keys
         composition.register(self.name, self.options.config_dir)
+        check_hydra_overrides(keys)
         check_forms(keys)
         self.typed = find_typed(keys)
         check_sections(self.name, self.typed)
         overrides = prepare_overrides([*list_implied(self.name, keys), *self._restore(keys, stack)])
         if not self.options.multirun:
             sweeps.check_single(overrides)
-            if self.name == "check" and not self.told:
+            if (self.name == "check" or self.checks) and not self.told:
                 self.origins = trace(self.name, keys)
         elif not self.options.shows:
             conf = find_conf()
@@ -139,7 +164,8 @@ class Dispatch:
 
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
-            config = self._build_config(node)
+            with self._gathering(self.keys):
+                config = self._build_config(node)
             if self.name == "train":
                 _choose_hydra_folder(config, sweeping)
             return self._print_result(config)
@@ -150,7 +176,12 @@ class Dispatch:
         from lmtune.cli.output import write_result
 
         set_waiting()
+        patience.turn_to("loading libraries")
         run = importlib.import_module(COMMANDS[self.name].module).run
+        if self.checks:
+            from lmtune.commands.check import run_range
+
+            run = partial(run_range, origins=self.origins or _trace_job())
         with console.lend_results() as stdout:
             try:
                 result: Result = run(config)
@@ -159,7 +190,31 @@ class Dispatch:
                     write_result(error.result, config.format, stdout)
                 raise
             write_result(result, config.format, stdout)
+        if self.name == "train" and isinstance(result.values, dict):
+            self.jobs.append(Path(result.values["folder"]))
+        for hint in result.hints:
+            logger.info("%s", hint)
         return result.objective
+
+    def _print_sweep(self, overrides: list[str]) -> None:
+        """The jobs of a sweep side by side, behind their own results; as JSON those are one document each, and stay so."""
+        from lmtune.cli.output import write_result
+        from lmtune.cli.sweeps import find_folder
+        from lmtune.commands.compare import compare, find_folders
+        from lmtune.config import ComparisonFormat
+        from lmtune.paths import shorten
+
+        sweep = find_folder(overrides)
+        if sweep is None or not sweep.is_dir() or not console.is_first_process():
+            return
+        folders = find_folders(map(str, dict.fromkeys([sweep, *self.jobs])))
+        if len(folders) < 2:
+            return
+        if self.typed.values.get("format") != "json":
+            with console.lend_results() as stdout:
+                stdout.write("\n")
+                write_result(compare(folders, ComparisonFormat.table), ComparisonFormat.table, stdout)
+        logger.info("side by side again, and as a page: lmtune compare %s output=comparison.html", shorten(sweep))
 
     def _end_job(self, error: LmtuneError, sweeping: bool) -> float | None:
         """Say at once what ended a job, which Hydra would keep until the whole sweep has ended; the others go on."""

@@ -1,15 +1,17 @@
 """Errors of Hydra and OmegaConf in our words: what was found, what was expected, what to do."""
 
 import re
+from collections.abc import Sequence
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, UnsupportedInterpolationType
 from yaml import YAMLError
 
 from lmtune import upstream
-from lmtune.cli.schemas import RESUMED, SCHEMAS, find_open, hydra_keys, known_keys
+from lmtune.cli.schemas import RESUMED, SCHEMAS, all_keys, find_open, hydra_keys, keys_of, known_keys
 from lmtune.cli.user_conf import folders
 from lmtune.cli.user_conf.files import find_group
+from lmtune.config.keys import holds_list, section_of
 from lmtune.errors import first_line
 from lmtune.familiar import find_word
 
@@ -23,22 +25,45 @@ def explain_error(error: Exception, command: str) -> str:
     if isinstance(error, MissingConfigException):
         return explain_missing(error, command)
     if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
-            "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
-        )
+        return explain_form(str(error.override))
     if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType):
         return _explain_interpolation(error, command)
     inside_file = re.search(r"In '([^']+)': [^\n]*\n(.*?)\s*full_key: (\S+)", str(error), re.DOTALL)
     if inside_file:
         file, reason, key = inside_file.groups()
-        return _explain_inside(file, reason, key, command)
+        return explain_inside(file, reason, key, command)
     typed = re.match(r"Could not override '([^']+)'", str(error))
-    if typed and (cause is None or "not in" in str(cause)):
+    if typed and (cause is None or "not in" in str(cause)) and typed[1] not in known_keys(command):
         return explain_unknown(typed[1], command)
     if isinstance(error, ConfigCompositionException) and key and cause is not None:
-        return f"{key}: {str(cause).splitlines()[0]}."
+        return explain_value(typed[1] if typed and "not in" in str(cause) else key, str(cause), command)
     return " ".join(line.strip() for line in str(cause or error).splitlines() if line.strip())
+
+
+def explain_form(argument: str) -> str:
+    """What to say of an argument that is no key=value."""
+    return (
+        f"{argument!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
+        "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
+    )
+
+
+def explain_value(key: str, reason: str, command: str) -> str:
+    """What to say of a value that a key cannot have. reason: what OmegaConf says of it."""
+    reason = reason.splitlines()[0].rstrip(".")
+    section = section_of(all_keys()[key].type) if key in all_keys() else None
+    inside = [item.name for item in keys_of(section)] if section else []
+    strange = re.match(r"Key '(.*)' not in", reason)
+    if strange and not holds_list(all_keys()[key]):
+        return explain_unknown(f"{key}.{strange[1]}", command)
+    if strange:
+        return f"{key}: {strange[1]} is none of its keys, {', '.join(inside)}.{upstream.render_suggestion(strange[1], inside)}"
+    assigned = re.match(r"Invalid type assigned: .* value: (.*)", reason)
+    if assigned and inside:
+        return f"{key}={assigned[1]}: expected its keys, one by one, such as {key}.{inside[0]}=. Choose one."
+    if "is not Optional" in reason:
+        return f"{key}=null: expected a value, found none. Leave it out for its default."
+    return f"{key}: {reason}."
 
 
 def explain_unknown(key: str, command: str) -> str:
@@ -64,13 +89,19 @@ def explain_missing(error: MissingConfigException, command: str) -> str:
     hint = folders.find_hint(group, choice)
     if group.startswith("hydra/"):
         hint += " Those of a plugin are there once it is installed, such as hydra-submitit-launcher."
-    options = [option for option in error.options or [] if option != RESUMED]
-    if options:
-        said = _suggest_choice(group, choice, options)
-        return f"{where}{group}={choice}: expected one of {', '.join(options)}.{said}{hint}"
+    if set(error.options or []) - {RESUMED}:
+        return where + explain_choice(group, choice, error.options or [], hint)
     if file:
         return f"{where}its defaults list names {name}, which is no config. Name one that is there.{hint}"
     return f"{name} is not a config of lmtune {command}. See lmtune {command} --help.{hint}"
+
+
+def explain_choice(group: str, choice: str, options: Sequence[str], hint: str | None = None) -> str:
+    """What to say of a choice that a group does not have. hint: what may have gone wrong; by default it is looked for."""
+    known = sorted(option for option in options if option != RESUMED)
+    said = _suggest_choice(group, choice, known)
+    hint = folders.find_hint(group, choice) if hint is None else hint
+    return f"{group}={choice}: expected one of {', '.join(known)}.{said}{hint}"
 
 
 def spell_out(name: str, command: str) -> str:
@@ -93,7 +124,7 @@ def _suggest_choice(group: str, choice: str, options: list[str]) -> str:
     return f" One of the Hub or disk is named by its path: {group}.path={choice}." if group in ("data", "model") else ""
 
 
-def _explain_inside(name: str, reason: str, key: str, command: str) -> str:
+def explain_inside(name: str, reason: str, key: str, command: str) -> str:
     """A file that Hydra cannot merge into the rest: a key that is not there, or a value of the wrong kind."""
     file = folders.find_file(name) or f"{name}.yaml"
     if "not in" in reason:

@@ -8,15 +8,17 @@ stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the u
 a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has been composed and checked.
 """
 
+import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
-from lmtune import __version__, console, stopping
+from lmtune import __version__, console, patience, stopping
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.dispatch import Dispatch, explained, report
 from lmtune.cli.options import take_options
@@ -32,12 +34,25 @@ STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 def main() -> NoReturn:
     """Entry point of the `lmtune` command."""
-    sys.exit(run(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    code = run(arguments, begun(arguments))
+    gc.freeze()  # or the end of the process looks through all that torch and transformers have made: a second of CPU
+    sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command; return its exit code."""
-    with console.speaking() as stdout:
+@contextmanager
+def begun(arguments: Sequence[str]) -> Iterator[None]:
+    """Show at once that a command has begun, and from then on what it does; libraries take seconds to import."""
+    if arguments and arguments[0] in COMMANDS:
+        with patience.doing(patience.CommandWork(f"lmtune {__version__} {arguments[0]}")):
+            yield
+    else:
+        yield
+
+
+def run(arguments: list[str], work: AbstractContextManager[object] | None = None) -> int:
+    """Run one command; return its exit code. work: entered meanwhile, once words can be said."""
+    with console.speaking() as stdout, work or nullcontext():
         try:
             return _run(arguments, stdout)
         except LmtuneError as error:
@@ -71,6 +86,9 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     if options.version:
         stdout.write(f"lmtune {__version__}\n")
         return 0
+    if name == "check" and keys[:1] in (["train"], ["lr-find"]):
+        told, *keys = keys
+        return Dispatch("check" if told == "train" else told, options, checks=told != "train").run(keys)
     return Dispatch(name, options).run(keys)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, Gathering
 
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -68,12 +68,11 @@ def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...
     spell_out: what to type instead of an option of another program.
     """
     taken, keys = _build_parser().parse_known_args(_complete_info(arguments))
+    found = Gathering()
     for argument in keys:
-        if argument.startswith("-"):
-            name = argument.partition("=")[0]
-            spelt = spell_out(name.lstrip("-"))
-            spelt += "" if spelt.endswith(".") else "."
-            raise ConfigError(f"{argument}: {name} is no option; keys are written without dashes: {spelt} {KNOWN}")
+        with found.noting():
+            _check_no_option(argument, spell_out)
+    found.raise_all()
     settings = vars(taken)
     settings.pop("run")
     for name, reason in REFUSED.items():
@@ -83,10 +82,24 @@ def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...
         raise ConfigError(
             "--config-dir: expected a folder of configs behind it, found nothing. Give one: --config-dir FOLDER."
         )
+    for name in ("package", "resolve"):
+        if settings[name] and not settings["cfg"]:
+            raise ConfigError(
+                f"--{name} has no effect: it is about what --cfg shows, found no --cfg. Add --cfg job, or leave it out."
+            )
     for name, choices in (("cfg", CFG), ("info", INFO)):
         if settings[name] not in (None, *choices):
             raise ConfigError(f"--{name} {settings[name]}: expected one of {', '.join(choices)}.")
     return Options(**{**settings, "config_dir": tuple(settings["config_dir"])}), keys
+
+
+def _check_no_option(argument: str, spell_out: Callable[[str], str]) -> None:
+    """Raise ConfigError for what is written as an option, with the key that is meant."""
+    if argument.startswith("-"):
+        name = argument.partition("=")[0]
+        spelt = spell_out(name.lstrip("-"))
+        spelt += "" if spelt.endswith(".") else "."
+        raise ConfigError(f"{argument}: {name} is no option; keys are written without dashes: {spelt} {KNOWN}")
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -15,11 +15,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lmtune.cli.composition import check_added
-from lmtune.cli.overrides import list_implied, prepare_overrides
-from lmtune.cli.schemas import find_conf, known_keys
+from lmtune.cli.overrides import check_forms, list_implied, prepare_overrides
+from lmtune.cli.schemas import find_conf, find_open, known_keys
 from lmtune.cli.sweeps import check_single, composed
 from lmtune.cli.user_conf.folders import find_file
 from lmtune.plain_yaml import Document, load_document
@@ -87,6 +87,7 @@ def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
 
     The command has been registered (composition.register). Raises ConfigError for a key that is none.
     """
+    check_forms(arguments)
     implied = list_implied(command, arguments)
     overrides = prepare_overrides([*implied, *arguments])
     check_single(overrides)
@@ -101,8 +102,16 @@ def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
 def trace(command: str, arguments: list[str]) -> dict[str, str]:
     """Key to place, for each key of a training whose value some config or the command line gives."""
     with composing(command, arguments) as found:
-        places = {key: found.find_origins(key) for key in sorted(known_keys(command))}
+        names = known_keys(command) | set(_list_open(command, found.node))
+        places = {key: found.find_origins(key) for key in sorted(names)}
     return {key: origins[-1].place for key, origins in places.items() if origins}
+
+
+def _list_open(command: str, node: DictConfig) -> Iterator[str]:
+    """Keys of sections that may hold any name, such as model.config."""
+    for key in known_keys(command):
+        if find_open(key) == key:
+            yield from (f"{key}.{name}" for name in OmegaConf.select(node, key, default=None) or {})
 
 
 def find_below(values: Any, key: str) -> tuple[Any] | None:

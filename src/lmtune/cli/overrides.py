@@ -7,15 +7,17 @@ For keys that hold free text, what stands after `=` is the value, so it is quote
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from lmtune.cli.schemas import GROUPS, all_keys, facts_for, find_open
-from lmtune.config.keys import default_of, facts_of, holds_list
+from lmtune.cli.commands import COMMANDS
+from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, facts_for, find_open
+from lmtune.config.keys import default_of, facts_of, holds_list, walk
 from lmtune.config.ranges import render_value
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, Gathering
 from lmtune.upstream import Typed
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
@@ -32,6 +34,32 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
     return [*_own_groups(given), *_own_source(given), *prepared]
 
 
+def gather_words(command: str, arguments: list[str]) -> list[str]:
+    """Words without a key, such as the runs that a shell makes of outputs/*, as values of the key that takes them.
+
+    A path that is there is one of them, though it holds a `=`. Raises ConfigError beside that key itself.
+    """
+    key = COMMANDS[command].words
+    words = [each for each in arguments if key and ("=" not in each or _is_path(each))]
+    if not words:
+        return arguments
+    keys = [each for each in arguments if each not in words]
+    if any(each.startswith(f"{key}=") for each in keys):
+        raise ConfigError(f"{words[0]} beside {key}=: expected one of the two ways to say it. Leave {key}= out.")
+    if holds_list(dict(walk(SCHEMAS[command]))[key]):
+        return [*keys, f"{key}=[{','.join(map(quote, words))}]"]
+    if len(words) > 1:
+        raise ConfigError(f"lmtune {command}: expected one word, found {len(words)}: {' '.join(words)}. Give one.")
+    return [*keys, f"{key}={words[0]}"]
+
+
+def _is_path(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def list_implied(command: str, arguments: list[str]) -> list[str]:
     """Overrides that follow from what is typed and stand before it: `eval` scores files of one's own whole."""
     own = any(argument.startswith(("data.files=", "data.sources=")) for argument in arguments)
@@ -39,22 +67,51 @@ def list_implied(command: str, arguments: list[str]) -> list[str]:
 
 
 def check_forms(arguments: list[str]) -> None:
-    """Raise ConfigError for forms of Hydra's grammar that can come to nothing here: `~key`, and glob(...) of a plain key."""
+    """Raise ConfigError for forms of Hydra's grammar that can come to nothing here: `~key`, glob(...) of a plain key, a group
+    that is given anything but the name of a choice."""
+    found = Gathering()
     for argument in arguments:
-        left_out = re.fullmatch(r"~(?P<key>(?!hydra)[\w./@:-]+)(=.*)?", argument)
-        if left_out:
-            key = left_out["key"]
-            instead = (
-                f"Choose another with {key}=" if key in GROUPS else f"Give {key}=null for the default of the library"
-            )
-            raise ConfigError(f"{argument}: nothing can be taken out of a configuration, expected a value. {instead}.")
-        match = _OVERRIDE.fullmatch(argument)
-        override = _parse(argument) if match and match["value"].startswith("glob(") else None
-        if match and override is not None and isinstance(override.value(), Glob) and match["key"] not in GROUPS:
+        with found.noting():
+            _check_form(argument)
+    found.raise_all()
+
+
+def _check_form(argument: str) -> None:
+    left_out = re.fullmatch(r"~(?P<key>[\w./@:-]+)(=.*)?", argument)
+    if left_out:
+        key = left_out["key"]
+        instead = f"Choose another with {key}=" if key in GROUPS else "Leave it out for its default"
+        if key.startswith(("training.", "generation.")):
+            instead = f"Give {key}=null for the default of the library"
+        raise ConfigError(f"{argument}: nothing can be taken out of a configuration, expected a value. {instead}.")
+    if argument.startswith("="):
+        raise ConfigError(
+            f"{argument}: expected key=value, found no key. Write it before the =, as in training.max_steps=100."
+        )
+    match = _OVERRIDE.fullmatch(argument)
+    if match is None:
+        return
+    key, override = match["key"], _parse(argument)
+    if override is None or override.is_sweep_override():
+        return
+    value = override.value()
+    if isinstance(value, Glob):
+        if key not in GROUPS:
             raise ConfigError(
-                f"{argument}: glob stands for the choices of a group, as in data=glob(*), and {match['key']} has none. "
-                f"Expected values: {match['key']}=1,2."
+                f"{argument}: glob stands for the choices of a group, as in data=glob(*), and {key} has none. "
+                f"Expected values: {key}=1,2."
             )
+    elif (key in (*GROUPS, "hydra") or "/" in key) and not _names_choice(key, value):
+        raise ConfigError(
+            f"{argument}: a group takes the name of one of its files, such as training=default; found {render_value(value)}. "
+            f"Name one of {key}=, or type its keys one by one."
+        )
+
+
+def _names_choice(group: str, value: object) -> bool:
+    """True for the name of a file of a group; several experiments may stand together."""
+    several = group == "experiment" and isinstance(value, list)
+    return several or isinstance(value, str)
 
 
 def find_typed(arguments: list[str]) -> Typed:
@@ -133,10 +190,10 @@ def _literal(key: str, value: str) -> str:
         return f"[{quote(value)}]" if holds_list(all_keys()[key]) else quote(value)
     if _parses(key, value):
         return value
-    return "[" + ",".join(quote(item) for item in _split_list(value)) + "]"
+    return "[" + ",".join(quote(item) for item in split_list(value)) + "]"
 
 
-def _split_list(value: str) -> list[str]:
+def split_list(value: str) -> list[str]:
     """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot read (accents, brackets in names)."""
     inner = value[1:].removesuffix("]")
     items = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(?:,|$)""", inner)

@@ -7,7 +7,7 @@ A table follows a line that names a command, and a section of it unless the keys
     <!-- keys: train -->
     <!-- keys: train data -->
 
-and one of training arguments a line that names which: refused, unread or conditional.
+and one of training arguments a line that names which: refused, unread, conditional or works.
 
     <!-- arguments: refused -->
 """
@@ -45,20 +45,33 @@ def render_table(command: str, section: str) -> str:
 
 
 def render_arguments(which: str) -> str:
-    """The table of the training arguments that are refused, refused where they are typed (unread), or conditional.
+    """The table of the training arguments that are refused, refused where they are typed (unread), conditional, or that work.
 
     Arguments of which the same is said share a row.
     """
     rows: dict[tuple[str, str], list[str]] = {}
     for name, argument in ARGUMENTS.items():
-        kind = "refused" if argument.contradicts else "unread" if argument.refusal else "conditional"
-        reason = argument.refusal.removesuffix(" Leave it out.") or getattr(argument.condition, "__doc__", None)
-        if kind == which and reason:
-            rows.setdefault((_render_accepted(argument), reason), []).append(f"`{name}`")
-    column = "works where" if which == "conditional" else "why"
+        if _name_kind(argument) == which:
+            rows.setdefault((_render_accepted(argument), _render_reason(argument)), []).append(f"`{name}`")
+    column = {"conditional": "works where", "works": "how"}.get(which, "why")
     header = (f"| field | accepted | {column} |", "|---|---|---|")
     lines = (_render_cells(", ".join(names), accepted, reason) for (accepted, reason), names in rows.items())
     return "".join(f"{line}\n" for line in (*header, *lines))
+
+
+def _name_kind(argument: Argument) -> str:
+    if argument.refusal:
+        return "refused" if argument.contradicts else "unread"
+    return "conditional" if argument.condition else "works"
+
+
+def _render_reason(argument: Argument) -> str:
+    if argument.refusal:
+        return argument.refusal.removesuffix(" Leave it out.")
+    if argument.condition:
+        return str(argument.condition.__doc__)
+    home = argument.home.removesuffix(".name")
+    return f"as `{home}=`, its name here" if home else "as transformers documents it"
 
 
 def _render_accepted(argument: Argument) -> str:

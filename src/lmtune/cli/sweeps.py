@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtune import launcher
 from lmtune.cli.overrides import quote
 from lmtune.cli.schemas import facts_for
-from lmtune.errors import CheckpointError, ConfigError, LmtuneError
+from lmtune.errors import CheckpointError, ConfigError, LmtuneError, MistakesError, texts_of
 from lmtune.paths import GivenPath
 from lmtune.runs.folder import remove_empty
 from lmtune.runs.search import OUTPUTS, SWEEP_MARK, make_dated, make_given
@@ -78,7 +78,9 @@ def check_jobs(jobs: list[list[str]], command: str, conf: Path, check: Callable[
             try:
                 check(node)
             except LmtuneError as error:
-                raise type(error)(f"job {number} of the sweep ({', '.join(own)}): {error}") from error
+                job = f"job {number} of the sweep ({', '.join(own)})"
+                texts = [f"{job}: {text}" for text in texts_of(error)]
+                raise (type(error)(*texts) if len(texts) == 1 else MistakesError(texts)) from error
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
 
     A folder that holds no job in the end is removed. Raises CheckpointError for one that holds anything but a sweep.
     """
-    given = _find_given(overrides)
+    given = find_folder(overrides)
     made: list[Path] = []
     folder = Path(_agree(lambda: str(_make_sweep(given, made))))
     others = [text for text in overrides if not text.startswith(f"{SWEEP_FOLDER}=")]
@@ -128,7 +130,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
             remove_empty(made)
 
 
-def _find_given(overrides: list[str]) -> Path | None:
+def find_folder(overrides: list[str]) -> Path | None:
     """The folder that hydra.sweep.dir= names, with what Hydra makes of ${now:...} in it."""
     typed = [text for text in overrides if text.startswith(f"{SWEEP_FOLDER}=")]
     if not typed:

@@ -14,6 +14,7 @@ from lmtune.chat.session import Session, load_subjects
 from lmtune.commands.result import Result
 from lmtune.config import ChatConfig, OutputFormat
 from lmtune.errors import LmtuneError
+from lmtune.patience import rest
 from lmtune.reporting.tables import render_answers
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def run(config: ChatConfig) -> Result:
     """Answer line by line until there are no more."""
     subjects, remarks = load_subjects(config)
     session = Session(subjects, config)
+    rest()
     with console.lend_results() as stdout:
         screen = Screen(stdout)
         if screen.interactive:

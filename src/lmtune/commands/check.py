@@ -1,18 +1,21 @@
 """`lmtune check`: what a training would do, and what it would cost; nothing is trained.
 
 lmtune check data=bio model=gpt2-small-pt
+lmtune check lr-find data=bio range.steps=200
 """
 
 from pathlib import Path
 
+from lmtune.commands.lr_find import settle
 from lmtune.commands.result import Result
-from lmtune.config import CheckConfig
+from lmtune.config import CheckConfig, LrFindConfig, render_plain
 from lmtune.reporting.foresight import render_foresight
 from lmtune.runs.search import OUTPUTS
 from lmtune.storage import Record
 from lmtune.training import foresight
 from lmtune.training.context import check_no_secret
 from lmtune.training.determinism import restored_determinism
+from lmtune.training.fetching import list_fetches
 from lmtune.training.held_out import load_held_out
 from lmtune.training.resume import find_run, find_step, fingerprint_of, name_run
 from lmtune.training.session import build_trainer
@@ -26,11 +29,12 @@ def run(config: CheckConfig) -> Result:
     """
     plain = render_settings(config)
     check_no_secret(plain)
-    return look_ahead(config, plain, build_setup(config))
+    fetched = list_fetches(config)
+    return look_ahead(config, plain, build_setup(config), fetched)
 
 
 @restored_determinism()
-def look_ahead(config: CheckConfig, plain: Record, setup: Setup) -> Result:
+def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[Record]) -> Result:
     """What the training would do, of all that is known before its first step; with check.probe, of steps that are tried."""
     held_out = load_held_out(setup)
     trainer = build_trainer(setup, held_out)
@@ -39,6 +43,7 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup) -> Result:
     args, model = setup.arguments, setup.model
     found: Record = {
         "name": name_run(config),
+        "hub": fetched,
         "text": foresight.describe_text(setup, held_out),
         "model": foresight.describe_model(setup),
         "course": foresight.describe_course(course),
@@ -64,4 +69,29 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup) -> Result:
 
         found["probe"] = run_probe(trainer, setup, held_out, config.check)
         found["cost"] = foresight.estimate_costs(found, course, config.check)
+    return Result(found, lambda: render_foresight(found))
+
+
+def run_range(config: LrFindConfig, origins: dict[str, str]) -> Result:
+    """The same of `lmtune lr-find`, which evaluates and saves nothing: its text, model, rates and memory.
+
+    origins: key to the place that gives its value.
+    """
+    plain = {**render_settings(config), "range": render_plain(config.range)}
+    fetched = list_fetches(config)
+    settle(config)
+    setup = build_setup(config)
+    course = foresight.plan_range(setup, config.range)
+    found: Record = {
+        "name": f"{name_run(config)}-lr-find",
+        "hub": fetched,
+        "text": foresight.describe_text(setup, None),
+        "model": foresight.describe_model(setup),
+        "course": foresight.describe_course(course),
+        "schedule": foresight.describe_range(config.range),
+        "memory": foresight.describe_memory(setup.arguments, setup.model, setup.prepared.ledger.block_size),
+        "chosen": setup.chosen,
+        "remarks": foresight.list_remarks_of_setup(setup),
+        "settings": foresight.list_settings(plain, origins),
+    }
     return Result(found, lambda: render_foresight(found))

@@ -22,6 +22,7 @@ from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.prepared import Prepared
 from lmtune.modeling import loading, positions
 from lmtune.modeling.source import check_model_source
+from lmtune.patience import turn_to
 from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
 
 SHOWN_CHARS = 300
@@ -42,11 +43,12 @@ def run(config: DataCommandConfig) -> Result:
     block_size = config.data.block_size or positions.resolve_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
-    return Result(account, lambda: render_account(account, prepared, corpus, tokenizer))
+    return Result(account, lambda: render_account(account, prepared, corpus, tokenizer, private=config.private))
 
 
 def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[str, Any]:
     """The ledger, the lengths of documents, and how much of the held-out text also stands in the training text."""
+    turn_to("measuring what was prepared")
     lengths, words = [], 0
     overlap = Overlap(tokenizer, prepared.held_out)
     for ids, documents in EncodedCorpus(corpus, tokenizer).encode_batches("train", measured=True):
@@ -65,13 +67,18 @@ def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[st
     }
 
 
-def render_account(account: dict[str, Any], prepared: Prepared, corpus: Corpus, tokenizer: Any) -> list[str]:
-    """The account for people, with the first documents and blocks to look at."""
+def render_account(
+    account: dict[str, Any], prepared: Prepared, corpus: Corpus, tokenizer: Any, *, private: bool
+) -> list[str]:
+    """The account for people, with the first documents and blocks to look at, unless they are private."""
+    known = [*render_ledger(prepared.ledger), *render_shape(account)]
+    if private:
+        return known
     documents = [text[:SHOWN_CHARS] for text in itertools.islice(corpus.texts("train"), 3)]
     rows = range(min(2, len(prepared.blocks)))
     decoded = [tokenizer.decode(prepared.blocks[row]["input_ids"])[:SHOWN_CHARS] for row in rows]
     shown = [*render_quotes("document", documents), *render_quotes("block", decoded)]
-    return [*render_ledger(prepared.ledger), *render_shape(account), *shown]
+    return [*known, *shown]
 
 
 def manage_cache(action: CacheAction) -> Result:

@@ -35,6 +35,8 @@ def run(config: EvalCommandConfig) -> Result:
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     scored = score_checkpoints(config, text, checkpoints)
+    if config.private or any(found.run is not None and found.run.is_private for found in checkpoints.values()):
+        documents.hide_texts(scored)
     if config.output is not None:
         for file in documents.write_documents(text.data.name, scored, config.output):
             logger.info("documents, the worst first: %s", file)

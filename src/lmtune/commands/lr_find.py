@@ -4,6 +4,7 @@ lmtune lr-find data=bio model=gpt2-small-pt
 """
 
 import math
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -11,12 +12,15 @@ from lmtune.commands.result import Result
 from lmtune.config import FinetuneMethod, LrFindConfig
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import TrainingError
+from lmtune.patience import turn_to
 from lmtune.reporting.figures import render_curve
 from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
 from lmtune.storage import write_json, write_text
 from lmtune.training.arguments import change_arguments
 from lmtune.training.determinism import restored_determinism
+from lmtune.training.foresight import plan_course
+from lmtune.training.outlook import Outlook
 from lmtune.training.resume import name_run
 from lmtune.training.schedules import smooth, suggest_rates
 from lmtune.training.setup import Setup, build_setup
@@ -34,6 +38,7 @@ def run(config: LrFindConfig) -> Result:
         return Result(run_test(config, setup), list)
     with new_folder(config.output, f"{name_run(config)}-lr-find") as folder:
         tried = run_test(config, setup)
+        turn_to("drawing the curve")
         write_json(folder / "lr-find.json", tried)
         curve = render_curve(
             tried["rates"], tried["smoothed"], "loss against learning rate", "lr", "learning rate", "log"
@@ -66,6 +71,7 @@ def settle(config: LrFindConfig) -> None:
 def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is NaN or infinite from the start."""
     from lmtune.training.lr_finder import LrRangeCallback, freeze_below
+    from lmtune.training.progress import ProgressLine
     from lmtune.training.trainer import LmTrainer
 
     if config.finetune.method is FinetuneMethod.gradual:
@@ -80,7 +86,12 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
         )
     tried = LrRangeCallback(config.range, trainer.losses)
     trainer.add_callback(tried)
-    trainer.fit()
+    progress = ProgressLine(Outlook(replace(plan_course(trainer, setup, first=0), evaluations=0), final_share=0.0))
+    trainer.add_callback(progress)
+    try:
+        trainer.fit()
+    finally:
+        progress.close()
     finite = next((place for place, loss in enumerate(tried.losses) if not math.isfinite(loss)), len(tried.losses))
     rates, losses = tried.rates[:finite], tried.losses[:finite]
     if len(losses) < LEAST_STEPS:

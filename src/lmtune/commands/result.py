@@ -1,7 +1,7 @@
 """What a command has found."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Values = dict[str, Any] | list[dict[str, Any]]
@@ -15,6 +15,8 @@ class Result:
     render: Callable[[], list[str]]
     objective: float | None = None
     """What a sweep minimises; None for commands that no sweep is run over."""
+    hints: list[str] = field(default_factory=list)
+    """What can be typed next: said on stderr, below the table."""
 
     def as_dict(self) -> Values:
         """As format=json prints it; several prompts of `lmtune generate` make a list."""

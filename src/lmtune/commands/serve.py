@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from lmtune.commands.result import Result
 from lmtune.config import ServeConfig
 from lmtune.errors import ConfigError
+from lmtune.patience import rest
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def run(config: ServeConfig) -> Result:
         models = load_models(config)
         metrics = Metrics(models)
         server = build_server(build_app(models, config.serve, access, metrics), config.serve)
+        rest()
         logger.info(
             "serving %s on %s", ", ".join(each.name for each in models), render_address(listening.getsockname())
         )

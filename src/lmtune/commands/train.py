@@ -7,6 +7,7 @@ from lmtune.commands.result import Result
 from lmtune.config import TrainConfig
 from lmtune.errors import PushError
 from lmtune.paths import shorten
+from lmtune.reporting.next_steps import render_next
 from lmtune.reporting.tables import render_run
 from lmtune.training.publishing import push
 from lmtune.training.results import find_objective
@@ -25,6 +26,7 @@ def run(config: TrainConfig) -> Result:
         {**results, "folder": str(folder)},
         lambda: [*render_run(results), f"run folder: {shorten(folder)}"],
         find_objective(results, config.objective),
+        [] if config.job_folder else render_next(session.context.run, config.prompts),
     )
     try:
         if session.context.is_main:

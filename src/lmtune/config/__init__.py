@@ -17,7 +17,9 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
+    PageConfig,
     PushConfig,
+    ReportCommandConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
@@ -26,9 +28,17 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
-from lmtune.config.training import BatchConfig, EarlyStoppingConfig, SamplesConfig, TrackerConfig
+from lmtune.config.training import (
+    BatchConfig,
+    EarlyStoppingConfig,
+    ReportConfig,
+    ReportLanguage,
+    SamplesConfig,
+    TrackerConfig,
+)
 
 __all__ = [
     "FORECAST_SHARES",
@@ -38,6 +48,8 @@ __all__ = [
     "CardConfig",
     "ChatConfig",
     "CheckConfig",
+    "CompareConfig",
+    "ComparisonFormat",
     "DataCommandConfig",
     "DataConfig",
     "DocumentRule",
@@ -60,9 +72,14 @@ __all__ = [
     "ModelConfig",
     "ModelInit",
     "OutputFormat",
+    "PageConfig",
     "PhaseConfig",
     "PushConfig",
     "RangeConfig",
+    "ReportCommandConfig",
+    "ReportConfig",
+    "ReportLanguage",
+    "RunsConfig",
     "SamplesConfig",
     "SaveDtype",
     "ServeConfig",

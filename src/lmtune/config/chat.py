@@ -15,8 +15,9 @@ from lmtune.errors import ConfigError
 class ChatConfig:
     """`lmtune chat`."""
 
-    ckpt: Any = key(None, literal=True, several=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id; several, `ckpt=[A,B]`, answer side by side."""
+    ckpt: Any = key(None, literal=True, several=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several, `ckpt=[A,B]`, answer
+    side by side."""
     top: int = count(0, zero="off")
     """Show this many likeliest next tokens with their probabilities, instead of a text."""
     seed: int = seed(42)

@@ -1,5 +1,6 @@
 """What every part of a configuration is checked with."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -15,6 +16,13 @@ def require(holds: bool, key: str, found: object, expected: str) -> None:
     """Raise ConfigError, with what was found and expected, unless something holds."""
     if not holds:
         raise ConfigError(f"{key}={found}: expected {expected}.")
+
+
+def check_words(key: str, values: Iterable[object]) -> None:
+    """Raise ConfigError for keys and values in a list of words or numbers, where OmegaConf lets them through."""
+    for value in values:
+        if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+            raise ConfigError(f"{key}: expected a list of plain values, found {value} in it. Write {key}=[a,b].")
 
 
 def check_given(key: str, value: str | None, command: str) -> None:

@@ -15,6 +15,7 @@ from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, number, seed
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
 from lmtune.config.ranges import check_ranges
+from lmtune.config.training import ReportLanguage
 from lmtune.errors import ConfigError
 
 
@@ -72,8 +73,9 @@ EXPORTED = {
 class EvalCommandConfig:
     """`lmtune eval`."""
 
-    ckpt: Any = key(None, literal=True, several=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id; several are compared with the first: `ckpt=[A,B]`."""
+    ckpt: Any = key(None, literal=True, several=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared
+    with the first: `ckpt=[A,B]`."""
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
@@ -84,6 +86,8 @@ class EvalCommandConfig:
     """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
     data: DataConfig | None = key(None, absent="the text is what the run held out")
     """By default the held-out text of the run that `ckpt` names."""
+    private: bool = False
+    """Show no text of documents, as for a run that was trained so."""
     changed_text: bool = False
     """Score the held-out text of the run although it has changed since the run was trained."""
     suite: SuiteConfig | None = key(None, absent="no benchmark is chosen")
@@ -137,8 +141,8 @@ class GridConfig:
 class GenerateConfig:
     """`lmtune generate`."""
 
-    ckpt: str | None = key(None, literal=True, several=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id."""
+    ckpt: str | None = key(None, literal=True, several=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id."""
     prompt: str | None = key(None, literal=True)
     """The beginning of a text."""
     prompts: list[str] = key(list, literal=True, several=True)
@@ -179,6 +183,8 @@ class DataCommandConfig:
 
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
+    private: bool = False
+    """Show no text of documents and blocks."""
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
     data: DataConfig = MISSING
@@ -267,11 +273,41 @@ class TokenizerCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class PageConfig:
+    """How a page is written."""
+
+    language: ReportLanguage | None = None
+    """Of its texts, numbers and dates; by default that of the run."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportCommandConfig:
+    """`lmtune report`."""
+
+    run: str | None = key(None, literal=True, names_run="folder")
+    """Run (folder, `last` or part of its name), or the folder of a sweep; `lmtune report RUN` says the same."""
+    format: OutputFormat = OutputFormat.table
+    """What is written to stdout: a table for people, or one JSON document."""
+    report: PageConfig = key(PageConfig)
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        if not self.run:
+            raise ConfigError(
+                "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
+            )
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Nothing is left open."""
+
+
+@dataclass(kw_only=True, slots=True)
 class ExportConfig:
     """`lmtune export`."""
 
-    ckpt: str | None = key(None, literal=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id; the adapter of one is merged in float32."""
+    ckpt: str | None = key(None, literal=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; the adapter of one is
+    merged in float32."""
     to: ExportFormat | None = None
     """`gguf` is one file for llama.cpp and Ollama, `safetensors` a folder for transformers, vLLM and others."""
     dtype: ExportDtype = ExportDtype.float32

@@ -36,6 +36,8 @@ class Facts:
     """Its 0 or false asks for something, and does not merely leave something out."""
     follows: str = ""
     """The key whose value it takes over unless it is set itself."""
+    names_run: str = ""
+    """`last` and parts of the name of a run mean that one. model: a folder has to hold one; folder: it may hold several."""
     one_per_job: bool = False
     """Names a folder, of which each job of a sweep needs one of its own."""
     of_start: bool = False
@@ -109,6 +111,11 @@ def default_of(item: KeyField) -> Any:
 def holds_list(item: KeyField) -> bool:
     """True for a field whose value is a list, and not one or several."""
     return getattr(item.type, "__origin__", None) is list
+
+
+def holds_plain_list(item: KeyField) -> bool:
+    """True for a field whose value is a list of words or numbers."""
+    return holds_list(item) and section_of(item.type) is None
 
 
 def section_of(annotation: Any) -> type | None:

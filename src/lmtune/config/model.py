@@ -57,8 +57,8 @@ class ModelConfig:
 
     name: str = "hub"
     """Name of the group, used for the run folder. A label: it chooses nothing."""
-    path: str | None = key(None, literal=True, chooses="hub")
-    """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
+    path: str | None = key(None, literal=True, chooses="hub", names_run="model")
+    """Hub id, folder or run, `last` included. With `init=scratch` it lends only its config (and its tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""
     license: str | None = key(None, literal=True, yields_to=("path",), weights=False)

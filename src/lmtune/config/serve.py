@@ -80,8 +80,9 @@ class ServeSettings:
 class ServeConfig:
     """`lmtune serve`."""
 
-    ckpt: Any = key(None, literal=True, several=True)
-    """Run folder, `checkpoint-<step>`, model folder or Hub id; of several, `ckpt=[A,B]`, requests choose one by `model`."""
+    ckpt: Any = key(None, literal=True, several=True, names_run="model")
+    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; of several,
+    `ckpt=[A,B]`, requests choose one by `model`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout when the server has stopped: a line for people, or one JSON document."""
     check_weights: bool = True

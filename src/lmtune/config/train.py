@@ -20,6 +20,7 @@ from lmtune.config.ranges import check_ranges
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
+    ReportConfig,
     SamplesConfig,
     TrackerConfig,
     check_best,
@@ -27,7 +28,7 @@ from lmtune.config.training import (
     settle_training,
 )
 from lmtune.config.training_arguments import ARGUMENTS, HOMES, Argument
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, Gathering
 from lmtune.measures import MEASURES
 
 FORECAST_SHARES = (0.03, 0.06, 0.12, 0.24, 0.48)
@@ -53,7 +54,7 @@ class TrainConfig:
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
     """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
-    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True)
+    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
     """Resume although settings that change the result differ."""
@@ -65,6 +66,9 @@ class TrainConfig:
     """What is written to stdout: a table for people, or one JSON document."""
     objective: str = key("bits_per_byte", weights=False, anew=True)
     """What a sweep minimises: a metric of the first evaluation set, or `<set>.<metric>`."""
+    private: bool = key(False, weights=False)
+    """Show no text of the corpus or of the model on stdout, on stderr or in pages, and push nothing; what is written into the
+    run folder stays there."""
     prompts: list[str] = key(list, literal=True, several=True, weights=False, follows="data.prompts")
     """Prompts that the model continues while it learns; by default those of the data."""
     eval_data: list[str] = key(list, several=True)
@@ -80,6 +84,7 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
+    report: ReportConfig = key(ReportConfig, weights=False)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that eval_data names."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
@@ -91,18 +96,33 @@ class TrainConfig:
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        require(bool(self.resume), "resume", self.resume, "off, auto or a run folder")
-        self.data.check_source()
-        self.model.check_source()
-        self._check_streaming()
-        self.finetune.check(self.training)
-        self.card.check_license()
-        check_training(self.finetune.leave_out_phased(self.training))
-        check_generation(self.generation)
-        self._check_twins()
-        check_ranges(self, "")
-        check_best(self)
-        self._check_measures()
+        found = Gathering()
+        for check in (
+            lambda: check_training(self.finetune.leave_out_phased(self.training)),
+            lambda: check_generation(self.generation),
+            lambda: check_ranges(self, ""),
+            lambda: require(bool(self.resume), "resume", self.resume, "off, auto or a run folder"),
+        ):
+            with found.noting():
+                check()
+        found.raise_all()  # what contradicts what can be asked of sound values alone
+        for check in (
+            self.data.check_source,
+            self.model.check_source,
+            self._check_streaming,
+            lambda: self.finetune.check(self.training),
+            self.card.check_license,
+            self._check_twins,
+            lambda: check_best(self),
+            self._check_measures,
+            self._check_patience,
+        ):
+            with found.noting():
+                check()
+        found.raise_all()
+
+    def _check_patience(self) -> None:
+        """Raise ConfigError for early stopping without evaluations."""
         if self.early_stopping.patience and (self.training.get("eval_strategy") == "no" or not self.evaluates):
             raise ConfigError(
                 "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
@@ -134,7 +154,7 @@ class TrainConfig:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
         sets = [self.data.name, *self.eval_data]
         name, _, measure = self.objective.rpartition(".")
-        if measure not in MEASURES or (name and name not in sets):
+        if measure not in MEASURES or ("." in self.objective and name not in sets):
             raise ConfigError(
                 f"objective={self.objective}: expected one of {', '.join(MEASURES)}, or <set>.<measure> with a set of "
                 f"{', '.join(sets)}."

@@ -1,7 +1,9 @@
 """The sections of a training besides TrainingArguments, and the checks of these."""
 
+import importlib.util
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from lmtune import upstream
@@ -47,6 +49,23 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "batch.")
+
+
+class ReportLanguage(Enum):
+    """The language of pages."""
+
+    en = "en"
+    pt = "pt"
+
+
+@dataclass(kw_only=True, slots=True)
+class ReportConfig:
+    """report.html, the page of a run."""
+
+    enabled: bool = True
+    """Write it, anew at each evaluation, so that it can be watched."""
+    language: ReportLanguage = ReportLanguage.en
+    """Of its texts, numbers and dates."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -109,6 +128,11 @@ def check_training(training: Plain) -> None:
                 f"training.{name}={training[name]}: expected its keys, found a text. Write training.{name}={{key:value}}."
             )
     check_accelerator(training.get("accelerator_config") or {})
+    if training.get("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"training.deepspeed={render_value(training['deepspeed'])}: expected the package deepspeed, found none installed. "
+            "pip install deepspeed, or leave it out."
+        )
     for name in RECOMPUTING_KEYS:
         upstream.check_names(training.get(name) or {}, RECOMPUTING, f"training.{name}.")
     pairs = str(training.get("optim_args") or "a=1").split(",")
@@ -143,7 +167,8 @@ def check_argument(name: str, value: object, argument: Argument) -> None:
 
 
 def check_accelerator(given: Plain) -> None:
-    """Raise ConfigError for what accelerate would do to batches and their order."""
+    """Raise ConfigError for names that accelerate does not have, and for what it would do to batches and their order."""
+    upstream.check_names(given, upstream.load_accelerator_fields(), "training.accelerator_config.")
     for name, (usual, reason) in ACCELERATE.items():
         if given.get(name, usual) not in (usual, None):
             raise ConfigError(

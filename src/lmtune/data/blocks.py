@@ -234,11 +234,20 @@ class Blocks(StoredRows):
     def __len__(self) -> int:
         return -(-len(self.rows) // self._multiple) * self._multiple
 
+    def count_targets(self, indices: list[int]) -> int:
+        """Tokens that these rows learn."""
+        first, last = self._learned_places(np.asarray(indices))
+        return int(np.maximum(0, np.minimum(last, self.block_size) - first).sum())
+
+    def _learned_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row, the first target that is learned and the one behind the last."""
+        step = self.block_size - self.overlap
+        return np.where(numbers > 0, self.overlap, 0), self.targets - numbers * step
+
     def __getitems__(self, indices: list[int]) -> "Batch":
         numbers = np.asarray(indices)
         stored = np.minimum(numbers, len(self.rows) - 1)  # an empty row looks like the last one, with no target
-        step = self.block_size - self.overlap
-        first, last = np.where(numbers > 0, self.overlap, 0), self.targets - numbers * step
+        first, last = self._learned_places(numbers)
         return build_batch(np.asarray(self.rows[stored]["ids"]), first, last, self.separator)
 
 
@@ -251,8 +260,13 @@ class PaddedBlocks(Blocks):
     def __getitems__(self, indices: list[int]) -> "Batch":
         numbers = np.asarray(indices)
         rows = self.rows[np.minimum(numbers, len(self.rows) - 1)]
-        learned = np.where(numbers < len(self.rows), np.asarray(rows["learned"]).astype(np.int64), -1)
-        return build_batch(np.asarray(rows["ids"]), np.zeros_like(learned), learned, separator=None)
+        first, learned = self._learned_places(numbers)
+        return build_batch(np.asarray(rows["ids"]), first, learned, separator=None)
+
+    def _learned_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        stored = self.rows[np.minimum(numbers, len(self.rows) - 1)]["learned"]
+        learned = np.where(numbers < len(self.rows), np.asarray(stored).astype(np.int64), -1)
+        return np.zeros_like(learned), learned
 
 
 def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator: int | None) -> "Batch":

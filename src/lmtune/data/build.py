@@ -18,6 +18,7 @@ from lmtune.data.prepared import Prepared, StreamFacts
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.streaming import prepare_stream
+from lmtune.patience import turn_to
 from lmtune.token_stream import TokenStream
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def prepare_training(
 
     mixed: configurations of the other sources of data.mix, by name. block_size: tokens of a row.
     """
+    turn_to("preparing the text")
     encoded = EncodedCorpus(corpus, tokenizer)
     prepared = prepare_stream(encoded, block_size) if corpus.config.streaming else encoded.prepare(block_size)
     prepared.facts["held_out"] = {split: describe_stream(stream) for split, stream in prepared.held_out.items()}
@@ -76,7 +78,7 @@ def describe_stream(stream: TokenStream) -> StreamFacts:
 
 
 def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) -> dict[str, Corpus]:
-    """The other sources of a mixture, without the documents that the lead holds out."""
+    """The other sources of a mixture, without what the lead holds out, or the run that the model comes from."""
     config = corpus.config
     same: dict[str, Any] = {
         "isolate_documents": config.isolate_documents,
@@ -85,7 +87,11 @@ def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) 
         "streaming": False,
     }
     held = np.concatenate([np.empty(0, np.uint64), *(stream.documents["order"] for stream in lead.held_out.values())])
-    return {name: Corpus(replace(other, **same), corpus.seed, left_out=held) for name, other in mixed.items()}
+    before = None if corpus.past is None else corpus.past.without_learned()
+    return {
+        name: Corpus(replace(other, **same), corpus.seed, left_out=held, past=before, withholds=True)
+        for name, other in mixed.items()
+    }
 
 
 def _mix(

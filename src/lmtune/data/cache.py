@@ -58,6 +58,11 @@ def find_folder() -> Path | None:
         return None
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone may enter; one that is there stays as it is, and entries in it are closed too."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def key_of(parts: Mapping[str, object]) -> str:
     """xxh3-128 of the settings and contents that decide what is prepared."""
     return checksum_of(json.dumps({**parts, "format": FORMAT}, sort_keys=True, default=str))
@@ -74,7 +79,7 @@ def cached(key: str, build: Build, load: Load[T]) -> T:
         _tell_once("There is no home folder and no LMTUNE_CACHE, so prepared text is not kept")
         return _load_temporary(key, build, load, "no home folder")
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(root)
         folder = root / key
         if (content := find_content(folder)) is not None:
             with suppress(OSError):  # it may go just now, by `cache=prune`
@@ -241,7 +246,8 @@ def checksum_file(file: Path) -> str:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
     if note is not None and time.time_ns() - status.st_mtime_ns > 2_000_000_000:
         with suppress(OSError):  # it is read again then
-            note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(note.parent.parent)
+            make_private(note.parent)
             write_json(note, {**seen, "checksum": digest})
     return digest
 

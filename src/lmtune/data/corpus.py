@@ -18,7 +18,7 @@ from lmtune.data.passages import Copies
 from lmtune.data.past import Past
 from lmtune.data.selection import Selection
 from lmtune.data.sources import build_source
-from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split
+from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split, count_withheld
 from lmtune.errors import DataError
 
 RULES_IN_WORDS = {
@@ -41,7 +41,8 @@ class Corpus:
 
     seed: decides what is held out. order_seed: decides the order in which a stream is trained on; by default the same.
     left_out: [documents] uint64 hashes (with this seed) of documents held out elsewhere, which are not trained on here.
-    past: what the model that is trained here has learned before, none of which is held out.
+    past: what the model that is trained here has learned before, none of which is held out, and what was held out from it,
+    none of which is trained on where anything is held out here. withholds: nor where nothing is.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Corpus:
         left_out: np.ndarray | None = None,
         past: Past | None = None,
         order_seed: int | None = None,
+        withholds: bool = False,
     ) -> None:
         self.config = config
         self.seed = seed
@@ -58,7 +60,7 @@ class Corpus:
         self.past = past
         self.left_out = np.empty(0, np.uint64) if left_out is None else np.unique(left_out)
         self.source = build_source(config)
-        self.assigner = Assigner(self._choose_shares(), seed, past)
+        self.assigner = Assigner(self._choose_shares(), seed, past, withholds or bool(self.kept_apart))
 
     @cached_property
     def key(self) -> str:
@@ -79,7 +81,10 @@ class Corpus:
         if streaming:
             first = read_first_pass(documents, self.assigner, opened, enough=STREAM_HELD_OUT_BYTES)
         else:
-            first = read_first_pass(documents, self.assigner, opened, with_hashes=bool(self.kept_apart))
+            expected = self.source.expect_bytes("train")
+            first = read_first_pass(
+                documents, self.assigner, opened, with_hashes=bool(self.kept_apart), expected=expected
+            )
             opened.remarks = list(self.source.remarks)
         self._check_found("train", read.documents_read, read.documents_kept)
         return first
@@ -114,8 +119,9 @@ class Corpus:
     def batches(self, split: str, ledger: Ledger | None = None) -> Iterator[Texts]:
         """Documents of one split, or `all` of them, in the order of the source; all but held-out ones are read again.
 
-        ledger: gets the bytes of the training split that are left out as copies of what is held out.
+        ledger: gets what of the training split is left out, since it was held out from the model or copies what is.
         """
+        ledger = Ledger() if ledger is None else ledger
         if split == "all":
             return chain.from_iterable(self.load_documents(each, Ledger()) for each in self.source.splits())
         if split in HELD_OUT:
@@ -123,8 +129,8 @@ class Corpus:
         documents = self.load_documents("train", Ledger())
         if self.split.rule is SplitRule.stretches:
             assigned = self.assigner.assign_by_stretches(documents, self.first_pass.chars)
-            return self._without_copies((each.parts for each in assigned), Ledger() if ledger is None else ledger)
-        parts = (self.assigner.assign_by_hash(texts).parts for texts in documents)
+            return self._without_copies(count_withheld(assigned, ledger), ledger)
+        parts = count_withheld(map(self.assigner.assign_by_hash, documents), ledger)
         return (part["train"] for part in parts if "train" in part)
 
     def texts(self, split: str) -> Iterator[str]:
@@ -204,7 +210,7 @@ class Corpus:
                 f"Nothing is left to train on: all of the {all_copied:,} bytes beside what is held out are copies of it. "
                 "Give more text, or hold nothing out with data.validation_fraction=0."
             )
-        ledger.bytes_copied = all_copied
+        ledger.bytes_copied += all_copied
         ledger.withdraw("copied", 0, all_copied)
 
     def _load_given(self, split: str, training: np.ndarray, ledger: Ledger) -> list[Texts]:

@@ -157,6 +157,11 @@ class FileSource:
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
 
+    def expect_bytes(self, split: str) -> int | None:
+        files = self.files.get(split, [])
+        plain = all(file.suffix.lower() in TEXT_SUFFIXES for file in files)  # others hold more than text, or less bytes
+        return sum(map(size_of, files)) if plain else None
+
     def count_shards(self, split: str) -> int:
         return len(self.files[split])
 

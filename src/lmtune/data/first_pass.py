@@ -35,16 +35,18 @@ def read_first_pass(
     *,
     with_hashes: bool = False,
     enough: int | None = None,
+    expected: int | None = None,
 ) -> FirstPass:
     """Read documents once.
 
     ledger: the account that belongs to it. with_hashes: hash the texts too, to compare other splits with them.
     enough: bytes of each held-out split that was asked for, after which reading stops; None reads all documents.
+    expected: bytes that are about to come, where that is known.
     """
     chars, hashes = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     drawn = Drawn()
     sample: list[tuple[int, str]] = []
-    for texts in show_progress(batches, "reading"):
+    for texts in show_progress(batches, "reading", expected):
         sample = sample_texts(sample, hash_texts(texts, assigner.seed), texts)
         chars.append(count_chars(texts))
         if with_hashes:

@@ -66,6 +66,9 @@ class HubSource:
         given = {"validation": self.config.validation_split, "test": self.config.test_split}
         return ("train", *(split for split, name in given.items() if name))
 
+    def expect_bytes(self, split: str) -> int | None:
+        return None
+
     def count_shards(self, split: str) -> int:
         return int(self._load(split).num_shards) if self.config.streaming else 1
 

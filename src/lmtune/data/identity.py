@@ -16,7 +16,7 @@ def build_key(config: DataConfig, source: Source, seed: int, left_out: np.ndarra
 
     left_out: [documents] uint64 hashes of documents that are held out elsewhere. past: what the model knows already.
     """
-    known = {} if past is None else {"past": past.identify()}
+    known = {} if past is None else {"past": past.identify(), "held_before": "not learned"}
     settings = {**select_settings(config), "seed": seed}
     if config.streaming:
         # Names, sizes and dates of files do not tell which split of them is learned from.

@@ -24,7 +24,7 @@ LEFT_OUT = {
     "short": "documents too short",
     "over_limit": "documents beyond the limit",
     "in_training": "held out, but also in the training text",
-    "held_elsewhere": "held out in another source",
+    "held_elsewhere": "held out in another source, or by the run that the model comes from",
     "learned_before": "held out, but learned by the run that the model comes from",
     "copied": "copies of passages that are held out",
 }
@@ -106,7 +106,7 @@ class Ledger:
     """Held-out documents that are also in the training text, dropped from the held-out split (while streaming: from the
     training split)."""
     documents_held_elsewhere: int = 0
-    """Held out in the source that this one is mixed with, and so not learned from."""
+    """Held out in the source that this one is mixed with, or by the run that the model comes from, and so not learned from."""
     documents_learned_before: int = 0
     """Kept apart by the source, but learned by the run that the model comes from, and so not held out."""
     documents_spared: int = 0
@@ -120,7 +120,8 @@ class Ledger:
     """Bytes that were read and not kept, by the kinds of LEFT_OUT."""
     bytes_kept: int = 0
     bytes_copied: int = 0
-    """Where stretches are held out: of the other text, copies of passages in them. They are neither kept nor learned."""
+    """Passages of training documents that are also in stretches that are held out here, or in what the run held out that the
+    model comes from. They are neither kept nor learned."""
     split_by: str = ""
     """hash, stretches, or given; given and stretches, where only the test split is drawn; of a stream, among how many documents."""
     sides: dict[str, Counts] = field(default_factory=lambda: {split: Counts() for split in SPLITS})
@@ -198,7 +199,8 @@ class Ledger:
             + self.documents_learned_before
             + self.documents_kept,
         )
-        if "stretches" not in self.split_by:  # which cut documents: their parts count in several splits
+        cut = "stretches" in self.split_by or self.bytes_copied or self.documents_held_again
+        if not cut:  # parts of documents count as such, in several splits
             self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
         self._close("bytes read", self.bytes_read, self.bytes_kept + sum(self.left_out.values()))
         self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))

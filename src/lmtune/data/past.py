@@ -55,6 +55,13 @@ class Past:
         held = np.union1d(self.held, np.setdiff1d(earlier.held, self.learned))
         return Past(learned, held, texts, np.setdiff1d(self.held_texts, texts))
 
+    def without_learned(self) -> "Past":
+        """What was held out and has not been learned, alone: for text of which all that is known may be learned again."""
+        none = np.empty(0, np.uint64)
+        return Past(
+            none, np.setdiff1d(self.held, self.learned), none, np.setdiff1d(self.held_texts, self.learned_texts)
+        )
+
     def mark_learned(self, texts: Texts) -> np.ndarray:
         """[texts] of bool: True where the model knows the text, or a good part of it."""
         cut, whole = cut_passages(texts), hash_texts(texts, 0)

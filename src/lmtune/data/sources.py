@@ -33,6 +33,9 @@ class Source(Protocol):
     def splits(self) -> tuple[str, ...]:
         """`train`, and those of `validation` and `test` that the source itself keeps apart."""
 
+    def expect_bytes(self, split: str) -> int | None:
+        """About how many bytes of text a split has; None where that takes reading it."""
+
     def count_shards(self, split: str) -> int:
         """Parts of a split that can be read one by one."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import SplitRule
-from lmtune.data.columns import Texts, build_texts, count_chars, hash_texts
+from lmtune.data.columns import Texts, build_texts, count_chars, hash_texts, sum_bytes
 from lmtune.data.ledger import SPLITS, Ledger
 from lmtune.data.past import Past
 from lmtune.errors import DataError
@@ -82,40 +82,66 @@ class Assigned(NamedTuple):
     """Would have been held out; the model has learned them."""
     held_again: int = 0
     """Would have been trained on; they were held out from the model."""
+    withheld: int = 0
+    """Were held out from the model, and are in no split: other text is held out here."""
+    withheld_bytes: int = 0
+    copied_bytes: int = 0
+    """Of passages in training documents that were held out from the model; they are cut out."""
 
 
-def move_documents(parts: Parts, past: Past, shares: Shares) -> Assigned:
-    """Whole documents: what the model knows goes to the training split, what was held out from it to validation."""
-    moved: dict[str, list[Texts]] = {split: [] for split in SPLITS}
-    learned = held_again = 0
-    for split, texts in parts.items():
-        if split == "train":
-            moves = past.mark_held(texts) if shares.validation else np.zeros(len(texts), bool)
-            held_again += int(moves.sum())
-        else:
-            moves = past.mark_learned(texts)
-            learned += int(moves.sum())
-        moved[split].append(texts.filter(pa.array(~moves)))
-        moved["validation" if split == "train" else "train"].append(texts.filter(pa.array(moves)))
-    return Assigned(_join(moved), learned, held_again)
+def move_documents(parts: Parts, past: Past, shares: Shares, withholds: bool = False) -> Assigned:
+    """Whole documents: what the model knows goes to the training split, what was held out from it to validation.
+
+    Passages that were held out from it are cut out of the documents that are trained on, and those that it knows out of the
+    documents that are held out again. withholds: what was held out is not
+    trained on either where no validation split is drawn.
+    """
+    training = parts.get("train", build_texts([]))
+    asked = bool(shares.validation) or withholds
+    again = past.mark_held(training) if asked else np.zeros(len(training), bool)
+    moved = {"train": [training.filter(pa.array(~again))], **{split: [] for split in HELD_OUT}}
+    learned = 0
+    for split in HELD_OUT:
+        texts = parts.get(split, build_texts([]))
+        knows = past.mark_learned(texts)
+        learned += int(knows.sum())
+        moved[split].append(texts.filter(pa.array(~knows)))
+        moved["train"].append(texts.filter(pa.array(knows)))
+    held, cut = training.filter(pa.array(again)), build_texts([])
+    if shares.validation:
+        rest, known = past.cut_learned(held)
+        moved["validation"].append(rest)
+        moved["train"].append(known)
+    if asked:
+        rest, cut = past.cut_held(pa.concat_arrays(moved["train"]))
+        moved["train"] = [rest]
+    withheld = build_texts([]) if shares.validation else held
+    return Assigned(
+        _join(moved), learned, len(held) - len(withheld), len(withheld), sum_bytes(withheld), sum_bytes(cut)
+    )
 
 
-def move_passages(parts: Parts, past: Past, shares: Shares) -> Assigned:
+def move_passages(parts: Parts, past: Past, shares: Shares, withholds: bool = False) -> Assigned:
     """As move_documents, of stretches: they are cut where what the model knows starts and ends."""
     moved: dict[str, list[Texts]] = {split: [] for split in SPLITS}
-    learned = held_again = 0
+    learned = held_again = copied = 0
     for split, texts in parts.items():
         if split != "train":
             rest, moves = past.cut_learned(texts)
             learned += len(moves)
-        elif shares.validation:
+        elif shares.validation or withholds:
             rest, moves = past.cut_held(texts)
-            held_again += len(moves)
         else:
             rest, moves = texts, build_texts([])
         moved[split].append(rest)
-        moved["validation" if split == "train" else "train"].append(moves)
-    return Assigned(_join(moved), learned, held_again)
+        if split != "train":
+            moved["train"].append(moves)
+        elif shares.validation:
+            held_again += len(moves)
+            moved["validation"].append(moves)
+        else:
+            copied += sum_bytes(moves)
+    return Assigned(_join(moved), learned, held_again, copied_bytes=copied)
 
 
 def _join(texts_of: dict[str, list[Texts]]) -> Parts:
@@ -127,21 +153,34 @@ class Assigner(NamedTuple):
     """Assigns documents of the training split to splits; none that the model knows is held out.
 
     past: what the model has learned before, and what was held out from it, which still is; None for a model without one.
+    withholds: what was held out from it is not trained on where no validation split is drawn, since other text is held out.
     """
 
     shares: Shares
     seed: int
     past: Past | None = None
+    withholds: bool = False
 
     def assign_by_hash(self, texts: Texts) -> Assigned:
         """Whole documents, each by its own text alone."""
         parts = assign_by_hash(texts, self.shares, self.seed)
-        return Assigned(parts) if self.past is None else move_documents(parts, self.past, self.shares)
+        return Assigned(parts) if self.past is None else move_documents(parts, self.past, self.shares, self.withholds)
 
     def assign_by_stretches(self, batches: Iterable[Texts], chars: np.ndarray) -> Iterator[Assigned]:
         """Stretches of the text as a whole. chars: [documents] characters of each, over all batches."""
         for parts in assign_by_stretches(batches, chars, self.shares, self.seed):
-            yield Assigned(parts) if self.past is None else move_passages(parts, self.past, self.shares)
+            known = self.past
+            yield Assigned(parts) if known is None else move_passages(parts, known, self.shares, self.withholds)
+
+
+def count_withheld(batches: Iterable[Assigned], ledger: Ledger) -> Iterator[Parts]:
+    """The parts of each batch; what is in none of them, since it was held out from the model, is counted in the ledger."""
+    for each in batches:
+        ledger.documents_held_elsewhere += each.withheld
+        ledger.withdraw("held_elsewhere", each.withheld, each.withheld_bytes)
+        ledger.bytes_copied += each.copied_bytes
+        ledger.withdraw("copied", 0, each.copied_bytes)
+        yield each.parts
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from lmtune.data.encoding import Encoder
 from lmtune.data.ledger import Ledger
 from lmtune.data.selection import Selection
 from lmtune.data.sources import Source
-from lmtune.data.splits import HELD_OUT, Assigner
+from lmtune.data.splits import HELD_OUT, Assigner, count_withheld
 from lmtune.errors import DataError
 
 LEAST_ROWS = 8192
@@ -116,7 +116,7 @@ class StreamedText:
 
     def _encode_training(self, texts: Texts, ledger: Ledger, counted: tuple[str, ...]) -> np.ndarray:
         """[tokens] of the training documents among these; those of the splits in `counted` are only counted."""
-        parts = self.assigner.assign_by_hash(texts).parts
+        (parts,) = count_withheld([self.assigner.assign_by_hash(texts)], ledger)
         for split in counted:
             if split in parts:
                 self._encode_counted(parts[split], ledger, split)

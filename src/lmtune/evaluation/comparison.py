@@ -1,6 +1,7 @@
 """Is one model better than another on the same documents? A paired bootstrap of bits per byte."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -61,13 +62,28 @@ def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0
     whole = float(differ(np.arange(documents)))
     if effective < MIN_DOCUMENTS:
         return Difference(whole, None, None, documents, effective)
+    low, high = _resample(differ, documents, seed)
+    return Difference(whole, low, high, documents, effective)
+
+
+def bound_bits(model: DocumentBits, seed: int = 0) -> tuple[float, float] | None:
+    """A percentile interval of the bits per byte of one model, over texts like this one; None for too few documents.
+
+    Intervals of two models that overlap do not tell that the models are alike: compare_documents tells more.
+    """
+    if count_effective(model.sizes) < MIN_DOCUMENTS:
+        return None
+    return _resample(model.bits_per_byte, len(model.nll), seed)
+
+
+def _resample(measure: Callable[[np.ndarray], np.ndarray], documents: int, seed: int) -> tuple[float, float]:
     draw = np.random.default_rng(seed)
     rows = max(1, _DRAWS_AT_ONCE // documents)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    resampled = np.concatenate([differ(draw.integers(documents, size=(size, documents))) for size in sizes])
+    resampled = np.concatenate([measure(draw.integers(documents, size=(size, documents))) for size in sizes])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Difference(whole, float(low), float(high), documents, effective)
+    return float(low), float(high)
 
 
 def count_effective(sizes: np.ndarray) -> float:

@@ -62,19 +62,27 @@ def have_same_vocabulary(scored: dict[str, Record]) -> bool:
 
 def list_documents(stream: TokenStream, scored: ScoredCheckpoint, tokenizer: PreTrainedTokenizerBase) -> list[Record]:
     """Every document with its bits per byte and its beginning, the worst first."""
-    table = stream.documents
-    starts = stream.ends - table["tokens"]
-    bits = scored.documents.nll / math.log(2) / np.maximum(table["bytes"], 1)
-    return [
-        {
-            "document": int(place) + 1,
-            "bits_per_byte": float(bits[place]),
-            "bytes": int(table["bytes"][place]),
-            "tokens": int(table["tokens"][place]),
-            "beginning": _decode_beginning(stream, int(starts[place]), int(stream.ends[place]), tokenizer),
-        }
-        for place in np.argsort(-bits, kind="stable")
-    ]
+    bits = scored.documents.nll / math.log(2) / np.maximum(stream.documents["bytes"], 1)
+    return [describe_document(stream, int(place), bits, tokenizer) for place in np.argsort(-bits, kind="stable")]
+
+
+def hide_texts(scored: dict[str, ScoredCheckpoint]) -> None:
+    """Take the beginnings of documents away again."""
+    for each in scored.values():
+        for document in each.measures.get("documents", []):
+            del document["beginning"]
+
+
+def describe_document(stream: TokenStream, place: int, bits: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> Record:
+    """A document by its place, from 0. bits: [documents] bits per byte."""
+    row, end = stream.documents[place], int(stream.ends[place])
+    return {
+        "document": place + 1,
+        "bits_per_byte": float(bits[place]),
+        "bytes": int(row["bytes"]),
+        "tokens": int(row["tokens"]),
+        "beginning": _decode_beginning(stream, end - int(row["tokens"]), end, tokenizer),
+    }
 
 
 def check_output(output: str) -> None:

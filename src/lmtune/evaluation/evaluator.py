@@ -21,7 +21,9 @@ from lmtune.evaluation.metrics import Sums, measures_of
 from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, cut_windows, resolve_stride
+from lmtune.gauges import TOKENS
 from lmtune.modeling.layers import count_rows
+from lmtune.patience import saying
 from lmtune.storage import Record
 from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
 
@@ -108,7 +110,7 @@ def score_documents(
     totals = np.zeros((len(stream.documents) + 1, 3))
     fault = None
     batches = cut_windows(len(stream.ids) - stream.unpredicted, scoring.context, scoring.step, scoring.batch_size)
-    with open_scorer(model, scoring.dtype) as scorer:
+    with open_scorer(model, scoring.dtype) as scorer, saying("scoring", len(stream.ids), TOKENS) as work:
         for number, windows in enumerate(batches):
             if number % workers.size == workers.rank:
                 places, losses, correct = score_windows(scorer, stream, windows, is_opening)
@@ -119,6 +121,7 @@ def score_documents(
                 kinds = is_separator[places].astype(np.int64)
                 np.add.at(totals, (documents, kinds), losses)
                 np.add.at(totals, (documents, np.full_like(kinds, 2)), correct)
+            work.advance(len(windows.starts) * windows.scored)
     totals[-1] = fault is not None
     totals = workers.add(torch.from_numpy(totals)).numpy()
     if totals[-1].any():  # on every process: one that went on alone would wait for the others forever

@@ -39,6 +39,9 @@ SILENT: Mapping[str, str] = {
 }
 """Flags for which there is nothing to type."""
 
+SEVERAL = frozenset(["debug", "fsdp", "include_for_metrics", "label_names", "report_to"])
+"""Flags that take several values, one behind the other."""
+
 OF_DATA: Mapping[str, str] = {"block_size": "data.block_size", "streaming": "data.streaming"}
 """Flags that are called as the keys are, so that RUN_CLM has no need of them."""
 
@@ -63,12 +66,16 @@ class Moved(NamedTuple):
 
 
 def read_flags(arguments: list[str]) -> list[Flag]:
-    """The flags of a command line, launcher and script before them left out; the last one where one stands twice."""
+    """The flags of a command line, launcher and script before them left out; the last one where one stands twice.
+
+    Raises ConfigError for words that belong to no flag.
+    """
     flags: dict[str, Flag] = {}
+    strays: list[str] = []
     name = ""
     for argument in arguments:
         if argument.endswith(".py"):
-            flags, name = {}, ""
+            flags, name, strays = {}, "", []
         elif argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             name = name.replace("-", "_")
@@ -76,6 +83,11 @@ def read_flags(arguments: list[str]) -> list[Flag]:
         elif name:
             before = flags[name].value
             flags[name] = Flag(name, argument if before == "true" else f"{before} {argument}")
+            strays += [] if before == "true" or name in SEVERAL else [f"--{name} {before} {argument}"]
+    if strays:
+        raise ConfigError(
+            f"{strays[0]}: expected one value behind a flag, found several. Leave the others out, or quote them."
+        )
     return list(flags.values())
 
 
@@ -84,6 +96,9 @@ def read_json(text: str) -> list[Flag]:
     content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError("no mapping of flags to values")
+    strange = next((name for name, value in content.items() if isinstance(value, dict)), None)
+    if strange is not None:
+        raise ValueError(f"a mapping under {strange}, which is no value of a flag")
     values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
     return [Flag(name, value) for name, value in values.items() if value != "null"]
 

@@ -31,5 +31,5 @@ ATTENTION = nothing("Not needed: torch chooses the fastest attention of the devi
 WORKERS = nothing("Not needed: text is encoded by all cores, once, and kept.")
 NEW_FOLDER = nothing("Not needed: each run gets a folder of its own, and none is overwritten.")
 CACHE = use("cache", remark="lmtune data cache=prune empties the cache; LMTUNE_CACHE says where it lies")
-REPORT = nothing("Not needed: report.html is written at the end of each run.")
+REPORT = nothing("Not needed: report.html is written at each evaluation.")
 SHARE = "a share: 0.05 for 5 percent"

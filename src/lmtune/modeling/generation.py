@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config.generation import SAMPLING, TOKEN_IDS, check_generation, take_floats
 from lmtune.errors import ConfigError, ModelError, first_line, one_line
 from lmtune.foreign import GENERATION
+from lmtune.gauges import TOKENS
 from lmtune.modeling.device import fork_random_state
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
+from lmtune.patience import Work, doing
 from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
@@ -139,14 +141,21 @@ def generate(
     ids = encode_prompt(model, tokenizer, prompt, resolve_prompt_length(model, config))
     _check_length(config, ids)
     torch.manual_seed(seed)  # of every device; transformers' set_seed would import peft
-    with explaining_settings(), torch.no_grad():
+    work = Work("writing", config.max_new_tokens, TOKENS)
+
+    def count(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        work.advance(1)
+        return scores
+
+    shown = doing(work) if tell is None else nullcontext()  # text that is shown as it comes speaks for itself
+    with explaining_settings(), torch.no_grad(), shown:
         rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
             streamer=None if tell is None else _build_streamer(tokenizer, tell),
-            logits_processor=LogitsProcessorList([partial(check_scores, model)]),
+            logits_processor=LogitsProcessorList([partial(check_scores, model), count]),
         )
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 

@@ -18,6 +18,7 @@ from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import LEARN, check_same_vocabulary, learn_tokenizer, load_tokenizer
 from lmtune.modeling.transplant import EmbeddingTransfer, plan_transfer, transplant
 from lmtune.paths import show
+from lmtune.patience import turn_to
 from lmtune.versions import use_known_experts
 from lmtune.vocabulary import count_ids
 
@@ -153,6 +154,7 @@ def _load_whole(source: foreign.Source) -> tuple[PreTrainedModel, list[str]]:
 
 def _load_weights(source: foreign.Source, settings: foreign.Settings) -> PreTrainedModel:
     foreign.check_settings(source, settings)
+    turn_to("loading the weights")
     import torch
     from transformers import AutoModelForCausalLM
 

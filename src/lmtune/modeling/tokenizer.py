@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune import foreign
 from lmtune.errors import ModelError
+from lmtune.gauges import Unit
 from lmtune.modeling import adapters
 from lmtune.paths import show
 from lmtune.patience import Work, saying
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
+MILLIONS = Unit("million characters", 1e6, 1)
 LEARN = "learn"
 LEARNING_CHARS = 32_000_000
 """Characters that model.tokenizer=learn reads; frequencies settle long before."""
@@ -156,7 +158,7 @@ def learn_tokenizer(
     from transformers import PreTrainedTokenizerFast
 
     learner = ByteLevelBPETokenizer()
-    with saying(f"learning a vocabulary of {vocab_size:,} entries") as work:
+    with saying("learning a vocabulary", unit=MILLIONS) as work:
         learner.train_from_iterator(
             _cut_runs(texts if max_chars is None else _head(texts, max_chars), work),
             vocab_size=vocab_size,
@@ -223,17 +225,16 @@ def check_same_vocabulary(given: PreTrainedTokenizerBase, own: PreTrainedTokeniz
 
 def _cut_runs(texts: Iterable[str], work: Work) -> Iterator[str]:
     """The texts, in pieces where they have long runs; how much has come is said of `work`."""
-    size = cut = 0
+    cut = 0
     for text in texts:
-        size += len(text)
-        work.done = f"{size / 1e6:,.1f} million characters read"
+        work.advance(len(text))
         begin = 0
         for run in LONG_RUN.finditer(text):
             yield text[begin : run.start()]
             yield from (run.group()[place : place + MOST_RUN] for place in range(0, len(run.group()), MOST_RUN))
             begin, cut = run.end(), cut + 1
         yield text[begin:] if begin else text
-    work.done += ", merging them"
+    work.doing, work.count = "learning a vocabulary: merging pairs", 0
     if cut:
         logger.info(
             "%s words of more than %s characters are learned from in pieces: whole, they would take hours",

@@ -106,11 +106,11 @@ def render_tokenizer(account: Record) -> list[str]:
         f"{account['entries']:,} entries, learned from {learned['data']} ({learned['text']}, seed {learned['seed']}); "
         f"measured on its {account['measured_on']} documents",
         "",
-        f"{'tokenizer':<40}{'tokens/word':>12}{'bytes/token':>12}{'parts of characters':>21}",
+        f"{'tokenizer':<34}{'tokens/word':>12}{'bytes/token':>12}{'parts of characters':>21}",
     ]
     for name, fit in fits:
         lines.append(
-            f"{name[-39:]:<40}{fit['tokens_per_word']:>12.3f}{fit['bytes_per_token']:>12.3f}{100 * fit['byte_fallback']:>19.3f} %"
+            f"{name[-33:]:<34}{fit['tokens_per_word']:>12.3f}{fit['bytes_per_token']:>12.3f}{100 * fit['byte_fallback']:>19.3f} %"
         )
     if source:
         more = 100 * (source["fit"]["tokens_per_word"] / account["fit"]["tokens_per_word"] - 1)

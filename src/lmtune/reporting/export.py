@@ -67,7 +67,7 @@ def render_export_card(path: str, name: str, run: Run | None, dtype: str, proof:
         return _render_plain(path, name, note)
     config = run.load_config()
     config["finetune"] = {**config["finetune"], "merge": True}  # an adapter is in the weights now
-    samples = run.load_samples()
+    samples = [] if config.get("private") else run.load_samples()
     card = render_card(name, run.load_results(), config, samples[-1]["samples"] if samples else [])
     return f"{card}\n{note} Numbers above are of the weights before.\n" if note else card
 

@@ -17,12 +17,13 @@ def render_foresight(found: Record) -> list[str]:
     """The page: settings that are not defaults first, costs last."""
     parts = {
         "settings": _render_settings(found["settings"], found["chosen"]),
+        "hub": _render_hub(found["hub"]),
         "text": _render_text(found["text"]),
         "model": _render_model(found["model"]),
         "steps": _render_course(found["course"]),
         "rate": _render_schedule(found["schedule"]),
         "memory": _render_memory(found["memory"], found.get("probe")),
-        "disk": _render_disk(found["disk"], found.get("probe")),
+        "disk": _render_disk(found["disk"], found.get("probe")) if "disk" in found else iter(()),
         "forecast": _render_forecast(found.get("forecast")),
         "time": _render_costs(found.get("cost", {})),
         "note": iter(found["remarks"]),
@@ -49,6 +50,17 @@ def _render_settings(settings: list[Record], chosen: Record) -> Iterator[str]:
         yield f"{typed if len(typed) < width else typed[: width - 5] + '...':<{width}}{place}"
     if len(told) < len(settings):
         yield f"{len(settings) - len(told)} more that lmtune's own configs give: format=json lists them, with file and line"
+
+
+def _render_hub(fetched: list[Record]) -> Iterator[str]:
+    for each in fetched:
+        typed = f"{each['key']}={each['repository']}"
+        if each["cached"]:
+            yield f"{typed} is in the cache, and nothing of it has to be fetched"
+        elif each["files"] is None:
+            yield f"{typed} was fetched just now; the Hub gave no list of its files"
+        else:
+            yield f"{typed}: {each['files']:,} files, at most {render_bytes(each['bytes'])}, fetched just now"
 
 
 def _render_text(text: Record) -> Iterator[str]:

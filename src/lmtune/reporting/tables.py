@@ -153,7 +153,7 @@ def _render_worst(ckpt: str, measures: Record, several: bool) -> list[str]:
     if more > 0:
         title += f" ({more:,} more; output=FOLDER writes all of them)"
     return ["", title] + [
-        f"{each['bits_per_byte']:>9.4f}  {each['document']:>6}  {each['beginning'][:SHOWN_CHARS]}"
+        f"{each['bits_per_byte']:>9.4f}  {each['document']:>6}  {each.get('beginning', '')[:SHOWN_CHARS]}".rstrip()
         for each in listed[:SHOWN_DOCUMENTS]
     ]
 

@@ -5,7 +5,7 @@ outputs/<name>/<date>/
     config.yaml  .hydra/  ledger.json  past.npz  transplant.json  metrics.jsonl  samples.jsonl  samples.md  train.log
     checkpoint-<step>/   with manifest.json, written last
     model/               with manifest.json
-    results.json  report.html
+    results.json  report.html  scores.npz
 
 Nothing is deleted, replaced or appended to by its name alone: the mark or a manifest has to say that the run made it.
 """

@@ -14,7 +14,7 @@ HYDRA_RECORDS = ("hydra.yaml", "overrides.yaml")
 RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
 START_NAMES = (*RECORDS, HYDRA, *LOCK_NAMES)
 """What a run may make from its start on."""
-END_NAMES = ("model", "report.html")
+END_NAMES = ("model", "report.html", "scores.npz")
 """What it makes when it completes."""
 
 

@@ -153,6 +153,11 @@ class Run(RunFiles):
         """What the run was told: config.yaml, or where that was damaged the copy in its newest checkpoint."""
         return self.find_config() or self._load_sealed_config()
 
+    @property
+    def is_private(self) -> bool:
+        """True where the run was told to show none of its text."""
+        return bool((self.find_config() or {}).get("private"))
+
     def find_config(self) -> dict[str, Any] | None:
         """config.yaml as plain values; None where it is not there or not as the run wrote it."""
         try:

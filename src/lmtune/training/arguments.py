@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
+from lmtune.config.ranges import render_value
 from lmtune.config.training import is_greater_better
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.console import compiled_code_aside
@@ -205,7 +206,10 @@ def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") ->
     from transformers import Trainer, get_scheduler
 
     toy = torch.nn.Parameter(torch.zeros(1))
-    with explained("no optimizer and schedule of these settings"):
+    names = ("optim", "optim_args", "lr_scheduler_type", "lr_scheduler_kwargs")
+    given = {name: value for name in names if (value := getattr(arguments, name))}
+    keys = ", ".join(f"training.{name}={render_value(getattr(value, 'value', value))}" for name, value in given.items())
+    with explained("no optimizer and schedule of these settings", keys):
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         needs_model = groups_parameters(settings)
         optimizer = torch.optim.SGD([toy]) if needs_model else kind([toy], **settings)

@@ -60,6 +60,16 @@ class TrackerIdCallback(TrainerCallback):
             write_json(self.run.tracker_file, {self.name: known})
 
 
+class EvaluatedCallback(TrainerCallback):
+    """Calls `tell` with the step of each evaluation, on every process."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self.tell = tell
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.tell(state.global_step)
+
+
 class EvaluateAndSaveAtEnd(TrainerCallback):
     """Evaluates and saves at the last step too, whatever the intervals: the end of a run may be its best point."""
 

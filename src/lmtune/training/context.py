@@ -13,8 +13,10 @@ from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.reporting.next_steps import render_resumption
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.files import END_NAMES
+from lmtune.runs.settings import flatten
 from lmtune.secrets import find_secret
 from lmtune.storage import Record, write_json
 from lmtune.training import resume
@@ -74,6 +76,9 @@ class RunContext:
             except (OSError, CheckpointError) as error:  # what ended the run is the news, not that the disk is full
                 logger.info("%s could not be written: %s", run.results_file.name, error)
             logger.info("run folder: %s", run.folder)
+            if status == "stopped" and run.checkpoints() and not self.arguments.save_only_model:
+                for line in render_resumption(run):
+                    logger.info("%s", line)
 
     def stop(self, reason: str) -> None:
         """Record that the run was stopped; one that has learned nothing and has no checkpoint is taken back."""
@@ -135,7 +140,7 @@ def open_run(setup: Setup) -> RunContext:
 
 def check_no_secret(plain: Record) -> None:
     """Raise ConfigError where a setting has become a secret, through `${oc.env:...}` or a file of the user's own."""
-    for key, value in resume.flatten(plain).items():
+    for key, value in flatten(plain).items():
         if (found := find_secret(str(value))) is not None:
             raise ConfigError(
                 f"{key} holds {found}, which would be written into config.yaml. Expected no secret among the settings: leave it "
@@ -176,10 +181,12 @@ def _hold(context: RunContext, tracker: str) -> None:
 
 
 def _take_up(context: RunContext, setup: Setup, plain: Record) -> Path | None:
-    """The checkpoint to go on from; a run that has completed is left as it is."""
+    """The checkpoint to go on from; a run that has completed is left as it is, unless it is to become longer."""
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
-        return None
+        if not resume.is_lengthened(config, run, plain):
+            return None
+        logger.info("the run had completed, and goes on to its new end; model/ stays as it is until then")
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
     checkpoint = resume.take_up(run, context.manifest, config.resume_force)
     _restore_records(context, plain, setup.prepared)

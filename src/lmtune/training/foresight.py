@@ -3,16 +3,18 @@
 import math
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtune.config import ForesightConfig
+from lmtune.config import ForesightConfig, RangeConfig
+from lmtune.data.blocks import Blocks
+from lmtune.runs.settings import flatten
 from lmtune.storage import Record
 from lmtune.training.arguments import build_schedule, count_devices, name_of, settle_intervals
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
-from lmtune.training.resume import flatten
 from lmtune.versions import get_argument
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Course:
     """Of what is left, the one before the first step and the last one included."""
     saves: int
     """Of what is left."""
+    targets_of_rest: int | None = None
+    """Tokens that the steps behind the last whole epoch learn, where the order of rows tells; None where it does not."""
 
     @property
     def left(self) -> int:
@@ -50,10 +54,13 @@ class Course:
 
     @property
     def tokens(self) -> int:
-        """Tokens that the whole run learns: exact for whole epochs, else of the last one as many as its steps have on average."""
+        """Tokens that the whole run learns; of an epoch that is not whole, as many as its steps have on average where the order of
+        rows does not tell."""
         if self.targets_per_epoch is None:
             return self.steps * self.tokens_per_step
         epochs, rest = divmod(self.steps, self.steps_per_epoch)
+        if self.targets_of_rest is not None:
+            return epochs * self.targets_per_epoch + self.targets_of_rest
         return epochs * self.targets_per_epoch + round(rest * self.targets_per_epoch / self.steps_per_epoch)
 
     def with_factor(self, factor: float) -> "Course":
@@ -86,7 +93,43 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
         targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
         evaluations=evaluations if setup.config.evaluates else 0,
         saves=_count_events(name_of(args.save_strategy), args.save_steps, first, steps, per_epoch),
+        targets_of_rest=_count_rest(trainer, setup, *divmod(steps, per_epoch)),
     )
+
+
+def _count_rest(trainer: "LmTrainer", setup: "Setup", epoch: int, steps: int) -> int | None:
+    """Targets of the first steps of an epoch, in the order in which its rows will come; None where nothing tells it."""
+    blocks = setup.prepared.blocks
+    if not isinstance(blocks, Blocks) or trainer.args.world_size > 1:
+        return None
+    loader = trainer.get_train_dataloader()
+    getattr(loader, "set_epoch", lambda number: None)(epoch)
+    batches = islice(loader.batch_sampler or (), steps * trainer.args.gradient_accumulation_steps)
+    return sum(blocks.count_targets(batch) for batch in batches)
+
+
+def plan_range(setup: "Setup", settings: RangeConfig) -> Course:
+    """The course of an LR range test: at most its steps, for it ends once the loss has grown."""
+    args = setup.arguments
+    rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
+    blocks = setup.prepared.ledger.blocks
+    return Course(
+        steps=settings.steps,
+        first=0,
+        steps_per_epoch=math.ceil(blocks / rows) if blocks else settings.steps,
+        tokens_per_step=rows * setup.prepared.ledger.block_size,
+        targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
+        evaluations=0,
+        saves=0,
+    )
+
+
+def describe_range(settings: RangeConfig) -> Record:
+    """The rates that an LR range test tries, [POINTS] of them, in equal ratios."""
+    steps = sorted({round(part * (settings.steps - 1) / (POINTS - 1)) for part in range(POINTS)})
+    growth = settings.end / settings.start
+    rates = [settings.start * growth ** (step / (settings.steps - 1)) for step in steps]
+    return {"name": "range", "steps": steps, "rates": rates, "phases": []}
 
 
 def _count_events(strategy: str, every: float | None, first: int, steps: int, steps_per_epoch: int) -> int:
@@ -97,8 +140,8 @@ def _count_events(strategy: str, every: float | None, first: int, steps: int, st
     return steps // interval - first // interval + int(steps % interval > 0)
 
 
-def describe_text(setup: "Setup", held_out: "HeldOut") -> Record:
-    """The ledger, and how much is held out."""
+def describe_text(setup: "Setup", held_out: "HeldOut | None") -> Record:
+    """The ledger, and how much is held out to be scored."""
     ledger = setup.prepared.ledger
     return {
         "documents": ledger.documents_kept,
@@ -114,7 +157,7 @@ def describe_text(setup: "Setup", held_out: "HeldOut") -> Record:
                 "scored": len(held.sample.ids),
                 "scored_at_the_end": len(held.final.ids),
             }
-            for name, held in held_out.sets.items()
+            for name, held in (held_out.sets if held_out else {}).items()
         },
     }
 
@@ -176,12 +219,17 @@ def describe_schedule(trainer: "LmTrainer", course: Course) -> Record:
 
 def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", course: Course) -> list[str]:
     """What else is to be said of the steps to come; what their memory is stands by itself."""
-    remarks = [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
+    remarks = list_remarks_of_setup(setup)
     if trainer.timeline is not None and len(trainer.timeline.phases) > 1:
         remarks.append("the probe is of the first phase: steps of later ones take longer, as more layer groups learn")
     if course.left <= 0:
         remarks.append("the run has come to its end: lmtune train has nothing left to learn")
     return [*remarks, *list_warnings(setup, held_out, course)]
+
+
+def list_remarks_of_setup(setup: "Setup") -> list[str]:
+    """What is to be said of the steps to come, but for their memory."""
+    return [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
 
 
 def list_settings(plain: Record, origins: dict[str, str]) -> list[Record]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +13,10 @@ from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import DataError
-from lmtune.storage import Record
+from lmtune.evaluation.comparison import DocumentBits
+from lmtune.evaluation.document_scores import SetScores
+from lmtune.runs.evaluations import Measures, check_set_names
 from lmtune.token_stream import TokenStream
-from lmtune.training.evaluations import check_set_names
 from lmtune.training.setup import Setup
 from lmtune.vocabulary import decode_plain
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 logger = logging.getLogger(__name__)
-
-Measures = Record
 
 
 class HeldOutSet(NamedTuple):
@@ -61,6 +60,8 @@ class HeldOut:
     context: int
     """Tokens of an evaluation window."""
     arguments: "TrainingArguments"
+    nll: dict[str, np.ndarray] = field(default_factory=dict)
+    """By set: [documents] nats of the text of each, when it was last scored."""
 
     def score_sample(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored while the model learns. All processes take part."""
@@ -70,14 +71,27 @@ class HeldOut:
         """Measures of each set, of what is scored at the end. All processes take part."""
         return self.score(model, {name: held.final for name, held in self.sets.items()})
 
+    def collect_final(self) -> dict[str, SetScores]:
+        """How each document was scored by score_final, where that has come last."""
+        return {
+            name: SetScores(held.final.identify(), DocumentBits(self.nll[name], held.final.documents["bytes"]))
+            for name, held in self.sets.items()
+        }
+
     @property
     def samples_all(self) -> bool:
         """True where the same text is scored while the model learns and at the end."""
         return all(held.sample is held.final for held in self.sets.values())
 
+    @property
+    def final_share(self) -> float:
+        """How many times the text of an evaluation while the model learns is scored at the end."""
+        samples = sum(len(held.sample.ids) for held in self.sets.values())
+        return sum(len(held.final.ids) for held in self.sets.values()) / max(1, samples)
+
     def score(self, model: "PreTrainedModel", streams: dict[str, TokenStream]) -> dict[str, Measures]:
         """Measures of each stream. All processes take part."""
-        from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream
+        from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_documents
         from lmtune.training.distributed import sum_over_ranks
 
         args, settings = self.arguments, self.settings
@@ -88,7 +102,9 @@ class HeldOut:
             return sum_over_ranks(sums, args.device)
 
         workers = Workers(args.process_index, args.world_size, add)
-        return {name: evaluate_stream(model, stream, scoring, workers) for name, stream in streams.items()}
+        found = {name: evaluate_documents(model, stream, scoring, workers) for name, stream in streams.items()}
+        self.nll.update((name, scores["nll"]) for name, (_, scores) in found.items())
+        return {name: measures for name, (measures, _) in found.items()}
 
 
 def load_held_out(setup: Setup) -> HeldOut:

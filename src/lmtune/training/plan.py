@@ -2,15 +2,24 @@
 
 import logging
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from lmtune.config import EvalConfig
 from lmtune.data.ledger import Ledger
 from lmtune.data.predecessor import find_predecessor
 from lmtune.training import devices
-from lmtune.training.arguments import count_devices
+from lmtune.training.arguments import count_devices, name_of
 from lmtune.training.batches import BatchPlan
 from lmtune.training.context import RunContext
+from lmtune.training.foresight import Course
+from lmtune.training.held_out import HeldOut
 from lmtune.training.setup import Setup
 from lmtune.training.throughput import FlopsMeter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lmtune.training.trainer import LmTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +35,41 @@ def log_plan(context: RunContext, setup: Setup, meter: FlopsMeter) -> None:
         lines.append(f"resuming from {context.checkpoint.name}")
     for line in lines:
         logger.info(line)
+
+
+def render_course(trainer: "LmTrainer", course: Course, held_out: HeldOut, settings: EvalConfig) -> Iterator[str]:
+    """How the model learns, and what of it is scored when."""
+    yield f"learns: {render_schedule(trainer, course)}; {course.steps:,} steps, {render_epochs(course)}"
+    args = trainer.args
+    every, unit = {
+        "steps": (max(1, int(args.eval_steps or 1)), "steps"),
+        "epoch": (1, "epoch"),
+    }.get(name_of(args.eval_strategy), (0, ""))
+    if held_out.sets and course.evaluations:
+        start = "at the start, " if course.first == 0 else ""
+        rhythm = f"every {every:,} {unit}, " if every > 1 else f"every {unit.removesuffix('s')}, " if every else ""
+        yield f"scored: {', '.join(held_out.sets)} (held out), {start}{rhythm}at the end"
+    for name, held in held_out.sets.items():
+        if (limits := held.render_limits(settings)) is not None:
+            yield f"held out: {name}: {limits} are scored"
+
+
+def render_schedule(trainer: "LmTrainer", course: Course) -> str:
+    """Learning rate, its course, and warm-up."""
+    args = trainer.args
+    if trainer.timeline is not None:
+        phases = trainer.timeline.phases
+        peaks = f"{max(max(phase.peaks) for phase in phases):.3g}"
+        return f"{len(phases)} phases of one cycle each, learning rates up to {peaks}"
+    warmup = args.get_warmup_steps(course.steps)
+    first = f", {warmup:,} steps of warm-up" if warmup else ""
+    return f"learning rate {args.learning_rate:.3g}, {name_of(args.lr_scheduler_type)}{first}"
+
+
+def render_epochs(course: Course) -> str:
+    """`1 epoch`, `2.5 epochs`."""
+    epochs = course.steps / course.steps_per_epoch
+    return f"{epochs:,.3g} epoch" + ("" if epochs == 1 else "s")
 
 
 def render_data(setup: Setup) -> Iterator[str]:
@@ -55,12 +99,26 @@ def _render_blocks(ledger: Ledger) -> str:
     )
 
 
+def render_parameters(model: "PreTrainedModel") -> str:
+    """How many there are, and how many of them learn where not all do."""
+    count = sum(weight.numel() for weight in model.parameters())
+    learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    if learned == count:
+        return f"{count:,} parameters"
+    return f"{render_millions(learned)} of {render_millions(count)} parameters learn ({learned / count:.1%})"
+
+
+def render_millions(count: int) -> str:
+    """`2.4M`, `137M`, `812k`."""
+    return f"{count / 1e6:.3g}M" if count >= 1e6 else f"{count / 1e3:.3g}k" if count >= 1000 else str(count)
+
+
 def render_model(context: RunContext, setup: Setup) -> Iterator[str]:
     """The model, where it is trained, in which precision, and in steps of which size."""
     from lmtune.modeling.loss import is_fused
 
     args, model = context.arguments, setup.model
-    yield f"model: {model.num_parameters():,} parameters on {args.device}, {context.world_size} process(es)"
+    yield f"model: {render_parameters(model)} on {args.device}, {context.world_size} process(es)"
     attention = getattr(model.config, "_attn_implementation", None)
     device = devices.detect_device(args.use_cpu)
     yield devices.describe_device(device, args, attention, "fused" if is_fused(model) else "plain")

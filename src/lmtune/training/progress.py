@@ -1,47 +1,105 @@
-"""How far a training is: a bar on a terminal, lines elsewhere."""
+"""How far a training is: two lines at the bottom of a terminal, lines now and then elsewhere and in train.log."""
 
 import logging
 import math
+import os
+import time
 from contextlib import ExitStack
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lmtune import console
+from lmtune import patience
+from lmtune.console import is_first_process, log_progress
+from lmtune.gauges import FINE, Glyphs
+from lmtune.patience import Work
 from lmtune.storage import Record
-from lmtune.training.throughput import render_pace
+from lmtune.training.arguments import name_of
+from lmtune.training.outlook import LONG, Outlook, find_crowding, render_long, render_outlook, render_remedy
+from lmtune.training.pulse import KEY, Pulse, find_lowest, render_evaluation, render_log, render_pulse
 
 logger = logging.getLogger(__name__)
 
+TIMED = 3
+"""Steps after which the time to the end is told."""
+WATCHED = 2.0
+"""Seconds of steps from which the share of the processors is measured."""
+LINES = 20
+"""Lines of a log for the steps of a run, at least, where there are as many logs."""
+SPARSE = 0.02
+"""Share of the time so far that passes between two lines of a log, at most."""
+SOON = 10.0
+"""Seconds between two lines in the beginning."""
+
+
+class TrainingWork(Work):
+    """A training, in two lines; a log is told of it by ProgressLine."""
+
+    stays = True
+    speaks = False
+
+    def __init__(self, pulse: Pulse, outlook: Outlook) -> None:
+        super().__init__("training", pulse.steps)
+        self.pulse = pulse
+        self.outlook = outlook
+
+    def render_lines(self, width: int, now: float, glyphs: Glyphs = FINE) -> list[str]:
+        """The lines, at most `width` columns each."""
+        left = self.outlook.estimate_left(self.pulse.step) if self.outlook.recent else None
+        until = None if left is None else render_until(left)
+        return render_pulse(self.pulse, now - self.begun, left, until, width, glyphs)
+
 
 class ProgressLine(TrainerCallback):
-    """A bar on a terminal, a plain line now and then elsewhere; always on stderr."""
+    """Shows a training on a terminal and tells of it in the log; always on stderr, and by rank 0 alone."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
-        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
-        self._above = ExitStack()
+    def __init__(self, outlook: Outlook) -> None:
+        self.outlook = outlook
+        self.pulse = Pulse(steps=outlook.course.steps)
+        self._shown = ExitStack()
+        self._begun = self._last_line = self._mark = time.monotonic()
+        """`_mark`: when the last step ended, or the pause after it."""
+        self._evaluated = False
+        self._timed = 0
+        """Steps of this start."""
+        self._window: tuple[float, float] | None = None
+        """Clock and processor time at the end of the first step of this start."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.live and state.is_world_process_zero:
-            columns = (
-                TextColumn("training"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[loss]}"),
-            )
-            self.bar = Progress(*columns, console=self.console, transient=True)
-            self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, loss="")
-            self.bar.start()
-            self._above.enter_context(console.above(self._print_above))
+        pulse = self.pulse
+        pulse.step, pulse.steps = state.global_step, state.max_steps
+        pulse.losses = [line["loss"] for line in state.log_history if "loss" in line]
+        pulse.lowest = find_lowest(state.log_history)
+        pulse.next_evaluation = self._find_next(args, state)
+        self._begun = self._last_line = self._mark = time.monotonic()
+        self.close()  # of an attempt that ran out of memory
+        if is_first_process():
+            self._shown.enter_context(patience.doing(TrainingWork(pulse, self.outlook)))
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._evaluated:
+            now = time.monotonic()
+            self.outlook.evaluation, self._mark = now - self._mark, now
+            self.outlook.evaluations_done += 1
+            self._evaluated = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.bar and self.task is not None:
-            self.bar.update(self.task, completed=state.global_step)
+        self._timed += 1
+        if self._timed in (1, TIMED):
+            _wait_for(args)
+        now = time.monotonic()
+        if self._timed > 1:  # the first one warms up
+            self.outlook.recent.append(now - self._mark)
+        self._mark = now
+        self.pulse.step = state.global_step
+        if self._timed == TIMED and is_first_process() and state.global_step < state.max_steps:
+            self._tell_outlook(args, state)
+        if self._window is None:
+            self._window = now, time.process_time()
+        elif self._timed >= TIMED and now - self._window[0] >= WATCHED:
+            self._tell_crowding(args, now)
+        if self.outlook.recent and now - self._last_line > max(SOON, SPARSE * (now - self._begun)):
+            self._tell_step(state, f"{render_long(self.outlook.estimate_left(state.global_step))} left")
 
     def on_log(
         self,
@@ -51,13 +109,13 @@ class ProgressLine(TrainerCallback):
         logs: Record | None = None,
         **_: Any,
     ) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
+        if not logs or "loss" not in logs:
             return
-        text = f"loss {logs['loss']:.4f}  {render_pace(logs)}"
-        if self.bar and self.task is not None:
-            self.bar.update(self.task, loss=text)
-        elif state.global_step % max(args.logging_steps, math.ceil(state.max_steps / 20)) < args.logging_steps:
-            logger.info("step %s of %s  %s", f"{state.global_step:,}", f"{state.max_steps:,}", text)
+        self.pulse.losses.append(logs["loss"])
+        self.pulse.logs = logs
+        every = max(args.logging_steps, math.ceil(state.max_steps / LINES))
+        if state.global_step % every < args.logging_steps:
+            self._tell_step(state, render_log(logs, self.outlook.estimate_left(state.global_step)))
 
     def on_evaluate(
         self,
@@ -67,27 +125,69 @@ class ProgressLine(TrainerCallback):
         metrics: Record | None = None,
         **_: Any,
     ) -> None:
-        if state.is_world_process_zero and metrics:
-            logger.info(render_evaluation(state.global_step, metrics))
+        self._evaluated = True
+        self.pulse.next_evaluation = self._find_next(args, state)
+        if metrics and KEY in metrics:
+            if is_first_process():
+                line = render_evaluation(state.global_step, metrics, state.log_history)
+                log_progress(logger, line, painted=False)
+            self.pulse.lowest = find_lowest(state.log_history)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.close()
 
     def close(self) -> None:
-        """Remove the bar from the screen."""
-        self._above.close()
-        if self.bar:
-            self.bar.stop()
-            self.bar = None
+        """Remove the lines from the screen."""
+        self._shown.close()
 
-    def _print_above(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def _tell_step(self, state: TrainerState, text: str) -> None:
+        self._last_line = time.monotonic()
+        log_progress(logger, f"step {state.global_step:,} of {state.max_steps:,}  {text}")
+
+    def _tell_outlook(self, args: TrainingArguments, state: TrainerState) -> None:
+        left = self.outlook.estimate_left(state.global_step)
+        log_progress(logger, render_outlook(self.outlook, state.global_step, render_until(left)), painted=False)
+        if left > LONG and args.device.type == "cpu" and self.outlook.course.first == 0:
+            logger.info(render_remedy(self.outlook))
+
+    def _tell_crowding(self, args: TrainingArguments, now: float) -> None:
+        assert self._window is not None
+        began, cpu = self._window
+        self._window = math.inf, 0.0  # once is enough
+        if args.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+            import torch
+
+            said = find_crowding(
+                time.process_time() - cpu, now - began, torch.get_num_threads(), os.getloadavg()[0], _count_processors()
+            )
+            if said is not None:
+                logger.warning(said)
+
+    def _find_next(self, args: TrainingArguments, state: TrainerState) -> int | None:
+        """The step of the next evaluation, None where epochs decide or nothing is evaluated any more."""
+        if name_of(args.eval_strategy) != "steps" or state.global_step >= state.max_steps:
+            return None
+        every = max(1, int(args.eval_steps or 1))
+        return min(state.max_steps, (state.global_step // every + 1) * every)
 
 
-def render_evaluation(step: int, metrics: Record) -> str:
-    """One line for an evaluation."""
-    return (
-        f"step {step:,}  held out ({metrics['eval_tokens']:,} tokens): loss {metrics['eval_loss']:.4f}  "
-        f"perplexity {metrics['eval_perplexity']:.2f}  "
-        f"bits per byte {metrics['eval_bits_per_byte']:.4f}  accuracy {metrics['eval_accuracy']:.4f}"
-    )
+def render_until(left: float) -> str:
+    """`until 18:24`, with the day where that is another one."""
+    end, today = time.localtime(time.time() + left), time.localtime()
+    same = end[:3] == today[:3]
+    return time.strftime("until %H:%M" if same else "until %a %d %b %H:%M", end)
+
+
+def _wait_for(args: TrainingArguments) -> None:
+    """Have an accelerator finish what it was given, so that the clock is honest."""
+    if args.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(args.device)
+
+
+def _count_processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1

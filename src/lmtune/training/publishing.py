@@ -26,8 +26,14 @@ EXAMPLES = {"card.license": "for instance card.license=cc-by-sa-4.0", "card.lang
 
 def check_push(config: TrainConfig) -> None:
     """Raise ConfigError for a push that cannot be, without asking anybody."""
+    pushes = bool(config.training.get("push_to_hub"))
+    if pushes and config.private:
+        raise ConfigError(
+            "private=true pushes nothing, and training.push_to_hub=true asks for that: weights may hold text of the corpus. Leave "
+            "one of them out."
+        )
     hub.check_settings(config.training)
-    if not config.training.get("push_to_hub"):
+    if not pushes:
         return
     key = "name" if config.training.get("hub_model_id") is None else "training.hub_model_id"
     hub.check_repository(key, name_repository(config))

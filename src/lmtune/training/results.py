@@ -1,37 +1,45 @@
 """results.json of a run, its model and its pages, written when it ends."""
 
+import logging
 import math
+from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lmtune.config import CardConfig, EvalConfig, SaveDtype, render_plain
-from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
-from lmtune.errors import CheckpointError
+from lmtune.errors import CheckpointError, describe_error
+from lmtune.evaluation.document_scores import SCORES, SetScores, save_scores
 from lmtune.evaluation.protocol import describe_limit, hash_model
+from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
 from lmtune.modeling import saving
 from lmtune.modeling.read_back import check_reads_back
+from lmtune.patience import saying
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
+from lmtune.reporting.record import load_record
 from lmtune.runs import Run, seal
-from lmtune.storage import Record, load_json, write_text
-from lmtune.training.evaluations import Evaluation, build_epochs, find_evaluation, read_evaluations
+from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
+from lmtune.storage import Record, load_json, measure_folder, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
     from lmtune.training.context import RunContext
-    from lmtune.training.held_out import HeldOutSet, Measures
+    from lmtune.training.held_out import HeldOutSet
     from lmtune.training.trainer import LmTrainer
+
+logger = logging.getLogger(__name__)
 
 
 def build_results(
     context: "RunContext",
     trainer: "LmTrainer",
     model: "PreTrainedModel",
-    sets: "dict[str, Measures]",
+    sets: dict[str, Measures],
     prepared: Prepared,
     held_out: "dict[str, HeldOutSet]",
 ) -> Record:
@@ -63,6 +71,7 @@ def build_results(
             "best_step": trainer.best_step,
             "settings": describe_settings(trainer.args, prepared.ledger.block_size),
         },
+        "starts": context.run.find_results().get("starts", []) if context.is_main else [],
         "eval": sets,
         "epochs": build_epochs(read_evaluations(context.run.load_metrics(), held_out)) if context.is_main else [],
     }
@@ -98,7 +107,7 @@ def find_training_loss(history: list[Record]) -> float | None:
 def add_evaluations(
     results: Record,
     evaluations: list[Evaluation],
-    selected: "dict[str, Measures]",
+    selected: dict[str, Measures],
     held_out: "dict[str, HeldOutSet]",
     settings: EvalConfig,
 ) -> None:
@@ -133,8 +142,10 @@ def save_model(
 
     staged = run.staging_folder / run.model_folder.name
     try:
-        saving.save_model(model, tokenizer, staged, dtype)
-        check_reads_back(model, staged)
+        with saying("saving the model", unit=MEGABYTES) as work:
+            work.measure = partial(measure_folder, staged)
+            saving.save_model(model, tokenizer, staged, dtype)
+            check_reads_back(model, staged)
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
         run.place(staged)
@@ -154,7 +165,8 @@ def load_card(run: Run, results: Record, repo: str | None = None, card: CardConf
     if card is not None:
         told = {**told, "card": render_plain(card)}
     ledger = load_json(run.ledger_file) if run.ledger_file.exists() else None
-    return render_card(results["name"], results, told, load_last_samples(run), repo, ledger)
+    samples = [] if told.get("private") else load_last_samples(run)
+    return render_card(results["name"], results, told, samples, repo, ledger)
 
 
 def load_last_samples(run: Run) -> list[dict[str, str]]:
@@ -163,20 +175,26 @@ def load_last_samples(run: Run) -> list[dict[str, str]]:
     return records[-1]["samples"] if records else []
 
 
-def write_pages(run: Run, results: Record, ledger: Ledger) -> None:
-    """The report, and results.json, which tells that the run has completed."""
-    metrics = run.load_metrics()
-    page = render_report(
-        f"{run.folder.parent.name} {run.folder.name}",
-        results,
-        ledger.as_dict(),
-        metrics,
-        load_last_samples(run),
-        run.config_file.read_text(encoding="utf-8"),
-    )
-    run.claim(run.report_file.name)
-    write_text(run.report_file, page)
-    run.write_results(results)
+def write_report(run: Run, results: Record | None = None) -> None:
+    """report.html of the records as they are by now. Whatever is wrong with it, the run goes on.
+
+    results: those that results.json is about to hold.
+    """
+    try:
+        record = load_record(run.folder)
+        run.claim(run.report_file.name)
+        write_text(run.report_file, render_report(record if results is None else replace(record, results=results)))
+    except Exception as error:  # a page is not worth the days that a training may have taken
+        logger.warning("%s could not be written: %s", run.report_file.name, describe_error(error))
+
+
+def write_scores(run: Run, scored: dict[str, SetScores]) -> None:
+    """Keep how each document was scored; where the disk does not take it, comparisons have no intervals."""
+    run.claim(SCORES)
+    try:
+        save_scores(run.folder / SCORES, scored)
+    except OSError as error:
+        logger.warning("%s could not be written: %s", SCORES, error)
 
 
 def find_objective(results: Record, objective: str) -> float:

@@ -23,8 +23,10 @@ from lmtune.runs import (
     step_of,
 )
 from lmtune.runs.search import OUTPUTS, check_creatable
+from lmtune.runs.settings import leave_out
 from lmtune.storage import Record, checksum_of, load_json, render_json, render_json_line, slug, write_text
 from lmtune.training.distributed import agree
+from lmtune.training.lengthening import find_obstacle, is_lengthening
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
 
+OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant")
+"""What results.json tells of the end of a run; while it goes on, there is none."""
+
 STATES = ("optimizer.pt", "scheduler.pt")
 """Files of a checkpoint without which no run goes on as it was."""
 
@@ -44,23 +49,6 @@ STATES = ("optimizer.pt", "scheduler.pt")
 def fingerprint_of(plain: Record) -> str:
     """Equal for configurations that lead to the same weights."""
     return checksum_of(repr(sorted(leave_out(plain, WITHOUT_EFFECT).items())))
-
-
-def flatten(values: Record, prefix: str = "") -> Record:
-    """Nested keys as dotted ones."""
-    flat: Record = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def leave_out(plain: Record, names: list[str]) -> Record:
-    """Settings by dotted key, without some keys and what is below them."""
-    return {
-        key: value
-        for key, value in flatten(plain).items()
-        if not any(key == name or key.startswith(name + ".") for name in names)
-    }
 
 
 def is_started_again() -> bool:
@@ -143,36 +131,60 @@ def check_told(config: TrainConfig, run: Run, plain: Record) -> None:
 
 def check_settings(config: TrainConfig, run: Run, plain: Record) -> None:
     """Raise ConfigError where settings that decide the weights are not those the run was started with."""
-    changed = find_changes(run.load_config(), plain, WITHOUT_EFFECT)
-    if changed and not config.resume_force:
+    told = run.load_config()
+    changed = find_changes(told, plain, WITHOUT_EFFECT)
+    longer = is_lengthening(changed) and find_obstacle(run, told, plain) is None
+    if changed and not longer and not config.resume_force:
         raise ConfigError(
-            f"{run.folder} was started with other settings ({'; '.join(changed)}), so its result would belong to neither. "
+            f"{run.folder} was started with other settings ({render_changes(changed)}), so its result would belong to neither. "
             "Leave them as they were, or say resume_force=true; to begin a run with them from its weights: "
             f"model.path={run.folder}."
         )
 
 
 def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
-    """Raise ConfigError where a run that has completed is named and asked for anything but its results."""
-    changed = find_changes(run.load_config(), plain, ASKED_ANEW)
-    if changed and config.resume == "auto":
-        logger.info("the run has completed, so these settings change nothing in it: %s", "; ".join(changed))
-    elif changed:
-        raise ConfigError(
-            f"{run.folder} has completed, and a run that has completed is not trained further: its learning rate has come to its "
-            f"end, and these settings would change nothing ({'; '.join(changed)}). To train longer or otherwise, begin a run "
-            f"from its weights with model.path={run.folder}; to see its results, leave them out."
-        )
+    """Raise ConfigError where a run that has completed is named and asked for anything but its results, or more steps."""
+    told = run.load_config()
+    changed = find_changes(told, plain, ASKED_ANEW)
+    if not changed or is_lengthened(config, run, plain):
+        return
+    if config.resume == "auto":
+        logger.info("the run has completed, so these settings change nothing in it: %s", render_changes(changed))
+        return
+    obstacle = find_obstacle(run, told, plain) if is_lengthening(changed) else None
+    later = (
+        " A run that is begun with training.lr_scheduler_type=constant can be made longer later."
+        if obstacle is not None
+        else ""
+    )
+    raise ConfigError(
+        f"{run.folder} has completed, and a run that has completed is not trained further: "
+        f"{obstacle or 'its learning rate has come to its end'}, and these settings would change nothing "
+        f"({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with model.path={run.folder}, on "
+        f"the same text or more; to see its results, leave them out.{later}"
+    )
 
 
-def find_changes(before: Record, now: Record, without: list[str]) -> list[str]:
-    """`key: old then, new now` for each setting that differs."""
+def is_lengthened(config: TrainConfig, run: Run, plain: Record) -> bool:
+    """True where a run that has completed is named and asked for more steps, which can follow those it has done."""
+    told = run.load_config()
+    changed = find_changes(told, plain, ASKED_ANEW)
+    return config.resume != "auto" and is_lengthening(changed) and find_obstacle(run, told, plain) is None
+
+
+def find_changes(before: Record, now: Record, without: list[str]) -> dict[str, str]:
+    """Key to `old then, new now`, for each setting that differs."""
     old, new = leave_out(before, without), leave_out(now, without)
-    return [
-        f"{key}: {old.get(key)} then, {new.get(key)} now"
+    return {
+        key: f"{old.get(key)} then, {new.get(key)} now"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
-    ]
+    }
+
+
+def render_changes(changed: dict[str, str]) -> str:
+    """`key: old then, new now; ...`"""
+    return "; ".join(f"{key}: {values}" for key, values in changed.items())
 
 
 def take_up(run: Run, manifest: Record, force: bool) -> Path | None:
@@ -192,7 +204,7 @@ def take_up(run: Run, manifest: Record, force: bool) -> Path | None:
     if checkpoint is not None:
         restore_metrics(run, checkpoint)
         _tell_lost_samples(run, checkpoint)
-    results = {name: value for name, value in run.find_results().items() if name != "reason"}
+    results = {name: value for name, value in run.find_results().items() if name not in OF_END}
     run.write_results({"run": run.folder.name, **results, "status": "running", "fingerprint": manifest["fingerprint"]})
     return checkpoint
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lmtune.gauges import render_harmless
 from lmtune.runs import Run
 from lmtune.storage import Record, write_text
 from lmtune.training.jsonl_writer import JsonlWriter
@@ -37,7 +38,7 @@ class SamplesCallback(TrainerCallback):
         except OSError as error:  # written again at each evaluation
             logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
         for text in texts[: self.show]:
-            logger.info("  « %s »", " ".join(text.split()))
+            logger.info("  « %s »", render_harmless(text))
 
 
 def render_samples(records: list[Record]) -> str:

@@ -32,6 +32,7 @@ def restore_callbacks(checkpoint: Path, callbacks: Iterable[TrainerCallback]) ->
 
 
 def had_decided_to_stop(checkpoint: Path) -> bool:
-    """True if the run had decided to stop (by early stopping) when it wrote the checkpoint."""
-    control = load_json(checkpoint / STATE)["stateful_callbacks"]["TrainerControl"]
-    return bool(control["args"]["should_training_stop"])
+    """True if the run had decided to stop (by early stopping) when it wrote the checkpoint, before the end it was told of."""
+    state = load_json(checkpoint / STATE)
+    ended = state["global_step"] >= state["max_steps"]
+    return not ended and bool(state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"])

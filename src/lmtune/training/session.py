@@ -13,9 +13,12 @@ from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import LostProcessError, Stopped, describe_error
+from lmtune.evaluation import by_document
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
+from lmtune.patience import turn_to
 from lmtune.runs import step_of
+from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.storage import Record, write_json
 from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
@@ -23,19 +26,21 @@ from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max
-from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.training.foresight import plan_course
-from lmtune.training.held_out import HeldOut, Measures, load_held_out
+from lmtune.training.held_out import HeldOut, load_held_out
 from lmtune.training.mirror import mirrored
-from lmtune.training.plan import log_plan
+from lmtune.training.outlook import Outlook
+from lmtune.training.plan import log_plan, render_course
 from lmtune.training.results import (
     add_evaluations,
     build_results,
     load_card,
     save_model,
-    write_pages,
+    write_report,
+    write_scores,
 )
 from lmtune.training.setup import Setup, build_setup
+from lmtune.training.starts import describe_start, find_first, record_first, record_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
@@ -54,6 +59,8 @@ class Session:
         self.held_out = held_out
         self.trainer = trainer
         self.context = context
+        self.outlook: Outlook | None = None
+        """How long the training will take, as far as that is known."""
         self.seen: Seen | None = None
         """How much of the held-out text also stands in the training text."""
 
@@ -89,16 +96,19 @@ class Session:
         except (Stopped, KeyboardInterrupt) as stopped:
             number = getattr(stopped, "signal_number", signal.SIGINT)
             self.context.stop(f"stopped by signal {number:d} after step {self.trainer.state.global_step}")
+            self.report()
             raise
         except LostProcessError as lost:
             self.context.stop(str(lost))
             raise
         except BaseException as error:
             self.context.fail("failed", describe_error(error))
+            self.report()
             raise
 
     def attach(self) -> None:
         """Train into the run folder from now on, and log what is about to happen."""
+        turn_to("beginning")
         context, setup = self.context, self.setup
         self.trainer.attach(context.run, context.manifest, stop_on_failed_save=self.config.stop_on_failed_save)
         if setup.move is not None and context.is_main:
@@ -111,18 +121,29 @@ class Session:
         if context.is_main:
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
-        for warning in list_warnings(setup, self.held_out, plan_course(self.trainer, setup, first)):
+        course = plan_course(self.trainer, setup, first)
+        self.outlook = Outlook(course, self.held_out.final_share)
+        if context.is_main:
+            record_start(context, describe_start(context, setup, list(self.held_out.sets), course))
+            self.report()
+        for line in render_course(self.trainer, course, self.held_out, self.config.eval):
+            logger.info("%s", line)
+        for warning in list_warnings(setup, self.held_out, course):
             logger.warning(warning)
-        for name, held in self.held_out.sets.items():
-            if (limits := held.render_limits(self.config.eval)) is not None:
-                logger.info("held out: %s: %s are scored", name, limits)
+
+    def report(self, results: Record | None = None) -> None:
+        """Write report.html, where it is wanted and the run has not been taken back. results: see write_report."""
+        run = self.context.run
+        if self.context.is_main and self.config.report.enabled and run.config_file.exists():
+            write_report(run, results)
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
         from lmtune.training.progress import ProgressLine
         from lmtune.training.signals import StopOnSignal
 
-        progress = ProgressLine()
+        assert self.outlook is not None, "attach() comes first"
+        progress = ProgressLine(self.outlook)
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
         for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
@@ -140,6 +161,7 @@ class Session:
 
     def finish(self) -> Record:
         """Score the held-out text, save the model, and write the pages; return results.json."""
+        turn_to("closing the run")
         context, prepared = self.context, self.setup.prepared
         dtype = self.config.model.save_dtype
         model = self._take_model()
@@ -147,21 +169,36 @@ class Session:
         check_same_weights(model, context.run)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
+            documents, scores = self._describe_documents(), self.held_out.collect_final()
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
             selected = self._score_selection(model, sets, evaluations)
         results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
         add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
         if self.seen is not None and self.config.data.name in results["eval"]:
             results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
+        if documents is not None:
+            results["documents"] = documents
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
         if context.is_main:
             save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
             self._close_ledger()
-            write_pages(context.run, results, prepared.ledger)
+            write_scores(context.run, scores)
+            self.report(results)
+            context.run.write_results(results)
         self.trainer.accelerator.wait_for_everyone()
         return results
+
+    def _describe_documents(self) -> Record | None:
+        """The documents of the first held-out set as they have just been scored; None without one."""
+        name = next(iter(self.held_out.sets), None)
+        if name is None or not self.context.is_main:
+            return None
+        stream = self.held_out.sets[name].final
+        bits = by_document.measure_documents(stream, self.held_out.nll[name])
+        before = find_first(self.context.run, stream)
+        return by_document.build_summary(stream, bits, before, self.setup.tokenizer, private=self.config.private)
 
     def _score_selection(
         self, model: "PreTrainedModel", sets: dict[str, Measures], evaluations: list[Evaluation]
@@ -196,10 +233,18 @@ class Session:
         if config.tracker.name != "none":
             chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
         if config.samples.enabled and config.prompts:
-            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
+            show = 0 if config.private else config.samples.show
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, show))
+        chosen.append(callbacks.EvaluatedCallback(self._report_evaluation))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
         return [*chosen, callbacks.EvaluateAndSaveAtEnd()]
+
+    def _report_evaluation(self, step: int) -> None:
+        name = next(iter(self.held_out.sets))
+        if step == 0 and self.context.is_main:
+            record_first(self.context.run, self.held_out.sets[name].sample, self.held_out.nll[name])
+        self.report()
 
     def _take_model(self) -> "PreTrainedModel":
         """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""
@@ -226,6 +271,7 @@ def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
     from lmtune.training.gradual import unfreeze_gradually
     from lmtune.training.trainer import LmTrainer
 
+    turn_to("trying the first step")
     with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
         change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
         trainer = LmTrainer(

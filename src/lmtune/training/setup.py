@@ -1,12 +1,11 @@
 """What a training needs before its first step, checked in the order of what the checks cost."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtune.config import DataConfig, FinetuneMethod, TrainConfig, render_plain
+from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus
@@ -14,11 +13,13 @@ from lmtune.data.hub_source import check_data_source
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
 from lmtune.data.prepared import Prepared
+from lmtune.errors import Gathering
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
 from lmtune.modeling.source import check_model_source
 from lmtune.modeling.transplant import EmbeddingTransfer
+from lmtune.patience import turn_to
 from lmtune.runs import Run
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
@@ -107,16 +108,18 @@ def say_losses(ledger: Ledger) -> None:
 
 def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
-    publishing.check_push(config)
+    found, resumed = Gathering(), None
+    with found.noting():
+        publishing.check_push(config)
     join(config.training)
     plain = render_settings(config)
     if config.training.get("push_to_hub"):
-        publishing.check_stated(config.card, plain)
-    resumed = agree(lambda: resume.find_checked(config, plain))
-    others = [*config.eval_sets.values(), *config.mixed_sets.values()]
-    check_sources(config, others)
-    for data in (config.data, *others):
-        build_corpus(data)
+        with found.noting():
+            publishing.check_stated(config.card, plain)
+    with found.noting():
+        resumed = agree(lambda: resume.find_checked(config, plain))
+    check_sources(config, found)
+    found.raise_all()
     check_lengths(config)
     return resumed
 
@@ -130,14 +133,18 @@ def check_lengths(config: TrainConfig) -> None:
             positions.check_length(key, value, described)
 
 
-def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
-    """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
-    trackers.check_tracker(config.tracker.name)
-    if config.finetune.method is FinetuneMethod.lora:
-        adapters.check_adapter(config.finetune, config.model)
-    check_model_source(config.model, config.check_weights)
-    for data in (config.data, *others):
-        check_data_source(data)
+def check_sources(config: TrainConfig, found: Gathering) -> None:
+    """Note ids, files and packages that are not there, within seconds and before torch is imported."""
+    with found.noting():
+        trackers.check_tracker(config.tracker.name)
+    with found.noting():
+        check_model_source(config.model, config.check_weights)
+        if config.finetune.method is FinetuneMethod.lora:
+            adapters.check_adapter(config.finetune, config.model)
+    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values()):
+        with found.noting():
+            check_data_source(data)
+            build_corpus(data)
 
 
 def build_model(
@@ -148,6 +155,7 @@ def build_model(
 
     from lmtune.modeling.loss import install_loss
 
+    turn_to("building the model")
     tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
     set_seed(config.seed)
     move = loading.find_transfer(config.model, tokenizer)

@@ -6,6 +6,7 @@ tests/test_upstream.py lists what of Trainer is overridden or called here, and n
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -26,16 +27,19 @@ from transformers import (
 from transformers.trainer_utils import SaveStrategy, TrainOutput
 
 from lmtune.data.blocks import TrainingRows, collate
+from lmtune.gauges import MEGABYTES
 from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
+from lmtune.patience import saying
 from lmtune.runs import STATE, Run, step_of
+from lmtune.runs.evaluations import flatten_measures
+from lmtune.storage import measure_folder
 from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch
 from lmtune.training.batches import StepCounts
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
 from lmtune.training.distributed import agree, gather
-from lmtune.training.evaluations import flatten_measures
 from lmtune.training.mirror import mirrored
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
@@ -247,9 +251,10 @@ class LmTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         # Trainer writes in place, piece by piece. Here a checkpoint is staged, sealed with a manifest and moved into place,
         # and only then are older ones deleted; where that fails on any rank, they stay and the run goes on.
-        with self.tokens.paused():
+        with self.tokens.paused(), saying(f"saving checkpoint-{self.state.global_step}", unit=MEGABYTES) as work:
             self._check_finite()
             staged = self.checkpoints.stage(f"checkpoint-{self.state.global_step}")
+            work.measure = partial(measure_folder, staged)
             progress = Progress(self.state.global_step, self.trained, self._gather_loss_sums())
             self._random_state = {}
             with self._saving_into(staged.parent), self.checkpoints.noting_failure():

@@ -20,8 +20,8 @@ OF_TRANSFORMERS = ("every_n_layers", "offload")
 
 
 @contextmanager
-def explained(what: str = "Trainer does not start with these settings") -> Iterator[None]:
-    """Raise whatever the libraries raise for settings that they do not take as ConfigError; `what` is what fails."""
+def explained(what: str = "Trainer does not start with these settings", keys: str = "training.*") -> Iterator[None]:
+    """Raise whatever the libraries raise for settings that they do not take as ConfigError: `what` fails, of `keys`."""
     try:
         yield
     except LmtuneError:
@@ -29,7 +29,7 @@ def explained(what: str = "Trainer does not start with these settings") -> Itera
     except Exception as error:  # of all kinds: KeyError for a log level, ImportError for a package, OSError for a file
         if is_out_of_memory(error):
             raise
-        raise ConfigError(f"training.*: {what}: {describe_error(error).rstrip('.')}.") from error
+        raise ConfigError(f"{keys}: {what}: {describe_error(error).rstrip('.')}.") from error
 
 
 def try_training(trainer: "Trainer") -> None:

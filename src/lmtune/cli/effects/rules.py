@@ -130,6 +130,16 @@ def _if_sampled(config: TrainConfig, typed: Typed) -> Idle | None:
     return nothing and Idle("samples are written at evaluations, and nothing is held out", nothing.remedy, nothing.by)
 
 
+def _if_shown(config: TrainConfig, typed: Typed) -> Idle | None:
+    if config.private:
+        return Idle("private=true shows no sample", LEAVE_ONE, "private")
+    return _if_sampled(config, typed)
+
+
+def _if_reported(config: TrainConfig, typed: Typed) -> Idle | None:
+    return None if config.report.enabled else Idle("report.enabled=false writes no page", LEAVE_ONE, "report.enabled")
+
+
 def _if_prompts_follow_data(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.prompts != config.data.prompts:
         return Idle("prompts= is what is continued", LEAVE_ONE, "prompts")
@@ -238,8 +248,9 @@ TRAIN_RULES: Mapping[str, Rule] = {
     "data.epochs": _if_epochs_follow_data,
     "data.prompts": _if_prompts_follow_data,
     "prompts": _if_sampled,
-    "samples.show": _if_sampled,
+    "samples.show": _if_shown,
     "samples.seed": _if_sampled,
+    "report.language": _if_reported,
     "model.name": _if_model_is_own,
     "model.revision": _if_revised,
     "model.vocab_size": _if_vocabulary_is_learned,
@@ -286,6 +297,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "tokenizer": {"model.revision": _if_revised},
     "export": {},
     "push": PUSH_RULES,
+    "report": {},
     "generate": {
         **generation_rules(if_text_is_written),
         "generation.temperature": unless_in_grid("temperature"),
@@ -293,6 +305,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "grid": if_drawn,
         "seed": if_drawn,
     },
+    "runs": {},
+    "compare": {},
     "chat": generation_rules(),
     "serve": {},
 }

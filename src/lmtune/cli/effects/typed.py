@@ -16,7 +16,7 @@ from lmtune.config.conditions import Idle
 from lmtune.config.keys import facts_of, walk
 from lmtune.config.training import render_refusal
 from lmtune.config.training_arguments import ARGUMENTS, HOMES, works
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, Gathering
 from lmtune.upstream import Typed
 
 Found = TypeVar("Found")
@@ -26,13 +26,21 @@ OFF: tuple[Any, ...] = (None, False, 0, "", [], {}, "off", "none", "no")
 
 
 def check_effects(command: str, config: Any, typed: Typed) -> None:
-    """Raise ConfigError for the first typed key that does nothing. What a sweep varies makes no other key idle."""
-    _check_twins(typed)
+    """Raise ConfigError for the typed keys that do nothing. What a sweep varies makes no other key idle."""
+    gathering = Gathering()
+    with gathering.noting():
+        _check_twins(typed)
     for key in sorted(typed.keys):
-        _check_unrefused(config, key)
-        found = _find_unread(command, key, typed) or _find_idle(command, config, key, typed)
-        if found is not None and not typed.is_swept(found.by):
-            raise ConfigError(f"{key} has no effect: {found.because}. {found.remedy}")
+        with gathering.noting():
+            _check_effect(command, config, key, typed)
+    gathering.raise_all()
+
+
+def _check_effect(command: str, config: Any, key: str, typed: Typed) -> None:
+    _check_unrefused(config, key)
+    found = _find_unread(command, key, typed) or _find_idle(command, config, key, typed)
+    if found is not None and not typed.is_swept(found.by):
+        raise ConfigError(f"{key} has no effect: {found.because}. {found.remedy}")
 
 
 def check_sections(command: str, typed: Typed) -> None:

@@ -52,6 +52,7 @@ LR_FIND = {
         OF_TRAIN,
         (
             *("eval", "eval_data", "early_stopping", "objective", "samples", "generation", "prompts", "data.prompts"),
+            *("report", "private"),
             *("resume", "resume_force", "stop_on_failed_save", "tracker", "card", *OF_CARD),
             *("model.license", "model.citation"),
             *("model.legacy_ids", "model.save_dtype", "finetune.merge"),
@@ -115,6 +116,9 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "chat": {},
     "export": EXPORT,
     "push": {},
+    "runs": {},
+    "compare": {},
+    "report": {},
     "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""

@@ -15,7 +15,7 @@ from lmtune import upstream
 from lmtune.cli.schemas import GROUPS, RESUMED, find_conf
 from lmtune.cli.user_conf.folders import list_choices, register
 from lmtune.commands.result import Result
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, first_line
 from lmtune.plain_yaml import Document, load_document
 from lmtune.storage import write_text
 
@@ -51,7 +51,15 @@ def _list_group(group: str) -> Iterator[dict[str, Any]]:
         if choice != RESUMED:
             own = find_conf() not in file.parents
             note = f"  ({file})" if own else ""
-            yield {"typed": f"{group}={choice}", "summary": _find_summary(load_document(file)), "note": note}
+            yield {"typed": f"{group}={choice}", "summary": _summarize(file), "note": note}
+
+
+def _summarize(file: Path) -> str:
+    """The first sentence of a file, or why it cannot be read: one bad file of the user's does not hide the others."""
+    try:
+        return _find_summary(load_document(file))
+    except ConfigError as error:
+        return f"cannot be chosen: {error}"
 
 
 def _find_summary(document: Document) -> str:
@@ -61,8 +69,15 @@ def _find_summary(document: Document) -> str:
 
 
 def _show(name: str) -> Result:
-    text = _find_file(name).read_text(encoding="utf-8")
+    text = _load_text(_find_file(name))
     return Result({"config": name, "text": text}, lambda: text.rstrip("\n").split("\n"))
+
+
+def _load_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: expected text in UTF-8, found: {first_line(error)}. Mend the file.") from error
 
 
 def _copy(name: str, target: str) -> Result:
@@ -73,8 +88,9 @@ def _copy(name: str, target: str) -> Result:
     if place.stem in list_choices(group):
         raise ConfigError(f"{target}: {group}={place.stem} is there already. Give the copy another name.")
     try:
+        text = _load_text(source)
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, source.read_text(encoding="utf-8"))
+        write_text(place, text)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}. Give another place.") from error
     typed = f"{group}={place.stem}"

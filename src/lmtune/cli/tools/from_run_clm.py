@@ -73,7 +73,7 @@ def _load_flags(arguments: list[str]) -> list[Flag]:
     if len(arguments) == 1 and arguments[0].endswith(".json"):
         try:
             return read_json(Path(arguments[0]).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"{arguments[0]}: expected a JSON file of run_clm's arguments, found: {first_line(error)}. Give another."
             ) from error
@@ -96,6 +96,9 @@ def _answer(moved: Moved, usual: Composition) -> Answer:
         if key not in known and find_open(key) is None:
             said = upstream.suggest(name, known_keys("train"), "train")
             raise ConfigError(f"--{name}: expected a flag of run_clm.py, found none of that name.{said}")
+    for key, setting in pairs:
+        if setting == "true" and key in known_keys("train") and not _is_switch(key):
+            raise ConfigError(f"--{name}: expected a value behind it, found none. Give one: --{name} VALUE.")
     refusal = ARGUMENTS[name].refusal if f"training.{name}" in dict(pairs) else ""
     if not pairs or refusal:
         return Answer(shown, "dropped", [], moved.remark or refusal.removesuffix(" Leave it out."))
@@ -106,6 +109,11 @@ def _answer(moved: Moved, usual: Composition) -> Answer:
     ours = [render_value(_find_usual(key, usual)) for key, _ in pairs if key not in CHOSEN]
     remark = f"lmtune's is {', '.join(ours)}" if ours else "lmtune chooses it for the device"
     return Answer(shown, "added", pairs, f"run_clm's default; {remark}")
+
+
+def _is_switch(key: str) -> bool:
+    """True for a key that may be true, so that its flag may stand alone."""
+    return any(word in describe_key("train", key).kind for word in ("bool", "true", "False"))
 
 
 def _is_usual(key: str, value: str, usual: Composition) -> bool:

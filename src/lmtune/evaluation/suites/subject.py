@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lmtune.errors import DataError
 from lmtune.evaluation.scorer import open_scorer
 from lmtune.evaluation.suites.requests import Answer, Request, score_requests
+from lmtune.patience import saying
 from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Subject:
 
     def score(self, requests: list[Request]) -> list[Answer]:
         """An answer to each request, in their order; raises DataError and TrainingError as score_requests does."""
-        with open_scorer(self.model, self.dtype) as scorer:
+        with open_scorer(self.model, self.dtype) as scorer, saying(f"scoring {len(requests):,} requests"):
             return score_requests(scorer, requests, self.context, self.batch_size)
 
     @property

@@ -9,14 +9,13 @@ This module alone writes and reads those names.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError
 from lmtune.measures import AMOUNTS, BY_EVALUATION, MEASURES
 from lmtune.storage import Record
 
-if TYPE_CHECKING:
-    from lmtune.training.held_out import Measures
+Measures = Record
+"""The numbers of one held-out set, by the names of measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,10 @@ class Evaluation:
     epoch: float
     train_seconds: float
     """Of training up to it, over all starts of the run."""
-    sets: "dict[str, Measures]"
+    sets: dict[str, Measures]
 
 
-def flatten_measures(sets: "dict[str, Measures]", prefix: str = "eval") -> dict[str, float]:
+def flatten_measures(sets: dict[str, Measures], prefix: str = "eval") -> dict[str, float]:
     """The numbers of several held-out sets under the names that Trainer knows."""
     starts = _name_sets(list(sets), prefix)
     return {

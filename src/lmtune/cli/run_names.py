@@ -1,0 +1,91 @@
+"""`ckpt=last`, `ckpt=NAME`, `model.path=PART`: names of runs among what is typed, replaced by their folders.
+
+This happens once for a command, before Hydra: each job of a sweep means the same run, also when the jobs themselves are newer.
+"""
+
+import logging
+import re
+from pathlib import Path
+
+from lmtune.cli.overrides import quote, split_list
+from lmtune.cli.schemas import facts_for
+from lmtune.errors import CheckpointError
+from lmtune.hub import is_cached, is_local
+from lmtune.paths import GivenPath, shorten
+from lmtune.runs import MARK, step_of
+from lmtune.runs.catalog import survey
+from lmtune.runs.naming import LAST, find_named
+from lmtune.runs.search import OUTPUTS
+
+logger = logging.getLogger(__name__)
+
+WITHOUT_OWNER = frozenset(["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt", "ctrl"])
+"""Language models of the Hub whose ids have no owner; new ones need one, so any other word without one is free for runs."""
+RESERVED = frozenset(["off", "auto", "null", "none", "learn", ""])
+"""Values of these keys that mean something else."""
+
+
+def settle_names(keys: list[str]) -> list[str]:
+    """Arguments of the command line with each run that is named replaced by its folder, which is said on stderr.
+
+    A path that exists, and a Hub id that is in the cache or a well-known one, keep what they mean. Raises CheckpointError
+    where several runs have what was typed.
+    """
+    return [_settle(*found.groups()) if (found := _match(argument)) else argument for argument in keys]
+
+
+def _match(argument: str) -> "re.Match[str] | None":
+    found = re.fullmatch(r"([\w.]+)=(.*)", argument, re.DOTALL)
+    return found if found and facts_for(found[1]).names_run else None
+
+
+def _settle(key: str, value: str) -> str:
+    opening = "choice(" if value.startswith("choice(") else "[" if value.startswith("[") else ""
+    if not opening:
+        return f"{key}={_resolve(key, value)}"
+    items = split_list("[" + value.removeprefix(opening).removesuffix(")" if opening == "choice(" else "]") + "]")
+    resolved = [_resolve(key, item) for item in items]
+    if resolved == items:
+        return f"{key}={value}"
+    return f"{key}={opening}{','.join(map(quote, resolved))}{')' if opening == 'choice(' else ']'}"
+
+
+def _resolve(key: str, text: str) -> str:
+    """The folder of the run that a text names, else the text."""
+    given = GivenPath(key, text, CheckpointError)
+    if text in RESERVED or text.startswith(("pkg://", "$")):
+        return text
+    if given.is_folder(folder := given.expand()):
+        return text if facts_for(key).names_run == "folder" else _resolve_folder(given, folder)
+    above, _, end = text.rpartition("/")
+    if end == LAST and above and given.is_folder(root := GivenPath(key, above, CheckpointError).expand()):
+        return _take(given, find_named(key, LAST, root), f"below {above}")
+    if is_local(given):
+        return text
+    if end == LAST:
+        named = f" of that name ({above})" if above else ""
+        return _take(given, find_named(key, text, OUTPUTS), f"below {OUTPUTS}{named}")
+    if text in WITHOUT_OWNER or is_cached("model", text):
+        return text
+    found = find_named(key, text, OUTPUTS)
+    return text if found is None else _take(given, found)
+
+
+def _resolve_folder(given: GivenPath, folder: Path) -> str:
+    """A folder that is there; where it is no model and no run, but one run lies below it, that run."""
+    if any(given.is_file(folder / name) for name in (MARK, "config.yaml", "config.json", "adapter_config.json")):
+        return given.given
+    if step_of(folder) >= 0 or not (runs := survey(folder).runs):
+        return given.given
+    if len(runs) > 1:
+        last = f"{given.key}={given.given.rstrip('/')}/{LAST}"
+        raise given.refuse("one run", f"{len(runs):,} below it", f"Give one of them, or {last}.")
+    return _take(given, runs[0])
+
+
+def _take(given: GivenPath, folder: Path | None, where: str = "") -> str:
+    """A run that was found, said aloud; raise CheckpointError where none was."""
+    if folder is None:
+        raise given.refuse("a run", f"none {where}", "lmtune runs lists those there are.")
+    logger.info("%s: the run %s", given, shorten(folder.absolute()))
+    return str(folder)

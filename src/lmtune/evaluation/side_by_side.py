@@ -1,0 +1,167 @@
+"""Runs side by side: what differed in their settings and texts, and how they did where they were scored alike.
+
+Numbers are of one text and one protocol, or they are not put beside each other: scores are grouped by both first.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lmtune.config.keys import facts_of, walk
+from lmtune.config.train import TrainConfig, list_keys
+from lmtune.config.training_arguments import ARGUMENTS
+from lmtune.measures import BITS_PER_BYTE
+from lmtune.runs import Run
+from lmtune.runs.settings import is_below, leave_out
+from lmtune.storage import Record, render_json
+
+SCORED_ALIKE = ("text", "windows", "context", "stride", "dtype", "detokenizer", "changed_text")
+"""Parts of the protocol that two numbers have to share."""
+IN_PROTOCOL = ("eval.final_max_tokens", "eval.batch_size", "eval.split", "eval.per_document", "eval.max_lost")
+"""Settings of the final evaluation, of which the protocol tells what there is to tell."""
+PLACES = ("name", "output", "job_folder", "format", "resume", "resume_force", "groups")
+"""Settings that tell runs apart and say nothing about them; the choices of groups are told as such."""
+FOLLOWED = frozenset(
+    [
+        *(argument.follows for argument in ARGUMENTS.values() if argument.follows),
+        *(facts_of(item).follows for _, item in walk(TrainConfig) if facts_of(item).follows),
+    ]
+)
+"""Keys that nothing but other keys read, which take over their value."""
+SEEDS = ("seed",)
+"""Settings by which runs may differ whose mean and deviation are taken."""
+TEXT = "training text"
+"""Beside the settings: which text was learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One run with what is compared of it."""
+
+    label: str
+    run: Run
+    results: Record
+    settings: Record
+    """By dotted key, without the place of the run; TEXT among them."""
+    choices: Record
+    """Group to its choice."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why it has no number that could be compared; None where it has."""
+        status = self.results.get("status")
+        if status != "completed":
+            steps = max((line["step"] for line in self.run.load_metrics()), default=0)
+            return f"{status or 'its results.json does not read'} after step {steps:,}, so it has no final score"
+        return None if self.results.get("eval") else "nothing was held out"
+
+
+class Score(NamedTuple):
+    """The final numbers of a run on one of its held-out sets."""
+
+    run: ComparedRun
+    set: str
+    measures: Record
+
+    @property
+    def bits(self) -> float:
+        """Bits per byte, infinite where they are not finite."""
+        bits = self.measures.get(BITS_PER_BYTE.name)
+        return math.inf if bits is None else float(bits)
+
+
+class Family(NamedTuple):
+    """Runs of one group that differ in their seed alone."""
+
+    scores: list[Score]
+    """One for each seed."""
+    repeated: int
+    """Further runs of a seed that is there already."""
+
+    def mean(self, measure: str) -> float:
+        return float(np.mean([score.measures[measure] for score in self.scores]))
+
+    def deviation(self, measure: str) -> float | None:
+        """Sample standard deviation, with n-1; None for one seed."""
+        values = [score.measures[measure] for score in self.scores]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def load_compared(folder: Path, label: str) -> ComparedRun:
+    """A run for a comparison; raise CheckpointError where its settings are lost."""
+    run = Run(folder)
+    told, results = run.load_config(), run.find_results()
+    settings = leave_out(told, [*PLACES, *FOLLOWED])
+    corpus = results.get("text", {}).get("corpus")
+    return ComparedRun(label, run, results, settings | {TEXT: corpus}, dict(told.get("groups") or {}))
+
+
+def find_differences(runs: list[ComparedRun]) -> dict[str, list[Any]]:
+    """Key to its value in each run, for keys that differ, choices of groups first; None where a run does not have it.
+
+    Where a group was chosen differently, what is below it differs for that reason and is not listed.
+    """
+    choices = _differ([run.choices for run in runs])
+    settings = _differ([run.settings for run in runs])
+    return {**choices, **{key: values for key, values in settings.items() if not is_below(key, choices)}}
+
+
+def list_idle(keys: Iterable[str]) -> list[str]:
+    """Those of these keys that leave the weights and the numbers as they are."""
+    idle = {*list_keys(lambda facts: not facts.weights), *IN_PROTOCOL} - {"model.save_dtype"}
+    return [key for key in keys if is_below(key, idle)]
+
+
+def _differ(records: list[Record]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for record in records for key in record)
+    found = {key: [record.get(key) for record in records] for key in keys}
+    return {key: values for key, values in found.items() if len(set(map(render_json, values))) > 1}
+
+
+def group_scores(runs: list[ComparedRun]) -> list[list[Score]]:
+    """Scores that compare, the best first; the largest groups first. A run with several held-out sets is in several."""
+    groups: dict[str, list[Score]] = {}
+    for run in runs:
+        sets = {} if run.fault else run.results["eval"]
+        for name, measures in sets.items():
+            protocol = measures["protocol"]
+            alike = render_json([protocol.get(each) for each in SCORED_ALIKE])
+            groups.setdefault(alike, []).append(Score(run, name, measures))
+    ranked = [sorted(scores, key=lambda score: score.bits) for scores in groups.values()]
+    return sorted(ranked, key=len, reverse=True)
+
+
+def find_families(scores: list[Score]) -> list[Family]:
+    """Scores of one group by all settings but the seed, the best mean first."""
+    found: dict[str, dict[str, list[Score]]] = {}
+    for score in scores:
+        settings = {**score.run.settings, **{f"group {name}": each for name, each in score.run.choices.items()}}
+        seed = render_json([settings.pop(name, None) for name in SEEDS])
+        idle = set(list_idle(settings))
+        kept = render_json(sorted((key, each) for key, each in settings.items() if key not in idle))
+        found.setdefault(kept, {}).setdefault(seed, []).append(score)
+    families = [
+        Family([runs[0] for runs in seeds.values()], sum(len(runs) - 1 for runs in seeds.values()))
+        for seeds in found.values()
+    ]
+    return sorted(families, key=lambda family: float(np.mean([score.bits for score in family.scores])))
+
+
+def label_runs(folders: list[Path]) -> list[str]:
+    """Short labels: the part of each path below the folder that all of them share."""
+    paths = [folder.absolute() for folder in folders]
+    shared = Path(*_find_shared([path.parent.parts for path in paths]))
+    return [path.relative_to(shared).as_posix() for path in paths]
+
+
+def _find_shared(rows: list[tuple[str, ...]]) -> list[str]:
+    shared = []
+    for parts in zip(*rows, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return shared

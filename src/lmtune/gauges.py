@@ -1,0 +1,122 @@
+"""How far a work is, as text: bars, a curve of a few characters, amounts, and lines that fit a width."""
+
+import itertools
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Glyphs(NamedTuple):
+    """Characters to draw with."""
+
+    done: str
+    rest: str
+    levels: str
+    """From low to high."""
+
+
+FINE = Glyphs("━", "╌", "▁▂▃▄▅▆▇█")
+ASCII = Glyphs("#", "-", "_.-~=+*#")
+"""For a terminal whose encoding lacks the others."""
+
+
+class Unit(NamedTuple):
+    """What is counted."""
+
+    name: str
+    size: float = 1.0
+    """How much of what is counted makes one."""
+    digits: int = 0
+
+    def render(self, amount: float) -> str:
+        """`1,234` or `5.6`."""
+        return f"{amount / self.size:,.{self.digits}f}"
+
+    def render_part(self, done: float, total: float | None) -> str:
+        """`68.0 of 110.0 MB`, or `68.0 MB` where the whole is not known."""
+        whole = f" of {self.render(total)}" if total else ""
+        return f"{self.render(done)}{whole} {self.name}"
+
+
+MEGABYTES = Unit("MB", 1e6, 1)
+TOKENS = Unit("tokens")
+
+
+def choose_glyphs(encoding: str) -> Glyphs:
+    """Those that an encoding has."""
+    try:
+        "".join(FINE).encode(encoding)
+    except (UnicodeError, LookupError):
+        return ASCII
+    return FINE
+
+
+def render_bar(share: float, width: int, glyphs: Glyphs = FINE) -> str:
+    """A bar of `width` characters. share: from 0 to 1."""
+    full = int(min(1.0, max(0.0, share)) * width)
+    return glyphs.done * full + glyphs.rest * (width - full)
+
+
+def render_moving_bar(seconds: float, width: int, glyphs: Glyphs = FINE) -> str:
+    """A bar for work of unknown length: a block that goes to and fro, one character in a quarter of a second."""
+    block = max(1, width // 4)
+    way = width - block
+    place = int(seconds * 4) % (2 * way) if way else 0
+    start = min(place, 2 * way - place)
+    return glyphs.rest * start + glyphs.done * block + glyphs.rest * (way - start)
+
+
+def render_curve(values: Sequence[float], width: int, glyphs: Glyphs = FINE) -> str:
+    """A curve of at most `width` characters, each the mean of its stretch of the values; the lowest value is the lowest level."""
+    if not values:
+        return ""
+    count = min(width, len(values))
+    bounds = [round(place * len(values) / count) for place in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
+    low, high = min(means), max(means)
+    top = len(glyphs.levels) - 1
+    return "".join(glyphs.levels[round(top * (mean - low) / (high - low)) if high > low else 0] for mean in means)
+
+
+def render_clock(seconds: float) -> str:
+    """`0:07`, `12:34`, `3:05:06`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def join_fitting(parts: Iterable[str], width: int) -> str:
+    """The parts that fit into `width` columns, two blanks between them; the first ones matter most."""
+    line = ""
+    for part in parts:
+        longer = f"{line}  {part}" if line and part else line + part
+        if measure_width(longer) <= width:
+            line = longer
+    return line
+
+
+def measure_width(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a Chinese character, none for an accent that stands by itself."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def cut_to(text: str, width: int) -> str:
+    """The beginning of a text that fits into `width` columns."""
+    while measure_width(text) > width:
+        text = text[:-1]
+    return text
+
+
+def render_harmless(text: str) -> str:
+    """A text in one line that cannot steer a terminal: what is no character, or no visible one, is a dot."""
+    return "".join("·" if _is_odd(letter) else letter for letter in " ".join(text.split()))
+
+
+def _is_odd(letter: str) -> bool:
+    """Controls, marks that turn the direction of writing, halves of pairs, and what stands for a broken character."""
+    return letter == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn")

@@ -1,0 +1,32 @@
+"""What can be typed once a run has ended, or was stopped."""
+
+import shlex
+
+from lmtune.paths import shorten
+from lmtune.runs import Run
+
+
+def render_next(run: Run, prompts: list[str]) -> list[str]:
+    """Commands for a run that has completed, ready to be copied."""
+    ckpt = _quote("ckpt", run)
+    prompt = prompts[0] if prompts else "..."
+    report = [f"  report: {shorten(run.report_file)}"] if run.report_file.exists() else []
+    return [
+        "next:",
+        f"  lmtune generate {ckpt} {shlex.quote(f'prompt={prompt}')}",
+        f"  lmtune eval {ckpt}",
+        *report,
+    ]
+
+
+def render_resumption(run: Run) -> list[str]:
+    """Commands for a run that was stopped and has a checkpoint to go on from."""
+    return [
+        "to go on, or to see what it has learned so far:",
+        f"  lmtune train {_quote('resume', run)}",
+        f"  lmtune generate {_quote('ckpt', run)} prompt=...",
+    ]
+
+
+def _quote(key: str, run: Run) -> str:
+    return shlex.quote(f"{key}={shorten(run.folder)}")

@@ -1,0 +1,119 @@
+"""The settings of a run as a page shows them: those that differ from the defaults, all of them, and the command."""
+
+import json
+import shlex
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from lmtune.config import TrainConfig
+from lmtune.config.keys import default_of, facts_of, section_of, walk
+from lmtune.reporting.record import RunRecord
+from lmtune.storage import Record
+
+SET_BY_NAME = ("training", "generation", "chosen")
+"""Sections that hold only what was set: each of their keys differs from the default of transformers."""
+TELLING = frozenset(["files", "validation_files", "sources", "path", "prompts", "where"])
+"""Keys of data and prompts that a private page hides: names of files may name people."""
+HIDDEN = "(private)"
+OF_START = ("output", "resume", "resume_force", "training.push_to_hub", "training.hub_token")
+"""Keys that a command to repeat a run is without."""
+
+
+class Setting(NamedTuple):
+    """A key with another value than its default."""
+
+    key: str
+    value: str
+    default: str
+    """Empty where it is that of transformers."""
+
+
+def list_differences(config: Record) -> list[Setting]:
+    """Keys whose value is not the default of their class, and what was set of transformers' own."""
+    found = []
+    for key, item in walk(TrainConfig):
+        if section_of(item.type) is not None or key in SET_BY_NAME or key in OF_START:
+            continue
+        value, default = find_value(config, key), _plain(default_of(item))
+        if key.rpartition(".")[2] != "name" and not facts_of(item).internal and value not in (default, None):
+            found.append(Setting(key, render_value(value), render_value(default)))
+    for section in SET_BY_NAME:
+        found += [Setting(f"{section}.{name}", render_value(value), "") for name, value in _set_of(config, section)]
+    return found
+
+
+def hide_private(config: Record) -> Record:
+    """The settings without the names and texts in them that say something about the corpus."""
+    return {
+        key: HIDDEN
+        if key in TELLING and value and not isinstance(value, bool)
+        else hide_private(value)
+        if isinstance(value, dict) and key != "model"
+        else value
+        for key, value in config.items()
+    }
+
+
+def find_value(config: Record, key: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def render_value(value: Any) -> str:
+    """A value as it is typed; a path of this user's home is written with ~."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return hide_home(text)
+
+
+def render_config(config: Record) -> str:
+    """All settings as YAML."""
+    return hide_home(yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+
+
+def render_command(record: RunRecord) -> str | None:
+    """The command that began the run, without where it was put; None for one that was not begun by a command."""
+    if not record.overrides and not record.config.get("groups"):
+        return None
+    return " ".join(["lmtune train", *map(shlex.quote, render_overrides(record))])
+
+
+def render_overrides(record: RunRecord) -> list[str]:
+    """What was typed for a run, `key=value`, without what says where it is put and how it starts."""
+    words = (hide_home(_unquote(each)) for each in record.overrides)
+    return [each for each in words if each.partition("=")[0] not in OF_START]
+
+
+def shorten_folder(folder: Path) -> str:
+    """A run folder from outputs/ on, else its name: what lies above says nothing to a reader."""
+    parts = folder.parts
+    place = len(parts) - 1 - parts[::-1].index("outputs") if "outputs" in parts else len(parts) - 1
+    return str(Path(*parts[place:]))
+
+
+def hide_home(text: str) -> str:
+    """A text in which the home folder of this user is ~."""
+    home = str(Path.home())
+    return text.replace(home + "/", "~/") if len(home) > 1 else text
+
+
+def _unquote(override: str) -> str:
+    """`key='value'` of Hydra's grammar as it is typed."""
+    key, _, value = override.partition("=")
+    if len(value) > 1 and value[0] == value[-1] == "'":
+        value = value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+    return f"{key.lstrip('+')}={value}"
+
+
+def _set_of(config: Record, section: str) -> list[tuple[str, Any]]:
+    values = config.get(section) or {}
+    return [(name, value) for name, value in values.items() if value is not None]
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,200 @@
+"""One line of the list of runs: what the small files of a run folder tell, whatever state they are in."""
+
+import json
+import math
+import os
+import socket
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmtune.errors import CheckpointError
+from lmtune.runs.folder import Run
+from lmtune.runs.lock import LOCK
+from lmtune.runs.mark import MARK, Mark, find_mark
+from lmtune.storage import Record, load_json
+
+STATUSES = ("completed", "stopped", "failed", "running")
+BROKEN_OFF = "broken off"
+"""Of a run that says it is running, and whose process on this machine is gone: it was killed."""
+UNKNOWN = "unknown"
+TAIL = 1 << 16
+"""Bytes at the end of metrics.jsonl that are read of a run without results."""
+_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one run."""
+
+    run: Run
+    mark: Mark | None
+    name: str
+    """<data>-<model>, or what name= said; of a run whose records are damaged that of its folder."""
+    status: str
+    steps: int | None
+    """Training steps that were done."""
+    bits_per_byte: float | None
+    """Of its first held-out set: the final number, or that of the last evaluation where there is none yet."""
+    scored_at: int | None
+    """The step of that evaluation; None for the final number."""
+    set: str
+    """The held-out set by its name."""
+    text: str
+    """Which text the number is of: numbers of different texts do not compare. '' where that is not recorded."""
+    fault: str | None
+    """What is wrong with its records."""
+
+    @property
+    def began(self) -> datetime | None:
+        """When it was begun, in local time."""
+        try:
+            return None if self.mark is None else datetime.fromisoformat(self.mark.began).astimezone()
+        except ValueError:
+            return None
+
+    @property
+    def order(self) -> tuple[bool, int, str, str]:
+        """Greater for runs that were begun later: by their number, those that lie where they were begun after copies."""
+        mark, folder = self.mark, self.run.folder
+        if mark is None:
+            return (False, 0, "", str(folder))
+        return (Path(mark.folder) == folder.absolute(), mark.number, mark.began, str(folder))
+
+    def as_dict(self) -> Record:
+        """As format=json prints it."""
+        began = self.began
+        return {
+            "folder": str(self.run.folder.absolute()),
+            "name": self.name,
+            "began": None if began is None else began.isoformat(timespec="seconds"),
+            "status": self.status,
+            "steps": self.steps,
+            "bits_per_byte": self.bits_per_byte,
+            "scored_at": self.scored_at,
+            "set": self.set or None,
+            "text": self.text or None,
+            "fault": self.fault,
+        }
+
+
+def load_entry(run: Run) -> Entry:
+    """What the records of a run tell. Never raises: what is damaged is told as the fault of the entry."""
+    mark, results, fault = _load_records(run)
+    sets = _find(results, dict, "eval")
+    name, measures = next(iter(sets.items()), ("", {}))
+    bits, step = _find_number(measures, "bits_per_byte"), None
+    steps = _find(results, int, "train", "steps", default=None)
+    if bits is None or steps is None:
+        last = _read_tail(run.metrics_file)
+        if bits is None:
+            bits, step = _find_last_score(last)
+        steps = _find(last[-1], int, "step", default=None) if steps is None and last else steps
+    return Entry(
+        run,
+        mark,
+        _find(results, str, "name") or _name_by_folder(run.folder),
+        _tell_status(run, _find(results, str, "status")),
+        steps,
+        bits,
+        step,
+        str(name),
+        _find(measures, str, "protocol", "text"),
+        fault,
+    )
+
+
+def load_overrides(run: Run) -> list[str]:
+    """What was typed for a run, or for its job of a sweep, as Hydra noted it; [] where that is not known."""
+    try:
+        found = yaml.load((run.hydra_folder / "overrides.yaml").read_text(encoding="utf-8"), _YAML)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return []
+    return [each.lstrip("+") for each in found if isinstance(each, str)] if isinstance(found, list) else []
+
+
+def _load_records(run: Run) -> tuple[Mark | None, Record, str | None]:
+    """(mark, results, fault): as far as they are sound."""
+    mark = find_mark(run.folder)
+    fault = None
+    if mark is None:
+        there = os.path.lexists(run.folder / MARK)
+        fault = f"{MARK} is not as it was written" if there else f"{MARK} is not there"
+    try:
+        results = load_json(run.results_file)
+    except FileNotFoundError:
+        return mark, {}, fault or "it has no results.json"
+    except (OSError, CheckpointError):
+        return mark, {}, fault or "results.json does not read"
+    sealed = "results.json" in ((mark.checksums or {}) if mark else {})
+    if sealed and not run.find_results():
+        return mark, {}, "results.json is not as it was written"
+    return mark, results, fault
+
+
+def _tell_status(run: Run, status: str) -> str:
+    if status not in STATUSES:
+        return UNKNOWN
+    return BROKEN_OFF if status == "running" and _has_ended(run.folder / f"{LOCK}.json") else status
+
+
+def _has_ended(holder_file: Path) -> bool:
+    """True where the process that held a run last was one of this machine, and is gone. Takes no lock: nobody is disturbed."""
+    try:
+        holder = load_json(holder_file)
+        number = int(holder["pid"])
+        if holder["host"] != socket.gethostname():
+            return False
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, CheckpointError, KeyError, TypeError, ValueError, OverflowError):
+        return False
+    return False
+
+
+def _read_tail(file: Path) -> list[Record]:
+    """The last lines of metrics.jsonl, in their order."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
+            lines = stream.read(TAIL).splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            loaded = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # the first line may be cut
+        found += [loaded] if isinstance(loaded, dict) else []
+    return found
+
+
+def _find_last_score(lines: list[Record]) -> tuple[float | None, int | None]:
+    for line in reversed(lines):
+        bits = _find_number(line, "eval_bits_per_byte")
+        if bits is not None:
+            return bits, _find(line, int, "step", default=None)
+    return None, None
+
+
+def _find_number(record: object, name: str) -> float | None:
+    value = _find(record, (int, float), name, default=None)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _find(record: object, kind: type | tuple[type, ...], *names: str, default: Any = "") -> Any:
+    """What stands below these names, if it is of a kind; `default`, or an empty dict for a dict, where it is not."""
+    for name in names:
+        record = record.get(name) if isinstance(record, dict) else None
+    if isinstance(record, kind) and not isinstance(record, bool):
+        return record
+    return {} if kind is dict else default
+
+
+def _name_by_folder(folder: Path) -> str:
+    return folder.absolute().parent.name
