@@ -43,6 +43,32 @@ def test_without_a_gpu_the_script_says_so(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_calibration_of_the_forecast_fills_its_tables(tmp_path, real_data):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "forecast.py")]
+    ended = subprocess.run(
+        [*command, "runs", "--out", str(tmp_path), "--smoke"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    runs = [json.loads(line) for line in (tmp_path / "curves.jsonl").read_text("utf-8").splitlines()]
+    assert {(run["side"], run["kind"]) for run in runs} == {
+        (side, kind) for side in ("fitted", "judged") for kind in ("scratch", "continued")
+    }
+    assert all(len(run["losses"]) == run["steps"] for run in runs)
+    ended = subprocess.run(
+        [*command, "fit", "--out", str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "| scratch | 48% |" in ended.stdout
+    assert set(json.loads((tmp_path / "forecast.json").read_text("utf-8"))["laws"]) == {"scratch", "continued"}
+    assert (tmp_path / "forecast.svg").stat().st_size < 150_000
+
+
+@pytest.mark.slow
 def test_the_costs_of_starting_are_measured():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, str(ROOT / "benchmarks" / "startup.py"), "--runs", "1", "--skip", "check", "eval"]

@@ -175,6 +175,68 @@ def test_a_training_says_them_too(lmtune):
     assert "a warm-up of 20 steps, and the run has 7" in answer.err
 
 
+FORETOLD = (
+    *TINY_MODEL, "training.use_cpu=true", "training.bf16=false", "data.block_size=64", "samples.enabled=false", "model.vocab_size=512",
+    "training.max_steps=300", "training.learning_rate=3e-3", "check.forecast=true", "check.probe=false",
+)  # fmt: skip
+
+
+def test_the_end_of_a_run_is_foretold_at_three_rates(lmtune, tmp_path):
+    answer = lmtune("check", *FORETOLD, "format=json")
+    assert answer.code == 0, answer.err
+    forecast = answer.json["forecast"]
+    assert (forecast["steps"], forecast["kind"]) == (9, "scratch")
+    assert [row["learning_rate"] for row in forecast["rates"]] == pytest.approx([1.5e-3, 3e-3, 6e-3])
+    for row in forecast["rates"]:
+        assert list(row["measured"]) == ["4", "9"]
+        assert 0 < row["low"] < row["bits_per_byte"] < row["high"] < 1.5 * row["measured"]["4"]
+    first, second, _ = (row["measured"]["9"] for row in forecast["rates"])
+    assert second < first  # twice the rate, and the same weights at the start
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_longer_probe_tells_it_more_narrowly(lmtune):
+    short, long = (
+        lmtune("check", *FORETOLD, "training.max_steps=240", *more, "format=json").json["forecast"]["rates"][1]
+        for more in ((), ("check.forecast_share=0.24",))
+    )
+    assert long["high"] - long["low"] < short["high"] - short["low"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("training.max_steps=700",), "more than 4 times teaches less each time (arXiv:2305.16264)"),
+        (("training.max_steps=30",), "and this one has 30"),
+        (("training.learning_rate=0.5",), "learning rate, and this one has 0.5"),
+        (("model.config.n_embd=512",), "parameters, and this one has"),
+        (("finetune=lora",), "finetune=full"),
+        (("training.optim=sgd",), "training.optim=sgd"),
+        (("training.lr_scheduler_type=reduce_lr_on_plateau",), "follows what is measured"),
+        (("data.streaming=true",), "streamed"),
+    ],
+)
+def test_what_is_not_known_is_not_foretold(lmtune, typed, words):
+    answer = lmtune("check", *FORETOLD, *typed)
+    assert answer.code == 0, answer.err
+    said = " ".join(answer.out[answer.out.index("\nforecast") :].split())
+    assert said.startswith("forecast none: ")
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("check.forecast_share=0.05", "check.forecast=true"), "one of 0.03, 0.06, 0.12, 0.24, 0.48"),
+        (("check.forecast_share=0.12",), "check.forecast_share has no effect"),
+    ],
+)
+def test_a_probe_without_a_law_is_refused(lmtune, typed, words):
+    answer = lmtune("check", *SHORT, *typed)
+    assert (answer.code, answer.out) == (2, "")
+    assert words in answer.err
+
+
 def test_more_devices_mean_fewer_steps():
     course = Course(
         steps=101, first=10, steps_per_epoch=50, tokens_per_step=100, targets_per_epoch=4990, evaluations=3, saves=2

@@ -60,6 +60,10 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
         "remarks": foresight.list_remarks(setup, trainer, held_out, course),
         "settings": foresight.list_settings(plain, config.origins),
     }
+    if config.check.forecast:
+        from lmtune.training.forecast_probe import run_forecast
+
+        found["forecast"] = run_forecast(setup, held_out, course, config.check)
     if config.check.probe:
         from lmtune.training.probe import run_probe
 

@@ -30,7 +30,7 @@ from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
-from lmtune.config.train import CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
+from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
@@ -41,6 +41,7 @@ from lmtune.config.training import (
 )
 
 __all__ = [
+    "FORECAST_SHARES",
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",

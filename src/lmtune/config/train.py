@@ -31,6 +31,9 @@ from lmtune.config.training_arguments import ARGUMENTS, HOMES, Argument
 from lmtune.errors import ConfigError, Gathering
 from lmtune.measures import MEASURES
 
+FORECAST_SHARES = (0.03, 0.06, 0.12, 0.24, 0.48)
+"""Of the planned steps: probes that a forecast is calibrated for."""
+
 
 class Twin(NamedTuple):
     """A training argument that was given although a key of lmtune's own says the same."""
@@ -258,6 +261,11 @@ class LrFindConfig(TrainConfig):
 class ForesightConfig:
     """What `lmtune check` looks at besides the settings."""
 
+    forecast: bool = False
+    """Tell the held-out bits per byte at the end, with a 90 % interval, from the first steps of a run at this learning rate, at
+    half and at twice of it. For small models like those that docs/benchmarks.md lists; of others nothing is told but why."""
+    forecast_share: float = number(FORECAST_SHARES[0], above=0, most=FORECAST_SHARES[-1])
+    """Of the planned steps, which each of the three takes: 0.03, 0.06, 0.12, 0.24 or 0.48. The more, the narrower."""
     probe: bool = True
     """Take a few real steps, score a part of the held-out text and save once, to tell time and memory; nothing of it is kept."""
     steps: int = count(8, least=3)
@@ -273,6 +281,8 @@ class ForesightConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "check.")
+        shares = ", ".join(map(str, FORECAST_SHARES))
+        require(self.forecast_share in FORECAST_SHARES, "check.forecast_share", self.forecast_share, f"one of {shares}")
 
 
 @dataclass(kw_only=True, slots=True)

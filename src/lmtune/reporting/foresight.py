@@ -24,6 +24,7 @@ def render_foresight(found: Record) -> list[str]:
         "rate": _render_schedule(found["schedule"]),
         "memory": _render_memory(found["memory"], found.get("probe")),
         "disk": _render_disk(found["disk"], found.get("probe")) if "disk" in found else iter(()),
+        "forecast": _render_forecast(found.get("forecast")),
         "time": _render_costs(found.get("cost", {})),
         "note": iter(found["remarks"]),
     }
@@ -121,6 +122,21 @@ def _render_disk(disk: Record, probe: Record | None) -> Iterator[str]:
         f"{disk['checkpoints']} checkpoints of {render_bytes(size)} and a model of {render_bytes(disk['model'])}, "
         f"{render_bytes(disk['total'])} in all; {render_bytes(disk['free'])} are free"
     )
+
+
+def _render_forecast(forecast: Record | None) -> Iterator[str]:
+    if forecast is None:
+        return
+    if "refused" in forecast:
+        yield f"none: {forecast['refused']}"
+        return
+    yield f"held-out bits per byte at the end, from {forecast['steps']:,} steps each; 9 of 10 within what stands in brackets:"
+    for row in forecast["rates"]:
+        rate = f"learning rate {row['learning_rate']:.3g}"
+        if "low" in row:
+            yield f"{rate}: {row['bits_per_byte']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
+        else:
+            yield f"{rate}: the loss became no finite number within them"
 
 
 def _render_costs(costs: Record) -> Iterator[str]:

@@ -35,6 +35,7 @@ LATE = {
     "activation_checkpointing": "chosen by the memory that a step of the built model takes",
     "torch_compile": "chosen by the length of the run, which the prepared text decides",
     "torch_compile_backend": "as torch_compile",
+    "learning_rate": "a forecast tries others beside it",
     "logging_steps": "a share of the run becomes a number of steps once their number is known",
     "eval_steps": "as logging_steps",
     "save_steps": "as logging_steps",

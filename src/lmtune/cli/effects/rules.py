@@ -60,6 +60,10 @@ def _if_probed(config: CheckConfig, typed: Typed) -> Idle | None:
     return None if config.check.probe else Idle("check.probe=false times nothing", "Leave it out.", "check.probe")
 
 
+def _if_foretold(config: CheckConfig, typed: Typed) -> Idle | None:
+    return None if config.check.forecast else Idle("nothing is foretold", "Give check.forecast=true.", "check.forecast")
+
+
 def _if_revised(config: WithModel, typed: Typed) -> Idle | None:
     path = None if config.model is None else config.model.path
     if path is None:
@@ -271,7 +275,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "train": TRAIN_RULES,
-    "check": {**TRAIN_RULES, **dict.fromkeys(TIMED, _if_probed)},
+    "check": {**TRAIN_RULES, **dict.fromkeys(TIMED, _if_probed), "check.forecast_share": _if_foretold},
     "lr-find": {**TRAIN_RULES, "range.phase": _if_gradual},
     "eval": {
         **dict.fromkeys(
