@@ -67,12 +67,13 @@ class Dispatch:
         from lmtune.cli import composition, sweeps
         from lmtune.cli.effects.typed import check_sections
         from lmtune.cli.origins import trace
-        from lmtune.cli.overrides import check_forms, find_typed, list_implied, prepare_overrides
+        from lmtune.cli.overrides import check_forms, find_typed, list_implied, prepare_overrides, spell_out
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
         check_hydra_overrides(keys)
+        keys = spell_out(keys)
         composition.register(self.name, self.options.config_dir)
         check_forms(keys)
         self.typed = find_typed(keys)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lmtune.config.ranges import render_value
 from lmtune.config.optimizers import APOLLO, GALORE, LION, NO_BETAS, OPTIM_ARGS
 
 if TYPE_CHECKING:
@@ -283,9 +284,9 @@ def if_launched(config: "TrainConfig") -> Idle | None:
 
 def if_on_trackio(config: "TrainConfig") -> Idle | None:
     """`tracker=trackio`."""
-    if config.tracker.name == "trackio":
+    if "trackio" in config.tracker.name:
         return None
-    return Idle(f"tracker={config.tracker.name} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
+    return Idle(f"tracker={render_value(config.tracker.name)} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
 
 
 def if_published(config: "TrainConfig") -> Idle | None:

@@ -91,6 +91,7 @@ class TrainConfig:
         self.model.check_source()
         self._check_streaming()
         self.finetune.check(self.training)
+        self.tracker.check()
         check_training(self.finetune.leave_out_phased(self.training))
         check_generation(self.generation)
         self._check_twins()
@@ -164,7 +165,7 @@ class TrainConfig:
         for name, home in HOMES.items():
             value = self.training.get(name)
             if isinstance(value, list):  # report_to takes one or several
-                value = value[0] if len(value) == 1 else str(value)
+                value = value[0] if len(value) == 1 else value
             if value is not None:
                 yield Twin(name, home, value)
 

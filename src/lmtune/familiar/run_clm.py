@@ -144,9 +144,10 @@ def _move(flag: Flag) -> Moved:
         remark = "whole documents, where run_clm cuts off the first rows"
         return Moved(flag, (("data.validation_fraction", _divide(value)),), remark)
     if name == "report_to":
-        chosen = value if value in ("none", "tensorboard", "wandb", "mlflow", "trackio") else ""
-        remark = "" if chosen else "tracker= takes one: tensorboard, wandb, mlflow or trackio"
-        return Moved(flag, (("tracker", chosen),) if chosen else (), remark)
+        named = value.split()
+        if not set(named) <= {"none", "tensorboard", "wandb", "mlflow", "trackio", "codecarbon"}:
+            return Moved(flag, (), "tracker= takes one or several of tensorboard, wandb, mlflow, trackio and codecarbon")
+        return Moved(flag, (("tracker", value if len(named) == 1 else f"[{','.join(named)}]"),))
     word = RUN_CLM.get(name)
     if word is not None:
         return Moved(flag, ((word.keys[0], value),) if word.keys else (), word.remark)

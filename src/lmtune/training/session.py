@@ -36,6 +36,7 @@ from lmtune.training.setup import Setup, build_setup
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
+    from lmtune.training.tracking import Tracker
     from lmtune.training.trainer import LmTrainer
 
 logger = logging.getLogger(__name__)
@@ -113,13 +114,16 @@ class Session:
         from lmtune.training.signals import StopOnSignal
 
         progress = ProgressLine()
+        trackers = self._build_trackers()
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
-        for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
+        for callback in [*self._build_callbacks(progress, trackers), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
         try:
             with explain_memory(render_remedy(self.setup)):
                 self.trainer.fit(self.context.checkpoint)
         finally:
+            for tracker in trackers:
+                tracker.close()
             progress.close()
             stop.restore()
 
@@ -165,7 +169,15 @@ class Session:
         known = find_evaluation(evaluations, step) if same else None
         return known.sets if known is not None else self.held_out.score_sample(model)
 
-    def _build_callbacks(self, progress: "TrainerCallback") -> list["TrainerCallback"]:
+    def _build_trackers(self) -> list["Tracker"]:
+        names = self.config.tracker.names if self.context.is_main else []
+        if not names:
+            return []
+        from lmtune.training.tracking import build_trackers
+
+        return build_trackers(names, self.context.run, self.context.manifest["told"])
+
+    def _build_callbacks(self, progress: "TrainerCallback", trackers: list["Tracker"]) -> list["TrainerCallback"]:
         from transformers import EarlyStoppingCallback
 
         from lmtune.training import callbacks
@@ -177,10 +189,10 @@ class Session:
             callbacks.MetricsCallback(run),
             progress,
         ]
-        if config.tracker.name != "none":
-            chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
+        chosen += trackers
         if config.samples.enabled and config.prompts:
-            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show))
+            tell = [tracker.tell_samples for tracker in trackers]
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show, tell))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
         return [*chosen, callbacks.EvaluateAndSaveAtEnd()]

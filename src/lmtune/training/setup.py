@@ -127,7 +127,7 @@ def check_lengths(config: TrainConfig) -> None:
 
 def check_sources(config: TrainConfig, others: Iterable[DataConfig]) -> None:
     """Raise for ids, folders and packages that are not there, within seconds and before torch is imported."""
-    trackers.check_tracker(config.tracker.name)
+    trackers.check_trackers(config.tracker.names)
     if config.finetune.method is FinetuneMethod.lora:
         adapters.check_adapter(config.finetune, config.model)
     check_model_source(config.model, config.check_weights)
