@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lmtune.config.ranges import render_value
 from lmtune.config.optimizers import APOLLO, GALORE, LION, NO_BETAS, OPTIM_ARGS
+from lmtune.config.ranges import render_value
 
 if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
@@ -286,7 +286,11 @@ def if_on_trackio(config: "TrainConfig") -> Idle | None:
     """`tracker=trackio`."""
     if "trackio" in config.tracker.name:
         return None
-    return Idle(f"tracker={render_value(config.tracker.name)} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
+    return Idle(
+        f"tracker={render_value(config.tracker.name)} is not trackio",
+        "Leave it out, or give tracker=trackio.",
+        "tracker",
+    )
 
 
 def if_published(config: "TrainConfig") -> Idle | None:

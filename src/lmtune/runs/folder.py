@@ -185,8 +185,8 @@ class Run(RunFiles):
         """The id under which a tracker knows this run, once it has been told one."""
         return self.load_tracker_ids().get(name)
 
-    def load_tracker_ids(self) -> dict[str, str]:
-        """Tracker to the id under which it knows this run; {} before one has told it."""
+    def load_tracker_ids(self) -> dict[str, Any]:
+        """Tracker to the id under which it knows this run, or to what it has measured; {} before the first."""
         return load_json(self.tracker_file) if self.tracker_file.exists() else {}
 
     def has_learned(self) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune import __version__, stopping
-from lmtune.console import QuietFileHandler
 from lmtune.config import TrackerConfig
+from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError

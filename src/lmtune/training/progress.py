@@ -21,7 +21,7 @@ class ProgressLine(TrainerCallback):
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.live = self.console.is_terminal and not (self.console.is_dumb_terminal or self.console.is_jupyter)
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self._above = ExitStack()

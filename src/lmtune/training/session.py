@@ -36,6 +36,7 @@ from lmtune.training.setup import Setup, build_setup
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
+    from lmtune.training.energy import EnergyMeter
     from lmtune.training.tracking import Tracker
     from lmtune.training.trainer import LmTrainer
 
@@ -51,6 +52,7 @@ class Session:
         self.held_out = held_out
         self.trainer = trainer
         self.context = context
+        self.energy: EnergyMeter | None = None
         self.seen: Seen | None = None
         """How much of the held-out text also stands in the training text."""
 
@@ -124,6 +126,8 @@ class Session:
         finally:
             for tracker in trackers:
                 tracker.close()
+            if self.energy is not None:
+                self.energy.close()
             progress.close()
             stop.restore()
 
@@ -141,6 +145,8 @@ class Session:
         add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
         if self.seen is not None and self.config.data.name in results["eval"]:
             results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
+        if self.energy is not None and (energy := self.energy.read()) is not None:
+            results["train"]["energy"] = energy
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
@@ -173,8 +179,10 @@ class Session:
         names = self.config.tracker.names if self.context.is_main else []
         if not names:
             return []
+        from lmtune.training.energy import NAME, EnergyMeter
         from lmtune.training.tracking import build_trackers
 
+        self.energy = EnergyMeter(self.context.run) if NAME in names else None
         return build_trackers(names, self.context.run, self.context.manifest["told"])
 
     def _build_callbacks(self, progress: "TrainerCallback", trackers: list["Tracker"]) -> list["TrainerCallback"]:
@@ -189,7 +197,7 @@ class Session:
             callbacks.MetricsCallback(run),
             progress,
         ]
-        chosen += trackers
+        chosen += [*trackers, *([self.energy] if self.energy else [])]
         if config.samples.enabled and config.prompts:
             tell = [tracker.tell_samples for tracker in trackers]
             chosen.append(SamplesCallback(run, config.prompts, self._write_samples, config.samples.show, tell))

@@ -36,7 +36,9 @@ def check_trackers(names: list[str]) -> None:
             meant = render_suggestion(name, TRACKERS)
             raise ConfigError(f"tracker={name}: expected none, or one or several of {', '.join(TRACKERS)}.{meant}")
         if name in names[:number]:
-            raise ConfigError(f"tracker names {name} twice. Expected each once: tracker=[{','.join(dict.fromkeys(names))}].")
+            raise ConfigError(
+                f"tracker names {name} twice. Expected each once: tracker=[{','.join(dict.fromkeys(names))}]."
+            )
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
                 f"tracker={name} needs the package {name}, which is not installed. pip install 'lmtune[track]'"

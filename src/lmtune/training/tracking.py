@@ -15,7 +15,12 @@ from typing import Any, ClassVar
 
 import yaml
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import MLflowCallback, TensorBoardCallback, TrackioCallback, WandbCallback
+from transformers.integrations.integration_utils import (
+    MLflowCallback,
+    TensorBoardCallback,
+    TrackioCallback,
+    WandbCallback,
+)
 
 from lmtune.errors import ConfigError, describe_error
 from lmtune.runs import Run
@@ -47,7 +52,9 @@ class Tracker(TrainerCallback):
         """One of `kind`, once the training begins."""
         self.listens = False
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
         try:
             with redirect_stdout(sys.stderr):  # stdout is for results, from Python too
                 self.inner = self.inner or self.kind()
@@ -189,7 +196,9 @@ class Trackio(Tracker):
     name = "trackio"
     kind = TrackioCallback
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
         if self.inner is None:
             _forget_trackio()
         super().on_train_begin(args, state, control, **rest)

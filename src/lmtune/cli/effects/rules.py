@@ -28,8 +28,8 @@ from lmtune.config import (
     TrainConfig,
 )
 from lmtune.config.checks import is_there
-from lmtune.config.ranges import render_value
 from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
+from lmtune.config.ranges import render_value
 from lmtune.upstream import Typed
 
 WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
