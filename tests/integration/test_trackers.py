@@ -84,16 +84,28 @@ def read_trackio(run):
     return steps, samples, settings.decode() if isinstance(settings, bytes) else settings
 
 
+def scan_records(data):
+    """Records of a .wandb file: LevelDB's log, in blocks of 32 KiB behind a header of 7 bytes."""
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        if (room := 32768 - place % 32768) < 7:
+            place += room
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            yield record
+            record = b""
+
+
 def read_wandb(run):
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     steps, settings, ids = {}, "", set()
     for file in sorted((run.folder / "wandb").glob("offline-run-*/*.wandb")):
         ids.add(file.stem)
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+        for data in scan_records(file.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
@@ -101,8 +113,8 @@ def read_wandb(run):
                 steps[int(items["train/global_step"])] = float(items["eval/bits_per_byte"])
             settings += "".join(f"{each.key}{each.value_json}" for each in record.config.update)
     assert len(ids) == 1, "one id over all starts of the run"
-    tables = [json.loads(file.read_text()) for file in (run.folder / "wandb").rglob("samples*.table.json")]
-    return steps, str(tables), settings
+    tables = [file.read_text() for file in (run.folder / "wandb").rglob("samples*.table.json")]
+    return steps, "".join(tables), settings
 
 
 READERS = {"tensorboard": read_tensorboard, "wandb": read_wandb, "mlflow": read_mlflow, "trackio": read_trackio}
