@@ -185,7 +185,9 @@ RUNS = {
     ],
     "generate": [("generate", "ckpt=run", "prompt=a", "grid.top_k=[1,2]")],
 }
-RECORDED = {"data.language", "model.name", "tracker.name"}
+RECORDED = {
+    *("data.language", "data.license", "data.homepage", "data.citation", "model.name", "tracker.name"),
+}
 """Read from config.yaml, by the model card and the names of folders."""
 
 

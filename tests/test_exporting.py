@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtune.errors import ConfigError, PushError
-from lmtune.exporting import client, contents, hub
+from lmtune.exporting import client, contents, hub, listing
+from lmtune.exporting.card_seal import is_own_card, seal_card
 
 NEEDED = {"config.json": "{}", "model.safetensors": "", "tokenizer.json": "{}", "tokenizer_config.json": "{}"}
 FOREIGN = (
@@ -320,3 +321,76 @@ def test_a_push_alone_is_tried_again_where_the_hub_does_not_answer(monkeypatch, 
     monkeypatch.setitem(client.TASKS, task, fail)
     assert client.respond({"task": task}) == {"fault": "silent", "detail": "503: busy"}
     assert len(asked) == tried
+
+
+def test_a_card_is_known_by_its_seal():
+    card = seal_card("---\nlanguage: pt\n---\n\n# bio\n")
+    assert is_own_card(card)
+    assert is_own_card(card.replace("\n", "\r\n")), "git may change line ends"
+    assert not is_own_card(card.replace("bio", "mine"))
+    assert not is_own_card(card + "More.\n")
+    assert not is_own_card("# bio\n")
+
+
+class Api:
+    """A repository with a card."""
+
+    def __init__(self, card):
+        self.card, self.commits = card, []
+
+    def model_info(self, repo, revision):
+        return type("Info", (), {"sha": "a"})
+
+    def list_repo_files(self, repo, revision):
+        return ["README.md", "config.json"]
+
+    def create_commit(self, *_, **about):
+        self.commits.append(about)
+        return type("Commit", (), {"oid": "b", "commit_url": "http://hub/b"})
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "fault"),
+    [
+        ("old", {"card": "old"}, None),
+        ("new", {"card": "old"}, None),  # it went through, and the answer was lost
+        ("edited", {"card": "old"}, "edited"),
+        ("edited", {"card": None}, "edited"),
+        ("edited", {}, None),  # card.overwrite=true
+    ],
+)
+def test_a_card_that_was_edited_meanwhile_is_not_replaced(monkeypatch, found, expected, fault):
+    api = Api(found)
+    monkeypatch.setattr(client, "_build_api", lambda _: api)
+    monkeypatch.setattr(client, "load_card", lambda *_: found)
+    asked = {
+        "repo": "me/x",
+        "revision": "main",
+        "files": {},
+        "texts": {"README.md": "new"},
+        "replaces": [],
+        "message": "x",
+    }
+    answer = client.push(asked | expected)
+    assert answer.get("fault") == fault
+    assert bool(api.commits) == (fault is None)
+
+
+def test_every_file_has_a_reason(tmp_path):
+    run = tmp_path / "run"
+    make_model(run / "model", {**NEEDED, "README.md": "card", "notes.txt": "x", "manifest.json": "{}"})
+    make_model(run, {"config.yaml": "", "checkpoint-3/model.safetensors": "", "mine.csv": ""})
+    package = contents.pack(run / "model", "card", RESULTS)
+    going = {file["name"]: file for file in listing.list_going(package)}
+    assert set(going) == {*NEEDED, "README.md", "results.json"}
+    assert going["config.json"]["bytes"] == 2
+    staying = {file["name"]: file["why"] for file in listing.list_staying(run, package)}
+    assert staying["model/notes.txt"] == "not on the list of what may go"
+    assert set(staying) == {
+        "config.yaml",
+        "checkpoint-3",
+        "mine.csv",
+        "model/notes.txt",
+        "model/README.md",
+        "model/manifest.json",
+    }

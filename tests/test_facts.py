@@ -21,30 +21,44 @@ from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
 from lmtune.training.resume import fingerprint_of
 
-ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder"}
+ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
 WITHOUT_WEIGHTS = ANEW | {
     *("name", "stop_on_failed_save", "check_weights", "prompts", "tracker", "generation", "samples"),
     *("data.prompts", "model.save_dtype", "training.logging_steps", "training.disable_tqdm"),
     *("training.save_total_limit", "training.dataloader_num_workers"),
+    *("data.license", "data.homepage", "data.citation", "model.license", "model.citation"),
 }
 """What leaves the weights as they are."""
 NOT_OF_TEXT = {
     *("name", "language", "prompts", "epochs", "mix"),
     *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks"),
+    *("license", "homepage", "citation"),
 }
 """Of data=: what decides neither which text is read nor which of it is held out."""
 LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_files", "sources"}
 LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
-    "serve.token_file",
+    *("serve.token_file", "repo", "branch", "data.license", "data.homepage", "data.citation"),
+    *("model.license", "model.citation", "card.license", "card.license_name", "card.license_link", "card.summary"),
+    *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),
+    *("card.ethics", "card.data", "card.data_license", "card.citation"),
 }
-SEVERAL = {"ckpt", "prompts", "eval_data", "data.prompts", "data.files", "data.validation_files", "data.text_column"}
+SEVERAL = {
+    "card.language",
+    "ckpt",
+    "prompts",
+    "eval_data",
+    "data.prompts",
+    "data.files",
+    "data.validation_files",
+    "data.text_column",
+}
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
 OF_SOURCE = {
     *("subset", "revision", "train_split", "validation_split", "test_split"),
-    *("text_column", "documents", "rows_per_document"),
+    *("text_column", "documents", "rows_per_document", "license", "homepage", "citation"),
 }
 
 
@@ -144,7 +158,7 @@ def build(tmp_path, monkeypatch):
 
 NEEDED = {
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
-    "chat": ("ckpt=x",),
+    "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

@@ -12,7 +12,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 1  versions, familiar < upstream < upstream_docs < config   libraries; others' names and words; what a command is told
     floor 1  storage < runs, token_stream < vocabulary, hub, foreign    what a run leaves behind; ids; what others made
     floor 1  secrets                                          what must not be written down
-    floor 0  environment                                      variables that libraries read
+    floor 0  environment, launcher                            variables that libraries read; processes that torchrun starts
     floor 0  errors < console, stopping, patience             what can go wrong; what is said, also of long work; signals
     floor 0  errors < plain_yaml, paths                       YAML that anyone wrote; paths that people type
     floor 0  notebook                                         what a notebook shows below a cell

@@ -6,6 +6,7 @@
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
       TrainingError             the run itself: a NaN or infinite loss
+      LostProcessError          another process of the run has gone; exit code 1
       OutputError               a result that stdout does not take
       PushError                 the Hub, or what must not go there; a run that has completed stays so
     LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
@@ -59,6 +60,12 @@ class CheckpointError(LmtuneError):
 
 class TrainingError(LmtuneError):
     """Training cannot go on, though nothing in the program is broken."""
+
+
+class LostProcessError(LmtuneError):
+    """Another process of the run has ended, or does not answer: nothing to mend here, and nothing of ours is broken."""
+
+    exit_code = 1
 
 
 class OutputError(LmtuneError):

@@ -7,6 +7,7 @@ import html
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,7 +41,11 @@ def saying() -> Iterator[None]:
     logger.setLevel(logging.INFO)
     logger.propagate = False  # some notebooks come with a handler of warnings on the root logger
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "IProgress not found"
+            )  # tqdm would have ipywidgets, for bars that are off
+            yield
     finally:
         logger.removeHandler(output)
         logger.level, logger.propagate = before

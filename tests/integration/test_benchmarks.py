@@ -1,7 +1,8 @@
-"""The benchmark of a GPU runs from end to end, tiny and on the CPU."""
+"""Benchmarks run from end to end, tiny and on the CPU."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,24 @@ def test_without_a_gpu_the_script_says_so(tmp_path):
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "Expected a CUDA device, found none" in (tmp_path / "log.txt").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_costs_of_starting_are_measured():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "startup.py"), "--runs", "1", "--skip", "check", "eval"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    rows = dict(re.findall(r"^([a-z -]+?)  +(\d+\.\d\d) \(", ended.stdout, re.MULTILINE))
+    assert list(rows) == [
+        *(
+            "import torch",
+            "import the models",
+            "lmtune --help",
+            "a mistyped key",
+            "lmtune completion",
+            "lmtune explain",
+        ),
+        "lmtune generate",
+    ]
+    assert float(rows["lmtune --help"]) < float(rows["import torch"]) < float(rows["lmtune generate"])

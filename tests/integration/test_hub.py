@@ -79,6 +79,7 @@ def test_a_pushed_model_comes_back_and_scores_as_its_run_did(hub, tmp_path):
         "model=gpt2-small-pt",
         "training.max_steps=2",
         "training.push_to_hub=true",
+        "card.license=mit",
         "name=two",
         "format=json",
         *SMALL,
@@ -105,6 +106,48 @@ def test_a_pushed_model_comes_back_and_scores_as_its_run_did(hub, tmp_path):
     assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-9)
 
 
+def ask(hub, path):
+    with urllib.request.urlopen(f"{hub['HF_ENDPOINT']}{path}") as answer:
+        return answer.read()
+
+
+def test_a_run_is_pushed_pulled_into_an_empty_cache_and_pushed_again(hub, tmp_path):
+    online = {**hub, "HF_TOKEN": "any-word"}
+    trained = lmtune(hub, tmp_path, "train", "data=wikitext", "data.max_documents=9", "model=gpt2", "training.max_steps=2",
+                     "format=json", "name=pushed", *SMALL)  # fmt: skip
+    (run,) = (tmp_path / "outputs" / "pushed").iterdir()
+    command = ("push", f"ckpt={run}", "repo=local-user/pushed", "card.license=mit", "format=json")
+    first = json.loads(lmtune(online, tmp_path, *command).stdout)
+    listed = {file["path"]: file for file in json.loads(ask(hub, "/api/models/local-user/pushed/tree/main"))}
+    assert listed.keys() - {".gitattributes"} == {file["name"] for file in first["files"]}
+    texts = b"".join(
+        ask(hub, f"/local-user/pushed/resolve/main/{name}") for name in listed if not name.endswith(".safetensors")
+    )
+    assert not [
+        word for word in (str(tmp_path), str(Path.home()) + "/", "any-word", run.name) if word.encode() in texts
+    ]
+    empty = {**online, "HF_HOME": str(tmp_path / "empty")}
+    check = (
+        "from huggingface_hub import ModelCard\n"
+        "card = ModelCard.load('local-user/pushed')\n"
+        "card.validate()\n"
+        "assert (card.data.license, card.data.base_model, card.data.datasets) == "
+        "('mit', 'openai-community/gpt2', ['Salesforce/wikitext'])\n"
+    )
+    subprocess.run([sys.executable, "-c", check], env={**os.environ, **empty}, check=True, cwd=tmp_path)
+    measured = lmtune(
+        empty, tmp_path, "eval", "ckpt=local-user/pushed", "data=wikitext", "data.max_documents=9", "format=json", "device=cpu",
+        "eval.context=128",
+    )  # fmt: skip
+    ours, theirs = json.loads(measured.stdout)["eval"]["wikitext"], json.loads(trained.stdout)["eval"]["wikitext"]
+    assert ours["bits_per_byte"] == pytest.approx(theirs["bits_per_byte"], rel=1e-9)
+    again = json.loads(lmtune(online, tmp_path, *command).stdout)
+    assert (again["commit"], again["changed"]) == (first["commit"], False)
+    told = json.loads(lmtune(online, tmp_path, *command, "card.contact=board@example.org").stdout)
+    assert told["changed"]
+    assert b"| contact | board@example.org |" in ask(hub, "/local-user/pushed/resolve/main/README.md")
+
+
 def test_a_pushed_adapter_finds_its_base(hub, tmp_path):
     pytest.importorskip("peft")
     online = {**hub, "HF_TOKEN": "any-word"}
@@ -116,7 +159,7 @@ def test_a_pushed_adapter_finds_its_base(hub, tmp_path):
         "training.max_steps=2",
         *SMALL,
     )
-    answer = lmtune(online, tmp_path, "train", *adapter, "training.push_to_hub=true", "format=json")
+    answer = lmtune(online, tmp_path, "train", *adapter, "training.push_to_hub=true", "card.license=mit", "format=json")
     measured = lmtune(
         hub, tmp_path, "eval", "ckpt=local-user/adapter", "data=sample", "format=json", "device=cpu", "eval.context=128"
     )

@@ -66,9 +66,12 @@ def test_two_processes_share_one_run_and_reach_the_loss_of_one(tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_run_with_a_checkpoint_and_its_own_code(tmp_path, number, code):
     process = start(tmp_path, "train", "training.max_steps=4000", "training.eval_steps=100000", *STEPS)
-    metrics = wait_for(tmp_path, "outputs/*/*/metrics.jsonl", lambda text: '"loss"' in text)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    try:
+        metrics = wait_for(tmp_path, "outputs/*/*/metrics.jsonl", lambda text: '"loss"' in text)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=240)
+    finally:
+        process.kill()
     assert process.returncode == code, err
     run = metrics.parent
     assert json.loads((run / "results.json").read_text())["status"] == "stopped"
@@ -76,7 +79,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_its_own_code(tmp_path, number
     assert "Traceback" not in err
 
 
-def wait_for(folder, pattern, ready, seconds=90):
+def wait_for(folder, pattern, ready, seconds=240):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for file in folder.glob(pattern):

@@ -18,14 +18,14 @@ import pytest
 
 from lmtune.cli import main
 from lmtune.commands import lr_find
-from lmtune.config import FinetuneConfig, LrFindConfig, ModelConfig, ModelInit, TrainConfig
+from lmtune.config import CardConfig, FinetuneConfig, LrFindConfig, ModelConfig, ModelInit, TrainConfig
 from lmtune.errors import LmtuneError
 from lmtune.exporting import hub as exporting
 from lmtune.training import publishing
 
 TOKENS = {"ana-writes": ("ana", "write"), "ana-reads": ("ana", "read"), "ana-fine": ("ana", "fineGrained")}
 SCRATCH = ModelConfig(init=ModelInit.scratch, config={"model_type": "gpt2"}, tokenizer="learn")
-SHORT = ("training.max_steps=1", "training.use_cpu=true", "samples.show=0")
+SHORT = ("training.max_steps=1", "training.use_cpu=true", "samples.show=0", "card.license=cc-by-4.0")
 PUSH = "training.push_to_hub=true"
 UPLOADED = {
     "README.md", "config.json", "generation_config.json", "model.safetensors", "results.json", "tokenizer.json", "tokenizer_config.json",
@@ -99,6 +99,9 @@ class Hub:
         )
         return 200, [{"type": "file", "path": path, "size": len(data), "oid": "0"} for path, data in files.items()]
 
+    def card(self, _token, _body, repo, name):
+        return 200, self.files(repo, name.replace("%2F", "/"))["README.md"]
+
     def info(self, _token, _body, repo, name=None):
         branch = self.files(repo, (name or "main").replace("%2F", "/"))
         return 200, {
@@ -112,13 +115,15 @@ class Hub:
     def preupload(self, _token, body, repo, name):
         files = [file["path"] for file in json.loads(body)["files"]]
         modes = {path: "lfs" if path.endswith(".safetensors") else "regular" for path in files}
+        present = self.files(repo, name.replace("%2F", "/"))
+        oids = {path: blob_of(present[path], modes[path]) for path in files if path in present}
         return 200, {
-            "files": [{"path": p, "uploadMode": m, "shouldIgnore": False, "oid": None} for p, m in modes.items()]
+            "files": [{"path": p, "uploadMode": m, "shouldIgnore": False, "oid": oids.get(p)} for p, m in modes.items()]
         }
 
     def batch(self, _token, body, repo):
         objects = json.loads(body)["objects"]
-        for item in objects:
+        for item in (each for each in objects if each["oid"] not in self.objects):
             item["actions"] = {"upload": {"href": f"{self.address}/lfs/{item['oid']}"}}
         return 200, {"transfer": "basic", "objects": objects}
 
@@ -137,6 +142,13 @@ class Hub:
         return 200, {"commitOid": commit_of(files), "commitUrl": f"{self.address}/{repo}/commit/{commit_of(files)}"}
 
 
+def blob_of(data, mode):
+    """What identifies a file: as git does, of a large one its SHA-256."""
+    return (
+        hashlib.sha256(data).hexdigest() if mode == "lfs" else hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    )
+
+
 def commit_of(files):
     return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
 
@@ -150,6 +162,7 @@ ROUTES = [
     (rf"POST /api/models/{REPO}/branch/{NAME}", Hub.branch),
     (rf"GET /api/models/{REPO}/tree/{NAME}\?.*", Hub.tree),
     (rf"GET /api/models/{REPO}(?:/revision/{NAME})?", Hub.info),
+    (rf"GET /{REPO}/resolve/{NAME}/README.md", Hub.card),
     (rf"POST /api/models/{REPO}/preupload/{NAME}", Hub.preupload),
     (rf"POST /{REPO}\.git/info/lfs/objects/batch", Hub.batch),
     (rf"POST /api/models/{REPO}/commit/{NAME}", Hub.commit),
@@ -170,7 +183,8 @@ def hub(monkeypatch, tmp_path):
                 body = b"".join(iter(self.read_chunk, b""))
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             status, content = hub.respond(self.command, self.path, token, body)
-            data = json.dumps({"error": content} if status >= 400 else content).encode()
+            answer = {"error": content} if status >= 400 else content
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             if status == 404 and content == "Repository not found":
@@ -261,7 +275,7 @@ def test_a_completed_run_is_pushed_later_where_one_wants_it(lmtune, hub, run):
 
 def test_a_model_replaces_the_one_before_it_and_leaves_the_rest(lmtune, hub, run):
     hub.add("ana/bio", ["README.md", "pytorch_model.bin", "vocab.json", "LICENSE", "images/curve.png"], private=False)
-    answer = lmtune("train", f"resume={run}", PUSH)
+    answer = lmtune("train", f"resume={run}", PUSH, "card.overwrite=true")
     assert answer.code == 0, answer.err
     assert "there already and PUBLIC (to be replaced: README.md, pytorch_model.bin, vocab.json)" in answer.err
     assert set(hub.files("ana/bio")) == UPLOADED | {"LICENSE", "images/curve.png"}
@@ -430,7 +444,7 @@ def test_files_that_the_hub_leaves_out_are_noticed(lmtune, hub, run):
 
 def test_jobs_of_a_sweep_push_to_repositories_of_their_own(lmtune, hub):
     hub.answers["/ana/bio-0/commit/"] = (403, "no more")
-    small = ("training.max_steps=1", "training.use_cpu=true", "model.config.n_layer=1", "samples.enabled=false")
+    small = (*SHORT[:2], "model.config.n_layer=1", "samples.enabled=false", "card.license=mit")
     answer = lmtune("train", "-m", *small, PUSH, "training.hub_model_id=ana/bio", "seed=1,2")
     assert answer.code == 2, "one job was not pushed"
     (sweep,) = Path("outputs/sweeps").iterdir()
@@ -462,4 +476,126 @@ def test_an_adapter_alone_wants_a_base_on_the_hub(lmtune, hub, run):
     answer = lmtune("train", *SHORT, PUSH, f"model.path={run / 'model'}", "finetune=lora", "finetune.merge=false")
     assert (answer.code, answer.out) == (2, "")
     assert "a folder that nobody else has. Expected a base on the Hub." in answer.err
+    assert hub.requests == []
+
+
+def push(lmtune, run, *arguments):
+    return lmtune("push", f"ckpt={run}", "repo=ana/bio", "format=json", *arguments)
+
+
+def test_a_dry_run_lists_every_file_and_asks_nobody(lmtune, hub, run):
+    answer = push(lmtune, run, "dry_run=true")
+    assert answer.code == 0, answer.err
+    assert {file["name"] for file in answer.json["files"]} == UPLOADED
+    stays = {file["name"] for file in answer.json["stays"]}
+    assert stays == {f.name for f in run.iterdir()} - {"model"} | {"model/README.md", "model/manifest.json"}
+    assert all(each["why"] for each in answer.json["files"] + answer.json["stays"])
+    assert "card.contact" in answer.json["unstated"]
+    assert "card.license" not in answer.json["unstated"]
+    assert hub.requests == []
+    table = lmtune("push", f"ckpt={run}", "repo=ana/bio", "dry_run=true").out
+    assert "repository    ana/bio, nothing was sent" in table
+    assert "model.safetensors                 3.8 MB  weights" in table
+
+
+def test_a_push_says_where_the_model_is_and_a_second_one_sends_what_is_new(lmtune, hub, run):
+    first = push(lmtune, run)
+    assert first.code == 0, first.err
+    files = hub.files("ana/bio")
+    assert set(files) == UPLOADED
+    assert hub.repos["ana/bio"]["private"]
+    assert (first.json["commit"], first.json["changed"]) == (commit_of(files), True)
+    assert first.json["url"] == f"{hub.address}/ana/bio/commit/{commit_of(files)}"
+    assert files["README.md"].decode() == first.json["card"]
+    assert b"license: cc-by-4.0" in files["README.md"], "as it was recorded with the run"
+
+    again = push(lmtune, run)
+    assert (again.json["commit"], again.json["changed"]) == (first.json["commit"], False)
+    hub.requests.clear()
+    third = lmtune("push", f"ckpt={run}", "repo=ana/bio", "card.contact=ana@example.org")
+    assert third.code == 0, third.err
+    assert (
+        "repository    " + hub.address + "/ana/bio, there already and private (to be replaced: README.md" in third.out
+    )
+    assert b"| contact | ana@example.org |" in hub.files("ana/bio")["README.md"]
+    assert [path for _, path in hub.requests if "/commit/" in path] == ["/api/models/ana/bio/commit/main"]
+    assert not [path for _, path in hub.requests if path.startswith("/lfs/")], "the weights are there"
+
+
+def test_a_card_that_was_edited_there_is_not_replaced_silently(lmtune, hub, run):
+    assert push(lmtune, run).code == 0
+    edited = hub.files("ana/bio")["README.md"].replace(b"# bio", b"# My bio")
+    hub.files("ana/bio")["README.md"] = edited
+    for command in (("push", f"ckpt={run}", "repo=ana/bio"), ("train", f"resume={run}", PUSH)):
+        answer = lmtune(*command)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"README.md in {hub.address}/ana/bio was written or edited by hand" in answer.err
+        assert "add card.overwrite=true" in answer.err
+        assert hub.files("ana/bio")["README.md"] == edited
+    assert push(lmtune, run, "card.overwrite=true").code == 0
+    assert b"# bio\n" in hub.files("ana/bio")["README.md"]
+
+
+def test_a_card_that_was_edited_here_stays_here(lmtune, hub, run):
+    with (run / "model" / "README.md").open("a") as card:
+        card.write("More.\n")
+    answer = push(lmtune, run)
+    assert "README.md has been edited since it was written. It stays here" in answer.err
+    assert b"More." not in hub.files("ana/bio")["README.md"]
+
+
+@pytest.mark.parametrize(
+    "obstacle", ["no token", "a wrong token", "a token that reads", "offline", "nobody there", "a busy Hub"]
+)
+def test_what_is_in_the_way_of_a_push_is_told_in_one_paragraph(lmtune, hub, run, monkeypatch, obstacle):
+    arrange, environment, _, _ = OBSTACLES[obstacle]
+    arrange(hub)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    answer = push(lmtune, run)
+    assert (answer.code, answer.out) == (2, "")
+    (error,) = answer.err.splitlines()
+    assert error.startswith("error: lmtune push needs a repository of the Hub that can be written to, but ")
+    assert "training." not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("repo=a/b/c",), "repo=a/b/c: expected what the Hub takes for a repository"),
+        (("repo=eva/bio",), "Name a repository of yours, repo=ana/bio, or set HF_TOKEN"),
+        (("repo=ana/bio", "branch=a..b"), "branch=a..b: expected the name of a branch"),
+        (("repo=ana/bio", "card.license=MIT"), "card.license=MIT: expected a licence as the Hub writes it"),
+        (("repo=ana/bio", "card.license=other"), "Give card.license_name="),
+        (("repo=ana/bio", "card.license_link=x"), "card.license_link has no effect"),
+        (("repo=ana/bio", "card.language=Portuguese"), "card.language=Portuguese: expected codes of languages"),
+        (("repo=ana/bio", "dry_run=true", "public=true"), "public has no effect: dry_run=true asks nobody"),
+        ((), "lmtune push needs repo=, found none"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused(lmtune, hub, run, arguments, words):
+    answer = lmtune("push", f"ckpt={run}", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert words in answer.err
+    assert hub.repos == {}
+
+
+def test_a_model_whose_licence_nobody_has_stated_is_not_pushed(lmtune, hub, tmp_path):
+    answer = lmtune("train", *SHORT[:3], PUSH)
+    assert (answer.code, answer.out) == (2, "")
+    assert (
+        "found no card.license=. Give for instance card.license=cc-by-sa-4.0, or card.allow_unstated=true" in answer.err
+    )
+    assert hub.requests == []
+    assert not (tmp_path / "outputs").exists()
+    lack = publishing.find_lack(CardConfig(), {"data": {"language": None}})
+    assert "found no card.license= and no card.language=" in lack
+    assert publishing.find_lack(CardConfig(allow_unstated=True), {"data": {"language": None}}) is None
+    assert publishing.find_lack(CardConfig(license="mit", language=["pt"]), {"data": {"language": None}}) is None
+
+
+def test_another_model_than_that_of_a_finished_run_is_not_pushed(lmtune, hub, run):
+    answer = lmtune("push", f"ckpt={run / 'checkpoint-1'}", "repo=ana/bio")
+    assert (answer.code, answer.out) == (2, "")
+    assert "expected the folder of a run that has completed" in answer.err
     assert hub.requests == []

@@ -183,10 +183,13 @@ def started(folder, *arguments, **settings):
     with subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, **settings
     ) as process:
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def wait_for(path, process, seconds=120):
+def wait_for(path, process, seconds=240):
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, "it ended early"
@@ -211,7 +214,7 @@ def test_a_run_whose_folder_is_moved_stops_with_it(tmp_path, replaced):
         if replaced:
             (tmp_path / "run").mkdir()
             (tmp_path / "run" / "mine.txt").write_text("mine")
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
         assert process.returncode == 2, err
         assert f"it was moved to {tmp_path}/moved" in err
         assert "Traceback" not in err
@@ -228,7 +231,7 @@ def test_a_run_outlives_the_reader_of_its_words_and_a_terminal_that_closes_saves
         wait_for(tmp_path / "run" / "checkpoint-6", process)
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGHUP)  # a terminal and its shell both send it
-        assert process.wait(60) == 128 + signal.SIGHUP
+        assert process.wait(240) == 128 + signal.SIGHUP
         run = Run(tmp_path / "run")
         assert run.load_results()["status"] == "stopped"
         assert run.find_checkpoint()[1] == []
@@ -243,4 +246,4 @@ def test_a_run_under_nohup_does_not_hear_that_the_terminal_closed(tmp_path):
         process.send_signal(signal.SIGHUP)
         wait_for(tmp_path / "run" / "checkpoint-9", process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.wait(240) == 128 + signal.SIGTERM

@@ -85,6 +85,25 @@ def test_a_model_saved_in_bfloat16_is_the_one_that_was_scored(lmtune):
     assert again["loss"] == pytest.approx(answer.json["eval"]["sample"]["loss"], rel=1e-6)
 
 
+def test_the_snippet_of_the_card_works(run, monkeypatch):
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(run / "model")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(snippet)
+    assert said.getvalue().startswith("O paciente chegou no hospital")
+
+
+def test_the_card_says_how_the_model_learned(run):
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    train = json.loads((run / "results.json").read_text())["train"]
+    rate = "a highest learning rate of 0.001, reached in the first 3 % of the steps; the schedule was cosine."
+    assert (
+        f"Each of the 6 steps learned from 8 rows of 128 tokens; {train['tokens']:,} tokens were learned in all" in card
+    )
+    assert all(each in card for each in (rate, "| sample | pt | cc0-1.0 |", "| device | cpu", "| learned from | 101 |"))
+
+
 def test_the_card_and_the_report_tell_the_numbers(run):
     measures = json.loads((run / "results.json").read_text())["eval"]["sample"]
     card = (run / "model" / "README.md").read_text(encoding="utf-8")

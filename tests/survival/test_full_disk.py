@@ -111,7 +111,7 @@ def test_a_run_outlives_a_disk_that_is_full_for_a_while(tmp_path):
         assert expected.differences(killing.load_outcome(run)) == []
 
 
-def wait_for(ready, seconds=60):
+def wait_for(ready, seconds=240):
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, f"not within {seconds} s"

@@ -203,7 +203,7 @@ def test_what_lies_beside_and_in_a_run_stays_however_it_ends(tmp_path, ending):
     if ending != "failed":
         time.sleep(draw.uniform(0, 1.5))
         os.kill(training.processes[0].pid, ending)
-    assert training.wait(60) is not None
+    assert training.wait(240) is not None
     if ending == "failed":
         assert Run(tmp_path / "outputs" / "run").load_results()["status"] == "failed"
     after = read(tmp_path)

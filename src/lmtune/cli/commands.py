@@ -78,6 +78,12 @@ COMMANDS = {
             "a checkpoint as a GGUF file for llama.cpp, or as a folder for transformers and vLLM",
         ),
         Command(
+            "push",
+            "lmtune.commands.push",
+            "PushConfig",
+            "a finished model to the Hub, with its card",
+        ),
+        Command(
             "serve",
             "lmtune.commands.serve",
             "ServeConfig",

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtune import console
+from lmtune import console, launcher
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.options import Options
 from lmtune.environment import set_waiting
@@ -181,10 +181,11 @@ class Dispatch:
 
 
 def report(error: BaseException) -> int:
-    """Say what went wrong in one paragraph on stderr; return the exit code."""
+    """Say what went wrong in one paragraph on stderr, once for all processes of a launcher; return the exit code."""
     if os.environ.get("LMTUNE_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(hide_secrets(f"error: {error}\n"))
+    if launcher.is_first_to_say(str(error)):
+        sys.stderr.write(hide_secrets(f"error: {error}\n"))
     return getattr(error, "exit_code", 1)
 
 

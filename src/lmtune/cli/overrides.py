@@ -101,14 +101,13 @@ def _own_groups(given: set[str]) -> list[str]:
 
 
 def _own_source(given: set[str]) -> list[str]:
-    """Resets of source, column and document rule of a named data set, where another source is typed; filters stay."""
-    if not given & {"data", "experiment"}:
-        return []
-    taken_back = {
-        key: default_of(item)
-        for key, item in all_keys().items()
-        if key not in given and given & {f"{key.rpartition('.')[0]}.{other}" for other in facts_of(item).yields_to}
-    }
+    """Resets of what a named data set or model says of its own source, where another source is typed; filters stay."""
+    taken_back = {}
+    for key, item in all_keys().items():
+        section = key.rpartition(".")[0]
+        replaced = given & {f"{section}.{other}" for other in facts_of(item).yields_to}
+        if replaced and key not in given and given & {section, "experiment"}:
+            taken_back[key] = default_of(item)
     return [f"{key}={render_value(value)}" for key, value in taken_back.items()]
 
 

@@ -18,6 +18,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtune import launcher
 from lmtune.cli.overrides import quote
 from lmtune.cli.schemas import facts_for
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
@@ -170,19 +171,13 @@ def _agree(choose: Callable[[], str]) -> str:
     """What rank 0 chooses, on every rank of a launcher; ranks learn it from the store that torchrun keeps for them."""
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         return choose()
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if not launcher.has_store():
         raise ConfigError(
             "-m under several processes needs torchrun, whose ranks can agree on one folder; found another launcher "
             "(WORLD_SIZE is set). Start the sweep alone, one process a job, or each job by itself."
         )
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # a name of its compiled part
-
-    environment = os.environ
-    store = TCPStore(
-        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False, wait_for_workers=False
-    )
-    key = f"lmtune/sweep/{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if environment.get("RANK") == "0":
+    store, key = launcher.open_store(), launcher.name_key("sweep")
+    if os.environ.get("RANK") == "0":
         store.set(key, choose())
     chosen: str = store.get(key).decode()
     return chosen

@@ -12,10 +12,11 @@ from lmtune.runs.search import OUTPUTS
 from lmtune.storage import Record
 from lmtune.training import foresight
 from lmtune.training.context import check_no_secret
+from lmtune.training.determinism import restored_determinism
 from lmtune.training.held_out import load_held_out
 from lmtune.training.resume import find_run, find_step, fingerprint_of, name_run
 from lmtune.training.session import build_trainer
-from lmtune.training.setup import build_setup, render_settings
+from lmtune.training.setup import Setup, build_setup, render_settings
 
 
 def run(config: CheckConfig) -> Result:
@@ -25,7 +26,12 @@ def run(config: CheckConfig) -> Result:
     """
     plain = render_settings(config)
     check_no_secret(plain)
-    setup = build_setup(config)
+    return look_ahead(config, plain, build_setup(config))
+
+
+@restored_determinism()
+def look_ahead(config: CheckConfig, plain: Record, setup: Setup) -> Result:
+    """What the training would do, of all that is known before its first step; with check.probe, of steps that are tried."""
     held_out = load_held_out(setup)
     trainer = build_trainer(setup, held_out)
     resumed = find_run(config, fingerprint_of(plain))

@@ -31,7 +31,6 @@ from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath
 from lmtune.patience import saying
 from lmtune.reporting.export import render_export, render_export_card
-from lmtune.runs import Run
 from lmtune.runs.search import check_creatable, new_folder
 from lmtune.storage import Record, slug, write_text
 
@@ -119,21 +118,13 @@ def export_safetensors(
             saving.save_model(model, tokenizer, aside, dtype)
         with saying("reading the weights back"):
             check_reads_back(model, aside)
-        card = render_export_card(checkpoint.path, name, find_finished(checkpoint), dtype.value, found.as_dict())
+        card = render_export_card(checkpoint.path, name, checkpoint.find_finished(), dtype.value, found.as_dict())
         write_text(aside / CARD, card)
     return {
         "architecture": type(model).__name__,
         "types": {dtype.value: len(list(model.parameters()))},
         "proof": found.as_dict(),
     }
-
-
-def find_finished(checkpoint: Checkpoint) -> Run | None:
-    """The run whose finished model this is, so that its results are of these weights; None for all else."""
-    run = checkpoint.run
-    if run is None or Path(checkpoint.path).resolve() != run.model_folder.resolve():
-        return None
-    return run if run.find_results().get("status") == "completed" else None
 
 
 def describe(model: PreTrainedModel, folder: Path) -> Record:

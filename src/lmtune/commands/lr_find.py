@@ -16,6 +16,7 @@ from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
 from lmtune.storage import write_json, write_text
 from lmtune.training.arguments import change_arguments
+from lmtune.training.determinism import restored_determinism
 from lmtune.training.resume import name_run
 from lmtune.training.schedules import smooth, suggest_rates
 from lmtune.training.setup import Setup, build_setup
@@ -61,6 +62,7 @@ def settle(config: LrFindConfig) -> None:
     }
 
 
+@restored_determinism()
 def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
     """Rates, losses, smoothed losses and suggestions. Raises TrainingError where the loss is NaN or infinite from the start."""
     from lmtune.training.lr_finder import LrRangeCallback, freeze_below

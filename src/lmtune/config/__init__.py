@@ -4,6 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
+from lmtune.config.card import CardConfig
 from lmtune.config.chat import ChatConfig
 from lmtune.config.checks import render_plain
 from lmtune.config.commands import (
@@ -16,6 +17,7 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
+    PushConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
@@ -32,6 +34,7 @@ __all__ = [
     "ZEROSHOT_TASKS",
     "BatchConfig",
     "CacheAction",
+    "CardConfig",
     "ChatConfig",
     "CheckConfig",
     "DataCommandConfig",
@@ -57,6 +60,7 @@ __all__ = [
     "ModelInit",
     "OutputFormat",
     "PhaseConfig",
+    "PushConfig",
     "RangeConfig",
     "SamplesConfig",
     "SaveDtype",

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from lmtune.config.card import CardConfig
 from lmtune.config.checks import check_given, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
@@ -289,6 +290,38 @@ class ExportConfig:
             raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
         allowed = [each.value for each in EXPORTED[self.to]]
         require(self.dtype.value in allowed, "dtype", self.dtype.value, f"{', '.join(allowed)} for to={self.to.value}")
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Nothing is left open."""
+
+
+@dataclass(kw_only=True, slots=True)
+class PushConfig:
+    """`lmtune push`."""
+
+    ckpt: str | None = key(None, literal=True)
+    """Run folder of a run that has completed; its model goes, with its card and its numbers."""
+    repo: str | None = key(None, literal=True)
+    """Where to: `owner/name`, or a `name` of your own."""
+    branch: str = key("main", literal=True)
+    """Made where there is none."""
+    public: bool = False
+    """Make a new repository public; one that is there stays what it is."""
+    dry_run: bool = False
+    """List what would go and what would stay, with the reasons; nobody is asked and nothing is sent."""
+    format: OutputFormat = OutputFormat.table
+    """What is written to stdout: a table for people, or one JSON document, with the card in it."""
+    check_weights: bool = True
+    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    card: CardConfig = key(CardConfig)
+    """What was recorded with the run holds unless it is given anew."""
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given("ckpt", self.ckpt, "lmtune push")
+        if not self.repo:
+            raise ConfigError("lmtune push needs repo=, found none. Give owner/name, or a name of your own.")
+        self.card.check_license()
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
         """Nothing is left open."""

@@ -109,6 +109,12 @@ class DataConfig:
     """Name of the group, used for the run folder and in results.json. A label: it chooses nothing."""
     language: str | None = key(None, identity=False)
     """ISO 639-1 code for the model card."""
+    license: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
+    """Of the text, for the model card."""
+    homepage: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
+    """Where the text is described, for the model card."""
+    citation: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
+    """How the text is cited, for the model card."""
     path: str | None = key(None, literal=True, chooses="hub", located=True, yields_to=("files", "sources"))
     """Hub id of a dataset, or a folder of one; alone it means `data=hub`."""
     subset: str | None = key(None, located=True, yields_to=SOURCES)

@@ -61,6 +61,10 @@ class ModelConfig:
     """Hub id or folder. With `init=scratch` it lends only its config (and its tokenizer)."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""
+    license: str | None = key(None, literal=True, yields_to=("path",), weights=False)
+    """Of these weights, for the model card."""
+    citation: str | None = key(None, literal=True, yields_to=("path",), weights=False)
+    """How these weights are cited, for the model card."""
     init: ModelInit = ModelInit.pretrained
     """Where the weights come from; from `scratch` they are drawn at random, by `seed`."""
     config: dict[str, Any] = key(dict, open=True)

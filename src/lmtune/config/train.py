@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import MISSING
 
+from lmtune.config.card import CardConfig
 from lmtune.config.checks import require
 from lmtune.config.commands import OutputFormat
 from lmtune.config.conditions import evaluation_strategy_of
@@ -75,6 +76,7 @@ class TrainConfig:
     eval: EvalConfig = key(EvalConfig)
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
+    card: CardConfig = key(CardConfig, weights=False, anew=True)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that eval_data names."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
@@ -92,6 +94,7 @@ class TrainConfig:
         self._check_streaming()
         self.finetune.check(self.training)
         self.tracker.check()
+        self.card.check_license()
         check_training(self.finetune.leave_out_phased(self.training))
         check_generation(self.generation)
         self._check_twins()

@@ -24,12 +24,16 @@ from huggingface_hub import (
     __version__,
     constants,
     get_token,
+    hf_hub_url,
     set_client_factory,
 )
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
+utils = importlib.import_module("huggingface_hub.utils")  # exports what follows, and does not say so
 http = importlib.import_module("httpx" if __version__.startswith("1.") else "httpx2")
 """What huggingface_hub speaks HTTP with: from 2.0 on the latter."""
+
+CARD = "README.md"
 
 QUESTION_LIMIT, ANSWER_LIMIT, TRANSFER_LIMIT = 2.0, 10.0, 60.0
 """Seconds without a sign from the endpoint: of the first question, of what is asked then, of uploads."""
@@ -66,7 +70,8 @@ def open_repository(request: dict[str, Any]) -> dict[str, Any]:
         if revision != constants.DEFAULT_REVISION:
             api.create_branch(repo, branch=revision, exist_ok=True)
         files = api.list_repo_files(repo, revision=revision)
-        return {**about, "made": made, "private": bool(api.model_info(repo).private), "files": files}
+        card = load_card(api, repo, revision, files)
+        return {**about, "made": made, "private": bool(api.model_info(repo).private), "files": files, "card": card}
     except Exception as error:
         return {**about, **explain(error)}
 
@@ -108,13 +113,31 @@ def _check_write(api: HfApi, repo: str, refused: HfHubHTTPError) -> None:
             raise  # otherwise it is the question that the endpoint does not know
 
 
+def load_card(api: HfApi, repo: str, revision: str, files: list[str]) -> str | None:
+    """The text of the card in a repository; None for one without. Raises HfHubHTTPError."""
+    if CARD not in files:
+        return None
+    address = hf_hub_url(repo, CARD, revision=revision, endpoint=api.endpoint)
+    answer = utils.get_session().get(address, headers=utils.build_hf_headers(token=api.token))
+    utils.hf_raise_for_status(answer)
+    return str(answer.text)
+
+
 def push(request: dict[str, Any]) -> dict[str, Any]:
-    """Upload files and texts in one commit, which takes away what of an earlier model they do not replace."""
+    """Upload files and texts in one commit, which takes away what of an earlier model they do not replace.
+
+    card: the text that the card there may have, None for no card; without this key it may have any.
+    """
     api = _build_api(TRANSFER_LIMIT)
     repo, revision = request["repo"], request["revision"]
     before = api.model_info(repo, revision=revision).sha
     contents = {**request["files"], **{name: text.encode() for name, text in request["texts"].items()}}
-    stale = find_stale(api.list_repo_files(repo, revision=revision), set(contents), request["replaces"])
+    present = api.list_repo_files(repo, revision=revision)
+    if "card" in request:
+        found = load_card(api, repo, revision, present)
+        if found not in (request["card"], request["texts"][CARD]):  # the latter where the answer to this push was lost
+            return {"fault": "edited", "detail": CARD}
+    stale = find_stale(present, set(contents), request["replaces"])
     additions = [CommitOperationAdd(name, content) for name, content in contents.items()]
     deletions = [CommitOperationDelete(name) for name in stale]
     done = api.create_commit(repo, [*additions, *deletions], commit_message=request["message"], revision=revision)

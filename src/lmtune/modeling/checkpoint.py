@@ -24,6 +24,13 @@ class Checkpoint:
     run: Run | None
     """None for a model that no run of lmtune made."""
 
+    def find_finished(self) -> Run | None:
+        """The run whose finished model this is, so that its results are of these weights; None for all else."""
+        run = self.run
+        if run is None or Path(self.path).resolve() != run.model_folder.resolve():
+            return None
+        return run if run.find_results().get("status") == "completed" else None
+
 
 def resolve_checkpoint(ckpt: str, whole: bool = True) -> Checkpoint:
     """The model in a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder or on the Hub.

@@ -2,71 +2,111 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmtune import __version__
-from lmtune.hub import is_hub_id
 from lmtune.measures import BY_EVALUATION, PUBLISHED, SHOWN
+from lmtune.reporting.card_facts import (
+    find_base,
+    find_dataset,
+    is_adapter,
+    list_languages,
+    list_sets,
+    name_text,
+    render_citations,
+    render_data,
+    render_environment,
+    render_overview,
+    render_statements,
+    render_training,
+)
 from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
 from lmtune.storage import Record, render_number
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
+    from huggingface_hub import EvalResult, ModelCardData
 
 
 def render_card(
-    name: str, results: Record, config: Record, samples: list[dict[str, str]], repo: str | None = None
+    name: str,
+    results: Record,
+    config: Record,
+    samples: list[dict[str, str]],
+    repo: str | None = None,
+    ledger: Record | None = None,
 ) -> str:
     """The card as Markdown with the Hub's metadata on top.
 
-    repo: where on the Hub the model is loaded from. Paths of the machine where it was trained stay out: they say nothing to a
-    reader.
+    repo: where on the Hub the model is loaded from. ledger: ledger.json of the run. Paths of the machine where it was
+    trained stay out: they say nothing to a reader.
     """
+    metadata = _build_metadata(name, results, config, samples)
+    return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples, repo, ledger)) + "\n"
+
+
+def _build_metadata(name: str, results: Record, config: Record, samples: list[dict[str, str]]) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
-    dataset = _published_dataset(config["data"])
-    data = ModelCardData(
+    languages = list_languages(config)
+    stated = {key: config.get("card", {}).get(key) for key in ("license", "license_name", "license_link")}
+    prompts = dict.fromkeys(sample["prompt"] for sample in samples if "prompt" in sample)
+    return ModelCardData(
         model_name=name,
-        language=config["data"]["language"],
-        base_model=_base_model(config),
-        datasets=[dataset] if dataset else None,
-        library_name="peft" if _is_adapter(config) else "transformers",
+        language=languages[0] if len(languages) == 1 else languages or None,
+        base_model=find_base(config),
+        datasets=list(dict.fromkeys(filter(None, map(find_dataset, list_sets(config))))) or None,
+        library_name="peft" if is_adapter(config) else "transformers",
         pipeline_tag="text-generation",
         tags=["lmtune"],
         eval_results=_eval_results(results, config),
+        **stated,
+        widget=[{"text": prompt} for prompt in prompts] or None,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples, repo)) + "\n"
 
 
-def _body(name: str, results: Record, config: Record, samples: list[dict[str, str]], repo: str | None) -> list[str]:
-    source = _base_model(config) or "a model of its author's own"
-    start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {source}"
-    kind = "A low-rank adapter (LoRA) for a" if _is_adapter(config) else "A"
-    train = results["train"]
-    lines = [
-        f"# {name}",
-        "",
-        f"{kind} causal language model, {start} on {config['data']['name']} with lmtune {__version__}: "
-        f"{train['steps']:,} steps, {train['tokens']:,} tokens learned.",
-        "",
-        *_render_transplant(results.get("transplant")),
-        "## Evaluation",
-        "",
-    ]
+def _body(
+    name: str,
+    results: Record,
+    config: Record,
+    samples: list[dict[str, str]],
+    repo: str | None,
+    ledger: Record | None,
+) -> list[str]:
+    lines = [f"# {name}", "", *_introduce(results, config), *render_overview(config), *render_statements(config)]
+    lines += render_data(config, results, ledger)
+    lines += [*render_training(config, results), *_render_transplant(results.get("transplant"))]
+    lines += [*render_environment(config, results), "## Evaluation", ""]
     for key, measures in results["eval"].items():
         lines += _table(key, measures)
     lines += ["## By evaluation", "", *_say_evaluated(results), *render_epochs(results["epochs"]), ""]
     if samples:
         lines += ["## Samples", ""]
-        lines += [f"> {sample['text'].strip()}".replace("\n", "\n> ") + "\n" for sample in samples]
-    needs = ["It needs the package `peft`, and loads its base by itself.", ""] if _is_adapter(config) else []
-    return [*lines, *render_use(repo or name, needs)]
+        lines += [f"> {_show(sample['text'].strip())}".replace("\n", "\n> ") + "\n" for sample in samples]
+    needs = ["It needs the package `peft`, and loads its base by itself.", ""] if is_adapter(config) else []
+    prompt = next((sample["prompt"] for sample in samples if "prompt" in sample), "...")
+    return [*lines, *render_use(repo, needs, prompt), "", *render_citations(config)]
 
 
-def render_use(model: str, needs: Sequence[str] = ()) -> list[str]:
-    """How a model is loaded. needs: lines on what that takes."""
+def _introduce(results: Record, config: Record) -> list[str]:
+    source = find_base(config) or "a model of its author's own"
+    start = "trained from scratch" if config["model"]["init"] == "scratch" else f"fine-tuned from {source}"
+    kind = "A low-rank adapter (LoRA) for a" if is_adapter(config) else "A"
+    text, train = " and ".join(map(name_text, list_sets(config))), results["train"]
+    summary = config.get("card", {}).get("summary")
+    return [
+        *([summary, ""] if summary else []),
+        f"{kind} causal language model, {start} on {text} with lmtune {__version__}: "
+        f"{train['steps']:,} steps, {train['tokens']:,} tokens learned.",
+        "",
+    ]
+
+
+def render_use(repo: str | None = None, needs: Sequence[str] = (), prompt: str = "...") -> list[str]:
+    """How a model is loaded, from the Hub or from the folder of the card. needs: lines on what that takes."""
+    model = json.dumps(repo or ".", ensure_ascii=False)
     return [
         "## Use",
         "",
@@ -74,9 +114,16 @@ def render_use(model: str, needs: Sequence[str] = ()) -> list[str]:
         "```python",
         "from transformers import pipeline",
         "",
-        f'pipeline("text-generation", model="{model}")("...")',
+        *([] if repo else ["# in the folder of this file; from elsewhere its path"]),
+        f'write = pipeline("text-generation", model={model})',
+        f'print(write({json.dumps(prompt, ensure_ascii=False)}, max_new_tokens=60)[0]["generated_text"])',
         "```",
     ]
+
+
+def _show(text: str) -> str:
+    """A text that the model wrote, with a dot for each character that has no form."""
+    return "".join(each if each.isprintable() or each == "\n" else "·" for each in text)
 
 
 def render_epochs(epochs: list[Record]) -> list[str]:
@@ -132,26 +179,10 @@ def _say_evaluated(results: Record) -> list[str]:
     return [f"On the same text of `{name}` each time: {render_evaluated(measures)}.", ""]
 
 
-def _base_model(config: Record) -> str | None:
-    path = config["model"]["path"]
-    return path if config["model"]["init"] == "pretrained" and path and is_hub_id(path) else None
-
-
-def _is_adapter(config: Record) -> bool:
-    finetune = config["finetune"]
-    return finetune["method"] == "lora" and not finetune["merge"]
-
-
-def _published_dataset(data: Record) -> str | None:
-    """The Hub id that a data configuration reads from, None for files and folders."""
-    path = data["path"]
-    return str(path) if path and not data["files"] and is_hub_id(path) else None
-
-
 def _dataset_of(key: str, config: Record) -> str:
     """The Hub id of a held-out set, or its name."""
     data = config["data"] if key == config["data"]["name"] else config["eval_sets"][key]
-    return _published_dataset(data) or key
+    return find_dataset(data) or key
 
 
 def _name_metric(name: str, measures: Record) -> str | None:

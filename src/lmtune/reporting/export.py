@@ -86,7 +86,7 @@ def _render_plain(path: str, name: str, note: str) -> str:
         said,
         "",
         *([note, ""] if note else []),
-        *render_use(name),
+        *render_use(),
     ]
     return "\n".join(lines) + "\n"
 

@@ -68,6 +68,16 @@ def find_damage(folder: Path, pattern: str = "*") -> str | None:
     return _find_fault(folder, files)
 
 
+def is_edited(folder: Path, name: str) -> bool:
+    """True for a file of a sealed folder that is there, and not as it was sealed."""
+    manifest = load_manifest(folder) or {"files": {}}
+    return (
+        name in manifest["files"]
+        and (folder / name).is_file()
+        and _find_fault(folder, {name: manifest["files"][name]}) is not None
+    )
+
+
 def _was_sealed(file: Path) -> bool:
     """True for a manifest of ours, damaged or not; other programs have files of that name too."""
     try:

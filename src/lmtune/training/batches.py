@@ -1,11 +1,21 @@
 """From tokens a step to rows per device and accumulation, for any number of devices."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 
 USUAL_ROWS = 8
 """Rows per device where nothing else decides: the default of TrainingArguments."""
+
+
+class StepCounts(NamedTuple):
+    """How long a training is."""
+
+    steps_per_epoch: int
+    samples: float
+    """Rows that are trained on, over all epochs."""
+    total_steps: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from lmtune.errors import CheckpointError, TrainingError
 from lmtune.modeling import stored
 from lmtune.runs import MANIFEST, Run
 from lmtune.storage import Record, load_json
-from lmtune.training.distributed import reduce_max
+from lmtune.training.distributed import agree, reduce_max
 from lmtune.training.trained_tokens import TrainedTokens
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Checkpointer:
     ) -> None:
         self.run = run
         self.manifest = manifest
-        self._staging_folder = run.staging_folder
+        self._staging_folder = agree(lambda: run.staging_folder)
         self._device = device
         self._writes = writes
         self._stop_on_failed_save = stop_on_failed_save
@@ -94,6 +94,13 @@ class Checkpointer:
             raise
         except SAVE_ERRORS as error:
             self._failure = self._failure or error
+
+    def write_random_states(self, staged: Path, states: list[dict[str, bytes]]) -> None:
+        """Put the files of the random states of all ranks into a staged checkpoint."""
+        if self._writes:
+            with self.noting_failure():
+                for name, content in (item for state in states for item in state.items()):
+                    (staged / name).write_bytes(content)
 
     def failed_anywhere(self) -> bool:
         """True where a part of the current save has failed on any rank."""

@@ -21,7 +21,7 @@ from lmtune.storage import Record, write_json
 from lmtune.training import resume
 from lmtune.training.arguments import change_arguments
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
-from lmtune.training.distributed import share_from_first
+from lmtune.training.distributed import agree
 from lmtune.training.setup import Setup, render_settings
 from lmtune.training.trackers import TRACKERS, point_trackers
 
@@ -87,7 +87,7 @@ class RunContext:
 
     def find_results(self) -> Record | None:
         """The results of a run that has completed: it is not trained again."""
-        results = self.run.find_results()
+        results = agree(self.run.find_results)
         if results.get("status") != "completed":
             return None
         logger.info("this run has completed; here are its results")
@@ -113,9 +113,7 @@ def open_run(setup: Setup) -> RunContext:
     plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)
     fingerprint = resume.fingerprint_of(plain)
-    folder = share_from_first(
-        str(resume.choose_folder(config, fingerprint).folder.resolve()) if arguments.process_index == 0 else None
-    )
+    folder = agree(lambda: str(resume.choose_folder(config, fingerprint).folder.resolve()))
     manifest = {
         "fingerprint": fingerprint,
         "machine": describe_machine(arguments, setup.model),
@@ -126,13 +124,10 @@ def open_run(setup: Setup) -> RunContext:
     context = RunContext(Run(Path(folder)), name, arguments, fingerprint, manifest)
     change_arguments(arguments, output_dir=folder, run_name=arguments.run_name or name)
     try:
-        if context.is_main:
-            _enter(context, setup, plain)
-        checkpoint = share_from_first(str(context.checkpoint) if context.checkpoint else "")
+        context.checkpoint = agree(lambda: _enter(context, setup, plain))
     except BaseException:
         context.held.close()
         raise
-    context.checkpoint = Path(checkpoint) if checkpoint else None
     if context.checkpoint:
         resume.restore_threads(context.checkpoint)
     change_arguments(arguments, eval_on_start=config.evaluates and context.checkpoint is None)
@@ -149,8 +144,8 @@ def check_no_secret(plain: Record) -> None:
             )
 
 
-def _enter(context: RunContext, setup: Setup, plain: Record) -> None:
-    """Lock the run folder, then record a new run or find where an old one stopped."""
+def _enter(context: RunContext, setup: Setup, plain: Record) -> Path | None:
+    """Lock the run folder, then record a new run or return the checkpoint at which an old one stopped. Rank 0 does."""
     run = context.run
     context.fresh = not run.config_file.exists() and not run.checkpoints()
     try:
@@ -160,8 +155,8 @@ def _enter(context: RunContext, setup: Setup, plain: Record) -> None:
         if context.fresh:
             check_disk(run.folder, _estimate_disk(setup), present=0)
             _record(context, plain, setup.prepared)
-        else:
-            _take_up(context, setup, plain)
+            return None
+        return _take_up(context, setup, plain)
     except BaseException:
         if context.fresh:
             run.withdraw()
@@ -180,14 +175,15 @@ def _hold(context: RunContext, tracker: TrackerConfig) -> None:
     context.held.callback(_log_to(run.log_file))
 
 
-def _take_up(context: RunContext, setup: Setup, plain: Record) -> None:
-    """Go on with a run; one that has completed is left as it is."""
+def _take_up(context: RunContext, setup: Setup, plain: Record) -> Path | None:
+    """The checkpoint to go on from; a run that has completed is left as it is."""
     run, config = context.run, setup.config
     if run.find_results().get("status") == "completed":
-        return
+        return None
     check_disk(run.folder, _estimate_disk(setup), run.measure_checkpoints())
-    context.checkpoint = resume.take_up(run, context.manifest, config.resume_force)
+    checkpoint = resume.take_up(run, context.manifest, config.resume_force)
     _restore_records(context, plain, setup.prepared)
+    return checkpoint
 
 
 def _restore_records(context: RunContext, plain: Record, prepared: Prepared) -> None:

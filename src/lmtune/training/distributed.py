@@ -1,21 +1,171 @@
-"""What the processes of a training agree on. All of them have to call these at the same point."""
+"""What the processes of a training agree on. All of them have to call these at the same point.
+
+There is one mind: the disk, the clock, the device and the decisions of rank 0 are the run's, and every other rank knows
+only what it is told. What only one disk holds goes to the others through mirror.py.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import logging
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lmtune.errors import DataError, LostProcessError, TrainingError, describe_error, first_line
+from lmtune.evaluation.protocol import hash_model
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
-Value = TypeVar("Value", str, int)
+    from lmtune.runs import Run
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+USUAL_TIMEOUT = 1800
+"""Seconds of training.ddp_timeout, as TrainingArguments has it."""
+
+LOST = re.compile(
+    r"gloo.*(closed by peer|reset by peer|broken pipe|timed out)|NCCL.*(remote process exited|timed? ?out)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What gloo, NCCL and torch's store say where another process is not there any more."""
+
+
+def are_several() -> bool:
+    """True under a launcher that has started more than one process."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def is_joined() -> bool:
+    """True once the processes talk to each other; without several of them nothing heavy is imported to find out."""
+    if not are_several():
+        return False
+    import torch
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def join(training: dict[str, Any]) -> None:
+    """Let the processes talk to each other from now on, with the settings of `training.*`.
+
+    TrainingArguments would do that later, when each process has decided much by itself already, and hands no timeout on
+    where training.use_cpu=true. A process of its own does nothing.
+    """
+    if not are_several() or is_joined():
+        return
+    from accelerate import PartialState
+
+    seconds = int(training.get("ddp_timeout") or USUAL_TIMEOUT)
+    backend = training.get("ddp_backend")
+    PartialState(
+        cpu=bool(training.get("use_cpu")),
+        timeout=timedelta(seconds=seconds),
+        **({} if backend is None else {"backend": backend}),
+    )
+    logger.info(
+        "%s processes: one that is silent for %s s ends the run (training.ddp_timeout)",
+        os.environ["WORLD_SIZE"],
+        f"{seconds:,}",
+    )
+
+
+def is_first() -> bool:
+    """True on rank 0."""
+    return int(os.environ.get("RANK") or 0) == 0 or not are_several()
+
+
+def agree(find: Callable[[], Value]) -> Value:
+    """What `find` returns on rank 0, on all of them; what it raises there is raised on all."""
+    if not is_joined():
+        return find()
+    import torch
+
+    found: list[Any] = [None, None]
+    if is_first():
+        try:
+            found[0] = find()
+        except Exception as error:
+            found[1] = _make_sendable(error)
+    torch.distributed.broadcast_object_list(found, src=0)
+    value, raised = found
+    if raised is not None:
+        raise raised
+    return value
+
+
+def gather(value: Value) -> list[Value]:
+    """The values of all ranks, on each of them, by rank."""
+    if not is_joined():
+        return [value]
+    import torch
+
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
+def check_same_text(facts: Mapping[str, object]) -> None:
+    """Raise DataError, on all ranks, where hosts have files that differ. facts: of the prepared text."""
+    other = _find_other({name: facts.get(name) for name in ("corpus", "tokenizer", "mix")})
+    if other is not None:
+        raise DataError(
+            f"Expected the same text on all processes, found that process {other} has read another than process 0. Copy the files "
+            "anew to each host, or put them where all hosts see them."
+        )
+
+
+def check_same_weights(model: PreTrainedModel, run: Run) -> None:
+    """Raise TrainingError, on all ranks, where their weights differ: a score of all would be that of no model."""
+    other = _find_other(hash_model(model)) if is_joined() else None
+    if other is not None:
+        raise TrainingError(
+            f"Expected the same weights on all processes, found that process {other} holds others than process 0, so that no "
+            f"score would be of one model. Nothing is scored; go on from the last checkpoint with resume={run.folder}."
+        )
+
+
+def _find_other(value: object) -> int | None:
+    """The first rank whose value is not that of rank 0."""
+    found = gather(value)
+    return next((rank for rank, each in enumerate(found) if each != found[0]), None)
+
+
+@contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Raise LostProcessError instead of the pages that a communication library writes when another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not are_several() or LOST.search(str(error)) is None:
+            raise
+        raise LostProcessError(
+            f"Another process of this run has ended or does not answer ({first_line(error)[:200]}). What was saved is whole: start "
+            "all processes again with resume=auto."
+        ) from error
+
+
+def _make_sendable(error: Exception) -> Exception:
+    """The error itself where it can travel, else one with its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(describe_error(error))
+    return error
 
 
 def reduce_max(value: int, device: torch.device) -> int:
     """The largest value over all processes. device: the one that they talk through."""
+    if not is_joined():
+        return value
     import torch
 
-    if not torch.distributed.is_initialized():
-        return value
     shared = torch.tensor(value, device=device)
     torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
     return int(shared.item())
@@ -23,10 +173,10 @@ def reduce_max(value: int, device: torch.device) -> int:
 
 def reduce_sum(value: torch.Tensor) -> torch.Tensor:
     """The sum over all processes of a tensor on the device that they talk through."""
+    if not is_joined():
+        return value
     import torch
 
-    if not torch.distributed.is_initialized():
-        return value
     shared = value.clone()
     torch.distributed.all_reduce(shared)
     return shared
@@ -34,17 +184,4 @@ def reduce_sum(value: torch.Tensor) -> torch.Tensor:
 
 def sum_over_ranks(sums: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The sum over all processes of a tensor on the CPU, the same on each. device: the one that processes talk through."""
-    import torch
-
-    return reduce_sum(sums.to(device)).cpu() if torch.distributed.is_initialized() else sums
-
-
-def share_from_first(value: Value | None) -> Value:
-    """The value of rank 0, on every rank; the others' own is not looked at."""
-    import torch
-
-    shared = [value]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast_object_list(shared, src=0)
-    assert shared[0] is not None
-    return shared[0]
+    return reduce_sum(sums.to(device)).cpu() if is_joined() else sums

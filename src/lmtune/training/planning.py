@@ -7,7 +7,7 @@ from lmtune.storage import Record
 from lmtune.training.arguments import change_arguments
 from lmtune.training.batches import USUAL_ROWS
 from lmtune.training.compiling import find_compile_failure
-from lmtune.training.distributed import share_from_first
+from lmtune.training.distributed import agree
 from lmtune.training.memory import StepMemory, estimate_memory, measure_free_memory
 from lmtune.training.throughput import build_flops_meter
 from lmtune.units import render_bytes, render_duration
@@ -62,7 +62,7 @@ def choose_rows(given: Record, arguments: "TrainingArguments", model: "PreTraine
     named = {"per_device_train_batch_size", "gradient_accumulation_steps"} & given.keys()
     if arguments.device.type != "cuda" or named or arguments.auto_find_batch_size:
         return None
-    return share_from_first(fit_rows(arguments, model, block_size, measure_free_memory(arguments.device)))
+    return agree(lambda: fit_rows(arguments, model, block_size, measure_free_memory(arguments.device)))
 
 
 def fit_rows(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, free: int) -> int:

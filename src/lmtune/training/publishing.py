@@ -1,22 +1,27 @@
-"""training.push_to_hub in `lmtune train`: settled before a run, done after it."""
+"""What `lmtune push` and training.push_to_hub do: the latter is settled before a run and done after it."""
 
 import logging
 import os
+import shlex
 from pathlib import Path
 
-from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.config import CardConfig, FinetuneMethod, TrainConfig, render_plain
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import ConfigError, PushError, Stopped
 from lmtune.exporting import contents, hub
+from lmtune.exporting.card_seal import seal_card
 from lmtune.hub import is_hub_id
+from lmtune.reporting.card_facts import list_languages
 from lmtune.runs import Run
-from lmtune.runs.manifest import find_damage
+from lmtune.runs.manifest import find_damage, is_edited
 from lmtune.runs.search import SWEEP_MARK
 from lmtune.storage import Record
 from lmtune.training import resume
 from lmtune.training.results import load_card
 
 logger = logging.getLogger(__name__)
+
+EXAMPLES = {"card.license": "for instance card.license=cc-by-sa-4.0", "card.language": "for instance card.language=pt"}
 
 
 def check_push(config: TrainConfig) -> None:
@@ -26,20 +31,54 @@ def check_push(config: TrainConfig) -> None:
         return
     key = "name" if config.training.get("hub_model_id") is None else "training.hub_model_id"
     hub.check_repository(key, name_repository(config))
-    finetune, base = config.finetune, config.model.path
-    if finetune.method is FinetuneMethod.lora and not finetune.merge and not (base and is_hub_id(base)):
+    check_base("training.push_to_hub=true with finetune.merge=false", render_plain(config))
+
+
+def check_base(asker: str, told: Record) -> None:
+    """Raise ConfigError for an adapter alone whose base nobody else has. told: the settings of the run."""
+    finetune, base = told["finetune"], told["model"]["path"]
+    alone = finetune["method"] == FinetuneMethod.lora.value and not finetune["merge"]
+    if alone and not (base and is_hub_id(base)):
         raise ConfigError(
-            f"training.push_to_hub=true with finetune.merge=false pushes an adapter alone, whose base is {base}, a folder that "
+            f"{asker} pushes an adapter alone, whose base is {base}, a folder that "
             "nobody else has. Expected a base on the Hub. Leave finetune.merge=true."
         )
+
+
+def check_stated(card: CardConfig, told: Record) -> None:
+    """Raise ConfigError for a card without a licence or a language, unless that is meant. told: the settings of the run."""
+    if (lack := find_lack(card, told)) is not None:
+        raise ConfigError(lack)
+
+
+def find_lack(card: CardConfig, told: Record) -> str | None:
+    """Why a card is not pushed as it is, in words; None for one that is."""
+    found = {"card.license": card.license, "card.language": list_languages({**told, "card": render_plain(card)})}
+    missing = [key for key, value in found.items() if not value]
+    if not missing or card.allow_unstated:
+        return None
+    return (
+        "a model on the Hub is expected to say under which licence, and for which languages, it may be used; found no "
+        f"{' and no '.join(f'{key}=' for key in missing)}. Give {' and '.join(EXAMPLES[key] for key in missing)}, or "
+        "card.allow_unstated=true to push it without."
+    )
 
 
 def open_target(config: TrainConfig) -> hub.Target | None:
     """The repository that takes the model of this run, made now by the first process; None for the others, and without a push."""
     if not config.training.get("push_to_hub") or _is_one_of_others():
         return None
-    target, line = hub.open_target(config.training, name_repository(config))
-    logger.info(line)
+    wish = hub.Wish(
+        name_repository(config),
+        config.training.get("hub_revision") or "main",
+        private=config.training.get("hub_private_repo") is not False,
+        overwrite=config.card.overwrite,
+        key="training.hub_model_id",
+        asker="training.push_to_hub=true",
+        otherwise=", or leave out training.push_to_hub",
+    )
+    target = hub.open_target(wish)
+    logger.info("Hub: %s, %s, takes the model when the run has completed", target.url, target.state)
     return target
 
 
@@ -48,14 +87,12 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: Reco
     if target is None:
         return
     left = f"{run.folder} has completed and is saved, but its model is not on the Hub ({target.url})"
-    later = f"push it: lmtune train resume={run.folder} {_render_typed(config.training)}"
+    later = f"push it: lmtune train resume={run.folder} {_render_typed(config, run.load_config())}"
     try:
-        _check_weights(run)
-        package = contents.pack(run.model_folder, load_card(run, results, target.repo), results)
-        contents.check_traces(
-            package, contents.build_traces(run.folder, _render_public(config, target, results["name"]))
-        )
-        logger.info(hub.push(target, package, results["name"]))
+        check_weights(run)
+        say_edited_card(run)
+        package = build_package(run, results, config.card, target.repo)
+        logger.info(hub.render_pushed(target, package, hub.push(target, package, results["name"])))
     except (PushError, OSError) as error:
         raise PushError(f"{left}: {error}. Then {later}") from error
     except (Stopped, KeyboardInterrupt):
@@ -63,7 +100,16 @@ def push(run: Run, config: TrainConfig, target: hub.Target | None, results: Reco
         raise
 
 
-def _check_weights(run: Run) -> None:
+def build_package(run: Run, results: Record, card: CardConfig, repo: str) -> contents.Package:
+    """What of a completed run goes to a repository. Raises PushError for a text that tells of this machine."""
+    text = load_card(run, results, repo, card)
+    package = contents.pack(run.model_folder, seal_card(text), results)
+    public = _render_public(run.load_config(), card, repo, results["name"])
+    contents.check_traces(package, contents.build_traces(run.folder, public))
+    return package
+
+
+def check_weights(run: Run) -> None:
     """Raise PushError unless the weights are those that were saved; settings may have been edited for the Hub since."""
     damage = find_damage(run.model_folder, "*.safetensors")
     if damage is not None:
@@ -73,12 +119,28 @@ def _check_weights(run: Run) -> None:
         )
 
 
-def _render_typed(training: Record) -> str:
-    """The settings of a push, as they are typed."""
-    given = {key: training[key] for key in WITHHELD if training.get(key) is not None}
-    return " ".join(
-        f"training.{key}={str(value).lower() if value in (True, False) else value}" for key, value in given.items()
-    )
+def say_edited_card(run: Run) -> None:
+    """Say so where somebody has edited the card in model/: it does not go, and would be looked for."""
+    if is_edited(run.model_folder, contents.CARD):
+        logger.info(
+            "%s has been edited since it was written. It stays here: the card that goes is written anew, from the run and card.*",
+            run.model_folder / contents.CARD,
+        )
+
+
+def _render_typed(config: TrainConfig, told: Record) -> str:
+    """The settings of a push, and what the card says besides what was recorded with the run, as they are typed."""
+    settings = {f"training.{key}": config.training.get(key) for key in WITHHELD}
+    recorded = told.get("card", {})
+    for key, value in render_plain(config.card).items():
+        settings[f"card.{key}"] = None if not value or value == recorded.get(key) else value
+    return " ".join(f"{key}={_render_value(value)}" for key, value in settings.items() if value is not None)
+
+
+def _render_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return shlex.quote(f"[{','.join(value)}]" if isinstance(value, list) else str(value))
 
 
 def _is_one_of_others() -> bool:
@@ -101,8 +163,9 @@ def _find_job(config: TrainConfig) -> str | None:
     return resumed.name if (resumed.parent / SWEEP_MARK).is_file() else None
 
 
-def _render_public(config: TrainConfig, target: hub.Target, name: str) -> str:
-    """Names that the card says in any case."""
-    model, data = config.model, config.data
-    named = (target.repo, name, model.name, model.path, data.name, data.path, *config.eval_data)
+def _render_public(told: Record, card: CardConfig, repo: str, name: str) -> str:
+    """Names that the card says in any case, and what it says because its author wants it to."""
+    model, data = told["model"], told["data"]
+    stated = [str(value) for value in render_plain(card).values()]
+    named = (repo, name, model["name"], model["path"], data["name"], data["path"], *told["eval_data"], *stated)
     return " ".join(each for each in named if each)

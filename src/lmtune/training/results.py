@@ -1,9 +1,10 @@
 """results.json of a run, its model and its pages, written when it ends."""
 
 import math
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from lmtune.config import EvalConfig, SaveDtype
+from lmtune.config import CardConfig, EvalConfig, SaveDtype, render_plain
 from lmtune.data.ledger import Ledger
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
@@ -15,11 +16,11 @@ from lmtune.modeling.read_back import check_reads_back
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.runs import Run, seal
-from lmtune.storage import Record, write_text
+from lmtune.storage import Record, load_json, write_text
 from lmtune.training.evaluations import Evaluation, build_epochs, find_evaluation, read_evaluations
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
     from lmtune.training.context import RunContext
     from lmtune.training.held_out import HeldOutSet, Measures
@@ -49,6 +50,7 @@ def build_results(
         "status": "completed",
         "fingerprint": context.fingerprint,
         "text": describe_text(prepared.facts),
+        "machine": context.manifest["machine"],
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
@@ -59,10 +61,33 @@ def build_results(
             "world_size": context.world_size,
             "distributed": trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
+            "settings": describe_settings(trainer.args, prepared.ledger.block_size),
         },
         "eval": sets,
         "epochs": build_epochs(read_evaluations(context.run.load_metrics(), held_out)) if context.is_main else [],
     }
+
+
+def describe_settings(arguments: "TrainingArguments", block_size: int) -> Record:
+    """What the steps were made of and how they were taken, as Trainer was told."""
+    precision = "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else ""
+    return {
+        "rows_per_step": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
+        "block_size": block_size,
+        "learning_rate": arguments.learning_rate,
+        "lr_scheduler_type": _name(arguments.lr_scheduler_type),
+        "warmup_steps": arguments.warmup_steps,
+        "optim": _name(arguments.optim),
+        "weight_decay": arguments.weight_decay,
+        "max_grad_norm": arguments.max_grad_norm,
+        "precision": f"{precision} where that is safe (autocast), weights in float32" if precision else "float32",
+        "best_by": (arguments.metric_for_best_model or "loss").removeprefix("eval_").replace("_", " "),
+    }
+
+
+def _name(choice: Enum | str) -> str:
+    """What a choice of transformers is called, which may be given as a word."""
+    return choice.value if isinstance(choice, Enum) else choice
 
 
 def find_training_loss(history: list[Record]) -> float | None:
@@ -120,9 +145,16 @@ def save_model(
         ) from error
 
 
-def load_card(run: Run, results: Record, repo: str | None = None) -> str:
-    """The model card of a run, that of its copy at `repo` on the Hub if one is named."""
-    return render_card(results["name"], results, run.load_config(), load_last_samples(run), repo)
+def load_card(run: Run, results: Record, repo: str | None = None, card: CardConfig | None = None) -> str:
+    """The model card of a run, that of its copy at `repo` on the Hub if one is named.
+
+    card: what it says that no run can know, in place of what was recorded with the run.
+    """
+    told = run.load_config()
+    if card is not None:
+        told = {**told, "card": render_plain(card)}
+    ledger = load_json(run.ledger_file) if run.ledger_file.exists() else None
+    return render_card(results["name"], results, told, load_last_samples(run), repo, ledger)
 
 
 def load_last_samples(run: Run) -> list[dict[str, str]]:

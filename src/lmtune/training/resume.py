@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lmtune.runs import (
 )
 from lmtune.runs.search import OUTPUTS, check_creatable
 from lmtune.storage import Record, checksum_of, load_json, render_json, render_json_line, slug, write_text
+from lmtune.training.distributed import agree
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +63,16 @@ def leave_out(plain: Record, names: list[str]) -> Record:
     }
 
 
+def is_started_again() -> bool:
+    """True where torchrun has started the processes once more, after one of them had failed: they are to go on."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+
+
 def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     """The run that resume= names or finds, None where a new one is to be started."""
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
         return find_resumed(config.resume)
-    if config.resume != "auto":
+    if config.resume != "auto" and not is_started_again():
         return None
     if config.output is not None:
         given = GivenPath("output", config.output, CheckpointError)
@@ -73,6 +80,15 @@ def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
     if config.job_folder is not None:  # a job of the same sweep, or of any other
         return find_newest(Path(config.job_folder).parent, fingerprint) or find_newest(OUTPUTS, fingerprint)
     return find_newest(OUTPUTS / name_run(config), fingerprint)
+
+
+def find_checked(config: TrainConfig, plain: Record) -> Run | None:
+    """The run to go on with, if any, which can go on with what is said now; raise where it cannot, or output= is taken."""
+    found = find_run(config, fingerprint_of(plain))
+    check_output(config, found)
+    if found is not None:
+        check_told(config, found, plain)
+    return found
 
 
 def find_step(run: Run | None) -> int:
@@ -280,4 +296,4 @@ def restore_threads(checkpoint: Path) -> None:
     """Compute with as many threads as the run has had: the order of a sum depends on it."""
     import torch
 
-    torch.set_num_threads(load_json(checkpoint / MANIFEST)["machine"]["threads"])
+    torch.set_num_threads(agree(lambda: int(load_json(checkpoint / MANIFEST)["machine"]["threads"])))

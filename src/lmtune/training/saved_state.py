@@ -8,6 +8,7 @@ from transformers.trainer_callback import ExportableState
 
 from lmtune.runs import STATE
 from lmtune.storage import load_json
+from lmtune.training.distributed import agree
 
 
 def relocate_best(state: TrainerState, checkpoint: Path, run_folder: Path) -> None:
@@ -16,7 +17,7 @@ def relocate_best(state: TrainerState, checkpoint: Path, run_folder: Path) -> No
     if recorded is not None:
         best = run_folder / Path(recorded).name
         state.best_model_checkpoint = str(best)
-        if not best.is_dir():
+        if not agree(best.is_dir):
             state.best_model_checkpoint = state.best_metric = state.best_global_step = None
 
 

@@ -3,15 +3,16 @@
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
-from lmtune.errors import Stopped, describe_error
+from lmtune.errors import LostProcessError, Stopped, describe_error
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.runs import step_of
@@ -20,9 +21,12 @@ from lmtune.training import memory, trial
 from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
+from lmtune.training.determinism import restored_determinism
+from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max
 from lmtune.training.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, Measures, load_held_out
+from lmtune.training.mirror import mirrored
 from lmtune.training.plan import log_plan
 from lmtune.training.results import (
     add_evaluations,
@@ -60,14 +64,17 @@ class Session:
     @contextmanager
     def open(cls, config: TrainConfig) -> Iterator["Session"]:
         """Load and check everything, then claim the run folder; raise LmtuneError for whatever can be known to fail."""
-        setup = build_setup(config)
-        held_out = load_held_out(setup)
-        trainer = build_trainer(setup, held_out)
-        context = open_run(setup)
-        try:
-            yield cls(setup, held_out, trainer, context)
-        finally:
-            context.close()
+        with noticing_loss():
+            setup = build_setup(config)
+            held_out = load_held_out(setup)
+        with restored_determinism():
+            with noticing_loss():
+                trainer = build_trainer(setup, held_out)
+                context = open_run(setup)
+            try:
+                yield cls(setup, held_out, trainer, context)
+            finally:
+                context.close()
 
     def run(self) -> Record:
         """Train, score and save; return results.json. A run that has completed is answered from it.
@@ -78,12 +85,16 @@ class Session:
         if completed is not None:
             return completed
         try:
-            self.attach()
-            self.fit()
-            return self.finish()
+            with noticing_loss():
+                self.attach()
+                self.fit()
+                return self.finish()
         except (Stopped, KeyboardInterrupt) as stopped:
             number = getattr(stopped, "signal_number", signal.SIGINT)
             self.context.stop(f"stopped by signal {number:d} after step {self.trainer.state.global_step}")
+            raise
+        except LostProcessError as lost:
+            self.context.stop(str(lost))
             raise
         except BaseException as error:
             self.context.fail("failed", describe_error(error))
@@ -111,7 +122,6 @@ class Session:
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
-        from lmtune.training.distributed import reduce_max
         from lmtune.training.progress import ProgressLine
         from lmtune.training.signals import StopOnSignal
 
@@ -121,8 +131,8 @@ class Session:
         for callback in [*self._build_callbacks(progress, trackers), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
         try:
-            with explain_memory(render_remedy(self.setup)):
-                self.trainer.fit(self.context.checkpoint)
+            with explain_memory(render_remedy(self.setup)), self._find_checkpoint() as checkpoint:
+                self.trainer.fit(checkpoint)
         finally:
             for tracker in trackers:
                 tracker.close()
@@ -131,12 +141,18 @@ class Session:
             progress.close()
             stop.restore()
 
+    def _find_checkpoint(self) -> AbstractContextManager[Path | None]:
+        """The checkpoint that the run was opened with, where this process can read it."""
+        opened = self.context.checkpoint
+        return nullcontext() if opened is None else mirrored(opened, self.setup.arguments.device)
+
     def finish(self) -> Record:
         """Score the held-out text, save the model, and write the pages; return results.json."""
         context, prepared = self.context, self.setup.prepared
         dtype = self.config.model.save_dtype
         model = self._take_model()
         saving.round_weights(model, dtype)
+        check_same_weights(model, context.run)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)

@@ -24,6 +24,7 @@ from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_failure
 from lmtune.training.disk import count_steps
+from lmtune.training.distributed import agree, check_same_text, join
 from lmtune.training.planning import Plan, choose_rows, plan_steps
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def build_setup(config: TrainConfig) -> Setup:
     """Load, build and prepare everything; raise for whatever can be known to fail."""
     resumed = check_training(config)
     target = publishing.open_target(config)
-    corpus = build_corpus(config.data, config.seed, predecessor.find_past(config.model, resumed))
-    chosen = choose_settings(config, resumed)
+    past = agree(lambda: predecessor.find_past(config.model, resumed))
+    corpus = build_corpus(config.data, config.seed, past)
+    chosen = agree(lambda: choose_settings(config, resumed))
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_sharding(arguments)
     training_arguments.check_liger(arguments)
@@ -81,12 +83,15 @@ def build_setup(config: TrainConfig) -> Setup:
     resolve_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
+    if not config.data.streaming:  # of a stream, the dates of files count, which copies need not have
+        check_same_text(prepared.facts)
     say_losses(prepared.ledger)
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     prepared.blocks.set_batch_shape(arguments.train_batch_size * arguments.world_size, batches)
-    plan = plan_training(config, arguments, model, prepared, begins=resumed is None)
+    plan = agree(lambda: plan_training(config, arguments, model, prepared, begins=resumed is None))
+    training_arguments.change_arguments(arguments, **plan.chosen)
     chosen |= plan.chosen
     remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]
     return Setup(config, chosen, remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
@@ -103,11 +108,11 @@ def say_losses(ledger: Ledger) -> None:
 def check_training(config: TrainConfig) -> Run | None:
     """Raise for what can be known within seconds, with nothing loaded and nothing made; return the run to go on with, if any."""
     publishing.check_push(config)
+    join(config.training)
     plain = render_settings(config)
-    resumed = resume.find_run(config, resume.fingerprint_of(plain))
-    resume.check_output(config, resumed)
-    if resumed is not None:
-        resume.check_told(config, resumed, plain)
+    if config.training.get("push_to_hub"):
+        publishing.check_stated(config.card, plain)
+    resumed = agree(lambda: resume.find_checked(config, plain))
     others = [*config.eval_sets.values(), *config.mixed_sets.values()]
     check_sources(config, others)
     for data in (config.data, *others):

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 from accelerate.utils import TorchDynamoPlugin
@@ -29,10 +30,13 @@ from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
 from lmtune.runs import STATE, Run, step_of
 from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch
+from lmtune.training.batches import StepCounts
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
+from lmtune.training.distributed import agree, gather
 from lmtune.training.evaluations import flatten_measures
+from lmtune.training.mirror import mirrored
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses
@@ -41,15 +45,6 @@ from lmtune.training.trained_tokens import TokenCounter, TrainedTokens
 
 Scorer = Callable[[PreTrainedModel], dict[str, dict[str, Any]]]
 """From a model to the measures of each held-out set; the first set is the one that decides."""
-
-
-class StepCounts(NamedTuple):
-    """How long a training is."""
-
-    steps_per_epoch: int
-    samples: float
-    """Rows that are trained on, over all epochs."""
-    total_steps: int
 
 
 class LmTrainer(Trainer):
@@ -96,6 +91,8 @@ class LmTrainer(Trainer):
         self.losses = StepLosses()
         self._resumed_from: Path | None = None
         self._resumed_sums = LossSums()
+        self._random_state: dict[str, bytes] = {}
+        """Files of the random state of this rank, in the save that is under way."""
         self._best_before: tuple[float | None, int | None, str | None] = (None, None, None)
 
     @property
@@ -254,10 +251,14 @@ class LmTrainer(Trainer):
             self._check_finite()
             staged = self.checkpoints.stage(f"checkpoint-{self.state.global_step}")
             progress = Progress(self.state.global_step, self.trained, self._gather_loss_sums())
+            self._random_state = {}
             with self._saving_into(staged.parent), self.checkpoints.noting_failure():
                 super()._save_checkpoint(model, trial)
+            self.checkpoints.write_random_states(staged, gather(self._random_state))
             if self.state.best_model_checkpoint == str(staged):
                 self.state.best_model_checkpoint = str(self.run.folder / staged.name)
+            # Trainer asks the disk whether the best is there, and only that of rank 0 can tell.
+            self.state.best_model_checkpoint = agree(lambda: self.state.best_model_checkpoint)
             # Until all ranks have said that nothing failed, one may still be writing its random state.
             if not self.checkpoints.failed_anywhere() and self.args.should_save:
                 with self.checkpoints.noting_failure():
@@ -270,6 +271,12 @@ class LmTrainer(Trainer):
         # In a save, the other ranks wait behind this: an error that left it on rank 0 alone would let them wait forever.
         with self.checkpoints.noting_failure():
             super().save_model(output_dir, _internal_call)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Each rank has a random state of its own, and not each has the disk of the run.
+        with TemporaryDirectory() as own:
+            super()._save_rng_state(own)
+            self._random_state = {file.name: file.read_bytes() for file in Path(own).iterdir()}
 
     @contextmanager
     def _saving_into(self, folder: Path) -> Iterator[None]:
@@ -313,7 +320,8 @@ class LmTrainer(Trainer):
         if self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
-            stored.restore(self.model, Path(str(self.state.best_model_checkpoint)))
+            with mirrored(Path(str(self.state.best_model_checkpoint)), self.args.device) as best:
+                stored.restore(self.model, best)
 
     def _load_progress(self, checkpoint: Path) -> None:
         """Load what Trainer itself does not: the position in the data, the counts, the sums of the loss."""

@@ -5,6 +5,7 @@ key has no effect, or None where it works; its name says what would have to hold
 import os
 from collections.abc import Mapping
 
+from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
 from lmtune.cli.effects.text_rules import (
     LEAVE_ONE,
     Rule,
@@ -258,6 +259,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
         _if_held_out,
     ),
+    **CARD_RULES,
     "resume_force": _if_resumed,
     "stop_on_failed_save": _if_checkpoints,
 }
@@ -285,6 +287,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "tokenizer": {"model.revision": _if_revised},
     "export": {},
+    "push": PUSH_RULES,
     "generate": {
         **generation_rules(if_text_is_written),
         "generation.temperature": unless_in_grid("temperature"),

@@ -18,8 +18,12 @@ def idle(because: str, remedy: str, keys: Iterable[str]) -> dict[str, Idle]:
 
 
 ROWS = ("data.block_size", "data.stride", "data.packing", "data.isolate_documents")
-LEARNING = ("data.epochs", "data.prompts", "data.language", "data.shuffle_blocks")
-WEIGHTS = ("model.learning_rate", "model.loss", "model.legacy_ids", "model.save_dtype")
+OF_CARD = ("data.language", "data.license", "data.homepage", "data.citation")
+LEARNING = ("data.epochs", "data.prompts", "data.shuffle_blocks", *OF_CARD)
+WEIGHTS = (
+    *("model.learning_rate", "model.loss", "model.legacy_ids", "model.save_dtype"),
+    *("model.license", "model.citation"),
+)
 
 TRAIN = {
     "eval.batch_size": Idle("it is for lmtune eval", "While training, training.per_device_eval_batch_size= says it."),
@@ -48,7 +52,8 @@ LR_FIND = {
         OF_TRAIN,
         (
             *("eval", "eval_data", "early_stopping", "objective", "samples", "generation", "prompts", "data.prompts"),
-            *("resume", "resume_force", "stop_on_failed_save", "tracker", "data.language"),
+            *("resume", "resume_force", "stop_on_failed_save", "tracker", "card", *OF_CARD),
+            *("model.license", "model.citation"),
             *("model.legacy_ids", "model.save_dtype", "finetune.merge"),
             *("training.resume_from_checkpoint", "training.report_to", "training.project"),
             *(
@@ -109,6 +114,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "generate": GENERATE,
     "chat": {},
     "export": EXPORT,
+    "push": {},
     "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""

@@ -1,0 +1,41 @@
+"""What the processes of torchrun share before they talk to each other: the store that it keeps for them."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]  # a name of its compiled part
+
+
+def has_store() -> bool:
+    """True for one of several processes that torchrun has started."""
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return several and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def open_store() -> Store:
+    """The store of torchrun, which outlives its processes."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # a name of its compiled part
+
+    environment = os.environ
+    return TCPStore(
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False, wait_for_workers=False
+    )
+
+
+def name_key(name: str) -> str:
+    """A key of the store, another one each time that torchrun starts the processes again."""
+    return f"lmtune/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def is_first_to_say(text: str) -> bool:
+    """True for the first of the processes that asks about a text, which then is said once for all of them."""
+    if not has_store():
+        return True
+    try:
+        return int(open_store().add(name_key(sha256(text.encode()).hexdigest()), 1)) == 1
+    except (RuntimeError, ValueError):  # the store has gone with its host: better said twice than never
+        return True
