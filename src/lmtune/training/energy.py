@@ -45,8 +45,8 @@ class EnergyMeter(TrainerCallback):
         now = (found.energy_consumed, found.cpu_energy, found.gpu_energy, found.ram_energy, found.duration)
         before = self.read() or {}
         energy: Record = {name: before.get(name, 0.0) + amount for name, amount in zip(AMOUNTS, now, strict=True)}
-        how = {"method": f"{NAME} {found.codecarbon_version}", "sources": self.meter._conf.get("hardware", [])}
-        write_json(self.run.tracker_file, self.run.load_tracker_ids() | {NAME: {**energy, **how}})
+        energy["method"] = f"{NAME} {found.codecarbon_version}"
+        write_json(self.run.tracker_file, self.run.load_tracker_ids() | {NAME: energy})
         self.meter = None
 
     def read(self) -> Record | None:
