@@ -54,10 +54,10 @@ def saying() -> Iterator[None]:
 
 def show_page(page: str) -> None:
     """Show an HTML page below the cell, in a frame of its own, so that its style stays inside."""
-    from IPython.display import HTML, display
+    from IPython.display import display
 
     frame = f'style="width: 100%; border: 0" height="{HEIGHT}" srcdoc="{html.escape(page)}"'
-    display(HTML(f"<iframe {frame}></iframe>"))
+    display({"text/plain": "the report, as a page", "text/html": f"<iframe {frame}></iframe>"}, raw=True)
 
 
 class _Output(logging.Handler):
