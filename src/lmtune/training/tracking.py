@@ -153,6 +153,7 @@ class Wandb(Tracker):
         import wandb
 
         wandb.finish()
+        wandb.teardown()  # it reads the environment once: the next job of a sweep has another folder and id
 
 
 class MLflow(Tracker):
