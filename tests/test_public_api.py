@@ -12,7 +12,7 @@ from helpers import TINY_MODEL
 import lmtune
 from lmtune.errors import ConfigError, LmtuneError
 
-NAMES = ["__version__", "evaluate", "generate", "load_config", "train"]
+NAMES = ["__version__", "evaluate", "generate", "load_config", "show", "train"]
 SHORT = [
     "training.max_steps=2", "training.use_cpu=true", *TINY_MODEL,
     "samples.enabled=false",

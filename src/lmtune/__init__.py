@@ -15,6 +15,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 0  environment, launcher                            variables that libraries read; processes that torchrun starts
     floor 0  errors, gauges < screen, stopping < console < patience   what can go wrong; signals; what is said, also of long work
     floor 0  errors < plain_yaml, paths                       YAML that anyone wrote; paths that people type
+    floor 0  notebook                                         what a notebook shows below a cell
     floor 0  measures, units                                  what is measured: names, labels, where shown; amounts in words
 
 A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> sums -> metrics -> record -> report.
@@ -23,9 +24,9 @@ A datum's way: files -> documents -> split -> ids -> blocks -> batch -> loss -> 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmtune.api import evaluate, generate, load_config, train
+    from lmtune.api import evaluate, generate, load_config, show, train
 
-__all__ = ["__version__", "evaluate", "generate", "load_config", "train"]
+__all__ = ["__version__", "evaluate", "generate", "load_config", "show", "train"]
 
 __version__ = "0.1.0"
 

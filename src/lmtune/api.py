@@ -7,15 +7,17 @@
     lmtune.evaluate(lmtune.load_config("eval", [f"ckpt={results['folder']}"]))
 
 Nothing is written to stdout. What the command line says on stderr goes to the logger `lmtune`:
-`logging.basicConfig(level=logging.INFO)` shows it. Whatever the user can mend is raised as an LmtuneError.
+`logging.basicConfig(level=logging.INFO)` shows it, and a notebook shows it below the cell. Whatever the user can mend is
+raised as an LmtuneError.
 """
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from lmtune import console
+from lmtune import console, notebook
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.dispatch import Dispatch
 from lmtune.cli.main import check_command
@@ -82,6 +84,24 @@ def generate(config: GenerateConfig) -> Values:
         return command.run(config).as_dict()
 
 
+def show(results: Mapping[str, Any] | str | Path) -> None:
+    """Show the report of a run below the cell of a notebook. results: what train() returned, or a run folder.
+
+    Raises ConfigError where there is no notebook, and for what has no report.
+    """
+    folder = results.get("folder") if isinstance(results, Mapping) else results
+    if folder is None:
+        raise ConfigError(
+            "lmtune.show: expected what lmtune.train() returns, or a run folder; found results without one."
+        )
+    file = Path(folder).expanduser() / "report.html"
+    if not file.is_file():
+        raise ConfigError(f"lmtune.show: expected a run folder with a report, found no {file}.")
+    if not notebook.is_notebook():
+        raise ConfigError(f"lmtune.show: expected a notebook, found none. Open {file} in a browser.")
+    notebook.show_page(file.read_text(encoding="utf-8"))
+
+
 def check_config(config: object, command: str, kind: type) -> None:
     """Raise ConfigError for anything but the configuration of a command."""
     if type(config) is not kind:
@@ -102,7 +122,7 @@ def _running() -> Iterator[None]:
     set_environment()
     set_waiting()
     try:
-        with console.painting():
+        with console.painting(), notebook.saying():
             yield
     except Stopped as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

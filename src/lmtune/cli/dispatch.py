@@ -89,13 +89,20 @@ class Dispatch:
         from lmtune.cli import composition, sweeps
         from lmtune.cli.effects.typed import check_sections
         from lmtune.cli.origins import trace
-        from lmtune.cli.overrides import check_forms, find_typed, gather_words, list_implied, prepare_overrides
+        from lmtune.cli.overrides import (
+            check_forms,
+            find_typed,
+            gather_words,
+            list_implied,
+            prepare_overrides,
+            spell_out,
+        )
         from lmtune.cli.run_names import settle_names
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        keys = settle_names(gather_words(self.name, keys))
+        keys = spell_out(settle_names(gather_words(self.name, keys)))
         self.keys = keys
         composition.register(self.name, self.options.config_dir)
         check_hydra_overrides(keys)

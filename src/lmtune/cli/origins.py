@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lmtune.cli.composition import check_added
-from lmtune.cli.overrides import check_forms, list_implied, prepare_overrides
+from lmtune.cli.overrides import check_forms, list_implied, prepare_overrides, spell_out
 from lmtune.cli.schemas import find_conf, find_open, known_keys
 from lmtune.cli.sweeps import check_single, composed
 from lmtune.cli.user_conf.folders import find_file
@@ -87,6 +87,7 @@ def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
 
     The command has been registered (composition.register). Raises ConfigError for a key that is none.
     """
+    arguments = spell_out(arguments)
     check_forms(arguments)
     implied = list_implied(command, arguments)
     overrides = prepare_overrides([*implied, *arguments])

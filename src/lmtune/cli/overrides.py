@@ -23,6 +23,13 @@ from lmtune.upstream import Typed
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 
 
+def spell_out(arguments: list[str]) -> list[str]:
+    """`tracker=[tensorboard,wandb]` as `tracker.name=[...]`: a group takes one choice, and its name several trackers."""
+    return [
+        text.replace("=", ".name=", 1) if text.startswith("tracker=") and "[" in text else text for text in arguments
+    ]
+
+
 def prepare_overrides(arguments: list[str]) -> list[str]:
     """Arguments of the command line as Hydra understands them; options such as `-m` pass through."""
     typed = [_OVERRIDE.fullmatch(argument) for argument in arguments]

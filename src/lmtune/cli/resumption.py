@@ -106,7 +106,7 @@ def _build_rest(told: Plain, kept: list[str]) -> Plain:
     """Everything beside the groups, and the names that conf/train.yaml takes from the choices."""
     known = {item.name for item in keys_of(TrainConfig) if not facts_of(item).of_start}
     rest = {key: literal(value) for key, value in told.items() if key in known - {*SECTIONS}}
-    return {**rest, **{name: {"name": escape(told[name]["name"])} for name in kept if "name" in told[name]}}
+    return {**rest, **{name: {"name": literal(told[name]["name"])} for name in kept if "name" in told[name]}}
 
 
 def _check_experiment(typed: str | None, recorded: str | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.config.optimizers import APOLLO, GALORE, LION, NO_BETAS, OPTIM_ARGS
+from lmtune.config.ranges import render_value
 
 if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
@@ -283,9 +284,13 @@ def if_launched(config: "TrainConfig") -> Idle | None:
 
 def if_on_trackio(config: "TrainConfig") -> Idle | None:
     """`tracker=trackio`."""
-    if config.tracker.name == "trackio":
+    if "trackio" in config.tracker.name:
         return None
-    return Idle(f"tracker={config.tracker.name} is not trackio", "Leave it out, or give tracker=trackio.", "tracker")
+    return Idle(
+        f"tracker={render_value(config.tracker.name)} is not trackio",
+        "Leave it out, or give tracker=trackio.",
+        "tracker",
+    )
 
 
 def if_published(config: "TrainConfig") -> Idle | None:

@@ -111,6 +111,7 @@ class TrainConfig:
             self.model.check_source,
             self._check_streaming,
             lambda: self.finetune.check(self.training),
+            self.tracker.check,
             self.card.check_license,
             self._check_twins,
             lambda: check_best(self),
@@ -190,7 +191,7 @@ class TrainConfig:
         for name, home in HOMES.items():
             value = self.training.get(name)
             if isinstance(value, list):  # report_to takes one or several
-                value = value[0] if len(value) == 1 else str(value)
+                value = value[0] if len(value) == 1 else value
             if value is not None:
                 yield Twin(name, home, value)
 

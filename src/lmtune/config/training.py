@@ -4,7 +4,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmtune import upstream
 from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
@@ -22,10 +22,27 @@ if TYPE_CHECKING:
 class TrackerConfig:
     """Where the curves go besides metrics.jsonl."""
 
-    name: str = "none"
-    """none, tensorboard, wandb, mlflow or trackio."""
+    name: Any = "none"
+    """none, or one or several of tensorboard, wandb, mlflow, trackio and codecarbon: `tracker=[tensorboard,wandb]`."""
     project: str = "lmtune"
-    """Of trackio. Weights & Biases reads `WANDB_PROJECT`, MLflow `MLFLOW_EXPERIMENT_NAME`."""
+    """Of trackio; of Weights & Biases and, as the name of an experiment, of MLflow, unless `WANDB_PROJECT` or
+    `MLFLOW_EXPERIMENT_NAME` says otherwise."""
+
+    def check(self) -> None:
+        """Raise ConfigError for anything but names, and for none among others."""
+        given = self.name
+        sound = isinstance(given, str) or (isinstance(given, list) and all(isinstance(each, str) for each in given))
+        if not sound or given == [] or (isinstance(given, list) and len(given) > 1 and "none" in given):
+            raise ConfigError(
+                f"tracker={render_value(given)}: expected none, the name of a tracker, or several in a list, such as "
+                "tracker=[tensorboard,wandb]."
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """The trackers, in the order in which they were named; [] for none."""
+        given = self.name if isinstance(self.name, list) else [self.name]
+        return [] if given == ["none"] else given
 
 
 @dataclass(kw_only=True, slots=True)

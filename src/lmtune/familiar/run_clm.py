@@ -141,6 +141,13 @@ def _read_overrides(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"model.config.{name.strip()}", setting) for name, _, setting in pairs)
 
 
+def _name_trackers(flag: Flag) -> Moved:
+    named = flag.value.split()
+    if not set(named) <= {"none", "tensorboard", "wandb", "mlflow", "trackio", "codecarbon"}:
+        return Moved(flag, (), "tracker= takes one or several of tensorboard, wandb, mlflow, trackio and codecarbon")
+    return Moved(flag, (("tracker", named[0] if len(named) == 1 else f"[{','.join(named)}]"),))
+
+
 def _move(flag: Flag) -> Moved:
     name, value = flag.name, flag.value
     if (name, value.lower()) == ("do_train", "false"):
@@ -159,9 +166,7 @@ def _move(flag: Flag) -> Moved:
         remark = "whole documents, where run_clm cuts off the first rows"
         return Moved(flag, (("data.validation_fraction", _divide(value)),), remark)
     if name == "report_to":
-        chosen = value if value in ("none", "tensorboard", "wandb", "mlflow", "trackio") else ""
-        remark = "" if chosen else "tracker= takes one: tensorboard, wandb, mlflow or trackio"
-        return Moved(flag, (("tracker", chosen),) if chosen else (), remark)
+        return _name_trackers(flag)
     word = RUN_CLM.get(name)
     if word is not None:
         return Moved(flag, ((word.keys[0], value),) if word.keys else (), word.remark)

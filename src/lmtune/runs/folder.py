@@ -188,7 +188,11 @@ class Run(RunFiles):
 
     def find_tracker_id(self, name: str) -> str | None:
         """The id under which a tracker knows this run, once it has been told one."""
-        return load_json(self.tracker_file).get(name) if self.tracker_file.exists() else None
+        return self.load_tracker_ids().get(name)
+
+    def load_tracker_ids(self) -> dict[str, Any]:
+        """Tracker to the id under which it knows this run, or to what it has measured; {} before the first."""
+        return load_json(self.tracker_file) if self.tracker_file.exists() else {}
 
     def has_learned(self) -> bool:
         """True once the loss of a step has been logged."""

@@ -65,7 +65,7 @@ def build_arguments(
                 **settings,
                 "output_dir": str(folder),
                 "seed": config.seed,
-                "report_to": config.tracker.name,
+                "report_to": "none",  # trackers begin when the run has a folder; see tracking.py
                 "run_name": config.name,
                 "project": config.tracker.project,
                 "remove_unused_columns": False,  # blocks hand out exactly what the loss takes

@@ -7,9 +7,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from lmtune.runs import Run
-from lmtune.storage import Record, write_json
+from lmtune.storage import Record
 from lmtune.training.jsonl_writer import JsonlWriter
-from lmtune.training.trackers import find_tracker_id
 
 
 class LoopCallback(TrainerCallback):
@@ -46,18 +45,6 @@ class MetricsCallback(TrainerCallback):
         if state.is_world_process_zero and logs:
             numbers = {name: value for name, value in logs.items() if isinstance(value, (int, float))}
             self.writer.add({"step": state.global_step, **numbers})
-
-
-class TrackerIdCallback(TrainerCallback):
-    """Records the id that the tracker has given the run, so that a resumed run continues the same curve."""
-
-    def __init__(self, run: Run, name: str) -> None:
-        self.run = run
-        self.name = name
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero and (known := find_tracker_id(self.name)) is not None:
-            write_json(self.run.tracker_file, {self.name: known})
 
 
 class EvaluatedCallback(TrainerCallback):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune import __version__, stopping
+from lmtune.config import TrackerConfig
 from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
@@ -24,7 +25,7 @@ from lmtune.training.arguments import change_arguments
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
 from lmtune.training.distributed import agree
 from lmtune.training.setup import Setup, render_settings
-from lmtune.training.trackers import TRACKER_NAMES, point_tracker
+from lmtune.training.trackers import TRACKERS, point_trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -155,7 +156,7 @@ def _enter(context: RunContext, setup: Setup, plain: Record) -> Path | None:
     try:
         if not context.fresh and run.restore_mark():
             logger.info("%s was damaged or gone; it is written anew from the newest checkpoint", MARK)
-        _hold(context, setup.config.tracker.name)
+        _hold(context, setup.config.tracker)
         if context.fresh:
             check_disk(run.folder, _estimate_disk(setup), present=0)
             _record(context, plain, setup.prepared)
@@ -167,16 +168,15 @@ def _enter(context: RunContext, setup: Setup, plain: Record) -> Path | None:
         raise
 
 
-def _hold(context: RunContext, tracker: str) -> None:
+def _hold(context: RunContext, tracker: TrackerConfig) -> None:
     """Keep the folder for this process: its lock, its inode, its log, and what trackers write into it."""
     run = context.run
     context.held.callback(run.lock().release)
     context.place = Place(run.folder)
     context.held.callback(context.place.close)
     run.check_free(*END_NAMES, *(folder.name for folder in run.checkpoints()))
-    run.claim(*TRACKER_NAMES.get(tracker, ()))
-    if tracker != "none":
-        context.held.callback(point_tracker(tracker, run))
+    run.claim(*(file for name in tracker.names for file in TRACKERS[name]))
+    context.held.callback(point_trackers(tracker.names, run, tracker.project))
     context.held.callback(_log_to(run.log_file))
 
 

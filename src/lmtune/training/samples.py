@@ -1,7 +1,7 @@
 """Continuations of fixed prompts, step by step: samples.jsonl and samples.md."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -15,16 +15,21 @@ logger = logging.getLogger(__name__)
 
 Continue = Callable[[list[str]], list[str]]
 """From prompts to one continuation each."""
+TellSamples = Callable[[int, list[dict[str, str]]], None]
+"""Tells a tracker of the prompts and texts of a step."""
 
 
 class SamplesCallback(TrainerCallback):
     """Continues fixed prompts at every evaluation, step 0 included; records all texts and logs the first `show`."""
 
-    def __init__(self, run: Run, prompts: list[str], write: Continue, show: int) -> None:
+    def __init__(
+        self, run: Run, prompts: list[str], write: Continue, show: int, tell: Sequence[TellSamples] = ()
+    ) -> None:
         self.run = run
         self.prompts = prompts
         self.write = write
         self.show = show
+        self.tell = tell
         self.writer = JsonlWriter(run.samples_file)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -37,6 +42,8 @@ class SamplesCallback(TrainerCallback):
             write_text(self.run.samples_page, render_samples(self.run.load_samples()))
         except OSError as error:  # written again at each evaluation
             logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
+        for tell in self.tell:
+            tell(state.global_step, pairs)
         for text in texts[: self.show]:
             logger.info("  « %s »", render_harmless(text))
 

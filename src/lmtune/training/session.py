@@ -45,6 +45,8 @@ from lmtune.training.starts import describe_start, find_first, record_first, rec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
+    from lmtune.training.energy import EnergyMeter
+    from lmtune.training.tracking import Tracker
     from lmtune.training.trainer import LmTrainer
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Session:
         self.context = context
         self.outlook: Outlook | None = None
         """How long the training will take, as far as that is known."""
+        self.energy: EnergyMeter | None = None
         self.seen: Seen | None = None
         """How much of the held-out text also stands in the training text."""
 
@@ -144,13 +147,18 @@ class Session:
 
         assert self.outlook is not None, "attach() comes first"
         progress = ProgressLine(self.outlook)
+        trackers = self._build_trackers()
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
-        for callback in [*self._build_callbacks(progress), stop]:  # what stops the run comes last
+        for callback in [*self._build_callbacks(progress, trackers), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
         try:
             with explain_memory(render_remedy(self.setup)), self._find_checkpoint() as checkpoint:
                 self.trainer.fit(checkpoint)
         finally:
+            for tracker in trackers:
+                tracker.close()
+            if self.energy is not None:
+                self.energy.close()
             progress.close()
             stop.restore()
 
@@ -178,6 +186,8 @@ class Session:
             results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
         if documents is not None:
             results["documents"] = documents
+        if self.energy is not None and (energy := self.energy.read()) is not None:
+            results["train"]["energy"] = energy
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
@@ -218,7 +228,17 @@ class Session:
         known = find_evaluation(evaluations, step) if same else None
         return known.sets if known is not None else self.held_out.score_sample(model)
 
-    def _build_callbacks(self, progress: "TrainerCallback") -> list["TrainerCallback"]:
+    def _build_trackers(self) -> list["Tracker"]:
+        names = self.config.tracker.names if self.context.is_main else []
+        if not names:
+            return []
+        from lmtune.training.energy import NAME, EnergyMeter
+        from lmtune.training.tracking import build_trackers
+
+        self.energy = EnergyMeter(self.context.run) if NAME in names else None
+        return build_trackers(names, self.context.run, self.context.manifest["told"])
+
+    def _build_callbacks(self, progress: "TrainerCallback", trackers: list["Tracker"]) -> list["TrainerCallback"]:
         from transformers import EarlyStoppingCallback
 
         from lmtune.training import callbacks
@@ -230,11 +250,11 @@ class Session:
             callbacks.MetricsCallback(run),
             progress,
         ]
-        if config.tracker.name != "none":
-            chosen.append(callbacks.TrackerIdCallback(run, config.tracker.name))
+        chosen += [*trackers, *([self.energy] if self.energy else [])]
         if config.samples.enabled and config.prompts:
             show = 0 if config.private else config.samples.show
-            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, show))
+            tell = [] if config.private else [tracker.tell_samples for tracker in trackers]
+            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, show, tell))
         chosen.append(callbacks.EvaluatedCallback(self._report_evaluation))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))

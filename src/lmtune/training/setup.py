@@ -136,7 +136,7 @@ def check_lengths(config: TrainConfig) -> None:
 def check_sources(config: TrainConfig, found: Gathering) -> None:
     """Note ids, files and packages that are not there, within seconds and before torch is imported."""
     with found.noting():
-        trackers.check_tracker(config.tracker.name)
+        trackers.check_trackers(config.tracker.names)
     with found.noting():
         check_model_source(config.model, config.check_weights)
         if config.finetune.method is FinetuneMethod.lora:

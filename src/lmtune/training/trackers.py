@@ -1,69 +1,85 @@
-"""Experiment trackers: TensorBoard, W&B, MLflow and trackio, which Trainer reports to."""
+"""Experiment trackers: which there are, what they need, and where they keep a run. tracking.py tells them of it.
 
-import importlib
+lmtune train tracker=[tensorboard,wandb]
+"""
+
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 from lmtune.runs import Run
+from lmtune.upstream import render_suggestion
 
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
-"""Tracker to the package that it needs."""
-
-TRACKER_IDS = {"wandb": "WANDB_RUN_ID", "mlflow": "MLFLOW_RUN_ID"}
-"""Tracker to the environment variable that makes it continue a run it knows."""
-
-TRACKER_NAMES = {
+TRACKERS: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb", "tracker.json"),
     "mlflow": ("mlflow.db", "mlflow.db-shm", "mlflow.db-wal", "mlruns", "tracker.json"),
-    "trackio": ("trackio",),
+    "trackio": ("trackio", "tracker.json"),
+    "codecarbon": ("tracker.json",),
 }
-"""Tracker to what it makes in the run folder."""
+"""Tracker, called as its package, to what it makes in the run folder."""
 
 
-def check_tracker(name: str) -> None:
-    """Raise ConfigError where the tracker's package is not installed."""
-    package = TRACKERS.get(name)
-    if name != "none" and package is None:
-        raise ConfigError(f"tracker={name}: expected none, {', '.join(TRACKERS)}.")
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise ConfigError(
-            f"tracker={name} needs the package {package}, which is not installed. pip install 'lmtune[track]'"
-        )
+class Variable(NamedTuple):
+    """A variable of the environment by which a tracker is told something, and what lmtune says where the user does not."""
+
+    name: str
+    value: str
 
 
-def point_tracker(name: str, run: Run) -> Callable[[], None]:
-    """Keep a tracker's files in the run folder, and continue its curve, unless the user's environment says otherwise.
+def check_trackers(names: list[str]) -> None:
+    """Raise ConfigError for a tracker that there is not, that is named twice, or whose package is not installed."""
+    for number, name in enumerate(names):
+        if name not in TRACKERS:
+            meant = render_suggestion(name, TRACKERS)
+            raise ConfigError(f"tracker={name}: expected none, or one or several of {', '.join(TRACKERS)}.{meant}")
+        if name in names[:number]:
+            raise ConfigError(
+                f"tracker names {name} twice. Expected each once: tracker=[{','.join(dict.fromkeys(names))}]."
+            )
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"tracker={name} needs the package {name}, which is not installed. pip install 'lmtune[track]'"
+            )
+
+
+def point_trackers(names: list[str], run: Run, project: str) -> Callable[[], None]:
+    """Keep the trackers' files in the run folder, and continue their curves, unless the user's environment says otherwise.
 
     Returns what undoes it at the end of the run: the next job of a sweep would take it for the user's own wish.
     """
-    places = {
-        "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(run.folder / "tensorboard")},
-        "wandb": {"WANDB_DIR": str(run.folder), "WANDB_RESUME": "allow"},
-        "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{run.folder / 'mlflow.db'}"},
-        "trackio": {"TRACKIO_DIR": str(run.folder / "trackio")},  # it continues a run of the same name by itself
-    }
-    wanted = places[name]
-    if name in TRACKER_IDS and (known := run.find_tracker_id(name)):
-        wanted[TRACKER_IDS[name]] = known
-    ours = {variable: value for variable, value in wanted.items() if variable not in os.environ}
+    wanted = [variable for name in names for variable in _list_variables(name, run, project)]
+    ours = [variable for variable in wanted if variable.name not in os.environ]
     os.environ.update(ours)
 
     def undo() -> None:
         for variable in ours:
-            os.environ.pop(variable, None)
+            os.environ.pop(variable.name, None)
 
     return undo
 
 
-def find_tracker_id(name: str) -> str | None:
-    """The id that a tracker has given the run that is being logged, None where it needs none."""
-    if name not in TRACKER_IDS:
-        return None
-    tracker = importlib.import_module(name)
-    if name == "wandb":
-        return None if tracker.run is None else str(tracker.run.id)
-    active = tracker.active_run()
-    return None if active is None else str(active.info.run_id)
+def _list_variables(name: str, run: Run, project: str) -> list[Variable]:
+    known = run.find_tracker_id(name)
+    match name:
+        case "tensorboard":
+            return [Variable("TENSORBOARD_LOGGING_DIR", str(run.folder / "tensorboard"))]
+        case "wandb":
+            same = [] if known is None else [Variable("WANDB_RUN_ID", known)]
+            place = [Variable("WANDB_DIR", str(run.folder)), Variable("WANDB_PROJECT", project)]
+            return [*place, Variable("WANDB_RESUME", "allow"), *same]
+        case "mlflow":
+            same = [] if known is None else [Variable("MLFLOW_RUN_ID", known)]
+            store = Variable("MLFLOW_TRACKING_URI", locate_mlflow(run))
+            return [store, Variable("MLFLOW_EXPERIMENT_NAME", project), *same]
+        case "trackio":
+            return [Variable("TRACKIO_DIR", str(run.folder / "trackio"))]
+        case _:
+            return []
+
+
+def locate_mlflow(run: Run) -> str:
+    """The address of the store that MLflow keeps in a run folder."""
+    return f"sqlite:///{run.folder.resolve() / 'mlflow.db'}"

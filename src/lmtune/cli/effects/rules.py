@@ -2,6 +2,7 @@
 key has no effect, or None where it works; its name says what would have to hold.
 """
 
+import os
 from collections.abc import Mapping
 
 from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
@@ -29,6 +30,7 @@ from lmtune.config import (
 )
 from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
+from lmtune.config.ranges import render_value
 from lmtune.upstream import Typed
 
 WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
@@ -174,12 +176,16 @@ def _if_resumed(config: TrainConfig, typed: Typed) -> Idle | None:
 
 
 def _if_tracker_has_projects(config: TrainConfig, typed: Typed) -> Idle | None:
-    name = config.tracker.name
-    variable = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}.get(name)
-    if name == "trackio":
-        return None
-    remedy = f"Set {variable} in the environment." if variable else "Leave it out, or give tracker=trackio."
-    return Idle(f"tracker={name} is not told of it", remedy, "tracker")
+    """Some tracker of the run is told of tracker.project, and no variable of the environment says otherwise."""
+    told = {"trackio": "", "wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}
+    names = [name for name in config.tracker.names if name in told]
+    if not names:
+        tracker = render_value(config.tracker.name)
+        return Idle(f"tracker={tracker} is not told of it", "Leave it out, or give tracker=trackio.", "tracker")
+    variables = [told[name] for name in names]
+    if all(variable in os.environ for variable in variables):
+        return Idle(f"{' and '.join(variables)} in the environment says otherwise", LEAVE_ONE, "tracker")
+    return None
 
 
 def _if_one_text_is_kept(config: TrainConfig, typed: Typed) -> Idle | None:
