@@ -17,7 +17,7 @@ from lmtune.cli import composition, schemas
 from lmtune.cli.effects import data_rules, rules
 from lmtune.cli.effects.typed import check_sections
 from lmtune.cli.effects.unread import UNREAD
-from lmtune.cli.overrides import find_typed, prepare_overrides
+from lmtune.cli.overrides import find_typed, prepare_overrides, spell_out
 from lmtune.errors import ConfigError
 
 ROOT = schemas.find_conf().parent
@@ -31,12 +31,13 @@ def build(tmp_path, monkeypatch):
     """A function that composes and checks a command's configuration, as the command line does, and runs nothing."""
     monkeypatch.chdir(tmp_path)
 
-    def call(command, *arguments):
+    def call(command, *given):
         composition.register(command)
-        typed = find_typed(list(arguments))
+        arguments = spell_out(list(given))
+        typed = find_typed(arguments)
         check_sections(command, typed)
         with initialize_config_dir(str(schemas.find_conf()), version_base="1.3"):
-            node = compose(command, overrides=prepare_overrides(list(arguments)), return_hydra_config=True)
+            node = compose(command, overrides=prepare_overrides(arguments), return_hydra_config=True)
             HydraConfig.instance().set_config(node)
             with open_dict(node):
                 del node["hydra"]

@@ -16,8 +16,8 @@ from lmtune.familiar.run_clm import move_flags, read_flags, read_json
 ORIGINS = [
     ("training.learning_rate", (), 0.001, ["lmtune's conf/training/default.yaml, line 4"]),
     ("training.learning_rate", ("training.learning_rate=1e-4",), 1e-4, ["lmtune's conf/training/default.yaml, line 4", "the command line"]),
-    ("data.path", ("data=bio",), "community-datasets/scielo", ["lmtune's conf/data/bio.yaml, line 6"]),
-    ("data.path", ("data=bio", "data.files=x"), None, ["lmtune's conf/data/bio.yaml, line 6", "follows from the command line"]),
+    ("data.path", ("data=bio",), "community-datasets/scielo", ["lmtune's conf/data/bio.yaml, line 10"]),
+    ("data.path", ("data=bio", "data.files=x"), None, ["lmtune's conf/data/bio.yaml, line 10", "follows from the command line"]),
     ("eval.context", ("eval={context:64}",), 64, ["the command line"]),
     ("finetune.method", ("finetune=gradual",), "gradual", ["lmtune's conf/finetune/gradual.yaml, line 5"]),
     ("data.min_chars", (), 0, ["the default of lmtune"]),
