@@ -17,9 +17,6 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
-    PageConfig,
-    PushConfig,
-    ReportCommandConfig,
     TokenizerCommandConfig,
     TokenizerConfig,
     TokenizerText,
@@ -28,14 +25,14 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, ReportLanguage
+from lmtune.config.push import PushConfig
 from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
-    ReportConfig,
-    ReportLanguage,
     SamplesConfig,
     TrackerConfig,
 )

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lmtune.config.checks import check_given
+from lmtune.config.checks import check_checkpoints, list_checkpoints
 from lmtune.config.commands import OutputFormat
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, seed
 from lmtune.config.ranges import check_ranges
-from lmtune.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,14 +32,11 @@ class ChatConfig:
     @property
     def checkpoints(self) -> list[str]:
         """What `ckpt` names, one or several."""
-        return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
+        return list_checkpoints(self.ckpt)
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        for ckpt in self.checkpoints or [""]:
-            check_given("ckpt", ckpt, "lmtune chat")
-        if len(set(self.checkpoints)) < len(self.checkpoints):
-            raise ConfigError(f"ckpt=[{','.join(self.checkpoints)}]: expected each checkpoint once.")
+        check_checkpoints(self.checkpoints, "lmtune chat")
         check_ranges(self, "")
         check_generation(self.generation)
 

@@ -33,6 +33,19 @@ def check_given(key: str, value: str | None, command: str) -> None:
         )
 
 
+def list_checkpoints(ckpt: Any) -> list[str]:
+    """What a `ckpt` of one or several names."""
+    return [str(each or "") for each in (ckpt if isinstance(ckpt, list) else [ckpt])]
+
+
+def check_checkpoints(checkpoints: list[str], command: str) -> None:
+    """Raise ConfigError for a command that is given no checkpoint, or one of them twice."""
+    for ckpt in checkpoints or [""]:
+        check_given("ckpt", ckpt, command)
+    if len(set(checkpoints)) < len(checkpoints):
+        raise ConfigError(f"ckpt=[{','.join(checkpoints)}]: expected each checkpoint once.")
+
+
 def check_paths(key: str, value: Paths) -> None:
     """Raise ConfigError for anything but a path or a list of paths, and for a path that nothing could have."""
     if value is None:

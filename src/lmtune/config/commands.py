@@ -7,15 +7,13 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lmtune.config.card import CardConfig
-from lmtune.config.checks import check_given, require
+from lmtune.config.checks import check_checkpoints, check_given, list_checkpoints, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, number, seed
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
 from lmtune.config.ranges import check_ranges
-from lmtune.config.training import ReportLanguage
 from lmtune.errors import ConfigError
 
 
@@ -97,14 +95,11 @@ class EvalCommandConfig:
     @property
     def checkpoints(self) -> list[str]:
         """What `ckpt` names, one or several."""
-        return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
+        return list_checkpoints(self.ckpt)
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        for ckpt in self.checkpoints or [""]:
-            check_given("ckpt", ckpt, "lmtune eval")
-        if len(set(self.checkpoints)) < len(self.checkpoints):
-            raise ConfigError(f"ckpt=[{','.join(self.checkpoints)}]: expected each checkpoint once.")
+        check_checkpoints(self.checkpoints, "lmtune eval")
         if self.suite is not None:
             self.suite.check_settings()
             if self.data is not None:
@@ -273,35 +268,6 @@ class TokenizerCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class PageConfig:
-    """How a page is written."""
-
-    language: ReportLanguage | None = None
-    """Of its texts, numbers and dates; by default that of the run."""
-
-
-@dataclass(kw_only=True, slots=True)
-class ReportCommandConfig:
-    """`lmtune report`."""
-
-    run: str | None = key(None, literal=True, names_run="folder")
-    """Run (folder, `last` or part of its name), or the folder of a sweep; `lmtune report RUN` says the same."""
-    format: OutputFormat = OutputFormat.table
-    """What is written to stdout: a table for people, or one JSON document."""
-    report: PageConfig = key(PageConfig)
-
-    def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
-        if not self.run:
-            raise ConfigError(
-                "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
-            )
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
-
-
-@dataclass(kw_only=True, slots=True)
 class ExportConfig:
     """`lmtune export`."""
 
@@ -326,38 +292,6 @@ class ExportConfig:
             raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
         allowed = [each.value for each in EXPORTED[self.to]]
         require(self.dtype.value in allowed, "dtype", self.dtype.value, f"{', '.join(allowed)} for to={self.to.value}")
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
-
-
-@dataclass(kw_only=True, slots=True)
-class PushConfig:
-    """`lmtune push`."""
-
-    ckpt: str | None = key(None, literal=True)
-    """Run folder of a run that has completed; its model goes, with its card and its numbers."""
-    repo: str | None = key(None, literal=True)
-    """Where to: `owner/name`, or a `name` of your own."""
-    branch: str = key("main", literal=True)
-    """Made where there is none."""
-    public: bool = False
-    """Make a new repository public; one that is there stays what it is."""
-    dry_run: bool = False
-    """List what would go and what would stay, with the reasons; nobody is asked and nothing is sent."""
-    format: OutputFormat = OutputFormat.table
-    """What is written to stdout: a table for people, or one JSON document, with the card in it."""
-    check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
-    card: CardConfig = key(CardConfig)
-    """What was recorded with the run holds unless it is given anew."""
-
-    def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune push")
-        if not self.repo:
-            raise ConfigError("lmtune push needs repo=, found none. Give owner/name, or a name of your own.")
-        self.card.check_license()
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
         """Nothing is left open."""

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from lmtune.config.commands import OutputFormat, PageConfig
+from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import count, key
+from lmtune.config.pages import PageConfig
 from lmtune.config.ranges import check_ranges
 from lmtune.errors import ConfigError
 

@@ -5,11 +5,10 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Any
 
-from lmtune.config.checks import check_given
+from lmtune.config.checks import check_checkpoints, list_checkpoints
 from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import count, key, number
 from lmtune.config.ranges import check_ranges
-from lmtune.errors import ConfigError
 
 
 class LongPrompt(Enum):
@@ -92,14 +91,11 @@ class ServeConfig:
     @property
     def checkpoints(self) -> list[str]:
         """What `ckpt` names, one or several."""
-        return [str(ckpt or "") for ckpt in (self.ckpt if isinstance(self.ckpt, list) else [self.ckpt])]
+        return list_checkpoints(self.ckpt)
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        for ckpt in self.checkpoints or [""]:
-            check_given("ckpt", ckpt, "lmtune serve")
-        if len(set(self.checkpoints)) < len(self.checkpoints):
-            raise ConfigError(f"ckpt=[{','.join(self.checkpoints)}]: expected each checkpoint once.")
+        check_checkpoints(self.checkpoints, "lmtune serve")
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
         """Nothing has to be settled."""

@@ -16,11 +16,11 @@ from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
 from lmtune.config.model import ModelConfig
+from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
-    ReportConfig,
     SamplesConfig,
     TrackerConfig,
     check_best,

@@ -3,7 +3,6 @@
 import importlib.util
 import re
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lmtune import upstream
@@ -66,23 +65,6 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "batch.")
-
-
-class ReportLanguage(Enum):
-    """The language of pages."""
-
-    en = "en"
-    pt = "pt"
-
-
-@dataclass(kw_only=True, slots=True)
-class ReportConfig:
-    """report.html, the page of a run."""
-
-    enabled: bool = True
-    """Write it, anew at each evaluation, so that it can be watched."""
-    language: ReportLanguage = ReportLanguage.en
-    """Of its texts, numbers and dates."""
 
 
 @dataclass(kw_only=True, slots=True)

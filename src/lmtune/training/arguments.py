@@ -3,7 +3,8 @@
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,6 +87,17 @@ def change_arguments(arguments: "TrainingArguments", **values: object) -> None:
         if name not in LATE:
             raise KeyError(f"{name} is decided before TrainingArguments are built")
         set_argument(arguments, name, value)
+
+
+@contextmanager
+def writing_into(folder: Path, arguments: "TrainingArguments") -> Iterator[None]:
+    """Trainer writes into this folder in here."""
+    before = arguments.output_dir
+    change_arguments(arguments, output_dir=str(folder))
+    try:
+        yield
+    finally:
+        change_arguments(arguments, output_dir=before)
 
 
 def _take_one_gpu(arguments: "TrainingArguments") -> None:

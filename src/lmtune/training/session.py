@@ -17,6 +17,7 @@ from lmtune.evaluation import by_document
 from lmtune.modeling import adapters, generation, saving
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.patience import turn_to
+from lmtune.reporting.settings import hide_private
 from lmtune.runs import step_of
 from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.storage import Record, write_json
@@ -236,7 +237,8 @@ class Session:
         from lmtune.training.tracking import build_trackers
 
         self.energy = EnergyMeter(self.context.run) if NAME in names else None
-        return build_trackers(names, self.context.run, self.context.manifest["told"])
+        told = self.context.manifest["told"]
+        return build_trackers(names, self.context.run, hide_private(told) if self.config.private else told)
 
     def _build_callbacks(self, progress: "TrainerCallback", trackers: list["Tracker"]) -> list["TrainerCallback"]:
         from transformers import EarlyStoppingCallback

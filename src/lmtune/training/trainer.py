@@ -5,7 +5,7 @@ tests/test_upstream.py lists what of Trainer is overridden or called here, and n
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,7 @@ from lmtune.patience import saying
 from lmtune.runs import STATE, Run, step_of
 from lmtune.runs.evaluations import flatten_measures
 from lmtune.storage import measure_folder
-from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch
+from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch, writing_into
 from lmtune.training.batches import StepCounts
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
@@ -257,7 +257,7 @@ class LmTrainer(Trainer):
             work.measure = partial(measure_folder, staged)
             progress = Progress(self.state.global_step, self.trained, self._gather_loss_sums())
             self._random_state = {}
-            with self._saving_into(staged.parent), self.checkpoints.noting_failure():
+            with writing_into(staged.parent, self.args), self.checkpoints.noting_failure():
                 super()._save_checkpoint(model, trial)
             self.checkpoints.write_random_states(staged, gather(self._random_state))
             if self.state.best_model_checkpoint == str(staged):
@@ -282,14 +282,6 @@ class LmTrainer(Trainer):
         with TemporaryDirectory() as own:
             super()._save_rng_state(own)
             self._random_state = {file.name: file.read_bytes() for file in Path(own).iterdir()}
-
-    @contextmanager
-    def _saving_into(self, folder: Path) -> Iterator[None]:
-        change_arguments(self.args, output_dir=str(folder))
-        try:
-            yield
-        finally:
-            change_arguments(self.args, output_dir=str(self.run.folder))
 
     def _publish(self, staged: Path, progress: Progress) -> None:
         if not self.is_deepspeed_enabled:  # its weights lie in other files
