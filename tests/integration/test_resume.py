@@ -277,3 +277,17 @@ def test_a_run_under_nohup_does_not_hear_that_the_terminal_closed(tmp_path):
         wait_for(tmp_path / "run" / "checkpoint-9", process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(240) == 128 + signal.SIGTERM
+
+
+def test_processes_that_torchrun_starts_again_go_on(lmtune, monkeypatch):
+    """After a failure it starts the same command once more, which did not ask for resume=."""
+    completed = lmtune("train", *STEPS, "output=run")
+    assert completed.code == 0, completed.err
+    bits = weights(Run(Path("run")))
+    stop_halfway("run")
+    assert "already holds a run" in lmtune("train", *STEPS, "output=run").err
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = lmtune("train", *STEPS, "output=run")
+    assert again.code == 0, again.err
+    assert "resuming from checkpoint-2" in again.err
+    assert weights(Run(Path("run"))) == bits
