@@ -15,6 +15,7 @@ SHORT = (
     "training.max_steps=6", "training.eval_steps=2", "training.use_cpu=true", "data.block_size=32", "seed=3",
     "model.config.n_layer=1", "model.config.n_embd=32", "model.config.n_head=2",
 )  # fmt: skip
+SWEEP = ("hydra/launcher=basic", *SHORT, "seed=1,2", "samples.enabled=false", "hydra.sweep.dir=sweep")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -91,7 +92,7 @@ def test_mistakes_are_told(lmtune, arguments, said):
 
 
 def test_a_file_of_somebody_elses_is_not_replaced(lmtune):
-    assert lmtune("train", "-m", *SHORT, "seed=1,2", "samples.enabled=false", "hydra.sweep.dir=sweep").code == 0
+    assert lmtune("train", "-m", *SWEEP).code == 0
     page = Path("sweep/report.html")
     page.write_text("mine")
     answer = lmtune("report", "sweep")
@@ -179,7 +180,7 @@ def test_pages_in_a_browser(lmtune):
     assert lmtune("train", *SHORT, "output=run", "eval_data=[other]", "report.language=pt").code == 0
     bare = [each for each in SHORT if "eval_steps" not in each]
     assert lmtune("train", *bare, "output=bare", "data.validation_fraction=0", "training.logging_steps=2").code == 0
-    assert lmtune("train", "-m", *SHORT, "seed=1,2", "samples.enabled=false", "hydra.sweep.dir=sweep").code == 0
+    assert lmtune("train", "-m", *SWEEP).code == 0
     assert lmtune("report", "sweep").code == 0
     with playwright.sync_playwright() as library:
         browser = library.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])

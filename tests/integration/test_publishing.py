@@ -445,7 +445,7 @@ def test_files_that_the_hub_leaves_out_are_noticed(lmtune, hub, run):
 def test_jobs_of_a_sweep_push_to_repositories_of_their_own(lmtune, hub):
     hub.answers["/ana/bio-0/commit/"] = (403, "no more")
     small = (*SHORT[:2], "model.config.n_layer=1", "samples.enabled=false", "card.license=mit")
-    answer = lmtune("train", "-m", *small, PUSH, "training.hub_model_id=ana/bio", "seed=1,2")
+    answer = lmtune("train", "-m", "hydra/launcher=basic", *small, PUSH, "training.hub_model_id=ana/bio", "seed=1,2")
     assert answer.code == 2, "one job was not pushed"
     (sweep,) = Path("outputs/sweeps").iterdir()
     assert {json.loads((sweep / number / "results.json").read_text())["status"] for number in "01"} == {"completed"}

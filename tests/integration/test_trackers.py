@@ -153,7 +153,7 @@ def test_a_resumed_run_goes_on_in_the_same_place_under_the_same_name(tracked):
 
 def test_jobs_of_a_sweep_are_runs_of_their_own(lmtune, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    answer = lmtune("train", "-m", f"tracker=[{','.join(NAMES)}],none", *TINY, "seed=1,2")
+    answer = lmtune("train", "-m", "hydra/launcher=basic", f"tracker=[{','.join(NAMES)}],none", *TINY, "seed=1,2")
     assert answer.code == 0, answer.err
     sweep = next((tmp_path / "outputs" / "sweeps").iterdir())
     runs = [Run(sweep / name) for name in "01"]

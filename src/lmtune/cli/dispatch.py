@@ -116,6 +116,7 @@ class Dispatch:
                 self.origins = trace(self.name, keys)
         elif not self.options.shows:
             conf = find_conf()
+            overrides = sweeps.settle_launcher(overrides)
             sweeps.check_jobs(sweeps.list_jobs(overrides, conf) or [], self.name, conf, self._check_job)
             settle = sweeps.settled_folder if self.name == "train" else sweeps.passing_folder
             overrides = stack.enter_context(settle(overrides))
@@ -175,13 +176,30 @@ class Dispatch:
                 config = self._build_config(node)
             if self.name == "train":
                 _choose_hydra_folder(config, sweeping)
-            return self._print_result(config)
+            return self._run_command(config)
         except LmtuneError as error:
             return self._end_job(error, sweeping)
 
-    def _print_result(self, config: Any) -> float | None:
-        from lmtune.cli.output import write_result
+    def answer_job(self, whole: "DictConfig", *, ended: bool) -> float | None:
+        """Print the results of a job that another process has completed; return what a sweeper minimises, None without results.
 
+        whole: its configuration with Hydra's. ended: the process was of this sweep, so the results lie in the job's folder;
+        otherwise they are those that resume=auto finds.
+        """
+        from lmtune.cli.sweeps import in_force
+        from lmtune.commands.train import find_answer
+
+        with in_force(whole) as node:
+            config = self._build_config(node)
+            _choose_hydra_folder(config, sweeping=True)
+        result = find_answer(config, ended=ended)
+        return None if result is None else self._print_result(config, result)
+
+    def note_failure(self, code: int) -> None:
+        """A job that ran in another process has failed: the sweep ends with 2 where any job did, else with 1."""
+        self.exit_code = 2 if 2 in (code, self.exit_code) else 1
+
+    def _run_command(self, config: Any) -> float | None:
         set_waiting()
         patience.turn_to("loading libraries")
         run = importlib.import_module(COMMANDS[self.name].module).run
@@ -189,13 +207,19 @@ class Dispatch:
             from lmtune.commands.check import run_range
 
             run = partial(run_range, origins=self.origins or _trace_job())
-        with console.lend_results() as stdout:
+        with console.lend_results():  # a process that a launcher has started says words from here on
             try:
                 result: Result = run(config)
             except PushError as error:
                 if error.result is not None:  # the run has completed, whatever became of the push
-                    write_result(error.result, config.format, stdout)
+                    self._print_result(config, error.result)
                 raise
+            return self._print_result(config, result)
+
+    def _print_result(self, config: Any, result: "Result") -> float | None:
+        from lmtune.cli.output import write_result
+
+        with console.lend_results() as stdout:
             write_result(result, config.format, stdout)
         if self.name == "train" and isinstance(result.values, dict):
             self.jobs.append(Path(result.values["folder"]))
@@ -235,7 +259,7 @@ class Dispatch:
             return error.result.objective
         if not sweeping:
             return None
-        if hydra.runtime.choices["hydra/launcher"] == "basic":
+        if hydra.runtime.choices["hydra/launcher"] in ("basic", "processes"):
             return math.nan
         error.reported = True  # another process has said it; the launcher has to hear of it
         raise error

@@ -11,7 +11,7 @@ a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has
 import gc
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
@@ -52,9 +52,14 @@ def begun(arguments: Sequence[str]) -> Iterator[None]:
 
 def run(arguments: list[str], work: AbstractContextManager[object] | None = None) -> int:
     """Run one command; return its exit code. work: entered meanwhile, once words can be said."""
+    return run_guarded(partial(_run, arguments), work)
+
+
+def run_guarded(command: Callable[[IO[str]], int], work: AbstractContextManager[object] | None = None) -> int:
+    """What a command, which is given stdout, comes to as an exit code, however it ends."""
     with console.speaking() as stdout, work or nullcontext():
         try:
-            return _run(arguments, stdout)
+            return command(stdout)
         except LmtuneError as error:
             return report(error)
         except Stopped as stopped:
@@ -75,8 +80,7 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
         stdout.write(f"lmtune {__version__}\n")
         return 0
     name, *rest = arguments
-    set_environment()
-    _listen()
+    prepare_process()
     check_command(name)
     check_secrets(rest)
     check_versions()
@@ -109,7 +113,9 @@ def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:
     return 0
 
 
-def _listen() -> None:
+def prepare_process() -> None:
+    """Settle what libraries read when they are imported, and what signals do."""
+    set_environment()
     stopping.forget()
     for number in STOPPING:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup

@@ -29,20 +29,46 @@ from lmtune.storage import checksum_of, load_json, write_json
 
 SWEEPS = OUTPUTS / "sweeps"
 SWEEP_FOLDER = "hydra.sweep.dir"
+LAUNCHER = "hydra/launcher"
+AT_ONCE = "sweep.jobs"
 ABOUT = "lmtune made this folder for the jobs of one sweep, each in a folder of its own."
 RECORDS = frozenset([SWEEP_MARK, "multirun.yaml"])
 """Files in the folder of a sweep, besides the folders of its jobs."""
 
 
 def check_single(overrides: list[str]) -> None:
-    """Raise ConfigError for several values where no sweep was asked for."""
+    """Raise ConfigError for several values, or jobs at once, where no sweep was asked for."""
     for override in OverridesParser.create().parse_overrides(overrides):
+        if override.get_key_element() == AT_ONCE:
+            raise ConfigError(f"{AT_ONCE} has no effect: there is one job. Leave it out, or sweep with -m.")
         if override.is_sweep_override():
             text = override.input_line or override.get_key_element()
             raise ConfigError(
                 f"{text}: several values, which -m tries one after the other; found no -m. Add it, or quote the value as one: "
                 f"{override.get_key_element()}=\"'{text.partition('=')[2]}'\"."
             )
+
+
+def settle_launcher(overrides: list[str]) -> list[str]:
+    """The overrides, with Hydra's own launcher where torchrun has started the processes that share the jobs.
+
+    Raises ConfigError for sweep.jobs= that comes to nothing.
+    """
+    typed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(overrides)}
+    own, ranks = typed.get(LAUNCHER), int(os.environ.get("WORLD_SIZE") or 1)
+    name = "processes" if own is None and ranks == 1 else "basic" if own is None else str(own.value())
+    if name == "processes" and ranks > 1:
+        raise ConfigError(
+            f"{LAUNCHER}=processes starts processes of its own, found {ranks} of another launcher (WORLD_SIZE is set). Leave it "
+            "out, and they share each job, one job after the other."
+        )
+    if AT_ONCE in typed and typed[AT_ONCE].is_sweep_override():
+        raise ConfigError(f"{typed[AT_ONCE].input_line}: expected one number for all jobs, found several. Give one.")
+    if AT_ONCE in typed and name != "processes":
+        raise ConfigError(
+            f"{AT_ONCE} has no effect: it is for {LAUNCHER}=processes, found {name}. Leave one of the two out."
+        )
+    return [*overrides, f"{LAUNCHER}=basic"] if own is None and ranks > 1 else overrides
 
 
 def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
@@ -86,13 +112,22 @@ def check_jobs(jobs: list[list[str]], command: str, conf: Path, check: Callable[
 @contextmanager
 def composed(command: str, overrides: list[str], conf: Path) -> Iterator[DictConfig]:
     """What Hydra composes for one job, with Hydra's own configuration in force meanwhile."""
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        node = compose(command, overrides=overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(node)
-        try:
-            yield _without_hydra(node)
-        finally:
-            HydraConfig.instance().cfg = None
+    with (
+        initialize_config_dir(str(conf), version_base="1.3"),
+        in_force(compose(command, overrides=overrides, return_hydra_config=True)) as node,
+    ):
+        yield node
+
+
+@contextmanager
+def in_force(whole: DictConfig) -> Iterator[DictConfig]:
+    """The configuration of a job without Hydra's own, which is in force meanwhile."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(whole)
+    try:
+        yield _without_hydra(whole)
+    finally:
+        HydraConfig.instance().cfg = before
 
 
 def _without_hydra(node: DictConfig) -> DictConfig:

@@ -35,6 +35,18 @@ FORECAST_SHARES = (0.03, 0.06, 0.12, 0.24, 0.48)
 """Of the planned steps: probes that a forecast is calibrated for."""
 
 
+@dataclass(kw_only=True, slots=True)
+class SweepConfig:
+    """The jobs of `lmtune train -m`."""
+
+    jobs: int | None = count(None, least=1, most=1024)
+    """How many run at once, each in a process of its own; by default one on each GPU, or one. Of several, each has its share of
+    the CPU threads unless `OMP_NUM_THREADS` is set."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "sweep.")
+
+
 class Twin(NamedTuple):
     """A training argument that was given although a key of lmtune's own says the same."""
 
@@ -85,6 +97,7 @@ class TrainConfig:
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
     report: ReportConfig = key(ReportConfig, weights=False)
+    sweep: SweepConfig = key(SweepConfig, weights=False, anew=True)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that eval_data names."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)

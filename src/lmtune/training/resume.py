@@ -86,11 +86,13 @@ def find_step(run: Run | None) -> int:
 
 
 def check_output(config: TrainConfig, found: Run | None) -> None:
-    """Raise CheckpointError, before anything is loaded, for an output= that a new run could not have for itself."""
+    """Raise CheckpointError, before anything is loaded, for a folder that a new run could not have for itself."""
     if found is not None and config.output is not None:
         _check_same_folder(config.output, found)
     if found is None and config.output is not None:
         check_creatable(GivenPath("output", config.output, CheckpointError))
+    elif found is None and config.job_folder is not None:
+        check_creatable(GivenPath("hydra.sweep.dir", config.job_folder, CheckpointError))
 
 
 def _check_same_folder(output: str, run: Run) -> None:

@@ -52,7 +52,7 @@ LR_FIND = {
         OF_TRAIN,
         (
             *("eval", "eval_data", "early_stopping", "objective", "samples", "generation", "prompts", "data.prompts"),
-            *("report", "private"),
+            *("report", "private", "sweep"),
             *("resume", "resume_force", "stop_on_failed_save", "tracker", "card", *OF_CARD),
             *("model.license", "model.citation"),
             *("model.legacy_ids", "model.save_dtype", "finetune.merge"),
