@@ -115,7 +115,7 @@ def test_a_sweep_that_is_killed_goes_on_by_the_same_command(tmp_path, monkeypatc
     assert statuses == {job: "failed" if job == "4" else "completed" for job in "01234567"}
     told = err[err.index("job 4 of the sweep (training.learning_rate=1e+30) ended with exit code 2:") :]
     assert told.splitlines()[1] == f"error: {load_results('4')['reason']}"
-    table = out[out.index("run ") :].splitlines()[1:8]
+    table = out[out.index("\nrun  ") + 1 :].splitlines()[1:8]
     assert {line.split()[0] for line in table} == set("0123567")
     for line in table:
         run, rate, score = line.split()[:3]

@@ -59,7 +59,7 @@ def test_what_a_sweep_cannot_do_is_said_before_its_first_job(lmtune, tmp_path, c
 
 def test_a_sweep_over_ones_own_text_works_wherever_its_option_stands(lmtune, tmp_path):
     (tmp_path / "a.txt").write_text("\n\n".join(f"Documento {n} sobre saúde e exames." for n in range(60)))
-    text = ("data.files=a.txt", "data.documents=blank_line", "data.block_size=32")
+    text = ("data.files=a.txt", "data.documents=blank_line", "data.block_size=32", "hydra/launcher=basic")
     answer = lmtune("train", *text, "-m", "training.learning_rate=1e-4,1e-3", *STEPS, "hydra.sweep.dir=here/${now:%Y}")
     assert answer.code == 0, answer.err
     table = answer.out.rpartition("\n\n")[2].splitlines()
