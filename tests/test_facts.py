@@ -21,7 +21,7 @@ from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
 from lmtune.training.resume import fingerprint_of
 
-ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card"}
+ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card", "sweep"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
 WITHOUT_WEIGHTS = ANEW | {
     *(

@@ -299,7 +299,9 @@ def test_resume_auto_takes_up_the_folder_that_output_names(lmtune, tmp_path):
 
 
 def test_a_sweep_runs_each_job_in_a_folder_of_its_own(lmtune, tmp_path):
-    answer = lmtune("train", "-m", "hydra/launcher=basic", "training.learning_rate=1e-4,1e-3", *SHORT, "samples.enabled=false")
+    answer = lmtune(
+        "train", "-m", "hydra/launcher=basic", "training.learning_rate=1e-4,1e-3", *SHORT, "samples.enabled=false"
+    )
     assert answer.code == 0, answer.err
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     rates = [yaml.safe_load((sweep / job / "config.yaml").read_text())["training"]["learning_rate"] for job in "01"]
