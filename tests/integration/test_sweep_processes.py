@@ -14,6 +14,7 @@ import pytest
 from helpers import TINY_MODEL
 
 from lmtune.cli import processes
+from lmtune.upstream import Typed
 
 TINY = (
     *("training.use_cpu=true", "training.bf16=false", "samples.enabled=false", "eval.max_tokens=200", *TINY_MODEL),
@@ -49,17 +50,20 @@ def wait_until(holds, sweep, seconds=300):
 
 
 def test_what_has_completed_is_answered_without_a_process_and_what_failed_says_why(lmtune, monkeypatch):
-    sweep = ("train", "-m", *TINY, "training.max_steps=2", "training.learning_rate=1e-3,1e30", "sweep.jobs=2")
+    sweep = (
+        *("train", "-m", *TINY, "training.max_steps=2", "training.learning_rate=1e-3,1e30", "sweep.jobs=2"),
+        "hydra.sweep.subdir=${training.learning_rate}",
+    )
     answer = lmtune(*sweep)
     assert answer.code == 2
     told = answer.err[answer.err.index("job 1 of the sweep (training.learning_rate=1e+30) ended with exit code 2:") :]
     assert told.splitlines()[1].startswith("error: ")
     assert "not a finite number" in told.splitlines()[1]
-    assert load_results("0")["status"] == "completed"
-    assert load_results("1")["status"] == "failed"
-    assert "held out" in Path("sweep/0.log").read_text()
-    score = f"{load_results('0')['eval']['sample']['bits_per_byte']:.4f}"
-    assert re.search(rf"^0 +{score}", answer.out, re.MULTILINE), "the table of the sweep"
+    assert load_results("0.001")["status"] == "completed"
+    assert load_results("1e+30")["status"] == "failed"
+    assert "held out" in Path("sweep/0.001.log").read_text()
+    score = f"{load_results('0.001')['eval']['sample']['bits_per_byte']:.4f}"
+    assert re.search(rf"^0\.001 +{score}", answer.out, re.MULTILINE), "the table of the sweep"
 
     began = []
     popen = subprocess.Popen
@@ -67,7 +71,7 @@ def test_what_has_completed_is_answered_without_a_process_and_what_failed_says_w
     again = lmtune(*sweep, "format=json")
     assert again.code == 2
     assert [command[-1] for command in began] == ["job 1 of the sweep (training.learning_rate=1e+30)"]
-    assert again.json == {**load_results("0"), "folder": str(Path("sweep/0").resolve())}
+    assert again.json == {**load_results("0.001"), "folder": str(Path("sweep/0.001").resolve())}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -119,7 +123,7 @@ def test_a_sweep_that_is_killed_goes_on_by_the_same_command(tmp_path, monkeypatc
     assert {line.split()[0] for line in table} == set("0123567")
     for line in table:
         run, rate, score = line.split()[:3]
-        assert float(rate) == (int(run) + 1) * 1e-4
+        assert float(rate) == pytest.approx((int(run) + 1) * 1e-4)
         assert score == f"{load_results(run)['eval']['sample']['bits_per_byte']:.4f}"
 
 
@@ -148,6 +152,13 @@ def test_jobs_share_gpus_and_threads(monkeypatch):
     assert processes.build_environment("1", 2).items() >= {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "2"}.items()
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert processes.count_threads(2) is None
+
+
+def test_jobs_are_named_by_what_is_their_own():
+    typed = Typed(frozenset(["seed", "data", "training.max_steps"]), {}, frozenset(["seed"]))
+    overrides = ["data=bio", "++training.max_steps=3", "seed=1", "training.learning_rate=0.1"]
+    assert processes.name_own(overrides, typed) == "seed=1"
+    assert processes.name_own(overrides, Typed(typed.keys)) == "training.learning_rate=0.1"
 
 
 def test_the_end_of_a_job_is_told_in_its_own_words(tmp_path):

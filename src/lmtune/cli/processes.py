@@ -33,6 +33,7 @@ from lmtune.gauges import Unit
 from lmtune.paths import shorten
 from lmtune.patience import Work, doing
 from lmtune.units import render_duration
+from lmtune.upstream import Typed
 
 if TYPE_CHECKING:
     from lmtune.cli.dispatch import Dispatch
@@ -135,15 +136,15 @@ class ProcessesLauncher(Launcher):
         return [_build_return(job) for job in jobs]
 
     def _build_job(self, overrides: list[str], number: int) -> Job:
-        typed = self.dispatch.typed.keys - self.dispatch.typed.swept
-        own = [each for each in filter_overrides(overrides) if each.partition("=")[0].lstrip("+") not in typed]
-        overrides = [*self.config.hydra.overrides.hydra, *overrides]
+        own = name_own(filter_overrides(overrides), self.dispatch.typed)
+        for_all = cast("list[str]", OmegaConf.to_container(self.config.hydra.overrides.hydra, resolve=False))
+        overrides = [*for_all, *overrides]
         config = compose_job(self.context.config_loader, self.dispatch.name, overrides, number)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
         with open_dict(config):
             config.hydra.runtime.output_dir = str(folder)
         settled = f"hydra.sweep.subdir={quote(config.hydra.sweep.subdir)}"
-        return Job(number, ", ".join(own), [*overrides, settled], config)
+        return Job(number, own, [*overrides, settled], config)
 
     def _begin(self, job: Job, devices: deque[str | None], threads: int | None) -> None:
         """Answer a job that has completed, or start a process for it on the first of the devices."""
@@ -207,6 +208,13 @@ class ProcessesLauncher(Launcher):
             except (Stopped, KeyboardInterrupt) as again:
                 number = _signal_of(again)
         logger.info("to go on: the same command with hydra.sweep.dir=%s resume=auto", self.config.hydra.sweep.dir)
+
+
+def name_own(overrides: Sequence[str], typed: Typed) -> str:
+    """Those that a sweep varies; where another sweeper than Hydra's chose them, those that nobody typed."""
+    keys = {text: text.partition("=")[0].lstrip("+") for text in overrides}
+    swept = [text for text in overrides if keys[text] in typed.swept]
+    return ", ".join(swept or [text for text in overrides if keys[text] not in typed.keys])
 
 
 def list_slots(config: DictConfig, jobs: int) -> list[str | None]:
