@@ -9,7 +9,7 @@ from dataclasses import make_dataclass
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString, Transformer
+from hydra.core.override_parser.types import Glob, Override, QuotedString, Transformer
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -71,6 +71,8 @@ def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
 
 def _list_values(override: Override) -> Iterator[Any]:
     """The value of an override, or each that a sweep tries."""
+    if isinstance(override.value(), Glob):
+        return  # of names that only a sweep looks up
     if not override.is_sweep_override():
         yield override.value()
     elif override.is_discrete_sweep() and not override.is_range_sweep():

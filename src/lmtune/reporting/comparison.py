@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.evaluation.comparison import DocumentBits, bound_bits, compare_documents
-from lmtune.evaluation.document_scores import SCORES, find_scores
+from lmtune.evaluation.document_scores import find_scores
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.evaluation.side_by_side import (
     TEXT,
@@ -75,7 +75,7 @@ def _describe_group(scores: list[Score]) -> Record:
     }
     compared = list_measures(group)
     families = find_families(scores)
-    documents = [find_scores(score.run.run.folder / SCORES, score.measures) for score in scores]
+    documents = [find_scores(score.run.run.scores_file, score.measures) for score in scores]
     return {
         **group,
         "rows": [

@@ -11,7 +11,7 @@ from lmtune.config import CardConfig, EvalConfig, SaveDtype, render_plain
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, describe_error
-from lmtune.evaluation.document_scores import SCORES, SetScores, save_scores
+from lmtune.evaluation.document_scores import SetScores, save_scores
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
@@ -190,11 +190,11 @@ def write_report(run: Run, results: Record | None = None) -> None:
 
 def write_scores(run: Run, scored: dict[str, SetScores]) -> None:
     """Keep how each document was scored; where the disk does not take it, comparisons have no intervals."""
-    run.claim(SCORES)
+    run.claim(run.scores_file.name)
     try:
-        save_scores(run.folder / SCORES, scored)
+        save_scores(run.scores_file, scored)
     except OSError as error:
-        logger.warning("%s could not be written: %s", SCORES, error)
+        logger.warning("%s could not be written: %s", run.scores_file.name, error)
 
 
 def find_objective(results: Record, objective: str) -> float:
