@@ -18,7 +18,7 @@ from lmtune.reporting.learning import average
 from lmtune.reporting.page import render_report
 from lmtune.reporting.record import RunRecord, load_record
 from lmtune.reporting.samples import choose_steps
-from lmtune.reporting.settings import render_command
+from lmtune.reporting.settings import render_command, render_overrides
 from lmtune.reporting.sweep_page import Job, render_sweep
 from lmtune.reporting.text_flow import list_rows
 
@@ -303,6 +303,12 @@ def test_runs_of_a_sweep_are_ranked_on_one_text_only(record):
     html = render_sweep(Path("sweep"), others)
     assert re.findall(r"seed=\d", html.partition("</table>")[0]) == ["seed=1", "seed=2", "seed=3", "seed=4"]
     assert "not all scored on the same text" in html
+
+
+def test_a_private_sweep_names_no_text_and_no_file(record):
+    settings = {**record.config, "private": True}
+    given = ["++data.files='Maria.txt'", "seed=2"]
+    assert render_overrides(replace(record, config=settings, overrides=given)) == ["data.files=(private)", "seed=2"]
 
 
 # From a folder
