@@ -13,7 +13,9 @@ from terminal import Pane, Written
 
 from lmtune import console, gauges, patience
 from lmtune.gauges import ASCII, MEGABYTES, TOKENS
+from lmtune.measures import SHOWN
 from lmtune.reporting.next_steps import render_next, render_resumption
+from lmtune.reporting.tables import render_set
 from lmtune.runs import Run
 from lmtune.screen import Screen
 from lmtune.training import outlook as outlooks
@@ -360,6 +362,15 @@ def test_the_start_says_what_share_learns_and_for_how_long():
     trainer = SimpleNamespace(timeline=None, args=args)
     assert plan.render_schedule(trainer, COURSE) == "learning rate 0.001, cosine, 66 steps of warm-up"
     assert plan.render_epochs(COURSE) == "3 epochs"
+
+
+def test_numbers_of_a_table_stand_apart():
+    before, after = ({each.name: bits for each in SHOWN} for bits in (2918964.3003, 1568219.1898))
+    amount = {"text": "t", "tokens": 2188, "limit": None}
+    measures = {**after, **amount, "protocol": amount, "while_training": {**amount, "before": before, "after": after}}
+    title, *rows = render_set("sample", measures)
+    assert rows[0].split() == ["bits", "per", "byte", "2918964.3003", "1568219.1898"]
+    assert len(title) == len(rows[0])
 
 
 def test_what_can_be_typed_next_can_be_copied(tmp_path, monkeypatch):

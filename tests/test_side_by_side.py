@@ -98,7 +98,7 @@ def test_means_are_over_seeds_and_over_nothing_else():
     assert len(found) == 3
     told = render(compare(*runs))
     assert f"{statistics.mean(bits):.4f} ± {statistics.stdev(bits):.4f}" in told
-    assert "1 runs repeat a seed" in told
+    assert "1 run repeats a seed" in told
 
 
 def test_of_a_private_run_no_name_of_a_file_is_shown():

@@ -15,7 +15,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmtune.cli.explain import explain_choice, explain_form, explain_inside, explain_unknown, explain_value
-from lmtune.cli.overrides import prepare_overrides
+from lmtune.cli.overrides import is_word, prepare_overrides
 from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, find_open, known_keys
 from lmtune.cli.user_conf.files import resolve_prefix
 from lmtune.cli.user_conf.folders import find_file, list_choices
@@ -51,7 +51,7 @@ def _is_told(fault: Fault, told: list[str]) -> bool:
 
 def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
     """The faults of each key that was typed, and of those in the files of one's own that were chosen."""
-    for argument in prepare_overrides(arguments):
+    for argument in prepare_overrides([each for each in arguments if not is_word(command, each)]):
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException:
