@@ -92,7 +92,7 @@ DONE = {
     **RESULTS, "train": {
         "steps": 40, "tokens": 40691, "epochs": 1.0, "seconds": 120, "tokens_per_second": 3363.4, "best_step": 36, "settings": SETTINGS,
     },
-    "machine": {"processes": 2, "threads": 4, "device": "NVIDIA H100", "python": "3.11", "torch": "2.13", "transformers": "5.23"},
+    "starts": [{"machine": {"processes": 2, "threads": 4, "device": "NVIDIA H100", "python": "3.11"}}],
     "text": {"corpus": "5117"},
 }  # fmt: skip
 

@@ -191,7 +191,8 @@ def _render_phases(config: Record) -> list[str]:
 
 def render_environment(config: Record, results: Record) -> list[str]:
     """On what the model learned, how long, and what that took."""
-    machine, train, energy = results.get("machine", {}), results["train"], config.get("card", {}).get("energy")
+    train, energy = results["train"], config.get("card", {}).get("energy")
+    machine = results["starts"][-1]["machine"] if results.get("starts") else {}
     software = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "transformers") if name in machine)
     rows = {
         "device": machine.get("device") or UNKNOWN,

@@ -59,7 +59,6 @@ def build_results(
         "status": "completed",
         "fingerprint": context.fingerprint,
         "text": describe_text(prepared.facts),
-        "machine": context.manifest["machine"],
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
