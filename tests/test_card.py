@@ -151,6 +151,14 @@ def test_what_its_author_states_stands_in_a_card():
     assert "## Personal data\n\nNames were replaced.\n" in card
 
 
+def test_energy_is_what_was_stated_or_else_what_a_tracker_found():
+    found = {**DONE, "train": {**DONE["train"], "energy": {"kilowatt_hours": 0.01234, "method": "codecarbon 3.0"}}}
+    config = {**make_config(), "seed": 42}
+    assert "| energy | 0.0123 kWh of the whole machine, by codecarbon 3.0 |\n" in render_card("mine", found, config, [])
+    config["card"] = {**config.get("card", {}), "energy": 2.0}
+    assert "| energy | 2 kWh |\n" in render_card("mine", found, config, [])
+
+
 def test_samples_are_prompts_of_the_widget_and_of_the_snippet():
     samples = [{"prompt": 'O "paciente"', "text": 'O "paciente"\x1f chegou\nao\x07'}]
     card = render_card("mine", RESULTS, make_config(), samples, "me/mine")
