@@ -160,7 +160,7 @@ def test_names_of_runs():
 
 
 def settle(argument):
-    return settle_names([argument])[0]
+    return settle_names("eval" if argument.startswith("ckpt=") else "train", [argument])[0]
 
 
 def test_a_name_becomes_a_folder_wherever_a_model_is_taken(caplog):

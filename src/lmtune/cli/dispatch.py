@@ -102,7 +102,7 @@ class Dispatch:
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
-        keys = spell_out(settle_names(gather_words(self.name, keys)))
+        keys = spell_out(settle_names(self.name, gather_words(self.name, keys)))
         self.keys = keys
         composition.register(self.name, self.options.config_dir)
         check_hydra_overrides(keys)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from lmtune.cli.overrides import quote, split_list
-from lmtune.cli.schemas import facts_for
+from lmtune.cli.schemas import facts_for, known_keys
 from lmtune.errors import CheckpointError
 from lmtune.hub import is_cached, is_local
 from lmtune.paths import GivenPath, shorten
@@ -25,18 +25,19 @@ RESERVED = frozenset(["off", "auto", "null", "none", "learn", ""])
 """Values of these keys that mean something else."""
 
 
-def settle_names(keys: list[str]) -> list[str]:
-    """Arguments of the command line with each run that is named replaced by its folder, which is said on stderr.
+def settle_names(command: str, keys: list[str]) -> list[str]:
+    """Arguments of the command line of a command with each run that is named replaced by its folder, which is said on stderr.
 
     A path that exists, and a Hub id that is in the cache or a well-known one, keep what they mean. Raises CheckpointError
     where several runs have what was typed.
     """
-    return [_settle(*found.groups()) if (found := _match(argument)) else argument for argument in keys]
+    known = known_keys(command)
+    return [_settle(*found.groups()) if (found := _match(argument, known)) else argument for argument in keys]
 
 
-def _match(argument: str) -> "re.Match[str] | None":
+def _match(argument: str, known: set[str]) -> "re.Match[str] | None":
     found = re.fullmatch(r"([\w.]+)=(.*)", argument, re.DOTALL)
-    return found if found and facts_for(found[1]).names_run else None
+    return found if found and found[1] in known and facts_for(found[1]).names_run else None
 
 
 def _settle(key: str, value: str) -> str:

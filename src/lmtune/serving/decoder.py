@@ -33,6 +33,7 @@ class Decoder:
         """Numbers that are kept of one token of one row; known once a row has joined."""
         names = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in names
+        self._remembers = "past_key_values" if "past_key_values" in names else "cache"  # renamed in transformers 5.24
         self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
 
     def join(self, prompts: list[list[int]]) -> torch.Tensor:
@@ -70,7 +71,8 @@ class Decoder:
             given["position_ids"] = (columns[before:] - pads).clamp(min=0)
         if any(cache.pads):
             given["attention_mask"] = (columns >= pads).long()
-        output = self.model(input_ids=torch.tensor(ids, device=device), past_key_values=cache, use_cache=True, **given)
+        given[self._remembers] = cache
+        output = self.model(input_ids=torch.tensor(ids, device=device), use_cache=True, **given)
         return cast("torch.Tensor", output.logits[:, -1]).float()
 
 
