@@ -375,7 +375,7 @@ def test_a_mixture_of_experts_is_scored_in_float64(lmtune, tokenizer, notes, tmp
 def test_few_documents_have_a_difference_without_an_interval(lmtune, tokenizer, texts, notes, tmp_path):
     for name in ("one", "two"):
         save_tiny(tmp_path / name, tokenizer, n_layer=1, n_embd=32, n_head=2, n_positions=64)
-    for documents, said in ((texts[:1], "1 document, are too few"), (texts[:4], "4 documents, are too few")):
+    for documents, said in ((texts[:1], "1 document is too few"), (texts[:4], "4 documents are too few")):
         answer = lmtune("eval", "ckpt=[one,two]", *notes(documents), CPU)
         assert answer.code == 0, answer.err
         assert f"bits per byte, without an interval: {said} for one (expected 10)" in answer.out

@@ -14,9 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmtune.cli.commands import COMMANDS
 from lmtune.cli.explain import explain_choice, explain_form, explain_inside, explain_unknown, explain_value
-from lmtune.cli.overrides import prepare_overrides
+from lmtune.cli.overrides import is_word, prepare_overrides
 from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, find_open, known_keys
 from lmtune.cli.user_conf.files import resolve_prefix
 from lmtune.cli.user_conf.folders import find_file, list_choices
@@ -52,8 +51,7 @@ def _is_told(fault: Fault, told: list[str]) -> bool:
 
 def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
     """The faults of each key that was typed, and of those in the files of one's own that were chosen."""
-    takes_words = COMMANDS[command].words
-    for argument in prepare_overrides([each for each in arguments if "=" in each or not takes_words]):
+    for argument in prepare_overrides([each for each in arguments if not is_word(command, each)]):
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException:

@@ -26,7 +26,7 @@ def run(config: TrainConfig) -> Result:
         {**results, "folder": str(folder)},
         lambda: [*render_run(results), f"run folder: {shorten(folder)}"],
         find_objective(results, config.objective),
-        [] if config.job_folder else render_next(session.context.run, config.prompts),
+        [] if config.job_folder else render_next(session.context.run, [] if config.private else config.prompts),
     )
     try:
         if session.context.is_main:

@@ -21,6 +21,7 @@ from lmtune.patience import saying
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.reporting.record import load_record
+from lmtune.reporting.samples import load_final
 from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
@@ -58,7 +59,6 @@ def build_results(
         "status": "completed",
         "fingerprint": context.fingerprint,
         "text": describe_text(prepared.facts),
-        "machine": context.manifest["machine"],
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
@@ -165,14 +165,7 @@ def load_card(run: Run, results: Record, repo: str | None = None, card: CardConf
     if card is not None:
         told = {**told, "card": render_plain(card)}
     ledger = load_json(run.ledger_file) if run.ledger_file.exists() else None
-    samples = [] if told.get("private") else load_last_samples(run)
-    return render_card(results["name"], results, told, samples, repo, ledger)
-
-
-def load_last_samples(run: Run) -> list[dict[str, str]]:
-    """Prompts and texts of the last evaluation."""
-    records = run.load_samples()
-    return records[-1]["samples"] if records else []
+    return render_card(results["name"], results, told, load_final(run, results, told), repo, ledger)
 
 
 def write_report(run: Run, results: Record | None = None) -> None:
