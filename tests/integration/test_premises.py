@@ -187,7 +187,7 @@ def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_p
     assert 0 < measures["seen_in_training"]["share"] < 1
     said = f"{100 * measures['seen_in_training']['share']:.3f} %"
     assert f"{said} of the 13-word sequences of the held-out text also stand in the training text" in answer.err
-    on_page = f"{100 * measures['seen_in_training']['share']:.3f}\u202f%"
+    on_page = f"{100 * measures['seen_in_training']['share']:.3f}\xa0%"
     assert f"{on_page} also stand in the training text" in (tmp_path / "run" / "report.html").read_text()
     monkeypatch.setattr("lmtune.data.overlap.MOST_TOKENS", 10)
     answer = train(lmtune, *notes(), "training.max_steps=1", output="other")

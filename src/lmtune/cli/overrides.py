@@ -104,7 +104,7 @@ def _check_form(argument: str) -> None:
     if match is None:
         return
     key, override = match["key"], _parse(argument)
-    if override is None or override.is_sweep_override():
+    if override is None:
         return
     value = override.value()
     if isinstance(value, Glob):
@@ -113,11 +113,15 @@ def _check_form(argument: str) -> None:
                 f"{argument}: glob stands for the choices of a group, as in data=glob(*), and {key} has none. "
                 f"Expected values: {key}=1,2."
             )
-    elif (key in (*GROUPS, "hydra") or "/" in key) and not _names_choice(key, value):
+    elif not override.is_sweep_override() and _is_group(key) and not _names_choice(key, value):
         raise ConfigError(
             f"{argument}: a group takes the name of one of its files, such as training=default; found {render_value(value)}. "
             f"Name one of {key}=, or type its keys one by one."
         )
+
+
+def _is_group(key: str) -> bool:
+    return key in (*GROUPS, "hydra") or "/" in key
 
 
 def _names_choice(group: str, value: object) -> bool:
