@@ -92,7 +92,7 @@ DONE = {
     **RESULTS, "train": {
         "steps": 40, "tokens": 40691, "epochs": 1.0, "seconds": 120, "tokens_per_second": 3363.4, "best_step": 36, "settings": SETTINGS,
     },
-    "machine": {"processes": 2, "threads": 4, "device": "NVIDIA H100", "python": "3.11", "torch": "2.13", "transformers": "5.23"},
+    "starts": [{"machine": {"processes": 2, "threads": 4, "device": "NVIDIA H100", "python": "3.11"}}],
     "text": {"corpus": "5117"},
 }  # fmt: skip
 
@@ -149,6 +149,14 @@ def test_what_its_author_states_stands_in_a_card():
     assert "| energy | 1.5 kWh |" in card
     assert "# mine\n\nIt writes\nreports.\n\nA causal" in card
     assert "## Personal data\n\nNames were replaced.\n" in card
+
+
+def test_energy_is_what_was_stated_or_else_what_a_tracker_found():
+    found = {**DONE, "train": {**DONE["train"], "energy": {"kilowatt_hours": 0.01234, "method": "codecarbon 3.0"}}}
+    config = {**make_config(), "seed": 42}
+    assert "| energy | 0.0123 kWh of the whole machine, by codecarbon 3.0 |\n" in render_card("mine", found, config, [])
+    config["card"] = {**config.get("card", {}), "energy": 2.0}
+    assert "| energy | 2 kWh |\n" in render_card("mine", found, config, [])
 
 
 def test_samples_are_prompts_of_the_widget_and_of_the_snippet():

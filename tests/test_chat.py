@@ -12,8 +12,8 @@ import pytest
 
 from lmtune.chat.lines import Change, Order, Prompt, Reset, parse_line
 from lmtune.chat.screen import render_columns
-from lmtune.console import make_harmless
 from lmtune.errors import ConfigError
+from lmtune.gauges import make_harmless
 
 SHORT = "generation.max_new_tokens=5"
 

@@ -13,7 +13,9 @@ from terminal import Pane, Written
 
 from lmtune import console, gauges, patience
 from lmtune.gauges import ASCII, MEGABYTES, TOKENS
+from lmtune.measures import SHOWN
 from lmtune.reporting.next_steps import render_next, render_resumption
+from lmtune.reporting.tables import render_set
 from lmtune.runs import Run
 from lmtune.screen import Screen
 from lmtune.training import outlook as outlooks
@@ -75,15 +77,14 @@ def test_wide_letters_count_twice_and_accents_not_at_all():
     ("text", "shown"),
     [
         ("er\ufffd ninad", "er· ninad"),
-        ("a\x1b[2Jb\x07c", "a·[2Jb·c"),
+        ("a\x1b[2Jb\x07c", "a␛[2Jb␇c"),
         ("left\u202eright", "left·right"),
-        ("one\n two\t three", "one two three"),
         ("coração 漢字 🙂", "coração 漢字 🙂"),
         ("half\ud83d", "half·"),
     ],
 )
 def test_a_sample_cannot_steer_the_terminal(text, shown):
-    assert gauges.render_harmless(text) == shown
+    assert gauges.make_harmless(text) == shown
 
 
 def test_an_encoding_without_bars_gets_plain_ones():
@@ -324,6 +325,7 @@ def test_a_long_training_tells_its_time_after_three_steps_and_what_would_fit(cap
     assert told[1].endswith(" (9 s a step, 20 s an evaluation)")
     assert told[2].startswith("training.max_steps=106 would take about 20 min.")
     assert [text for text in told if "OMP_NUM_THREADS=1" in text] == told[3:4]
+    assert not any(text.startswith("step 3") for text in told), "the line with the time to the end tells that already"
 
 
 def test_a_step_of_a_log_tells_rate_and_time():
@@ -360,6 +362,15 @@ def test_the_start_says_what_share_learns_and_for_how_long():
     trainer = SimpleNamespace(timeline=None, args=args)
     assert plan.render_schedule(trainer, COURSE) == "learning rate 0.001, cosine, 66 steps of warm-up"
     assert plan.render_epochs(COURSE) == "3 epochs"
+
+
+def test_numbers_of_a_table_stand_apart():
+    before, after = ({each.name: bits for each in SHOWN} for bits in (2918964.3003, 1568219.1898))
+    amount = {"text": "t", "tokens": 2188, "limit": None}
+    measures = {**after, **amount, "protocol": amount, "while_training": {**amount, "before": before, "after": after}}
+    title, *rows = render_set("sample", measures)
+    assert rows[0].split() == ["bits", "per", "byte", "2918964.3003", "1568219.1898"]
+    assert len(title) == len(rows[0])
 
 
 def test_what_can_be_typed_next_can_be_copied(tmp_path, monkeypatch):

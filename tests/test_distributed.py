@@ -14,22 +14,23 @@ from lmtune.training.mirror import mirrored
 CPU = torch.device("cpu")
 
 
-def run_two(work, *arguments):
-    """Run `work(rank, *arguments)` in two processes that have joined."""
+def run_two(*works):
+    """Run each `work(rank, *arguments)` in two processes that have joined. works: with their arguments."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(enter, args=(work, port, arguments), nprocs=2, start_method="fork")
+    torch.multiprocessing.start_processes(enter, args=(port, works), nprocs=2, start_method="spawn")
 
 
-def enter(rank, work, port, arguments):
+def enter(rank, port, works):
     os.environ |= {
         **{"RANK": str(rank), "LOCAL_RANK": "0", "GROUP_RANK": str(rank), "WORLD_SIZE": "2"},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
     }
     torch.set_num_threads(1)
     distributed.join({"use_cpu": True, "ddp_timeout": 60})
-    work(rank, *arguments)
+    for work, *arguments in works:
+        work(rank, *arguments)
     torch.distributed.destroy_process_group()
 
 
@@ -60,10 +61,6 @@ def raise_(error):
     raise error
 
 
-def test_the_first_process_decides_and_what_it_raises_is_raised_on_all():
-    run_two(_decide)
-
-
 def _see(rank, folder):
     """Rank 1 looks where nothing lies, as on a host with a disk of its own, then where a leftover does."""
     checkpoint = folder / ("checkpoint-3" if rank == 0 else "elsewhere")
@@ -78,25 +75,9 @@ def _see(rank, folder):
         assert found.exists() is (rank == 0), "the copy is gone"
 
 
-def test_a_checkpoint_that_one_disk_holds_is_lent_to_the_other(tmp_path, monkeypatch):
-    checkpoint = tmp_path / "checkpoint-3"
-    (checkpoint / "inner").mkdir(parents=True)
-    (checkpoint / MANIFEST).write_text("sealed")
-    (checkpoint / "inner" / "weights").write_bytes(bytes(range(256)) * 300_000)  # more than one piece
-    (checkpoint / "empty").touch()
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    run_two(_see, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-3", "elsewhere"}
-
-
 def _see_both(rank, folder):
     with mirrored(folder, CPU) as found:
         assert found == folder
-
-
-def test_a_checkpoint_on_a_shared_disk_is_read_where_it_lies(tmp_path):
-    (tmp_path / MANIFEST).write_text("sealed")
-    run_two(_see_both, tmp_path)
 
 
 def _differ(rank):
@@ -112,8 +93,16 @@ def _differ(rank):
         distributed.check_same_weights(model, Run("run"))
 
 
-def test_other_text_or_other_weights_on_a_host_are_noticed():
-    run_two(_differ)
+def test_the_first_process_decides_and_lends_what_it_has(tmp_path, monkeypatch):
+    """Starting two processes takes seconds, so they do all that two can do together."""
+    checkpoint = tmp_path / "checkpoint-3"
+    (checkpoint / "inner").mkdir(parents=True)
+    (checkpoint / MANIFEST).write_text("sealed")
+    (checkpoint / "inner" / "weights").write_bytes(bytes(range(256)) * 300_000)  # more than one piece
+    (checkpoint / "empty").touch()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run_two((_decide,), (_see, tmp_path), (_see_both, checkpoint), (_differ,))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-3", "elsewhere"}
 
 
 def _leave(rank):
@@ -125,7 +114,7 @@ def _leave(rank):
 
 
 def test_a_process_that_has_gone_is_told_in_one_paragraph():
-    run_two(_leave)
+    run_two((_leave,))
 
 
 def test_other_errors_are_no_loss(monkeypatch):

@@ -469,7 +469,9 @@ REASONS = {
     ("cli/dispatch.py", "import_module"): "of this package's own table of commands",
     ("cli/main.py", "import_module"): "of a command about the command line, from a fixed list",
     ("exporting/client.py", "import_module"): "of what huggingface_hub speaks HTTP with, one of two",
-    ("training/trackers.py", "import_module"): "of a package for tracking, from a fixed list",
+    ("training/distributed.py", "loads"): "of what this process has pickled itself",
+    ("runs/entry.py", "load"): "yaml with its safe loader",
+    ("chat/screen.py", "input"): "Python 3's, which evaluates nothing",
     ("modeling/adapters.py", "from_pretrained"): "peft takes no such argument: open_source refuses kinds that name further models, and "
     "peft reads pickles with weights_only=True",
     ("data/hub_source.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",

@@ -1,5 +1,7 @@
 """lmtune lr-find: rates in equal ratios, an end where the loss diverges, a suggestion below that."""
 
+import re
+
 import pytest
 
 from lmtune.training.schedules import exponential, smooth
@@ -28,6 +30,13 @@ def test_the_test_ends_where_the_loss_diverges_and_suggests_less(lmtune, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"found"}
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"lr-find.json", "lr-find.svg"}
     assert (tmp_path / "found/lr-find.svg").read_text().startswith("<svg")
+
+
+def test_the_rate_of_the_step_is_told(lmtune):
+    answer = lmtune(*ASKED, "range.steps=20", "range.end=1e-2")
+    assert answer.code == 0, answer.err
+    rates = [float(rate) for rate in re.findall(r"  lr (\S+)", answer.err)]
+    assert rates == pytest.approx([exponential(step, 20, 1e-7, 1e-2) for step in (9, 19)], rel=0.01)
 
 
 def test_gradual_tries_the_groups_of_a_phase(lmtune):

@@ -68,7 +68,7 @@ def test_choice_sweeps_over_free_text():
     [
         (["data.files=x.txt"], ["data=files"]),
         (["model.path=gpt2"], ["model=hub"]),
-        (["model.path=gpt2", "model=gpt2"], []),
+        (["model.path=gpt2", "model=gpt2"], ["model.license=null", "model.citation=null"]),
         (["training.max_steps=3"], []),
     ],
 )

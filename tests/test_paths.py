@@ -369,6 +369,7 @@ BARE = {"exists", "is_dir", "is_file", "is_symlink", "expanduser", "iterdir", "r
 ROOMS = ("modeling", "config", "evaluation", "hub.py", "foreign.py", "data/files.py", "data/sources.py", "commands/generate.py",
          "commands/tokenizer.py", "commands/evaluate.py")  # fmt: skip
 EXCEPTIONS = {
+    ("modeling/checkpoint.py", "find_finished", "resolve"): "of a folder that has just been looked at",
     ("hub.py", "_find_token", "is_file"): "inside a try: what does not open is done without",
     ("data/files.py", "_expand", "resolve"): "of this package's own file",
     ("data/files.py", "_list_below", "is_symlink"): "of an entry that has just been looked at",

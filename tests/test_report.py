@@ -17,8 +17,8 @@ from lmtune.reporting.language import EN, LANGUAGES, PT
 from lmtune.reporting.learning import average
 from lmtune.reporting.page import render_report
 from lmtune.reporting.record import RunRecord, load_record
-from lmtune.reporting.samples import choose_steps
-from lmtune.reporting.settings import render_command
+from lmtune.reporting.samples import choose_steps, load_final, show_text
+from lmtune.reporting.settings import render_command, render_overrides
 from lmtune.reporting.sweep_page import Job, render_sweep
 from lmtune.reporting.text_flow import list_rows
 
@@ -286,6 +286,19 @@ def test_samples_are_of_the_start_of_the_way_and_of_the_weights_that_stay():
     assert [each["step"] for each in choose_steps(samples[:1], None)] == [0]
 
 
+def test_a_card_has_the_samples_of_the_weights_that_stay(tmp_path, begin_run):
+    run = begin_run(tmp_path / "run")
+    lines = [{"step": step, "samples": [{"prompt": "O", "text": f"O {step}"}]} for step in (0, 40, 60)]
+    run.samples_file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert load_final(run, {"train": {"best_step": 40}}, {})[0]["text"] == "O 40"
+    assert load_final(run, {"train": {"best_step": None}}, {})[0]["text"] == "O 60"
+    assert load_final(run, {"train": {"best_step": 40}}, {"private": True}) == []
+
+
+def test_what_has_no_form_is_a_dot():
+    assert show_text("a\N{NO-BREAK SPACE}%\x07\ufffd\n") == "a\N{NO-BREAK SPACE}%\N{MIDDLE DOT}\N{MIDDLE DOT}\n"
+
+
 # Sweeps
 
 
@@ -303,6 +316,12 @@ def test_runs_of_a_sweep_are_ranked_on_one_text_only(record):
     html = render_sweep(Path("sweep"), others)
     assert re.findall(r"seed=\d", html.partition("</table>")[0]) == ["seed=1", "seed=2", "seed=3", "seed=4"]
     assert "not all scored on the same text" in html
+
+
+def test_a_private_sweep_names_no_text_and_no_file(record):
+    settings = {**record.config, "private": True}
+    given = ["++data.files='Maria.txt'", "seed=2"]
+    assert render_overrides(replace(record, config=settings, overrides=given)) == ["data.files=(private)", "seed=2"]
 
 
 # From a folder

@@ -125,6 +125,18 @@ def test_jobs_of_a_sweep_are_told_by_what_differs():
     assert sorted(row["overrides"] for row in listed()["runs"]) == [["seed=1"], ["seed=2"]]
 
 
+@pytest.mark.parametrize(("private", "shown"), [(True, "prompts=(private)"), (False, "prompts=Maria")])
+def test_of_a_private_job_no_prompt_is_listed(private, shown):
+    (OUTPUTS / "sweeps").mkdir(parents=True)
+    (OUTPUTS / "sweeps" / SWEEP_MARK).touch()
+    for name in ("Ana", "Maria"):
+        folder = begin("job").folder.rename(OUTPUTS / "sweeps" / name)
+        (folder / ".hydra").mkdir()
+        (folder / ".hydra" / "overrides.yaml").write_text(f"- prompts={name}\n")
+        (folder / "config.yaml").write_text(f"private: {private}\n".lower())
+    assert [shown] in [row["overrides"] for row in listed()["runs"]]
+
+
 def test_names_of_runs():
     first, second, other = begin("machado", 1), begin("machado", 2), begin("wiki-gpt2", 3)
 

@@ -33,7 +33,8 @@ def begin(name, bits=1.0, *, text="aa" * 16, status="completed", tokenizer="t", 
         "model": {"learning_rate": rate, "save_dtype": "float32"},
         "training": {"learning_rate": rate, "max_steps": 10},
         "groups": {"data": more.pop("data", "wiki")},
-        "data": {"block_size": more.pop("block_size", 64)},
+        "data": {"block_size": more.pop("block_size", 64), "files": more.pop("files", "a.txt")},
+        "private": more.pop("private", False),
     }
     run.write_config(settings)
     protocol = {"text": text, "windows": "disjoint", "context": 64, "stride": 64, "dtype": "float32", "documents": 40}
@@ -97,7 +98,15 @@ def test_means_are_over_seeds_and_over_nothing_else():
     assert len(found) == 3
     told = render(compare(*runs))
     assert f"{statistics.mean(bits):.4f} ± {statistics.stdev(bits):.4f}" in told
-    assert "1 runs repeat a seed" in told
+    assert "1 run repeats a seed" in told
+
+
+def test_of_a_private_run_no_name_of_a_file_is_shown():
+    values = compare(begin("a", 1.2, files="Maria.txt", private=True), begin("b", 1.1, files="Ana.txt", private=True))
+    assert values["differences"] == ["data.files"], "they are told apart by what is not shown"
+    assert not values["groups"][0]["over_seeds"]
+    assert "Maria" not in str(values)
+    assert "(private)" in render(values)
 
 
 def test_a_run_without_a_final_score_is_named_and_not_ranked():

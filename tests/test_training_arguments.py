@@ -291,5 +291,5 @@ def test_only_what_is_decided_late_can_change(tmp_path):
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     change_arguments(arguments, eval_steps=5)
     assert arguments.eval_steps == 5
-    with pytest.raises(KeyError, match="learning_rate is decided before"):
-        change_arguments(arguments, learning_rate=1.0)
+    with pytest.raises(KeyError, match="adam_beta1 is decided before"):
+        change_arguments(arguments, adam_beta1=0.5)

@@ -38,19 +38,6 @@ ESCAPES = "lmtune-escapes"
 """Name of the error handler that writes what an encoding lacks as `\\uXXXX`, which JSON reads back."""
 
 
-HARMLESS: dict[int, str | int | None] = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
-    0x7F: 0x2421,
-    **dict.fromkeys([*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFFFD], "·"),
-}
-"""What is shown instead of characters that steer a terminal, turn the direction of writing, or stand for no character."""
-
-
-def make_harmless(text: str) -> str:
-    """A text that anyone, or a model, may have written, as a terminal can show it."""
-    return text.translate(HARMLESS)
-
-
 @contextmanager
 def speaking(*, paints: bool = True) -> Iterator[IO[str]]:
     """Say what is logged on stderr, and lend out stdout for results; what libraries print meanwhile goes to stderr too.

@@ -15,6 +15,15 @@ class Glyphs(NamedTuple):
     """From low to high."""
 
 
+HARMLESS: dict[int, str | int | None] = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
+    0x7F: 0x2421,
+    **dict.fromkeys([*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "·"),
+    **dict.fromkeys([*range(0xD800, 0xE000), 0xFFFD], "·"),
+}
+"""What is shown instead of characters that steer a terminal, turn the direction of writing, or stand for no character: halves
+of pairs, and the one for broken characters."""
+
 FINE = Glyphs("━", "╌", "▁▂▃▄▅▆▇█")
 ASCII = Glyphs("#", "-", "_.-~=+*#")
 """For a terminal whose encoding lacks the others."""
@@ -112,11 +121,6 @@ def cut_to(text: str, width: int) -> str:
     return text
 
 
-def render_harmless(text: str) -> str:
-    """A text in one line that cannot steer a terminal: what is no character, or no visible one, is a dot."""
-    return "".join("·" if _is_odd(letter) else letter for letter in " ".join(text.split()))
-
-
-def _is_odd(letter: str) -> bool:
-    """Controls, marks that turn the direction of writing, halves of pairs, and what stands for a broken character."""
-    return letter == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn")
+def make_harmless(text: str) -> str:
+    """A text that anyone, or a model, may have written, as a terminal can show it."""
+    return text.translate(HARMLESS)

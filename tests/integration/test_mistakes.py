@@ -68,7 +68,10 @@ MISTAKES = {
         "model.tokenizer=learn",
         "model.config={model_type:bloom,n_layer:1,n_head:2,hidden_size:32}",
     ): "data.isolate_documents=true: BloomForCausalLM takes no position_ids",
-    ("train", "tracker=wandbb"): "tracker=wandbb: expected one of mlflow, none, tensorboard, trackio, wandb.",
+    (
+        "train",
+        "tracker=wandbb",
+    ): "tracker=wandbb: expected one of codecarbon, mlflow, none, tensorboard, trackio, wandb.",
     ("train", "training.per_device_train_batch_size=0"): "training.per_device_train_batch_size=0: expected 1 or more.",
     (
         "train",

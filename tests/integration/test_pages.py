@@ -89,6 +89,7 @@ def test_mistakes_are_told(lmtune, arguments, said):
     answer = lmtune("report", *arguments)
     assert answer.code == 2
     assert said in answer.err
+    assert "is not key=value" not in answer.err, "a run is no faulty key"
 
 
 def test_a_file_of_somebody_elses_is_not_replaced(lmtune):

@@ -187,7 +187,8 @@ def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_p
     assert 0 < measures["seen_in_training"]["share"] < 1
     said = f"{100 * measures['seen_in_training']['share']:.3f} %"
     assert f"{said} of the 13-word sequences of the held-out text also stand in the training text" in answer.err
-    assert f"{said} also stand in the training text" in (tmp_path / "run" / "report.html").read_text()
+    on_page = f"{100 * measures['seen_in_training']['share']:.3f}\xa0%"
+    assert f"{on_page} also stand in the training text" in (tmp_path / "run" / "report.html").read_text()
     monkeypatch.setattr("lmtune.data.overlap.MOST_TOKENS", 10)
     answer = train(lmtune, *notes(), "training.max_steps=1", output="other")
     assert "also stands in the training text was not measured: the training text has" in answer.err
@@ -374,7 +375,7 @@ def test_a_mixture_of_experts_is_scored_in_float64(lmtune, tokenizer, notes, tmp
 def test_few_documents_have_a_difference_without_an_interval(lmtune, tokenizer, texts, notes, tmp_path):
     for name in ("one", "two"):
         save_tiny(tmp_path / name, tokenizer, n_layer=1, n_embd=32, n_head=2, n_positions=64)
-    for documents, said in ((texts[:1], "1 document, are too few"), (texts[:4], "4 documents, are too few")):
+    for documents, said in ((texts[:1], "1 document is too few"), (texts[:4], "4 documents are too few")):
         answer = lmtune("eval", "ckpt=[one,two]", *notes(documents), CPU)
         assert answer.code == 0, answer.err
         assert f"bits per byte, without an interval: {said} for one (expected 10)" in answer.out

@@ -42,7 +42,7 @@ def test_a_run_leaves_everything_it_promises(run):
     names = {path.name for path in run.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "ledger.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log", "checkpoint-6", "checkpoint-5",
-        "model", "results.json", "report.html", "run.json", "past.npz",
+        "model", "results.json", "report.html", "run.json", "past.npz", "scores.npz",
     }  # fmt: skip
     assert (run / ".hydra" / "overrides.yaml").exists()
     results = json.loads((run / "results.json").read_text())

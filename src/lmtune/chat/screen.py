@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmtune.console import make_harmless
 from lmtune.errors import ConfigError, DataError, one_line
+from lmtune.gauges import make_harmless
 
 PROMPT = "> "
 NARROWEST = 40

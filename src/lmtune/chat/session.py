@@ -144,7 +144,10 @@ class Session:
 def _find_setting(name: str) -> str:
     """The name of a setting without its section; raise ConfigError for one that there is not."""
     plain = name.removeprefix("generation.")
-    upstream.check_names([plain], {*OWN, *upstream.load_generation_fields()}, "/")
+    try:
+        upstream.check_names([plain], {*OWN, *upstream.load_generation_fields()}, "/")
+    except ConfigError as error:
+        raise ConfigError(f"{error} /help tells what can be set.") from error
     return plain
 
 

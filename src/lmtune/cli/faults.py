@@ -9,14 +9,13 @@ from dataclasses import make_dataclass
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString, Transformer
+from hydra.core.override_parser.types import Glob, Override, QuotedString, Transformer
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmtune.cli.commands import COMMANDS
 from lmtune.cli.explain import explain_choice, explain_form, explain_inside, explain_unknown, explain_value
-from lmtune.cli.overrides import prepare_overrides
+from lmtune.cli.overrides import is_word, prepare_overrides
 from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, find_open, known_keys
 from lmtune.cli.user_conf.files import resolve_prefix
 from lmtune.cli.user_conf.folders import find_file, list_choices
@@ -52,8 +51,7 @@ def _is_told(fault: Fault, told: list[str]) -> bool:
 
 def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
     """The faults of each key that was typed, and of those in the files of one's own that were chosen."""
-    takes_words = COMMANDS[command].words
-    for argument in prepare_overrides([each for each in arguments if "=" in each or not takes_words]):
+    for argument in prepare_overrides([each for each in arguments if not is_word(command, each)]):
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException:
@@ -71,6 +69,8 @@ def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
 
 def _list_values(override: Override) -> Iterator[Any]:
     """The value of an override, or each that a sweep tries."""
+    if isinstance(override.value(), Glob):
+        return  # of names that only a sweep looks up
     if not override.is_sweep_override():
         yield override.value()
     elif override.is_discrete_sweep() and not override.is_range_sweep():

@@ -47,8 +47,8 @@ def gather_words(command: str, arguments: list[str]) -> list[str]:
     A path that is there is one of them, though it holds a `=`. Raises ConfigError beside that key itself.
     """
     key = COMMANDS[command].words
-    words = [each for each in arguments if key and ("=" not in each or _is_path(each))]
-    if not words:
+    words = [each for each in arguments if is_word(command, each)]
+    if key is None or not words:
         return arguments
     keys = [each for each in arguments if each not in words]
     if any(each.startswith(f"{key}=") for each in keys):
@@ -58,6 +58,11 @@ def gather_words(command: str, arguments: list[str]) -> list[str]:
     if len(words) > 1:
         raise ConfigError(f"lmtune {command}: expected one word, found {len(words)}: {' '.join(words)}. Give one.")
     return [*keys, f"{key}={words[0]}"]
+
+
+def is_word(command: str, argument: str) -> bool:
+    """True for an argument without a key, of a command that takes such."""
+    return bool(COMMANDS[command].words) and ("=" not in argument or _is_path(argument))
 
 
 def _is_path(word: str) -> bool:
@@ -99,7 +104,7 @@ def _check_form(argument: str) -> None:
     if match is None:
         return
     key, override = match["key"], _parse(argument)
-    if override is None or override.is_sweep_override():
+    if override is None:
         return
     value = override.value()
     if isinstance(value, Glob):
@@ -108,11 +113,15 @@ def _check_form(argument: str) -> None:
                 f"{argument}: glob stands for the choices of a group, as in data=glob(*), and {key} has none. "
                 f"Expected values: {key}=1,2."
             )
-    elif (key in (*GROUPS, "hydra") or "/" in key) and not _names_choice(key, value):
+    elif not override.is_sweep_override() and _is_group(key) and not _names_choice(key, value):
         raise ConfigError(
             f"{argument}: a group takes the name of one of its files, such as training=default; found {render_value(value)}. "
             f"Name one of {key}=, or type its keys one by one."
         )
+
+
+def _is_group(key: str) -> bool:
+    return key in (*GROUPS, "hydra") or "/" in key
 
 
 def _names_choice(group: str, value: object) -> bool:

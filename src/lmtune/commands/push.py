@@ -41,7 +41,7 @@ def run(config: PushConfig) -> Result:
         **{"ckpt": config.ckpt, "repo": config.repo, "branch": config.branch, "dry_run": config.dry_run, **answer},
         **{"files": list_going(package), "stays": list_staying(finished.folder, package)},
         **{
-            "unstated": list_unstated(card, told),
+            "unstated": list_unstated(card, told, results),
             "refused": publishing.find_lack(card, told),
             "card": package.texts[CARD],
         },

@@ -43,7 +43,7 @@ def build_result(config: TrainConfig, run: Run, results: Record) -> Result:
         {**results, "folder": str(run.folder)},
         lambda: [*render_run(results), f"run folder: {shorten(run.folder)}"],
         find_objective(results, config.objective),
-        [] if config.job_folder else render_next(run, config.prompts),
+        [] if config.job_folder else render_next(run, [] if config.private else config.prompts),
     )
 
 

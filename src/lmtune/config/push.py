@@ -13,7 +13,7 @@ from lmtune.errors import ConfigError
 class PushConfig:
     """`lmtune push`."""
 
-    ckpt: str | None = key(None, literal=True, names_run=True)
+    ckpt: str | None = key(None, literal=True, names_run="model")
     """Run folder of a run that has completed; its model goes, with its card and its numbers."""
     repo: str | None = key(None, literal=True)
     """Where to: `owner/name`, or a `name` of your own."""

@@ -12,8 +12,6 @@ from lmtune.evaluation.comparison import DocumentBits
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.storage import Record
 
-SCORES = "scores.npz"
-"""In a run folder."""
 MOST = 1_000_000
 """Documents of a set up to which they are kept."""
 TOLERANCE = 1e-6

@@ -51,6 +51,10 @@ class ComparedRun:
     """Group to its choice."""
 
     @property
+    def private(self) -> bool:
+        return bool(self.settings.get("private"))
+
+    @property
     def fault(self) -> str | None:
         """Why it has no number that could be compared; None where it has."""
         status = self.results.get("status")

@@ -24,6 +24,7 @@ from lmtune.reporting.card_facts import (
     render_training,
 )
 from lmtune.reporting.columns import list_columns, render_amount, render_evaluated, render_seen, render_texts
+from lmtune.reporting.samples import show_text
 from lmtune.storage import Record, render_number
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _body(
     lines += ["## By evaluation", "", *_say_evaluated(results), *render_epochs(results["epochs"]), ""]
     if samples:
         lines += ["## Samples", ""]
-        lines += [f"> {_show(sample['text'].strip())}".replace("\n", "\n> ") + "\n" for sample in samples]
+        lines += [f"> {show_text(sample['text'].strip())}".replace("\n", "\n> ") + "\n" for sample in samples]
     needs = ["It needs the package `peft`, and loads its base by itself.", ""] if is_adapter(config) else []
     prompt = next((sample["prompt"] for sample in samples if "prompt" in sample), "...")
     return [*lines, *render_use(repo, needs, prompt), "", *render_citations(config)]
@@ -119,11 +120,6 @@ def render_use(repo: str | None = None, needs: Sequence[str] = (), prompt: str =
         f'print(write({json.dumps(prompt, ensure_ascii=False)}, max_new_tokens=60)[0]["generated_text"])',
         "```",
     ]
-
-
-def _show(text: str) -> str:
-    """A text that the model wrote, with a dot for each character that has no form."""
-    return "".join(each if each.isprintable() or each == "\n" else "·" for each in text)
 
 
 def render_epochs(epochs: list[Record]) -> list[str]:

@@ -191,7 +191,8 @@ def _render_phases(config: Record) -> list[str]:
 
 def render_environment(config: Record, results: Record) -> list[str]:
     """On what the model learned, how long, and what that took."""
-    machine, train, energy = results.get("machine", {}), results["train"], config.get("card", {}).get("energy")
+    train = results["train"]
+    machine = results["starts"][-1]["machine"] if results.get("starts") else {}
     software = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "transformers") if name in machine)
     rows = {
         "device": machine.get("device") or UNKNOWN,
@@ -199,7 +200,7 @@ def render_environment(config: Record, results: Record) -> list[str]:
         "software": software or UNKNOWN,
         "time of training": render_duration(train["seconds"]) if "seconds" in train else UNKNOWN,
         "tokens learned a second": f"{train['tokens_per_second']:,.0f}" if "tokens_per_second" in train else UNKNOWN,
-        "energy": OPEN if energy is None else f"{energy:g} kWh",
+        "energy": _say_energy(config, train),
     }
     return [
         "## Hardware, time and energy",
@@ -209,6 +210,14 @@ def render_environment(config: Record, results: Record) -> list[str]:
         *(f"| {n} | {cell(t)} |" for n, t in rows.items()),
         "",
     ]
+
+
+def _say_energy(config: Record, train: Record) -> str:
+    """What was stated, or else what a tracker has found."""
+    stated, found = config.get("card", {}).get("energy"), train.get("energy")
+    if stated is not None:
+        return f"{stated:g} kWh"
+    return OPEN if found is None else f"{found['kilowatt_hours']:.3g} kWh of the whole machine, by {found['method']}"
 
 
 def render_citations(config: Record) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.evaluation.comparison import DocumentBits, bound_bits, compare_documents
-from lmtune.evaluation.document_scores import SCORES, find_scores
+from lmtune.evaluation.document_scores import find_scores
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.evaluation.side_by_side import (
     TEXT,
@@ -18,6 +18,7 @@ from lmtune.evaluation.side_by_side import (
     list_idle,
 )
 from lmtune.measures import AMOUNTS, SHOWN, Measure
+from lmtune.reporting.settings import hide_value
 from lmtune.storage import Record
 
 PROTOCOL = ("text", "documents", "windows", "context", "stride", "dtype")
@@ -55,8 +56,13 @@ def _describe_run(run: ComparedRun, differences: dict[str, list[Any]], place: in
         "tokens": train.get("tokens"),
         "seconds": train.get("seconds"),
         "training_text": run.settings[TEXT],
-        "settings": {key: values[place] for key, values in differences.items()},
+        "settings": {key: _show(run, key, values[place]) for key, values in differences.items()},
     }
+
+
+def _show(run: ComparedRun, key: str, value: Any) -> Any:
+    """A setting as it may be shown; runs are compared by what it is."""
+    return hide_value(key, value) if run.private else value
 
 
 def _describe_group(scores: list[Score]) -> Record:
@@ -75,7 +81,7 @@ def _describe_group(scores: list[Score]) -> Record:
     }
     compared = list_measures(group)
     families = find_families(scores)
-    documents = [find_scores(score.run.run.folder / SCORES, score.measures) for score in scores]
+    documents = [find_scores(score.run.run.scores_file, score.measures) for score in scores]
     return {
         **group,
         "rows": [
@@ -118,7 +124,7 @@ def _describe_family(family: Family, compared: list[Measure], differences: list[
         "runs": [score.run.label for score in family.scores],
         "seeds": [score.run.settings.get("seed") for score in family.scores],
         "repeated": family.repeated,
-        "settings": {key: told.get(key) for key in differences if key != "seed"},
+        "settings": {key: _show(first, key, told.get(key)) for key in differences if key != "seed"},
         "mean": {measure.name: family.mean(measure.name) for measure in compared},
         "deviation": {measure.name: family.deviation(measure.name) for measure in compared},
     }

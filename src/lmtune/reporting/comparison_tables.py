@@ -208,7 +208,8 @@ def _render_notes(group: Record) -> list[str]:
         lines.append(f"different versions: {'; '.join(found)}")
     repeated = sum(family["repeated"] for family in group["families"])
     if repeated:
-        lines.append(f"{repeated:,} runs repeat a seed with the same settings, and count once in means")
+        repeat = "1 run repeats a seed" if repeated == 1 else f"{repeated:,} runs repeat a seed"
+        lines.append(f"{repeat} with the same settings, counted once in means")
     return lines
 
 

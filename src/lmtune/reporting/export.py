@@ -9,6 +9,7 @@ from lmtune import __version__
 from lmtune.hub import is_hub_id
 from lmtune.paths import shorten
 from lmtune.reporting.card import render_card, render_use
+from lmtune.reporting.samples import load_final
 from lmtune.storage import Record
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def render_export_card(path: str, name: str, run: Run | None, dtype: str, proof:
         return _render_plain(path, name, note)
     config = run.load_config()
     config["finetune"] = {**config["finetune"], "merge": True}  # an adapter is in the weights now
-    samples = [] if config.get("private") else run.load_samples()
-    card = render_card(name, run.load_results(), config, samples[-1]["samples"] if samples else [])
+    results = run.load_results()
+    card = render_card(name, results, config, load_final(run, results, config))
     return f"{card}\n{note} Numbers above are of the weights before.\n" if note else card
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lmtune.config.ranges import render_value
 from lmtune.console import wrap
 from lmtune.storage import Record
-from lmtune.units import render_bytes, render_duration
+from lmtune.units import render_bytes, render_count, render_duration
 
 LABEL = 12
 """Characters before each fact."""
@@ -142,8 +142,9 @@ def _render_forecast(forecast: Record | None) -> Iterator[str]:
 def _render_costs(costs: Record) -> Iterator[str]:
     for cost in costs.values():
         seconds, parts = cost["seconds"], cost["seconds_of"]
+        devices = render_count(cost["devices"], "device")
         yield (
-            f"{render_duration(seconds['median'])} on {cost['devices']} (between {render_duration(seconds['low'])} and "
+            f"{render_duration(seconds['median'])} on {devices} (between {render_duration(seconds['low'])} and "
             f"{render_duration(seconds['high'])}): {cost['steps']:,} steps {render_duration(parts['steps'])}, "
             f"evaluations {render_duration(parts['evaluations'])}, checkpoints {render_duration(parts['saves'])}"
         )

@@ -14,9 +14,11 @@ LABEL, NAME = 14, 28
 """Characters of the columns with labels and names."""
 
 
-def list_unstated(card: CardConfig, told: Record) -> list[str]:
+def list_unstated(card: CardConfig, told: Record, results: Record) -> list[str]:
     """Keys for what the card says is not stated. told: the settings of the run."""
     plain = render_plain(card)
+    if plain["energy"] is None:
+        plain["energy"] = results["train"].get("energy")
     open_keys = [name for name in SAID if plain[name] is None]
     if not list_languages({**told, "card": plain}):
         open_keys.append("language")

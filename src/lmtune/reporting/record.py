@@ -7,6 +7,7 @@ from pathlib import Path
 from lmtune.errors import CheckpointError
 from lmtune.reporting.svg import Point
 from lmtune.runs import Run
+from lmtune.runs.entry import load_overrides
 from lmtune.runs.evaluations import Evaluation, find_evaluation, read_evaluations
 from lmtune.runs.mark import find_mark
 from lmtune.storage import Record, load_json
@@ -27,7 +28,7 @@ class RunRecord:
     began: str | None = None
     """ISO 8601."""
     overrides: list[str] = field(default_factory=list)
-    """What was typed, as Hydra keeps it."""
+    """What was typed, as Hydra noted it."""
 
     @property
     def status(self) -> str:
@@ -108,7 +109,7 @@ def load_record(folder: Path) -> RunRecord:
         metrics=run.load_metrics(),
         samples=run.load_samples(),
         began=None if mark is None else mark.began,
-        overrides=_find_overrides(run.hydra_folder / "overrides.yaml"),
+        overrides=load_overrides(run),
     )
 
 
@@ -117,13 +118,3 @@ def _find_json(file: Path) -> Record:
         return load_json(file)
     except (OSError, CheckpointError):
         return {}
-
-
-def _find_overrides(file: Path) -> list[str]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return []
-    return [str(each) for each in loaded] if isinstance(loaded, list) else []

@@ -5,6 +5,8 @@ from itertools import groupby
 from pathlib import Path
 
 from lmtune.paths import shorten, show
+from lmtune.reporting.settings import hide_override, tells
+from lmtune.runs import Run
 from lmtune.runs.catalog import Survey, find_sweep
 from lmtune.runs.entry import Entry, load_overrides
 from lmtune.storage import Record, render_number
@@ -36,7 +38,15 @@ def label_jobs(entries: list[Entry]) -> dict[Path, list[str]]:
         typed = {entry.run.folder: load_overrides(entry.run) for _, entry in jobs}
         shared = set.intersection(*map(set, typed.values())) if len(typed) > 1 else set()
         found |= {folder: [each for each in texts if each not in shared] for folder, texts in typed.items()}
-    return found
+    return {folder: _hide(Run(folder), texts) for folder, texts in found.items()}
+
+
+def _hide(run: Run, typed: list[str]) -> list[str]:
+    """What was typed as it may be shown. A run whose settings are lost is taken for private."""
+    if not any(tells(each.partition("=")[0]) for each in typed):
+        return typed
+    private = (run.find_config() or {"private": True}).get("private")
+    return [hide_override(each) for each in typed] if private else typed
 
 
 def render_list(values: Record) -> list[str]:

@@ -2,6 +2,7 @@
 
 from lmtune.reporting.language import Language
 from lmtune.reporting.record import RunRecord
+from lmtune.runs import Run
 from lmtune.storage import Record
 
 SHOWN_PROMPTS, SHOWN_CHARS = 6, 700
@@ -25,16 +26,29 @@ def build_samples(record: RunRecord, language: Language) -> Record | None:
 
 def choose_steps(samples: list[Record], best_step: int | None) -> list[Record]:
     """At most three: the first, one at about a fifth of the way, and that of the best step, or else the last."""
-    last = next((each for each in samples if each["step"] == best_step), samples[-1])
+    last = choose_last(samples, best_step)
     wanted = samples[0]["step"] + EARLY * (last["step"] - samples[0]["step"])
     early = min(samples, key=lambda each: abs(each["step"] - wanted))
     found = {each["step"]: each for each in (samples[0], early, last)}
     return [found[step] for step in sorted(found)]
 
 
+def load_final(run: Run, results: Record, config: Record) -> list[dict[str, str]]:
+    """Prompts and what the weights that the run ends with wrote, for its card; [] of a private run."""
+    samples = [] if config.get("private") else run.load_samples()
+    found: list[dict[str, str]] = choose_last(samples, results["train"]["best_step"])["samples"] if samples else []
+    return found
+
+
+def choose_last(samples: list[Record], best_step: int | None) -> Record:
+    """What was written with the weights that the run ends with: those of the best step, or else the last."""
+    return next((each for each in samples if each["step"] == best_step), samples[-1])
+
+
 def show_text(text: str) -> str:
     """A text in which bytes that are none, and control characters, are dots; line ends stay."""
-    shown = "".join(each if each.isprintable() or each == "\n" else "\N{MIDDLE DOT}" for each in text)
+    kept = "\n\N{NO-BREAK SPACE}"
+    shown = "".join(each if each.isprintable() or each in kept else "\N{MIDDLE DOT}" for each in text)
     return shown.replace("\N{REPLACEMENT CHARACTER}", "\N{MIDDLE DOT}")
 
 

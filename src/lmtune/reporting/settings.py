@@ -16,7 +16,7 @@ from lmtune.storage import Record
 SET_BY_NAME = ("training", "generation", "chosen")
 """Sections that hold only what was set: each of their keys differs from the default of transformers."""
 TELLING = frozenset(["files", "validation_files", "sources", "path", "prompts", "where"])
-"""Keys of data and prompts that a private page hides: names of files may name people."""
+"""Keys of data and prompts that are hidden of a private run: names of files may name people."""
 HIDDEN = "(private)"
 OF_START = ("output", "resume", "resume_force", "training.push_to_hub", "training.hub_token")
 """Keys that a command to repeat a run is without."""
@@ -48,13 +48,21 @@ def list_differences(config: Record) -> list[Setting]:
 def hide_private(config: Record) -> Record:
     """The settings without the names and texts in them that say something about the corpus."""
     return {
-        key: HIDDEN
-        if key in TELLING and value and not isinstance(value, bool)
-        else hide_private(value)
-        if isinstance(value, dict) and key != "model"
-        else value
+        key: hide_private(value)
+        if isinstance(value, dict) and key not in TELLING | {"model"}
+        else hide_value(key, value)
         for key, value in config.items()
     }
+
+
+def hide_value(key: str, value: Any) -> Any:
+    """The value of a dotted key of a private run, HIDDEN where it says something about the corpus."""
+    return HIDDEN if tells(key) and value and not isinstance(value, bool) else value
+
+
+def tells(key: str) -> bool:
+    """True for a dotted key whose value says something about the corpus."""
+    return key.rpartition(".")[2] in TELLING and not key.startswith("model.")
 
 
 def find_value(config: Record, key: str) -> Any:
@@ -86,7 +94,14 @@ def render_command(record: RunRecord) -> str | None:
 def render_overrides(record: RunRecord) -> list[str]:
     """What was typed for a run, `key=value`, without what says where it is put and how it starts."""
     words = (hide_home(_unquote(each)) for each in record.overrides)
-    return [each for each in words if each.partition("=")[0] not in OF_START]
+    kept = [each for each in words if each.partition("=")[0] not in OF_START]
+    return list(map(hide_override, kept)) if record.private else kept
+
+
+def hide_override(override: str) -> str:
+    """`key=value` of a private run, as hide_value has it."""
+    key, equals, value = override.partition("=")
+    return f"{key}{equals}{hide_value(key, value)}"
 
 
 def shorten_folder(folder: Path) -> str:

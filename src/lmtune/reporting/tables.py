@@ -8,6 +8,7 @@ from lmtune.measures import SHOWN
 from lmtune.reporting.card import render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.storage import Record, render_number
+from lmtune.units import render_count
 
 LABEL = 24
 """Characters of the column with the names of the measures."""
@@ -37,14 +38,14 @@ def render_run(results: Record) -> list[str]:
 def render_set(name: str, measures: Record) -> list[str]:
     """The measures of a held-out set in columns, and below them which text each column is of."""
     columns = list_columns(measures)
-    lines = [_render_row(f"{name} (held out)", list(columns))]
+    rows = [(f"{name} (held out)", list(columns))]
     for measure in SHOWN:
         numbers = [render_number(column[measure.name]) if measure.name in column else "" for column in columns.values()]
-        lines.append(_render_row(measure.label, numbers))
+        rows.append((measure.label, numbers))
     if "unigram_bits_per_byte" in measures:
         blank = [""] * (len(columns) - 1)
-        lines.append(_render_row("unigram bits per byte", [*blank, f"{measures['unigram_bits_per_byte']:.4f}"]))
-    return [*lines, render_texts(measures)]
+        rows.append(("unigram bits per byte", [*blank, f"{measures['unigram_bits_per_byte']:.4f}"]))
+    return [*_render_rows(rows), render_texts(measures)]
 
 
 def render_rates(found: Record, curve: Path) -> list[str]:
@@ -65,15 +66,13 @@ def render_evaluation(results: Record) -> list[str]:
     scored = {ckpt: next(iter(each["eval"].values())) for ckpt, each in models.items()}
     name, first = next(iter(next(iter(models.values()))["eval"].items()))
     lines = [f"{name} ({first['protocol']['split']}, {render_amount(first)})"]
-    labels = [_shorten(ckpt) for ckpt in scored] if len(scored) > 1 else []
-    width = max(NUMBER, *(len(label) + 2 for label in labels)) if labels else NUMBER
-    if labels:
-        lines.append(_render_row("", labels, width))
+    rows = [("", [_shorten(ckpt) for ckpt in scored])] if len(scored) > 1 else []
     same = have_same_vocabulary(scored)
     for measure in SHOWN:
         if same or not measure.per_token:
             numbers = [render_number(measures[measure.name]) for measures in scored.values()]
-            lines.append(_render_row(measure.label, numbers, width))
+            rows.append((measure.label, numbers))
+    lines += _render_rows(rows)
     if not same:
         lines.append(
             "The checkpoints have different vocabularies, so what they lose per token (loss, perplexity, accuracy) does not "
@@ -103,8 +102,16 @@ def render_answers(answers: list[Record]) -> list[str]:
     return [_render_next(answer) if "next" in answer else _render_texts(answer) for answer in answers]
 
 
-def _render_row(label: str, cells: list[str], width: int = NUMBER) -> str:
-    return f"{label:<{LABEL}}" + "".join(f"{cell:>{width}}" for cell in cells)
+def _render_rows(rows: list[tuple[str, list[str]]]) -> list[str]:
+    """Rows of a label and cells; a column is as wide as its widest cell asks for, with two blanks before it."""
+    columns = list(zip(*(cells for _, cells in rows), strict=True))
+    widths = [
+        max(NUMBER, *(len(cell) + (2 if place else 0) for cell in column)) for place, column in enumerate(columns)
+    ]
+    return [
+        f"{label:<{LABEL}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        for label, cells in rows
+    ]
 
 
 def _render_differences(results: Record) -> list[str]:
@@ -121,11 +128,11 @@ def _render_differences(results: Record) -> list[str]:
 
 def _render_interval(difference: Record) -> str:
     count, low, high = difference["documents"], difference["low"], difference["high"]
-    documents = f"{count:,} document" + ("" if count == 1 else "s")
+    documents = render_count(count, "document")
     if low is None or high is None:
         few = count < MIN_DOCUMENTS
-        why = "" if few else f", which weigh as much as {difference['effective_documents']:.1f} of one size"
-        return f"without an interval: {documents}{why}, are too few for one (expected {MIN_DOCUMENTS})"
+        why = "" if few else f", which weigh as much as {difference['effective_documents']:.1f} of one size,"
+        return f"without an interval: {documents}{why} {'is' if count == 1 else 'are'} too few for one (expected {MIN_DOCUMENTS})"
     return f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} (paired bootstrap over {documents})"
 
 

@@ -12,9 +12,10 @@ HYDRA = ".hydra"
 HYDRA_RECORDS = ("hydra.yaml", "overrides.yaml")
 
 RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
-START_NAMES = (*RECORDS, HYDRA, *LOCK_NAMES)
+PAGE, SCORES = "report.html", "scores.npz"
+START_NAMES = (*RECORDS, PAGE, SCORES, HYDRA, *LOCK_NAMES)
 """What a run may make from its start on."""
-END_NAMES = ("model", "report.html", "scores.npz")
+END_NAMES = ("model", PAGE, SCORES)
 """What it makes when it completes."""
 
 
@@ -61,7 +62,11 @@ class RunFiles:
 
     @property
     def report_file(self) -> Path:
-        return self.folder / "report.html"
+        return self.folder / PAGE
+
+    @property
+    def scores_file(self) -> Path:
+        return self.folder / SCORES
 
     @property
     def log_file(self) -> Path:

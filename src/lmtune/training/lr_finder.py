@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.config import RangeConfig
+from lmtune.storage import Record
 from lmtune.training.distributed import reduce_sum
 from lmtune.training.layer_groups import build_groups
 from lmtune.training.schedules import exponential, smooth
@@ -49,6 +50,18 @@ class LrRangeCallback(TrainerCallback):
         smoothed = smooth(self.losses)
         control.should_training_stop |= not math.isfinite(smoothed[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
         return control
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Record | None = None,
+        **_: Any,
+    ) -> None:
+        """Trainer logs the rate of its schedule; callbacks behind this one are told that of the step."""
+        if logs and self.rates and "learning_rate" in logs:
+            logs["learning_rate"] = self.rates[-1]
 
 
 def freeze_below(model: PreTrainedModel, block_groups: int, groups: int) -> None:

@@ -15,6 +15,7 @@ from lmtune.training.foresight import Course
 from lmtune.training.held_out import HeldOut
 from lmtune.training.setup import Setup
 from lmtune.training.throughput import FlopsMeter
+from lmtune.units import render_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,7 +63,7 @@ def render_schedule(trainer: "LmTrainer", course: Course) -> str:
         peaks = f"{max(max(phase.peaks) for phase in phases):.3g}"
         return f"{len(phases)} phases of one cycle each, learning rates up to {peaks}"
     warmup = args.get_warmup_steps(course.steps)
-    first = f", {warmup:,} steps of warm-up" if warmup else ""
+    first = f", {render_count(warmup, 'step')} of warm-up" if warmup else ""
     return f"learning rate {args.learning_rate:.3g}, {name_of(args.lr_scheduler_type)}{first}"
 
 

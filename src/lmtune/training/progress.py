@@ -145,6 +145,7 @@ class ProgressLine(TrainerCallback):
         log_progress(logger, f"step {state.global_step:,} of {state.max_steps:,}  {text}")
 
     def _tell_outlook(self, args: TrainingArguments, state: TrainerState) -> None:
+        self._last_line = time.monotonic()  # it says how far the training is, too
         left = self.outlook.estimate_left(state.global_step)
         log_progress(logger, render_outlook(self.outlook, state.global_step, render_until(left)), painted=False)
         if left > LONG and args.device.type == "cpu" and self.outlook.course.first == 0:

@@ -11,7 +11,7 @@ from lmtune.config import CardConfig, EvalConfig, SaveDtype, render_plain
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, describe_error
-from lmtune.evaluation.document_scores import SCORES, SetScores, save_scores
+from lmtune.evaluation.document_scores import SetScores, save_scores
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
@@ -21,6 +21,7 @@ from lmtune.patience import saying
 from lmtune.reporting.card import render_card
 from lmtune.reporting.page import render_report
 from lmtune.reporting.record import load_record
+from lmtune.reporting.samples import load_final
 from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
@@ -58,7 +59,6 @@ def build_results(
         "status": "completed",
         "fingerprint": context.fingerprint,
         "text": describe_text(prepared.facts),
-        "machine": context.manifest["machine"],
         "train": {
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,
@@ -165,14 +165,7 @@ def load_card(run: Run, results: Record, repo: str | None = None, card: CardConf
     if card is not None:
         told = {**told, "card": render_plain(card)}
     ledger = load_json(run.ledger_file) if run.ledger_file.exists() else None
-    samples = [] if told.get("private") else load_last_samples(run)
-    return render_card(results["name"], results, told, samples, repo, ledger)
-
-
-def load_last_samples(run: Run) -> list[dict[str, str]]:
-    """Prompts and texts of the last evaluation."""
-    records = run.load_samples()
-    return records[-1]["samples"] if records else []
+    return render_card(results["name"], results, told, load_final(run, results, told), repo, ledger)
 
 
 def write_report(run: Run, results: Record | None = None) -> None:
@@ -190,11 +183,11 @@ def write_report(run: Run, results: Record | None = None) -> None:
 
 def write_scores(run: Run, scored: dict[str, SetScores]) -> None:
     """Keep how each document was scored; where the disk does not take it, comparisons have no intervals."""
-    run.claim(SCORES)
+    run.claim(run.scores_file.name)
     try:
-        save_scores(run.folder / SCORES, scored)
+        save_scores(run.scores_file, scored)
     except OSError as error:
-        logger.warning("%s could not be written: %s", SCORES, error)
+        logger.warning("%s could not be written: %s", run.scores_file.name, error)
 
 
 def find_objective(results: Record, objective: str) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lmtune.gauges import render_harmless
+from lmtune.gauges import make_harmless
 from lmtune.runs import Run
 from lmtune.storage import Record, write_text
 from lmtune.training.jsonl_writer import JsonlWriter
@@ -45,7 +45,7 @@ class SamplesCallback(TrainerCallback):
         for tell in self.tell:
             tell(state.global_step, pairs)
         for text in texts[: self.show]:
-            logger.info("  « %s »", render_harmless(text))
+            logger.info("  « %s »", make_harmless(" ".join(text.split())))
 
 
 def render_samples(records: list[Record]) -> str:

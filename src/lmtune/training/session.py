@@ -194,6 +194,7 @@ class Session:
         context.check_place()
         if context.is_main:
             save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
+            turn_to("writing the pages")
             self._close_ledger()
             write_scores(context.run, scores)
             self.report(results)
