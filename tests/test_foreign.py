@@ -469,6 +469,7 @@ REASONS = {
     ("cli/dispatch.py", "import_module"): "of this package's own table of commands",
     ("cli/main.py", "import_module"): "of a command about the command line, from a fixed list",
     ("exporting/client.py", "import_module"): "of what huggingface_hub speaks HTTP with, one of two",
+    ("cli/job.py", "loads"): "of what the process of the sweep has pickled, which has started this one",
     ("training/distributed.py", "loads"): "of what this process has pickled itself",
     ("runs/entry.py", "load"): "yaml with its safe loader",
     ("chat/screen.py", "input"): "Python 3's, which evaluates nothing",

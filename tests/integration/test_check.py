@@ -82,7 +82,7 @@ def test_the_page_names_what_was_typed_first(lmtune):
     ]  # fmt: skip
     assert "7 steps of 256 tokens" in answer.out
     assert " kWh, " in answer.out
-    assert " on 4 (between" in answer.out
+    assert " on 4 devices (between" in " ".join(answer.out.split())
 
 
 def test_a_run_that_goes_on_is_told_from_its_step(lmtune, tmp_path):

@@ -118,7 +118,8 @@ def check_training(config: TrainConfig) -> Run | None:
             publishing.check_stated(config.card, plain)
     with found.noting():
         resumed = agree(lambda: resume.find_checked(config, plain))
-    found.raise_all()  # what another run was told says nothing about the files of this one
+    if config.resume != "off":
+        found.raise_all()  # where a run cannot go on, its files are not asked about
     check_sources(config, found)
     found.raise_all()
     check_lengths(config)
