@@ -126,6 +126,11 @@ def test_bytes_that_are_no_text_cost_one_paragraph(chat, lmtune, monkeypatch):
     answer = lmtune("chat", "ckpt=one", SHORT)
     assert (answer.code, answer.out) == (2, "")
     assert "stdin: expected prompts in utf-8, found other bytes" in answer.err
+    odd = io.TextIOWrapper(io.BytesIO(b"m\xe9dica\n"), encoding="utf-8", errors="surrogateescape")  # as in the C locale
+    monkeypatch.setattr(sys, "stdin", odd)
+    answer = lmtune("chat", "ckpt=one", SHORT)
+    assert (answer.code, answer.out) == (2, "")
+    assert "expected a text in UTF-8, found bytes that are none" in answer.err
     monkeypatch.setattr(sys, "stdin", None)
     assert "found it closed" in lmtune("chat", "ckpt=one").err
 

@@ -54,6 +54,7 @@ def test_a_text_does_not_depend_on_the_prompts_before_it(lmtune, ckpt, tmp_path)
         (["prompt=a", "top=-1"], "top=-1: expected 0 (off) or more"),
         (["prompt=a", "grid.top_k=[3]", "generation.do_sample=false"], "need sampling"),
         ([], "lmtune generate needs prompt="),
+        (["prompt=m\udce9dica"], "expected a text in UTF-8, found bytes that are none"),
     ],
 )
 def test_what_cannot_work_is_refused(lmtune, ckpt, arguments, message):

@@ -177,6 +177,15 @@ def test_a_name_becomes_a_folder_wherever_a_model_is_taken(caplog):
     assert settle("ckpt=outputs/machado/last") == f"ckpt={folder}"
 
 
+def test_a_folder_of_texts_may_have_the_name_of_a_run(tmp_path):
+    run = begin("textos")
+    (tmp_path / "textos").mkdir()
+    folder = f"outputs/textos/{run.folder.name}"
+    assert settle("ckpt=textos") == f"ckpt={folder}"
+    assert settle("ckpt=textos/last") == f"ckpt={folder}"
+    assert settle("ckpt=./textos") == "ckpt=./textos", "what is typed as a path is one"
+
+
 @pytest.mark.parametrize(
     "argument",
     [

@@ -59,7 +59,8 @@ def _resolve(key: str, text: str) -> str:
     if given.is_folder(folder := given.expand()):
         return text if facts_for(key).names_run == "folder" else _resolve_folder(given, folder)
     above, _, end = text.rpartition("/")
-    if end == LAST and above and given.is_folder(root := GivenPath(key, above, CheckpointError).expand()):
+    root = GivenPath(key, above, CheckpointError).expand() if end == LAST and above else None
+    if root is not None and given.is_folder(root) and survey(root).runs:
         return _take(given, find_named(key, LAST, root), f"below {above}")
     if is_local(given):
         return text
@@ -76,8 +77,13 @@ def _resolve_folder(given: GivenPath, folder: Path) -> str:
     """A folder that is there; where it is no model and no run, but one run lies below it, that run."""
     if any(given.is_file(folder / name) for name in (MARK, "config.yaml", "config.json", "adapter_config.json")):
         return given.given
-    if step_of(folder) >= 0 or not (runs := survey(folder).runs):
+    if step_of(folder) >= 0:
         return given.given
+    runs = survey(folder).runs
+    if not runs:  # a folder of texts may have the name that a run was given
+        is_path = "/" in given.given or given.given.startswith((".", "~"))
+        named = None if is_path else find_named(given.key, given.given, OUTPUTS)
+        return given.given if named is None else _take(given, named)
     if len(runs) > 1:
         last = f"{given.key}={given.given.rstrip('/')}/{LAST}"
         raise given.refuse("one run", f"{len(runs):,} below it", f"Give one of them, or {last}.")

@@ -211,7 +211,7 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
     """[1, tokens] int64 on the model's device: the ids of a prompt as open_prompt has them."""
     import torch
 
-    own = encode_plain(tokenizer, [prompt])[0]
+    own = _encode_own(tokenizer, prompt)
     return torch.tensor([open_prompt(model, tokenizer, own, limit)], device=model.device)
 
 
@@ -234,9 +234,19 @@ def open_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, own:
     return ids
 
 
+def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """The ids of a prompt alone. Raises ConfigError for bytes that Python could not read as a text of the terminal's encoding."""
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        shown = prompt.encode(errors="backslashreplace").decode()
+        raise ConfigError(
+            f"The prompt {shown!r}: expected a text in UTF-8, found bytes that are none. Convert it first."
+        )
+    return encode_plain(tokenizer, [prompt])[0]
+
+
 def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:
     """Say that the beginning of a prompt is left out, where it does not fit the `limit` on its tokens."""
-    own, most = encode_plain(tokenizer, [prompt])[0], max(1, limit - len(encode_opening(tokenizer)))
+    own, most = _encode_own(tokenizer, prompt), max(1, limit - len(encode_opening(tokenizer)))
     if len(own) > most:
         logger.warning(
             "The prompt has %s tokens and %s of them fit the positions of the model, so its beginning is left out: the text begins "

@@ -87,8 +87,8 @@ def _render_course(course: Record) -> Iterator[str]:
     yield f"{course['steps']:,} steps{done} of {course['tokens_per_step']:,} tokens, {course['tokens']:,} in all"
     epochs = course["steps"] / course["steps_per_epoch"]
     yield (
-        f"{epochs:,.3g} epochs of {course['steps_per_epoch']:,} steps; {course['evaluations']:,} evaluations, "
-        f"{course['saves']:,} checkpoints"
+        f"{epochs:,.3g} epoch{'' if epochs == 1 else 's'} of {course['steps_per_epoch']:,} steps; "
+        f"{course['evaluations']:,} evaluations, {course['saves']:,} checkpoints"
     )
 
 

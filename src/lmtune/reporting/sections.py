@@ -132,7 +132,6 @@ def build_flow(record: RunRecord, language: Language) -> Record | None:
         "notes": notes,
         "sources": sources,
         "more": more,
-        "lengths": None,
     }
 
 

@@ -26,8 +26,6 @@ ENGLISH = {
     "cpu": "one CPU thread|{n} CPU threads",
     "devices": "{name}|{n} × {name}",
     "progress": "Step {step} of {steps}. This page loads itself anew while the run goes on.",
-    "resumed_at": "Resumed at step {steps}.",
-    "go_on_with": "Go on with it:",
     "nothing_scored": "Nothing has been held out or scored, so no quality is known.",
     # Tiles
     "bits_per_byte": "bits per byte of held-out text, lower is better",
@@ -127,8 +125,6 @@ ENGLISH = {
     "flow_held": "Held out by {rule}.",
     "flow_streamed": "The text is streamed: what has been read is known at the end.",
     "seen": "Of the 13-word sequences of the held-out text {share} also stand in the training text.",
-    "lengths": "Length of the documents that it learned from",
-    "lengths_told": "Histogram of {n} documents by their bytes, from {low} to {high}.",
     "sources": "Sources",
     "source": "source",
     "source_number": "source {number}",
@@ -195,7 +191,6 @@ ENGLISH = {
     "sweep_told": (
         "Held-out bits per byte of {n} runs over their steps, at the end from {low} to {high}; the lowest is {best}."
     ),
-    "no_text": "\N{EN DASH}",
     # Kinds of bytes that were left out, by the kinds of the ledger
     "left_marks": "byte-order marks",
     "left_recoding": "more than in UTF-8, of other encodings",

@@ -24,8 +24,6 @@ PORTUGUESE = {
     "cpu": "uma thread de CPU|{n} threads de CPU",
     "devices": "{name}|{n} × {name}",
     "progress": "Passo {step} de {steps}. Esta página se recarrega sozinha enquanto o treino continua.",
-    "resumed_at": "Retomado no passo {steps}.",
-    "go_on_with": "Para continuar:",
     "nothing_scored": "Nenhum texto foi reservado ou avaliado; por isso não se conhece a qualidade.",
     "bits_per_byte": "bits por byte do texto reservado; menos é melhor",
     "same_text": "no mesmo texto, antes e depois: {amount}",
@@ -119,8 +117,6 @@ PORTUGUESE = {
     "flow_held": "Reservado por: {rule}.",
     "flow_streamed": "O texto é lido em fluxo: o que foi lido só se conhece no fim.",
     "seen": "Das sequências de 13 palavras do texto reservado, {share} também estão no texto de treino.",
-    "lengths": "Tamanho dos documentos com que ele aprendeu",
-    "lengths_told": "Histograma de {n} documentos por número de bytes, de {low} a {high}.",
     "sources": "Fontes",
     "source": "fonte",
     "source_number": "fonte {number}",
@@ -185,7 +181,6 @@ PORTUGUESE = {
         "Bits por byte do texto reservado de {n} treinos ao longo dos passos; no fim, de {low} a {high}; o "
         "menor é {best}."
     ),
-    "no_text": "\N{EN DASH}",
     "left_marks": "marcas de ordem de bytes",
     "left_recoding": "a mais do que em UTF-8, de outras codificações",
     "left_carriage_returns": "CR dos fins de linha CRLF",

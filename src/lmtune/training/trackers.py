@@ -31,7 +31,7 @@ class Variable(NamedTuple):
 
 def check_trackers(names: list[str]) -> None:
     """Raise ConfigError for a tracker that there is not, that is named twice, or whose package is not installed."""
-    for number, name in enumerate(names):
+    for number, name in enumerate(names):  # names first: a package may take minutes to install
         if name not in TRACKERS:
             meant = render_suggestion(name, TRACKERS)
             raise ConfigError(f"tracker={name}: expected none, or one or several of {', '.join(TRACKERS)}.{meant}")
@@ -39,6 +39,7 @@ def check_trackers(names: list[str]) -> None:
             raise ConfigError(
                 f"tracker names {name} twice. Expected each once: tracker=[{','.join(dict.fromkeys(names))}]."
             )
+    for name in names:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
                 f"tracker={name} needs the package {name}, which is not installed. pip install 'lmtune[track]'"
