@@ -97,18 +97,21 @@ class Session:
                 self.attach()
                 self.fit()
                 return self.finish()
-        except (Stopped, KeyboardInterrupt) as stopped:
-            number = getattr(stopped, "signal_number", signal.SIGINT)
-            self.context.stop(f"stopped by signal {number:d} after step {self.trainer.state.global_step}")
+        except (Stopped, KeyboardInterrupt, LostProcessError) as end:
+            self.context.stop(self._say_end(end))
             self.report()
-            raise
-        except LostProcessError as lost:
-            self.context.stop(str(lost))
             raise
         except BaseException as error:
             self.context.fail("failed", describe_error(error))
             self.report()
             raise
+
+    def _say_end(self, end: BaseException) -> str:
+        """Why a run stops that can go on."""
+        if isinstance(end, LostProcessError):
+            return str(end)
+        number = getattr(end, "signal_number", signal.SIGINT)
+        return f"stopped by signal {number:d} after step {self.trainer.state.global_step}"
 
     def attach(self) -> None:
         """Train into the run folder from now on, and log what is about to happen."""
