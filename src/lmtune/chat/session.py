@@ -12,8 +12,6 @@ from lmtune.errors import ConfigError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.checkpoint import resolve_checkpoint
 from lmtune.modeling.device import place_model
-from lmtune.modeling.special_ids import mend_special_ids
-from lmtune.modeling.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,17 +30,15 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
 
 
-def load_subjects(config: ChatConfig) -> tuple[dict[str, Subject], list[str]]:
-    """(the checkpoints by what `ckpt` calls them, remarks): each on its device. Raises as `lmtune generate` does."""
-    subjects, remarks = {}, []
+def load_subjects(config: ChatConfig) -> dict[str, Subject]:
+    """The checkpoints by what `ckpt` calls them, each on its device. Raises as `lmtune generate` does."""
+    subjects = {}
     for ckpt in config.checkpoints:
         checkpoint = resolve_checkpoint(ckpt, config.check_weights)
-        tokenizer = load_tokenizer(checkpoint.path)
-        model = loading.load_model(checkpoint.path, whole=config.check_weights)
-        remarks += mend_special_ids(model, tokenizer)
+        tokenizer, model = loading.load_writer(checkpoint.path, config.check_weights)
         generation.build_generation_config(model, config.generation)
         subjects[ckpt] = Subject(place_model(model, config.device), tokenizer)
-    return subjects, remarks
+    return subjects
 
 
 @dataclass(slots=True)

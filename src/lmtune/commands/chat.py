@@ -25,13 +25,12 @@ STOP = object()
 
 def run(config: ChatConfig) -> Result:
     """Answer line by line until there are no more."""
-    subjects, remarks = load_subjects(config)
-    session = Session(subjects, config)
+    session = Session(load_subjects(config), config)
     rest()
     with console.lend_results() as stdout:
         screen = Screen(stdout)
         if screen.interactive:
-            for remark in [*remarks, *session.render_subjects(), WELCOME]:
+            for remark in [*session.render_subjects(), WELCOME]:
                 logger.info(remark)
         for line in screen.read_lines():
             try:

@@ -14,8 +14,6 @@ from lmtune.errors import ConfigError, DataError
 from lmtune.modeling import generation, loading
 from lmtune.modeling.checkpoint import resolve_checkpoint
 from lmtune.modeling.device import place_model
-from lmtune.modeling.special_ids import mend_special_ids
-from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.paths import GivenPath, show
 from lmtune.reporting.tables import render_answers
 
@@ -26,10 +24,7 @@ def run(config: GenerateConfig) -> Result:
     """Continue each prompt, or find the tokens that are likeliest to come next."""
     prompts = load_prompts(config)
     checkpoint = resolve_checkpoint(str(config.ckpt), config.check_weights)
-    tokenizer = load_tokenizer(checkpoint.path)
-    model = loading.load_model(checkpoint.path, whole=config.check_weights)
-    for remark in mend_special_ids(model, tokenizer):
-        logger.info(remark)
+    tokenizer, model = loading.load_writer(checkpoint.path, config.check_weights)
     cells = [(cell, build_settings(config, model, cell)) for cell in config.grid.settings()]
     place_model(model, config.device)
     if config.top:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,8 @@ from lmtune.vocabulary import count_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 
 def build_tokenizer(config: ModelConfig, texts: Callable[[], Iterable[str]]) -> PreTrainedTokenizerBase:
@@ -114,6 +117,18 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole:
     behaviour.check_causal(model, source)
     mend_generation_config(model)
     return model
+
+
+def load_writer(path: str, whole: bool = True) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """(tokenizer, model) of a checkpoint that is to write texts, on the CPU; what of its special ids had to be mended is said.
+
+    Raises as load_tokenizer and load_model do.
+    """
+    tokenizer = load_tokenizer(path)
+    model = load_model(path, whole=whole)
+    for remark in mend_special_ids(model, tokenizer):
+        logger.info(remark)
+    return tokenizer, model
 
 
 def load_merged(path: str, whole: bool = True) -> PreTrainedModel:

@@ -18,8 +18,6 @@ from lmtune.modeling import loading
 from lmtune.modeling.checkpoint import Checkpoint, resolve_checkpoint
 from lmtune.modeling.device import place_model
 from lmtune.modeling.generation import count_positions
-from lmtune.modeling.special_ids import mend_special_ids
-from lmtune.modeling.tokenizer import load_tokenizer
 from lmtune.serving.decoder import open_decoder
 from lmtune.serving.engine import Engine, Limits
 from lmtune.serving.plain import PlainLane
@@ -109,10 +107,7 @@ def load_models(config: ServeConfig) -> Models:
 
 def _load(config: ServeConfig, name: str, checkpoint: Checkpoint, turns: Turns, lane: PlainLane) -> Served:
     settings = config.serve
-    tokenizer = load_tokenizer(checkpoint.path)
-    model = loading.load_model(checkpoint.path, whole=config.check_weights)
-    for remark in mend_special_ids(model, tokenizer):
-        logger.info(remark)
+    tokenizer, model = loading.load_writer(checkpoint.path, config.check_weights)
     place_model(model, settings.device, "serve.device")
     decoder = open_decoder(model)  # in float32: in less, its trial would not know an error from rounding
     cast("torch.nn.Module", model).to(getattr(torch, settings.dtype.value))
