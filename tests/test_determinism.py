@@ -7,7 +7,8 @@ import torch
 from helpers import TINY_MODEL
 from transformers.trainer_utils import enable_full_determinism
 
-from lmtune.training.determinism import restored_determinism
+from lmtune.training.determinism import WORKSPACE, restored_determinism
+from lmtune.training.trainer import LmTrainer
 
 
 def read_switches():
@@ -64,3 +65,24 @@ def test_a_command_leaves_torch_as_it_was(lmtune, command):
     after = read_switches()
     assert [after[name] for name in switches] == [before[name] for name in switches]
     assert "CUBLAS_WORKSPACE_CONFIG" not in after
+
+
+def test_a_deterministic_run_has_the_larger_workspace(lmtune, monkeypatch):
+    found = []
+    step = LmTrainer.training_step
+
+    def watched(*given):
+        found.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG"))
+        return step(*given)
+
+    monkeypatch.setattr(LmTrainer, "training_step", watched)
+    short = (
+        "training.max_steps=1",
+        "eval.max_tokens=200",
+        "samples.enabled=false",
+        "training.use_cpu=true",
+        *TINY_MODEL,
+    )
+    for deterministic in ("true", "false"):
+        assert lmtune("train", f"training.full_determinism={deterministic}", *short).code == 0
+    assert found == [WORKSPACE, None]

@@ -4,6 +4,7 @@ Embeddings and head stay as they are; on a GPU the softmax of the fused loss bec
 the same blocks uncompiled: their shapes change all the time, and each new shape would be compiled again.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -30,11 +31,20 @@ def compiled_blocks(model: "PreTrainedModel", arguments: "TrainingArguments") ->
         block.compile(backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode, dynamic=False)
     setattr(inner, COMPILES_SOFTMAX, arguments.device.type == "cuda")
     try:
-        yield
+        with _without_advice():
+            yield
     finally:
         setattr(inner, COMPILES_SOFTMAX, False)
         for block in blocks:
             block._compiled_call_impl = None
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Beside half precision TF32 is left off on purpose (devices.py); the compiler would advise to turn it on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores", category=UserWarning)
+        yield
 
 
 @contextmanager
@@ -70,7 +80,8 @@ def find_compile_failure(
         compiled = torch.compile(
             lambda values: values @ values + 1, backend=backend or "inductor", mode=mode, dynamic=False
         )
-        compiled(torch.ones(16, 16, device=device))
+        with _without_advice():
+            compiled(torch.ones(16, 16, device=device))
     except Exception as error:  # whatever the compilers of this machine raise
         return first_line(error)
     return None

@@ -10,6 +10,21 @@ VARIABLES = (
 )
 """What transformers' enable_full_determinism sets beside torch's own switches."""
 
+WORKSPACE = ":4096:8"
+"""CUBLAS_WORKSPACE_CONFIG of a deterministic run, 32 MiB; the other value that cuBLAS is deterministic with is ":16:8", 128 KiB
+(cuBLAS documentation, "Results reproducibility")."""
+
+
+def enlarge_workspace() -> None:
+    """Give cuBLAS the larger of its two deterministic workspaces, where transformers has just asked for the smaller one.
+
+    torch makes the workspace once and, up to 2.11, reads the variable at every product: after a run with ":16:8" it would name
+    to cuBLAS a workspace larger than the one it has, and products would write over whatever lies behind it. No workspace that
+    torch chooses by itself is larger than this one.
+    """
+    if os.environ.get("CUBLAS_WORKSPACE_CONFIG") == ":16:8":
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = WORKSPACE
+
 
 @contextmanager
 def restored_determinism() -> Iterator[None]:

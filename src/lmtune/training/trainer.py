@@ -39,6 +39,7 @@ from lmtune.training.batches import StepCounts
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
+from lmtune.training.determinism import enlarge_workspace
 from lmtune.training.distributed import agree, gather
 from lmtune.training.mirror import mirrored
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
@@ -86,6 +87,7 @@ class LmTrainer(Trainer):
             eval_dataset=rows,  # Trainer only asks whether there is one; evaluate() has the text
             callbacks=[LoopCallback(self.start_loop, self.start_epoch), *(callbacks or [])],
         )
+        enlarge_workspace()
         self.remove_callback(PrinterCallback)  # stdout is for results
         self.tokenizer = tokenizer  # not processing_class: Trainer would write its padding id into the model's config
         self.score = score
