@@ -146,7 +146,8 @@ def _render_costs(costs: Record) -> Iterator[str]:
         yield (
             f"{render_duration(seconds['median'])} on {devices} (between {render_duration(seconds['low'])} and "
             f"{render_duration(seconds['high'])}): {cost['steps']:,} steps {render_duration(parts['steps'])}, "
-            f"evaluations {render_duration(parts['evaluations'])}, checkpoints {render_duration(parts['saves'])}"
+            f"evaluations {render_duration(parts['evaluations'])}, samples {render_duration(parts['samples'])}, "
+            f"checkpoints {render_duration(parts['saves'])}"
         )
         spent = [f"{cost['kwh']:.3g} kWh"] if cost["kwh"] is not None else []
         spent += [f"{cost['price']:,.2f} at your price"] if cost["price"] is not None else []

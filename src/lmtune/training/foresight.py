@@ -262,17 +262,21 @@ def _estimate(found: Record, course: Course, devices: int, settings: ForesightCo
     pace = (probe["scored_tokens_per_second"] or math.inf) * devices / found["model"]["devices"]
     scoring = course.evaluations * sum(each["scored"] for each in sets) / pace
     scoring += sum(each["scored_at_the_end"] for each in sets) / pace
-    saving = course.saves * (probe["save"] or 0.0)
+    saving, sampling = course.saves * (probe["save"] or 0.0), course.evaluations * (probe["samples"] or 0.0)
     warmup = max(0.0, probe["step"]["first"] - probe["step"]["median"])
-    seconds = {
-        bound: warmup + scoring + saving + course.left * probe["step"][bound] for bound in ("median", "low", "high")
-    }
+    pauses = warmup + scoring + sampling + saving
+    seconds = {bound: pauses + course.left * probe["step"][bound] for bound in ("median", "low", "high")}
     hours = devices * seconds["median"] / 3600
     return {
         "devices": devices,
         "steps": course.steps,
         "seconds": seconds,
-        "seconds_of": {"steps": course.left * probe["step"]["median"], "evaluations": scoring, "saves": saving},
+        "seconds_of": {
+            "steps": course.left * probe["step"]["median"],
+            "evaluations": scoring,
+            "samples": sampling,
+            "saves": saving,
+        },
         "kwh": None if settings.watts is None else hours * settings.watts / 1000,
         "price": None if settings.price_per_hour is None else hours * settings.price_per_hour,
     }

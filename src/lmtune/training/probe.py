@@ -1,4 +1,4 @@
-"""A few real steps of a training, a part of its evaluation and one save, timed; nothing of it is kept."""
+"""A few real steps of a training, a part of its evaluation, its samples and one save, timed; nothing of it is kept."""
 
 import statistics
 import time
@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lmtune.config import ForesightConfig
 from lmtune.errors import CheckpointError
+from lmtune.modeling.generation import generate_aside
 from lmtune.paths import GivenPath
 from lmtune.runs import begin_at
 from lmtune.storage import Record
@@ -72,7 +73,10 @@ class StepTimer(TrainerCallback):
 
 
 def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", settings: ForesightConfig) -> Record:
-    """Seconds of a step, an evaluation and a save, and the bytes that they took. The weights of the model have changed then."""
+    """Seconds of a step, a save and the samples of an evaluation, tokens scored a second, and bytes.
+
+    The weights of the model have changed then.
+    """
     timer = StepTimer(settings, lambda: _wait_for(trainer.args))
     trainer.add_callback(timer)
     with TemporaryDirectory(prefix="lmtune-check-") as folder:
@@ -82,6 +86,7 @@ def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", setting
         saved = sum(file.stat().st_size for file in run.folder.glob("checkpoint-*/*") if file.is_file())
     counted = timer.times[1:] or timer.times
     scored, seconds = _time_scoring(trainer, setup, held_out)
+    sampling = _time_sampling(trainer, setup) if setup.config.samples.enabled and setup.config.prompts else None
     return {
         "steps": len(timer.times),
         "step": {
@@ -93,6 +98,7 @@ def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", setting
         "save": timer.saved,
         "checkpoint_bytes": saved or None,
         "scored_tokens_per_second": scored / seconds if scored else None,
+        "samples": sampling,
         "peak_memory": measure_memory(trainer.args.device),
     }
 
@@ -105,6 +111,16 @@ def _time_scoring(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut") -> 
     held_out.score(trainer.accelerator.unwrap_model(trainer.model), parts)
     _wait_for(trainer.args)
     return sum(len(part.ids) for part in parts.values()), time.perf_counter() - start
+
+
+def _time_sampling(trainer: "LmTrainer", setup: "Setup") -> float:
+    """Seconds that the samples of one evaluation take; the first text after a start is slower, and not counted."""
+    model, config = trainer.accelerator.unwrap_model(trainer.model), setup.config
+    write = partial(generate_aside, model, setup.tokenizer)
+    write(config.prompts[:1], config.generation, config.samples.seed)
+    start = time.perf_counter()
+    write(config.prompts, config.generation, config.samples.seed)
+    return time.perf_counter() - start
 
 
 def _wait_for(arguments: TrainingArguments) -> None:
