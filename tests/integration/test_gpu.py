@@ -80,6 +80,17 @@ def test_a_run_after_a_deterministic_one_learns_as_before_it(lmtune):
     assert numbers_of(after.run)["loss"] == pytest.approx(numbers_of(before.run)["loss"], rel=1e-4)
 
 
+def test_what_cannot_be_drawn_from_is_refused_before_the_gpu_finds_out(lmtune):
+    """A failed assertion on the device would end all use of CUDA in this process."""
+    run = lmtune("train", "training.max_steps=2", "samples.enabled=false").run
+    command = ("generate", f"ckpt={run}", "prompt=O paciente")
+    for cold in ("1e-300", "1e-39"):
+        answer = lmtune(*command, f"generation.temperature={cold}")
+        assert answer.code == 2
+        assert "nothing is left to draw from" in answer.err
+    assert lmtune(*command).code == 0
+
+
 def test_generation_repeats_itself_for_a_seed(lmtune):
     run = lmtune("train", "training.max_steps=6", "samples.enabled=false").run
     command = ("generate", f"ckpt={run}", "prompt=O paciente chegou no hospital", "seed=1")
@@ -190,6 +201,7 @@ def test_the_memory_of_a_step_is_known_beforehand(tmp_path):
     assert memory.total == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.25)
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch's, within its autotuning
 @pytest.mark.parametrize("mode", ["default", "max-autotune-no-cudagraphs"])
 def test_a_compiled_run_ends_as_the_eager_one(lmtune, mode):
     short = ("training.max_steps=6", "samples.enabled=false", "training.optim=sgd", "training.learning_rate=0.1")

@@ -283,6 +283,14 @@ def test_generation_settings_that_the_model_cannot_follow_are_refused(lmtune, ru
     assert complaint in answer.err
 
 
+def test_nothing_is_drawn_where_nothing_is_left(lmtune, run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("torch.multinomial", lambda *given, **named: drawn.append(given))
+    answer = lmtune("generate", f"ckpt={run}", "prompt=a", "generation.temperature=1e-300")
+    assert "nothing is left to draw from" in answer.err
+    assert not drawn, "on a GPU this would have ended all use of CUDA in the process"
+
+
 @pytest.mark.parametrize("setting", ["generation.do_sample=true", "generation.do_sample=false", "top=3"])
 def test_weights_that_are_no_numbers_write_nothing(lmtune, run, tmp_path, setting):
     from safetensors.torch import load_file, save_file

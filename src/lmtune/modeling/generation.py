@@ -155,7 +155,7 @@ def generate(
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
             streamer=None if tell is None else _build_streamer(tokenizer, tell),
-            logits_processor=LogitsProcessorList([partial(check_scores, model), count]),
+            logits_processor=LogitsProcessorList([build_check(model, config), count]),
         )
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
@@ -187,13 +187,26 @@ def rank_next(
     ]
 
 
-def check_scores(model: PreTrainedModel, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+def build_check(
+    model: PreTrainedModel, config: GenerationConfig
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """`check_scores` as a logits processor of generate, which divides by the temperature after it.
+
+    Nothing may be left for torch.multinomial to find: on a GPU it would end the use of CUDA in this process, for good.
+    """
+    drawn_at = config.temperature if config.do_sample else None
+    return partial(check_scores, model, temperature=1.0 if drawn_at is None else drawn_at)
+
+
+def check_scores(
+    model: PreTrainedModel, ids: torch.Tensor, scores: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
     """The scores of the next token, [..., vocabulary], unchanged; raise ModelError where they hold NaN or plus infinity.
 
-    ids: [..., tokens] before it. Minus infinity is allowed: settings rule tokens out with it. Where the model's own scores are
-    finite, the settings are at fault, which is a ConfigError.
+    ids: [..., tokens] before it. temperature: what they will be divided by. Minus infinity is allowed: settings rule tokens out
+    with it. Where the model's own scores are finite, the settings are at fault, which is a ConfigError.
     """
-    if _are_numbers(scores):
+    if _are_numbers(scores if temperature == 1.0 else scores / temperature):
         return scores
     if _are_numbers(model(input_ids=ids, use_cache=False).logits[:, -1]):
         raise ConfigError(NOTHING_LEFT)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from lmtune.modeling.generation import check_scores, explaining_settings
+from lmtune.modeling.generation import build_check, explaining_settings
 from lmtune.serving.batch import describe_prompt, fail
 from lmtune.serving.chooser import CountPenalties, settle_config
 from lmtune.serving.job import Job, PromptTokens
@@ -97,7 +97,7 @@ def _generate(model: PreTrainedModel, job: Job, turns: Turns) -> torch.Tensor:
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
     ids = torch.tensor([job.ids], device=model.device)
-    own: list[Callable[..., Any]] = [partial(_pause, turns), partial(check_scores, model)]
+    own: list[Callable[..., Any]] = [partial(_pause, turns), build_check(model, job.config)]
     if any(job.penalties):
         own.append(CountPenalties(*job.penalties, len(job.ids)))
     torch.manual_seed(job.seed)

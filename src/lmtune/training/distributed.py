@@ -111,6 +111,11 @@ def gather(value: Value) -> list[Value]:
     return found
 
 
+def wait_for_all() -> None:
+    """Return once all ranks have come here. accelerate's own wait names a GPU, even for ranks that train on CPUs."""
+    gather(None)
+
+
 def check_same_text(facts: Mapping[str, object]) -> None:
     """Raise DataError, on all ranks, where hosts have files that differ. facts: of the prepared text."""
     other = _find_other({name: facts.get(name) for name in ("corpus", "tokenizer", "mix")})

@@ -26,7 +26,7 @@ from lmtune.training.arguments import change_arguments
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.determinism import restored_determinism
-from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max
+from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max, wait_for_all
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, load_held_out
 from lmtune.training.mirror import mirrored
@@ -202,7 +202,7 @@ class Session:
             write_scores(context.run, scores)
             self.report(results)
             context.run.write_results(results)
-        self.trainer.accelerator.wait_for_everyone()
+        wait_for_all()
         return results
 
     def _describe_documents(self) -> Record | None:
