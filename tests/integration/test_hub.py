@@ -26,7 +26,8 @@ def hub(tmp_path_factory):
         make += ["--gpt2-tokenizer", data / "gpt2-tokenizer", "--bio", *sorted((data / "bio").glob("*.txt.gz"))]
         make += ["--wikitext", *(data / "wikitext-2" / f"{name}.txt.gz" for name in ("train", "validation", "test"))]
         make += ["--wikipedia", data / "pt-wiki" / "faquad.jsonl.gz"]
-    subprocess.run(make, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "0"})
+    made = subprocess.run(make, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "0"})
+    assert made.returncode == 0, made.stderr[-3000:]
     server = subprocess.Popen(
         [sys.executable, Path(source) / "hub_server.py", "--root", folder / "root"], stdout=subprocess.PIPE, text=True
     )

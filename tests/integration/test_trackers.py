@@ -11,6 +11,8 @@ from lmtune.runs import Run
 from lmtune.training.trackers import TRACKERS
 
 NAMES = [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
+PROJECT = ("tracker.project=lmtune",) if {"trackio", "wandb", "mlflow"} & set(NAMES) else ()
+"""Where some tracker is told of it; without one the key would have no effect."""
 TINY = (
     "training.use_cpu=true",
     "training.max_steps=4",
@@ -121,7 +123,7 @@ READERS = {"tensorboard": read_tensorboard, "wandb": read_wandb, "mlflow": read_
 
 
 def test_trackers_hold_what_the_run_says_of_itself_and_change_nothing_in_it(lmtune, tracked, tmp_path):
-    run = tracked(*TINY, "output=run", "tracker.project=lmtune")
+    run = tracked(*TINY, "output=run", *PROJECT)
     expected = {line["step"]: line["eval_bits_per_byte"] for line in run.load_metrics() if "eval_loss" in line}
     for name in [name for name in NAMES if name in READERS]:
         steps, samples, settings = READERS[name](run)
