@@ -1,10 +1,16 @@
-"""FSDP: the fused loss works under it, and the command that does not says so."""
+"""Weights spread over processes: the runs are those of DDP, whatever is trained, and go on with and without."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from helpers import TINY_MODEL, set_status
+from safetensors.torch import load_file
 
 SCRIPT = """
 import json, sys, torch
@@ -66,11 +72,160 @@ def test_the_fused_loss_under_fsdp_is_the_plain_one(tmp_path, kind):
     assert fused["losses"] == pytest.approx(plain["losses"], rel=1e-6)
 
 
-@pytest.mark.parametrize("source", ["training.fsdp=true", "environment"])
-def test_weights_spread_over_devices_are_refused(lmtune, monkeypatch, source):
-    if source == "environment":
-        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    answer = lmtune("train", *(() if source == "environment" else (source,)), "training.use_cpu=true")
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+STEPS = 12
+COMMON = (
+    *("train", "training.use_cpu=true", "training.bf16=false", *TINY_MODEL, "model.config.n_layer=2", "format=json"),
+    *(f"training.max_steps={STEPS}", "training.eval_steps=4", "training.per_device_train_batch_size=4"),
+    *("generation.max_new_tokens=8", "generation.do_sample=false"),
+)
+PHASES = "[{epochs:1,groups:1,learning_rate:1e-3},{epochs:1,groups:2,learning_rate:1e-3}]"
+CASES = {
+    "full": ("training.max_grad_norm=0",),
+    "clipped": (),
+    "accumulated": (
+        *("training.gradient_accumulation_steps=2", "training.activation_checkpointing=true"),
+        "training.max_grad_norm=0",
+    ),
+    "bfloat16": ("training.bf16=true", "training.max_grad_norm=0"),
+    "sgd": ("training.optim=sgd", "training.learning_rate=0.1", "training.max_grad_norm=0"),
+    "gradual": ("finetune=gradual", f"finetune.phases={PHASES}", "finetune.block_groups=2", "data.max_documents=60"),
+    "lora": ("finetune=lora", "training.max_grad_norm=0"),
+    "saved in half": ("model.save_dtype=bfloat16", "training.max_grad_norm=0"),
+}
+"""By what is tried: settings beside the common ones."""
+APART = {"clipped": 1e-5, "gradual": 1e-5, "bfloat16": 5e-3}
+"""How far a weight may be from that of DDP; 0 for all others. The norm of the gradients is added up in another order where they
+are cut off at it, and bfloat16 rounds what differs by that."""
+
+
+def train(folder, *arguments, launcher=TWO):
+    """results.json of a run in `folder`; two processes unless said otherwise."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "lmtune", *COMMON, f"output={folder}", *arguments]
+    ended = subprocess.run(command, env=environment, cwd=folder.parent, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return json.loads(ended.stdout)
+
+
+def load(folder):
+    """Weights by name."""
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def measure_distance(one, other):
+    """The largest difference of a weight in two folders."""
+    first, second = load(one), load(other)
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def stop_at(run, step, folder):
+    """A copy of a run as it was when it had saved `step`."""
+    shutil.copytree(run, folder)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if int(checkpoint.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(checkpoint)
+    set_status(folder, "stopped")
+    return folder
+
+
+def assert_same_state(one, other):
+    """The optimizer's state in two checkpoints, bit by bit."""
+    states = [torch.load(folder / "optimizer.pt", weights_only=True) for folder in (one, other)]
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    assert states[0]["state"].keys() == states[1]["state"].keys()
+    for number, values in states[0]["state"].items():
+        for name, value in values.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1]["state"][number][name])), (
+                number,
+                name,
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_a_sharded_run_is_that_of_ddp(tmp_path, lmtune, case):
+    """What each has in its folder, and that `lmtune eval` finds the numbers of results.json in the model that was saved."""
+    sharded, copied = tmp_path / "sharded", tmp_path / "copied"
+    results = train(sharded, "training.fsdp=true", *CASES[case])
+    assert results["train"]["distributed"] == "FSDP"
+    plain = train(copied, *CASES[case])
+    files = [{str(file.relative_to(run)) for file in run.rglob("*") if file.is_file()} for run in (sharded, copied)]
+    assert files[0] == files[1]
+    checkpoints = [file.parent.name for file in sharded.glob("checkpoint-*/manifest.json")]
+    for name in ("model", *checkpoints):
+        assert measure_distance(sharded / name, copied / name) <= APART.get(case, 0), name
+    if case not in APART:
+        for name in checkpoints:
+            assert_same_state(sharded / name, copied / name)
+    assert (sharded / "samples.jsonl").read_text() == (copied / "samples.jsonl").read_text()
+    alone = lmtune("eval", f"ckpt={sharded}", "device=cpu", "format=json").json["eval"]["sample"]
+    scored, ddp = results["eval"]["sample"], plain["eval"]["sample"]
+    assert alone["protocol"]["model"] == scored["protocol"]["model"]
+    assert alone["loss"] == pytest.approx(scored["loss"], rel=1e-12)
+    assert ddp["loss"] == pytest.approx(scored["loss"], rel=1e-3 if case == "bfloat16" else 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["full", "lora", "gradual"])
+def test_a_run_goes_on_sharded_or_not_under_any_number_of_processes(tmp_path, case):
+    """From step 4 in three ways, and from step 8 of one that went on with DDP back to spread weights."""
+    sharded, keep = tmp_path / "sharded", ("training.save_total_limit=null", *CASES[case])
+    fsdp, one = "training.fsdp=true", ("training.gradient_accumulation_steps=2", "resume_force=true")
+    train(sharded, fsdp, *keep)
+    for name, launcher, settings in (("fsdp", TWO, (fsdp,)), ("ddp", TWO, ()), ("alone", (sys.executable,), one)):
+        run = stop_at(sharded, 4, tmp_path / name)
+        train(run, *settings, *keep, f"resume={run}", launcher=launcher)
+        exact = name == "fsdp" or (name == "ddp" and case not in APART)
+        for folder in ("checkpoint-8", "model"):
+            assert measure_distance(run / folder, sharded / folder) <= (0 if exact else 1e-5), name
+        if exact:
+            assert_same_state(run / "checkpoint-8", sharded / "checkpoint-8")
+    back = stop_at(tmp_path / "ddp", 8, tmp_path / "back")
+    train(back, fsdp, *keep, f"resume={back}")
+    assert measure_distance(back / "model", sharded / "model") <= (1e-5 if case in APART else 0)
+
+
+def test_accelerates_own_fsdp_is_refused(lmtune, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    answer = lmtune("train", "training.use_cpu=true")
     assert answer.code == 2
     assert "Expected whole weights on each device" in answer.err
+    assert "give training.fsdp=true" in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_spread_weights_need_several_processes(lmtune):
+    answer = lmtune("train", "training.fsdp=true", "training.use_cpu=true")
+    assert answer.code == 2
+    assert "training.fsdp has no effect: one process trains alone" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("training.fp16=true",), "training.fp16=true"),
+        (("training.optim=adafactor",), "training.optim=adafactor (but with adamw_torch_fused, adamw_torch, sgd)"),
+        (("training.torch_compile=true",), "training.torch_compile=true"),
+        (("training.use_liger_kernel=true",), "training.use_liger_kernel=true"),
+        (("training.auto_find_batch_size=true",), "training.auto_find_batch_size=true"),
+        (("eval.dtype=float64",), "eval.dtype=float64"),
+        (("finetune=lora", "finetune.embeddings=true"), "finetune.embeddings=true"),
+    ],
+)
+def test_what_was_not_tried_with_spread_weights_is_refused_by_name(lmtune, monkeypatch, settings, named):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    answer = lmtune("train", "training.fsdp=true", "training.use_cpu=true", *settings)
+    assert answer.code == 2
+    assert f"training.fsdp=true has not been tried with {named}" in answer.err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["check", "lr-find"])
+def test_commands_that_try_steps_do_not_spread_weights(lmtune, monkeypatch, command):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    answer = lmtune(command, "training.fsdp=true", "training.use_cpu=true")
+    assert answer.code == 2
+    assert f"lmtune {command} does not spread them" in answer.err

@@ -9,6 +9,7 @@ from pathlib import Path
 from lmtune.commands.lr_find import settle
 from lmtune.commands.result import Result
 from lmtune.config import CheckConfig, LrFindConfig, render_plain
+from lmtune.config.sharding import refuse_sharding
 from lmtune.reporting.foresight import render_foresight
 from lmtune.runs.search import OUTPUTS
 from lmtune.storage import Record
@@ -25,8 +26,9 @@ from lmtune.training.setup import Setup, build_setup, render_settings
 def run(config: CheckConfig) -> Result:
     """Load, prepare and check everything that `lmtune train` would before its first step, and tell what follows from it.
 
-    Raises what `lmtune train` would raise.
+    Raises what `lmtune train` would raise, and ConfigError for weights that are to be spread.
     """
+    refuse_sharding(config, "lmtune check")
     plain = render_settings(config)
     check_no_secret(plain)
     fetched = list_fetches(config)

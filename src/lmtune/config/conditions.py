@@ -282,6 +282,13 @@ def if_launched(config: "TrainConfig") -> Idle | None:
     )
 
 
+def if_copied(config: "TrainConfig") -> Idle | None:
+    """A launcher such as `torchrun` has started the process, and `fsdp` is not set."""
+    if config.training.get("fsdp"):
+        return Idle("with training.fsdp=true there is no DDP", "Leave one of the two out.", "training.fsdp")
+    return if_launched(config)
+
+
 def if_on_trackio(config: "TrainConfig") -> Idle | None:
     """`tracker=trackio`."""
     if "trackio" in config.tracker.name:

@@ -18,6 +18,7 @@ from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
 from lmtune.config.model import ModelConfig
 from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
+from lmtune.config.sharding import check_sharding
 from lmtune.config.training import (
     BatchConfig,
     EarlyStoppingConfig,
@@ -128,6 +129,7 @@ class TrainConfig:
             self.card.check_license,
             self._check_twins,
             lambda: check_best(self),
+            lambda: check_sharding(self),
             self._check_measures,
             self._check_patience,
         ):

@@ -109,9 +109,8 @@ OWN_EVALUATION = (
 )
 FLOAT32 = "held-out text is scored in float32, so that numbers compare. Leave it out."
 SPREAD = (
-    "Expected whole weights on each device (one process, or several with DDP), found training.{name}: lmtune does not evaluate "
-    "and save models that are spread over devices. Leave it out; for a model that hardly fits, in this order: "
-    "training.activation_checkpointing=true, training.optim=adafactor, finetune=lora."
+    "lmtune spreads weights over processes by itself, block by block and in float32, and in no other way. Leave it out, and "
+    "give training.fsdp=true where a model does not fit on one device."
 )
 
 OF_HUB = {"withheld": True, "weights": False, "anew": True}
@@ -259,14 +258,14 @@ ARGUMENTS: Mapping[str, Argument] = {
     ),
     # several processes
     "accelerator_config": works(),
-    "parallelism_config": against(SPREAD.format(name="parallelism_config")),
-    "fsdp": against(SPREAD.format(name="fsdp"), False, "", []),
-    "fsdp_config": against(SPREAD.format(name="fsdp_config"), {}),
+    "parallelism_config": against(SPREAD),
+    "fsdp": needs(on.if_launched, choices=("true", "false"), weights=False),
+    "fsdp_config": against(SPREAD, {}),
     "deepspeed": works(),
-    "ddp_find_unused_parameters": needs(on.if_launched),
-    "ddp_bucket_cap_mb": needs(on.if_launched, range=whole(1)),
-    "ddp_broadcast_buffers": needs(on.if_launched),
-    "ddp_static_graph": needs(on.if_launched),
+    "ddp_find_unused_parameters": needs(on.if_copied),
+    "ddp_bucket_cap_mb": needs(on.if_copied, range=whole(1)),
+    "ddp_broadcast_buffers": needs(on.if_copied),
+    "ddp_static_graph": needs(on.if_copied),
     "ddp_backend": needs(on.if_launched, choices=("nccl", "gloo", "mpi", "xccl", "hccl")),
     "ddp_timeout": needs(on.if_launched, range=whole(1, unit="seconds")),
     "local_rank": unread("nothing reads it, since the launcher tells each process its place. Leave it out.", -1),

@@ -22,7 +22,7 @@ from lmtune.evaluation.protocol import build_protocol
 from lmtune.evaluation.scorer import UNSCORED, Scorer, open_scorer
 from lmtune.evaluation.windows import Windows, cut_windows, resolve_stride
 from lmtune.gauges import TOKENS
-from lmtune.modeling.layers import count_rows
+from lmtune.modeling.layers import count_rows, runs_in_step
 from lmtune.patience import saying
 from lmtune.storage import Record
 from lmtune.token_stream import NO_SEPARATOR, TokenStream, sum_losses
@@ -102,22 +102,30 @@ def score_documents(
     scoring: Scoring,
     workers: Workers | None = None,
 ) -> np.ndarray:
-    """[documents] of DOCUMENT_SCORES. Each process scores every size-th batch; all return the sums over all processes."""
+    """[documents] of DOCUMENT_SCORES. Each process scores every size-th batch; all return the sums over all processes.
+
+    Where they have to run the model equally often, those with fewer batches run the first one for company.
+    """
     workers = workers or Workers()
     check_scorable(model, stream)
     ends, is_separator, is_opening = stream.ends, stream.is_separator(), stream.is_opening()
     # The last row travels with the sums of the documents: it is 1 where a process has met a NaN or infinite loss.
     totals = np.zeros((len(stream.documents) + 1, 3))
     fault = None
-    batches = cut_windows(len(stream.ids) - stream.unpredicted, scoring.context, scoring.step, scoring.batch_size)
+    in_step = runs_in_step(model)
+    batches = list(cut_windows(len(stream.ids) - stream.unpredicted, scoring.context, scoring.step, scoring.batch_size))
+    company = batches[:1] * (-len(batches) % workers.size if in_step else 0)
     with open_scorer(model, scoring.dtype) as scorer, saying("scoring", len(stream.ids), TOKENS) as work:
-        for number, windows in enumerate(batches):
+        for number, windows in enumerate([*batches, *company]):
             if number % workers.size == workers.rank:
                 places, losses, correct = score_windows(scorer, stream, windows, is_opening)
+                if number >= len(batches):
+                    break
                 documents = np.searchsorted(ends, places, side="right")
                 if not np.isfinite(losses.sum()):
-                    fault = _explain_non_finite(places, documents, scoring.dtype)
-                    break
+                    fault = fault or _explain_non_finite(places, documents, scoring.dtype)
+                    if not in_step:
+                        break
                 kinds = is_separator[places].astype(np.int64)
                 np.add.at(totals, (documents, kinds), losses)
                 np.add.at(totals, (documents, np.full_like(kinds, 2)), correct)

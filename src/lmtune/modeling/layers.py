@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 COMPILES_SOFTMAX = "compiles_softmax"
 """Attribute of a model: True while its fused loss computes the softmax in one compiled kernel."""
+RUNS_IN_STEP = "runs_in_step"
+"""Attribute of a model: True where its weights are spread over processes, which gather them in each pass, all together."""
 
 
 def below_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -21,6 +23,11 @@ def below_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 def is_adapted(model: PreTrainedModel | PeftModel) -> TypeGuard[PeftModel]:
     """True for a model that peft has put an adapter on."""
     return hasattr(model, "get_base_model")
+
+
+def runs_in_step(model: PreTrainedModel | PeftModel) -> bool:
+    """True where each process has to run the model equally often, since its weights are spread over all of them."""
+    return bool(getattr(below_adapter(model), RUNS_IN_STEP, False))
 
 
 def embedding_weight(model: PreTrainedModel) -> torch.Tensor:

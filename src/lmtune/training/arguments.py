@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +56,8 @@ def build_arguments(
     """
     from transformers import TrainingArguments
 
-    given = {name: value for name, value in config.training.items() if name not in WITHHELD}  # lmtune itself pushes
+    own = (*WITHHELD, "fsdp")  # lmtune itself pushes, and spreads weights
+    given = {name: value for name, value in config.training.items() if name not in own}
     settings = _complete({**(chosen or {}), **given}, has_validation)
     settings = use_installed_names(settings, TrainingArguments.__dataclass_fields__)
     with explained("transformers does not take these settings"), compiled_code_aside():
@@ -127,16 +127,9 @@ def _leave_precision(arguments: "TrainingArguments") -> None:
         torch.backends.fp32_precision = "none"
 
 
-def check_sharding(arguments: "TrainingArguments") -> None:
-    """Raise ConfigError for FSDP: evaluations, samples and saves need whole weights, of which each process has a part."""
-    launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
-    if arguments.fsdp or launched:
-        found = "ACCELERATE_USE_FSDP in the environment" if launched else "training.fsdp"
-        raise ConfigError(
-            f"Expected whole weights on each device (one process, or several with DDP), found {found}: lmtune does not evaluate "
-            "and save models that are spread over devices. Leave it out; for a model that hardly fits, in this order: "
-            "training.activation_checkpointing=true, training.optim=adafactor, finetune=lora."
-        )
+def spreads(given: dict[str, Any], arguments: "TrainingArguments") -> bool:
+    """True where weights are to be spread over processes. given: `training.*`."""
+    return bool(given.get("fsdp")) and arguments.world_size > 1
 
 
 def check_liger(arguments: "TrainingArguments") -> None:

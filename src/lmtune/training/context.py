@@ -14,6 +14,7 @@ from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.modeling.layers import runs_in_step
 from lmtune.reporting.next_steps import render_resumption
 from lmtune.runs import MARK, Place, Run
 from lmtune.runs.files import END_NAMES
@@ -216,6 +217,7 @@ def describe_machine(arguments: "TrainingArguments", model: "PreTrainedModel") -
     device = arguments.device
     return {
         "processes": int(arguments.world_size),
+        "fsdp": runs_in_step(model),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"

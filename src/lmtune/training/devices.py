@@ -51,7 +51,8 @@ def detect_device(use_cpu: bool) -> Device:
 def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
     """Values for the TrainingArguments that `given` leaves open; what depends on the steps is chosen by plan_steps."""
     chosen: dict[str, Any] = {"optim": "adamw_torch_fused"}
-    if (device.bf16 or device.fp16) and not any(name in given for name in PRECISIONS):
+    half = device.bf16 or (device.fp16 and not given.get("fsdp"))
+    if half and not any(name in given for name in PRECISIONS):
         chosen["bf16" if device.bf16 else "fp16"] = True
     elif device.tf32 and not any(given.get(name) for name in PRECISIONS):
         chosen["tf32"] = True  # in half precision there is no product of float32 matrices

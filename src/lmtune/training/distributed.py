@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmtune.errors import DataError, LostProcessError, TrainingError, describe_error, first_line
 from lmtune.evaluation.protocol import hash_model
+from lmtune.modeling.layers import runs_in_step
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +101,13 @@ def agree(find: Callable[[], Value]) -> Value:
     return value
 
 
+def do_first(work: Callable[[], Value]) -> Value | None:
+    """What `work` returns on rank 0, None on the others, which do not do it; what it raises there is raised on all."""
+    done: list[Value] = []
+    agree(lambda: done.append(work()))
+    return done[0] if done else None
+
+
 def gather(value: Value) -> list[Value]:
     """The values of all ranks, on each of them, by rank."""
     if not is_joined():
@@ -127,8 +135,11 @@ def check_same_text(facts: Mapping[str, object]) -> None:
 
 
 def check_same_weights(model: PreTrainedModel, run: Run) -> None:
-    """Raise TrainingError, on all ranks, where their weights differ: a score of all would be that of no model."""
-    other = _find_other(hash_model(model)) if is_joined() else None
+    """Raise TrainingError, on all ranks, where their weights differ: a score of all would be that of no model.
+
+    Weights that are spread over them are there once.
+    """
+    other = _find_other(hash_model(model)) if is_joined() and not runs_in_step(model) else None
     if other is not None:
         raise TrainingError(
             f"Expected the same weights on all processes, found that process {other} holds others than process 0, so that no "

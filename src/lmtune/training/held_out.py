@@ -93,6 +93,7 @@ class HeldOut:
         """Measures of each stream. All processes take part."""
         from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_documents
         from lmtune.training.distributed import sum_over_ranks
+        from lmtune.training.sharding import lending
 
         args, settings = self.arguments, self.settings
         batch_size = args.per_device_eval_batch_size
@@ -102,7 +103,8 @@ class HeldOut:
             return sum_over_ranks(sums, args.device)
 
         workers = Workers(args.process_index, args.world_size, add)
-        found = {name: evaluate_documents(model, stream, scoring, workers) for name, stream in streams.items()}
+        with lending(model):
+            found = {name: evaluate_documents(model, stream, scoring, workers) for name, stream in streams.items()}
         self.nll.update((name, scores["nll"]) for name, (_, scores) in found.items())
         return {name: measures for name, (measures, _) in found.items()}
 

@@ -32,6 +32,14 @@ class StepMemory(NamedTuple):
         """The sum, an upper bound: gradients of the lower blocks may reuse the memory of activations of the upper ones."""
         return sum(self)
 
+    def spread(self, processes: int) -> "StepMemory":
+        """Where each process keeps its part of what belongs to the weights; the blocks that run, which are whole, are not in it."""
+        return self._replace(
+            weights=self.weights // processes,
+            gradients=self.gradients // processes,
+            optimizer=self.optimizer // processes,
+        )
+
     def render(self) -> str:
         """`9.1 GB (activations 6.1 GB, head 1.0 GB, optimizer 1.0 GB)`: the three largest parts are named."""
         parts = sorted(zip(self._fields, self, strict=True), key=lambda part: -part[1])

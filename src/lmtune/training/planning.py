@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.modeling.layers import find_blocks
 from lmtune.storage import Record
-from lmtune.training.arguments import change_arguments
+from lmtune.training.arguments import change_arguments, spreads
 from lmtune.training.batches import USUAL_ROWS
 from lmtune.training.compiling import find_compile_failure
 from lmtune.training.distributed import agree
@@ -46,7 +46,8 @@ def plan_steps(
     """Choose among what `given` leaves open, for a run of `targets` trained tokens, and set it in `arguments`."""
     memory = estimate_memory(arguments, model, block_size)
     plan = _plan_checkpointing(given, arguments, model, memory)
-    if not plan.chosen and "torch_compile" not in given and not arguments.torch_compile:  # a backend alone asks for it
+    settled = "torch_compile" in given or arguments.torch_compile or _shards(given, arguments)
+    if not plan.chosen and not settled:  # a backend alone asks for it
         seconds = estimate_seconds(arguments, model, block_size, targets)
         compiled = _plan_compile(arguments, model, seconds)
         plan = Plan(compiled.chosen, plan.remarks + compiled.remarks)
@@ -99,9 +100,12 @@ def _plan_checkpointing(
     if memory is None:
         return Plan({}, [f"memory of a step: not known beforehand for {type(model).__name__}"])
     free = measure_free_memory(arguments.device)
-    told = f"memory of a step: about {memory.render()} of {render_bytes(free)} free"
+    gathered = ""
+    if spreads(given, arguments):
+        memory, gathered = memory.spread(arguments.world_size), ", and the blocks that run are whole besides"
+    told = f"memory of a step: about {memory.render()} of {render_bytes(free)} free{gathered}"
     left_alone = {"activation_checkpointing", "gradient_checkpointing"} & given.keys() or arguments.auto_find_batch_size
-    if memory.total <= USABLE * free or left_alone or _shards(arguments):
+    if memory.total <= USABLE * free or left_alone or _shards(given, arguments):
         return Plan({}, [told])
     return Plan({"activation_checkpointing": True}, [f"{told}; activations are computed twice instead of kept"])
 
@@ -109,7 +113,7 @@ def _plan_checkpointing(
 def _plan_compile(arguments: "TrainingArguments", model: "PreTrainedModel", seconds: float | None) -> Plan:
     """torch.compile for runs so long that it pays, where blocks can be found and compiled."""
     recomputes = get_argument(arguments, "activation_checkpointing")
-    kept_plain = recomputes or arguments.auto_find_batch_size or _shards(arguments)
+    kept_plain = recomputes or arguments.auto_find_batch_size
     # Measured on a CPU: 1.2 to 1.5 times with dropout in the attention, which torch computes in many steps there; else 1.0.
     pays = arguments.device.type == "cuda" or (arguments.device.type == "cpu" and _drops_attention(model))
     if kept_plain or not pays or seconds is None or find_blocks(model) is None:
@@ -130,6 +134,6 @@ def _drops_attention(model: "PreTrainedModel") -> bool:
     return any(getattr(config, name, None) for name in ("attn_pdrop", "attention_dropout", "attn_dropout"))
 
 
-def _shards(arguments: "TrainingArguments") -> bool:
-    """Weights are spread over devices, so that what one of them holds is not counted here."""
-    return bool(arguments.deepspeed)
+def _shards(given: Record, arguments: "TrainingArguments") -> bool:
+    """Weights are spread over devices, so that what one of them holds at its peak is not counted here."""
+    return bool(arguments.deepspeed) or spreads(given, arguments)

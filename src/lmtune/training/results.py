@@ -12,10 +12,11 @@ from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, describe_error
 from lmtune.evaluation.document_scores import SetScores, save_scores
-from lmtune.evaluation.protocol import describe_limit, hash_model
+from lmtune.evaluation.protocol import describe_limit
 from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
 from lmtune.modeling import saving
+from lmtune.modeling.layers import runs_in_step
 from lmtune.modeling.read_back import check_reads_back
 from lmtune.patience import saying
 from lmtune.reporting.card import render_card
@@ -39,14 +40,13 @@ logger = logging.getLogger(__name__)
 def build_results(
     context: "RunContext",
     trainer: "LmTrainer",
-    model: "PreTrainedModel",
+    identity: str,
     sets: dict[str, Measures],
     prepared: Prepared,
     held_out: "dict[str, HeldOutSet]",
 ) -> Record:
-    """results.json: what was done, and the final numbers with their protocol."""
+    """results.json: what was done, and the final numbers with their protocol. identity: the hash of the model's weights."""
     trained = trainer.trained
-    identity = hash_model(model)
     for name, measures in sets.items():
         split = {"split": "validation", "split_by": held_out[name].split_by, "tokenizer": prepared.facts["tokenizer"]}
         measures["protocol"] |= {**split, "model": identity}
@@ -67,7 +67,7 @@ def build_results(
             "seconds": trained.seconds,
             "tokens_per_second": trained.targets / trained.seconds if trained.seconds else 0.0,
             "world_size": context.world_size,
-            "distributed": trainer.accelerator.distributed_type.value,
+            "distributed": "FSDP" if runs_in_step(trainer.model) else trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
             "settings": describe_settings(trainer.args, prepared.ledger.block_size),
         },

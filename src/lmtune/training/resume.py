@@ -293,10 +293,11 @@ def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> Non
             "would belong to neither. Put it back as it was, or say resume_force=true; to begin a run on the new text from its "
             f"weights: model.path={run.folder}."
         )
+    then = {"fsdp": False, **before["machine"]}
     differences = [
-        f"{name} {before['machine'].get(name)} then, {now['machine'][name]} now"
+        f"{name} {then.get(name)} then, {now['machine'][name]} now"
         for name in now["machine"]
-        if name != "threads" and before["machine"].get(name) != now["machine"][name]
+        if name != "threads" and then.get(name) != now["machine"][name]
     ]
     if differences:
         logger.info("%s: the result need not be bit-equal to that of a run never stopped", "; ".join(differences))

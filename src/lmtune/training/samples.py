@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.gauges import make_harmless
+from lmtune.modeling.layers import runs_in_step
 from lmtune.runs import Run
 from lmtune.storage import Record, write_text
 from lmtune.training.jsonl_writer import JsonlWriter
@@ -32,10 +33,12 @@ class SamplesCallback(TrainerCallback):
         self.tell = tell
         self.writer = JsonlWriter(run.samples_file)
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if not state.is_world_process_zero:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **event: Any) -> None:
+        if not state.is_world_process_zero and not runs_in_step(event["model"]):
             return
         texts = self.write(self.prompts)
+        if not state.is_world_process_zero:
+            return
         pairs = [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]
         self.writer.add({"step": state.global_step, "samples": pairs})
         try:

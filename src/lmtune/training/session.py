@@ -9,12 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lmtune.config import FinetuneMethod, SaveDtype, TrainConfig
+from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import LostProcessError, Stopped, describe_error
 from lmtune.evaluation import by_document
-from lmtune.modeling import adapters, generation, saving
+from lmtune.modeling import generation
+from lmtune.modeling.layers import runs_in_step
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.patience import turn_to
 from lmtune.reporting.settings import hide_private
@@ -27,6 +28,7 @@ from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max, wait_for_all
+from lmtune.training.final import is_as_trained, take_final
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, load_held_out
 from lmtune.training.mirror import mirrored
@@ -175,16 +177,15 @@ class Session:
         """Score the held-out text, save the model, and write the pages; return results.json."""
         turn_to("closing the run")
         context, prepared = self.context, self.setup.prepared
-        dtype = self.config.model.save_dtype
-        model = self._take_model()
-        saving.round_weights(model, dtype)
+        final = take_final(self.trainer, self.config)
+        model = final.scored
         check_same_weights(model, context.run)
         with explain_memory(f"training.per_device_eval_batch_size=1; then resume={context.run.folder}"):
             sets = self.held_out.score_final(model)
             documents, scores = self._describe_documents(), self.held_out.collect_final()
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
             selected = self._score_selection(model, sets, evaluations)
-        results = build_results(context, self.trainer, model, sets, prepared, self.held_out.sets)
+        results = build_results(context, self.trainer, final.identify(), sets, prepared, self.held_out.sets)
         add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
         if self.seen is not None and self.config.data.name in results["eval"]:
             results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
@@ -196,7 +197,8 @@ class Session:
             results["transplant"] = self.setup.move.report()
         context.check_place()
         if context.is_main:
-            save_model(context.run, model, self.setup.tokenizer, dtype, load_card(context.run, results))
+            card, dtype = load_card(context.run, results), self.config.model.save_dtype
+            save_model(context.run, final.whole, self.setup.tokenizer, dtype, card)
             turn_to("writing the pages")
             self._close_ledger()
             write_scores(context.run, scores)
@@ -228,9 +230,7 @@ class Session:
         if self.held_out.samples_all:
             return sets
         step = trainer.state.global_step if trainer.best_step is None else trainer.best_step
-        unrounded = self.config.model.save_dtype is SaveDtype.float32
-        same = unrounded and model is trainer.accelerator.unwrap_model(trainer.model)
-        known = find_evaluation(evaluations, step) if same else None
+        known = find_evaluation(evaluations, step) if is_as_trained(self.config) else None
         return known.sets if known is not None else self.held_out.score_sample(model)
 
     def _build_trackers(self) -> list["Tracker"]:
@@ -272,12 +272,6 @@ class Session:
             record_first(self.context.run, self.held_out.sets[name].sample, self.held_out.nll[name])
         self.report()
 
-    def _take_model(self) -> "PreTrainedModel":
-        """The model that is scored and saved: the trained one, its adapter merged in where that is asked for."""
-        model, finetune = self.trainer.accelerator.unwrap_model(self.trainer.model), self.config.finetune
-        merges = finetune.method is FinetuneMethod.lora and finetune.merge
-        return adapters.merge_adapter(model) if merges else model
-
     def _close_ledger(self) -> None:
         """While streaming, what was read is known only at the end."""
         ledger = self.setup.prepared.ledger
@@ -286,21 +280,26 @@ class Session:
             write_json(self.context.run.ledger_file, ledger.as_dict())
 
     def _write_samples(self, prompts: list[str]) -> list[str]:
+        from lmtune.training.sharding import lending
+
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        return generation.generate_aside(
-            model, self.setup.tokenizer, prompts, self.config.generation, self.config.samples.seed
-        )
+        with lending(model):
+            return generation.generate_aside(
+                model, self.setup.tokenizer, prompts, self.config.generation, self.config.samples.seed
+            )
 
 
 def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
     """The trainer, which has tried what its first step needs: what would fail there fails before there is a run folder."""
     from lmtune.training.gradual import unfreeze_gradually
+    from lmtune.training.sharded_trainer import ShardedTrainer
     from lmtune.training.trainer import LmTrainer
 
     turn_to("trying the first step")
+    kind = ShardedTrainer if runs_in_step(setup.model) else LmTrainer
     with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
         change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
-        trainer = LmTrainer(
+        trainer = kind(
             model=setup.model,
             args=setup.arguments,
             rows=setup.prepared.blocks,

@@ -69,7 +69,6 @@ def build_setup(config: TrainConfig) -> Setup:
     corpus = build_corpus(config.data, config.seed, past)
     chosen = agree(lambda: choose_settings(config, resumed))
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
-    training_arguments.check_sharding(arguments)
     training_arguments.check_liger(arguments)
     check_compile(arguments)
     tokenizer, model, move = build_model(config, corpus)
@@ -95,6 +94,11 @@ def build_setup(config: TrainConfig) -> Setup:
     training_arguments.change_arguments(arguments, **plan.chosen)
     chosen |= plan.chosen
     remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]
+    if training_arguments.spreads(config.training, arguments):
+        from lmtune.training.sharding import shard_model
+
+        shard_model(model, arguments.device)
+        remarks.append(f"weights, gradients and the optimizer's state are spread over {arguments.world_size} processes")
     return Setup(config, chosen, remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
 
 
@@ -208,7 +212,8 @@ def choose_settings(config: TrainConfig, resumed: Run | None) -> dict[str, Any]:
     if resumed is None:
         return devices.choose_settings(config.training, device)
     kept = devices.keep_settings(resumed.load_config().get("chosen") or {}, device)
-    if kept.get("torch_compile") and (obstacle := find_compile_failure(device.kind)) is not None:
+    spread = "weights are spread over processes (training.fsdp=true)" if config.training.get("fsdp") else None
+    if kept.get("torch_compile") and (obstacle := spread or find_compile_failure(device.kind)) is not None:
         logger.info("torch.compile, which this run began with, does not work here: %s", obstacle)
         return {name: value for name, value in kept.items() if not name.startswith("torch_compile")}
     return kept
