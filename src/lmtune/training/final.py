@@ -1,7 +1,7 @@
 """The model that a run ends with: as it is scored, and as it is saved."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lmtune.config import FinetuneConfig, FinetuneMethod, SaveDtype, TrainConfig
 from lmtune.evaluation.protocol import hash_model
@@ -10,6 +10,7 @@ from lmtune.modeling.layers import runs_in_step
 from lmtune.training.distributed import agree, do_first
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from lmtune.training.trainer import LmTrainer
@@ -58,8 +59,8 @@ def is_as_trained(config: TrainConfig) -> bool:
     return config.model.save_dtype is SaveDtype.float32 and not merges(config.finetune)
 
 
-def _finish(model: "PreTrainedModel | None", config: TrainConfig) -> "PreTrainedModel":
-    assert model is not None, "rank 0 has it"
-    model = adapters.merge_adapter(model) if merges(config.finetune) else model
+def _finish(trained: "PreTrainedModel | None", config: TrainConfig) -> "PreTrainedModel":
+    assert trained is not None, "rank 0 has it"
+    model = adapters.merge_adapter(cast("PeftModel", trained)) if merges(config.finetune) else trained
     saving.round_weights(model, config.model.save_dtype)
     return model

@@ -16,6 +16,9 @@ from lmtune.training.trainer import LmTrainer
 class ShardedTrainer(LmTrainer):
     """LmTrainer for a model that sharding.shard_model has had."""
 
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
+
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         # Trainer's name for a model that is not to be wrapped any more. In its own __init__ it would refuse to save such a one.
