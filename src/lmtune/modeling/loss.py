@@ -53,9 +53,21 @@ def install_loss(model: PreTrainedModel, choice: LossChoice) -> list[str]:
     return [f"plain loss, with logits in memory: {obstacle}"]
 
 
+def install_again(model: PreTrainedModel, fuses: bool | None) -> None:
+    """Make a copy of a model compute its loss as the model does, by what find_fuses tells of that."""
+    if fuses is not None:
+        model.forward = types.MethodType(_build_forward(type(model).forward, None if fuses else _sum_of_logits), model)
+
+
+def find_fuses(model: PreTrainedModel) -> bool | None:
+    """True where install_loss has fused the loss, False where it takes that of the logits, None where it is the class's own."""
+    fuses: bool | None = getattr(below_adapter(model).forward, "fuses_loss", None)
+    return fuses
+
+
 def is_fused(model: PreTrainedModel) -> bool:
     """True where install_loss has replaced the forward method, whatever has been put around it since."""
-    return bool(getattr(below_adapter(model).forward, "fuses_loss", False))
+    return bool(find_fuses(model))
 
 
 def find_obstacle(model: PreTrainedModel) -> str | None:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
@@ -71,16 +71,9 @@ def build_setup(config: TrainConfig) -> Setup:
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_liger(arguments)
     check_compile(arguments)
-    tokenizer, model, move = build_model(config, corpus)
-    saving.check_saveable(model, tokenizer)
-    training_arguments.check_optimizer(arguments, model)
-    try_generation(config, model, tokenizer)
-    if config.data.isolate_documents:
-        behaviour.check_isolation(model)
-    block_size = positions.resolve_length("data.block_size", config.data.block_size, model, training=True)
+    spreads = training_arguments.spreads(config.training, arguments)
+    model, tokenizer, move, block_size, context = build_parts(config, corpus, arguments, first=spreads)
     chosen |= apply_batch(config, arguments, model, block_size, begins=resumed is None)
-    context = positions.resolve_length("eval.context", config.eval.context, model)
-    resolve_stride(config.eval.stride, context)
     model = prepare_finetune(config, arguments, model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     if not config.data.streaming:  # of a stream, the dates of files count, which copies need not have
@@ -94,7 +87,7 @@ def build_setup(config: TrainConfig) -> Setup:
     training_arguments.change_arguments(arguments, **plan.chosen)
     chosen |= plan.chosen
     remarks = [*plan.remarks, *([ONLY_MODEL] if arguments.save_only_model else [])]
-    if training_arguments.spreads(config.training, arguments):
+    if spreads:
         from lmtune.training.sharding import shard_model
 
         shard_model(model, arguments.device)
@@ -151,6 +144,39 @@ def check_sources(config: TrainConfig, found: Gathering) -> None:
         with found.noting():
             check_data_source(data)
             build_corpus(data)
+
+
+class Parts(NamedTuple):
+    """What the weights of a training begin with, tried."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    move: EmbeddingTransfer | None
+    block_size: int
+    """Tokens of a row."""
+    context: int
+    """Tokens of an evaluation window."""
+
+
+def build_parts(config: TrainConfig, corpus: Corpus, arguments: "TrainingArguments", *, first: bool) -> Parts:
+    """Load and try all that depends on the model. first: rank 0 does, and no other process holds the weights.
+
+    Raises LmtuneError for what the model does not do.
+    """
+    if first:
+        from lmtune.training.sharding import build_first
+
+        return build_first(lambda: build_parts(config, corpus, arguments, first=False))
+    tokenizer, model, move = build_model(config, corpus)
+    saving.check_saveable(model, tokenizer)
+    training_arguments.check_optimizer(arguments, model)
+    try_generation(config, model, tokenizer)
+    if config.data.isolate_documents:
+        behaviour.check_isolation(model)
+    block_size = positions.resolve_length("data.block_size", config.data.block_size, model, training=True)
+    context = positions.resolve_length("eval.context", config.eval.context, model)
+    resolve_stride(config.eval.stride, context)
+    return Parts(model, tokenizer, move, block_size, context)
 
 
 def build_model(

@@ -9,6 +9,7 @@ All ranks have to call these at the same point.
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from lmtune.errors import ConfigError
 from lmtune.modeling import stored
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.layers import RUNS_IN_STEP, below_adapter, find_blocks, runs_in_step
+from lmtune.modeling.loss import find_fuses, install_again
 from lmtune.storage import Record
 from lmtune.training.distributed import agree, do_first, is_first
 
@@ -28,14 +30,17 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from transformers import PreTrainedModel
 
+    from lmtune.training.setup import Parts
+
 SKELETON = "skeleton"
 """Attribute of a sharded model: the model as it was before, without values in its weights."""
 
 
 def shard_model(model: PreTrainedModel, device: torch.device) -> None:
-    """Spread the weights over all processes, in place: block by block, and what stands around the blocks as one more part.
+    """Spread the weights of rank 0 over all processes, in place: block by block, and what stands around the blocks.
 
-    device: that of this process. Raises ConfigError for a model without a list of blocks.
+    model: on the other ranks it need not have values. device: that of this process. Raises ConfigError for a model without a list
+    of blocks.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -47,15 +52,40 @@ def shard_model(model: PreTrainedModel, device: torch.device) -> None:
             f"{type(model).__name__}. Leave it out."
         )
     root = below_adapter(model)
-    skeleton = replace_weights(model, lambda _, weight: torch.empty_like(weight, device="meta"))
+    skeleton = _take_values(model)
+    whole = replace_weights(model, lambda _, weight: weight) if is_first() else None
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for part in (*model.get_submodule(place[0].removesuffix(".")).children(), root):
+        _give_room(part, device)
         fully_shard(part, mesh=mesh)
     setattr(root, SKELETON, (skeleton,))  # in a tuple, in which torch does not look for modules
     setattr(root, RUNS_IN_STEP, True)
+    spread_model(model, whole)
     with trying(root):  # torch takes what runs first for the whole, and an evaluation runs parts of it
         root(input_ids=choose_ids(root, TOKENS), use_cache=False)
     _sharded(model).reshard()
+
+
+def build_first(build: Callable[[], Parts]) -> Parts:
+    """What rank 0 builds; the others get the model without values in its weights, until shard_model gives them their parts."""
+    built = do_first(build)
+    sent = agree(lambda: pickle.dumps(_strip(cast("Parts", built))))
+    if built is not None:
+        return built
+    parts, fuses = cast("tuple[Parts, bool | None]", pickle.loads(sent))
+    install_again(parts.model, fuses)
+    return parts
+
+
+def _strip(parts: Parts) -> tuple[Parts, bool | None]:
+    """The same without values, and without the model's own forward method, which does not travel; and which that was."""
+    skeleton = _take_values(parts.model)
+    vars(skeleton).pop("forward", None)
+    return parts._replace(model=skeleton), find_fuses(parts.model)
+
+
+def _take_values(model: PreTrainedModel) -> PreTrainedModel:
+    return replace_weights(model, lambda _, weight: torch.empty_like(weight, device="meta"))
 
 
 def replace_weights(model: PreTrainedModel, make: Callable[[str, torch.Tensor], torch.Tensor]) -> PreTrainedModel:
@@ -137,6 +167,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
         for number, values in given["state"].items()
     }
     optimizer.load_state_dict({**given, "state": state})
+
+
+def _give_room(part: torch.nn.Module, device: torch.device) -> None:
+    """Give memory to weights without values; to tied ones once."""
+    made: dict[torch.Tensor, torch.nn.Parameter] = {}
+    for module in part.modules():
+        for name, weight in module.named_parameters(recurse=False, remove_duplicate=False):
+            if weight.device.type == "meta":
+                if weight not in made:
+                    made[weight] = torch.nn.Parameter(torch.empty_like(weight, device=device), weight.requires_grad)
+                setattr(module, name, made[weight])
 
 
 def _gather(value: object) -> object:
