@@ -14,6 +14,8 @@ from lmtune.cli.effects.typed import check_effects
 from lmtune.cli.reference import render_arguments
 from lmtune.cli.schemas import find_conf
 from lmtune.config import FinetuneMethod
+from lmtune.config.evaluation import EvalPrecision
+from lmtune.config.sharding import UNTRIED, check_sharding
 from lmtune.config.training import check_training, settle_training
 from lmtune.config.training_arguments import ARGUMENTS
 from lmtune.errors import ConfigError
@@ -153,8 +155,16 @@ CONDITIONS = {
 }
 """By argument: a value, settings beside which it does nothing, and settings beside which it works."""
 
-LAUNCHED = ("average_tokens_across_devices", "log_level_replica", "log_on_each_node", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
-            "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout")  # fmt: skip
+COPIED = ("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph")
+LAUNCHED = (
+    "average_tokens_across_devices",
+    "log_level_replica",
+    "log_on_each_node",
+    "ddp_backend",
+    "ddp_timeout",
+    "fsdp",
+    *COPIED,
+)
 
 
 def test_every_condition_is_tried():
@@ -177,6 +187,26 @@ def test_what_processes_share_needs_a_launcher(name, monkeypatch):
         check(build(**{name: 2}), name)
     monkeypatch.setenv("WORLD_SIZE", "1")
     check(build(**{name: 2}), name)
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_settings_of_ddp_have_no_effect_where_weights_are_spread(name, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"has no effect: with training\.fsdp=true there is no DDP"):
+        check(build(fsdp=True, **{name: 2}), name)
+
+
+@pytest.mark.parametrize("name", UNTRIED)
+def test_what_was_not_tried_with_spread_weights_is_refused(name):
+    for training in ({name: 1}, {"optim": "adafactor", name: 1}):
+        config = build(**training)
+        config.eval = SimpleNamespace(dtype=EvalPrecision.float32)
+        check_sharding(config)
+        config.training["fsdp"] = True
+        with pytest.raises(
+            ConfigError, match=rf"^training\.fsdp=true has not been tried with training\.{name}=1.* Leave"
+        ):
+            check_sharding(config)
 
 
 def test_an_argument_that_is_off_may_be_idle():

@@ -13,7 +13,7 @@ from lmtune.errors import ConfigError, ModelError, first_line, one_line
 from lmtune.foreign import GENERATION
 from lmtune.gauges import TOKENS
 from lmtune.modeling.device import fork_random_state
-from lmtune.modeling.layers import count_rows, runs_in_step
+from lmtune.modeling.layers import count_rows
 from lmtune.modeling.positions import positions_of
 from lmtune.patience import Work, doing
 from lmtune.vocabulary import encode_opening, encode_plain
@@ -155,7 +155,6 @@ def generate(
             generation_config=config,
             tokenizer=tokenizer,  # for stop_strings
             streamer=None if tell is None else _build_streamer(tokenizer, tell),
-            synced_gpus=runs_in_step(model) or None,
             logits_processor=LogitsProcessorList([build_check(model, config), count]),
         )
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]

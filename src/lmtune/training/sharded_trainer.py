@@ -3,12 +3,16 @@
 What lies in a checkpoint is whole, so that a run goes on from it under any number of processes, sharded or not.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from lmtune.modeling.layers import below_adapter
 from lmtune.training import sharding
 from lmtune.training.trainer import LmTrainer
 
@@ -24,12 +28,15 @@ class ShardedTrainer(LmTrainer):
         # Trainer's name for a model that is not to be wrapped any more. In its own __init__ it would refuse to save such a one.
         self.is_distributed_loading_by_transformers = True
 
-    def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        # Gradients are added over processes in the last pass of a step.
-        cast(Any, self.model).set_requires_gradient_sync(self.accelerator.sync_gradients)
-        return super().training_step(model, inputs, num_items_in_batch)
+    @contextmanager
+    def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
+        # Around all passes of a step but the last. Trainer's own reads settings of transformers' way to spread weights.
+        sharded = cast(FSDPModule, below_adapter(self.model))
+        sharded.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            sharded.set_requires_gradient_sync(True)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         whole = sharding.gather_model(self.model)
