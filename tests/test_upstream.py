@@ -345,6 +345,47 @@ def test_every_override_is_listed_and_takes_what_trainer_gives():
         assert parameters_of(getattr(LmTrainer, name)) == parameters_of(getattr(Trainer, name)), name
 
 
+SHARDED = {
+    "save_model": "OVERRIDDEN says it; all ranks come to it",
+    "_load_from_checkpoint": "OVERRIDDEN says it",
+    "_load_best_model": "OVERRIDDEN says it",
+    "_save_optimizer_and_scheduler": "RELIED_ON says it; writes optimizer.pt and scheduler.pt, which lmtune writes itself where parts are gathered",
+    "_load_optimizer_and_scheduler": "reads the two; the scaler of float16, which is refused, is loaded elsewhere",
+    "_defer_fsdp_gradient_reduction": "surrounds all passes of a step but the last",
+}
+"""What ShardedTrainer does otherwise."""
+
+SHARDED_BODIES = {
+    "_load_optimizer_and_scheduler": ("741032f57d6f",),
+    "_defer_fsdp_gradient_reduction": ("e8b6a1ca3958",),
+    "_sync_replicated_trainable_parameters": ("97721be20ba2",),
+}
+"""Hashes of what was read besides; the last one leaves weights alone that are spread."""
+
+
+@pytest.mark.skipif(
+    Version(transformers.__version__) < PINNED_READ, reason="weights are not spread with older versions"
+)
+def test_what_trainer_does_with_weights_that_are_spread_was_read():
+    from lmtune.training.sharded_trainer import ShardedTrainer
+
+    own = {
+        name for name in vars(ShardedTrainer) if callable(getattr(Trainer, name, None)) and not name.startswith("__")
+    }
+    assert own == SHARDED.keys()
+    for name in own:
+        assert parameters_of(getattr(ShardedTrainer, name)) == parameters_of(getattr(Trainer, name)), name
+    for name, bodies in SHARDED_BODIES.items():
+        assert body_of(getattr(Trainer, name)) in bodies, (
+            f"Trainer.{name} is not one that was read: {body_of(getattr(Trainer, name))}"
+        )
+    prepare = source_of(Trainer._prepare_for_training)
+    assert "if self.is_distributed_loading_by_transformers" in prepare
+    assert "_is_fsdp_managed_module" in source_of(torch.distributed.fsdp.fully_shard), (
+        "generate() then keeps processes in step"
+    )
+
+
 def test_private_names_of_trainer_are_listed():
     used = set(re.findall(r"(?:self|super\(\)|trainer)\.(_[a-z]\w*)", (ROOT / "training/trainer.py").read_text()))
     of_trainer = {name for name in used if re.search(rf"\bself\.{name}\b", source_of(Trainer))}

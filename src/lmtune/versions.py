@@ -119,6 +119,14 @@ def use_known_experts(model: "PreTrainedModel") -> None:
         model.set_experts_implementation("eager")
 
 
+def find_older(name: str, tried: str) -> str | None:
+    """The installed version of a library that is older than the one that something was tried with; None where it is not."""
+    from packaging.version import Version
+
+    found = _find_version(name)
+    return found if found is not None and Version(found) < Version(tried) else None
+
+
 def _find_version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -8,6 +8,7 @@ from lmtune.config.conditions import setting
 from lmtune.config.finetune import FinetuneMethod
 from lmtune.config.ranges import render_value
 from lmtune.errors import ConfigError
+from lmtune.versions import find_older
 
 if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
@@ -27,6 +28,10 @@ UNTRIED = (
     "debug",
 )
 """Training arguments that would change how weights lie, or read them where they are not whole."""
+
+
+TRANSFORMERS = "5.23"
+"""From here on Trainer lets a model be that is spread already."""
 
 
 def check_sharding(config: "TrainConfig") -> None:
@@ -57,6 +62,8 @@ def refuse_sharding(config: "TrainConfig", command: str) -> None:
 def _list_untried(config: "TrainConfig") -> Iterator[str]:
     training = config.training
     yield from (f"training.{name}={render_value(training[name])}" for name in UNTRIED if training.get(name))
+    if (older := find_older("transformers", TRANSFORMERS)) is not None:
+        yield f"transformers {older} (but with {TRANSFORMERS} and newer)"
     if setting(config, "optim") not in ELEMENTWISE:
         yield f"training.optim={training['optim']} (but with {', '.join(ELEMENTWISE)})"
     if config.eval.dtype.value != "float32":

@@ -151,8 +151,11 @@ def measure_free_memory(device: "torch.device") -> int:
     return int(psutil.virtual_memory().available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def render_memory_remedy(arguments: "TrainingArguments", block_size: int) -> str:
-    """Settings to change, in order: first those that leave the result as it is, then those that change it least."""
+def render_memory_remedy(arguments: "TrainingArguments", block_size: int, *, spread: bool = False) -> str:
+    """Settings to change, in order: first those that leave the result as it is, then those that change it least.
+
+    spread: weights are spread over the processes already.
+    """
     steps = []
     batch, accumulation = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
     if batch > 1:
@@ -165,9 +168,11 @@ def render_memory_remedy(arguments: "TrainingArguments", block_size: int) -> str
         steps.append(f"training.per_device_eval_batch_size={arguments.per_device_eval_batch_size // 2}")
     if not get_argument(arguments, "activation_checkpointing"):
         steps.append("training.activation_checkpointing=true (the same result, slower)")
+    if arguments.world_size > 1 and not spread:
+        steps.append("training.fsdp=true (weights spread over the processes)")
     if not (arguments.bf16 or arguments.fp16):
         steps.append("training.bf16=true")
-    if arguments.optim != "adafactor":
+    if arguments.optim != "adafactor" and not spread:
         steps.append("training.optim=adafactor")
     if block_size > 2:
         steps.append(f"data.block_size={block_size // 2}")

@@ -314,4 +314,5 @@ def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
 
 def render_remedy(setup: Setup) -> str:
     """What to change where a training step does not fit into memory."""
-    return memory.render_memory_remedy(setup.arguments, setup.prepared.ledger.block_size)
+    spread = runs_in_step(setup.model)
+    return memory.render_memory_remedy(setup.arguments, setup.prepared.ledger.block_size, spread=spread)
