@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from lmtune.errors import ConfigError
+from lmtune.errors import ConfigError, first_line
 from lmtune.modeling import stored
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.layers import RUNS_IN_STEP, below_adapter, find_blocks, runs_in_step
 from lmtune.modeling.loss import find_fuses, install_again
+from lmtune.modeling.out_of_memory import is_out_of_memory
 from lmtune.storage import Record
-from lmtune.training.distributed import agree, do_first, is_first
+from lmtune.training.distributed import LOST, agree, do_first, is_first
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -61,9 +62,22 @@ def shard_model(model: PreTrainedModel, device: torch.device) -> None:
     setattr(root, SKELETON, (skeleton,))  # in a tuple, in which torch does not look for modules
     setattr(root, RUNS_IN_STEP, True)
     spread_model(model, whole)
-    with trying(root):  # torch takes what runs first for the whole, and an evaluation runs parts of it
-        root(input_ids=choose_ids(root, TOKENS), use_cache=False)
+    _check_runs(root)
     _sharded(model).reshard()
+
+
+def _check_runs(root: PreTrainedModel) -> None:
+    """Raise ConfigError where a model does not run so; torch takes what runs first for the whole, and an evaluation runs parts."""
+    try:
+        with trying(root):
+            root(input_ids=choose_ids(root, TOKENS), use_cache=False)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as fault:
+        if is_out_of_memory(fault) or LOST.search(str(fault)):
+            raise
+        raise ConfigError(
+            f"training.fsdp=true: expected a model that runs with its weights spread, found that {type(root).__name__} does not "
+            f"({first_line(fault)}). Leave it out."
+        ) from fault
 
 
 def build_first(build: Callable[[], Parts]) -> Parts:
