@@ -282,6 +282,11 @@ def if_launched(config: "TrainConfig") -> Idle | None:
     )
 
 
+def if_spread(config: "TrainConfig") -> Idle | None:
+    """A launcher such as `torchrun` has started several processes; each keeps a part of the weights ([scale.md](scale.md))."""
+    return if_launched(config)
+
+
 def if_copied(config: "TrainConfig") -> Idle | None:
     """A launcher such as `torchrun` has started the process, and `fsdp` is not set."""
     if config.training.get("fsdp"):

@@ -259,7 +259,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     # several processes
     "accelerator_config": works(),
     "parallelism_config": against(SPREAD),
-    "fsdp": needs(on.if_launched, choices=("true", "false"), weights=False),
+    "fsdp": needs(on.if_spread, choices=("true", "false"), weights=False),
     "fsdp_config": against(SPREAD, {}),
     "deepspeed": works(),
     "ddp_find_unused_parameters": needs(on.if_copied),
