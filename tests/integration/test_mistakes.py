@@ -7,7 +7,7 @@ from packaging.version import Version
 from lmtune.cli import main
 
 MISTAKES = {
-    ("train", "batch.tokens=1000"): "batch.tokens=1000: expected a multiple of 128 (128 tokens a row x 1 device(s)). "
+    ("train", "batch.tokens=1000"): "batch.tokens=1000: expected a multiple of 128 (128 tokens a row x 1 device). "
     "Give batch.tokens=896 or batch.tokens=1024.",
     ("train", "batch.tokens=0"): "batch.tokens=0: expected 1 or more.",
     ("train", "model.loss=fast"): "model.loss",

@@ -166,6 +166,15 @@ def test_a_private_run_shows_no_text(lmtune, texts):
     assert "private=true pushes nothing" in refused.err
 
 
+def test_what_starts_from_a_private_run_is_private_too(lmtune):
+    run = lmtune("train", *SHORT, "private=true").run
+    again = ("train", "training.max_steps=1", "training.use_cpu=true", "data.block_size=32", f"model.path={run}/model")
+    refused = lmtune(*again)
+    assert refused.code == 2
+    assert "expected private=true beside the model of a run that was trained so" in refused.err
+    assert lmtune(*again, "private=true").code == 0
+
+
 def test_private_text_is_not_shown_beside_its_account(lmtune):
     shown, hidden = (lmtune("data", "model=gpt2-tiny", *private).out for private in ((), ("private=true",)))
     assert hidden.strip() == shown[: len(hidden)].strip() != shown.strip()

@@ -111,6 +111,8 @@ def check_training(config: TrainConfig) -> Run | None:
     found, resumed = Gathering(), None
     with found.noting():
         publishing.check_push(config)
+    with found.noting():
+        predecessor.check_private(config.model, private=config.private)
     join(config.training)
     plain = render_settings(config)
     if config.training.get("push_to_hub"):
