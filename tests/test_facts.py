@@ -35,7 +35,7 @@ WITHOUT_WEIGHTS = ANEW | {
         "report",
         "private",
     ),
-    *("data.prompts", "model.save_dtype", "training.logging_steps", "training.disable_tqdm"),
+    *("data.prompts", "model.save_dtype", "training.logging_steps", "training.disable_tqdm", "training.fsdp"),
     *("training.save_total_limit", "training.dataloader_num_workers"),
     *("data.license", "data.homepage", "data.citation", "model.license", "model.citation"),
 }

@@ -1,5 +1,7 @@
 """Weights that are spread over processes, here over one: what is gathered, lent and given back."""
 
+import pickle
+
 import pytest
 import torch
 from torch.distributed.tensor import DTensor
@@ -10,8 +12,9 @@ from lmtune.evaluation.scorer import open_scorer
 from lmtune.modeling import adapters
 from lmtune.modeling.behaviour import choose_ids
 from lmtune.modeling.layers import below_adapter
-from lmtune.modeling.loss import install_loss
+from lmtune.modeling.loss import install_again, install_loss, is_fused
 from lmtune.training import sharding
+from lmtune.training.setup import Parts
 
 CPU = torch.device("cpu")
 
@@ -23,22 +26,26 @@ def group():
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(params=["full", "lora"])
-def pair(group, build_tiny, request):
-    """The same model, whole and sharded."""
-    made = []
-    for _ in range(2):
-        model = build_tiny()
-        install_loss(model, LossChoice.auto)
-        if request.param == "lora":
-            torch.manual_seed(1)
-            model = adapters.add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora, rank=2))
-            with torch.no_grad():  # an adapter begins with nothing
-                for name, weight in model.named_parameters():
-                    weight.add_(0.01 if "lora_B" in name else 0)
-        made.append(model)
-    sharding.shard_model(made[1], CPU)
-    return made
+@pytest.fixture
+def build_pair(group, build_tiny):
+    """A function that builds the same model whole and sharded; with an adapter, if asked for."""
+
+    def build(method):
+        made = []
+        for _ in range(2):
+            model = build_tiny()
+            install_loss(model, LossChoice.auto)
+            if method == "lora":
+                torch.manual_seed(1)
+                model = adapters.add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora, rank=2))
+                with torch.no_grad():  # an adapter begins with nothing
+                    for name, weight in model.named_parameters():
+                        weight.add_(0.01 if "lora_B" in name else 0)
+            made.append(model)
+        sharding.shard_model(made[1], CPU)
+        return made
+
+    return build
 
 
 def weights_of(model):
@@ -68,8 +75,9 @@ def build_optimizer(model):
     return torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-3)
 
 
-def test_what_is_spread_learns_scores_and_comes_back_whole(pair, tmp_path):
-    whole, sharded = pair
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_what_is_spread_learns_scores_and_comes_back_whole(build_pair, tmp_path, method):
+    pair = whole, sharded = build_pair(method)
     assert are_spread(sharded)
     assert not are_spread(whole)
     assert (score(sharded) == score(whole)).all()
@@ -103,10 +111,8 @@ def test_what_is_spread_learns_scores_and_comes_back_whole(pair, tmp_path):
         assert torch.equal(weights_of(sharding.gather_model(sharded))[name], weight), name
 
 
-def test_a_merged_adapter_is_scored_as_it_is_saved(pair):
-    _, sharded = pair
-    if not hasattr(sharded, "get_base_model"):
-        pytest.skip("no adapter")
+def test_a_merged_adapter_is_scored_as_it_is_saved(build_pair):
+    _, sharded = build_pair("lora")
     before = score(sharded)
     merged = adapters.merge_adapter(sharding.gather_model(sharded))
     sharding.spread_model(sharded, merged)
@@ -114,11 +120,23 @@ def test_a_merged_adapter_is_scored_as_it_is_saved(pair):
     assert (score(sharded) != before).any(), "rounded otherwise than base and adapter one after the other"
 
 
-def test_a_checkpoint_of_another_model_is_refused(pair, tmp_path, build_tiny):
+def test_a_checkpoint_of_another_model_is_refused(build_pair, tmp_path, build_tiny):
     build_tiny(n_layer=1).save_pretrained(tmp_path)
-    if not hasattr(pair[1], "get_base_model"):
-        with pytest.raises(CheckpointError, match="lacks"):
-            sharding.restore(pair[1], tmp_path)
+    with pytest.raises(CheckpointError, match="lacks"):
+        sharding.restore(build_pair("full")[1], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_model_travels_without_its_values(group, build_tiny, kind):
+    model = build_tiny(kind)
+    install_loss(model, LossChoice.auto)
+    parts, fuses = pickle.loads(pickle.dumps(sharding._strip(Parts(model, None, None, 8, 8))))
+    assert len(pickle.dumps(parts)) < 60_000
+    assert {weight.device.type for weight in parts.model.parameters()} == {"meta"}
+    install_again(parts.model, fuses)
+    assert is_fused(parts.model)
+    received = sharding.replace_weights(parts.model, lambda name, _: dict(model.named_parameters())[name].detach())
+    assert (score(received) == score(model)).all()
 
 
 def test_a_model_without_blocks_is_refused_by_name(build_tiny):
