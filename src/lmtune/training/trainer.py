@@ -1,6 +1,7 @@
 """transformers' Trainer with a true evaluation, whole checkpoints, and no hidden NaN: every hook into it is on this page.
 
-tests/test_upstream.py lists what of Trainer is overridden or called here, and notices where a new version changes it.
+Where weights are spread, those of sharded_trainer.py come on top. tests/test_upstream.py lists what of Trainer is overridden or
+called here, and notices where a new version changes it.
 """
 
 import time
