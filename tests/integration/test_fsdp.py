@@ -82,7 +82,7 @@ SHORT, UNCUT = "training.max_steps=12", "training.max_grad_norm=0"
 PHASES = "[{epochs:1,groups:1,learning_rate:1e-3},{epochs:1,groups:2,learning_rate:1e-3}]"
 CASES = {
     "full": (SHORT, UNCUT),
-    "clipped": (SHORT,),
+    "clipped": (SHORT, "training.max_grad_norm=0.1"),
     "accumulated": (SHORT, UNCUT, "training.gradient_accumulation_steps=2", "training.activation_checkpointing=true"),
     "bfloat16": (SHORT, UNCUT, "training.bf16=true"),
     "sgd": (SHORT, UNCUT, "training.optim=sgd", "training.learning_rate=0.1"),
