@@ -44,6 +44,8 @@ class FileSource:
     remarks: dict[str, None] = field(init=False, default_factory=dict)
     passed_over: dict[str, int] = field(init=False)
     _wanted: dict[str, Wanted] = field(init=False, default_factory=dict)
+    _alone: set[str] = field(init=False)
+    """Splits of one file, which has to have rows."""
     _parts: dict[Path, FilePart] = field(init=False, default_factory=dict)
     """The settings of each file."""
 
@@ -56,6 +58,7 @@ class FileSource:
                 f"{self.config.given_files or self.config.path}: expected text, found {_count(self.files['train'])}. "
                 "Give files with something in them."
             )
+        self._alone = {split for split, files in self.files.items() if len(files) == 1}
         found = {self.rule_of(file) for files in self.files.values() for file in files}
         self.rules = tuple(rule for rule in DocumentRule if rule in found)
         self.passed_over = {reason: len(files) for reason, files in passed_over.items()}
@@ -154,6 +157,14 @@ class FileSource:
         part = self._part_of(file)
         return {"text_column": part.text_column, "encoding": part.encoding, "documents": self.rule_of(file).value}
 
+    def outline(self) -> list[dict[str, Any]]:
+        """The files of the training split without their folders and contents: the same on every machine that has them."""
+        return [{"name": file.name, "bytes": size_of(file), **self._own_settings(file)} for file in self.files["train"]]
+
+    def narrow(self, part: range) -> None:
+        """Leave of the training split the files with these numbers alone."""
+        self.files = {**self.files, "train": self.files["train"][part.start : part.stop]}
+
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
 
@@ -182,7 +193,7 @@ class FileSource:
                     yield last
                 rows += len(whole.texts) + whole.unwanted
                 last = whole
-        if not rows and not is_text and len(self.files[split]) == 1:
+        if not rows and not is_text and split in self._alone:
             raise DataError(f"{show(file)}: expected rows, found none.")
         end = self._close(reading, used)
         yield _add_beside(last or Rows(build_texts([])), end)  # with the last rows: who has them has read all
