@@ -5,6 +5,8 @@ import os
 import pickle
 import random
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,7 +104,9 @@ def test_parts_merge_to_what_one_process_prepares(tmp_path, cache_folder, tokeni
     assert not list(merged.rglob("train.arrow")), "no ids are copied"
 
 
-def test_documents_that_the_source_keeps_apart_are_compared_with_all_parts(tmp_path, cache_folder, tokenizer, files, texts):
+def test_documents_that_the_source_keeps_apart_are_compared_with_all_parts(
+    tmp_path, cache_folder, tokenizer, files, texts
+):
     learned = [json.loads(line)["text"] for line in (tmp_path / "texts" / "5.jsonl").read_text().splitlines()]
     apart = str(write_texts(tmp_path / "apart.jsonl", [*texts[:20], *learned[3:9]]))
     config = DataConfig(files=files, validation_files=apart, test_fraction=0.1)
@@ -155,7 +159,7 @@ def test_what_does_not_fit_together_is_refused_by_name(tmp_path, merging, tokeni
     with pytest.raises(DataError, match=r"part 1/3 .* was prepared with data.min_chars=0, found data.min_chars=5 here"):
         merging(min_chars=5)
     other = learn_tokenizer(texts, vocab_size=300, max_length=64)
-    with pytest.raises(DataError, match="part 1/3 .* was prepared with another tokenizer than that of model="):
+    with pytest.raises(DataError, match=r"part 1/3 .* was prepared with another tokenizer than that of model="):
         join_parts(DataConfig(files=str(source / "*"), split_by=SplitRule.hash), load_parts(str(parts)), other, None)
     (parts / "2").rename(tmp_path / "2")
     with pytest.raises(DataError, match=r"expected all 3 parts, found 2; missing: 2\."):
@@ -181,7 +185,7 @@ def test_files_and_parts_that_change_are_noticed(tmp_path, merging):
     content, date = file.read_bytes(), file.stat()
     file.write_bytes(content.replace(b"4 11", b"4 99"))
     os.utime(file, ns=(date.st_atime_ns, date.st_mtime_ns))
-    with pytest.raises(DataError, match=r"4\.jsonl has changed since part . .* was prepared"):
+    with pytest.raises(DataError, match=r"4\.jsonl has changed since part 2/3 .* was prepared"):
         merging()
     file.write_bytes(content)
     whole = ids.read_bytes()
@@ -192,7 +196,9 @@ def test_files_and_parts_that_change_are_noticed(tmp_path, merging):
     merging()
 
 
-def test_text_is_prepared_anew_where_a_part_that_it_was_merged_from_is_gone(tmp_path, merging, tokenizer, files, caplog):
+def test_text_is_prepared_anew_where_a_part_that_it_was_merged_from_is_gone(
+    tmp_path, merging, tokenizer, files, caplog
+):
     rows = read_rows(merging())
     config = DataConfig(files=files, split_by=SplitRule.hash)
     shutil.rmtree(tmp_path / "parts" / "1")
@@ -237,9 +243,7 @@ def test_a_part_that_is_there_is_not_prepared_again(tmp_path, merging, tokenizer
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="expected a new folder or an empty one"):
-        prepare_part(
-            config, Shard(2, 3), GivenPath("output", str(tmp_path / "mine"), CheckpointError), tokenizer, None
-        )
+        prepare_part(config, Shard(2, 3), GivenPath("output", str(tmp_path / "mine"), CheckpointError), tokenizer, None)
 
 
 def test_stretches_take_the_whole_text(tmp_path, cache_folder, tokenizer, texts):
@@ -297,3 +301,104 @@ def test_rows_of_several_files_are_those_of_one_line(tmp_path_factory, lengths, 
     assert np.array_equal(rows[:]["ids"], expected)
     again = pickle.loads(pickle.dumps(rows))
     assert np.array_equal(again[np.arange(len(rows))[::-1]]["ids"], expected[::-1])
+
+
+STUB = """#!/bin/sh
+for argument in "$@"; do printf '%s\\n' "$argument"; done > "$CALLS/$(basename "$0")-$SLURM_ARRAY_TASK_ID"
+"""
+
+
+def run_array(folder, arguments, tasks):
+    """The script of docs/ under SLURM, which is a stub: what it calls is written down."""
+    bin_folder, script = folder / "bin", Path(__file__).parents[1] / "docs" / "prepare-array.sh"
+    bin_folder.mkdir()
+    for name, text in {"sbatch": STUB, "lmtune": STUB, "srun": '#!/bin/sh\nexec "$@"\n'}.items():
+        (bin_folder / name).write_text(text)
+        (bin_folder / name).chmod(0o755)
+    known = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "CALLS": str(folder)}
+    array = {"SLURM_ARRAY_TASK_COUNT": str(tasks), "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_JOB_ID": "77"}
+    for task in range(1, tasks + 1):
+        known.update(array, SLURM_ARRAY_TASK_ID=str(task))
+        subprocess.run(["bash", script, *arguments], env=known, cwd=folder, check=True)
+    for name in (*array, "SLURM_ARRAY_TASK_ID"):
+        known.pop(name)
+    subprocess.run(["bash", script, *arguments], env=known, cwd=folder, check=True)
+    return {file.name: file.read_text().splitlines() for file in folder.glob("*-*") if file.is_file()}
+
+
+def test_an_array_of_slurm_calls_for_each_part_once_and_then_for_the_merge(tmp_path):
+    arguments = ["data.files=my texts/*", "model=gpt2"]
+    calls = run_array(tmp_path, arguments, tasks=2)
+    assert calls.pop("sbatch-1")[::2] == ["--dependency=afterok:77", *arguments[::2]]
+    assert calls == {
+        "lmtune-1": ["data", "shard=1/2", "output=parts/1", *arguments],
+        "lmtune-2": ["data", "shard=2/2", "output=parts/2", *arguments],
+        "lmtune-": ["data", "merge=parts", *arguments],
+    }
+
+
+@pytest.mark.slow
+def test_an_array_of_slurm_prepares_all_parts_and_joins_them(lmtune, tmp_path, cache_folder, tokenizer, files):
+    cache_folder("own")
+    tokenizer.save_pretrained(tmp_path / "tok")
+    arguments = ["data.files=texts/*", "data.block_size=16", "model.tokenizer=tok", "data.split_by=hash"]
+    calls = run_array(tmp_path, arguments, tasks=2)
+    for task in ("1", "2"):
+        answer = lmtune(*calls[f"lmtune-{task}"])
+        assert answer.code == 0, answer.err
+        assert answer.out.startswith(f"part {task} of 2: ")
+    merged = lmtune(*calls["lmtune-"])
+    assert merged.code == 0, merged.err
+    *ledger, last = merged.out.splitlines()
+    assert last == "joined from 2 parts, whose folders are read from now on"
+    assert "starts from it" in merged.err
+    shutil.rmtree(tmp_path / "parts")
+    assert lmtune("data", *arguments).out.startswith("\n".join(ledger))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("shard=1/3", "expected both, a part and the folder for it"),
+        ("output=x", "expected both, a part and the folder for it"),
+        ("shard=4/3 output=x", "shard=4/3: expected the number of a part"),
+        ("shard=1/3 output=x merge=parts", "expected one of them: parts first, then all of them"),
+        ("merge=parts data.deduplicate=true", "parts do not depend on each other, found data.deduplicate=true"),
+        ("merge=parts private=true", "private has no effect: no text is shown of parts"),
+        ("merge=nowhere", "merge=nowhere: expected folders of parts, found none"),
+        ("shard=1/3 output=x model.tokenizer=learn", "shard= needs a vocabulary that is there before the text is read"),
+        ("cache=list shard=1/3 output=x", "cache=list is about all that is kept"),
+    ],
+)
+def test_what_cannot_be_a_part_is_refused(lmtune, tmp_path, tokenizer, texts, arguments, complaint):
+    write_texts(tmp_path / "a.jsonl", texts)
+    tokenizer.save_pretrained(tmp_path / "tok")
+    answer = lmtune("data", "data.files=a.jsonl", "model.tokenizer=tok", *arguments.split())
+    assert answer.code == 2
+    assert complaint in answer.err
+
+
+def test_a_merge_without_a_cache_is_refused(tmp_path, cache_folder, tokenizer, files, monkeypatch):
+    cache_folder("own")
+    with pytest.raises(DataError, match="Prepared text has to stay for others"):
+        cache.check_kept("0" * 32)
+
+
+@pytest.mark.slow
+def test_a_training_starts_from_merged_text_and_ends_as_from_text_prepared_at_once(
+    lmtune, tmp_path, cache_folder, tokenizer, files
+):
+    tokenizer.save_pretrained(tmp_path / "tok")
+    text = ["data.files=texts/*", "data.block_size=32", "model.tokenizer=tok", "data.split_by=hash"]
+    run = ["training.max_steps=6", "training.use_cpu=true", "samples.enabled=false", "format=json"]
+    cache_folder("alone")
+    alone = lmtune("train", *text, *run)
+    assert alone.code == 0, alone.err
+    cache_folder("merged")
+    for number in (1, 2):
+        assert lmtune("data", f"shard={number}/2", f"output=parts/{number}", *text).code == 0
+    assert lmtune("data", "merge=parts", *text).code == 0
+    merged = lmtune("train", *text, *run)
+    found, expected = ({**answer.json["eval"]["files"], "protocol": 0, "seconds": 0} for answer in (merged, alone))
+    assert found == expected
+    assert not list((tmp_path / "caches" / "merged").rglob("train.arrow"))

@@ -69,9 +69,16 @@ def merge_parts(config: DataCommandConfig) -> Result:
     tokenizer = loading.build_tokenizer(config.model, lambda: refuse_to_learn("merge"))
     found = part_files.load_parts(config.merge)
     encoded = merging.join_parts(config.data, found, tokenizer, find_past(config.model, None))
-    prepared = encoded.prepare(config.data.block_size or positions.resolve_context(config.model))
+    block_size = config.data.block_size or positions.resolve_context(config.model)
+    prepared = encoded.prepare(block_size)
+    cache.check_kept(encoded.build_key(block_size))
     account = {"parts": len(found), "ledger": prepared.ledger.as_dict(), **prepared.facts}
-    return Result(account, lambda: [*render_ledger(prepared.ledger), f"joined from {len(found):,} parts"])
+    joined = f"joined from {len(found):,} parts, whose folders are read from now on"
+    return Result(
+        account,
+        lambda: [*render_ledger(prepared.ledger), joined],
+        hints=["lmtune train with the same data= and model= starts from it"],
+    )
 
 
 def refuse_to_learn(key: str) -> NoReturn:

@@ -101,6 +101,16 @@ def cached(key: str, build: Build, load: Load[T]) -> T:
         return _load_temporary(key, build, load, f"{root}: {reason}")
 
 
+def check_kept(key: str) -> None:
+    """Raise DataError unless the cache holds the entry, which without one goes with the process."""
+    root = find_folder()
+    if root is None or not (root / key / RECORD).is_file():
+        raise DataError(
+            f"Prepared text has to stay for others, and {root or 'no cache'} does not keep it. Name a folder to write in with "
+            "LMTUNE_CACHE=."
+        )
+
+
 def find_content(folder: Path) -> dict[str, Any] | None:
     """The content in the record of an entry; None unless all of its files have the sizes and checksums that were recorded."""
     try:
