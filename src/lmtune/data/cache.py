@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from lmtune.data.remote import RemoteFile, TextFile
 from lmtune.errors import CheckpointError, DataError
 from lmtune.storage import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
 
@@ -244,12 +245,14 @@ def _tell_once(text: str) -> None:
     logger.info(text)
 
 
-def checksum_file(file: Path) -> str:
-    """xxh3-128 of the content; for a folder, of all files in it.
+def checksum_file(file: TextFile) -> str:
+    """xxh3-128 of the content; for a folder, of all files in it; behind an address, of what its server says of the content.
 
     Read again only where path, size, dates or inode differ from the last time; a file changed in the last two
     seconds is always read, since it may change once more within the grain of the clock.
     """
+    if isinstance(file, RemoteFile):
+        return file.identify()
     if file.is_dir():
         return checksum_of("".join(checksum_file(inner) for inner in sorted(file.rglob("*")) if inner.is_file()))
     try:
@@ -265,10 +268,10 @@ def checksum_file(file: Path) -> str:
     return digest
 
 
-def adopt_note(file: Path, note: dict[str, Any]) -> None:
+def adopt_note(file: TextFile, note: dict[str, Any]) -> None:
     """Take over what another process has noted of a file, where its size, dates and inode are still those."""
     with suppress(OSError):
-        if note and {**_look_at(file), "checksum": note.get("checksum")} == note:
+        if note and not isinstance(file, RemoteFile) and {**_look_at(file), "checksum": note.get("checksum")} == note:
             _write_note(file, note)
 
 
@@ -297,9 +300,9 @@ def _find_note(file: Path) -> Path | None:
     return None if root is None else root / "files" / f"{checksum_of(str(file.resolve()))}.json"
 
 
-def load_note(file: Path) -> dict[str, Any]:
+def load_note(file: TextFile) -> dict[str, Any]:
     """What is noted of a file, {} where that is not there or does not read."""
-    note = _find_note(file)
+    note = None if isinstance(file, RemoteFile) else _find_note(file)
     if note is not None:
         with suppress(OSError, CheckpointError):
             return load_json(note)

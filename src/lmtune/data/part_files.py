@@ -11,6 +11,7 @@ import pyarrow as pa
 from lmtune.data import cache
 from lmtune.data.columns import Texts
 from lmtune.data.files import match_pattern
+from lmtune.data.remote import TextFile
 from lmtune.errors import CheckpointError, DataError
 from lmtune.paths import GivenPath, show
 from lmtune.storage import load_json
@@ -144,11 +145,11 @@ def check_part(part: Part, identity: dict[str, Any], outline: list[dict[str, Any
         raise DataError(f"{part} {_explain_files(part.record['files'], outline)}")
 
 
-def check_content(part: Part, files: Sequence[Path]) -> None:
+def check_content(part: Part, files: Sequence[TextFile]) -> None:
     """Raise DataError where files of a part, as they are now, have another content. files: those of the part, in order."""
     for file, note, source in zip(files, part.record["notes"], part.sources, strict=True):
         cache.adopt_note(file, note)
-        if cache.checksum_file(file) != source["xxh3_128"]:
+        if cache.checksum_file(file) != source.get("identity", source.get("xxh3_128")):
             raise DataError(
                 f"{show(file)} has changed since {part} was prepared. Remove that folder and prepare the part again, or put the "
                 "file back."
