@@ -1,5 +1,6 @@
 """A text prepared in parts is the text that one process prepares: the same rows, held-out text, account and key."""
 
+import errno
 import json
 import os
 import pickle
@@ -244,6 +245,21 @@ def test_a_part_that_is_there_is_not_prepared_again(tmp_path, merging, tokenizer
     (tmp_path / "mine" / "letter.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="expected a new folder or an empty one"):
         prepare_part(config, Shard(2, 3), GivenPath("output", str(tmp_path / "mine"), CheckpointError), tokenizer, None)
+
+
+def test_a_part_that_could_not_be_written_leaves_nothing(tmp_path, cache_folder, tokenizer, files, monkeypatch):
+    cache_folder("own")
+    config, given = DataConfig(files=files), GivenPath("output", str(tmp_path / "parts" / "1"), CheckpointError)
+
+    def fill_the_disk(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", fill_the_disk)
+        with pytest.raises(CheckpointError, match="expected a folder to write in, found No space left on device"):
+            prepare_part(config, Shard(1, 2), given, tokenizer, None)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [".1.lock"]
+    assert prepare_part(config, Shard(1, 2), given, tokenizer, None).number == 1
 
 
 def test_stretches_take_the_whole_text(tmp_path, cache_folder, tokenizer, texts):

@@ -26,6 +26,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lmtune import stopping
 from lmtune.cli.job import compose_job
 from lmtune.cli.overrides import quote
 from lmtune.errors import LmtuneError, Stopped
@@ -122,6 +123,7 @@ class ProcessesLauncher(Launcher):
         with doing(SweepWork(len(jobs))) as work:
             try:
                 while waiting or self.running:
+                    stopping.check()  # a signal that came in the middle of something may have been swallowed there
                     if waiting and devices:
                         self._begin(waiting.popleft(), devices, threads)
                     for each in [each for each in self.running if each.process.poll() is not None]:

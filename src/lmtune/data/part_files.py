@@ -139,8 +139,8 @@ def check_part(part: Part, identity: dict[str, Any], outline: list[dict[str, Any
     """
     found = part.record["identity"]
     for name, value in identity.items():
-        if found[name] != value:
-            raise DataError(f"{part} {_explain(name, found[name], value)}")
+        if found.get(name) != value:
+            raise DataError(f"{part} {_explain(name, found.get(name), value)}")
     if part.record["files"] != outline:
         raise DataError(f"{part} {_explain_files(part.record['files'], outline)}")
 

@@ -7,6 +7,7 @@ is for their text alone to say, so no part has to know another, and lmtune.data.
 would have made, however many there are.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import cached_property
@@ -31,7 +32,7 @@ from lmtune.data.splits import Split
 from lmtune.errors import DataError
 from lmtune.paths import GivenPath, show
 from lmtune.runs.search import check_creatable, make_folders
-from lmtune.storage import checksum_of
+from lmtune.storage import checksum_of, render_json
 from lmtune.vocabulary import hash_tokenizer
 
 if TYPE_CHECKING:
@@ -99,14 +100,16 @@ def identify_text(corpus: Corpus, tokenizer: "PreTrainedTokenizerBase") -> dict[
     apart = {
         split: [cache.checksum_file(file) for file in source.files[split]] for split in source.files if split != "train"
     }
-    return {
+    identity = {
+        "format": cache.FORMAT,
         "settings": render_plain(select_settings(corpus.config)),
         "tokenizer": hash_tokenizer(tokenizer),
         "past": None if corpus.past is None else corpus.past.identify(),
         "documents": [rule.value for rule in source.rules],
         "kept apart": checksum_of(str(apart)),
-        "format": cache.FORMAT,
     }
+    plain: dict[str, Any] = json.loads(render_json(identity))  # as the record of a part gives it back
+    return plain
 
 
 def prepare_part(
@@ -114,16 +117,18 @@ def prepare_part(
 ) -> Part:
     """Write one part into the folder that `given` names, whole or not at all, unless it is there already.
 
-    Raises DataError for a folder that holds another part, CheckpointError for one that holds anything else.
+    Raises DataError for a folder that holds another part, CheckpointError for one that holds anything else or cannot be written.
     """
     folder, corpus = given.anchor(), PartCorpus(config, shard, past)
     if not given.is_file(folder / cache.RECORD):
         check_creatable(given)
-        make_folders(folder.parent)
-    with cache.locked(folder.with_name(f".{folder.name}.lock")) as alone:
-        if not given.is_file(folder / cache.RECORD):
-            cache.build_entry(folder, lambda aside: _build(aside, corpus, shard, tokenizer), sweeps=alone)
-            return load_part(folder)
+        try:
+            if _write_part(folder, corpus, shard, tokenizer):
+                return load_part(folder)
+        except OSError as error:
+            raise given.refuse(
+                "a folder to write in", error.strerror or str(error), "Make room, or give another output=."
+            ) from error
     part = load_part(folder)
     if (part.number, part.record["of"]) != shard:
         raise DataError(
@@ -133,6 +138,16 @@ def prepare_part(
     check_content(part, get_files(corpus).files["train"])
     logger.info("%s is there already, and whole", part)
     return part
+
+
+def _write_part(folder: Path, corpus: PartCorpus, shard: Shard, tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Write a part; False where another process has just done so."""
+    make_folders(folder.parent)
+    with cache.locked(folder.with_name(f".{folder.name}.lock")) as alone:
+        if (folder / cache.RECORD).is_file():
+            return False
+        cache.build_entry(folder, lambda aside: _build(aside, corpus, shard, tokenizer), sweeps=alone)
+    return True
 
 
 def _build(folder: Path, corpus: PartCorpus, shard: Shard, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
