@@ -10,7 +10,7 @@
 task=$SLURM_ARRAY_TASK_ID
 if [ -n "$task" ]; then
     if [ "$task" = "$SLURM_ARRAY_TASK_MIN" ]; then # one job, without an array, that waits for all tasks
-        sbatch --dependency="afterok:$SLURM_ARRAY_JOB_ID" "$0" "$@"
+        sbatch --dependency="afterok:$SLURM_ARRAY_JOB_ID" --kill-on-invalid-dep=yes "$0" "$@"
     fi
     srun lmtune data "shard=$task/$SLURM_ARRAY_TASK_COUNT" "output=parts/$task" "$@"
 else

@@ -345,7 +345,8 @@ def run_array(folder, arguments, tasks):
 def test_an_array_of_slurm_calls_for_each_part_once_and_then_for_the_merge(tmp_path):
     arguments = ["data.files=my texts/*", "model=gpt2"]
     calls = run_array(tmp_path, arguments, tasks=2)
-    assert calls.pop("sbatch-1")[::2] == ["--dependency=afterok:77", *arguments[::2]]
+    dependency, _, script, *rest = calls.pop("sbatch-1")
+    assert (dependency, Path(script).name, rest) == ("--dependency=afterok:77", "prepare-array.sh", arguments)
     assert calls == {
         "lmtune-1": ["data", "shard=1/2", "output=parts/1", *arguments],
         "lmtune-2": ["data", "shard=2/2", "output=parts/2", *arguments],
