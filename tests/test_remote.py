@@ -224,3 +224,28 @@ def test_text_is_read_from_a_web_server(server, lmtune, tokenizer, texts):
     assert [source["name"] for source in sources] == [f"{address}/0.jsonl.gz", f"{address}/1.jsonl.gz"]
     assert sources[0]["bytes"] == (folder / "0.jsonl.gz").stat().st_size
     assert sources[0]["rows"] == 48
+
+
+@pytest.mark.slow
+def test_text_is_read_from_an_object_store(monkeypatch, texts):
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    store = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    store.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*store.get_host_and_port()))
+    try:
+        files = fsspec.filesystem("s3")
+        files.mkdir("corpus")
+        for number in range(2):
+            files.pipe(f"corpus/a/{number}.jsonl.gz", gzip.compress(lines_of(texts[number * 48 : number * 48 + 48])))
+        files.invalidate_cache()
+        assert read("s3://corpus/a/*.jsonl.gz") == read("s3://corpus") == texts
+        described = FileSource(DataConfig(files="s3://corpus/a/1.jsonl.gz")).describe()[0]
+        assert {"etag", "modified", "identity"} <= set(described)
+        with pytest.raises(DataError, match="expected text there, found nothing"):
+            read("s3://corpus/none.txt")
+    finally:
+        store.stop()
