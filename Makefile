@@ -17,7 +17,7 @@ TORCH_VERSION := $(shell sed -n 's/^torch==//p' $(PINS))
 demo: $(VENV)/.demo
 	$(BIN)/lmtune train
 
-docs: $(VENV)/.demo
+docs: $(VENV)/.dev
 	$(BIN)/python -m lmtune.cli.reference docs/configuration.md docs/coming-from.md
 	$(BIN)/python docs/tools/dependencies.py docs/dependencies.md
 
