@@ -46,23 +46,24 @@ class Reader:
         if command.startswith("lmtune serve"):
             return self._serve(command)
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=1200
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         return done.stdout + done.stderr
 
     def _serve(self, command):
-        log = (self.folder / "serve.log").open("w+")
-        server = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environment, stderr=log, stdout=log
-        )
+        log = self.folder / "serve.log"
+        with log.open("w") as file:
+            server = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"], cwd=self.folder, env=self.environment, stderr=file, stdout=file
+            )
         self.servers.append(server)
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while time.monotonic() < end and server.poll() is None:
-            if re.search(r"serving .* on http", said := (self.folder / "serve.log").read_text()):
+            if re.search(r"serving .* on http", said := log.read_text(encoding="utf-8")):
                 return said
             time.sleep(0.2)
-        raise AssertionError((self.folder / "serve.log").read_text())
+        raise AssertionError(log.read_text(encoding="utf-8"))
 
     def stop(self):
         """End the servers; each has to have ended well."""
