@@ -14,7 +14,8 @@ from lmtune.reporting.record import load_record
 
 STYLE = """
   :root { --ink: #16181d; --soft: #5c626d; --paper: #ffffff; --line: #d9dce1; --main: #0b63c5; }
-  @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a2a9b4; --paper: #14161a; --line: #373c45; --main: #6db1ff; } }
+  @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a2a9b4; --paper: #14161a; --line: #373c45;
+    --main: #6db1ff; } }
   text { font: 12.5px system-ui, "Segoe UI", Roboto, sans-serif; fill: var(--ink); } .soft { fill: var(--soft); }
   .paper { fill: var(--paper); } .grid { stroke: var(--line); } .level { stroke: var(--soft); stroke-dasharray: 2 4; }
   .curve { fill: none; stroke: var(--soft); stroke-width: 1.4; } .curve.main { stroke: var(--main); stroke-width: 2.6; }
