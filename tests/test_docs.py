@@ -5,6 +5,7 @@ import shlex
 import tomllib
 
 import pytest
+import yaml
 from documents import NOT_RUN, PAGES, ROOT, list_anchors, list_blocks, list_code, list_links
 
 import lmtune as package
@@ -29,6 +30,17 @@ def test_links_lead_somewhere(page):
         assert file.exists(), target
         if heading:
             assert heading in list_anchors(file), target
+
+
+def test_every_page_has_its_place_in_the_site():
+    def walk(entry):
+        below = entry.values() if isinstance(entry, dict) else entry
+        return [entry] if isinstance(entry, str) else [page for each in below for page in walk(each)]
+
+    placed = walk(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    of_root = {"index.md", "pt-BR/index.md", "contributing.md", "security.md", "changelog.md"}
+    pages = {file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")}
+    assert sorted(placed) == sorted(pages | of_root)
 
 
 def test_both_readmes_show_the_same_commands():

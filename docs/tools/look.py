@@ -5,8 +5,7 @@ pip install playwright
 python docs/tools/look.py site PICTURES index.html tutorial.html
 
 Exits 1 where a page reports an error, asks for anything outside, or is wider than the screen. CHROMIUM names the
-browser, by default
-/usr/bin/chromium.
+browser, by default /usr/bin/chromium.
 """
 
 import os

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from xml.dom import minidom
 
 import pytest
 from documents import ROOT, list_blocks
@@ -102,7 +103,24 @@ def test_the_commands_of_the_readme_run(read):
     assert [len(block.commands) for block in blocks] == [5]
     for command in blocks[0].commands:
         reader.type(command)
+    reader.type(f"{sys.executable} {ROOT / 'benchmarks' / 'figure.py'} outputs/*/2* figure.svg")
+    figure = (reader.folder / "figure.svg").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in figure
+    assert minidom.parseString(figure).documentElement.tagName == "svg"
     reader.stop()
+
+
+@pytest.mark.slow
+def test_the_site_is_built_strictly(tmp_path):
+    pytest.importorskip("material", reason="the extra docs is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "pt-BR" / "index.html").read_text(encoding="utf-8")
+    assert 'href="tutorial.html"' in page
+    assert 'src="../learning.svg"' in page
 
 
 @pytest.mark.slow
