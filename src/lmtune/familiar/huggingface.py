@@ -110,6 +110,6 @@ TRAINER: Mapping[str, Word] = {
     "evaluate_during_training": use("training.eval_strategy"),
     "adafactor": use("training.optim=adafactor"),
     "fp16_opt_level": nothing("Not needed: torch decides what is computed in half precision."),
-    "sharded_ddp": nothing("Weights are whole on each device: several share a batch by DDP."),
+    "sharded_ddp": nothing("Several devices share a batch by DDP; training.fsdp=true spreads the weights over them."),
 }
 """transformers' Trainer, its older arguments, and the usual names of training loops."""
