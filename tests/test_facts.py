@@ -48,7 +48,18 @@ NOT_OF_TEXT = {
 """Of data=: what decides neither which text is read nor which of it is held out."""
 LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_files", "sources"}
 LITERAL = {
-    *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
+    *(
+        "name",
+        "output",
+        "resume",
+        "ckpt",
+        "against",
+        "prompt",
+        "prompts",
+        "prompts_file",
+        "model.path",
+        "model.tokenizer",
+    ),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
     *("serve.token_file", "run", "runs", "folder", "repo", "branch"),
     *("data.license", "data.homepage", "data.citation"),
@@ -59,6 +70,7 @@ LITERAL = {
 SEVERAL = {
     "card.language",
     "ckpt",
+    "against",
     "runs",
     "prompts",
     "eval_data",

@@ -52,5 +52,7 @@ def run(config: EvalCommandConfig) -> Result:
 def leave_out_repeated(scored: dict[str, documents.ScoredCheckpoint], against: Sequence[str]) -> None:
     """Take out checkpoints with the weights of another of their side, and say so: they are no further run of it."""
     for ckpt, earlier in documents.find_repeated(scored, against).items():
-        logger.warning("%s holds the same weights as %s, so it is counted once: runs of one seed are one run", ckpt, earlier)
+        logger.warning(
+            "%s holds the same weights as %s, so it is counted once: runs of one seed are one run", ckpt, earlier
+        )
         del scored[ckpt]

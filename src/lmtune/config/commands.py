@@ -126,7 +126,9 @@ class EvalCommandConfig:
         opponents = self.opponents
         listed = f"against=[{','.join(opponents)}]"
         if not all(opponents) or (self.against is not None and not opponents):
-            raise ConfigError(f"{listed}: expected checkpoints to compare with, found none. Name some, or leave it out.")
+            raise ConfigError(
+                f"{listed}: expected checkpoints to compare with, found none. Name some, or leave it out."
+            )
         if len(self.named) < len(self.checkpoints) + len(opponents):
             raise ConfigError(f"{listed}: expected each checkpoint once, on one side.")
         if opponents and self.suite is not None:

@@ -6,7 +6,7 @@ differ; that of compare_runs says how far two ways of training do, of which ther
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -36,23 +36,23 @@ class RunsDifference:
     """Mean bits per byte of some runs, less that of those that they are compared with; below zero is better."""
 
     difference: float
-    low: float | None
-    """Ends of the interval, in bits per byte; None where the documents are too few for one."""
-    high: float | None
-    p: float | None
-    """How often a difference as large would come by chance between runs of one way of training, from 0 to 1."""
     runs: tuple[int, int]
     """How many there are, and how many they are compared with."""
     baseline: float
     """Mean bits per byte of those."""
     run_deviation: float
     """Sample standard deviation of a run among those of its way of training, in bits per byte; pooled over both."""
-    document_error: float | None
-    """Standard error that other documents would bring into the difference, whatever the number of runs."""
-    seeds_needed: int | None
-    """Runs of each that would show SOUGHT with POWER; None for more than MOST_SEEDS, or where no number would."""
     documents: int
     effective_documents: float
+    low: float | None = None
+    """Ends of the interval, in bits per byte; None where the documents are too few for one, as is what follows."""
+    high: float | None = None
+    p: float | None = None
+    """How often a difference as large would come by chance between runs of one way of training, from 0 to 1."""
+    document_error: float | None = None
+    """Standard error that other documents would bring into the difference, whatever the number of runs."""
+    seeds_needed: int | None = None
+    """Runs of each that would show SOUGHT with POWER; None also for more than MOST_SEEDS, or where no number would."""
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
 
@@ -61,21 +61,22 @@ class RunsDifference:
 
 
 class Spread(NamedTuple):
-    """What makes the difference of two means uncertain."""
+    """What makes a mean over runs, or the difference of two, uncertain."""
 
     run: float
     """Variance of a run among those of its way of training."""
     run_freedom: int
     document: float
-    """Variance of the difference over documents, whatever the number of runs."""
+    """Variance of the mean or difference over documents, whatever the number of runs."""
     document_freedom: float
 
-    def measure_error(self, runs: int, others: int) -> tuple[float, int]:
-        """(standard error of the difference, its degrees of freedom) for so many runs (Satterthwaite 1946)."""
-        seeds = self.run * (1 / runs + 1 / others)
+    def measure_error(self, weight: float) -> tuple[float, int]:
+        """(standard error, its degrees of freedom) for a sum of 1 / runs over the sides (Satterthwaite 1946)."""
+        seeds = self.run * weight
         variance = seeds + self.document
         parts = seeds**2 / self.run_freedom + self.document**2 / self.document_freedom
-        return math.sqrt(variance), max(1, int(min(variance**2 / parts, _MOST_FREEDOM))) if parts else _MOST_FREEDOM
+        freedom = min(variance**2 / parts, _MOST_FREEDOM) if parts else _MOST_FREEDOM
+        return math.sqrt(variance), max(1, int(freedom))
 
 
 def compare_runs(runs: Sequence[DocumentBits], others: Sequence[DocumentBits], seed: int = 0) -> RunsDifference:
@@ -85,60 +86,86 @@ def compare_runs(runs: Sequence[DocumentBits], others: Sequence[DocumentBits], s
     pooled, and not by drawing runs: of three, a draw would show two thirds of it. What the runs of one side differ in by
     document is in both parts and is counted once. The interval is Student's.
     """
-    sides = [np.array([each.bits_per_byte(np.arange(len(each.nll))) for each in side]) for side in (runs, others)]
-    ours, theirs = float(sides[0].mean()), float(sides[1].mean())
+    sides = [runs, others]
+    ours, theirs = (float(_measure(side).mean()) for side in sides)
     effective = count_effective(others[0].sizes)
-    enough = effective >= MIN_DOCUMENTS
-    spread = _measure_spread(runs, others, sides, seed) if enough else None
-    error, freedom = spread.measure_error(len(runs), len(others)) if spread else (math.nan, 1)
-    reach = find_quantile(CONFIDENCE, freedom) * error
-    return RunsDifference(
+    found = RunsDifference(
         difference=ours - theirs,
-        low=ours - theirs - reach if enough else None,
-        high=ours - theirs + reach if enough else None,
-        p=_find_chance(ours - theirs, error, freedom) if enough else None,
         runs=(len(runs), len(others)),
         baseline=theirs,
         run_deviation=math.sqrt(_pool(sides)),
-        document_error=math.sqrt(spread.document) if spread else None,
-        seeds_needed=count_seeds(spread, SOUGHT * theirs) if spread else None,
         documents=len(others[0].nll),
         effective_documents=effective,
     )
+    if effective < MIN_DOCUMENTS:
+        return found
+    spread = _measure_spread(sides, seed)
+    error, freedom = spread.measure_error(1 / len(runs) + 1 / len(others))
+    reach = find_quantile(CONFIDENCE, freedom) * error
+    return replace(
+        found,
+        low=found.difference - reach,
+        high=found.difference + reach,
+        p=_find_chance(found.difference, error, freedom),
+        document_error=math.sqrt(spread.document),
+        seeds_needed=count_seeds(spread, SOUGHT * theirs),
+    )
+
+
+def bound_runs(runs: Sequence[DocumentBits], seed: int = 0) -> tuple[float, float] | None:
+    """An interval of the mean bits per byte of two runs or more, over runs and over texts like this one.
+
+    None for too few documents. It is wider than that of a difference: compare_runs tells more.
+    """
+    if count_effective(runs[0].sizes) < MIN_DOCUMENTS:
+        return None
+    error, freedom = _measure_spread([runs], seed).measure_error(1 / len(runs))
+    mean, reach = float(_measure(runs).mean()), find_quantile(CONFIDENCE, freedom) * error
+    return mean - reach, mean + reach
 
 
 def count_seeds(spread: Spread, gain: float) -> int | None:
     """The fewest runs of each side whose interval would leave out zero with POWER, for a gain in bits per byte."""
     power = NormalDist().inv_cdf(POWER)
     for runs in range(2, MOST_SEEDS + 1):
-        planned = spread._replace(run_freedom=2 * runs - 2)
-        error, freedom = planned.measure_error(runs, runs)
+        error, freedom = spread._replace(run_freedom=2 * runs - 2).measure_error(2 / runs)
         if (find_quantile(CONFIDENCE, freedom) + power) * error <= gain:
             return runs
     return None
 
 
-def _measure_spread(
-    runs: Sequence[DocumentBits], others: Sequence[DocumentBits], sides: list[np.ndarray], seed: int
-) -> Spread:
-    every, first = [*runs, *others], len(runs)
+def _measure(runs: Sequence[DocumentBits]) -> np.ndarray:
+    """[runs] bits per byte."""
+    return np.array([each.bits_per_byte(np.arange(len(each.nll))) for each in runs])
+
+
+def _pool(sides: Sequence[Sequence[DocumentBits]]) -> float:
+    """The variance of a run among those of its side."""
+    squares = sum(float(((bits - bits.mean()) ** 2).sum()) for bits in map(_measure, sides))
+    return squares / _count_freedom(sides)
+
+
+def _count_freedom(sides: Sequence[Sequence[DocumentBits]]) -> int:
+    return sum(map(len, sides)) - len(sides)
+
+
+def _measure_spread(sides: Sequence[Sequence[DocumentBits]], seed: int) -> Spread:
+    every = [each for side in sides for each in side]
 
     def measure(chosen: np.ndarray) -> np.ndarray:
         return np.stack([each.bits_per_byte(chosen) for each in every], axis=-1)
 
-    drawn = resample(measure, len(others[0].nll), seed)  # [resamples, runs]
-    halves = [drawn[:, :first], drawn[:, first:]]
-    means = [half.mean(axis=1, keepdims=True) for half in halves]
-    freedom = len(every) - 2
-    apart = sum(float((half - mean).var(axis=0, ddof=1).sum()) for half, mean in zip(halves, means, strict=True))
-    shared = apart / freedom * (1 / first + 1 / len(others))
-    document = max(0.0, float((means[0] - means[1]).var(ddof=1)) - shared)
-    return Spread(_pool(sides), freedom, document, count_effective(others[0].sizes) - 1)
-
-
-def _pool(sides: list[np.ndarray]) -> float:
-    squares = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
-    return squares / (sum(map(len, sides)) - 2)
+    drawn = resample(measure, len(every[0].nll), seed)  # [resamples, runs]
+    halves = np.split(drawn, [len(sides[0])], axis=1)[: len(sides)]
+    means = [half.mean(axis=1) for half in halves]
+    apart = sum(
+        float((half - mean[:, None]).var(axis=0, ddof=1).sum()) for half, mean in zip(halves, means, strict=True)
+    )
+    freedom = _count_freedom(sides)
+    shared = apart / freedom * sum(1 / len(side) for side in sides)
+    whole = means[0] - means[1] if len(means) > 1 else means[0]
+    document = max(0.0, float(whole.var(ddof=1)) - shared)
+    return Spread(_pool(sides), freedom, document, count_effective(every[0].sizes) - 1)
 
 
 def _find_chance(difference: float, error: float, freedom: int) -> float:
@@ -160,9 +187,11 @@ def find_share(t: float, freedom: int) -> float:
 
 
 def find_quantile(share: float, freedom: int) -> float:
-    """The t within which a share of Student's distribution lies, to 1e-9."""
-    low, high = 0.0, 1e6
-    while high - low > 1e-9 * max(1.0, low):
+    """The t within which a share of Student's distribution lies, to 1e-7."""
+    low, high = 0.0, 1.0
+    while find_share(high, freedom) < share:
+        low, high = high, 2 * high
+    while high - low > 1e-7:
         middle = (low + high) / 2
         low, high = (middle, high) if find_share(middle, freedom) < share else (low, middle)
     return low

@@ -35,7 +35,8 @@ class Checkpoint:
 def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Checkpoint:
     """The model in a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder or on the Hub.
 
-    key: what named it, for errors. Raises CheckpointError where there is none and, as `whole` asks, where files differ from what was sealed.
+    key: what named it, for errors. Raises CheckpointError where there is none and, as `whole` asks, where files differ from what
+    was sealed.
     """
     foreign.check_docstrings()
     given = GivenPath(key, ckpt, CheckpointError)

@@ -138,15 +138,19 @@ def _render_interval(difference: Record, over: str = "") -> str:
         few = count < MIN_DOCUMENTS
         why = "" if few else f", which weigh as much as {difference['effective_documents']:.1f} of one size,"
         return f"without an interval: {documents}{why} {'is' if count == 1 else 'are'} too few for one (expected {MIN_DOCUMENTS})"
-    return f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} ({over}paired bootstrap over {documents})"
+    return (
+        f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} ({over}paired bootstrap over {documents})"
+    )
 
 
 def render_over_runs(comparison: Record) -> list[str]:
     """Runs of two ways of training: their difference with its interval, what it tells, and how many runs would tell more."""
     found = next(iter(comparison["over_runs"].values()))
     runs, others = found["runs"]
-    sides = [f"{_shorten(side[0])}{f' and {len(side) - 1} more' if len(side) > 1 else ''}" for side in
-             (comparison["runs"], comparison["against"])]
+    sides = [
+        f"{_shorten(side[0])}{f' and {len(side) - 1} more' if len(side) > 1 else ''}"
+        for side in (comparison["runs"], comparison["against"])
+    ]
     share = found["difference"] / found["baseline"]
     return [
         f"{sides[0]} less {sides[1]}: {found['difference']:+.4f} bits per byte ({share:+.2%}), "

@@ -224,6 +224,7 @@ ENGLISH = {
     "compare_points": "Points are bits per byte, the lowest on top. No interval: too few documents, or scores that were not kept.",
     "compare_behind": "behind the best",
     "compare_seeds": "seeds",
+    "compare_runs_behind": "behind the best (95 % over runs and documents)",
     "compare_over_seeds": "Over seeds: mean and standard deviation (n−1)",
     "compare_vocabularies": "The vocabularies differ: what is measured per token does not compare, and is left out.",
     "compare_versions": "Different versions: {versions}.",

@@ -215,6 +215,7 @@ PORTUGUESE = {
     ),
     "compare_behind": "atrás do melhor",
     "compare_seeds": "sementes",
+    "compare_runs_behind": "atrás do melhor (95 % sobre treinos e documentos)",
     "compare_over_seeds": "Sobre sementes: média e desvio padrão (n−1)",
     "compare_vocabularies": "Os vocabulários diferem: o que se mede por token não se compara e fica de fora.",
     "compare_versions": "Versões diferentes: {versions}.",
