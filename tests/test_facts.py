@@ -48,20 +48,9 @@ NOT_OF_TEXT = {
 """Of data=: what decides neither which text is read nor which of it is held out."""
 LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_files", "sources"}
 LITERAL = {
-    *(
-        "name",
-        "output",
-        "resume",
-        "ckpt",
-        "against",
-        "prompt",
-        "prompts",
-        "prompts_file",
-        "model.path",
-        "model.tokenizer",
-    ),
+    *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
-    *("serve.token_file", "run", "runs", "folder", "repo", "branch"),
+    *("serve.token_file", "run", "runs", "folder", "repo", "branch", "against"),
     *("data.license", "data.homepage", "data.citation"),
     *("model.license", "model.citation", "card.license", "card.license_name", "card.license_link", "card.summary"),
     *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),

@@ -7,6 +7,7 @@ from lmtune.evaluation.comparison import CONFIDENCE, MIN_DOCUMENTS
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.evaluation.gain import MOST_SEEDS, POWER, SOUGHT
 from lmtune.measures import SHOWN
+from lmtune.reporting.average import render_average
 from lmtune.reporting.card import render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.storage import Record, render_number
@@ -29,6 +30,8 @@ def render_run(results: Record) -> list[str]:
     rows = results["epochs"]
     if len(rows) > 1 and all(float(row["epoch"]).is_integer() for row in rows):
         lines += render_epochs(rows)
+    if "average" in results:
+        lines.append(render_average(results["average"]))
     train = results["train"]
     lines.append(
         f"{train['steps']:,} steps, {train['tokens']:,} tokens in {train['seconds']:.1f} s, "

@@ -56,6 +56,14 @@ ENGLISH = {
     "training_told": "Training text from {first} to {last}. ",
     "unigram_told": "A unigram model has {bits}.",
     "learning_note": "The ring is the best step ({best_step}), with which the run ends: {best} bits per byte.",
+    "average_kept": (
+        "The run ends with the average of the weights of {points} steps from step {first} on: {bits} bits per byte, {without} "
+        "without it."
+    ),
+    "average_left": (
+        "The average of the weights of {points} steps from step {first} on has {bits} bits per byte, {without} without it, and was "
+        "not kept."
+    ),
     "learning_note_last": "The ring is the lowest point, step {best_step}: {best} bits per byte.",
     "training_note": (
         "The training line is its loss per token times the {ratio} tokens a byte of the training text has, "
@@ -90,6 +98,7 @@ ENGLISH = {
     "samples": "The same sentence while it learns",
     "samples_best": "step {step}, best",
     "samples_step": "step {step}",
+    "samples_average": "step {step}, average",
     "samples_more": "One more prompt is in samples.md.|{n} more prompts are in samples.md.",
     "control": "\N{MIDDLE DOT} stands for a byte that is no text.",
     # Documents
