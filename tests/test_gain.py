@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmtune.evaluation.comparison import DocumentBits, bound_bits
-from lmtune.evaluation.gain import Spread, bound_runs, compare_runs, count_seeds, find_quantile, find_share
+from lmtune.evaluation.gain import Spread, bound_runs, compare_runs, count_seeds, find_quantile, find_share, plan_seeds
 from lmtune.reporting.tables import render_gain, render_over_runs
 
 DOCUMENTS, BITS = 40, 1.0
@@ -45,6 +45,7 @@ def test_runs_that_differ_by_document_alone_give_no_more_false_alarms():
 def test_the_seeds_that_are_said_to_show_half_a_percent_show_it():
     needed = count_seeds(Spread(RUN**2 + PER_DOCUMENT**2 / DOCUMENTS, 4, 0.0, DOCUMENTS - 1.0), 0.005 * BITS)
     assert needed == 13
+    assert plan_seeds(math.hypot(RUN, PER_DOCUMENT / math.sqrt(DOCUMENTS)), BITS) == needed
     assert count_shown(50, gain=0.005, runs=needed) == pytest.approx(0.8, abs=0.12)
     assert count_shown(50, gain=0.005, runs=2) < 0.4
 

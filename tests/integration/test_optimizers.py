@@ -36,7 +36,8 @@ PACKAGES = {
 """By optimizer, what it is from."""
 ELSEWHERE = {"adamw_torch_xla", "adamw_torch_npu_fused", "adamw_anyprecision"}
 """For TPUs and NPUs, and of torchdistx, which torch of today has no build of."""
-TARGETS = ('training.optim_target_modules=["attn.c_attn"]',)
+OF_LINEAR_LAYERS = ("galore", "apollo")
+"""They take layers by name, and none of GPT-2, whose layers are of another class."""
 
 
 def test_every_name_is_tried_refused_or_for_other_machines():
@@ -46,13 +47,31 @@ def test_every_name_is_tried_refused_or_for_other_machines():
     assert not PACKAGES.keys() & UNFIT_OPTIMIZERS.keys()
 
 
+@pytest.fixture
+def llama(build_tiny, tokenizer, tmp_path):
+    from lmtune.modeling.saving import save_model
+
+    save_model(build_tiny("llama", num_key_value_heads=2), tokenizer, tmp_path / "llama")
+    return (
+        *(f"model.path={tmp_path / 'llama'}", "training.optim_target_modules=[q_proj]", "training.use_cpu=true"),
+        *(
+            "data.block_size=32",
+            "training.max_steps=4",
+            "training.eval_steps=2",
+            "samples.enabled=false",
+            "eval.max_tokens=200",
+        ),
+    )
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_run_that_was_stopped_ends_with_the_same_bits(lmtune, tmp_path, name):
+def test_a_run_that_was_stopped_ends_with_the_same_bits(lmtune, tmp_path, name, request):
     if importlib.util.find_spec(PACKAGES[name]) is None:
         pytest.skip(f"{PACKAGES[name]} is not installed")
-    targets = TARGETS if name.startswith(("galore", "apollo")) else ()
-    answer = lmtune("train", f"training.optim={name}", *targets, *STEPS, "output=run")
+    settings = request.getfixturevalue("llama") if name.startswith(OF_LINEAR_LAYERS) else STEPS
+    answer = lmtune("train", f"training.optim={name}", *settings, "output=run")
     assert answer.code == 0, answer.err
     expected = weights(Run(tmp_path / "run"))
     stop_halfway(tmp_path / "run")

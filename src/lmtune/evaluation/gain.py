@@ -134,6 +134,14 @@ def count_seeds(spread: Spread, gain: float) -> int | None:
     return None
 
 
+def plan_seeds(deviation: float, mean: float) -> int | None:
+    """Runs of each side that would show SOUGHT of `mean` if sides differed alike on all documents; None for more than MOST_SEEDS.
+
+    deviation: sample standard deviation of runs, in bits per byte.
+    """
+    return count_seeds(Spread(deviation**2, 1, 0.0, 1.0), SOUGHT * mean)
+
+
 def _measure(runs: Sequence[DocumentBits]) -> np.ndarray:
     """[runs] bits per byte."""
     return np.array([each.bits_per_byte(np.arange(len(each.nll))) for each in runs])

@@ -10,11 +10,12 @@ from typing import NamedTuple
 from lmtune.config import ComparisonFormat
 from lmtune.config.ranges import render_value
 from lmtune.evaluation.comparison import CONFIDENCE
+from lmtune.evaluation.gain import plan_seeds
 from lmtune.evaluation.side_by_side import SEEDS, TEXT
-from lmtune.measures import LOSS, SHOWN, WORD_PERPLEXITY
+from lmtune.measures import BITS_PER_BYTE, LOSS, SHOWN, WORD_PERPLEXITY
 from lmtune.paths import show
 from lmtune.reporting.comparison import list_measures
-from lmtune.reporting.tables import render_needed
+from lmtune.reporting.tables import render_needed, render_seeds
 from lmtune.storage import Record, render_number
 
 MOST_SETTINGS = 5
@@ -236,8 +237,12 @@ def _render_seeds(families: list[Record]) -> list[str]:
         ]
     if families[0]["interval"] is None:
         return []
-    low, high = families[0]["interval"]
-    return [f"bits per byte over seeds: {CONFIDENCE:.0%} interval {low:.4f} to {high:.4f} (over runs and documents)"]
+    (low, high), name = families[0]["interval"], BITS_PER_BYTE.name
+    mean, deviation = families[0]["mean"][name], families[0]["deviation"][name]
+    return [
+        f"bits per byte over seeds: {CONFIDENCE:.0%} interval {low:.4f} to {high:.4f} (over runs and documents)",
+        f"by the spread of seeds alone, {render_seeds(plan_seeds(deviation, mean), mean)}",
+    ]
 
 
 def _render_apart(values: Record) -> list[str]:

@@ -176,13 +176,17 @@ def render_gain(found: Record) -> list[str]:
 
 def render_needed(found: Record) -> str:
     """How many runs would show half a percent."""
-    needed, gain = found["seeds_needed"], f"{SOUGHT:.1%} of {found['baseline']:.4f}"
-    if needed is not None:
-        return f"about {needed} seeds a side would show {gain}"
     least = (NormalDist().inv_cdf((1 + CONFIDENCE) / 2) + NormalDist().inv_cdf(POWER)) * found["document_error"]
-    if least > SOUGHT * found["baseline"]:
-        return f"no number of seeds would show {gain} on so few documents"
-    return f"more than {MOST_SEEDS} seeds a side would be needed to show {gain}"
+    if found["seeds_needed"] is None and least > SOUGHT * found["baseline"]:
+        return f"no number of seeds would show {SOUGHT:.1%} of {found['baseline']:.4f} on so few documents"
+    return render_seeds(found["seeds_needed"], found["baseline"])
+
+
+def render_seeds(needed: int | None, bits: float) -> str:
+    """How many seeds would show half a percent of so many bits per byte; needed: None for more than MOST_SEEDS."""
+    if needed is None:
+        return f"more than {MOST_SEEDS} seeds a side would be needed to show {SOUGHT:.1%} of {bits:.4f}"
+    return f"about {needed} seeds a side would show {SOUGHT:.1%} of {bits:.4f}"
 
 
 def _render_chance(p: float) -> str:
