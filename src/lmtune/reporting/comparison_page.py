@@ -113,7 +113,7 @@ def _render_bounds(found: Record | None, language: Language) -> str:
 
 def _build_families(group: Record, language: Language) -> Record:
     kept = name_settings([key for key in group["differences"] if key != "seed"])
-    measures = _list_shown(group)
+    first, *others = _list_shown(group)
     compared = any(family["difference"] for family in group["families"])
     behind = [language.say("compare_runs_behind")] if compared else []
     rows = [
@@ -121,13 +121,15 @@ def _build_families(group: Record, language: Language) -> Record:
             "settings": [render_setting(key, family["settings"].get(key)) for key in kept],
             "numbers": [
                 str(len(family["runs"])),
-                *(_render_spread(family, each.name, language) for each in measures),
+                _render_spread(family, first.name, language),
                 *([_render_mean_behind(family["difference"], language)] if behind else []),
+                *(_render_spread(family, each.name, language) for each in others),
             ],
         }
         for family in group["families"]
     ]
-    titles = [language.say("compare_seeds"), *(_title(measure, language) for measure in measures), *behind]
+    titles = [language.say("compare_seeds"), _title(first, language), *behind]
+    titles += [_title(measure, language) for measure in others]
     return {"settings": list(kept.values()), "titles": titles, "rows": rows}
 
 
