@@ -42,6 +42,5 @@ def test_what_cannot_be_met_exactly_is_an_error_with_the_nearest(tokens, given, 
 
 def test_the_line_multiplies_out():
     assert (
-        BatchPlan(8, 4, 2, 1024).render()
-        == "a step: 65,536 tokens = 8 rows x 1,024 tokens x 4 accumulated x 2 device(s)"
+        BatchPlan(8, 4, 2, 1024).render() == "a step: 65,536 tokens = 8 rows x 1,024 tokens x 4 accumulated x 2 devices"
     )

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,19 @@ def test_a_signal_that_is_swallowed_is_heard_later():
     with pytest.raises(Stopped) as heard:
         stopping.check()
     assert heard.value.exit_code == 143
+    stopping.forget()
+    stopping.check()
+
+
+def test_ctrl_c_that_was_swallowed_is_not_forgotten():
+    class Callback:
+        def __del__(self):
+            with suppress(KeyboardInterrupt):  # as Python does here, with a word on stderr
+                stopping.interrupt(signal.SIGINT, None)
+
+    Callback()
+    with pytest.raises(KeyboardInterrupt):
+        stopping.check()
     stopping.forget()
     stopping.check()
 

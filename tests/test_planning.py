@@ -88,7 +88,7 @@ def test_rows_that_were_chosen_stay_on_resume(lmtune, monkeypatch):
     monkeypatch.setattr(setup, "choose_rows", lambda *asked: 16)
     began = lmtune("train", *QUICK, *batch)
     assert began.code == 0, began.err
-    assert "a step: 2,048 tokens = 16 rows x 64 tokens x 2 accumulated x 1 device(s)" in began.err
+    assert "a step: 2,048 tokens = 16 rows x 64 tokens x 2 accumulated x 1 device" in began.err
     assert yaml.safe_load((began.run / "config.yaml").read_text())["chosen"]["per_device_train_batch_size"] == 16
     set_status(began.run, "stopped")
     monkeypatch.setattr(setup, "choose_rows", lambda *asked: pytest.fail("the run has begun"))

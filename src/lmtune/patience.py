@@ -1,4 +1,4 @@
-"""Work that takes long is not silent: a terminal shows how far it is, a log is told within two seconds and again while it goes on.
+"""Work that takes long is not silent: a terminal shows how far it is, a log is told within two seconds, and again ever more rarely.
 
 with saying("encoding", total=size, unit=MEGABYTES) as work:
     work.advance(1000)
@@ -17,10 +17,9 @@ from lmtune.units import render_duration
 logger = logging.getLogger(__name__)
 
 SILENCE = 1.8
-"""Seconds without a word before one is said."""
+"""Seconds without a word before one is said; half of what a work has taken so far, where that is more."""
 LONG_SILENCE = 10.0
-"""The same once a work has taken a minute."""
-MINUTE = 60.0
+"""The most of them."""
 PAUSE = 0.5
 """Seconds between two works that count as one, whose silences add up."""
 TICK = 0.1
@@ -159,7 +158,7 @@ class Watch:
 
     def _say(self, work: Work, silence: float) -> None:
         now = time.monotonic()
-        silence = LONG_SILENCE if now - work.begun > MINUTE else silence
+        silence = max(silence, min(LONG_SILENCE, (now - work.begun) / 2))
         if work.speaks and now - max(self._last_word, console.last_word()) > silence:
             self._last_word = now
             console.log_progress(logger, work.render())

@@ -4,6 +4,7 @@ A handler can only raise where the program happens to be. In a `__del__` or a ca
 the signal is noted too, and looked for at the next safe place.
 """
 
+import signal
 from types import FrameType
 from typing import NoReturn
 
@@ -18,8 +19,16 @@ def request(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(number, step=0)
 
 
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """The handler of Ctrl-C: note it, and raise KeyboardInterrupt as Python's own does."""
+    _requested.append(number)
+    raise KeyboardInterrupt
+
+
 def check() -> None:
-    """Raise Stopped where that was asked for before."""
+    """Raise what was asked for before: Stopped, or KeyboardInterrupt."""
+    if _requested[-1:] == [signal.SIGINT]:
+        raise KeyboardInterrupt
     if _requested:
         raise Stopped(_requested[-1], step=0)
 

@@ -7,8 +7,9 @@ def render_bytes(count: float) -> str:
 
 
 def render_count(count: float, noun: str) -> str:
-    """`1 step`, `2,000 steps`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """`1 step`, `2,000 steps`, `2 processes`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def render_duration(seconds: float) -> str:

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from helpers import set_status
 
+from lmtune.modeling import loading
+
 
 def write_group(folder, name, **settings):
     (folder / "conf" / "data").mkdir(parents=True, exist_ok=True)
@@ -58,10 +60,23 @@ def test_the_cache_is_listed_and_pruned(lmtune, tmp_path, monkeypatch):
     monkeypatch.setenv("LMTUNE_CACHE", str(tmp_path / "cache"))
     assert lmtune("data").code == 0
     listed = lmtune("data", "cache=list", "format=json").json
-    assert len(listed["entries"]) == 2
+    assert len(listed["entries"]) == 3, "split, rows, and the vocabulary that was learned"
     assert listed["bytes"] == sum(entry["bytes"] for entry in listed["entries"]) > 80_000
-    assert "2 entries removed" in lmtune("data", "cache=prune").out
+    assert "3 entries removed" in lmtune("data", "cache=prune").out
     assert "0 entries kept" in lmtune("data", "cache=list").out
+
+
+def test_a_learned_vocabulary_is_learned_once(lmtune, tmp_path, monkeypatch):
+    monkeypatch.setenv("LMTUNE_CACHE", str(tmp_path / "cache"))
+    learned, learn = [], loading.learn_tokenizer
+    monkeypatch.setattr(loading, "learn_tokenizer", lambda texts, *given: learned.append(given) or learn(texts, *given))
+    short = ("train", "training.max_steps=1", "samples.enabled=false", "training.use_cpu=true", "eval.max_tokens=200")
+    runs = [lmtune(*short, *more).run for more in ((), ("model.config.n_layer=1",), ("model.vocab_size=300",))]
+    assert [entries for entries, _ in learned] == [1024, 300]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        texts = [(run / "model" / name).read_text(encoding="utf-8") for run in runs]
+        assert texts[0] == texts[1]
+    assert "cache" not in texts[0]
 
 
 def test_further_sets_are_scored_beside_the_main_one(lmtune, tmp_path):

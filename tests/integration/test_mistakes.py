@@ -1,5 +1,7 @@
 """A mistake costs a second: exit 2, one paragraph, no traceback, nothing left behind."""
 
+import re
+
 import pytest
 import transformers
 from packaging.version import Version
@@ -7,7 +9,7 @@ from packaging.version import Version
 from lmtune.cli import main
 
 MISTAKES = {
-    ("train", "batch.tokens=1000"): "batch.tokens=1000: expected a multiple of 128 (128 tokens a row x 1 device(s)). "
+    ("train", "batch.tokens=1000"): "batch.tokens=1000: expected a multiple of 128 (128 tokens a row x 1 device). "
     "Give batch.tokens=896 or batch.tokens=1024.",
     ("train", "batch.tokens=0"): "batch.tokens=0: expected 1 or more.",
     ("train", "model.loss=fast"): "model.loss",
@@ -118,8 +120,9 @@ def test_a_mistake_is_answered_in_one_paragraph(lmtune, tmp_path, command):
     answer = lmtune(*command)
     assert (answer.code, answer.out) == (2, "")
     assert MISTAKES[command] in answer.err
-    assert answer.err.startswith("error: ")
-    assert answer.err.count("\n") == 1
+    said = [line for line in answer.err.splitlines() if not re.match(r"\d\d:\d\d:\d\d  ", line)]  # what takes long
+    assert len(said) == 1
+    assert said[0].startswith("error: ")
     assert {path.name for path in tmp_path.iterdir()} == {"empty.txt", "blank.txt"}
 
 

@@ -138,6 +138,15 @@ def test_a_resumed_run_has_both_starts_and_its_first_numbers(lmtune):
     assert not any("before" in each for each in results["documents"]["worst"]), "those of another text are left out"
 
 
+def test_documents_that_were_scored_at_the_start_are_compared(lmtune):
+    run = lmtune("train", *SHORT, "data.validation_fraction=0.5", "eval.max_tokens=2000", "report.enabled=false").run
+    documents, (start,) = load_results(run)["documents"], load_results(run)["starts"]
+    assert start["step"] == 0
+    compared = sum(documents["change"]["counts"])
+    assert 0 < compared < documents["documents"]
+    assert compared == documents["change"]["better"] + documents["change"]["worse"]
+
+
 def test_a_private_run_shows_no_text(lmtune, texts):
     Path("notes.txt").write_text("\n".join(text.replace("\n", " ") for text in texts), encoding="utf-8")
     answer = lmtune(
@@ -164,6 +173,15 @@ def test_a_private_run_shows_no_text(lmtune, texts):
     refused = lmtune("train", *SHORT, "private=true", "training.push_to_hub=true")
     assert refused.code == 2
     assert "private=true pushes nothing" in refused.err
+
+
+def test_what_starts_from_a_private_run_is_private_too(lmtune):
+    run = lmtune("train", *SHORT, "private=true").run
+    again = ("train", "training.max_steps=1", "training.use_cpu=true", "data.block_size=32", f"model.path={run}/model")
+    refused = lmtune(*again)
+    assert refused.code == 2
+    assert "expected private=true beside the model of a run that was trained so" in refused.err
+    assert lmtune(*again, "private=true").code == 0
 
 
 def test_private_text_is_not_shown_beside_its_account(lmtune):

@@ -120,6 +120,8 @@ def prepare_process() -> None:
     for number in STOPPING:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, stopping.request)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stopping.interrupt)
 
 
 def _spell_out(command: str, option: str) -> str:

@@ -26,13 +26,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lmtune import stopping
 from lmtune.cli.job import compose_job
 from lmtune.cli.overrides import quote
 from lmtune.errors import LmtuneError, Stopped
 from lmtune.gauges import Unit
 from lmtune.paths import shorten
 from lmtune.patience import Work, doing
-from lmtune.units import render_duration
+from lmtune.units import render_count, render_duration
 from lmtune.upstream import Typed
 
 if TYPE_CHECKING:
@@ -118,10 +119,11 @@ class ProcessesLauncher(Launcher):
         waiting, devices = deque(jobs), deque(list_slots(self.config, len(jobs)))
         threads = count_threads(len(devices))
         shared = "" if threads is None else f", {threads} of the CPU threads for each"
-        logger.info("%d jobs, %d at once%s", len(jobs), len(devices), shared)
+        logger.info("%s, %d at once%s", render_count(len(jobs), "job"), len(devices), shared)
         with doing(SweepWork(len(jobs))) as work:
             try:
                 while waiting or self.running:
+                    stopping.check()  # a signal that came in the middle of something may have been swallowed there
                     if waiting and devices:
                         self._begin(waiting.popleft(), devices, threads)
                     for each in [each for each in self.running if each.process.poll() is not None]:

@@ -20,10 +20,11 @@ from lmtune.data.overlap import Overlap
 from lmtune.data.predecessor import find_past
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.prepared import Prepared
-from lmtune.modeling import loading, positions
+from lmtune.modeling import positions
 from lmtune.modeling.source import check_model_source
 from lmtune.patience import turn_to
 from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
+from lmtune.training.vocabulary import build_tokenizer
 
 SHOWN_CHARS = 300
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -39,7 +40,7 @@ def run(config: DataCommandConfig) -> Result:
     corpus = build_corpus(
         replace(config.data, streaming=False), past=find_past(config.model, None)
     )  # the account is of all the text
-    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
+    tokenizer = build_tokenizer(config.model, corpus)
     block_size = config.data.block_size or positions.resolve_context(config.model)
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)

@@ -33,7 +33,7 @@ FORMAT = 4
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
-NAMES = re.compile(r"record\.json|train\.arrow|(validation|test)-(ids|documents)\.npy|past\.npz")
+NAMES = re.compile(r"record\.json|train\.arrow|(validation|test)-(ids|documents)\.npy|past\.npz|tokenizer\.json")
 """Files that lmtune puts into an entry. Nothing else in the cache's folder is ever deleted."""
 KEY = re.compile(r"[0-9a-f]{32}")
 

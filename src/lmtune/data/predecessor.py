@@ -8,6 +8,7 @@ from lmtune.data.build import record_past
 from lmtune.data.corpus import Corpus
 from lmtune.data.past import EARLIER, Past, load_past, save_past
 from lmtune.data.prepared import Prepared
+from lmtune.errors import ConfigError
 from lmtune.runs import Run, step_of
 from lmtune.runs.mark import find_mark
 
@@ -24,6 +25,16 @@ def find_predecessor(config: ModelConfig) -> Run | None:
     folder = Path(config.path)
     inside_run = (folder.name == "model" or step_of(folder) >= 0) and find_mark(folder.parent) is not None
     return Run(folder.parent) if inside_run else None
+
+
+def check_private(config: ModelConfig, *, private: bool) -> None:
+    """Raise ConfigError for a run that would show what a private one has learned. private: of the run that is to begin."""
+    source = find_predecessor(config)
+    if source is not None and source.is_private and not private:
+        raise ConfigError(
+            f"model.path={config.path}: expected private=true beside the model of a run that was trained so, found private=false. "
+            "Its weights may hold text of that corpus, which samples, pages and a push would show. Give private=true."
+        )
 
 
 def find_past(config: ModelConfig, resumed: Run | None) -> Past | None:

@@ -25,17 +25,24 @@ def measure_documents(stream: TokenStream, nll: np.ndarray) -> np.ndarray:
     return np.asarray(nll / math.log(2) / np.maximum(stream.documents["bytes"], 1))
 
 
+def name_documents(stream: TokenStream) -> list[str]:
+    """A name for each document by its text, one that is scored in part apart from the whole."""
+    rows = stream.documents
+    return [f"{order:016x}-{size}" for order, size in zip(rows["order"].tolist(), rows["bytes"].tolist(), strict=True)]
+
+
 def build_summary(
     stream: TokenStream,
     bits: np.ndarray,
-    before: Sequence[float] | None,
+    before: Sequence[float | None] | None,
     tokenizer: "PreTrainedTokenizerBase",
     *,
     private: bool,
 ) -> Record:
     """The worst and the best documents, the worst first, and the change of all.
 
-    bits, before: [documents] bits per byte, with the final and with the first weights. private: without their beginnings.
+    bits, before: [documents] bits per byte, with the final and with the first weights, None where the first did not score it.
+    private: without their beginnings.
     """
     order = np.argsort(-bits, kind="stable").tolist()
     few = len(order) <= FEW
@@ -45,14 +52,17 @@ def build_summary(
         found = describe_document(stream, place, bits, tokenizer)
         if private:
             del found["beginning"]
-        return found if before is None else {**found, "before": before[place]}
+        return found if before is None or before[place] is None else {**found, "before": before[place]}
 
     summary = {
         "documents": len(order),
         "worst": [describe(place) for place in worst],
         "best": [describe(place) for place in best],
     }
-    return summary if before is None else {**summary, "change": count_changes(bits - np.asarray(before))}
+    if before is None:
+        return summary
+    changes = bits - np.array(before, dtype=np.float64)
+    return {**summary, "change": count_changes(changes[~np.isnan(changes)])}
 
 
 def count_changes(changes: np.ndarray) -> Record:

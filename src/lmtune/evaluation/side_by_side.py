@@ -23,7 +23,7 @@ SCORED_ALIKE = ("text", "windows", "context", "stride", "dtype", "detokenizer", 
 """Parts of the protocol that two numbers have to share."""
 IN_PROTOCOL = ("eval.final_max_tokens", "eval.batch_size", "eval.split", "eval.per_document", "eval.max_lost")
 """Settings of the final evaluation, of which the protocol tells what there is to tell."""
-PLACES = ("name", "output", "job_folder", "format", "resume", "resume_force", "groups")
+PLACES = ("name", "output", "job_folder", "format", "resume", "resume_force", "groups", "sweep")
 """Settings that tell runs apart and say nothing about them; the choices of groups are told as such."""
 FOLLOWED = frozenset(
     [

@@ -36,14 +36,8 @@ def build_tokenizer(config: ModelConfig, texts: Callable[[], Iterable[str]]) -> 
     """
     moves = config.transplant is not Transplant.off
     if config.tokenizer == LEARN:
-        if config.init is ModelInit.pretrained and not moves:
-            raise ConfigError(
-                "model.tokenizer=learn needs model.init=scratch, or model.transplant=mean: pretrained embeddings belong to the "
-                "vocabulary they came with."
-            )
-        settings = config.config
-        length = int(settings.get("n_positions") or settings.get("max_position_embeddings") or resolve_context(config))
-        return learn_tokenizer(texts(), config.vocab_size, length)
+        check_learned(config)
+        return learn_tokenizer(texts(), config.vocab_size, resolve_positions(config))
     source = config.tokenizer or config.path
     if source is None:
         raise ConfigError(
@@ -55,6 +49,21 @@ def build_tokenizer(config: ModelConfig, texts: Callable[[], Iterable[str]]) -> 
     if config.tokenizer and config.path and config.init is ModelInit.pretrained and not moves:
         check_same_vocabulary(tokenizer, _load_own_tokenizer(config), config.tokenizer)
     return tokenizer
+
+
+def check_learned(config: ModelConfig) -> None:
+    """Raise ConfigError where a vocabulary is to be learned for weights that have one."""
+    if config.init is ModelInit.pretrained and config.transplant is Transplant.off:
+        raise ConfigError(
+            "model.tokenizer=learn needs model.init=scratch, or model.transplant=mean: pretrained embeddings belong to the "
+            "vocabulary they came with."
+        )
+
+
+def resolve_positions(config: ModelConfig) -> int:
+    """Positions of the model that is to be built."""
+    settings = config.config
+    return int(settings.get("n_positions") or settings.get("max_position_embeddings") or resolve_context(config))
 
 
 def _load_own_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

@@ -18,6 +18,7 @@ from lmtune.patience import Work, saying
 from lmtune.vocabulary import count_entries, encode_plain
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,6 @@ def learn_tokenizer(
     max_chars: read no more of the texts than this; None for all of them.
     """
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import PreTrainedTokenizerFast
 
     learner = ByteLevelBPETokenizer()
     with saying("learning a vocabulary", unit=MILLIONS) as work:
@@ -166,9 +166,15 @@ def learn_tokenizer(
             special_tokens=list(special_tokens),
             show_progress=False,
         )
-    end = special_tokens[0]
+    return wrap_learned(learner._tokenizer, max_length, special_tokens[0])
+
+
+def wrap_learned(learned: Tokenizer, max_length: int, end: str = END_OF_TEXT) -> PreTrainedTokenizerBase:
+    """A learned vocabulary as transformers has one; `end` ends a text. max_length: tokens."""
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=learner._tokenizer,
+        tokenizer_object=learned,
         bos_token=end,
         eos_token=end,
         unk_token=end,

@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from lmtune.paths import shorten, show
-from lmtune.reporting.settings import hide_override, tells
+from lmtune.reporting.settings import hide_override, list_own, tells
 from lmtune.runs import Run
 from lmtune.runs.catalog import Survey, find_sweep
 from lmtune.runs.entry import Entry, load_overrides
@@ -36,8 +36,7 @@ def label_jobs(entries: list[Entry]) -> dict[Path, list[str]]:
     sweeps = [(sweep, entry) for entry in entries if (sweep := find_sweep(entry.run.folder)) is not None]
     for _, jobs in groupby(sorted(sweeps, key=lambda pair: str(pair[0])), key=lambda pair: pair[0]):
         typed = {entry.run.folder: load_overrides(entry.run) for _, entry in jobs}
-        shared = set.intersection(*map(set, typed.values())) if len(typed) > 1 else set()
-        found |= {folder: [each for each in texts if each not in shared] for folder, texts in typed.items()}
+        found |= dict(zip(typed, list_own(list(typed.values())), strict=True))
     return {folder: _hide(Run(folder), texts) for folder, texts in found.items()}
 
 

@@ -84,11 +84,11 @@ def build_documents(record: RunRecord, language: Language) -> Record | None:
         {"title": language.say("worst" if found["best"] else "listed"), "rows": spans[:split]},
         {"title": language.say("nearest"), "rows": spans[split:]},
     ]
-    compares = rows[0][2] is not None
+    compares = any(before is not None for _, _, before, _ in rows)
     return {
         "groups": [group for group in groups if group["rows"]],
         "note": language.say("by_document_note" if compares else "by_document_after"),
-        **_build_change(found.get("change"), found["documents"], language),
+        **_build_change(found.get("change"), language),
     }
 
 
@@ -99,11 +99,11 @@ def _build_row(each: Record, *, private: bool, language: Language) -> tuple[str,
     return name, note, each.get("before"), each["bits_per_byte"]
 
 
-def _build_change(change: Record | None, documents: int, language: Language) -> Record:
-    if change is None or documents <= FEW:
+def _build_change(change: Record | None, language: Language) -> Record:
+    if change is None or sum(change["counts"]) <= FEW:
         return {"figure": None, "change": ""}
     edges, counts = change["edges"], change["counts"]
-    said = {"n": documents, "better": change["better"], "worse": change["worse"]}
+    said = {"n": sum(counts), "better": change["better"], "worse": change["worse"]}
     told = language.say("change_told", low=language.number(edges[0], 2), high=language.number(edges[-1], 2), **said)
     figure = render_histogram(edges, counts, told, language)
     return {"figure": figure, "change": language.say("change_note", **said)}

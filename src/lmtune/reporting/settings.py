@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,6 +97,12 @@ def render_overrides(record: RunRecord) -> list[str]:
     words = (hide_home(_unquote(each)) for each in record.overrides)
     kept = [each for each in words if each.partition("=")[0] not in OF_START]
     return list(map(hide_override, kept)) if record.private else kept
+
+
+def list_own(typed: Sequence[list[str]]) -> list[list[str]]:
+    """What was typed for each of several jobs and not for all of them; for a job alone, all of it."""
+    shared = set(typed[0]).intersection(*typed[1:]) if len(typed) > 1 else set()
+    return [[word for word in words if word not in shared] for words in typed]
 
 
 def hide_override(override: str) -> str:

@@ -9,7 +9,7 @@ from lmtune.reporting.learning import Curve, Learning, render_learning
 from lmtune.reporting.page import choose_language
 from lmtune.reporting.pages import render_page
 from lmtune.reporting.record import BITS, RunRecord, load_record
-from lmtune.reporting.settings import render_overrides, shorten_folder
+from lmtune.reporting.settings import list_own, render_overrides, shorten_folder
 from lmtune.runs.search import find_runs
 from lmtune.storage import Record
 
@@ -44,12 +44,8 @@ def load_jobs(folder: Path) -> list[Job]:
     if not records:
         raise CheckpointError(f"{folder}: expected the runs of a sweep, found none. It may not have started any.")
     records.sort(key=lambda record: (len(record.folder.name), record.folder.name))
-    typed = [render_overrides(record) for record in records]
-    shared = set(typed[0]).intersection(*typed[1:]) if len(typed) > 1 else set()
-    return [
-        Job(" ".join(word for word in words if word not in shared) or record.folder.name, record)
-        for words, record in zip(typed, records, strict=True)
-    ]
+    own = list_own([render_overrides(record) for record in records])
+    return [Job(" ".join(words) or record.folder.name, record) for words, record in zip(own, records, strict=True)]
 
 
 def render_sweep(folder: Path, jobs: list[Job], language: Language | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Where the text of a run went: the ledger as a table that adds up to the byte, its sources, and the lengths of documents."""
+"""Where the text of a run went: the ledger as a table that adds up to the byte, and its sources."""
 
 from pathlib import Path
 from typing import NamedTuple

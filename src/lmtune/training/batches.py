@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lmtune.errors import ConfigError
+from lmtune.units import render_count
 
 USUAL_ROWS = 8
 """Rows per device where nothing else decides: the default of TrainingArguments."""
@@ -37,7 +38,7 @@ class BatchPlan:
         """The product, factor by factor."""
         return (
             f"a step: {self.tokens:,} tokens = {self.per_device} rows x {self.block_size:,} tokens x "
-            f"{self.accumulation} accumulated x {self.devices} device(s)"
+            f"{self.accumulation} accumulated x {render_count(self.devices, 'device')}"
         )
 
 
@@ -53,7 +54,7 @@ def plan_batch(
         nearest = sorted({max(1, tokens // share) * share, -(-tokens // share) * share})
         if per_device and accumulation:
             nearest = [share]
-        factors = [f"{block_size} tokens a row", f"{devices} device(s)"]
+        factors = [f"{block_size} tokens a row", render_count(devices, "device")]
         factors += [f"training.per_device_train_batch_size={per_device}"] if per_device else []
         factors += [f"training.gradient_accumulation_steps={accumulation}"] if accumulation else []
         raise ConfigError(

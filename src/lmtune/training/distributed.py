@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmtune.console import keeping_results_clean
 from lmtune.errors import DataError, LostProcessError, TrainingError, describe_error, first_line
 from lmtune.evaluation.protocol import hash_model
 
@@ -64,11 +65,12 @@ def join(training: dict[str, Any]) -> None:
 
     seconds = int(training.get("ddp_timeout") or USUAL_TIMEOUT)
     backend = training.get("ddp_backend")
-    PartialState(
-        cpu=bool(training.get("use_cpu")),
-        timeout=timedelta(seconds=seconds),
-        **({} if backend is None else {"backend": backend}),
-    )
+    with keeping_results_clean():
+        PartialState(
+            cpu=bool(training.get("use_cpu")),
+            timeout=timedelta(seconds=seconds),
+            **({} if backend is None else {"backend": backend}),
+        )
     logger.info(
         "%s processes: one that is silent for %s s ends the run (training.ddp_timeout)",
         os.environ["WORLD_SIZE"],

@@ -119,7 +119,7 @@ def render_model(context: RunContext, setup: Setup) -> Iterator[str]:
     from lmtune.modeling.loss import is_fused
 
     args, model = context.arguments, setup.model
-    yield f"model: {render_parameters(model)} on {args.device}, {context.world_size} process(es)"
+    yield f"model: {render_parameters(model)} on {args.device}, {render_count(context.world_size, 'process')}"
     attention = getattr(model.config, "_attn_implementation", None)
     device = devices.detect_device(args.use_cpu)
     yield devices.describe_device(device, args, attention, "fused" if is_fused(model) else "plain")

@@ -27,6 +27,7 @@ from lmtune.training.compiling import check_compile, find_compile_failure
 from lmtune.training.disk import count_steps
 from lmtune.training.distributed import agree, check_same_text, join
 from lmtune.training.planning import Plan, choose_rows, plan_steps
+from lmtune.training.vocabulary import build_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -111,6 +112,8 @@ def check_training(config: TrainConfig) -> Run | None:
     found, resumed = Gathering(), None
     with found.noting():
         publishing.check_push(config)
+    with found.noting():
+        predecessor.check_private(config.model, private=config.private)
     join(config.training)
     plain = render_settings(config)
     if config.training.get("push_to_hub"):
@@ -158,7 +161,7 @@ def build_model(
     from lmtune.modeling.loss import install_loss
 
     turn_to("building the model")
-    tokenizer = loading.build_tokenizer(config.model, lambda: corpus.texts("train"))
+    tokenizer = build_tokenizer(config.model, corpus)
     set_seed(config.seed)
     move = loading.find_transfer(config.model, tokenizer)
     model, remarks = loading.build_model(config.model, tokenizer, move, config.check_weights)

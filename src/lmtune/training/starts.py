@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtune.evaluation.by_document import MOST, measure_documents
+from lmtune.evaluation.by_document import MOST, measure_documents, name_documents
 from lmtune.runs import Run
 from lmtune.storage import Record
 from lmtune.token_stream import TokenStream
@@ -45,10 +45,11 @@ def record_first(run: Run, stream: TokenStream, nll: np.ndarray) -> None:
     """Keep the bits per byte of each held-out document before the first step, unless they are very many. nll: [documents]."""
     if len(nll) <= MOST:
         bits = [round(each, 6) for each in measure_documents(stream, nll).tolist()]
-        run.write_results({**run.find_results(), "first": {"text": stream.identify(), "bits_per_byte": bits}})
+        run.write_results({**run.find_results(), "first": dict(zip(name_documents(stream), bits, strict=True))})
 
 
-def find_first(run: Run, stream: TokenStream) -> list[float] | None:
-    """What record_first has kept of this very text; None where it has kept nothing of it."""
+def find_first(run: Run, stream: TokenStream) -> list[float | None] | None:
+    """[documents] what record_first has kept of each, None for one that was not scored then; None where that is so of all."""
     known = run.find_results().get("first", {})
-    return known["bits_per_byte"] if known.get("text") == stream.identify() else None
+    found = [known.get(name) for name in name_documents(stream)]
+    return found if any(bits is not None for bits in found) else None
