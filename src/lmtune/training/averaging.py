@@ -7,6 +7,7 @@ alone, and checkpoints hold the mean, so a resumed run cannot differ.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -155,6 +156,6 @@ def _find_measured(trainer: LmTrainer, held_out: HeldOut) -> dict[str, Measures]
 
 
 @torch.no_grad()
-def _copy(source: dict[str, torch.Tensor], target: dict[str, torch.Tensor]) -> None:
+def _copy(source: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]) -> None:
     for name, weight in target.items():
         weight.copy_(source[name])
