@@ -11,7 +11,6 @@ from lmtune.runs import Run
 PACKAGES = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"), "torch"),
     **dict.fromkeys(("adamw_torch_4bit", "adamw_torch_8bit"), "torchao"),
-    "grokadamw": "grokadamw",
     "stable_adamw": "optimi",
     "lomo": "lomo_optim",
     **dict.fromkeys(

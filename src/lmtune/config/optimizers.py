@@ -53,8 +53,8 @@ AVERAGED = (
     "the model would be those of other weights. Choose another optimizer, such as adamw_torch_fused."
 )
 UNSAVED = (
-    "its state lies outside of what a checkpoint saves, so that a resumed run would end otherwise. Choose another optimizer, such "
-    "as adafactor."
+    "its state lies outside of what a checkpoint gives back, so that a resumed run would end otherwise. Choose another optimizer, "
+    "such as adafactor."
 )
 UNREADABLE = (
     "its state holds objects of its package, and of a checkpoint only tensors and plain values are read back, so that no run with "
@@ -64,6 +64,6 @@ UNFIT_OPTIMIZERS: Mapping[str, str] = {
     **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), AVERAGED),
     **dict.fromkeys((*GALORE, *APOLLO), UNREADABLE),
     **dict.fromkeys((name for name in (*GALORE, *APOLLO) if name.endswith("_layerwise")), UNSAVED),
-    "adalomo": UNSAVED,
+    **dict.fromkeys(("adalomo", "grokadamw"), UNSAVED),
 }
 """Optimizers that would break a promise, and how."""
