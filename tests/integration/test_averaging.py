@@ -60,6 +60,7 @@ def test_the_mean_is_that_of_the_weights_and_comes_back_from_a_checkpoint(build_
     assert (again.points, again.means) == (0, {})
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_to_the_same_average_and_ends_with_the_better_weights(lmtune, tmp_path):
     answer = lmtune("train", *FAST, "average.last=0.75", "output=run", "samples.enabled=true", "prompts=Era uma vez")
     assert answer.code == 0, answer.err
