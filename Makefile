@@ -1,6 +1,7 @@
 # make demo   set up, then train and evaluate a tiny model on the built-in text (no GPU, no network but for the packages)
 # make coverage   the tests, with the lines and branches that they do not reach
-# make docs   write the tables of docs/configuration.md anew, from the fields of the configuration
+# make docs   write the tables of the docs anew: keys from the fields of the configuration, dependencies from the environment
+# make site   the documentation as pages in site/, built strictly (no torch needed)
 # make test   set up, then check and test everything that runs on two cores in minutes
 #
 # CONSTRAINTS=oldest and CONSTRAINTS=newest take the ends of the range of versions, in environments of their own.
@@ -11,13 +12,17 @@ BIN := $(VENV)/bin
 PINS := constraints/$(CONSTRAINTS).txt
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' $(PINS))
 
-.PHONY: demo docs test check tests coverage slow survival format clean
+.PHONY: demo docs site test check tests coverage slow survival format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lmtune train
 
-docs: $(VENV)/.demo
-	$(BIN)/python -m lmtune.cli.reference docs/configuration.md
+docs: $(VENV)/.dev
+	$(BIN)/python -m lmtune.cli.reference docs/configuration.md docs/coming-from.md
+	$(BIN)/python docs/tools/dependencies.py docs/dependencies.md
+
+site: .venv-docs/.done
+	.venv-docs/bin/mkdocs build --strict
 
 # The checks read the libraries' types, which are those of the pinned versions.
 test: $(if $(filter pinned,$(CONSTRAINTS)),check) tests
@@ -47,7 +52,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs site build dist .pytest_cache .mypy_cache .ruff_cache
 
 # torch goes first and by its exact version: a later step that found none would take the newest build there is.
 $(VENV)/.torch: $(PINS)
@@ -57,6 +62,12 @@ $(VENV)/.torch: $(PINS)
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable .
+	touch $@
+
+# The extra `docs` alone, without lmtune: the pages are built from text.
+.venv-docs/.done: constraints/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement constraints/docs.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

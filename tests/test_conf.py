@@ -90,8 +90,9 @@ def test_every_command_has_a_config_a_schema_and_a_door():
         assert callable(importlib.import_module(command.module).run)
 
 
-def test_the_tables_of_the_docs_are_those_of_the_fields():
-    text = (CONF.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["configuration", "coming-from"])
+def test_the_tables_of_the_docs_are_those_of_the_fields(page):
+    text = (CONF.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert text == reference.rewrite(text), "make docs"
 
 

@@ -193,13 +193,14 @@ RECORDED = {
 """Read from config.yaml, by the model card and the names of folders."""
 
 
-def test_what_no_command_reads_is_in_the_tables(lmtune, tmp_path, reads):
+def test_what_no_command_reads_is_in_the_tables(lmtune, tmp_path, reads, monkeypatch):
     """Every key of a section is read, or refused as never read, or has a rule that says beside what it works."""
     (tmp_path / "t.txt").write_text(
         "".join(f"O paciente {number} voltou para casa às {number % 12} horas.\n" for number in range(60))
     )
     for command, lines in RUNS.items():
         reads.clear()
+        monkeypatch.setenv("LMTUNE_CACHE", str(tmp_path / f"cache of {command}"))  # or what was prepared would not be read
         for line in lines:
             answer = lmtune(*line)
             assert answer.code == 0, answer.err

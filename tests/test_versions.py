@@ -23,6 +23,7 @@ from lmtune.versions import (
     disable_checkpointing,
     enable_checkpointing,
     get_argument,
+    render_install,
     set_argument,
     use_installed_names,
 )
@@ -123,6 +124,13 @@ def test_a_folder_on_the_path_requires_nothing(monkeypatch):
 
     monkeypatch.setattr(versions.metadata, "requires", requires)
     check_versions()
+
+
+def test_what_is_missing_is_installed_in_the_version_that_lmtune_wants(requires):
+    requires("torch<3,>=2.8", "peft>=0.21; extra == 'lora'", "prometheus-client>=0.26; extra == 'serve'")
+    assert render_install("peft") == "pip install 'peft>=0.21'"
+    assert render_install("torch", "prometheus_client") == "pip install 'torch>=2.8,<3' 'prometheus_client>=0.26'"
+    assert render_install("deepspeed") == "pip install deepspeed"
 
 
 def test_training_arguments_have_their_newest_names():

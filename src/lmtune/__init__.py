@@ -14,7 +14,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 1  secrets                                          what must not be written down
     floor 0  environment, launcher                            variables that libraries read; processes that torchrun starts
     floor 0  errors, gauges < screen, stopping < console < patience   what can go wrong; signals; what is said, also of long work
-    floor 0  errors < plain_yaml, paths                       YAML that anyone wrote; paths that people type
+    floor 0  errors < plain_yaml, paths, urls                 YAML that anyone wrote; paths and addresses that people type
     floor 0  notebook                                         what a notebook shows below a cell
     floor 0  measures, units                                  what is measured: names, labels, where shown; amounts in words
 

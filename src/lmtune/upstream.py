@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lmtune.errors import ConfigError
 from lmtune.familiar import Word, find_word
-from lmtune.versions import add_newer_names
+from lmtune.versions import add_newer_names, render_install
 
 RENAMED_TRAINING_ARGUMENTS = {
     "evaluation_strategy": "eval_strategy",
@@ -237,7 +237,7 @@ def _find_renamed(name: str) -> Word | None:
 def transformers_folder() -> Path:
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
-        raise ConfigError("transformers is not installed. Install lmtune with its dependencies: pip install lmtune.")
+        raise ConfigError(f"transformers is not installed. {render_install('transformers')}")
     return Path(spec.origin).parent
 
 

@@ -4,6 +4,7 @@ The range stands in pyproject.toml, from where the metadata of the installed pac
 the tests pass with.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from operator import attrgetter
@@ -49,6 +50,23 @@ def check_versions() -> None:
                 f"lmtune works with {wanted.name}{_render_bounds(str(wanted.specifier))}, found {have}. "
                 f'pip install "{wanted}"'
             )
+
+
+def render_install(*packages: str) -> str:
+    """The command that installs packages in versions that lmtune works with, wherever lmtune itself came from.
+
+    packages: their names on PyPI. Of one that lmtune does not require, and where lmtune is not installed, any version.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    try:
+        required = [Requirement(line) for line in metadata.requires("lmtune") or []]
+    except metadata.PackageNotFoundError:
+        required = []
+    bounds = {canonicalize_name(wanted.name): _render_bounds(str(wanted.specifier)).strip() for wanted in required}
+    wanted = (f"{package}{bounds.get(canonicalize_name(package), '')}" for package in packages)
+    return f"pip install {' '.join(map(shlex.quote, wanted))}"
 
 
 def add_newer_names(fields: Mapping[str, Value]) -> dict[str, Value]:

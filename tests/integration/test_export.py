@@ -15,6 +15,7 @@ from vocabularies import build_word_piece
 
 from lmtune.modeling.behaviour import run
 from lmtune.modeling.saving import save_model
+from lmtune.versions import render_install
 
 ROUND = {"float32": 0.0, "bfloat16": 2**-8, "float16": 2**-11}
 
@@ -275,4 +276,4 @@ def test_without_its_package_gguf_is_refused_with_the_extra(lmtune, saved, monke
     saved()
     monkeypatch.setattr(gguf_file.importlib.util, "find_spec", lambda name: None)
     answer = lmtune("export", "ckpt=mine", "to=gguf")
-    assert answer.err == "error: to=gguf needs the package gguf, which is not installed. pip install 'lmtune[export]'\n"
+    assert answer.err == f"error: to=gguf needs the package gguf, which is not installed. {render_install('gguf')}\n"

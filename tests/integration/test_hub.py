@@ -211,3 +211,19 @@ def test_a_cached_model_is_used_when_the_endpoint_is_gone(hub, tmp_path):
     offline = lmtune({**hub, "HF_ENDPOINT": "http://127.0.0.1:9"}, tmp_path, *command)
     assert offline.stdout == online.stdout
     assert "going on with the cached copy of openai-community/gpt2" in offline.stderr
+
+
+def test_files_of_a_data_set_are_read_behind_their_addresses(hub, tmp_path):
+    whole, pattern = (
+        json.loads(
+            lmtune(hub, tmp_path, "data", *where, "model=gpt2", "data.validation_split=null", "format=json").stdout
+        )
+        for where in (
+            ("data=hub", "data.path=Salesforce/wikitext", "data.subset=wikitext-2-raw-v1"),
+            ("data.files=hf://datasets/Salesforce/wikitext/wikitext-2-raw-v1/train-*.parquet", "data.text_column=text"),
+        )
+    )
+    assert pattern["ledger"]["sides"] == whole["ledger"]["sides"]
+    (source,) = pattern["ledger"]["sources"]
+    assert source["name"].startswith("hf://datasets/Salesforce/wikitext")
+    assert source["etag"]

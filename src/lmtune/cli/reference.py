@@ -1,6 +1,7 @@
-"""The tables of docs/configuration.md: each key with its default, the values that it takes, and the text under its field.
+"""The tables of docs/configuration.md: each key with its default, the values that it takes, and the text under its field;
+and those of docs/coming-from.md: what the names of other programs are called here.
 
-    python -m lmtune.cli.reference docs/configuration.md      regenerates its tables
+    python -m lmtune.cli.reference docs/configuration.md docs/coming-from.md      regenerates their tables
 
 A table follows a line that names a command, and a section of it unless the keys are those of the command itself:
 
@@ -10,6 +11,10 @@ A table follows a line that names a command, and a section of it unless the keys
 and one of training arguments a line that names which: refused, unread, conditional or works.
 
     <!-- arguments: refused -->
+
+and one of the names of other programs a line that says whose: run_clm, trainer, factories or nanogpt.
+
+    <!-- words: run_clm -->
 """
 
 import ast
@@ -17,7 +22,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -26,15 +31,21 @@ from lmtune.cli.schemas import SCHEMAS
 from lmtune.config.keys import KeyField, default_of, facts_of, holds_list, section_of, walk
 from lmtune.config.ranges import Range, render_value
 from lmtune.config.training_arguments import ARGUMENTS, Argument
+from lmtune.familiar.huggingface import RUN_CLM, TRAINER
+from lmtune.familiar.loops import FACTORIES, NANOGPT
+from lmtune.familiar.word import Word
 
 HEADER = ("| key | default | values | what it does |", "|---|---|---|---|")
 _TABLE = re.compile(r"(<!-- keys: (?P<command>\S+)(?: (?P<section>\S+))? -->\n)(?:\|.*\n)*")
+_WORDS = re.compile(r"(<!-- words: (?P<whose>\w+) -->\n)(?:\|.*\n)*")
+WORDS = {"run_clm": RUN_CLM, "trainer": TRAINER, "factories": FACTORIES, "nanogpt": NANOGPT}
 _ARGUMENTS = re.compile(r"(<!-- arguments: (?P<which>\w+) -->\n)(?:\|.*\n)*")
 
 
 def rewrite(text: str) -> str:
     """A page with its tables as the fields have them now."""
     text = _TABLE.sub(lambda found: found[1] + render_table(found["command"], found["section"] or ""), text)
+    text = _WORDS.sub(lambda found: found[1] + render_words(WORDS[found["whose"]]), text)
     return _ARGUMENTS.sub(lambda found: found[1] + render_arguments(found["which"]), text)
 
 
@@ -42,6 +53,18 @@ def render_table(command: str, section: str) -> str:
     """The table of one section of a command; of the keys that are in none for ''."""
     rows = (_render_row(name, item, text) for name, item, text in _list_keys(command, section))
     return "".join(f"{line}\n" for line in (*HEADER, *rows))
+
+
+def render_words(words: Mapping[str, Word]) -> str:
+    """The table of the names of another program; names of which the same is said share a row."""
+    rows: dict[Word, list[str]] = {}
+    for name, word in words.items():
+        rows.setdefault(word, []).append(f"`{name}`")
+    lines = (
+        _render_cells(", ".join(names), " or ".join(f"`{key}`" for key in word.keys) or "-", word.remark)
+        for word, names in rows.items()
+    )
+    return "".join(f"{line}\n" for line in ("| there | here | |", "|---|---|---|", *lines))
 
 
 def render_arguments(which: str) -> str:
@@ -137,10 +160,11 @@ def list_words(item: KeyField) -> list[str]:
     return [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
 
 
-def main(file: Path) -> None:
-    """Regenerate the tables of a page."""
-    file.write_text(rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")
+def main(files: Iterable[Path]) -> None:
+    """Regenerate the tables of pages."""
+    for file in files:
+        file.write_text(rewrite(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(map(Path, sys.argv[1:]))

@@ -1,18 +1,21 @@
 """`lmtune data`: where every document and token of a data set goes, before anything is trained.
 
 lmtune data data=bio model=gpt2-small-pt
+lmtune data shard=1/8 output=parts/1 data.files='corpus/*.jsonl.zst' model=gpt2
+lmtune data merge='parts/*' data.files='corpus/*.jsonl.zst' model=gpt2
 lmtune data cache=list
 """
 
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from lmtune.commands.result import Result
 from lmtune.config import CacheAction, DataCommandConfig
-from lmtune.data import cache
+from lmtune.config.parts import Shard, read_shard
+from lmtune.data import cache, merging, part_files, parts
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
@@ -20,10 +23,12 @@ from lmtune.data.overlap import Overlap
 from lmtune.data.predecessor import find_past
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.prepared import Prepared
-from lmtune.modeling import positions
+from lmtune.errors import CheckpointError, ConfigError
+from lmtune.modeling import loading, positions
 from lmtune.modeling.source import check_model_source
+from lmtune.paths import GivenPath
 from lmtune.patience import turn_to
-from lmtune.reporting.data_tables import render_cache, render_ledger, render_quotes, render_shape
+from lmtune.reporting.data_tables import render_cache, render_ledger, render_part, render_quotes, render_shape
 from lmtune.training.vocabulary import build_tokenizer
 
 SHOWN_CHARS = 300
@@ -35,6 +40,10 @@ def run(config: DataCommandConfig) -> Result:
     if config.cache is not CacheAction.off:
         return manage_cache(config.cache)
     check_model_source(config.model)
+    if config.shard is not None:
+        return prepare_part(config, read_shard(config.shard))
+    if config.merge is not None:
+        return merge_parts(config)
     for data in (config.data, *config.mixed_sets.values()):
         check_data_source(data)
     corpus = build_corpus(
@@ -45,6 +54,40 @@ def run(config: DataCommandConfig) -> Result:
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
     account = build_account(prepared, corpus, tokenizer)
     return Result(account, lambda: render_account(account, prepared, corpus, tokenizer, private=config.private))
+
+
+def prepare_part(config: DataCommandConfig, shard: Shard) -> Result:
+    """Prepare one part of the text, unless that has been done."""
+    given = GivenPath("output", str(config.output), CheckpointError)
+    tokenizer = loading.build_tokenizer(config.model, lambda: refuse_to_learn("shard"))
+    part = parts.prepare_part(config.data, shard, given, tokenizer, find_past(config.model, None))
+    account = {"part": shard.number, "of": shard.of, "folder": str(part.folder), **part.describe()}
+    return Result(account, lambda: render_part(account))
+
+
+def merge_parts(config: DataCommandConfig) -> Result:
+    """Join all parts of the text to what `lmtune train` starts from."""
+    tokenizer = loading.build_tokenizer(config.model, lambda: refuse_to_learn("merge"))
+    found = part_files.load_parts(config.merge)
+    encoded = merging.join_parts(config.data, found, tokenizer, find_past(config.model, None))
+    block_size = config.data.block_size or positions.resolve_context(config.model)
+    prepared = encoded.prepare(block_size)
+    cache.check_kept(encoded.build_key(block_size))
+    account = {"parts": len(found), "ledger": prepared.ledger.as_dict(), **prepared.facts}
+    joined = f"joined from {len(found):,} parts, whose folders are read from now on"
+    return Result(
+        account,
+        lambda: [*render_ledger(prepared.ledger), joined],
+        hints=["lmtune train with the same data= and model= starts from it"],
+    )
+
+
+def refuse_to_learn(key: str) -> NoReturn:
+    """Raise ConfigError for a vocabulary that would be learned from the text, which no part has all of."""
+    raise ConfigError(
+        f"{key}= needs a vocabulary that is there before the text is read, found model.tokenizer=learn. "
+        "Learn one first, with lmtune tokenizer, and give its folder as model.tokenizer=."
+    )
 
 
 def build_account(prepared: Prepared, corpus: Corpus, tokenizer: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from lmtune.commands.result import Result
 from lmtune.config import ServeConfig
 from lmtune.errors import ConfigError
 from lmtune.patience import rest
+from lmtune.versions import render_install
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,4 @@ def check_installed() -> None:
     """Raise ConfigError where the packages of the extra are missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"lmtune serve needs {', '.join(missing)}, which the extra `serve` brings: pip install '.[serve]'"
-        )
+        raise ConfigError(f"lmtune serve needs {' and '.join(missing)}, not installed here. {render_install(*missing)}")

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from lmtune.errors import ConfigError, LmtuneError
 from lmtune.paths import GivenPath, Kind
+from lmtune.urls import check_url, find_protocol
 
 Paths: TypeAlias = str | list[str] | None
 """One path, glob or folder, or several."""
@@ -54,7 +55,9 @@ def check_paths(key: str, value: Paths) -> None:
     if not (paths and all(isinstance(path, str) and path for path in paths)):
         raise ConfigError(f"{key}={value!r}: expected a path, a glob, a folder or a list of them.")
     for path in paths:
-        GivenPath(key, path).expand()
+        if find_protocol(path) is None:
+            GivenPath(key, path).expand()
+        check_url(key, path)
 
 
 def is_there(path: str) -> bool:
@@ -67,14 +70,15 @@ def is_there(path: str) -> bool:
 
 
 def anchor_paths(paths: Paths) -> Paths:
-    """Relative paths, one or a list, made absolute from the working directory; those inside the package stay. See check_paths."""
+    """Relative paths, one or a list, made absolute from the working directory; those inside the package stay, and addresses. See
+    check_paths."""
     if isinstance(paths, list):
         return [_anchor(path) for path in paths]
     return paths if paths is None else _anchor(paths)
 
 
 def _anchor(path: str) -> str:
-    return path if path.startswith("pkg://") else str(GivenPath("data.files", path).anchor())
+    return path if path.startswith("pkg://") or find_protocol(path) else str(GivenPath("data.files", path).anchor())
 
 
 def render_plain(config: object) -> Any:

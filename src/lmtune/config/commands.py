@@ -7,12 +7,13 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lmtune.config.checks import check_checkpoints, check_given, list_checkpoints, require
+from lmtune.config.checks import check_checkpoints, check_given, check_paths, list_checkpoints, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, number, seed
 from lmtune.config.model import MOST_ENTRIES, ModelConfig
+from lmtune.config.parts import check_divisible, read_shard
 from lmtune.config.ranges import check_ranges
 from lmtune.errors import ConfigError
 
@@ -208,6 +209,12 @@ class DataCommandConfig:
     """Show no text of documents and blocks."""
     cache: CacheAction = CacheAction.off
     """list: what is kept of prepared text; prune: remove it."""
+    shard: str | None = key(None, literal=True)
+    """Prepare one part of the files into the folder of `output`: `3/8` is the third of eight."""
+    output: str | None = key(None, literal=True, one_per_job=True)
+    """Folder for the part that `shard` names."""
+    merge: Any = key(None, literal=True, several=True)
+    """Folders of all parts, or a pattern for them: they become the prepared text that `lmtune train` starts from."""
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     """The model whose tokenizer is used for counting."""
@@ -219,6 +226,25 @@ class DataCommandConfig:
         check_ranges(self, "")
         self.data.check_source()
         self.model.check_source()
+        check_paths("merge", self.merge)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise ConfigError for parts of a text that cannot be."""
+        given = [name for name in ("shard", "merge") if getattr(self, name) is not None]
+        require(
+            len(given) < 2, "shard, merge", f"{self.shard}, {self.merge}", "one of them: parts first, then all of them"
+        )
+        require(
+            (self.shard is None) == (self.output is None),
+            "shard, output",
+            f"{self.shard}, {self.output}",
+            "both, a part and the folder for it: shard=1/8 output=parts/1",
+        )
+        if self.shard is not None:
+            read_shard(self.shard)
+        if given:
+            check_divisible(self.data, given[0])
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
         """Make paths absolute."""

@@ -47,7 +47,7 @@ class FinetuneConfig:
     """Name of the group. A label: it chooses nothing."""
     method: FinetuneMethod = FinetuneMethod.full
     """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter
-    (`pip install 'lmtune[lora]'`)."""
+    (needs the extra `lora`)."""
     block_groups: int = count(3, least=1)
     """gradual: number of equal groups of blocks; embeddings, head and final norm form one more group above them."""
     phases: list[PhaseConfig] = key(list)

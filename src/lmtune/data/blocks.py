@@ -8,13 +8,12 @@ target exactly once per epoch; a row of block_size ids has only block_size - 1 t
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    import datasets
     import torch
 
 Batch: TypeAlias = "dict[str, torch.Tensor]"
@@ -186,19 +185,27 @@ class StoredRows(TrainingRows):
         """The text as pieces of [tokens]; each starts with the last READ_AGAIN tokens of the one before."""
 
 
+class RowTable(Protocol):
+    """Rows by their numbers; see LineRows and datasets.Dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: "slice | np.ndarray") -> dict[str, np.ndarray]: ...
+
+
 class Blocks(StoredRows):
     """Rows on disk, followed by empty ones up to a multiple of a batch, whose targets are all ignored.
 
-    rows: a datasets.Dataset with the column `ids` of block_size + 1 ids.
+    rows: with the column `ids` of block_size + 1 ids.
     targets: number of trained positions over all rows; what is beyond them in the last row is padding.
     separator: with it, positions restart at 0 after each one, so that documents do not attend to each other.
     overlap: ids at the start of a row that the row before ends with, seen again and not learned again.
     """
 
     def __init__(
-        self, rows: "datasets.Dataset", block_size: int, targets: int, separator: int | None = None, overlap: int = 0
+        self, rows: RowTable, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
     ) -> None:
-        self.rows = rows.with_format("numpy")
+        self.rows = rows
         self.block_size = block_size
         self.targets = targets
         self.separator = separator
@@ -212,7 +219,8 @@ class Blocks(StoredRows):
         """Memory-map rows written by write_blocks."""
         import datasets
 
-        return cls(datasets.Dataset.from_file(str(file)), block_size, targets, separator, overlap)
+        rows = datasets.Dataset.from_file(str(file)).with_format("numpy")
+        return cls(rows, block_size, targets, separator, overlap)
 
     def read(self) -> Iterator[np.ndarray]:
         step = self.block_size - self.overlap

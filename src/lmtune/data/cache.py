@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from lmtune.data.remote import RemoteFile, TextFile
 from lmtune.errors import CheckpointError, DataError
 from lmtune.storage import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
 
@@ -33,7 +34,11 @@ FORMAT = 4
 """Raised whenever prepared text is written in another way; older entries are then built anew."""
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
-NAMES = re.compile(r"record\.json|train\.arrow|(validation|test)-(ids|documents)\.npy|past\.npz|tokenizer\.json")
+ELSEWHERE = "elsewhere"
+"""In the content of a record: by their paths, files that belong to an entry and lie outside of it, in order."""
+NAMES = re.compile(
+    r"(record|tokenizer)\.json|train\.(arrow|ids)|(validation|test)(-(ids|documents)\.npy|\.arrow)|(sums|past)\.npz"
+)
 """Files that lmtune puts into an entry. Nothing else in the cache's folder is ever deleted."""
 KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -84,10 +89,10 @@ def cached(key: str, build: Build, load: Load[T]) -> T:
         if (content := find_content(folder)) is not None:
             with suppress(OSError):  # it may go just now, by `cache=prune`
                 return load(folder, content)
-        with _locked(root / f"{key}.lock") as alone:
+        with locked(root / f"{key}.lock") as alone:
             content = find_content(folder)
             if content is None:
-                content = _build_entry(folder, build, sweeps=alone)
+                content = build_entry(folder, build, sweeps=alone)
         return load(folder, content)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -95,6 +100,16 @@ def cached(key: str, build: Build, load: Load[T]) -> T:
             f"{root}, where prepared text is kept, is done without: {reason}. LMTUNE_CACHE= names another folder"
         )
         return _load_temporary(key, build, load, f"{root}: {reason}")
+
+
+def check_kept(key: str) -> None:
+    """Raise DataError unless the cache holds the entry, which without one goes with the process."""
+    root = find_folder()
+    if root is None or not (root / key / RECORD).is_file():
+        raise DataError(
+            f"Prepared text has to stay for others, and {root or 'no cache'} does not keep it. Name a folder to write in with "
+            "LMTUNE_CACHE=."
+        )
 
 
 def find_content(folder: Path) -> dict[str, Any] | None:
@@ -105,7 +120,7 @@ def find_content(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, CheckpointError):
         record = {}
-    fault = _find_fault(folder, record)
+    fault = find_fault(folder, record, folder.name)
     if fault is not None:
         _tell_once(f"prepared text {folder.name} is damaged ({fault}), so it is prepared anew")
         return None
@@ -113,24 +128,33 @@ def find_content(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def _find_fault(folder: Path, record: dict[str, Any]) -> str | None:
-    if not _is_record(record, folder):
+def find_fault(folder: Path, record: dict[str, Any], key: str, digest: Callable[[Path], str] = checksum) -> str | None:
+    """The file of an entry that is not as its record says; None for an entry that is whole.
+
+    key: what the record has to name. digest: gives the checksum of a file in the folder. Files that lie elsewhere, which may
+    be large, are read again only where their dates differ; see checksum_file.
+    """
+    if not _is_record(record, key):
         return RECORD
     for name, expected in record["files"].items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != expected["bytes"] or checksum(file) != expected["xxh3_128"]:
+        if not _is_as_recorded(folder / name, expected, digest):
             return name
-    return None
+    outside: dict[str, dict[str, Any]] = record["content"].get(ELSEWHERE, {})
+    return next((name for name, seen in outside.items() if not _is_as_recorded(Path(name), seen, checksum_file)), None)
 
 
-def _is_record(record: dict[str, Any], folder: Path) -> bool:
+def _is_as_recorded(file: Path, expected: dict[str, Any], digest: Callable[[Path], str]) -> bool:
+    return file.is_file() and file.stat().st_size == expected["bytes"] and digest(file) == expected["xxh3_128"]
+
+
+def _is_record(record: dict[str, Any], key: str) -> bool:
     """True for the record of an entry of lmtune's, as it was written."""
     content = {name: value for name, value in record.items() if name != "xxh3_128"}
-    return record.get("key") == folder.name and record.get("xxh3_128") == checksum_of(render_json(content))
+    return record.get("key") == key and record.get("xxh3_128") == checksum_of(render_json(content))
 
 
-def _build_entry(folder: Path, build: Build, sweeps: bool) -> dict[str, Any]:
-    """Build aside, seal, put in place; return the content of the record."""
+def build_entry(folder: Path, build: Build, sweeps: bool) -> dict[str, Any]:
+    """Build aside, seal, put in place; return the content of the record. sweeps: remove what killed builds have left."""
     root, key = folder.parent, folder.name
     if sweeps:
         for left in root.glob(f".{key}-*"):  # of a build that was killed
@@ -199,7 +223,7 @@ def _load_temporary(key: str, build: Build, load: Load[T], reason: str) -> T:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[bool]:
+def locked(file: Path) -> Iterator[bool]:
     """Hold a lock, so that one process builds; False where the file system has none, and two may build the same."""
     lock = FileLock(file, mode=0o600, fallback_to_soft=False)
     try:
@@ -221,35 +245,54 @@ def _tell_once(text: str) -> None:
     logger.info(text)
 
 
-def checksum_file(file: Path) -> str:
-    """xxh3-128 of the content; for a folder, of all files in it.
+def checksum_file(file: TextFile) -> str:
+    """xxh3-128 of the content; for a folder, of all files in it; behind an address, of what its server says of the content.
 
     Read again only where path, size, dates or inode differ from the last time; a file changed in the last two
     seconds is always read, since it may change once more within the grain of the clock.
     """
+    if isinstance(file, RemoteFile):
+        return file.identify()
     if file.is_dir():
         return checksum_of("".join(checksum_file(inner) for inner in sorted(file.rglob("*")) if inner.is_file()))
     try:
-        status = file.stat()
-        seen = {
-            "bytes": status.st_size,
-            "modified": status.st_mtime_ns,
-            "changed": status.st_ctime_ns,  # moves on even where a copying program sets the date back
-            "inode": status.st_ino,
-        }
-        note = _find_note(file)
-        known = _load_note(note)
+        seen = _look_at(file)
+        known = load_note(file)
         if {**seen, "checksum": known.get("checksum")} == known:
             return str(known["checksum"])
         digest = checksum(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
-    if note is not None and time.time_ns() - status.st_mtime_ns > 2_000_000_000:
-        with suppress(OSError):  # it is read again then
-            make_private(note.parent.parent)
-            make_private(note.parent)
-            write_json(note, {**seen, "checksum": digest})
+    if time.time_ns() - seen["modified"] > 2_000_000_000:
+        _write_note(file, {**seen, "checksum": digest})
     return digest
+
+
+def adopt_note(file: TextFile, note: dict[str, Any]) -> None:
+    """Take over what another process has noted of a file, where its size, dates and inode are still those."""
+    with suppress(OSError):
+        if note and not isinstance(file, RemoteFile) and {**_look_at(file), "checksum": note.get("checksum")} == note:
+            _write_note(file, note)
+
+
+def _look_at(file: Path) -> dict[str, int]:
+    """What tells whether a file may have changed."""
+    status = file.stat()
+    return {
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
+        "changed": status.st_ctime_ns,  # moves on even where a copying program sets the date back
+        "inode": status.st_ino,
+    }
+
+
+def _write_note(file: Path, note: dict[str, Any]) -> None:
+    place = _find_note(file)
+    if place is not None:
+        with suppress(OSError):  # it is read again then
+            make_private(place.parent.parent)
+            make_private(place.parent)
+            write_json(place, note)
 
 
 def _find_note(file: Path) -> Path | None:
@@ -257,8 +300,9 @@ def _find_note(file: Path) -> Path | None:
     return None if root is None else root / "files" / f"{checksum_of(str(file.resolve()))}.json"
 
 
-def _load_note(note: Path | None) -> dict[str, Any]:
-    """What is known of a file, {} where that is not there or does not read."""
+def load_note(file: TextFile) -> dict[str, Any]:
+    """What is noted of a file, {} where that is not there or does not read."""
+    note = None if isinstance(file, RemoteFile) else _find_note(file)
     if note is not None:
         with suppress(OSError, CheckpointError):
             return load_json(note)
@@ -294,12 +338,12 @@ def _is_entry(folder: Path) -> bool:
     if not KEY.fullmatch(folder.name) or folder.is_symlink():
         return False
     try:
-        return _is_record(load_json(folder / RECORD), folder)
+        return _is_record(load_json(folder / RECORD), folder.name)
     except (OSError, CheckpointError):
         return False
 
 
 def remove_entry(folder: Path) -> None:
     """Delete an entry; its record goes first, so that half an entry is never taken for a whole one."""
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         remove_files(folder)

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lmtune.data.columns import count_utf8
+from lmtune.data.remote import TextFile
 from lmtune.data.unpacking import UNPACKING_ERRORS, open_unpacked
 from lmtune.errors import DataError, LedgerError, LmtuneError, first_line
 from lmtune.paths import show
@@ -60,7 +60,7 @@ MAGIC_BYTES = 64
 class Reading:
     """One reading of a file, and what of its bytes is in no row."""
 
-    file: Path
+    file: TextFile
     encoding: str
     content: int = 0
     """Bytes read so far, compression undone."""
@@ -96,7 +96,7 @@ def load_pieces(reading: Reading) -> Iterator[str]:
         yield decode(b"", final=True)
 
 
-def check_pointer(file: Path) -> None:
+def check_pointer(file: TextFile) -> None:
     """Raise DataError for the pointer of a large file that has not been fetched."""
     with name_faults(file), file.open("rb") as stream:
         start = stream.read(MAGIC_BYTES)
@@ -108,7 +108,7 @@ def check_pointer(file: Path) -> None:
             )
 
 
-def _check_magic(file: Path, raw: bytes) -> None:
+def _check_magic(file: TextFile, raw: bytes) -> None:
     found = next((words for magic, words in MAGICS.items() if raw.startswith(magic)), None)
     if found:
         inside = "" if raw.isascii() else ", whatever its name says"
@@ -119,7 +119,7 @@ def _check_magic(file: Path, raw: bytes) -> None:
 
 
 @contextmanager
-def name_faults(file: Path, place: str = "") -> Iterator[None]:
+def name_faults(file: TextFile, place: str = "") -> Iterator[None]:
     """Raise DataError, with the file and a place in it, for whatever the code of others raises in here."""
     try:
         yield
@@ -203,7 +203,7 @@ class _Decoder:
             )
 
 
-def _build_decoder(file: Path, encoding: str) -> Any:
+def _build_decoder(file: TextFile, encoding: str) -> Any:
     """An incremental decoder. Raises DataError where the name is none of text, or needs a byte-order mark."""
     try:
         found = codecs.lookup(encoding)

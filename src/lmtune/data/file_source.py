@@ -1,7 +1,7 @@
-"""Text files and tables on disk as a source; each file is a shard."""
+"""Text files and tables as a source, on disk or behind addresses; each file is a shard."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from lmtune.data.cache import checksum_file
 from lmtune.data.columns import batch_strings, build_texts, find_mojibake, sum_bytes
 from lmtune.data.decoding import Reading, load_pieces, name_faults
 from lmtune.data.files import TEXT_SUFFIXES, PassedOver, describe_passed_over, has_splits, kind_of, list_files, size_of
+from lmtune.data.remote import RemoteFile, TextFile
 from lmtune.data.rendering import Wanted, render_rows
 from lmtune.data.separated import DELIMITERS, load_separated
 from lmtune.data.shards import say_remark, split_rows
@@ -37,25 +38,30 @@ class FileSource:
     """Text files and tables on disk; each file is a shard."""
 
     config: DataConfig
-    given: dict[str, list[Path]] | None = None
+    given: Mapping[str, Sequence[TextFile]] | None = None
     """Files by split, where they have been found already; else those of the configuration."""
-    files: dict[str, list[Path]] = field(init=False)
+    files: dict[str, list[TextFile]] = field(init=False)
     rules: tuple[DocumentRule, ...] = field(init=False)
     remarks: dict[str, None] = field(init=False, default_factory=dict)
     passed_over: dict[str, int] = field(init=False)
     _wanted: dict[str, Wanted] = field(init=False, default_factory=dict)
-    _parts: dict[Path, FilePart] = field(init=False, default_factory=dict)
+    _alone: set[str] = field(init=False)
+    """Splits of one file, which has to have rows."""
+    _parts: dict[TextFile, FilePart] = field(init=False, default_factory=dict)
     """The settings of each file."""
 
     def __post_init__(self) -> None:
         passed_over: PassedOver = {}
-        self.files = self.given or self._list_files(passed_over)
+        self.files = (
+            self._list_files(passed_over) if self.given is None else {k: list(v) for k, v in self.given.items()}
+        )
         self._take_apart()
         if not any(size_of(file) for files in self.files.values() for file in files):
             raise DataError(
                 f"{self.config.given_files or self.config.path}: expected text, found {_count(self.files['train'])}. "
                 "Give files with something in them."
             )
+        self._alone = {split for split, files in self.files.items() if len(files) == 1}
         found = {self.rule_of(file) for files in self.files.values() for file in files}
         self.rules = tuple(rule for rule in DocumentRule if rule in found)
         self.passed_over = {reason: len(files) for reason, files in passed_over.items()}
@@ -68,8 +74,8 @@ class FileSource:
         self.remarks[remark] = None
         say_remark(remark)
 
-    def _list_files(self, passed_over: PassedOver) -> dict[str, list[Path]]:
-        config, found = self.config, {"train": dict[Path, None]()}
+    def _list_files(self, passed_over: PassedOver) -> dict[str, list[TextFile]]:
+        config, found = self.config, {"train": dict[TextFile, None]()}
         for number, part in enumerate(config.parts):
             key = "data.files" if config.sources is None else f"data.sources.{number}.files"
             for file in list_files(key, part.files, passed_over):
@@ -85,11 +91,12 @@ class FileSource:
             )
         return {split: list(files) for split, files in found.items()}
 
-    def _part_of(self, file: Path) -> FilePart:
+    def _part_of(self, file: TextFile) -> FilePart:
         """The settings of a file, or of the saved dataset that it is a split of."""
         config = self.config
         own = FilePart(config.files, config.text_column, config.encoding, config.documents)
-        return self._parts.get(file) or self._parts.get(file.parent) or own
+        folder = None if isinstance(file, RemoteFile) else self._parts.get(file.parent)
+        return self._parts.get(file) or folder or own
 
     def _take_apart(self) -> None:
         """Saved datasets with splits: each of their splits to ours of that name."""
@@ -102,7 +109,8 @@ class FileSource:
                 for name in load_split_names(file):
                     self._place_split(file, name, split)
         if not self.files["train"]:
-            names = [show(file / name) for file in whole["train"] for name in load_split_names(file)]
+            folders = [file for file in whole["train"] if has_splits(file)]
+            names = [show(file / name) for file in folders for name in load_split_names(file)]
             raise DataError(
                 f"{self.config.given_files}: expected a split `train`, found {', '.join(names)}. Name one of those."
             )
@@ -121,7 +129,7 @@ class FileSource:
         if to != split:
             self.remark(f"{show(folder)}: its split {name!r} is held out, as {to}")
 
-    def rule_of(self, file: Path) -> DocumentRule:
+    def rule_of(self, file: TextFile) -> DocumentRule:
         """What was asked for, else the whole file for text and the row for tables."""
         return self._part_of(file).documents or (
             DocumentRule.file if kind_of(file) in TEXT_SUFFIXES else DocumentRule.row
@@ -140,19 +148,30 @@ class FileSource:
     def describe(self) -> list[dict[str, Any]]:
         return [self._describe(split, file) for split, files in self.files.items() for file in files]
 
-    def _describe(self, split: str, file: Path) -> dict[str, Any]:
+    def _describe(self, split: str, file: TextFile) -> dict[str, Any]:
+        if isinstance(file, RemoteFile):
+            seen = {"name": file.url, "split": split, "bytes": file.size, **dict(file.facts)}
+            return {**seen, **self._own_settings(file), "identity": file.identify()}
         modified = datetime.fromtimestamp(file.stat().st_mtime).astimezone()
         known = {"name": str(file), "split": split, "bytes": size_of(file), "modified": modified.isoformat()}
         return {**known, **self._own_settings(file)} | (
             {} if self.config.streaming else {"xxh3_128": checksum_file(file)}
         )
 
-    def _own_settings(self, file: Path) -> dict[str, Any]:
+    def _own_settings(self, file: TextFile) -> dict[str, Any]:
         """How a file of data.sources is read; nothing for files that are all read alike."""
         if self.config.sources is None:
             return {}
         part = self._part_of(file)
         return {"text_column": part.text_column, "encoding": part.encoding, "documents": self.rule_of(file).value}
+
+    def outline(self) -> list[dict[str, Any]]:
+        """The files of the training split without their folders and contents: the same on every machine that has them."""
+        return [{"name": file.name, "bytes": size_of(file), **self._own_settings(file)} for file in self.files["train"]]
+
+    def narrow(self, part: range) -> None:
+        """Leave of the training split the files with these numbers alone."""
+        self.files = {**self.files, "train": self.files["train"][part.start : part.stop]}
 
     def splits(self) -> tuple[str, ...]:
         return tuple(self.files)
@@ -182,7 +201,7 @@ class FileSource:
                     yield last
                 rows += len(whole.texts) + whole.unwanted
                 last = whole
-        if not rows and not is_text and len(self.files[split]) == 1:
+        if not rows and not is_text and split in self._alone:
             raise DataError(f"{show(file)}: expected rows, found none.")
         end = self._close(reading, used)
         yield _add_beside(last or Rows(build_texts([])), end)  # with the last rows: who has them has read all
@@ -236,5 +255,5 @@ def _add_beside(rows: Rows, more: dict[str, int]) -> Rows:
     return rows._replace(beside=dict(beside))
 
 
-def _count(files: list[Path]) -> str:
+def _count(files: Sequence[TextFile]) -> str:
     return "an empty file" if len(files) == 1 else f"{len(files):,} empty files"

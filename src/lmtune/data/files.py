@@ -1,12 +1,16 @@
-"""Files on disk: paths, patterns and folders resolved to files, and the kind of each file."""
+"""Files of text: paths, addresses, patterns and folders resolved to files, and the kind of each file."""
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
+from lmtune.data.remote import RemoteFile, TextFile, list_remote
 from lmtune.data.unpacking import PACKINGS
 from lmtune.errors import DataError
 from lmtune.paths import GivenPath, Kind, describe, show
+from lmtune.urls import find_protocol
 
 PACKAGE = "pkg://lmtune/"
 TEXT_SUFFIXES = (".txt",)
@@ -26,31 +30,42 @@ REMEDIES = {
 }
 """What to do with a file of a kind that is not read."""
 
-PassedOver = dict[str, list[Path]]
+PassedOver = dict[str, list[TextFile]]
 """By reason, files that match a folder or pattern and are not read."""
 
 
-def list_files(key: str, given: str | list[str], passed_over: PassedOver | None = None) -> list[Path]:
-    """Files behind paths, patterns and folders, sorted within each; raise DataError for what matches nothing.
+def list_files(key: str, given: str | list[str], passed_over: PassedOver | None = None) -> list[TextFile]:
+    """Files behind paths, addresses, patterns and folders, sorted within each; raise DataError for what matches nothing.
 
     `*`, `?` and `**` make a pattern, except in a name that exists literally; brackets are always literal.
     A folder means what `folder/**` means: all below it, hidden names left out.
     passed_over: is filled with what folders and patterns match and is not read.
     """
     passed_over = {} if passed_over is None else passed_over
-    files: dict[Path, Path] = {}
+    files: dict[TextFile, TextFile] = {}
     for pattern in given if isinstance(given, list) else [given]:
         typed = GivenPath(key, pattern, DataError)
-        found = _expand(typed, passed_over)
+        found = _list_one(typed, passed_over)
         if not found:
             raise DataError(
                 f"{typed}: expected files that end in {', '.join(TEXT_SUFFIXES + TABLE_SUFFIXES)} (also compressed: "
                 f"{', '.join(PACKINGS)}), found none{_found_instead(passed_over)}. Check the path; quote globs for the shell."
             )
-        files |= {typed.resolve(file): file for file in found}  # named twice is still one file
+        files |= {_resolve(typed, file): file for file in found}  # named twice is still one file
     for file in files.values():
         _check_name(key, file)
     return list(files.values())
+
+
+def _list_one(typed: GivenPath, passed_over: PassedOver) -> Sequence[TextFile]:
+    """Files behind one path or address."""
+    if find_protocol(typed.given) is None:
+        return _expand(typed, passed_over)
+    return list_remote(typed.key, typed.given, lambda file: bool(_suffix_of(file)), passed_over)
+
+
+def _resolve(typed: GivenPath, file: TextFile) -> TextFile:
+    return file if isinstance(file, RemoteFile) else typed.resolve(file)
 
 
 def _found_instead(passed_over: PassedOver) -> str:
@@ -66,10 +81,10 @@ def describe_passed_over(passed_over: PassedOver) -> str:
     )
 
 
-def _check_name(key: str, file: Path) -> None:
+def _check_name(key: str, file: TextFile) -> None:
     """Raise DataError for a name whose bytes are no text: no record could hold it."""
     try:
-        str(file.absolute()).encode()
+        (str(file) if isinstance(file, RemoteFile) else str(file.absolute())).encode()
     except UnicodeEncodeError as fault:
         raise DataError(
             f"{key}: {show(file)} has a name that is not UTF-8, expected one that the records of a run can hold. Rename it."
@@ -181,9 +196,11 @@ def _is_saved(typed: GivenPath, folder: Path) -> bool:
     return typed.is_file(folder / SAVED) or typed.is_file(folder / SAVED_SPLITS)
 
 
-def has_splits(folder: Path) -> bool:
+def has_splits(folder: TextFile) -> TypeGuard[Path]:
     """True for the folder of a dataset with splits, each in a folder of its own."""
-    return GivenPath("data.files", str(folder), DataError).is_file(folder / SAVED_SPLITS)
+    return not isinstance(folder, RemoteFile) and GivenPath("data.files", str(folder), DataError).is_file(
+        folder / SAVED_SPLITS
+    )
 
 
 def _check_kind(path: Path) -> None:
@@ -196,16 +213,20 @@ def _check_kind(path: Path) -> None:
         )
 
 
-def kind_of(file: Path) -> str:
+def kind_of(file: TextFile) -> str:
     """The suffix that says what is inside, compression left out; empty for a kind we do not read."""
+    if isinstance(file, RemoteFile):
+        return _suffix_of(file)
     found = GivenPath("data.files", str(file), DataError)
     if found.is_folder(file):
         return ".arrow" if _is_saved(found, file) else ""
     return _suffix_of(file)
 
 
-def size_of(file: Path) -> int:
+def size_of(file: TextFile) -> int:
     """Bytes of a file on disk, compressed as it is, or of all files of a saved dataset. Raises DataError for one that is gone."""
+    if isinstance(file, RemoteFile):
+        return file.size
     found = GivenPath("data.files", str(file), DataError)
     if found.is_folder(file):
         return sum(size_of(inner) for inner in found.walk_files(file) if found.is_file(inner))
@@ -213,7 +234,7 @@ def size_of(file: Path) -> int:
     return file.stat().st_size
 
 
-def _suffix_of(file: Path) -> str:
+def _suffix_of(file: TextFile) -> str:
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes and suffixes[-1] in PACKINGS:
         suffixes.pop()

@@ -22,8 +22,8 @@ class FirstPass(NamedTuple):
     """[documents] uint64: hashes of their texts, where they were asked for; else empty."""
     drawn: Drawn
     """What a hash of the text would hold out."""
-    sample: list[str]
-    """The starts of documents from all over the text, to compare encoders on."""
+    sample: list[tuple[int, str]]
+    """(hash, start) of documents from all over the text, to compare encoders on."""
     ledger: Ledger
     """The account of it."""
 
@@ -54,7 +54,7 @@ def read_first_pass(
         drawn.add(assigner.assign_by_hash(texts))
         if enough is not None and _holds(drawn, assigner, enough):
             break
-    return FirstPass(np.concatenate(chars), np.concatenate(hashes), drawn, [text for _, text in sample], ledger)
+    return FirstPass(np.concatenate(chars), np.concatenate(hashes), drawn, sample, ledger)
 
 
 def _holds(drawn: Drawn, assigner: Assigner, enough: int) -> bool:

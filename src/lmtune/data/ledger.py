@@ -64,6 +64,11 @@ class Counts:
         self.bytes += int(documents["bytes"].sum())
         self.text_tokens += int(documents["tokens"].sum()) - (1 + opening) * len(documents)
 
+    def join(self, other: "Counts") -> None:
+        """Add what was counted of other documents."""
+        for item in fields(Counts):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
 
 class Tally(NamedTuple):
     """Counts of a ledger at one time."""
@@ -178,6 +183,17 @@ class Ledger:
             if size - before.left_out.get(kind, 0):
                 left[kind] = left.get(kind, 0) + size - before.left_out.get(kind, 0)
         self._close(f"bytes of {source['name']}", source["content_bytes"], source["bytes_kept"] + sum(left.values()))
+
+    def join(self, other: "Ledger") -> None:
+        """Add what was counted of another part of the same text: rows, documents, bytes and splits, and how sources were used."""
+        for item in fields(Ledger):
+            if item.name.startswith(("rows_", "documents_", "bytes_")) and item.default == 0:
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+        for kind, size in other.left_out.items():
+            self.left_out[kind] = self.left_out.get(kind, 0) + size
+        for split, counts in other.sides.items():
+            self.sides[split].join(counts)
+        self.remarks = list(dict.fromkeys([*self.remarks, *other.remarks]))
 
     def describe_sources(self, described: list[dict[str, Any]]) -> None:
         """Take over the present names of the sources, beside how they were used: the same content may have moved."""

@@ -13,6 +13,7 @@ from lmtune.data.corpus import Corpus
 from lmtune.data.encoding import Encoder
 from lmtune.data.layout import unigram_bits_per_byte
 from lmtune.data.ledger import Ledger
+from lmtune.data.lines import LineRows
 from lmtune.data.losses import check_any_tokens
 from lmtune.data.prepared import Facts, HeldOut, Identity, Prepared
 from lmtune.data.progress import showing
@@ -37,7 +38,7 @@ class EncodedCorpus:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder of the tokenizer, tested on this very text."""
-        sample = self.corpus.first_pass.sample
+        sample = [text for _, text in self.corpus.first_pass.sample]
         with saying("comparing ways to encode the text"):
             return Encoder(self.tokenizer, sample)
 
@@ -53,23 +54,23 @@ class EncodedCorpus:
     def prepare(self, block_size: int) -> Prepared:
         """Blocks of the training split and streams of the held-out ones, from the cache or built now."""
         self.check_overlap(block_size)
-        config = self.corpus.config
-        overlap, separator = config.stride, (self.tokenizer.eos_token_id if config.isolate_documents else None)
-        kind = blocks.Blocks if config.packing else blocks.PaddedBlocks
 
         def load(folder: Path, record: dict[str, Any]) -> Prepared:
             ledger = self._load_ledger(record["ledger"])
             return Prepared(
-                blocks=kind.load(folder / "train.arrow", block_size, ledger.targets, separator, overlap),
+                blocks=self._load_blocks(folder, record, ledger),
                 held_out=self.load_held_out().streams,
                 ledger=ledger,
                 facts=cast(Facts, {**record["facts"], **self.identify()}),
             )
 
-        shape = {"block_size": block_size, "overlap": overlap, "packing": config.packing}
-        return cache.cached(
-            cache.key_of({**self.identify(), **shape}), lambda aside: self._build(aside, block_size), load
-        )
+        return cache.cached(self.build_key(block_size), lambda aside: self._build(aside, block_size), load)
+
+    def build_key(self, block_size: int) -> str:
+        """Of the entry in the cache that holds the rows."""
+        config = self.corpus.config
+        shape = {"block_size": block_size, "overlap": config.stride, "packing": config.packing}
+        return cache.key_of({**self.identify(), **shape})
 
     def check_overlap(self, block_size: int) -> None:
         """Raise ConfigError for rows that would hold nothing new."""
@@ -126,6 +127,16 @@ class EncodedCorpus:
             say_remark(remark)
         return ledger
 
+    def _load_blocks(self, folder: Path, record: dict[str, Any], ledger: Ledger) -> blocks.Blocks:
+        """Rows of an entry, or of the files that parts of the text have written elsewhere."""
+        config, end = self.corpus.config, self.tokenizer.eos_token_id
+        shape = (ledger.block_size, ledger.targets, end if config.isolate_documents else None, config.stride)
+        if cache.ELSEWHERE in record:
+            files = [Path(name) for name in record[cache.ELSEWHERE]]
+            return blocks.Blocks(LineRows(files, self.dtype, ledger.block_size, config.stride, end), *shape)
+        kind = blocks.Blocks if config.packing else blocks.PaddedBlocks
+        return kind.load(folder / "train.arrow", *shape)
+
     def _load_stream(self, folder: Path, split: str) -> TokenStream:
         ids = np.load(folder / f"{split}-ids.npy", mmap_mode="r", allow_pickle=False)
         documents = np.load(folder / f"{split}-documents.npy", allow_pickle=False)
@@ -145,10 +156,8 @@ class EncodedCorpus:
         """Encode the training split into `folder`; return what the cache is to remember of it."""
         corpus, encoder = self.corpus, self.encoder
         held = self.load_held_out()
-        ledger = copy.deepcopy(corpus.ledger)
-        counts = np.zeros(max(count_ids(self.tokenizer), encoder.separator + 1), np.int64)
-        pieces = self._count(self.encode_batches("train", ledger=ledger), ledger, counts)
-        self._write(folder / "train.arrow", pieces, ledger, block_size)
+        ledger, counts = copy.deepcopy(corpus.ledger), self.open_counts()
+        content = self._build_rows(folder, block_size, ledger, counts)
         for split, stream in held.streams.items():
             ledger.sides[split].add(stream.documents, len(encoder.opening))
         train = ledger.sides["train"]
@@ -157,24 +166,33 @@ class EncodedCorpus:
         facts: dict[str, Any] = {"encoder": encoder.name}
         if "validation" in held.streams:
             facts["unigram_bits_per_byte"] = unigram_bits_per_byte(counts, held.streams["validation"])
-        return {"ledger": ledger.as_dict(), "facts": facts}
+        return {"ledger": ledger.as_dict(), "facts": facts, **content}
 
-    def _write(
-        self, file: Path, pieces: Iterable[tuple[np.ndarray, np.ndarray]], ledger: Ledger, block_size: int
-    ) -> None:
-        """Write the rows that the training split is cut into, and count them."""
+    def open_counts(self) -> np.ndarray:
+        """[vocabulary] int64: how often each id was met, which is not yet."""
+        return np.zeros(max(count_ids(self.tokenizer), self.encoder.separator + 1), np.int64)
+
+    def _build_rows(self, folder: Path, block_size: int, ledger: Ledger, counts: np.ndarray) -> dict[str, Any]:
+        """Write the rows that the training split is cut into, and count them; return what the record is to say of them."""
         config, encoder = self.corpus.config, self.encoder
+        file, pieces = folder / "train.arrow", self.count(self.encode_batches("train", ledger=ledger), ledger, counts)
         if config.packing:
             end_to_end = (ids for ids, _ in pieces)
             written = blocks.write_blocks(file, end_to_end, block_size, self.dtype, encoder.separator, config.stride)
         else:
             written = blocks.write_padded(file, pieces, block_size, self.dtype, encoder.separator, len(encoder.opening))
+        self.account(ledger, block_size, *written)
+        return {}
+
+    def account(self, ledger: Ledger, block_size: int, rows: int, targets: int) -> None:
+        """Count rows, and the places in them."""
+        config = self.corpus.config
         ledger.block_size, ledger.packed = block_size, config.packing
-        ledger.blocks, ledger.targets = written
+        ledger.blocks, ledger.targets = rows, targets
         ledger.repeated = max(0, ledger.blocks - 1) * config.stride
         ledger.padding = ledger.blocks * block_size - ledger.targets - ledger.repeated
 
-    def _count(
+    def count(
         self, pieces: Iterable[tuple[np.ndarray, np.ndarray]], ledger: Ledger, counts: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The pieces of the training split, counted in the ledger and token by token in `counts`: [vocabulary]."""

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from lmtune.data.columns import BATCH_BYTES, Texts
 from lmtune.data.decoding import Reading, check_pointer, load_pieces
-from lmtune.data.files import kind_of
+from lmtune.data.files import kind_of, size_of
+from lmtune.data.remote import TextFile
 from lmtune.data.values import build_json_decoder
 from lmtune.errors import DataError, first_line
 from lmtune.paths import show
@@ -155,13 +156,13 @@ def _check_objects(rows: Iterator[object], file: str) -> Iterator[dict[str, Any]
         yield row
 
 
-def load_parquet(file: Path) -> Table:
+def load_parquet(file: TextFile) -> Table:
     """Row groups of a parquet file, without the copy that datasets would make of it."""
     from pyarrow import parquet
 
     check_pointer(file)
     try:
-        table = parquet.ParquetFile(file)
+        table = parquet.ParquetFile(file if isinstance(file, Path) else file.open())
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{show(file)} does not read as parquet: {first_line(error)}.") from error
     groups = range(table.num_row_groups)
@@ -177,15 +178,15 @@ def load_parquet(file: Path) -> Table:
     return Table(table.schema_arrow.names, batches, show(file))
 
 
-def load_arrow(file: Path) -> Table:
+def load_arrow(file: TextFile) -> Table:
     """An Arrow file or stream, or the folder of a dataset that save_to_disk has written."""
-    if file.is_dir():
+    if isinstance(file, Path) and file.is_dir():
         return wrap_dataset(load_saved(file), show(file))
     check_pointer(file)
     try:
         with file.open("rb") as stream:
             is_file = stream.read(len(ARROW_FILE)) == ARROW_FILE
-        source = pa.memory_map(str(file))
+        source = pa.memory_map(str(file)) if isinstance(file, Path) else pa.PythonFile(file.open(), "r")
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{show(file)} does not read as arrow: {first_line(error)}.") from error
@@ -205,10 +206,10 @@ def load_arrow(file: Path) -> Table:
     return Table(reader.schema.names, batches, show(file))
 
 
-def _check_stream_end(file: Path) -> None:
+def _check_stream_end(file: TextFile) -> None:
     """Raise OSError for a stream without its end: pyarrow takes the end of the file for it."""
     with file.open("rb") as stream:
-        stream.seek(-min(len(ARROW_END), file.stat().st_size), 2)
+        stream.seek(-min(len(ARROW_END), size_of(file)), 2)
         end = stream.read()
     if end != ARROW_END:
         raise OSError("it is cut off between two of its batches")

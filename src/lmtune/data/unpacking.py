@@ -12,10 +12,11 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import zstandard
+
+from lmtune.data.remote import RemoteFile, TextFile
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -84,19 +85,19 @@ UNPACKING_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.Zst
 """What a packed file raises that is cut off, damaged, or none."""
 
 
-def open_unpacked(file: Path) -> IO[bytes]:
+def open_unpacked(file: TextFile) -> IO[bytes]:
     """A binary stream of the content, compression undone. Reading it raises one of UNPACKING_ERRORS; EOFError: cut off."""
     packing = PACKINGS.get(file.suffix.lower())
-    if packing is None:
-        return file.open("rb")
-    return io.BufferedReader(_Unpacked(file, packing), MOST_UNPACKED)
+    if packing is not None:
+        return io.BufferedReader(_Unpacked(file, packing), MOST_UNPACKED)
+    return io.BufferedReader(file.open_whole(), MOST_UNPACKED) if isinstance(file, RemoteFile) else file.open("rb")
 
 
 class _Unpacked(io.RawIOBase):
     """Members of a packed file, one after another."""
 
-    def __init__(self, file: Path, packing: Packing[Any]) -> None:
-        self._packed = file.open("rb", buffering=0)
+    def __init__(self, file: TextFile, packing: Packing[Any]) -> None:
+        self._packed = file.open_whole() if isinstance(file, RemoteFile) else file.open("rb", buffering=0)
         self._packing = packing
         self._member: Decompressor | None = None
         self._members = 0

@@ -11,6 +11,7 @@ from lmtune.config import ExportDtype
 from lmtune.errors import ConfigError
 from lmtune.exporting.gguf_names import Architecture, Sizes, collect_sizes, lay_out, name_weights, take_back
 from lmtune.exporting.gguf_vocabulary import Vocabulary, write_vocabulary
+from lmtune.versions import render_install
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ HEAD = "output.weight"
 def check_installed() -> None:
     """Raise ConfigError where the package that writes GGUF is missing."""
     if importlib.util.find_spec("gguf") is None:
-        raise ConfigError("to=gguf needs the package gguf, which is not installed. pip install 'lmtune[export]'")
+        raise ConfigError(f"to=gguf needs the package gguf, which is not installed. {render_install('gguf')}")
 
 
 def write_gguf(

@@ -26,6 +26,7 @@ from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
 from lmtune.modeling.layers import below_adapter
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
+from lmtune.versions import render_install
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -45,7 +46,7 @@ NOT_WEIGHTS = frozenset(
 def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
     """Raise ConfigError, before anything is loaded, where peft is missing or the adapter could never be loaded again."""
     if importlib.util.find_spec("peft") is None:
-        raise ConfigError("finetune=lora needs the package peft, which is not installed. pip install 'lmtune[lora]'")
+        raise ConfigError(f"finetune=lora needs the package peft, which is not installed. {render_install('peft')}")
     if not finetune.merge and (model.init is ModelInit.scratch or model.transplant is not Transplant.off):
         raise ConfigError(
             "finetune.merge=false keeps the adapter alone, which needs its base as it lies at model.path=; found weights made for "
@@ -119,7 +120,7 @@ def open_source(source: Source) -> tuple[Settings, Source | None]:
     if importlib.util.find_spec("peft") is None:
         raise source.error(
             f"{source} is an adapter, which the package peft reads, and that is not installed; expected a whole model without it. "
-            "pip install peft"
+            + render_install("peft")
         )
     _check_kind(source, settings[ADAPTER].get("peft_type"))
     return settings, None if CONFIG in settings else _resolve_base(source, settings)

@@ -89,6 +89,17 @@ def render_quotes(what: str, texts: list[str]) -> list[str]:
     ]
 
 
+def render_part(account: Record) -> list[str]:
+    """What one part of a text holds, and its folder last."""
+    documents = ", ".join(f"{count:,} {split}" for split, count in account["documents"].items() if count)
+    return [
+        f"part {account['part']:,} of {account['of']:,}: {account['files']:,} files, {account['bytes_kept']:,} bytes of text kept",
+        f"documents: {documents or 'none'}",
+        f"{account['tokens']:,} training tokens, encoded by {account['encoder']}",
+        f"folder: {account['folder']}",
+    ]
+
+
 def render_cache(account: Record, done: str) -> list[str]:
     """The prepared texts in the cache. done: what became of them, such as `kept`."""
     entries = account["entries"]

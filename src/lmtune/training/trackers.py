@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lmtune.errors import ConfigError
 from lmtune.runs import Run
 from lmtune.upstream import render_suggestion
+from lmtune.versions import render_install
 
 TRACKERS: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
@@ -42,7 +43,7 @@ def check_trackers(names: list[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"tracker={name} needs the package {name}, which is not installed. pip install 'lmtune[track]'"
+                f"tracker={name} needs the package {name}, which is not installed. {render_install(name)}"
             )
 
 

@@ -7,7 +7,9 @@ from lmtune.config.checks import is_there
 from lmtune.config.conditions import Idle
 from lmtune.config.data import DataConfig, SplitRule
 from lmtune.data.files import TEXT_SUFFIXES, kind_of, list_files
+from lmtune.data.remote import RemoteFile, TextFile
 from lmtune.errors import LmtuneError
+from lmtune.urls import find_protocol
 
 DataRule = Callable[[DataConfig], Idle | None]
 
@@ -138,17 +140,23 @@ def _hold_bytes(given: str | list[str]) -> bool:
 
     from lmtune.data.tables import is_bytes
 
+    if any(map(find_protocol, given if isinstance(given, list) else [given])):
+        return True  # a server is not asked before the text is read
     try:
-        schemas = [parquet.read_schema(file) for file in list_files("data.files", given) if kind_of(file) == ".parquet"]
+        schemas = [
+            parquet.read_schema(str(file)) for file in list_files("data.files", given) if kind_of(file) == ".parquet"
+        ]
     except (LmtuneError, ArrowException, OSError):  # what reads them will say so
         return True
     return any(is_bytes(kind) for schema in schemas for kind in schema.types)
 
 
 def _hold_only(given: str | list[str], kinds: tuple[str, ...]) -> bool:
-    """True if all files behind paths, globs and folders are of these kinds; of what is not there, the name tells."""
+    """True if all files behind paths, globs and folders are of these kinds; of addresses and what is not there, the name tells."""
+    paths = given if isinstance(given, list) else [given]
+    named: list[TextFile] = [RemoteFile(path, 0, ()) if find_protocol(path) else Path(path) for path in paths]
     try:
-        files = list_files("data.files", given)
+        files = named if any(map(find_protocol, paths)) else list_files("data.files", given)
     except LmtuneError:  # what reads them will say so
-        files = [Path(each) for each in (given if isinstance(given, list) else [given])]
+        files = named
     return all(kind_of(file) in kinds for file in files)

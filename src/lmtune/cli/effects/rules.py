@@ -247,6 +247,12 @@ def _if_prepared(config: DataCommandConfig, typed: Typed) -> Idle | None:
     return Idle(f"cache={config.cache.value} is about all that is kept, and reads no text", LEAVE_ONE, "cache")
 
 
+def _if_text_is_shown(config: DataCommandConfig, typed: Typed) -> Idle | None:
+    if config.shard is None and config.merge is None:
+        return _if_prepared(config, typed)
+    return Idle("no text is shown of parts", "Leave it out.", "shard" if config.merge is None else "merge")
+
+
 TRAIN_RULES: Mapping[str, Rule] = {
     **generation_rules(_if_sampled),
     "generation.num_return_sequences": _if_one_text_is_kept,
@@ -296,7 +302,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         **dict.fromkeys(("suite.profile", "suite.files"), _if_zeroshot),
     },
     "data": {
-        **dict.fromkeys(("data", "model"), _if_prepared),
+        **dict.fromkeys(("data", "model", "shard", "output", "merge"), _if_prepared),
+        "private": _if_text_is_shown,
         "model.revision": first_of(_if_prepared, _if_revised),
         "model.vocab_size": first_of(_if_prepared, _if_vocabulary_is_learned),
     },

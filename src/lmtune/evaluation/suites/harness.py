@@ -16,6 +16,7 @@ import yaml
 from lmtune.errors import ConfigError, DataError, first_line
 from lmtune.foreign import sealed
 from lmtune.paths import GivenPath, describe, show
+from lmtune.versions import render_install
 from lmtune.vocabulary import encode_opening
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ Loader.add_constructor("!function", _refuse_function)
 def check_installed() -> None:
     """Raise ConfigError where the harness is not there."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise ConfigError(
-            "This suite runs EleutherAI's harness, which is not installed. Do: pip install 'lmtune[bench]'."
-        )
+        raise ConfigError(f"This suite runs EleutherAI's harness, which is not installed. {render_install('lm-eval')}")
 
 
 def run_tasks(

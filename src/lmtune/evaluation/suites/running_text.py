@@ -15,6 +15,7 @@ from lmtune.evaluation.suites.requests import rolling_requests
 from lmtune.evaluation.suites.subject import Subject
 from lmtune.evaluation.suites.task import Outcome, Rows, Task
 from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
+from lmtune.versions import render_install
 
 HF_DOCS_STRIDE = 512
 LAST = 5_000_000
@@ -144,5 +145,5 @@ def load_harness_detokenizer() -> Callable[[dict[str, str]], str]:
     try:
         from lm_eval.tasks.wikitext.preprocess_wikitext import wikitext_detokenizer
     except ImportError as error:
-        raise DataError("its de-tokenizer comes with the harness: pip install lmtune[bench]") from error
+        raise DataError(f"its de-tokenizer comes with the harness: {render_install('lm-eval')}") from error
     return wikitext_detokenizer

@@ -1,0 +1,136 @@
+"""What the pages show is there: links, headings, commands, keys, extras; both READMEs show the same commands."""
+
+import re
+import shlex
+import tomllib
+
+import pytest
+import yaml
+from documents import NOT_RUN, PAGES, ROOT, list_anchors, list_blocks, list_code, list_links
+
+import lmtune as package
+from lmtune.cli.schemas import GROUPS, SCHEMAS, find_open, known_keys
+from lmtune.cli.tools import TOOLS
+from lmtune.config.training_arguments import HOMES
+
+FREE = ("hydra", "model.config", "experiment")
+"""What has no list of keys."""
+TYPED = re.compile(
+    r"(?:\$ |[A-Z_]+=\S* |unshare -rn |srun |torchrun .* -m |python -m |\S*/bin/)*lmtune (?P<command>[a-z-]+)(?P<rest>(?: .*)?)$"
+)
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page):
+    for target in list_links(page):
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if heading:
+            assert heading in list_anchors(file), target
+
+
+def test_every_page_has_its_place_in_the_site():
+    def walk(entry):
+        below = entry.values() if isinstance(entry, dict) else entry
+        return [entry] if isinstance(entry, str) else [page for each in below for page in walk(each)]
+
+    placed = walk(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    of_root = {"index.md", "pt-BR/index.md", "contributing.md", "security.md", "changelog.md"}
+    pages = {file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")}
+    assert sorted(placed) == sorted(pages | of_root)
+
+
+def test_both_readmes_show_the_same_commands():
+    english, portuguese = (list_blocks(ROOT / name) for name in ("README.md", "README.pt-BR.md"))
+    assert english == portuguese
+
+
+def test_the_portuguese_tutorial_shows_the_same_commands():
+    english, portuguese = (list_blocks(ROOT / name) for name in ("docs/tutorial.md", "docs/pt-BR/tutorial.md"))
+    assert [block.commands for block in english] == [block.commands for block in portuguese]
+
+
+def list_typed(page):
+    """(command, words behind it) of each line of code that types a command of lmtune."""
+    for line in list_code(page):
+        if found := TYPED.match(line):
+            yield found["command"], re.split(r" {3,}| #|\s\|", found["rest"])[0]
+
+
+def is_known(command, key):
+    if command not in SCHEMAS:
+        return command in TOOLS
+    bare = key.lstrip("+~")
+    known = known_keys(command)
+    parts = bare.split(".")
+    return (
+        bare in known
+        or bare in GROUPS
+        or bare.removeprefix("training.") in HOMES
+        or any(".".join(parts[:count]) in FREE for count in range(1, len(parts) + 1))
+        or find_open(bare) is not None
+        or bare.partition("/")[0] == "hydra"
+    )
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_keys_that_are_shown_exist(page):
+    for command, words in list_typed(page):
+        assert command in SCHEMAS or command in TOOLS, command
+        for key in re.findall(r"(?:^|\s)['\"]?([a-z][\w./-]*)=", words):
+            assert is_known(command, key), f"{command} {key}"
+
+
+def test_extras_that_are_named_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    files = [*CURRENT, *(ROOT / "conf").rglob("*.yaml"), *(ROOT / "notebooks").glob("*.ipynb")]
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert "install lmtune" not in text, f"{file}: lmtune is on no index"
+        assert not re.search(r"install (?!.*--no-index).*'lmtune\[", text), f"{file}: name the extra as '.[extra]'"
+        for named in re.findall(r"pip install [^\n`]*'[./\w]*\[([\w,]+)\]'", text):
+            assert set(named.split(",")) <= set(extras), named
+
+
+def test_what_is_not_run_says_why():
+    for page in CURRENT:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.startswith(NOT_RUN):
+                assert re.fullmatch(re.escape(NOT_RUN) + r" \S.* -->", line), line
+
+
+def test_commands_of_blocks_can_be_read_by_a_shell():
+    for page in CURRENT:
+        for block in list_blocks(page):
+            if block.language in ("bash", "console") and "#SBATCH" not in block.body:
+                for command in block.commands:
+                    assert shlex.split(command)
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    assert f"\nversion: {package.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_figure_is_that_of_the_numbers():
+    told = re.search(r'aria-label="([^"]+)"', (ROOT / "docs" / "learning.svg").read_text(encoding="utf-8"))[1]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, last = re.search(r"^bits per byte +([\d.]+) +([\d.]+)$", text, re.MULTILINE).groups()
+    for number in (first, last):
+        assert f"{float(number):.2f}" in told
+        assert f"{float(number):.2f}" in re.search(r"!\[([^\]]+)\]\(docs/learning.svg\)", text)[1]
+
+
+def test_every_dependency_stands_in_its_table_with_a_licence():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(line for name in ("lora", "serve", "export") for line in project["optional-dependencies"][name]),
+    ]
+    rows = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8").lower().replace("-", "_")
+    for line in wanted:
+        name = re.match(r"[\w-]+", line)[0].lower().replace("-", "_")
+        assert f"| {name} |" in rows
+    assert "not stated" not in rows
