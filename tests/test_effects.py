@@ -200,7 +200,9 @@ def test_what_no_command_reads_is_in_the_tables(lmtune, tmp_path, reads, monkeyp
     )
     for command, lines in RUNS.items():
         reads.clear()
-        monkeypatch.setenv("LMTUNE_CACHE", str(tmp_path / f"cache of {command}"))  # or what was prepared would not be read
+        monkeypatch.setenv(
+            "LMTUNE_CACHE", str(tmp_path / f"cache of {command}")
+        )  # or what was prepared would not be read
         for line in lines:
             answer = lmtune(*line)
             assert answer.code == 0, answer.err

@@ -80,8 +80,8 @@ def test_addresses_patterns_and_folders(bucket, caplog):
         ("memory://none/*.txt", r"memory://none/\*.txt: expected files that end in"),
         ("memory://b/notes.md", "expected"),
         ("nothing://b/1.txt", "Protocol not known: nothing. Expected a path, or an address"),
-        ("s3://b/1.txt", r"s3:// is read by a package that is not installed .* pip install 'lmtune\[s3\]'"),
-        ("gs://b/1.txt", r"gs:// is read by a package that is not installed .* pip install 'lmtune\[gcs\]'"),
+        ("s3://b/1.txt", r"s3:// is read by a package that is not installed .* pip install '?s3fs"),
+        ("gs://b/1.txt", r"gs:// is read by a package that is not installed .* pip install '?gcsfs"),
         ("http://127.0.0.1:9/1.txt", "127.0.0.1:9/1.txt"),
     ],
 )

@@ -23,11 +23,12 @@ from lmtune.errors import DataError, first_line
 from lmtune.paths import show
 from lmtune.storage import checksum_of
 from lmtune.urls import find_protocol
+from lmtune.versions import render_install
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-PACKAGES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 """Protocols whose packages are extras of lmtune."""
 TAGS = ("ETag", "etag", "md5Hash", "crc32c", "generation", "blob_id", "content_md5", "Content-MD5", "checksum")
 """Under which names file systems give what changes with the content."""
@@ -191,10 +192,10 @@ def _explained(key: str, url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        extra = PACKAGES.get(str(protocol))
-        remedy = f"pip install 'lmtune[{extra}]'" if extra else first_line(error)
+        package = PACKAGES.get(str(protocol))
+        remedy = f"Install it: {render_install(package)}" if package else "Install it."
         raise DataError(
-            f"{given}: {protocol}:// is read by a package that is not installed ({first_line(error)}). Install it: {remedy}."
+            f"{given}: {protocol}:// is read by a package that is not installed ({first_line(error)}). {remedy}"
         ) from error
     except FileNotFoundError as error:
         raise DataError(f"{given}: expected text there, found nothing. Check the address.") from error
