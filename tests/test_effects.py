@@ -142,6 +142,7 @@ def test_our_own_examples_pass(build, line):
 SECTIONS = {
     "data": config.DataConfig, "model": config.ModelConfig, "finetune": config.FinetuneConfig, "tracker": config.TrackerConfig,
     "batch": config.BatchConfig, "early_stopping": config.EarlyStoppingConfig, "samples": config.SamplesConfig,
+    "average": config.AverageConfig,
     "eval": config.EvalConfig, "grid": config.GridConfig, "range": config.RangeConfig, "tokenizer": config.TokenizerConfig,
 }  # fmt: skip
 BESIDES = ("/lmtune/config/", "/dataclasses.py", "/omegaconf/", "/hydra/", "/lmtune/training/resume.py")

@@ -50,7 +50,7 @@ LOCATED = {"path", "subset", "revision", "train_split", "files", "validation_fil
 LITERAL = {
     *("name", "output", "resume", "ckpt", "prompt", "prompts", "prompts_file", "model.path", "model.tokenizer"),
     *("data.path", "data.files", "data.validation_files", "data.text_column", "data.prompts", "suite.files"),
-    *("serve.token_file", "run", "runs", "folder", "repo", "branch", "shard", "merge"),
+    *("serve.token_file", "run", "runs", "folder", "repo", "branch", "shard", "merge", "against"),
     *("data.license", "data.homepage", "data.citation"),
     *("model.license", "model.citation", "card.license", "card.license_name", "card.license_link", "card.summary"),
     *("card.authors", "card.contact", "card.intended_use", "card.out_of_scope", "card.limits", "card.personal_data"),
@@ -59,6 +59,7 @@ LITERAL = {
 SEVERAL = {
     "card.language",
     "ckpt",
+    "against",
     "runs",
     "merge",
     "prompts",

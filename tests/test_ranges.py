@@ -17,6 +17,7 @@ SECTIONS = [
     config.BatchConfig, config.DataConfig, config.EarlyStoppingConfig, config.EvalConfig, config.FinetuneConfig, config.GridConfig,
     config.ModelConfig, config.PhaseConfig, config.RangeConfig, config.SamplesConfig, config.SuiteConfig, config.TokenizerConfig,
     config.TrainConfig, config.EvalCommandConfig, config.GenerateConfig, config.DataCommandConfig, config.TokenizerCommandConfig,
+    config.AverageConfig,
 ]  # fmt: skip
 NUMBERS = ("int", "float")
 ALL = [argument.range for argument in ARGUMENTS.values() if argument.range] + [*generation.NUMBERS.values()]

@@ -145,6 +145,37 @@ def test_differences_have_intervals_where_documents_were_kept():
     assert false["interval"] is None, "scores that do not add up to the result are of another model"
 
 
+def begin_scored(name, factors, **more):
+    """Runs of one setting, one a seed, that scored each document `factor` times as it was first."""
+    runs = []
+    for seed, factor in enumerate(factors):
+        documents = DocumentBits(NLL * factor, SIZES)
+        run = begin(f"{name}{seed}", float(documents.bits_per_byte(np.arange(40))), seed=seed, **more)
+        save_scores(run.folder / "scores.npz", {"wiki": SetScores("aa" * 16, documents)})
+        runs.append(run)
+    return runs
+
+
+def test_means_over_seeds_have_intervals_where_documents_were_kept():
+    runs = begin_scored("a", [1.0, 1.01, 0.99]) + begin_scored("b", [1.2, 1.21], rate=2e-3)
+    values = compare(*runs)
+    best, other = values["groups"][0]["families"]
+    assert best["difference"] is None
+    assert 0 < other["difference"]["low"] < other["difference"]["difference"] < other["difference"]["high"]
+    told = render(values)
+    assert f"{other['difference']['difference']:+.4f} ({other['difference']['low']:+.4f} to" in told
+    assert "of seeds would show 0.5% of 1.4427 on so few documents" in told, "what b lacks depends on the document"
+    (runs[0].folder / "scores.npz").unlink()
+    assert all(family["difference"] is None for family in compare(*runs)["groups"][0]["families"])
+
+
+def test_seeds_alone_have_an_interval_of_their_mean():
+    values = compare(*begin_scored("a", [1.0, 1.01, 0.99]))
+    low, high = values["groups"][0]["families"][0]["interval"]
+    assert f"bits per byte over seeds: 95% interval {low:.4f} to {high:.4f} (over runs and documents)" in render(values)
+    assert "by the spread of seeds alone, about 64 seeds a side would show 0.5% of 1.4427" in render(values)
+
+
 def test_scores_that_do_not_read_are_none(tmp_path):
     file = tmp_path / "scores.npz"
     measures = {"bits_per_byte": 1.0, "protocol": {"text": "aa" * 16}}

@@ -48,6 +48,32 @@ def test_checkpoints_stand_side_by_side_with_an_interval(lmtune, save_tiny, text
     assert f"(paired bootstrap over {len(texts)} documents)" in table
 
 
+def test_runs_of_two_sides_are_compared_over_runs_and_documents(lmtune, save_tiny, text_file, texts):
+    folders = [save_tiny(name, seed=seed) for seed, name in enumerate(("a1", "a2", "b1", "b2"))]
+    sides = (f"ckpt=[{folders[0]},{folders[1]}]", f"against=[{folders[2]},{folders[3]}]")
+    answer = lmtune("eval", *sides, *text_file, "format=json")
+    assert answer.code == 0, answer.err
+    comparison = answer.json["comparison"]
+    assert comparison["against"] == [str(folder) for folder in folders[2:]]
+    found = comparison["over_runs"]["files"]
+    bits = [answer.json["models"][str(folder)]["eval"]["files"]["bits_per_byte"] for folder in folders]
+    assert found["difference"] == pytest.approx((bits[0] + bits[1] - bits[2] - bits[3]) / 2, abs=1e-9)
+    assert (found["runs"], found["documents"]) == ([2, 2], len(texts))
+    table = lmtune("eval", *sides, *text_file).out
+    assert f"(2 runs against 2, paired bootstrap over {len(texts)} documents)" in table
+    assert "of comparisons of equally good models" in table
+
+
+def test_one_run_a_side_has_the_interval_over_documents(lmtune, save_tiny, text_file):
+    one, other = save_tiny("one"), save_tiny("other", seed=1)
+    listed = lmtune("eval", f"ckpt=[{other},{one}]", *text_file, "format=json").json["comparison"]
+    assert lmtune("eval", f"ckpt={one}", f"against={other}", *text_file, "format=json").json["comparison"] == listed
+    copy = save_tiny("copy")
+    answer = lmtune("eval", f"ckpt=[{one},{copy}]", f"against={other}", *text_file, "format=json")
+    assert answer.json["comparison"] == listed
+    assert f"{copy} holds the same weights as {one}, so it is counted once" in answer.err
+
+
 def test_perplexities_of_different_vocabularies_are_not_compared(lmtune, save_tiny, text_file, texts):
     from lmtune.modeling.tokenizer import learn_tokenizer
 
@@ -181,6 +207,10 @@ def test_what_cannot_be_scored_costs_one_paragraph(lmtune, save_tiny, text_file,
         (f"ckpt={good}", *text_file, "eval.stride=0"): "eval.stride=0: expected 1 or more tokens",
         (f"ckpt=[{good},{good}]", *text_file): "expected each checkpoint once",
         (f"ckpt=[{good},nowhere/at-all]", *text_file): "nowhere/at-all",
+        (f"ckpt={good}", f"against={good}", *text_file): "expected each checkpoint once, on one side",
+        (f"ckpt={good}", "against=./nowhere", *text_file): "against=./nowhere: expected a run folder",
+        (f"ckpt={good}", "against=[]", *text_file): "expected checkpoints to compare with, found none",
+        (f"ckpt={good}", f"against={small}", "suite=gpt2-zeroshot", CPU): "against= compares numbers of a text",
         (f"ckpt={good}", CPU): "comes from no run, so it has no held-out text of its own",
     }
     for arguments, expected in cases.items():

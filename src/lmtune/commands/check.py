@@ -56,6 +56,7 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
             model,
             course.steps,
             folder=Path(config.output or OUTPUTS) if resumed is None else resumed.folder,
+            averages=config.average.last is not None,
             present=0 if resumed is None else resumed.measure_checkpoints(),
         ),
         "chosen": setup.chosen,

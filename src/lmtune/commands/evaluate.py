@@ -3,10 +3,12 @@
 lmtune eval ckpt=outputs/...        on the text that the run held out
 lmtune eval ckpt=gpt2 data=wikitext eval.split=test
 lmtune eval ckpt=[outputs/...,gpt2] the difference, with a confidence interval
+lmtune eval ckpt=[A1,A2] against=[B1,B2] two ways of training, by runs and documents
 lmtune eval ckpt=gpt2 suite=gpt2-zeroshot
 """
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 from lmtune.commands.result import Result
@@ -27,7 +29,7 @@ def run(config: EvalCommandConfig) -> Result:
     """Score the checkpoints on a text, or on the tasks of a suite."""
     if config.output is not None:
         documents.check_output(config.output)
-    checkpoints = {ckpt: resolve_checkpoint(ckpt, config.check_weights) for ckpt in config.checkpoints}
+    checkpoints = {ckpt: resolve_checkpoint(ckpt, config.check_weights, key) for ckpt, key in config.named.items()}
     if config.suite is not None:
         loads = {ckpt: partial(load_checkpoint, config, found) for ckpt, found in checkpoints.items()}
         models, suite = run_suite(config, config.suite, loads), config.suite
@@ -35,10 +37,22 @@ def run(config: EvalCommandConfig) -> Result:
     text = choose_text(config, {ckpt: found.run for ckpt, found in checkpoints.items()})
     check_data_source(text.data)
     scored = score_checkpoints(config, text, checkpoints)
+    if config.opponents:
+        leave_out_repeated(scored, config.opponents)
     if config.private or any(found.run is not None and found.run.is_private for found in checkpoints.values()):
         documents.hide_texts(scored)
     if config.output is not None:
         for file in documents.write_documents(text.data.name, scored, config.output):
             logger.info("documents, the worst first: %s", file)
-    results = documents.build_results(text.data.name, scored)
+    against = [ckpt for ckpt in config.opponents if ckpt in scored]
+    results = documents.build_results(text.data.name, scored, against)
     return Result(results, lambda: render_evaluation(results))
+
+
+def leave_out_repeated(scored: dict[str, documents.ScoredCheckpoint], against: Sequence[str]) -> None:
+    """Take out checkpoints with the weights of another of their side, and say so: they are no further run of it."""
+    for ckpt, earlier in documents.find_repeated(scored, against).items():
+        logger.warning(
+            "%s holds the same weights as %s, so it is counted once: runs of one seed are one run", ckpt, earlier
+        )
+        del scored[ckpt]

@@ -31,6 +31,7 @@ from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
 from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
+    AverageConfig,
     BatchConfig,
     EarlyStoppingConfig,
     SamplesConfig,
@@ -40,6 +41,7 @@ from lmtune.config.training import (
 __all__ = [
     "FORECAST_SHARES",
     "ZEROSHOT_TASKS",
+    "AverageConfig",
     "BatchConfig",
     "CacheAction",
     "CardConfig",

@@ -75,6 +75,9 @@ class EvalCommandConfig:
     ckpt: Any = key(None, literal=True, several=True, names_run="model")
     """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared
     with the first: `ckpt=[A,B]`."""
+    against: Any = key(None, literal=True, several=True, names_run="model")
+    """What `ckpt` is compared with: `ckpt=[A1,A2,A3] against=[B1,B2,B3]` holds the runs of two ways of training, one a seed,
+    against each other, over runs and documents."""
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
     format: OutputFormat = OutputFormat.table
@@ -98,9 +101,20 @@ class EvalCommandConfig:
         """What `ckpt` names, one or several."""
         return list_checkpoints(self.ckpt)
 
+    @property
+    def opponents(self) -> list[str]:
+        """What `against` names: none, one or several."""
+        return [] if self.against is None else list_checkpoints(self.against)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Each checkpoint that is scored, with the key that names it."""
+        return dict.fromkeys(self.checkpoints, "ckpt") | dict.fromkeys(self.opponents, "against")
+
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
         check_checkpoints(self.checkpoints, "lmtune eval")
+        self._check_opponents()
         if self.suite is not None:
             self.suite.check_settings()
             if self.data is not None:
@@ -108,6 +122,18 @@ class EvalCommandConfig:
         check_ranges(self, "")
         if self.data is not None:
             self.data.check_source()
+
+    def _check_opponents(self) -> None:
+        opponents = self.opponents
+        listed = f"against=[{','.join(opponents)}]"
+        if not all(opponents) or (self.against is not None and not opponents):
+            raise ConfigError(
+                f"{listed}: expected checkpoints to compare with, found none. Name some, or leave it out."
+            )
+        if len(self.named) < len(self.checkpoints) + len(opponents):
+            raise ConfigError(f"{listed}: expected each checkpoint once, on one side.")
+        if opponents and self.suite is not None:
+            raise ConfigError("against= compares numbers of a text, found suite=. Leave one of them out.")
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
         """Make paths absolute."""

@@ -224,7 +224,7 @@ def if_optimizer_takes_targets(config: "TrainConfig") -> Idle | None:
         return None
     return Idle(
         f"training.optim={optim} treats all weights alike",
-        "Leave it out, or choose galore_adamw or apollo_adamw.",
+        "Leave it out: of the optimizers that a run can be resumed with, none takes any.",
         "training.optim",
     )
 

@@ -53,15 +53,17 @@ AVERAGED = (
     "the model would be those of other weights. Choose another optimizer, such as adamw_torch_fused."
 )
 UNSAVED = (
-    "its state lies outside of what a checkpoint saves, so that a resumed run would end otherwise. Take {other}, or another "
-    "optimizer."
+    "its state lies outside of what a checkpoint gives back, so that a resumed run would end otherwise. Choose another optimizer, "
+    "such as adafactor."
+)
+UNREADABLE = (
+    "its state holds objects of its package, and of a checkpoint only tensors and plain values are read back, so that no run with "
+    "it could be resumed. Choose another optimizer, such as adafactor, or finetune=lora."
 )
 UNFIT_OPTIMIZERS: Mapping[str, str] = {
     **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), AVERAGED),
-    **{
-        f"{name}_layerwise": UNSAVED.format(other=name)
-        for name in ("galore_adamw", "galore_adamw_8bit", "galore_adafactor", "apollo_adamw")
-    },
-    "adalomo": UNSAVED.format(other="adafactor"),
+    **dict.fromkeys((*GALORE, *APOLLO), UNREADABLE),
+    **dict.fromkeys((name for name in (*GALORE, *APOLLO) if name.endswith("_layerwise")), UNSAVED),
+    **dict.fromkeys(("adalomo", "grokadamw"), UNSAVED),
 }
 """Optimizers that would break a promise, and how."""

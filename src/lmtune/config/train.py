@@ -20,6 +20,7 @@ from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
 from lmtune.config.sharding import check_sharding
 from lmtune.config.training import (
+    AverageConfig,
     BatchConfig,
     EarlyStoppingConfig,
     SamplesConfig,
@@ -95,6 +96,7 @@ class TrainConfig:
     batch: BatchConfig = key(BatchConfig)
     eval: EvalConfig = key(EvalConfig)
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
+    average: AverageConfig = key(AverageConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
     report: ReportConfig = key(ReportConfig, weights=False)
@@ -132,6 +134,7 @@ class TrainConfig:
             lambda: check_sharding(self),
             self._check_measures,
             self._check_patience,
+            self._check_average,
         ):
             with found.noting():
                 check()
@@ -144,6 +147,22 @@ class TrainConfig:
                 "early_stopping.patience needs evaluations, found training.eval_strategy=no or nothing held out. "
                 "Choose one of the two."
             )
+
+    def _check_average(self) -> None:
+        """Raise ConfigError for an average that nothing could tell the worth of, or of weights that no process has whole."""
+        if self.average.last is None:
+            return
+        if not self.evaluates:
+            raise ConfigError(
+                "average.last needs held-out text, which tells whether the average is better, found nothing held out. Choose one "
+                "of the two."
+            )
+        for name in ("fsdp", "deepspeed"):
+            if self.training.get(name):
+                raise ConfigError(
+                    f"average.last needs whole weights in each process, found training.{name}, which divides them. Choose one of "
+                    "the two."
+                )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
         """Fill in what follows from the given values, once they have been checked.

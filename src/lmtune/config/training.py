@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmtune import upstream
 from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
-from lmtune.config.keys import Plain, count, seed
+from lmtune.config.keys import Plain, count, number, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, works
 from lmtune.errors import ConfigError
@@ -53,6 +53,18 @@ class EarlyStoppingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "early_stopping.")
+
+
+@dataclass(kw_only=True, slots=True)
+class AverageConfig:
+    """The mean of the weights over the end of the training."""
+
+    last: float | None = number(None, above=0, most=1)
+    """Share of the steps, from the last one back, over which weights are averaged: `0.2`. The average is scored at the end beside
+    the weights that the run would end with, and the better of both is kept; off by default."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "average.")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -62,7 +62,7 @@ def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0
     whole = float(differ(np.arange(documents)))
     if effective < MIN_DOCUMENTS:
         return Difference(whole, None, None, documents, effective)
-    low, high = _resample(differ, documents, seed)
+    low, high = _bound(resample(differ, documents, seed))
     return Difference(whole, low, high, documents, effective)
 
 
@@ -73,14 +73,18 @@ def bound_bits(model: DocumentBits, seed: int = 0) -> tuple[float, float] | None
     """
     if count_effective(model.sizes) < MIN_DOCUMENTS:
         return None
-    return _resample(model.bits_per_byte, len(model.nll), seed)
+    return _bound(resample(model.bits_per_byte, len(model.nll), seed))
 
 
-def _resample(measure: Callable[[np.ndarray], np.ndarray], documents: int, seed: int) -> tuple[float, float]:
+def resample(measure: Callable[[np.ndarray], np.ndarray], documents: int, seed: int) -> np.ndarray:
+    """[RESAMPLES, ...] what `measure` gives [rows, ...] for rows [rows, documents] of places drawn with replacement."""
     draw = np.random.default_rng(seed)
     rows = max(1, _DRAWS_AT_ONCE // documents)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    resampled = np.concatenate([measure(draw.integers(documents, size=(size, documents))) for size in sizes])
+    return np.concatenate([measure(draw.integers(documents, size=(size, documents))) for size in sizes])
+
+
+def _bound(resampled: np.ndarray) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmtune.evaluation.comparison import Difference, DocumentBits, compare_documents
+from lmtune.evaluation.gain import compare_runs
 from lmtune.paths import GivenPath
 from lmtune.storage import Record, number_names, slug
 from lmtune.token_stream import TokenStream
@@ -32,27 +34,46 @@ class ScoredCheckpoint:
     documents: DocumentBits
 
 
-def build_results(name: str, scored: dict[str, ScoredCheckpoint]) -> Record:
-    """What format=json prints: `eval` of one checkpoint; `models` and their differences of several."""
+def build_results(name: str, scored: dict[str, ScoredCheckpoint], against: Sequence[str] = ()) -> Record:
+    """What format=json prints: `eval` of one checkpoint; `models` and their differences of several.
+
+    against: those of them that the others are compared with together; without any, all are compared with the first.
+    """
     sets = {ckpt: {"eval": {name: each.measures}} for ckpt, each in scored.items()}
     if len(sets) == 1:
         return next(iter(sets.values()))
-    differences = {ckpt: {name: difference.as_dict()} for ckpt, difference in compare_with_first(scored).items()}
-    return {
-        "models": sets,
-        "comparison": {
-            "baseline": next(iter(sets)),
-            "measure": "bits_per_byte",
-            "same_vocabulary": have_same_vocabulary({ckpt: each.measures for ckpt, each in scored.items()}),
-            "differences": differences,
-        },
+    compared = {
+        "measure": "bits_per_byte",
+        "same_vocabulary": have_same_vocabulary({ckpt: each.measures for ckpt, each in scored.items()}),
     }
+    if against and len(scored) > 2:
+        return {"models": sets, "comparison": {**compared, **_compare_sides(name, scored, against)}}
+    baseline = against[0] if against else next(iter(sets))
+    differences = {ckpt: {name: found.as_dict()} for ckpt, found in compare_with(baseline, scored).items()}
+    return {"models": sets, "comparison": {"baseline": baseline, **compared, "differences": differences}}
 
 
-def compare_with_first(scored: dict[str, ScoredCheckpoint]) -> dict[str, Difference]:
-    """For each checkpoint but the first, its bits per byte less those of the first."""
-    first, *others = scored.items()
-    return {ckpt: compare_documents(each.documents, first[1].documents) for ckpt, each in others}
+def compare_with(baseline: str, scored: dict[str, ScoredCheckpoint]) -> dict[str, Difference]:
+    """For each checkpoint but one, its bits per byte less those of that one."""
+    theirs = scored[baseline].documents
+    return {ckpt: compare_documents(each.documents, theirs) for ckpt, each in scored.items() if ckpt != baseline}
+
+
+def _compare_sides(name: str, scored: dict[str, ScoredCheckpoint], against: Sequence[str]) -> Record:
+    runs = [ckpt for ckpt in scored if ckpt not in against]
+    ours, theirs = ([scored[ckpt].documents for ckpt in side] for side in (runs, against))
+    return {"runs": runs, "against": list(against), "over_runs": {name: compare_runs(ours, theirs).as_dict()}}
+
+
+def find_repeated(scored: dict[str, ScoredCheckpoint], against: Sequence[str]) -> dict[str, str]:
+    """Checkpoints whose weights one before them on their side has too, with that one: a second run tells nothing then."""
+    first: dict[tuple[bool, str], str] = {}
+    repeated = {}
+    for ckpt, each in scored.items():
+        earlier = first.setdefault((ckpt in against, each.measures["protocol"]["model"]), ckpt)
+        if earlier != ckpt:
+            repeated[ckpt] = earlier
+    return repeated
 
 
 def have_same_vocabulary(scored: dict[str, Record]) -> bool:

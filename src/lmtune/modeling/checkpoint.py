@@ -32,13 +32,14 @@ class Checkpoint:
         return run if run.find_results().get("status") == "completed" else None
 
 
-def resolve_checkpoint(ckpt: str, whole: bool = True) -> Checkpoint:
+def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Checkpoint:
     """The model in a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder or on the Hub.
 
-    Raises CheckpointError where there is none and, as `whole` asks, where files differ from what was sealed.
+    key: what named it, for errors. Raises CheckpointError where there is none and, as `whole` asks, where files differ from what
+    was sealed.
     """
     foreign.check_docstrings()
-    given = GivenPath("ckpt", ckpt, CheckpointError)
+    given = GivenPath(key, ckpt, CheckpointError)
     folder = given.expand()
     if not given.is_folder(folder):
         if is_local(given):
@@ -50,7 +51,7 @@ def resolve_checkpoint(ckpt: str, whole: bool = True) -> Checkpoint:
         run = _find_run(given, given.resolve(folder).parent) if inside_run else None
         if run is not None:
             _check_adapter_base(run, folder)
-        check_folder(foreign.Source("ckpt", str(folder), error=CheckpointError, whole=whole))
+        check_folder(foreign.Source(key, str(folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(folder), run)
     if given.is_file(folder / "config.yaml"):
         return _find_in_run(Run(folder), whole)

@@ -6,7 +6,7 @@ What a run does not know, and its author has not said, stands there as not state
 from lmtune.data.ledger import LEFT_OUT
 from lmtune.hub import is_hub_id
 from lmtune.storage import Record
-from lmtune.units import render_duration
+from lmtune.units import render_count, render_duration
 
 NOT_STATED = "*Not stated.*"
 OPEN = "*not stated*"
@@ -142,11 +142,21 @@ def render_training(config: Record, results: Record) -> list[str]:
             f"{train['tokens']:,} tokens were learned in all, {train['epochs']:.2f} passes over the text.",
             _say_rate(config, settings),
             f"Steps were computed in {settings['precision']}. The seed is {config['seed']}.",
-            f"The model is that of step {train['best_step']:,}, the best by {settings['best_by']} on held-out text."
-            if train["best_step"] is not None
-            else "The model is that of the last step.",
+            _say_weights(results),
         ]
     return ["## Training", "", " ".join(sentences), "", *_render_phases(config)]
+
+
+def _say_weights(results: Record) -> str:
+    train, average = results["train"], results.get("average") or {"kept": False}
+    if average["kept"]:
+        return (
+            f"The model is the average of the weights of {render_count(average['points'], 'step')} from step "
+            f"{average['first_step']:,} on, which did better on held-out text than what training ended with."
+        )
+    if train["best_step"] is None:
+        return "The model is that of the last step."
+    return f"The model is that of step {train['best_step']:,}, the best by {train['settings']['best_by']} on held-out text."
 
 
 def _say_method(config: Record) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from lmtune.evaluation.comparison import DocumentBits, bound_bits, compare_documents
 from lmtune.evaluation.document_scores import find_scores
 from lmtune.evaluation.documents import have_same_vocabulary
+from lmtune.evaluation.gain import bound_runs, compare_runs
 from lmtune.evaluation.side_by_side import (
     TEXT,
     ComparedRun,
@@ -81,17 +82,23 @@ def _describe_group(scores: list[Score]) -> Record:
     }
     compared = list_measures(group)
     families = find_families(scores)
-    documents = [find_scores(score.run.run.scores_file, score.measures) for score in scores]
+    documents = {id(score): find_scores(score.run.run.scores_file, score.measures) for score in scores}
     return {
         **group,
         "rows": [
             {
                 **_describe_score(score, scores[0], compared),
-                **_describe_documents(own, documents[0], score is scores[0]),
+                **_describe_documents(documents[id(score)], documents[id(scores[0])], score is scores[0]),
             }
-            for score, own in zip(scores, documents, strict=True)
+            for score in scores
         ],
-        "families": [_describe_family(family, compared, differences) for family in families],
+        "families": [
+            {
+                **_describe_family(family, compared, differences),
+                **_describe_runs(*([documents[id(score)] for score in each.scores] for each in (family, families[0]))),
+            }
+            for family in families
+        ],
         "over_seeds": any(len(family.scores) > 1 for family in families),
     }
 
@@ -113,6 +120,22 @@ def _describe_documents(own: DocumentBits | None, best: DocumentBits | None, is_
         "interval": interval,
         "difference": compare_documents(own, best).as_dict()
         if paired and own is not None and best is not None
+        else None,
+    }
+
+
+def _describe_runs(own: list[DocumentBits | None], best: list[DocumentBits | None]) -> Record:
+    """Intervals over runs and documents: of the mean over seeds, and of the difference from the best mean.
+
+    None for a single run, which has them over documents, and where the scores of a run were not kept.
+    """
+    ours, theirs = ([each for each in side if each is not None] for side in (own, best))
+    alike = all(np.array_equal(each.sizes, theirs[0].sizes) for each in [*ours, *theirs]) if theirs else False
+    known = len(ours) == len(own) and len(theirs) == len(best) and alike
+    return {
+        "interval": bound_runs(ours) if known and len(ours) > 1 else None,
+        "difference": compare_runs(ours, theirs).as_dict()
+        if known and ours[0] is not theirs[0] and len(ours) + len(theirs) > 2
         else None,
     }
 

@@ -102,27 +102,39 @@ def _build_table(values: Record, group: Record, language: Language) -> Record:
 
 
 def _render_behind(row: Record, language: Language) -> str:
-    found = row["difference"]
-    bounds = (
-        ""
-        if found is None or found["low"] is None
-        else f" ({language.number(found['low'], 4)} – {language.number(found['high'], 4)})"
-    )
-    return f"+{language.number(row['behind_best'], 4)}{bounds}"
+    return f"+{language.number(row['behind_best'], 4)}{_render_bounds(row['difference'], language)}"
+
+
+def _render_bounds(found: Record | None, language: Language) -> str:
+    if found is None or found["low"] is None:
+        return ""
+    return f" ({language.number(found['low'], 4)} – {language.number(found['high'], 4)})"
 
 
 def _build_families(group: Record, language: Language) -> Record:
     kept = name_settings([key for key in group["differences"] if key != "seed"])
-    measures = _list_shown(group)
+    first, *others = _list_shown(group)
+    compared = any(family["difference"] for family in group["families"])
+    behind = [language.say("compare_runs_behind")] if compared else []
     rows = [
         {
             "settings": [render_setting(key, family["settings"].get(key)) for key in kept],
-            "numbers": [str(len(family["runs"])), *(_render_spread(family, each.name, language) for each in measures)],
+            "numbers": [
+                str(len(family["runs"])),
+                _render_spread(family, first.name, language),
+                *([_render_mean_behind(family["difference"], language)] if behind else []),
+                *(_render_spread(family, each.name, language) for each in others),
+            ],
         }
         for family in group["families"]
     ]
-    titles = [language.say("compare_seeds"), *(_title(measure, language) for measure in measures)]
+    titles = [language.say("compare_seeds"), _title(first, language), *behind]
+    titles += [_title(measure, language) for measure in others]
     return {"settings": list(kept.values()), "titles": titles, "rows": rows}
+
+
+def _render_mean_behind(found: Record | None, language: Language) -> str:
+    return "" if found is None else f"+{language.number(found['difference'], 4)}{_render_bounds(found, language)}"
 
 
 def _render_spread(family: Record, measure: str, language: Language) -> str:

@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 from lmtune.config import ComparisonFormat
 from lmtune.config.ranges import render_value
+from lmtune.evaluation.comparison import CONFIDENCE
+from lmtune.evaluation.gain import plan_seeds
 from lmtune.evaluation.side_by_side import SEEDS, TEXT
-from lmtune.measures import LOSS, SHOWN, WORD_PERPLEXITY
+from lmtune.measures import BITS_PER_BYTE, LOSS, SHOWN, WORD_PERPLEXITY
 from lmtune.paths import show
 from lmtune.reporting.comparison import list_measures
+from lmtune.reporting.tables import render_needed, render_seeds
 from lmtune.storage import Record, render_number
 
 MOST_SETTINGS = 5
@@ -144,24 +147,34 @@ def _build_rows(values: Record, group: Record, settings: list[str]) -> Table:
 
 def _render_behind(row: Record) -> str:
     """The difference from the best run, with its interval over documents where there is one."""
-    found = row["difference"]
-    bounds = "" if found is None or found["low"] is None else f" ({found['low']:+.4f} to {found['high']:+.4f})"
-    return f"{row['behind_best']:+.4f}{bounds}"
+    return f"{row['behind_best']:+.4f}{_render_bounds(row['difference'])}"
+
+
+def _render_bounds(found: Record | None) -> str:
+    return "" if found is None or found["low"] is None else f" ({found['low']:+.4f} to {found['high']:+.4f})"
 
 
 def _build_families(group: Record, settings: list[str]) -> Table:
     measures = [measure for measure in list_measures(group) if measure is not LOSS]
     kept = [key for key in settings if key not in SEEDS]
-    titles = [*name_settings(kept).values(), "seeds", *(measure.label for measure in measures)]
+    behind = ["behind the best"] if any(family["difference"] for family in group["families"]) else []
+    titles = [*name_settings(kept).values(), "seeds", *(measure.label for measure in measures), *behind]
     rows = [
         [
             *(render_setting(key, family["settings"].get(key)) for key in kept),
             str(len(family["runs"])),
             *(_render_spread(measure.name, family) for measure in measures),
+            *([_render_mean_behind(family)] if behind else []),
         ]
         for family in group["families"]
     ]
     return Table([titles, *rows], len(kept))
+
+
+def _render_mean_behind(family: Record) -> str:
+    """The difference from the best mean, with its interval over runs and documents."""
+    found = family["difference"]
+    return "" if found is None else f"{found['difference']:+.4f}{_render_bounds(found)}"
 
 
 def render_measure(name: str, value: float | None) -> str:
@@ -201,6 +214,7 @@ def _render_notes(group: Record) -> list[str]:
     lines = []
     if (found := next(filter(None, (row["difference"] for row in group["rows"])), None)) and found["low"] is not None:
         lines.append(f"behind the best: with its {found['confidence']:.0%} interval (paired bootstrap over documents)")
+    lines += _render_seeds(group["families"])
     if not group["same_vocabulary"]:
         lines.append("different vocabularies: perplexity and accuracy are per token, do not compare, and are left out")
     if group["versions"]:
@@ -211,6 +225,24 @@ def _render_notes(group: Record) -> list[str]:
         repeat = "1 run repeats a seed" if repeated == 1 else f"{repeated:,} runs repeat a seed"
         lines.append(f"{repeat} with the same settings, counted once in means")
     return lines
+
+
+def _render_seeds(families: list[Record]) -> list[str]:
+    """What the intervals over seeds are of, and how many seeds would show half a percent."""
+    found = next((family["difference"] for family in families if family["difference"]), None)
+    if found is not None and found["low"] is not None:
+        return [
+            f"over seeds, behind the best: with its {found['confidence']:.0%} interval (over runs and documents); "
+            f"{render_needed(found)}"
+        ]
+    if families[0]["interval"] is None:
+        return []
+    (low, high), name = families[0]["interval"], BITS_PER_BYTE.name
+    mean, deviation = families[0]["mean"][name], families[0]["deviation"][name]
+    return [
+        f"bits per byte over seeds: {CONFIDENCE:.0%} interval {low:.4f} to {high:.4f} (over runs and documents)",
+        f"by the spread of seeds alone, {render_seeds(plan_seeds(deviation, mean), mean)}",
+    ]
 
 
 def _render_apart(values: Record) -> list[str]:

@@ -245,9 +245,19 @@ def _list_notes(
     if best is not None and len(held) > 1:
         key = "learning_note" if record.best_step == best[0] else "learning_note_last"
         notes.append(language.say(key, best_step=best[0], best=language.number(best[1], 3)))
+    notes += _tell_average(record, language)
     if ratio is not None:
         notes.append(language.say("training_note", ratio=language.number(ratio, 3)))
     return notes
+
+
+def _tell_average(record: RunRecord, language: Language) -> list[str]:
+    found = record.results.get("average")
+    if not found or not found["points"]:
+        return []
+    bits, without = (language.number(found[name], 4) for name in (BITS, "without"))
+    key = "average_kept" if found["kept"] else "average_left"
+    return [language.say(key, points=found["points"], first=found["first_step"], bits=bits, without=without)]
 
 
 def _tell_learning(

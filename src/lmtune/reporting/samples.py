@@ -59,8 +59,9 @@ def _build_card(each: Record, number: int, record: RunRecord, language: Language
     rest = text[len(prompt) :] if known else text
     cut = rest[:SHOWN_CHARS] + ("\N{HORIZONTAL ELLIPSIS}" if len(rest) > SHOWN_CHARS else "")
     best = each["step"] == record.best_step
+    key = "samples_average" if each.get("average") else "samples_best" if best else "samples_step"
     return {
-        "label": language.say("samples_best" if best else "samples_step", step=each["step"]),
+        "label": language.say(key, step=each["step"]),
         "prompt": show_text(prompt) if known else "",
         "text": show_text(cut).rstrip(),
     }

@@ -1,10 +1,13 @@
 """Tables for a terminal: what `lmtune train` and `lmtune eval` found, from the results that they return."""
 
 from pathlib import Path
+from statistics import NormalDist
 
-from lmtune.evaluation.comparison import MIN_DOCUMENTS
+from lmtune.evaluation.comparison import CONFIDENCE, MIN_DOCUMENTS
 from lmtune.evaluation.documents import have_same_vocabulary
+from lmtune.evaluation.gain import MOST_SEEDS, POWER, SOUGHT
 from lmtune.measures import SHOWN
+from lmtune.reporting.average import render_average
 from lmtune.reporting.card import render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
 from lmtune.storage import Record, render_number
@@ -27,6 +30,8 @@ def render_run(results: Record) -> list[str]:
     rows = results["epochs"]
     if len(rows) > 1 and all(float(row["epoch"]).is_integer() for row in rows):
         lines += render_epochs(rows)
+    if "average" in results:
+        lines.append(render_average(results["average"]))
     train = results["train"]
     lines.append(
         f"{train['steps']:,} steps, {train['tokens']:,} tokens in {train['seconds']:.1f} s, "
@@ -118,6 +123,8 @@ def _render_differences(results: Record) -> list[str]:
     if "comparison" not in results:
         return []
     comparison = results["comparison"]
+    if "over_runs" in comparison:
+        return render_over_runs(comparison)
     found = {ckpt: next(iter(sets.values())) for ckpt, sets in comparison["differences"].items()}
     return [
         f"{_shorten(ckpt)} less {_shorten(comparison['baseline'])}: {difference['difference']:+.4f} bits per byte, "
@@ -126,14 +133,66 @@ def _render_differences(results: Record) -> list[str]:
     ]
 
 
-def _render_interval(difference: Record) -> str:
+def _render_interval(difference: Record, over: str = "") -> str:
+    """over: what it is an interval over besides documents."""
     count, low, high = difference["documents"], difference["low"], difference["high"]
     documents = render_count(count, "document")
     if low is None or high is None:
         few = count < MIN_DOCUMENTS
         why = "" if few else f", which weigh as much as {difference['effective_documents']:.1f} of one size,"
         return f"without an interval: {documents}{why} {'is' if count == 1 else 'are'} too few for one (expected {MIN_DOCUMENTS})"
-    return f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} (paired bootstrap over {documents})"
+    return (
+        f"{difference['confidence']:.0%} interval {low:+.4f} to {high:+.4f} ({over}paired bootstrap over {documents})"
+    )
+
+
+def render_over_runs(comparison: Record) -> list[str]:
+    """Runs of two ways of training: their difference with its interval, what it tells, and how many runs would tell more."""
+    found = next(iter(comparison["over_runs"].values()))
+    runs, others = found["runs"]
+    sides = [
+        f"{_shorten(side[0])}{f' and {len(side) - 1} more' if len(side) > 1 else ''}"
+        for side in (comparison["runs"], comparison["against"])
+    ]
+    share = found["difference"] / found["baseline"]
+    return [
+        f"{sides[0]} less {sides[1]}: {found['difference']:+.4f} bits per byte ({share:+.2%}), "
+        f"{_render_interval(found, f'{runs} runs against {others}, ')}",
+        *render_gain(found),
+    ]
+
+
+def render_gain(found: Record) -> list[str]:
+    """What a difference over runs tells, in words, and how many runs would show half a percent; nothing without an interval."""
+    if found["low"] is None:
+        return []
+    shown = not found["low"] <= 0 <= found["high"]
+    return [
+        f"{'More than chance' if shown else 'May be chance'}: of comparisons of equally good models, {_render_chance(found['p'])} "
+        "would show a difference as large.",
+        f"Runs of one side differ by {found['run_deviation']:.4f} bits per byte (standard deviation); {render_needed(found)}.",
+    ]
+
+
+def render_needed(found: Record) -> str:
+    """How many runs would show half a percent."""
+    least = (NormalDist().inv_cdf((1 + CONFIDENCE) / 2) + NormalDist().inv_cdf(POWER)) * found["document_error"]
+    if found["seeds_needed"] is None and least > SOUGHT * found["baseline"]:
+        return f"no number of seeds would show {SOUGHT:.1%} of {found['baseline']:.4f} on so few documents"
+    return render_seeds(found["seeds_needed"], found["baseline"])
+
+
+def render_seeds(needed: int | None, bits: float) -> str:
+    """How many seeds would show half a percent of so many bits per byte; needed: None for more than MOST_SEEDS."""
+    if needed is None:
+        return f"more than {MOST_SEEDS} seeds a side would be needed to show {SOUGHT:.1%} of {bits:.4f}"
+    return f"about {needed} seeds a side would show {SOUGHT:.1%} of {bits:.4f}"
+
+
+def _render_chance(p: float) -> str:
+    if p < 0.001:
+        return "fewer than 1 in 1,000"
+    return f"{1000 * p:.0f} in 1,000" if p < 0.01 else f"{100 * p:.0f} in 100"
 
 
 def _render_counts(scored: list[Record]) -> str:

@@ -56,6 +56,14 @@ ENGLISH = {
     "training_told": "Training text from {first} to {last}. ",
     "unigram_told": "A unigram model has {bits}.",
     "learning_note": "The ring is the best step ({best_step}), with which the run ends: {best} bits per byte.",
+    "average_kept": (
+        "The run ends with the average of the weights of {points} steps from step {first} on: {bits} bits per byte, {without} "
+        "without it."
+    ),
+    "average_left": (
+        "The average of the weights of {points} steps from step {first} on has {bits} bits per byte, {without} without it, and was "
+        "not kept."
+    ),
     "learning_note_last": "The ring is the lowest point, step {best_step}: {best} bits per byte.",
     "training_note": (
         "The training line is its loss per token times the {ratio} tokens a byte of the training text has, "
@@ -90,6 +98,7 @@ ENGLISH = {
     "samples": "The same sentence while it learns",
     "samples_best": "step {step}, best",
     "samples_step": "step {step}",
+    "samples_average": "step {step}, average",
     "samples_more": "One more prompt is in samples.md.|{n} more prompts are in samples.md.",
     "control": "\N{MIDDLE DOT} stands for a byte that is no text.",
     # Documents
@@ -224,6 +233,7 @@ ENGLISH = {
     "compare_points": "Points are bits per byte, the lowest on top. No interval: too few documents, or scores that were not kept.",
     "compare_behind": "behind the best",
     "compare_seeds": "seeds",
+    "compare_runs_behind": "behind the best (95 % over runs and documents)",
     "compare_over_seeds": "Over seeds: mean and standard deviation (n−1)",
     "compare_vocabularies": "The vocabularies differ: what is measured per token does not compare, and is left out.",
     "compare_versions": "Different versions: {versions}.",

@@ -52,6 +52,14 @@ PORTUGUESE = {
     "training_told": "Texto de treino: de {first} a {last}. ",
     "unigram_told": "Um modelo de unigramas tem {bits}.",
     "learning_note": "O anel marca o melhor passo ({best_step}), cujos pesos são os finais: {best} bits por byte.",
+    "average_kept": (
+        "O treino termina com a média dos pesos de {points} passos, a partir do passo {first}: {bits} bits por byte, {without} sem "
+        "ela."
+    ),
+    "average_left": (
+        "A média dos pesos de {points} passos, a partir do passo {first}, tem {bits} bits por byte, {without} sem ela, e não foi "
+        "mantida."
+    ),
     "learning_note_last": "O anel marca o ponto mais baixo, o passo {best_step}: {best} bits por byte.",
     "training_note": (
         "A linha do treino é a perda por token vezes os {ratio} tokens que um byte do texto de treino tem, com dropout."
@@ -83,6 +91,7 @@ PORTUGUESE = {
     "samples": "A mesma frase enquanto ele aprende",
     "samples_best": "passo {step}, o melhor",
     "samples_step": "passo {step}",
+    "samples_average": "passo {step}, a média",
     "samples_more": "Mais um início de texto está em samples.md.|Mais {n} inícios de texto estão em samples.md.",
     "control": "\N{MIDDLE DOT} está no lugar de um byte que não é texto.",
     "by_document": "Onde ele é bom e onde é ruim",
@@ -215,6 +224,7 @@ PORTUGUESE = {
     ),
     "compare_behind": "atrás do melhor",
     "compare_seeds": "sementes",
+    "compare_runs_behind": "atrás do melhor (95 % sobre treinos e documentos)",
     "compare_over_seeds": "Sobre sementes: média e desvio padrão (n−1)",
     "compare_vocabularies": "Os vocabulários diferem: o que se mede por token não se compara e fica de fora.",
     "compare_versions": "Versões diferentes: {versions}.",

@@ -1,7 +1,7 @@
 """Checkpoints that appear in a run folder whole and sealed, or not at all."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,6 +75,8 @@ class Checkpointer:
         self._device = device
         self._writes = writes
         self._stop_on_failed_save = stop_on_failed_save
+        self.additions: list[Callable[[Path], None]] = []
+        """Each puts something more into a staged checkpoint."""
         self._failure: BaseException | None = None
         self._has_read_back = False
         self._not_deletable: set[Path] = set()
@@ -122,6 +124,8 @@ class Checkpointer:
     def publish(self, staged: Path, progress: Progress) -> None:
         """Seal a staged checkpoint and move it into the run folder."""
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        for add in self.additions:
+            add(staged)
         samples = len(self.run.load_samples())
         self.run.publish(
             staged, {**asdict(progress), "samples": samples, **self.manifest}, private=frozenset([POSITION])

@@ -206,7 +206,7 @@ def _restore_records(context: RunContext, plain: Record, prepared: Prepared) -> 
 
 def _estimate_disk(setup: Setup) -> DiskNeed:
     steps = count_steps(setup.arguments, len(setup.prepared.blocks))
-    return estimate_disk(setup.arguments, setup.model, steps)
+    return estimate_disk(setup.arguments, setup.model, steps, averages=setup.config.average.last is not None)
 
 
 def describe_machine(arguments: "TrainingArguments", model: "PreTrainedModel") -> Record:

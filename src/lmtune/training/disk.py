@@ -27,12 +27,18 @@ class DiskNeed(NamedTuple):
         return self.checkpoint * self.checkpoints + self.model
 
 
-def estimate_disk(arguments: "TrainingArguments", model: "PreTrainedModel", total_steps: int) -> DiskNeed:
-    """Space for the checkpoints to come: weights and the optimizer's state, times the number kept."""
+def estimate_disk(
+    arguments: "TrainingArguments", model: "PreTrainedModel", total_steps: int, *, averages: bool = False
+) -> DiskNeed:
+    """Space for the checkpoints to come: weights and the optimizer's state, times the number kept.
+
+    averages: checkpoints hold the average of the weights too.
+    """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     state = 0 if arguments.save_only_model else math.ceil(trained * measure_state(arguments, model))
-    return DiskNeed(weights + state, _count_checkpoints(arguments, total_steps), weights)
+    average = 4 * trained if averages else 0
+    return DiskNeed(weights + state + average, _count_checkpoints(arguments, total_steps), weights)
 
 
 def count_steps(arguments: "TrainingArguments", blocks: int) -> int:

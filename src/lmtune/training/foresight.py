@@ -185,13 +185,14 @@ def describe_memory(args: "TrainingArguments", model: "PreTrainedModel", block_s
 
 
 def describe_disk(
-    args: "TrainingArguments", model: "PreTrainedModel", steps: int, folder: Path, present: int
+    args: "TrainingArguments", model: "PreTrainedModel", steps: int, folder: Path, present: int, *, averages: bool
 ) -> Record:
     """Bytes of the checkpoints to come beside what is free where the run folder lies, or will lie.
 
-    present: bytes of checkpoints that are there already. Raises CheckpointError where those to come would find no room.
+    present: bytes of checkpoints that are there already. averages: see estimate_disk.
+    Raises CheckpointError where those to come would find no room.
     """
-    need = estimate_disk(args, model, steps)
+    need = estimate_disk(args, model, steps, averages=averages)
     whole = folder.expanduser().absolute()
     there = next(parent for parent in (whole, *whole.parents) if parent.exists())
     check_disk(there, need, present)

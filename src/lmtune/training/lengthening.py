@@ -26,6 +26,8 @@ def find_obstacle(run: Run, told: Record, now: Record) -> str | None:
     training, method = told["training"], told["finetune"]["method"]
     schedule = training.get("lr_scheduler_type") or "linear"
     warmup = training.get("warmup_steps") or 0
+    if (told.get("average") or {}).get("last") is not None:
+        return "the average of its weights began where the end was planned (average.last)"
     if method == FinetuneMethod.gradual.value:
         return "its phases have come to their end"
     if schedule not in ENDLESS:

@@ -39,7 +39,7 @@ WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
 
-OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant")
+OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant", "average")
 """What results.json tells of the end of a run; while it goes on, there is none."""
 
 STATES = ("optimizer.pt", "scheduler.pt")

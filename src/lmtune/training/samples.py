@@ -36,19 +36,29 @@ class SamplesCallback(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **event: Any) -> None:
         if not state.is_world_process_zero and not runs_in_step(event["model"]):
             return
-        texts = self.write(self.prompts)
+        texts = self.write(self.prompts)  # of weights that are spread over processes, all take part in that
         if not state.is_world_process_zero:
             return
+        pairs = self.record(state.global_step, texts)
+        for tell in self.tell:
+            tell(state.global_step, pairs)
+        for pair in pairs[: self.show]:
+            logger.info("  « %s »", make_harmless(" ".join(pair["text"].split())))
+
+    def record(self, step: int, texts: list[str], **told: Any) -> list[dict[str, str]]:
+        """Record the texts of the prompts; return them together. told: what else the record of them says."""
         pairs = [{"prompt": p, "text": t} for p, t in zip(self.prompts, texts, strict=True)]
-        self.writer.add({"step": state.global_step, "samples": pairs})
+        self.writer.add({"step": step, **told, "samples": pairs})
         try:
             write_text(self.run.samples_page, render_samples(self.run.load_samples()))
         except OSError as error:  # written again at each evaluation
             logger.info("%s could not be written: %s", self.run.samples_page.name, error.strerror)
-        for tell in self.tell:
-            tell(state.global_step, pairs)
-        for text in texts[: self.show]:
-            logger.info("  « %s »", make_harmless(" ".join(text.split())))
+        return pairs
+
+    def add_averaged(self, step: int) -> None:
+        """Record what the average of the weights writes, unless that has been done: a run may be closed more than once."""
+        if not any(record.get("average") for record in self.run.load_samples()):
+            self.record(step, self.write(self.prompts), average=True)
 
 
 def render_samples(records: list[Record]) -> str:
@@ -60,5 +70,6 @@ def render_samples(records: list[Record]) -> str:
         for record in records:
             if number < len(record["samples"]):
                 text = record["samples"][number]["text"].strip().replace("\n", "\n> ")
-                lines += [f"Step {record['step']:,}", "", f"> {text}", ""]
+                average = ", average of the weights" if record.get("average") else ""
+                lines += [f"Step {record['step']:,}{average}", "", f"> {text}", ""]
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from lmtune.modeling import generation
 from lmtune.modeling.layers import runs_in_step
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.patience import turn_to
+from lmtune.reporting.average import render_average
 from lmtune.reporting.settings import hide_private
 from lmtune.runs import step_of
 from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
@@ -48,7 +49,9 @@ from lmtune.training.starts import describe_start, find_first, record_first, rec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
+    from lmtune.training.averaging import Outcome, TailAverage
     from lmtune.training.energy import EnergyMeter
+    from lmtune.training.samples import SamplesCallback
     from lmtune.training.tracking import Tracker
     from lmtune.training.trainer import LmTrainer
 
@@ -67,6 +70,8 @@ class Session:
         self.outlook: Outlook | None = None
         """How long the training will take, as far as that is known."""
         self.energy: EnergyMeter | None = None
+        self.average: TailAverage | None = None
+        self.samples: SamplesCallback | None = None
         self.seen: Seen | None = None
         """How much of the held-out text also stands in the training text."""
 
@@ -148,17 +153,21 @@ class Session:
 
     def fit(self) -> None:
         """Train to the end, from the checkpoint that the run was opened with."""
+        from lmtune.training.averaging import build_average
         from lmtune.training.progress import ProgressLine
         from lmtune.training.signals import StopOnSignal
 
         assert self.outlook is not None, "attach() comes first"
         progress = ProgressLine(self.outlook)
         trackers = self._build_trackers()
+        self.average = build_average(self.trainer, self.config.average.last)
         stop = StopOnSignal(lambda value: reduce_max(value, self.setup.arguments.device))
         for callback in [*self._build_callbacks(progress, trackers), stop]:  # what stops the run comes last
             self.trainer.add_callback(callback)
         try:
             with explain_memory(render_remedy(self.setup)), self._find_checkpoint() as checkpoint:
+                if self.average is not None:
+                    self.average.load(checkpoint)
                 self.trainer.fit(checkpoint)
         finally:
             for tracker in trackers:
@@ -177,6 +186,7 @@ class Session:
         """Score the held-out text, save the model, and write the pages; return results.json."""
         turn_to("closing the run")
         context, prepared = self.context, self.setup.prepared
+        average = self._settle_average()
         final = take_final(self.trainer, self.config)
         model = final.scored
         check_same_weights(model, context.run)
@@ -184,7 +194,7 @@ class Session:
             sets = self.held_out.score_final(model)
             documents, scores = self._describe_documents(), self.held_out.collect_final()
             evaluations = read_evaluations(self.trainer.state.log_history, self.held_out.sets)
-            selected = self._score_selection(model, sets, evaluations)
+            selected = self._score_selection(model, sets, evaluations, average)
         results = build_results(context, self.trainer, final.identify(), sets, prepared, self.held_out.sets)
         add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
         if self.seen is not None and self.config.data.name in results["eval"]:
@@ -193,6 +203,9 @@ class Session:
             results["documents"] = documents
         if self.energy is not None and (energy := self.energy.read()) is not None:
             results["train"]["energy"] = energy
+        if average is not None:
+            results["average"] = average.record
+            results["train"]["best_step"] = None if average.sets is not None else results["train"]["best_step"]
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
@@ -207,6 +220,16 @@ class Session:
         wait_for_all()
         return results
 
+    def _settle_average(self) -> "Outcome | None":
+        """Keep the average of the weights where it is better than those that training has ended with; None without one."""
+        if self.average is None:
+            return None
+        outcome = self.average.settle(self.trainer, self.held_out)
+        logger.info("%s", render_average(outcome.record))
+        if outcome.sets is not None and self.samples is not None and self.context.is_main:
+            self.samples.add_averaged(self.trainer.state.global_step)
+        return outcome
+
     def _describe_documents(self) -> Record | None:
         """The documents of the first held-out set as they have just been scored; None without one."""
         name = next(iter(self.held_out.sets), None)
@@ -218,7 +241,11 @@ class Session:
         return by_document.build_summary(stream, bits, before, self.setup.tokenizer, private=self.config.private)
 
     def _score_selection(
-        self, model: "PreTrainedModel", sets: dict[str, Measures], evaluations: list[Evaluation]
+        self,
+        model: "PreTrainedModel",
+        sets: dict[str, Measures],
+        evaluations: list[Evaluation],
+        average: "Outcome | None",
     ) -> dict[str, Measures]:
         """The final model on the text that was scored while training, so that the first and the last number are of one text.
 
@@ -230,7 +257,10 @@ class Session:
         if self.held_out.samples_all:
             return sets
         step = trainer.state.global_step if trainer.best_step is None else trainer.best_step
-        known = find_evaluation(evaluations, step) if is_as_trained(self.config) else None
+        same = is_as_trained(self.config)
+        if same and average is not None and average.sets is not None:
+            return average.sets
+        known = find_evaluation(evaluations, step) if same else None
         return known.sets if known is not None else self.held_out.score_sample(model)
 
     def _build_trackers(self) -> list["Tracker"]:
@@ -260,7 +290,8 @@ class Session:
         if config.samples.enabled and config.prompts:
             show = 0 if config.private else config.samples.show
             tell = [] if config.private else [tracker.tell_samples for tracker in trackers]
-            chosen.append(SamplesCallback(run, config.prompts, self._write_samples, show, tell))
+            self.samples = SamplesCallback(run, config.prompts, self._write_samples, show, tell)
+            chosen.append(self.samples)
         chosen.append(callbacks.EvaluatedCallback(self._report_evaluation))
         if config.early_stopping.patience:
             chosen.append(EarlyStoppingCallback(config.early_stopping.patience))

@@ -51,7 +51,17 @@ LR_FIND = {
         "lmtune lr-find keeps nothing of the model: it is not evaluated, saved, sampled from, logged or published",
         OF_TRAIN,
         (
-            *("eval", "eval_data", "early_stopping", "objective", "samples", "generation", "prompts", "data.prompts"),
+            *(
+                "eval",
+                "eval_data",
+                "early_stopping",
+                "average",
+                "objective",
+                "samples",
+                "generation",
+                "prompts",
+                "data.prompts",
+            ),
             *("report", "private", "sweep"),
             *("resume", "resume_force", "stop_on_failed_save", "tracker", "card", *OF_CARD),
             *("model.license", "model.citation"),
