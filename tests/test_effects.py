@@ -18,7 +18,9 @@ from lmtune.cli.effects import data_rules, rules
 from lmtune.cli.effects.typed import check_sections
 from lmtune.cli.effects.unread import UNREAD
 from lmtune.cli.overrides import find_typed, prepare_overrides, spell_out
+from lmtune.config import sharding
 from lmtune.errors import ConfigError
+from lmtune.versions import find_older
 
 ROOT = schemas.find_conf().parent
 LATER = {f"generation.{name}" for name in ("assistant_ensemble_weight", "max_cache_len", "speculation_type", "use_mtp")}
@@ -120,20 +122,25 @@ def test_the_length_that_was_typed_takes_the_place_of_our_own(build):
 def list_examples():
     """Command lines of README, docs and the helps of the commands, without their explanations."""
     files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "conf").rglob("*.yaml"))]
-    pattern = re.compile(rf"lmtune ({'|'.join(schemas.SCHEMAS)}) ([^`\n#]*)")
+    pattern = re.compile(rf"(torchrun [^`\n]*)?lmtune ({'|'.join(schemas.SCHEMAS)}) ([^`\n#]*)")
     for file in files:
-        for command, rest in pattern.findall(file.read_text(encoding="utf-8")):
+        for launcher, command, rest in pattern.findall(file.read_text(encoding="utf-8")):
             line = re.split(r" {2,}|\s+\|", rest)[0].rstrip(" :;,.)")
             if "=" in line and not re.search(r"-m\b|[\[<]key|=choice|\.\.\.$|^--|=[,`]|=$|=NAME|^format=", line):
-                yield f"{command} {line}"
+                yield f"{'torchrun ' if launcher else ''}{command} {line}"
 
 
 @pytest.mark.parametrize("line", sorted(set(list_examples())))
-def test_our_own_examples_pass(build, line):
+def test_our_own_examples_pass(build, line, monkeypatch):
     try:
         words = shlex.split(line)
     except ValueError:
         pytest.skip("prose, not a command line")
+    if words[0] == "torchrun":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        words = words[1:]
+    if "training.fsdp=true" in words and find_older("transformers", sharding.TRANSFORMERS):
+        pytest.skip("refused with this transformers")
     command, *arguments = [word for word in words if word != "..."]
     if all("=" in argument for argument in arguments):
         build(command, *arguments)
