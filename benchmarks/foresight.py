@@ -29,12 +29,12 @@ SHAPES = {
 }
 CASES = {  # device to name to (shape, block, rows, steps, what else is given)
     "cpu": {
-        "4 layers of 128": ("small", 256, 8, 300, ()),
-        "the same without samples": ("small", 256, 8, 300, ("samples.enabled=false",)),
-        "the same, accumulated": ("small", 256, 4, 150, ("training.gradient_accumulation_steps=2",)),
-        "the same, recomputed": ("small", 256, 8, 150, ("training.activation_checkpointing=true",)),
-        "the same, in float32": ("small", 256, 8, 150, ("training.bf16=false",)),
-        "6 layers of 384": ("medium", 512, 4, 60, ()),
+        "4 layers of 128": ("small", 256, 8, 100, ()),
+        "the same without samples": ("small", 256, 8, 100, ("samples.enabled=false",)),
+        "the same, accumulated": ("small", 256, 4, 60, ("training.gradient_accumulation_steps=2",)),
+        "the same, recomputed": ("small", 256, 8, 60, ("training.activation_checkpointing=true",)),
+        "the same, in float32": ("small", 256, 8, 60, ("training.bf16=false",)),
+        "6 layers of 384": ("medium", 512, 4, 30, ()),
     },
     "cuda": {
         "124M, 32 rows": ("gpt2", 1024, 32, 60, ()),

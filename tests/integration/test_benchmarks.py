@@ -43,6 +43,17 @@ def test_without_a_gpu_the_script_says_so(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_check_tells_is_held_against_a_run(tmp_path, real_data):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "foresight.py"), "--smoke"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    cells = ended.stdout.splitlines()[-1].split("|")
+    assert cells[1].strip() == "tiny"
+    assert all(float(cell) > 0 for cell in (*cells[2:4], *cells[5:8]))
+
+
+@pytest.mark.slow
 def test_the_calibration_of_the_forecast_fills_its_tables(tmp_path, real_data):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, str(ROOT / "benchmarks" / "forecast.py")]

@@ -1,6 +1,7 @@
 """The account of every row, document, byte and token: what was read, left out, held out and trained on."""
 
 from dataclasses import asdict, dataclass, field, fields
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,8 @@ class Counts:
     """Text tokens that are the unknown token of the vocabulary."""
     lost_bytes: int = 0
     """Bytes that the tokens do not decode to."""
+    lengths: list[int] = field(default_factory=list)
+    """Documents by their tokens: how many have 2^i to 2^(i+1) - 1 of them, the separator among these."""
 
     @property
     def tokens(self) -> int:
@@ -63,11 +66,18 @@ class Counts:
         self.separators += len(documents)
         self.bytes += int(documents["bytes"].sum())
         self.text_tokens += int(documents["tokens"].sum()) - (1 + opening) * len(documents)
+        _, exponents = np.frexp(documents["tokens"])
+        self._add_lengths(np.bincount(np.maximum(exponents - 1, 0)).tolist())
 
     def join(self, other: "Counts") -> None:
         """Add what was counted of other documents."""
         for item in fields(Counts):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+            if item.default == 0:
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+        self._add_lengths(other.lengths)
+
+    def _add_lengths(self, more: list[int]) -> None:
+        self.lengths = [sum(pair) for pair in zip_longest(self.lengths, more, fillvalue=0)]
 
 
 class Tally(NamedTuple):

@@ -7,7 +7,7 @@ from lmtune.reporting.learning import render_histogram
 from lmtune.reporting.pages import build_spans
 from lmtune.reporting.record import RunRecord
 from lmtune.reporting.samples import show_text
-from lmtune.reporting.text_flow import list_parts, list_rows, list_sources
+from lmtune.reporting.text_flow import describe_lengths, list_parts, list_rows, list_sources
 from lmtune.storage import Record
 
 FEW = 12
@@ -123,6 +123,7 @@ def build_flow(record: RunRecord, language: Language) -> Record | None:
         if ledger["sides"]["validation"]["documents"]:
             said += " " + language.say("flow_held", rule=language.translate(ledger["split_by"]))
         notes = [said]
+    notes += filter(None, [describe_lengths(ledger, language)])
     seen = _find_seen(record)
     if seen is not None:
         notes.append(language.say("seen", share=language.share(seen, 3)))

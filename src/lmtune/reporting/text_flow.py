@@ -1,7 +1,9 @@
-"""Where the text of a run went: the ledger as a table that adds up to the byte, and its sources."""
+"""Where the text of a run went: the ledger as a table that adds up to the byte, its sources, and the lengths of documents."""
 
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from lmtune.reporting.language import LESS, Language
 from lmtune.storage import Record
@@ -60,6 +62,17 @@ def list_parts(ledger: Record) -> list[Part]:
     sizes["left"] = max(0, ledger["bytes_read"] - ledger["bytes_kept"])
     whole = sum(sizes.values()) or 1
     return [Part(kind, 100 * size / whole) for kind, size in sizes.items() if size]
+
+
+def describe_lengths(ledger: Record, language: Language) -> str | None:
+    """How long the training documents are; None where that was not counted."""
+    counts = ledger["sides"]["train"].get("lengths")
+    if not counts:
+        return None
+    reached = np.cumsum(counts) / sum(counts)
+    half, most, end = (2 ** (int(np.searchsorted(reached, share)) + 1) for share in (0.5, 0.9, 1.0))
+    numbers = {"half": half, "most": most, "end": end, "n": sum(counts)}
+    return language.say("lengths", **{name: language.number(value) for name, value in numbers.items()})
 
 
 def list_sources(ledger: Record, language: Language, *, private: bool) -> tuple[list[Source], int]:

@@ -137,6 +137,9 @@ ENGLISH = {
     "sources": "Sources",
     "source": "source",
     "source_number": "source {number}",
+    "lengths": (
+        "Half of the {n} training documents have fewer than {half} tokens, nine in ten fewer than {most}; none has {end} or more."
+    ),
     "modified": "changed",
     "checksum": "XXH3 (128 bits)",
     "sources_more": "One more is in ledger.json.|{n} more are in ledger.json.",

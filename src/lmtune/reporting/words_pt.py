@@ -129,6 +129,10 @@ PORTUGUESE = {
     "sources": "Fontes",
     "source": "fonte",
     "source_number": "fonte {number}",
+    "lengths": (
+        "Metade dos {n} documentos de treino tem menos de {half} tokens, nove em cada dez têm menos de {most}; nenhum "
+        "chega a {end}."
+    ),
     "modified": "modificada",
     "checksum": "XXH3 (128 bits)",
     "sources_more": "Mais uma está em ledger.json.|Mais {n} estão em ledger.json.",
