@@ -11,6 +11,8 @@ import pytest
 from lmtune.cli import main
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in the processes of the tests too
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so is Ctrl-C behind the `&` of a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach out fails; tests marked hub start processes of their own
 
 TEXTS = [
