@@ -64,9 +64,12 @@ def test_nothing_is_compiled_unasked(build_tiny):
     "method",
     [
         "finetune=full",
-        "finetune=lora",
-        "finetune=gradual finetune.block_groups=2 "
-        "finetune.phases=[{epochs:0.1,groups:1,learning_rate:1e-3},{epochs:0.1,groups:3,learning_rate:1e-3}]",
+        pytest.param("finetune=lora", marks=pytest.mark.slow),
+        pytest.param(
+            "finetune=gradual finetune.block_groups=2 "
+            "finetune.phases=[{epochs:0.1,groups:1,learning_rate:1e-3},{epochs:0.1,groups:3,learning_rate:1e-3}]",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_compiled_run_learns_the_same(lmtune, method):

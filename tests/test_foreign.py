@@ -479,6 +479,7 @@ REASONS = {
     ("evaluation/suites/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",
+    ("training/sharding.py", "loads"): "what rank 0 of the same run has built, from the processes' own group",
     ("training/vocabulary.py", "from_file"): "a vocabulary in JSON that lmtune has written, with its checksum",
     ("evaluation/suites/harness.py", "load"): "yaml with a SafeLoader that refuses the harness's !function",
     ("evaluation/suites/harness.py", "TaskManager"): "resolve_task_folder has read the files before",

@@ -119,7 +119,7 @@ def test_divided_weights_have_no_average(build_tiny):
     config.training["deepspeed"] = "zero2.json"
     with pytest.raises(ConfigError, match=r"found training\.deepspeed, which divides them"):
         config._check_average()
-    trainer = SimpleNamespace(is_fsdp_enabled=True, is_deepspeed_enabled=False, model=build_tiny())
+    trainer = SimpleNamespace(is_deepspeed_enabled=True, model=build_tiny())
     with pytest.raises(ConfigError, match="needs whole weights in each process"):
         build_average(trainer, 0.2)
     assert build_average(trainer, None) is None

@@ -173,7 +173,8 @@ def test_a_stream_is_trained_on_and_resumed_to_the_same_weights(lmtune, tmp_path
     assert (answer.run / "ledger.json").read_text() == ledger
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_mixture_resumed_in_its_second_epoch_ends_with_the_same_weights(tmp_path, processes):
     write_group(tmp_path, "new")
     write_group(tmp_path, "old")

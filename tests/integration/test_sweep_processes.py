@@ -74,7 +74,7 @@ def test_what_has_completed_is_answered_without_a_process_and_what_failed_says_w
     assert again.json == {**load_results("0.001"), "folder": str(Path("sweep/0.001").resolve())}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_signal_is_handed_on_to_the_jobs(tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     sweep = start("training.max_steps=100000", "training.save_steps=100000", "seed=1,2", "training.eval_strategy=no")

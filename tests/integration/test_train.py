@@ -309,6 +309,7 @@ def test_a_sweep_runs_each_job_in_a_folder_of_its_own(lmtune, tmp_path):
     assert (sweep / "multirun.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_job_of_a_sweep_is_said_at_once_and_the_others_run(lmtune, tmp_path):
     answer = lmtune("train", "-m", "data.min_chars=100000,1", *SHORT, "samples.enabled=false")
     assert answer.code == 2

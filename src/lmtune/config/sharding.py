@@ -68,7 +68,5 @@ def _list_untried(config: "TrainConfig") -> Iterator[str]:
         yield f"training.optim={training['optim']} (but with {', '.join(ELEMENTWISE)})"
     if config.eval.dtype.value != "float32":
         yield f"eval.dtype={config.eval.dtype.value} (score the saved model with lmtune eval)"
-    if config.average.last is not None:
-        yield f"average.last={config.average.last}"
     if config.finetune.method is FinetuneMethod.lora and config.finetune.embeddings:
         yield "finetune.embeddings=true"
