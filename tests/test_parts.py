@@ -170,7 +170,7 @@ def test_what_does_not_fit_together_is_refused_by_name(tmp_path, merging, tokeni
         merging()
     shutil.rmtree(parts / "2")
     (parts / "2").mkdir()
-    with pytest.raises(DataError, match=r"expected a finished part in .*parts/2, found none"):
+    with pytest.raises(DataError, match=r"Expected a finished part in .*parts/2, found none"):
         merging()
     (parts / "2").rmdir()
     (tmp_path / "2").rename(parts / "2")

@@ -79,19 +79,6 @@ def lend_results() -> Iterator[IO[str]]:
 
 
 @contextmanager
-def keeping_results_clean() -> Iterator[None]:
-    """Send what libraries print from C to stderr as well: gloo of torch 2.8 says on stdout that it has connected."""
-    sys.stdout.flush()
-    results = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(results, 1)
-        os.close(results)
-
-
-@contextmanager
 def painting() -> Iterator[None]:
     """Show how far work is at the bottom of stderr, where that is a terminal, in a program that says its words itself."""
     outer, words = sys.stderr, WordStream(sys.stderr)

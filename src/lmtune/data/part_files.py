@@ -78,7 +78,7 @@ def load_part(folder: Path) -> Part:
     content = record.get("content", {})
     if "part" not in content:
         raise DataError(
-            f"expected a finished part in {show(folder)}, found none. Prepare it with lmtune data shard=K/N "
+            f"Expected a finished part in {show(folder)}, found none. Prepare it with lmtune data shard=K/N "
             f"output={show(folder)}, or leave it out."
         )
     fault = cache.find_fault(folder, record, record.get("key", ""), cache.checksum_file)

@@ -33,6 +33,7 @@ from lmtune.errors import DataError
 from lmtune.paths import GivenPath, show
 from lmtune.runs.search import check_creatable, make_folders
 from lmtune.storage import checksum_of, render_json
+from lmtune.units import render_count
 from lmtune.vocabulary import hash_tokenizer
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def cut_files(sizes: Sequence[int], parts: int) -> list[range]:
     """
     if len(sizes) < parts:
         raise DataError(
-            f"shard=.../{parts}: expected at most as many parts as there are files, which stay whole; found {len(sizes):,} files. "
-            "Cut the text into more files, or into fewer parts."
+            f"shard=.../{parts}: expected at most as many parts as there are files, which stay whole; found "
+            f"{render_count(len(sizes), 'file')}. Cut the text into more files, or into fewer parts."
         )
     middles = np.cumsum(sizes) - np.asarray(sizes) / 2
     cuts = [0]

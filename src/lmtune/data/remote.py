@@ -198,7 +198,9 @@ def _explained(key: str, url: str) -> Iterator[None]:
             f"{given}: {protocol}:// is read by a package that is not installed ({first_line(error)}). {remedy}"
         ) from error
     except FileNotFoundError as error:
-        raise DataError(f"{given}: expected text there, found nothing. Check the address.") from error
+        raise DataError(
+            f"{given}: expected text there, found nothing, or no server that answers. Check the address and the network."
+        ) from error
     except ValueError as error:
         raise DataError(
             f"{given}: {first_line(error)}. Expected a path, or an address that fsspec reads, such as s3://, gs://, hf:// or https://."

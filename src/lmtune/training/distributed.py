@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lmtune.console import keeping_results_clean
+from lmtune.console import compiled_code_aside
 from lmtune.errors import DataError, LostProcessError, TrainingError, describe_error, first_line
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling.layers import runs_in_step
@@ -66,7 +66,7 @@ def join(training: dict[str, Any]) -> None:
 
     seconds = int(training.get("ddp_timeout") or USUAL_TIMEOUT)
     backend = training.get("ddp_backend")
-    with keeping_results_clean():
+    with compiled_code_aside():
         PartialState(
             cpu=bool(training.get("use_cpu")),
             timeout=timedelta(seconds=seconds),
