@@ -127,7 +127,8 @@ def test_a_client_that_goes_away_frees_its_slot(serve, monkeypatch):
     client = serve(slots=1)
     long = {"prompt": "a", "max_tokens": 500, **ENDLESS}
     with client.http.stream("POST", "/v1/completions", json={**long, "stream": True}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # held: httpx closes the connection of an iterator that is let go
+        next(lines)
         assert client.models.running == 1
     assert client.is_idle()
     with pytest.raises(httpx.TimeoutException):
