@@ -174,6 +174,7 @@ NEEDED = {
     "compare": ("runs=[a,b]",),
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
     "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
+    "fetch": ("data=bio",),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

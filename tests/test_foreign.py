@@ -456,7 +456,7 @@ def test_a_data_set_with_a_script_is_refused(tmp_path, mark):
 # The source itself
 
 LOADERS_OF_LIBRARIES = {
-    "from_pretrained", "from_config", "load_dataset", "load_from_disk", "from_file", "read_pickle", "import_module", "spec_from_file_location",
+    "from_pretrained", "from_config", "load_dataset", "load_dataset_builder", "load_from_disk", "from_file", "read_pickle", "import_module", "spec_from_file_location",
     "TaskManager", "HFLM", "simple_evaluate",
 }  # fmt: skip
 BUILTINS = {"eval", "exec", "compile", "__import__", "input"}
@@ -476,6 +476,8 @@ REASONS = {
     ("modeling/adapters.py", "from_pretrained"): "peft takes no such argument: open_source refuses kinds that name further models, and "
     "peft reads pickles with weights_only=True",
     ("data/hub_source.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
+    ("data/hub_source.py", "load_dataset_builder"): "datasets 5 refuses scripts and has no way to allow them",
+    ("data/fetching.py", "load_dataset_builder"): "datasets 5 refuses scripts and has no way to allow them",
     ("evaluation/suites/sources.py", "load_dataset"): "datasets 5 refuses scripts and has no way to allow them",
     ("data/tables.py", "load_from_disk"): "Arrow files and JSON",
     ("data/blocks.py", "from_file"): "an Arrow file that lmtune has written",

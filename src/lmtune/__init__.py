@@ -10,7 +10,7 @@ right one knows the left one (tests/test_floors.py keeps all of this true):
     floor 2  data, modeling < evaluation < reporting          text to blocks; models; numbers; pages and tables
     floor 2  modeling < exporting                             what leaves the machine: to the Hub, to other programs
     floor 1  versions, familiar < upstream < upstream_docs < config   libraries; others' names and words; what a command is told
-    floor 1  storage < runs, token_stream < vocabulary, hub, foreign    what a run leaves behind; ids; what others made
+    floor 1  storage < runs, token_stream < vocabulary, hub, carried, foreign    what a run leaves behind; ids; what others made
     floor 1  secrets                                          what must not be written down
     floor 0  environment, launcher                            variables that libraries read; processes that torchrun starts
     floor 0  errors, gauges < screen, stopping < console < patience   what can go wrong; signals; what is said, also of long work

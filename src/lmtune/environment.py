@@ -2,6 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
+
+CARRIED = "lmtune-fetch.sha256"
+"""In a folder that `lmtune fetch` has filled: the checksum of each file in it, as `sha256sum --check` reads them."""
 
 BUSY = 50.0
 """Percent of a processor's time from which on it counts as taken."""
@@ -20,8 +24,16 @@ def set_environment() -> None:
         "USE_HUB_KERNELS": "NO",  # some models would fetch compiled code and run it
         "TOKENIZERS_PARALLELISM": "true",  # said, so that tokenizers does not warn after a fork
     }
+    if is_carried():
+        quiet["HF_HUB_OFFLINE"] = "1"  # what was carried here is all there is
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+
+
+def is_carried() -> bool:
+    """True where HF_HOME names a folder that `lmtune fetch` has filled."""
+    home = os.environ.get("HF_HOME")
+    return bool(home) and Path(os.path.expandvars(str(home)), CARRIED).expanduser().is_file()
 
 
 def set_waiting() -> None:

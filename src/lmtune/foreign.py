@@ -25,6 +25,7 @@ CONFIG, GENERATION, TOKENIZER, ADAPTER = (
     "tokenizer_config.json",
     "adapter_config.json",
 )
+NAMES = (CONFIG, GENERATION, TOKENIZER, ADAPTER)
 Settings = dict[str, dict[str, Any]]
 """The content of those files of a model that are there, by name."""
 IMPLEMENTATION = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
@@ -65,7 +66,7 @@ class Source:
 def load_settings(source: Source) -> Settings:
     """The settings files of a model, from its folder or the Hub; raise the source's error for one that is no JSON object."""
     found = {}
-    for name in (CONFIG, GENERATION, TOKENIZER, ADAPTER):
+    for name in NAMES:
         file = find_file(source, name)
         if file is not None:
             found[name] = _load_object(source, file, name)

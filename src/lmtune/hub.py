@@ -10,11 +10,14 @@ import json
 import logging
 import os
 import re
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmtune.environment import is_carried
 from lmtune.errors import LmtuneError, ModelError
 from lmtune.paths import GivenPath, Kind, show
 
@@ -25,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT = 2.0
 """Seconds."""
+SETTINGS = (".json", ".txt", ".model", ".jinja")
+"""Endings of the files beside the weights of a model: its config, and its tokenizer."""
 
 
 def is_local(given: GivenPath) -> bool:
@@ -50,13 +55,10 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
             f"{repository} is no folder here, and as a Hub {kind} it has no place to be kept: HOME is not set and this user has "
             "no home. Set HF_HOME to a folder that you may write to."
         )
-    cached = is_cached(kind, repository)
+    cached = is_cached(kind, repository, revision)
     if (variable := find_offline()) is not None:
         if not cached:
-            raise error(
-                f"{repository} is not in the Hugging Face cache, and {variable} is set. "
-                "Fetch it once with the network on, or name a folder."
-            )
+            raise error(_explain_absence(kind, repository, revision, variable))
         return
     fault = _ask(kind, repository, revision)
     if fault is None:
@@ -70,14 +72,18 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     logger.info("%s %s; going on with the cached copy of %s", _endpoint(), fault, repository)
 
 
-def is_cached(kind: str, repository: str) -> bool:
-    """True if the Hugging Face cache holds a snapshot of the repository. Raises ConfigError for one that may not be read."""
+def is_cached(kind: str, repository: str, revision: str | None = None) -> bool:
+    """True if the Hugging Face cache holds a snapshot of the repository, of that revision where one is named.
+
+    Raises ConfigError for one that may not be read.
+    """
     cache = _find_cache()
     if cache is None:
         return False
-    return bool(
-        GivenPath("HF_HOME", str(cache)).list_folder(cache / f"{kind}s--{repository.replace('/', '--')}" / "snapshots")
-    )
+    folder, given = cache / f"{kind}s--{repository.replace('/', '--')}", GivenPath("HF_HOME", str(cache))
+    if revision is not None and not given.is_folder(folder / "snapshots" / revision):
+        return given.is_file(folder / "refs" / revision)
+    return bool(given.list_folder(folder / "snapshots"))
 
 
 def is_offline() -> bool:
@@ -103,13 +109,49 @@ def load_listing(kind: str, repository: str, revision: str | None) -> list[tuple
         return None
 
 
+def choose_files(names: Iterable[str], weights: bool) -> list[str]:
+    """Of the files of a model, those that are read: settings, tokenizer, and weights as safetensors where there are any."""
+    top = [name for name in names if "/" not in name]
+    safe = [name for name in top if name.endswith(".safetensors")]
+    pickled = [name for name in top if name.endswith(".bin")]
+    return [name for name in top if name.endswith(SETTINGS)] + ((safe or pickled) if weights else [])
+
+
+def _explain_absence(kind: str, repository: str, revision: str | None, variable: str) -> str:
+    """What is said of a repository that is not in the cache while the network may not be asked."""
+    named = f"{repository} (revision {revision})" if revision else repository
+    if not is_carried():
+        return (
+            f"{named} is not in the Hugging Face cache, and {variable} is set. "
+            "Fetch it once with the network on, or name a folder."
+        )
+    key = "model.path" if kind == "model" else "data.path"
+    return (
+        f"{named} is not in the folder that HF_HOME names, which lmtune fetch has filled: {os.environ['HF_HOME']}. On a machine "
+        f"with a network fetch it into the same folder: lmtune fetch {key}={repository}."
+    )
+
+
 def _open(address: str) -> "HTTPResponse":
     """The endpoint's answer to one question, within TIMEOUT."""
     token = _find_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"{_endpoint()}/api/{address}", headers=headers)
-    answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+    found: list[HTTPResponse | Exception] = []
+    asking = threading.Thread(target=_request, args=(request, found), daemon=True)
+    asking.start()
+    asking.join(TIMEOUT + 0.5)  # no timeout of a socket counts while a name server is waited for
+    answer = found[0] if found else TimeoutError(f"within {TIMEOUT:g} s")
+    if isinstance(answer, Exception):
+        raise answer
     return answer
+
+
+def _request(request: urllib.request.Request, found: "list[HTTPResponse | Exception]") -> None:
+    try:
+        found.append(urllib.request.urlopen(request, timeout=TIMEOUT))
+    except Exception as fault:
+        found.append(fault)
 
 
 def _ask(kind: str, repository: str, revision: str | None) -> str | None:

@@ -41,8 +41,9 @@ def hub(tmp_path_factory):
 
 def lmtune(hub, folder, *arguments, code=0, launcher=()):
     command = [sys.executable, *launcher, "-m", "lmtune", *arguments]
+    environment = {name: value for name, value in {**os.environ, **hub}.items() if value is not None}
     answer = subprocess.run(
-        command, cwd=folder, env={**os.environ, **hub}, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert answer.returncode == code, answer.stderr
     return answer
@@ -227,3 +228,82 @@ def test_files_of_a_data_set_are_read_behind_their_addresses(hub, tmp_path):
     (source,) = pattern["ledger"]["sources"]
     assert source["name"].startswith("hf://datasets/Salesforce/wikitext")
     assert source["etag"]
+
+
+NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": None}
+"""Nobody listens there, and only HF_HOME says that the network is not needed."""
+
+
+def list_commands(folder):
+    """What is done with the models and data sets that were fetched."""
+    small = ("training.max_steps=2", "data.max_documents=2", *SMALL)
+    return [
+        ("train", "data=bio", "model=gpt2-small-pt", "format=json", f"output={folder}/run", *small),
+        ("eval", "ckpt=pierreguillou/gpt2-small-portuguese", "data=bio", "data.max_documents=2", "format=json", "device=cpu",
+         "eval.context=128"),
+        ("eval", "ckpt=pierreguillou/gpt2-small-portuguese", "suite=gpt2-zeroshot", "suite.tasks=[wikitext-2]", "suite.limit=9",
+         "format=json", "device=cpu"),
+        ("generate", "ckpt=pierreguillou/gpt2-small-portuguese", "prompt=Era", "generation.max_new_tokens=3", "device=cpu"),
+    ]  # fmt: skip
+
+
+def take_times_out(text):
+    """A document of results without what differs from run to run."""
+    if not text.startswith("{"):
+        return text
+    found = json.loads(text)
+    return found["eval"] if "eval" in found else {name: each["perplexity"] for name, each in found["tasks"].items()}
+
+
+def test_what_was_fetched_is_all_that_is_needed_elsewhere(hub, tmp_path):
+    online = {**hub, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_any-word-that-is-found"}
+    lmtune(online, tmp_path, "fetch", "data=bio", "model=gpt2-small-pt")
+    told = json.loads(
+        lmtune(online, tmp_path, "fetch", "suite=gpt2-zeroshot", "suite.tasks=[wikitext-2,lm1b]", "format=json").stdout
+    )
+    assert [each["subset"] for each in told["fetched"]] == ["wikitext-2-raw-v1"]
+    assert told["left_out"] == ["billion-word-benchmark/lm1b/plain_text/test"]
+    for file in (tmp_path / "fetched").rglob("*"):
+        assert not file.is_symlink()
+        assert not file.is_file() or b"any-word-that-is-found" not in file.read_bytes()
+    (tmp_path / "fetched").rename(tmp_path / "carried")
+    there = {**hub, **NOWHERE, "HF_HOME": str(tmp_path / "carried"), "LMTUNE_CACHE": str(tmp_path / "cache")}
+    here, away = list_commands(tmp_path / "here"), list_commands(tmp_path / "away")
+    for ours, theirs in zip(here, away, strict=True):
+        assert take_times_out(lmtune(there, tmp_path, *theirs).stdout) == take_times_out(
+            lmtune(hub, tmp_path, *ours).stdout
+        )
+    refused = lmtune(there, tmp_path, "train", "data=pt-wiki", "model=gpt2-small-pt", code=2)
+    assert "lmtune fetch data.path=wikimedia/wikipedia" in refused.stderr
+
+
+def test_what_was_damaged_is_fetched_again_and_the_rest_is_not(hub, tmp_path):
+    online = {**hub, "HF_HOME": str(tmp_path / "home")}
+    command = ("fetch", "data=wikitext", "model=gpt2", "format=json")
+    first = json.loads(lmtune(online, tmp_path, *command).stdout)
+    weights = next((tmp_path / "fetched").rglob("model.safetensors"))
+    text = next((tmp_path / "fetched").rglob("*-train.arrow"))
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "fetched" / "hub").rglob("*.json")}
+    weights.write_bytes(weights.read_bytes()[:-1])
+    text.unlink()
+    second = lmtune(online, tmp_path, *command)
+    assert second.stderr.count("is not as it was fetched") == 2
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    named = ("repository", "commit", "bytes")
+    assert [[each[name] for name in named] for each in json.loads(second.stdout)["fetched"]] == [
+        [each[name] for name in named] for each in first["fetched"]
+    ]
+
+
+def test_an_adapter_is_fetched_with_its_base(hub, tmp_path):
+    pytest.importorskip("peft")
+    online = {**hub, "HF_TOKEN": "any-word"}
+    lmtune(online, tmp_path, "train", "finetune=lora", "finetune.merge=false", "model=gpt2-small-pt", "name=carried",
+           "training.max_steps=2", "training.push_to_hub=true", "card.license=mit", *SMALL)  # fmt: skip
+    fetched = json.loads(lmtune(online, tmp_path, "fetch", "model.path=local-user/carried", "format=json").stdout)
+    assert [each["repository"] for each in fetched["fetched"]] == [
+        "local-user/carried", "pierreguillou/gpt2-small-portuguese",
+    ]  # fmt: skip
+    there = {**hub, **NOWHERE, "HF_HOME": str(tmp_path / "fetched")}
+    command = ("generate", "ckpt=local-user/carried", "prompt=Era", "generation.max_new_tokens=3", "device=cpu")
+    assert lmtune(there, tmp_path, *command).stdout == lmtune(hub, tmp_path, *command).stdout

@@ -80,6 +80,12 @@ COMMANDS = {
             "a checkpoint as a GGUF file for llama.cpp, or as a folder for transformers and vLLM",
         ),
         Command(
+            "fetch",
+            "lmtune.commands.fetch",
+            "FetchConfig",
+            "models and data sets of the Hub in a folder for a machine without a network",
+        ),
+        Command(
             "push",
             "lmtune.commands.push",
             "PushConfig",

@@ -71,7 +71,7 @@ def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed)
         raise ConfigError(f"{absent[0]} has no value. Give one: {absent[0]}=...")
     command = name_command(schema)
     check_added(node, command)
-    if command in ("eval", "data", "tokenizer") and node.data is not None:
+    if command in ("eval", "data", "tokenizer", "fetch") and node.data is not None:
         node.data.name = HydraConfig.get().runtime.choices["data"]
     config = schema(**_build_sections(node, schema))
     config.check_settings()

@@ -23,6 +23,7 @@ from lmtune.config.commands import (
 )
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
+from lmtune.config.fetch import FetchConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, ReportLanguage
@@ -60,6 +61,7 @@ __all__ = [
     "ExportConfig",
     "ExportDtype",
     "ExportFormat",
+    "FetchConfig",
     "FinetuneConfig",
     "FinetuneMethod",
     "ForesightConfig",

@@ -6,9 +6,6 @@ from lmtune import hub
 from lmtune.config import ModelInit, TrainConfig
 from lmtune.storage import Record
 
-SETTINGS = (".json", ".txt", ".model", ".jinja")
-"""Endings of the files beside the weights of a model: its config, and its tokenizer."""
-
 
 def list_fetches(config: TrainConfig) -> list[Record]:
     """One record for each repository of the Hub that a training reads: its key, id, whether it is in the cache, files and bytes.
@@ -37,7 +34,9 @@ def _list_repositories(config: TrainConfig) -> Iterator[tuple[str, str, str, str
 def _describe(key: str, kind: str, repository: str, revision: str | None, weights: bool) -> Record:
     cached = hub.is_cached(kind, repository)
     listed = None if cached else hub.load_listing(kind, repository, revision)
-    sizes = None if listed is None else dict(listed if kind == "dataset" else _choose(listed, weights))
+    sizes = None if listed is None else dict(listed)
+    if sizes is not None and kind == "model":
+        sizes = {name: sizes[name] for name in hub.choose_files(sizes, weights)}
     return {
         "key": key,
         "repository": repository,
@@ -45,11 +44,3 @@ def _describe(key: str, kind: str, repository: str, revision: str | None, weight
         "files": None if sizes is None else len(sizes),
         "bytes": None if sizes is None else sum(sizes.values()),
     }
-
-
-def _choose(listed: list[tuple[str, int]], weights: bool) -> list[tuple[str, int]]:
-    """Of the files of a model, those that are read: settings, tokenizer, and weights as safetensors where there are any."""
-    beside = [(path, size) for path, size in listed if "/" not in path and path.endswith(SETTINGS)]
-    safe = [(path, size) for path, size in listed if "/" not in path and path.endswith(".safetensors")]
-    pickled = [(path, size) for path, size in listed if "/" not in path and path.endswith(".bin")]
-    return beside + ((safe or pickled) if weights else [])

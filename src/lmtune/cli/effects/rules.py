@@ -309,6 +309,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "tokenizer": {"model.revision": _if_revised},
     "export": {},
+    "fetch": {"model.revision": _if_revised},
     "push": PUSH_RULES,
     "report": {},
     "generate": {

@@ -3,7 +3,9 @@ and holds these tables against what was read.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 
+from lmtune.config import DataConfig, ModelConfig
 from lmtune.config.conditions import Idle
 
 OF_TRAIN = "Leave it out, or give it to lmtune train."
@@ -112,6 +114,23 @@ TOKENIZER = {
     "model.name": Idle(OF_LABELS, CHOOSE_MODEL),
 }
 
+_NAMED = ("data.path", "data.subset", "data.revision", "model.path", "model.revision", "model.tokenizer", "model.init")
+FETCH = {
+    **idle(
+        "lmtune fetch takes whole models and data sets from the Hub",
+        OF_TRAIN,
+        (
+            name
+            for section, kind in (("data", DataConfig), ("model", ModelConfig))
+            for name in (f"{section}.{item.name}" for item in fields(kind))
+            if name not in (*_NAMED, "data.files", "data.sources")
+        ),
+    ),
+    "suite.limit": Idle("the data sets of benchmarks are fetched whole", "Leave it out, or give it to lmtune eval."),
+    "suite.include": Idle("it is for tasks of EleutherAI's harness, which are not fetched", "Leave it out."),
+    "suite.name": EVAL["suite.name"],
+}
+
 GENERATE: dict[str, Idle] = {}
 EXPORT: dict[str, Idle] = {}
 
@@ -125,6 +144,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "generate": GENERATE,
     "chat": {},
     "export": EXPORT,
+    "fetch": FETCH,
     "push": {},
     "runs": {},
     "compare": {},

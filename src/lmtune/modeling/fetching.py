@@ -1,0 +1,88 @@
+"""Models fetched from the Hub into a folder that is carried elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lmtune import carried, foreign
+from lmtune.config import ModelConfig, ModelInit
+from lmtune.errors import LmtuneError, ModelError, first_line
+from lmtune.hub import check_available, choose_files, is_hub_id
+from lmtune.modeling.tokenizer import LEARN
+from lmtune.patience import turn_to
+from lmtune.storage import Record
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the Hub, and how much of it."""
+
+    key: str
+    repository: str
+    revision: str | None = None
+    weights: bool = True
+    """False where its settings and its tokenizer are enough."""
+
+
+def list_models(config: ModelConfig) -> list[HubModel]:
+    """What a training with these settings loads from the Hub; the base of an adapter is known once that is there."""
+    found = []
+    if config.path is not None and is_hub_id(config.path):
+        found.append(HubModel("model.path", config.path, config.revision, config.init is ModelInit.pretrained))
+    if config.tokenizer not in (None, LEARN, config.path) and is_hub_id(str(config.tokenizer)):
+        found.append(HubModel("model.tokenizer", str(config.tokenizer), weights=False))
+    return found
+
+
+def fetch_model(wanted: HubModel, folder: Path) -> Iterator[Record]:
+    """Fetch a model, and the base of an adapter behind it; yield what was fetched of each, its files still without checksums.
+
+    Raises ModelError for what cannot be had, ConfigError for a file that is not as the Hub says.
+    """
+    check_available("model", wanted.repository, wanted.revision)
+    turn_to(f"fetching {wanted.repository}")
+    try:
+        snapshot = _download(wanted, folder / "hub")
+    except LmtuneError:
+        raise
+    except Exception as fault:  # whatever the Hub's client and its network raise means: it cannot be had now
+        raise ModelError(
+            f"{wanted.key}={wanted.repository} was not fetched: {first_line(fault)}. The same command goes on where it stopped."
+        ) from fault
+    yield {
+        "kind": "model",
+        "repository": wanted.repository,
+        "revision": wanted.revision,
+        "commit": snapshot.name,
+        "folders": [snapshot.relative_to(folder).as_posix()],
+    }
+    base = foreign.load_settings(foreign.Source(wanted.key, str(snapshot))).get(foreign.ADAPTER, {})
+    name, revision = base.get("base_model_name_or_path"), base.get("revision")
+    if isinstance(name, str) and is_hub_id(name):
+        yield from fetch_model(HubModel(wanted.key, name, revision, wanted.weights), folder)
+
+
+def _download(wanted: HubModel, cache: Path) -> Path:
+    """The folder with the files of a model that are read, each as the Hub says it is."""
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    commit = str(HfApi().model_info(wanted.repository, revision=wanted.revision).sha)
+    listed = HfApi().list_repo_tree(wanted.repository, revision=commit)
+    entries = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
+    chosen = choose_files(entries, wanted.weights)
+    get = partial(snapshot_download, wanted.repository, revision=wanted.revision, cache_dir=cache)
+    snapshot = Path(get(allow_patterns=chosen))
+    expected = {name: carried.expect(entries[name]) for name in chosen}
+    for name in (
+        set(foreign.NAMES) - entries.keys()
+    ):  # without a network, only what is known not to be there is done without
+        with suppress(EntryNotFoundError):
+            hf_hub_download(wanted.repository, name, revision=wanted.revision, cache_dir=cache)
+    carried.check_files(snapshot, expected, lambda name: get(allow_patterns=[name], force_download=True))
+    return snapshot
