@@ -1,6 +1,7 @@
 # make demo   set up, then train and evaluate a tiny model on the built-in text (no GPU, no network but for the packages)
 # make coverage   the tests, with the lines and branches that they do not reach
-# make docs   write the tables of the docs anew: keys from the fields of the configuration, dependencies from the environment
+# make docs   write the tables of the docs anew: keys from the fields of the configuration, dependencies from the environment;
+#             and docs/reference, from the commands and the Python API
 # make site   the documentation as pages in site/, built strictly (no torch needed)
 # make test   set up, then check and test everything that runs on two cores in minutes
 #
@@ -19,6 +20,7 @@ demo: $(VENV)/.demo
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m lmtune.cli.reference docs/configuration.md docs/coming-from.md
+	$(BIN)/python -m lmtune.cli.reference_pages docs/reference
 	$(BIN)/python docs/tools/dependencies.py docs/dependencies.md
 
 site: .venv-docs/.done

@@ -22,7 +22,7 @@ SET_FLAGS, UP = 0x8914, 0x1 | 0x40
 
 
 def main(folder, *more):
-    """Train, score, continue a prompt, write the page, serve; print what came of each as JSON."""
+    """Train, score, continue a prompt, write the page, serve; write what came of each as JSON."""
     raise_loopback()
     os.chdir(folder)
     run("train", "output=run", "format=json", *SMALL, *more)
@@ -37,7 +37,7 @@ def main(folder, *more):
         "report": Path("run/report.html").stat().st_size,
         "serve": served,
     }
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 def run(*arguments):

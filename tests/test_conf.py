@@ -9,7 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from lmtune import upstream
-from lmtune.cli import composition, reference, schemas
+from lmtune.cli import composition, reference, reference_pages, schemas
+from lmtune.cli.commands import COMMANDS
+from lmtune.cli.tools import TOOLS
 from lmtune.config.keys import section_of, walk
 
 CONF = schemas.find_conf()
@@ -94,6 +96,17 @@ def test_every_command_has_a_config_a_schema_and_a_door():
 def test_the_tables_of_the_docs_are_those_of_the_fields(page):
     text = (CONF.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert text == reference.rewrite(text), "make docs"
+
+
+def test_the_reference_is_that_of_the_package():
+    docs = CONF.parent / "docs"
+    commands = reference_pages.render_commands((docs / "configuration.md").read_text(encoding="utf-8"))
+    assert (docs / "reference" / "commands.md").read_text(encoding="utf-8") == commands, "make docs"
+    assert (docs / "reference" / "python.md").read_text(encoding="utf-8") == reference_pages.render_python(), (
+        "make docs"
+    )
+    for command in (*COMMANDS, *TOOLS):
+        assert f"\n## lmtune {command}\n" in commands
 
 
 @pytest.mark.parametrize("command", schemas.SCHEMAS)

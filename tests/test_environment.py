@@ -6,6 +6,7 @@ import sys
 
 import psutil
 import pytest
+from documents import ROOT
 
 from lmtune import environment
 from lmtune.environment import is_shared, set_waiting
@@ -57,3 +58,14 @@ def test_nothing_is_asked_once_torch_is_there(monkeypatch):
 def test_the_variables_are_set_before_torch_is_imported():
     code = "import lmtune.api, lmtune.cli.main, lmtune.commands.train, lmtune.commands.evaluate, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_switched_off_stands_in_the_docs(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    environment.set_environment()
+    table = (ROOT / "docs" / "offline.md").read_text(encoding="utf-8")
+    for name, value in os.environ.items():
+        assert name == "TOKENIZERS_PARALLELISM" or f"`{name}={value}`" in table
+    os.environ["WANDB_ERROR_REPORTING"] = "true"
+    environment.set_environment()
+    assert os.environ["WANDB_ERROR_REPORTING"] == "true", "what the user says stands"
