@@ -121,7 +121,7 @@ def test_the_length_that_was_typed_takes_the_place_of_our_own(build):
 
 def list_examples():
     """Command lines of README, docs and the helps of the commands, without their explanations."""
-    files = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "conf").rglob("*.yaml"))]
+    files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "conf").rglob("*.yaml"))]
     pattern = re.compile(rf"(torchrun [^`\n]*)?lmtune ({'|'.join(schemas.SCHEMAS)}) ([^`\n#]*)")
     for file in files:
         for launcher, command, rest in pattern.findall(file.read_text(encoding="utf-8")):
@@ -144,6 +144,13 @@ def test_our_own_examples_pass(build, line, monkeypatch):
     command, *arguments = [word for word in words if word != "..."]
     if all("=" in argument for argument in arguments):
         build(command, *arguments)
+
+
+def test_each_system_has_commands_among_them():
+    for page in (ROOT / "docs" / "systems").glob("*.md"):
+        typed = re.findall(r"^    (?:[A-Z_]+=\S+ )?lmtune (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(typed) <= set(list_examples()), page.name
+        assert typed, page.name
 
 
 SECTIONS = {
