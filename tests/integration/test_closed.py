@@ -3,10 +3,10 @@
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,14 +99,16 @@ def test_all_of_it_works_where_there_is_no_network(tmp_path):
         (("eval", "ckpt=gpt2", "data=sample"), "gpt2 is no folder here, and as a Hub model it cannot be had"),
         (("generate", "ckpt=gpt2", "prompt=a"), "Check the spelling and the network"),
         (("serve", "ckpt=gpt2"), "Check the spelling and the network"),
+        (("chat", "ckpt=gpt2"), "Check the spelling and the network"),
+        (("export", "ckpt=gpt2", "to=gguf"), "Check the spelling and the network"),
     ],
 )
 def test_an_id_of_the_hub_is_refused_at_once(tmp_path, arguments, said):
     environment = without_hub(HF_HOME=str(tmp_path))
-    began = time.monotonic()
+    began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run([*UNSHARE, sys.executable, "-m", "lmtune", *arguments], cwd=tmp_path, env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
-    seconds = time.monotonic() - began
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
-    assert seconds < 15, "a second or two where nobody else computes"
+    assert seconds < 4, "of computing, whoever else computes; how long an answer is waited for: tests/test_fetch.py"

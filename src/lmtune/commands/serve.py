@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from lmtune.commands.result import Result
 from lmtune.config import ServeConfig
 from lmtune.errors import ConfigError
+from lmtune.hub import is_hub_id
+from lmtune.modeling.checkpoint import resolve_checkpoint
 from lmtune.patience import rest
 from lmtune.versions import render_install
 
@@ -22,6 +24,8 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 def run(config: ServeConfig) -> Result:
     """Serve until a signal comes; what was begun is written to its end."""
     check_installed()
+    for ckpt in filter(is_hub_id, config.checkpoints):
+        resolve_checkpoint(ckpt)  # one that cannot be had is refused before torch is imported
     from lmtune.serving.access import resolve_access
     from lmtune.serving.app import build_app
     from lmtune.serving.metrics import Metrics
