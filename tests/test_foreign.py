@@ -468,6 +468,7 @@ REASONS = {
     ("cli/commands.py", "import_module"): "of this package's own configuration classes",
     ("cli/dispatch.py", "import_module"): "of this package's own table of commands",
     ("cli/main.py", "import_module"): "of a command about the command line, from a fixed list",
+    ("cli/reference_pages.py", "import_module"): "of the same list, for the page that make docs writes",
     ("exporting/client.py", "import_module"): "of what huggingface_hub speaks HTTP with, one of two",
     ("cli/job.py", "loads"): "of what the process of the sweep has pickled, which has started this one",
     ("training/distributed.py", "loads"): "of what this process has pickled itself",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from lmtune.hub import check_available, choose_files, is_hub_id
 from lmtune.modeling.tokenizer import LEARN
 from lmtune.patience import turn_to
 from lmtune.storage import Record
+from lmtune.units import render_bytes, render_count
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +43,40 @@ def list_models(config: ModelConfig) -> list[HubModel]:
 
 
 def fetch_model(wanted: HubModel, folder: Path) -> Iterator[Record]:
-    """Fetch a model, and the base of an adapter behind it; yield what was fetched of each, its files still without checksums.
+    """Fetch a model, and the one that an adapter lies on; yield what was fetched of each.
 
     Raises ModelError for what cannot be had, ConfigError for a file that is not as the Hub says.
     """
-    check_available("model", wanted.repository, wanted.revision)
-    turn_to(f"fetching {wanted.repository}")
-    try:
-        snapshot = _download(wanted, folder / "hub")
-    except LmtuneError:
-        raise
-    except Exception as fault:  # whatever the Hub's client and its network raise means: it cannot be had now
-        raise ModelError(
-            f"{wanted.key}={wanted.repository} was not fetched: {first_line(fault)}. The same command goes on where it stopped."
-        ) from fault
-    yield {
+    snapshot = _fetch_snapshot(wanted, folder / "hub")
+    yield _describe(wanted, snapshot, folder)
+    adapter = foreign.load_settings(foreign.Source(wanted.key, str(snapshot))).get(foreign.ADAPTER, {})
+    name, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
+    if isinstance(name, str) and is_hub_id(name):
+        base = HubModel(wanted.key, name, revision, wanted.weights)
+        yield _describe(base, _fetch_snapshot(base, folder / "hub"), folder)
+
+
+def _describe(wanted: HubModel, snapshot: Path, folder: Path) -> Record:
+    return {
         "kind": "model",
         "repository": wanted.repository,
         "revision": wanted.revision,
         "commit": snapshot.name,
         "folders": [snapshot.relative_to(folder).as_posix()],
     }
-    base = foreign.load_settings(foreign.Source(wanted.key, str(snapshot))).get(foreign.ADAPTER, {})
-    name, revision = base.get("base_model_name_or_path"), base.get("revision")
-    if isinstance(name, str) and is_hub_id(name):
-        yield from fetch_model(HubModel(wanted.key, name, revision, wanted.weights), folder)
+
+
+def _fetch_snapshot(wanted: HubModel, cache: Path) -> Path:
+    check_available("model", wanted.repository, wanted.revision)
+    turn_to(f"fetching {wanted.repository}")
+    try:
+        return _download(wanted, cache)
+    except LmtuneError:
+        raise
+    except Exception as fault:  # whatever the Hub's client and its network raise means: it cannot be had now
+        raise ModelError(
+            f"{wanted.key}={wanted.repository} was not fetched: {first_line(fault)}. The same command goes on where it stopped."
+        ) from fault
 
 
 def _download(wanted: HubModel, cache: Path) -> Path:
@@ -76,12 +89,13 @@ def _download(wanted: HubModel, cache: Path) -> Path:
     listed = HfApi().list_repo_tree(wanted.repository, revision=commit)
     entries = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
     chosen = choose_files(entries, wanted.weights)
+    size = sum(entries[name].size for name in chosen)
+    logger.info("%s: %s, %s", wanted.repository, render_count(len(chosen), "file"), render_bytes(size))
     get = partial(snapshot_download, wanted.repository, revision=wanted.revision, cache_dir=cache)
     snapshot = Path(get(allow_patterns=chosen))
     expected = {name: carried.expect(entries[name]) for name in chosen}
-    for name in (
-        set(foreign.NAMES) - entries.keys()
-    ):  # without a network, only what is known not to be there is done without
+    absent = set(foreign.NAMES) - entries.keys()
+    for name in absent:  # without a network, only what is known not to be there is done without
         with suppress(EntryNotFoundError):
             hf_hub_download(wanted.repository, name, revision=wanted.revision, cache_dir=cache)
     carried.check_files(snapshot, expected, lambda name: get(allow_patterns=[name], force_download=True))
