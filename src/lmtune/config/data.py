@@ -14,6 +14,8 @@ MANY = 2**53
 
 MOST_EPOCHS = 1_000_000
 
+MOST_LANES = 65_536
+
 MOST_MIXED = 10_000
 """Rows of another source that an epoch takes for each of its own, at most."""
 
@@ -179,6 +181,9 @@ class DataConfig:
     """Read and encode the text while it is trained on; needs `training.max_steps`."""
     shuffle_blocks: int = count(8192, least=1, identity=False)
     """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
+    lanes: int = count(1, least=1, most=MOST_LANES, identity=False)
+    """While streaming: into how many lanes the files are dealt. Batches come from each in turn, so that a process reads only the
+    lanes of its own batches. The processes have to divide them."""
     epochs: float = number(3.0, above=0, most=MOST_EPOCHS, identity=False)
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
     prompts: list[str] = key(list, literal=True, several=True, identity=False, weights=False)
@@ -205,10 +210,20 @@ class DataConfig:
             "stretches",
             "hash or given with data.streaming=true, since stretches need the whole text",
         )
+        self._check_lanes()
         check_paths("data.files", self.files)
         check_column("data.text_column", self.text_column)
         _ = self.parts
         check_paths("data.validation_files", self.validation_files)
+
+    def _check_lanes(self) -> None:
+        """Raise ConfigError for what is kept of a file because of files that another lane has."""
+        counted = [name for name in ("deduplicate", "max_documents", "max_bytes") if getattr(self, name)]
+        if self.streaming and self.lanes > 1 and counted:
+            raise ConfigError(
+                f"data.lanes={self.lanes} and data.{counted[0]} do not go together, found both: lanes are read each by itself, and "
+                f"data.{counted[0]} counts from the begin of the text. Give data.lanes=1, or leave data.{counted[0]} out."
+            )
 
     def _check_mix(self) -> None:
         if not self.mix:

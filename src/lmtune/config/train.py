@@ -15,6 +15,7 @@ from lmtune.config.evaluation import EvalConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
+from lmtune.config.lanes import check_lanes
 from lmtune.config.model import ModelConfig
 from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
@@ -132,6 +133,7 @@ class TrainConfig:
             self._check_twins,
             lambda: check_best(self),
             lambda: check_sharding(self),
+            lambda: check_lanes(self),
             self._check_measures,
             self._check_patience,
             self._check_average,

@@ -10,6 +10,7 @@ from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
+from lmtune.data.lanes import check_shards
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
 from lmtune.data.prepared import Prepared
@@ -68,6 +69,7 @@ def build_setup(config: TrainConfig) -> Setup:
     target = publishing.open_target(config)
     past = agree(lambda: predecessor.find_past(config.model, resumed))
     corpus = build_corpus(config.data, config.seed, past)
+    check_shards(config.data, corpus.source)
     chosen = agree(lambda: choose_settings(config, resumed))
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_liger(arguments)
@@ -83,7 +85,8 @@ def build_setup(config: TrainConfig) -> Setup:
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
-    prepared.blocks.set_batch_shape(arguments.train_batch_size * arguments.world_size, batches)
+    ranks = arguments.world_size
+    prepared.blocks.set_batch_shape(arguments.train_batch_size * ranks, batches, ranks)
     plan = agree(lambda: plan_training(config, arguments, model, prepared, begins=resumed is None))
     training_arguments.change_arguments(arguments, **plan.chosen)
     chosen |= plan.chosen
