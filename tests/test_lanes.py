@@ -2,6 +2,7 @@
 
 import json
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, SplitRule
+from lmtune.config.lanes import check_lanes
 from lmtune.data import stream_reader
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.file_source import FileSource
-from lmtune.data.lanes import check_shards, deal_shards, find_lane
+from lmtune.data.lanes import check_shards, deal_shards, find_lane, render_lanes
 from lmtune.data.sources import build_source
 from lmtune.errors import ConfigError, DataError
 
@@ -189,6 +191,37 @@ def test_what_does_not_go_with_lanes_is_refused(files):
         DataError, match=r"data\.lanes=8: expected at least as many files .*found 7.*data\.lanes=7 or less"
     ):
         check_shards(config, build_source(config))
+
+
+def test_the_processes_have_to_divide_the_lanes(monkeypatch):
+    config = SimpleNamespace(data=DataConfig(files="a", streaming=True, lanes=6), training={})
+    for ranks in (1, 2, 3, 6):
+        monkeypatch.setenv("WORLD_SIZE", str(ranks))
+        check_lanes(config)
+    for ranks, fitting in ((4, "1 or 2 or 3 of them"), (12, "1 or 2 or 3 or 6 of them")):
+        monkeypatch.setenv("WORLD_SIZE", str(ranks))
+        with pytest.raises(
+            ConfigError, match=rf"data\.lanes=6: .*divides it, found {ranks}\. Start {fitting}.*data\.lanes={ranks}"
+        ):
+            check_lanes(config)
+    config.data.lanes = 1
+    check_lanes(config)
+    monkeypatch.delenv("WORLD_SIZE")
+    config.data.lanes, config.training = 6, {"auto_find_batch_size": True}
+    with pytest.raises(ConfigError, match=r"auto_find_batch_size do not go together.*Choose one of the two"):
+        check_lanes(config)
+
+
+def test_a_run_says_who_reads_what(files):
+    config = DataConfig(files=files, streaming=True, lanes=4)
+    source = build_source(config)
+    assert render_lanes(config, source, 2) == "7 files in 4 lanes, 2 for each of 2 processes"
+    assert render_lanes(config, source, 1) == "7 files in 4 lanes"
+    config.lanes = 1
+    assert render_lanes(config, source, 1) is None
+    assert "data.lanes=2 each would read files of its own" in render_lanes(config, source, 2)
+    config.max_bytes = 100
+    assert render_lanes(config, source, 2) == "each of 2 processes reads the whole stream"
 
 
 def test_a_lane_without_text_is_named(files, tokenizer, tmp_path):

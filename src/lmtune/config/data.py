@@ -218,11 +218,11 @@ class DataConfig:
 
     def _check_lanes(self) -> None:
         """Raise ConfigError for what is kept of a file because of files that another lane has."""
-        counted = [name for name in ("deduplicate", "max_documents", "max_bytes") if getattr(self, name)]
-        if self.streaming and self.lanes > 1 and counted:
+        if self.streaming and self.lanes > 1 and self.counted:
+            key = f"data.{self.counted[0]}"
             raise ConfigError(
-                f"data.lanes={self.lanes} and data.{counted[0]} do not go together, found both: lanes are read each by itself, and "
-                f"data.{counted[0]} counts from the begin of the text. Give data.lanes=1, or leave data.{counted[0]} out."
+                f"data.lanes={self.lanes} and {key} do not go together, found both: each lane is read by itself, and {key} counts "
+                f"from the start of the text. Give data.lanes=1, or leave {key} out."
             )
 
     def _check_mix(self) -> None:
@@ -248,6 +248,11 @@ class DataConfig:
     def holds_out(self) -> bool:
         """True if some text will be held out for validation."""
         return self.validation_fraction > 0 or self.validation_files is not None or self.validation_split is not None
+
+    @property
+    def counted(self) -> list[str]:
+        """Settings by which what is kept of a file depends on the files before it."""
+        return [name for name in ("deduplicate", "max_documents", "max_bytes") if getattr(self, name)]
 
     @property
     def given_files(self) -> Any:

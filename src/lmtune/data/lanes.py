@@ -41,6 +41,19 @@ def check_shards(config: DataConfig, source: Source) -> None:
         )
 
 
+def render_lanes(config: DataConfig, source: Source, processes: int) -> str | None:
+    """How much of a stream each process reads; None where one reads all of it."""
+    shards = source.count_shards("train")
+    if config.lanes > 1:
+        each = f", {config.lanes // processes} for each of {processes} processes" if processes > 1 else ""
+        return f"{shards:,} files in {config.lanes} lanes{each}"
+    if processes == 1:
+        return None
+    apart = shards >= processes and not config.counted
+    remedy = f"; in a run with data.lanes={processes} each would read files of its own" if apart else ""
+    return f"each of {processes} processes reads the whole stream{remedy}"
+
+
 class Position(NamedTuple):
     """How far a lane has been read."""
 

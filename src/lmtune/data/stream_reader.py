@@ -88,7 +88,7 @@ class StreamedText:
         selection, order = Selection(self.config, ledger), self._order_shards(turn)
         start, base, done = place.begin or ledger.as_dict(), place.shard, 0
         for shard in range(base, len(order)):
-            if not self._counts_from_start and shard > base:
+            if not self.config.counted and shard > base:
                 start, base, done = ledger.as_dict(), shard, 0
             before = ledger.tally()
             for texts in selection.take(self.source.load_rows("train", self.shards[order[shard]])):
@@ -107,14 +107,9 @@ class StreamedText:
     def _order_shards(self, turn: int) -> list[int]:
         """Shards in the order of one pass; that of the source where something counts from its start."""
         count = len(self.shards)
-        if self.config.shuffle_blocks == 1 or self._counts_from_start:
+        if self.config.shuffle_blocks == 1 or self.config.counted:
             return list(range(count))
         return np.random.default_rng([*self.order_seeds, turn, 0]).permutation(count).tolist()
-
-    @property
-    def _counts_from_start(self) -> bool:
-        """True where what is kept of a shard depends on those before."""
-        return bool(self.config.deduplicate or self.config.max_documents or self.config.max_bytes)
 
     def _encode_training(self, texts: Texts, ledger: Ledger, counted: tuple[str, ...]) -> np.ndarray:
         """[tokens] of the training documents among these; those of the splits in `counted` are only counted."""

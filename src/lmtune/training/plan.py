@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lmtune.config import EvalConfig
+from lmtune.data.lanes import render_lanes
 from lmtune.data.ledger import Ledger
 from lmtune.data.predecessor import find_predecessor
 from lmtune.training import devices
@@ -77,6 +78,9 @@ def render_data(setup: Setup) -> Iterator[str]:
     """The text: what is learned, held out and left out."""
     ledger = setup.prepared.ledger
     yield _render_blocks(ledger)
+    data, processes = setup.config.data, setup.arguments.world_size
+    if data.streaming and (read := render_lanes(data, setup.corpus.source, processes)) is not None:
+        yield f"data: {read}"
     source = find_predecessor(setup.config.model)
     if source is not None and setup.corpus.past is not None:
         learned = ledger.documents_spared + ledger.documents_learned_before
