@@ -43,7 +43,7 @@ sys.exit(main())
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 RUN = (
     *("train", "output=run", "data.files=*.jsonl", "data.streaming=true", "data.lanes=4", "data.shuffle_blocks=16"),
-    *("data.block_size=16", "training.max_steps=24", "training.use_cpu=true", "training.bf16=false", *TINY_MODEL),
+    *("data.block_size=16", "training.max_steps=48", "training.use_cpu=true", "training.bf16=false", *TINY_MODEL),
     *("batch.tokens=256", "training.per_device_train_batch_size=4", "training.eval_steps=6", "training.save_steps=6"),
     *("training.save_total_limit=9", "samples.enabled=false", "report.enabled=false"),
 )
@@ -86,7 +86,7 @@ def kill(process):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=400)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err[-3000:]
     return err
 
@@ -115,7 +115,7 @@ def test_two_processes_learn_the_batches_of_one_and_go_on_after_a_kill(start):
     two, process = start("two")
     assert "data: 6 files in 4 lanes, 2 for each of 2 processes" in finish(process)
     (alone, _), (together, files) = load_notes(one), load_notes(two)
-    assert len(alone) == 24 * 16
+    assert len(alone) == 48 * 16
     assert together == alone, "every row of every batch"
     assert not files[0] & files[1], "no file is read by both"
     assert files[0] | files[1] == set(range(6))
@@ -135,8 +135,7 @@ def test_two_processes_learn_the_batches_of_one_and_go_on_after_a_kill(start):
     kill(process)
     for part in killed.glob("read-by-*"):
         part.unlink()
-    for later in ("checkpoint-18", "checkpoint-24", "model"):  # where it was faster than the kill
-        assert not (killed / "run" / later).exists() or later == "checkpoint-18"
+    assert not (killed / "run" / "model").exists(), "it was faster than the kill"
     _, process = start("killed", "resume=auto")
     assert "resuming from checkpoint-1" in finish(process)
     weights = [(folder / "run" / "model" / "model.safetensors").read_bytes() for folder in (two, killed)]
@@ -170,6 +169,6 @@ def test_a_run_of_two_processes_goes_on_in_one(start):
 
 def test_processes_that_do_not_divide_the_lanes_are_refused_once(start):
     _, process = start("refused", "data.lanes=3")
-    out, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert err.count("error: data.lanes=3: expected a number of processes that divides it, found 2.") == 1, err

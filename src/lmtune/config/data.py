@@ -229,7 +229,11 @@ class DataConfig:
         if not self.mix:
             return
         if self.streaming:
-            raise ConfigError("data.mix and data.streaming=true do not go together, found both. Choose one of the two.")
+            raise ConfigError(
+                "data.mix and data.streaming=true do not go together, found both: an epoch takes so many rows of each source, and "
+                "nobody knows how many a stream has. Leave data.streaming out, so that the text is prepared, or stream the files "
+                "of all as one text: data.sources=[{files:a},{files:b}]."
+            )
         if self.name not in self.mix or len(self.mix) < 2:
             raise ConfigError(
                 f"data.mix={{{', '.join(self.mix)}}}: expected {self.name}, which data= names, and at least one other. "
