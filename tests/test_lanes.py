@@ -1,48 +1,62 @@
 """data.lanes: each process reads its lanes alone, and the order of batches, the account and a resume are those of one process."""
 
-import json
+from functools import lru_cache
 from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import write_texts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtune.config import DataConfig, SplitRule
 from lmtune.config.lanes import check_lanes
 from lmtune.data import stream_reader
-from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.build import build_corpus
 from lmtune.data.file_source import FileSource
 from lmtune.data.lanes import check_shards, deal_shards, find_lane, render_lanes
+from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.sources import build_source
+from lmtune.data.streaming import prepare_stream
 from lmtune.errors import ConfigError, DataError
 
 ROWS, LANES, BATCHES = 2, 4, 72
 WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """Seven files of some rows; a pass of a lane is 15 to 40 blocks, in several windows."""
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
     monkeypatch.setattr(stream_reader, "LEAST_ROWS", 8)
-    draw = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Seven files of some rows; a pass of a lane is 15 to 40 blocks, in several windows."""
+    folder, draw = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
     for shard in range(7):
         texts = [" ".join(draw.choice(WORDS, draw.integers(1, 9))) for _ in range(12)]
-        (tmp_path / f"{shard}.jsonl").write_text(
-            "".join(json.dumps({"text": f"{shard} {text}"}) + "\n" for text in texts), encoding="utf-8"
-        )
-    return str(tmp_path / "*.jsonl")
+        write_texts(folder / f"{shard}.jsonl", [f"{shard} {text}" for text in texts])
+    return folder
 
 
-def prepare(files, tokenizer, ranks=1, lanes=LANES, **chosen):
-    """What each of the processes has prepared."""
-    given = {"validation_fraction": 0.2, "split_by": SplitRule.hash, "streaming": True, "shuffle_blocks": 4, **chosen}
-    config = DataConfig(files=files, lanes=lanes, **given)
-    found = [prepare_training(build_corpus(config, 3), {}, tokenizer, 8) for _ in range(ranks)]
-    for prepared in found:
-        prepared.blocks.set_batch_shape(ROWS * ranks, BATCHES // ranks, ranks)
-    return found
+@pytest.fixture(scope="module")
+def prepare(folder, tokenizer):
+    """A function that gives what each of the processes has prepared. The text is read for its split once."""
+
+    @lru_cache
+    def encode(**chosen):
+        chosen = {"validation_fraction": 0.2, "split_by": SplitRule.hash, "shuffle_blocks": 4, **chosen}
+        config = DataConfig(files=f"{folder}/*.jsonl", streaming=True, **chosen)
+        return EncodedCorpus(build_corpus(config, 3), tokenizer)
+
+    def call(ranks=1, lanes=LANES, **chosen):
+        found = [prepare_stream(encode(lanes=lanes, **chosen), 8) for _ in range(ranks)]
+        for prepared in found:
+            prepared.blocks.set_batch_shape(ROWS * ranks, BATCHES // ranks, ranks)
+        return found
+
+    return call
 
 
 def read(processes, begin=0, end=BATCHES):
@@ -88,24 +102,26 @@ def test_a_process_reads_its_lanes_alone_and_each_in_order(lanes, rows, data):
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_the_order_of_batches_does_not_depend_on_the_processes(files, tokenizer, ranks):
-    one, several = prepare(files, tokenizer), prepare(files, tokenizer, ranks)
+def test_the_order_of_batches_does_not_depend_on_the_processes(prepare, ranks):
+    one, several = prepare(), prepare(ranks)
     assert read(several) == read(one)
     assert collect(several).ledger == collect(one).ledger
 
 
-def test_another_seed_is_another_order_and_a_lane_keeps_that_of_the_source_if_asked(files, tokenizer):
-    (whole,) = prepare(files, tokenizer, lanes=1, shuffle_blocks=1)
-    (lanes,) = prepare(files, tokenizer, shuffle_blocks=1)
-    for number, shards in enumerate(deal_shards(7, LANES, seed=3)):
-        assert lanes.blocks.lanes[number].shards == shards
-    firsts = [batch[0][:4] for batch in read([lanes], 0, LANES)]
-    documents = [token for batch in read([whole]) for row in batch for token in row]
-    assert all(any(documents[at : at + 4] == first for at in range(len(documents))) for first in firsts)
+def test_a_lane_is_the_stream_of_its_own_files(prepare, folder, tokenizer):
+    (dealt,) = prepare(shuffle_blocks=1, validation_fraction=0.0)
+    for lane in dealt.blocks.lanes:
+        files = [str(folder / f"{shard}.jsonl") for shard in lane.shards]
+        config = DataConfig(files=files, streaming=True, shuffle_blocks=1, validation_fraction=0.0)
+        alone = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8).blocks.lanes[0]
+        for row in range(0, 80, 8):  # beyond the end of the first pass
+            ours, theirs = lane.load_window(row), alone.load_window(row)
+            assert (ours.mark.row, ours.mark.turn) == (theirs.mark.row, theirs.mark.turn)
+            np.testing.assert_array_equal(ours.rows, theirs.rows)
 
 
-def test_a_process_opens_the_files_of_its_lanes_alone(files, tokenizer, monkeypatch):
-    processes = prepare(files, tokenizer, ranks=2)
+def test_a_process_opens_the_files_of_its_lanes_alone(prepare, monkeypatch):
+    processes = prepare(ranks=2)
     opened, load = [], FileSource.load_rows
     monkeypatch.setattr(
         FileSource, "load_rows", lambda self, split, shard: opened.append(shard) or load(self, split, shard)
@@ -119,14 +135,14 @@ def test_a_process_opens_the_files_of_its_lanes_alone(files, tokenizer, monkeypa
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_the_ledger_of_a_pass_is_that_of_one_reader(files, tokenizer, tmp_path, given):
+def test_the_ledger_of_a_pass_is_that_of_one_reader(prepare, folder, tmp_path, given):
     chosen = {}
     if given:
-        rows = (tmp_path / "1.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = (folder / "1.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / "held.json").write_text("".join([*rows[:3], '{"text": "outra"}\n']), encoding="utf-8")
         chosen = {"validation_files": str(tmp_path / "held.json"), "split_by": SplitRule.given}
-    (one,) = prepare(files, tokenizer, lanes=1, **chosen)
-    several = prepare(files, tokenizer, ranks=2, **chosen)
+    (one,) = prepare(lanes=1, **chosen)
+    several = prepare(ranks=2, **chosen)
     read([one], 0, 200)
     read(several, 0, 200)
     joined, alone = collect(several).ledger, one.ledger
@@ -143,13 +159,13 @@ def test_the_ledger_of_a_pass_is_that_of_one_reader(files, tokenizer, tmp_path, 
 
 
 @pytest.mark.parametrize(("before", "after", "stop"), [(1, 1, 3), (2, 2, 20), (4, 2, 60), (2, 1, 2), (1, 4, 44)])
-def test_a_run_goes_on_where_it_stopped_also_with_other_processes(files, tokenizer, tmp_path, before, after, stop):
-    undisturbed = prepare(files, tokenizer)
+def test_a_run_goes_on_where_it_stopped_also_with_other_processes(prepare, tmp_path, before, after, stop):
+    undisturbed = prepare()
     expected = read(undisturbed)
-    first = prepare(files, tokenizer, before)
+    first = prepare(before)
     assert read(first, 0, stop) == expected[:stop]
     collect(first).blocks.save_position(tmp_path)
-    second = prepare(files, tokenizer, after)
+    second = prepare(after)
     for prepared in second:
         prepared.blocks.load_position(tmp_path)
     assert read(second, stop) == expected[stop:]
@@ -157,21 +173,21 @@ def test_a_run_goes_on_where_it_stopped_also_with_other_processes(files, tokeniz
     assert second[0].ledger == collect(undisturbed).ledger
 
 
-def test_lanes_that_nobody_has_read_since_keep_their_place(files, tokenizer, tmp_path):
-    expected = read(prepare(files, tokenizer))
+def test_lanes_that_nobody_has_read_since_keep_their_place(prepare, tmp_path):
+    expected = read(prepare())
     begin = 0
     for end in (30, 31, 33, BATCHES):  # a step of one batch, and one of two
-        (prepared,) = prepare(files, tokenizer)
+        (prepared,) = prepare()
         prepared.blocks.load_position(tmp_path)
         assert read([prepared], begin, end) == expected[begin:end]
         collect([prepared]).blocks.save_position(tmp_path)
         begin = end
 
 
-def test_batches_of_another_size_are_refused_at_a_resume(files, tokenizer, tmp_path):
-    (first,) = prepare(files, tokenizer)
+def test_batches_of_another_size_are_refused_at_a_resume(prepare, tmp_path):
+    (first,) = prepare()
     first.blocks.save_position(tmp_path)
-    (second,) = prepare(files, tokenizer)
+    (second,) = prepare()
     second.blocks.set_batch_shape(ROWS + 1, BATCHES)
     with pytest.raises(
         ConfigError, match=r"batches of 2 rows.*found 3\. Give training\.per_device_train_batch_size=2\."
@@ -179,14 +195,14 @@ def test_batches_of_another_size_are_refused_at_a_resume(files, tokenizer, tmp_p
         second.blocks.load_position(tmp_path)
 
 
-def test_what_does_not_go_with_lanes_is_refused(files):
+def test_what_does_not_go_with_lanes_is_refused(folder):
     for name, value in (("deduplicate", True), ("max_documents", 3), ("max_bytes", 3)):
         with pytest.raises(
             ConfigError, match=rf"data\.lanes=2 and data\.{name} do not go together.*Give data\.lanes=1"
         ):
             DataConfig(files="a", streaming=True, lanes=2, **{name: value})
         DataConfig(files="a", lanes=2, **{name: value})  # the same data, prepared
-    config = DataConfig(files=files, streaming=True, lanes=8)
+    config = DataConfig(files=f"{folder}/*.jsonl", streaming=True, lanes=8)
     with pytest.raises(
         DataError, match=r"data\.lanes=8: expected at least as many files .*found 7.*data\.lanes=7 or less"
     ):
@@ -212,8 +228,8 @@ def test_the_processes_have_to_divide_the_lanes(monkeypatch):
         check_lanes(config)
 
 
-def test_a_run_says_who_reads_what(files):
-    config = DataConfig(files=files, streaming=True, lanes=4)
+def test_a_run_says_who_reads_what(folder):
+    config = DataConfig(files=f"{folder}/*.jsonl", streaming=True, lanes=4)
     source = build_source(config)
     assert render_lanes(config, source, 2) == "7 files in 4 lanes, 2 for each of 2 processes"
     assert render_lanes(config, source, 1) == "7 files in 4 lanes"
@@ -224,15 +240,17 @@ def test_a_run_says_who_reads_what(files):
     assert render_lanes(config, source, 2) == "each of 2 processes reads the whole stream"
 
 
-def test_a_lane_without_text_is_named(files, tokenizer, tmp_path):
-    (tmp_path / "6.jsonl").write_text('{"text": " "}\n', encoding="utf-8")
-    (prepared,) = prepare(files, tokenizer, lanes=7)
-    with pytest.raises(DataError, match=r"no training text in one of data\.lanes=7.*has 1 of the files"):
-        read([prepared], 0, 7)
+def test_a_lane_without_text_is_named(tokenizer, tmp_path):
+    for shard, texts in enumerate([WORDS, [" "]]):
+        write_texts(tmp_path / f"{shard}.jsonl", texts)
+    config = DataConfig(files=f"{tmp_path}/*.jsonl", streaming=True, lanes=2, validation_fraction=0.0)
+    prepared = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8)
+    with pytest.raises(DataError, match=r"no training text in one of data\.lanes=2.*has 1 of the files"):
+        prepared.blocks.__getitems__([0, 1])
 
 
-def test_reading_again_from_the_start_counts_once(files, tokenizer):
-    (prepared,) = prepare(files, tokenizer, lanes=1)
+def test_reading_again_from_the_start_counts_once(prepare):
+    (prepared,) = prepare(lanes=1)
     prepared.blocks.__getitems__([60])
     before = prepared.ledger.as_dict()
     prepared.blocks.__getitems__([0])
