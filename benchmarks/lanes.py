@@ -26,6 +26,7 @@ from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data.boundaries import split_text
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.decoding import Reading, load_pieces
+from lmtune.data.streaming import POSITION
 
 ROWS, BLOCK, SEED = 8, 256, 1
 TAKEN = 0.95
@@ -67,10 +68,15 @@ def read_as(folder, lanes, rank, ranks, rows):
     cpu = time.process_time()
     for batch in range(rank, rows // ROWS, ranks):
         blocks.__getitems__(list(range(batch * ROWS, (batch + 1) * ROWS)))
+    read, spent = process.io_counters().read_chars, time.process_time()
+    with tempfile.TemporaryDirectory() as place:
+        blocks.save_position(Path(place))
+        saved = (Path(place) / POSITION).stat().st_size
     return {
         "start_mb": before / 1e6,
-        "mb": (process.io_counters().read_chars - before) / 1e6,
-        "cpu": time.process_time() - cpu,
+        "position_mb": saved / 1e6,
+        "mb": (read - before) / 1e6,
+        "cpu": spent - cpu,
     }
 
 
@@ -107,7 +113,9 @@ def main():
                 f"| {ranks} | {lanes} | {max(megabytes):.0f} | {max(cpu):.1f} | {sum(megabytes):.0f} | {sum(cpu):.1f} |",
                 flush=True,
             )
-        print(f"read by each before: {found[0]['start_mb']:.0f} MB")
+        print(
+            f"read by each before: {found[0]['start_mb']:.0f} MB; position of its lanes: {found[0]['position_mb']:.1f} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -249,6 +249,22 @@ def test_a_lane_without_text_is_named(tokenizer, tmp_path):
         prepared.blocks.__getitems__([0, 1])
 
 
+def test_files_of_several_kinds_are_streamed_as_one_text_in_place_of_a_mixture(tokenizer, tmp_path):
+    write_texts(tmp_path / "a.jsonl", WORDS, column="body")
+    (tmp_path / "b.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    sources = [
+        {"files": f"{tmp_path}/a.jsonl", "text_column": "body"},
+        {"files": f"{tmp_path}/b.txt", "documents": "line"},
+    ]
+    with pytest.raises(ConfigError, match=r"data\.mix and data\.streaming=true do not go.*as one text: data\.sources="):
+        DataConfig(sources=sources, streaming=True, mix={"files": 1.0, "bio": 1.0})
+    config = DataConfig(sources=sources, streaming=True, lanes=2, validation_fraction=0.0)
+    prepared = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8)
+    prepared.blocks.__getitems__([0, 1])
+    assert collect([prepared]).ledger.documents_kept == 2 * len(WORDS)
+    prepared.ledger.check()
+
+
 def test_reading_again_from_the_start_counts_once(prepare):
     (prepared,) = prepare(lanes=1)
     prepared.blocks.__getitems__([60])
