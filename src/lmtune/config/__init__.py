@@ -4,6 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
+from lmtune.config.audit import AuditCommandConfig, AuditConfig, CanaryConfig
 from lmtune.config.card import CardConfig
 from lmtune.config.chat import ChatConfig
 from lmtune.config.checks import render_plain
@@ -41,9 +42,12 @@ from lmtune.config.training import (
 __all__ = [
     "FORECAST_SHARES",
     "ZEROSHOT_TASKS",
+    "AuditCommandConfig",
+    "AuditConfig",
     "AverageConfig",
     "BatchConfig",
     "CacheAction",
+    "CanaryConfig",
     "CardConfig",
     "ChatConfig",
     "CheckConfig",

@@ -120,6 +120,15 @@ def _if_method(config: TrainConfig, wanted: FinetuneMethod) -> Idle | None:
     )
 
 
+# What is planted
+
+
+def _if_planted(config: TrainConfig, typed: Typed) -> Idle | None:
+    if config.audit.canaries is not None:
+        return None
+    return Idle("no canaries are planted", "Leave it out, or give audit.canaries=.", "audit.canaries")
+
+
 # What a run writes
 
 
@@ -276,6 +285,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("finetune.rank", "finetune.alpha", "finetune.dropout", "finetune.target_modules"), _if_lora),
     **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
     "tracker.project": _if_tracker_has_projects,
+    "audit.repeats": _if_planted,
     **dict.fromkeys(
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
         _if_held_out,
