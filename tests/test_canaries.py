@@ -50,9 +50,7 @@ def test_no_candidate_was_planted_and_all_have_the_form(monkeypatch):
 
 def test_the_ledger_closes_and_what_is_held_out_is_as_without(data, tokenizer):
     planted = build_canaries(FEW, data.seed)
-    plain, other = (
-        prepare_training(build_corpus(data), {}, tokenizer, 16, chosen) for chosen in ((), planted)
-    )
+    plain, other = (prepare_training(build_corpus(data), {}, tokenizer, 16, chosen) for chosen in ((), planted))
     other.ledger.check()
     assert (other.ledger.documents_planted, plain.ledger.documents_planted) == (8, 0)
     assert other.ledger.bytes_planted == sum(len(canary.text) * canary.repeats for canary in planted)
@@ -73,7 +71,9 @@ def test_the_ledger_closes_for_both_rules_and_for_rows_of_their_own(data, tokeni
     for packing in (True, False):
         told = replace(data, split_by=rule, packing=packing)
         ledger = prepare_training(build_corpus(told), {}, tokenizer, 16, planted).ledger
-        assert ledger.sides["train"].bytes + ledger.sides["validation"].bytes == ledger.bytes_kept + ledger.bytes_planted
+        assert (
+            ledger.sides["train"].bytes + ledger.sides["validation"].bytes == ledger.bytes_kept + ledger.bytes_planted
+        )
 
 
 def test_every_copy_is_planted_whatever_the_batches_are():

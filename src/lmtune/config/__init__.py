@@ -25,7 +25,7 @@ from lmtune.config.commands import (
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
-from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant, load_model_config
 from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, ReportLanguage
 from lmtune.config.push import PushConfig
 from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
@@ -99,5 +99,6 @@ __all__ = [
     "Transplant",
     "UnicodeForm",
     "load_data_config",
+    "load_model_config",
     "render_plain",
 ]

@@ -215,8 +215,8 @@ class TrainConfig:
             )
         if self.audit.canaries is not None:
             raise ConfigError(
-                "audit.canaries and data.streaming=true do not go together, found both: canaries are spread over a text whose length "
-                "is known. Choose one of the two."
+                "audit.canaries and data.streaming=true do not go together, found both: canaries are spread over a text whose "
+                "length is known. Choose one of the two."
             )
         if self.training.get("dataloader_num_workers"):
             raise ConfigError(

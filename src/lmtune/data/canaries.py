@@ -54,7 +54,8 @@ def draw_candidates(count: int, canaries: Sequence[Canary], seed: int) -> list[s
 
 
 def _draw(count: int, draw: random.Random, without: Collection[str]) -> list[str]:
-    known, found = set(without), []
+    known = set(without)
+    found: list[str] = []
     while len(found) < count:
         text = FORM.format(digits=" ".join(draw.choices("0123456789", k=DIGITS)))
         if text not in known:
@@ -93,8 +94,8 @@ def plant(
     ledger.bytes_planted += sum_bytes(build_texts(copies))
     if len(copies) > CROWDED * documents:
         logger.warning(
-            "%s copies of canaries are planted between %s documents, so that many stand side by side, where a model sees one beside "
-            "the next. Plant fewer, or cut the text into more documents (data.documents=)",
+            "%s copies of canaries are planted between %s documents, so that many stand side by side, where a model sees one "
+            "beside the next. Plant fewer, or cut the text into more documents (data.documents=)",
             f"{len(copies):,}",
             f"{documents:,}",
         )

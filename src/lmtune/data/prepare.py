@@ -36,9 +36,7 @@ class EncodedCorpus:
     canaries: planted between the documents of the training split.
     """
 
-    def __init__(
-        self, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase", canaries: Sequence[Canary] = ()
-    ) -> None:
+    def __init__(self, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase", canaries: Sequence[Canary] = ()) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.canaries = canaries

@@ -5,6 +5,7 @@ key has no effect, or None where it works; its name says what would have to hold
 import os
 from collections.abc import Mapping
 
+from lmtune.cli.effects.audit_rules import AUDIT_RULES, if_planted
 from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
 from lmtune.cli.effects.text_rules import (
     LEAVE_ONE,
@@ -118,15 +119,6 @@ def _if_method(config: TrainConfig, wanted: FinetuneMethod) -> Idle | None:
     return Idle(
         f"finetune={found.value} has no such setting", f"Leave it out, or give finetune={wanted.value}.", "finetune"
     )
-
-
-# What is planted
-
-
-def _if_planted(config: TrainConfig, typed: Typed) -> Idle | None:
-    if config.audit.canaries is not None:
-        return None
-    return Idle("no canaries are planted", "Leave it out, or give audit.canaries=.", "audit.canaries")
 
 
 # What a run writes
@@ -285,7 +277,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("finetune.rank", "finetune.alpha", "finetune.dropout", "finetune.target_modules"), _if_lora),
     **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
     "tracker.project": _if_tracker_has_projects,
-    "audit.repeats": _if_planted,
+    "audit.repeats": if_planted,
     **dict.fromkeys(
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
         _if_held_out,
@@ -320,6 +312,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "tokenizer": {"model.revision": _if_revised},
     "export": {},
     "push": PUSH_RULES,
+    "audit": AUDIT_RULES,
     "report": {},
     "generate": {
         **generation_rules(if_text_is_written),
