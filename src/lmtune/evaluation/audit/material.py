@@ -57,7 +57,7 @@ def gather(
     passages = identifiers = None
     if corpus is not None and "passages" not in absent:
         check_length(config, block_size)
-        prepared = EncodedCorpus(corpus, tokenizer, canaries).prepare(block_size)
+        prepared = EncodedCorpus(corpus, tokenizer).prepare(block_size)  # without canaries, which are no passages
         assert isinstance(prepared.blocks, Blocks)
         passages = draw_passages(prepared.blocks, prepared.held_out.get("validation"), tokenizer, config)
     if corpus is not None and "identifiers" not in absent:

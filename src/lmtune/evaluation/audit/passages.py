@@ -37,7 +37,7 @@ def draw_passages(
 ) -> Sides:
     """Passages drawn from both sides, audit.passages= of each at most, none across two documents and no two that overlap.
 
-    rows: of the training text, as the model has learned it.
+    rows: of the training text.
     """
     size = config.prefix + config.continuation
     structural = [tokenizer.eos_token_id, *encode_document_opening(tokenizer)]
