@@ -76,7 +76,9 @@ def test_fewer_candidates_than_the_rate_of_false_alarms_can_tell_are_refused():
 
 
 def test_canaries_are_measured_by_their_repeats():
-    texts = draw_texts(build_canaries(CanaryConfig(canaries=2, repeats=[1, 16]), 0), AuditConfig(candidates=99, controls=20))
+    texts = draw_texts(
+        build_canaries(CanaryConfig(canaries=2, repeats=[1, 16]), 0), AuditConfig(candidates=99, controls=20)
+    )
     nll = np.concatenate([[50.0, 60.0, 1.0, 2.0], np.arange(99.0) + 10, np.full(20, 70.5)])
     found = measure_canaries(texts, RowScores(nll, nll < 0), false_alarms=0.01)
     once, often = found["groups"]

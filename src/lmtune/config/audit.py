@@ -39,13 +39,13 @@ class CanaryConfig:
 class AuditConfig:
     """How much `lmtune audit` looks at."""
 
-    candidates: int = count(1000, zero="off", most=1_000_000)
+    candidates: int = count(1000, zero="off", largest=1_000_000)
     """Texts of the form of a canary that were never planted, among which each canary is ranked; 0 looks for none."""
     controls: int = count(200, least=20, most=1_000_000)
     """Further such texts, ranked as if they were canaries: they measure how often one is found that was never planted."""
     false_alarms: float = number(0.01, above=0, below=1)
     """Share of never planted texts that may be taken for canaries: a canary is found where its rank is within this share."""
-    passages: int = count(500, zero="off", most=1_000_000)
+    passages: int = count(500, zero="off", largest=1_000_000)
     """Passages of the training text, and as many of what is held out, that the model is asked to go on with; 0 for none."""
     prefix: int = count(50, least=1, unit="tokens")
     """What of a passage, or before an identifier, the model is given."""
@@ -53,7 +53,7 @@ class AuditConfig:
     """What of a passage has to come back, all of it."""
     tries: int = count(100, least=1)
     """Texts drawn from one prefix: what comes back in at least half of such series comes back by likelihood."""
-    identifiers: int = count(200, zero="off", most=1_000_000)
+    identifiers: int = count(200, zero="off", largest=1_000_000)
     """Personal identifiers of the training text, and as many of what is held out, that are asked for; 0 for none. Needs the extra
     `audit`."""
     scan_bytes: int = count(20_000_000, zero="all", largest=2**53)

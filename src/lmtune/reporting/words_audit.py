@@ -1,5 +1,6 @@
 """The texts of the page of an audit, in English and in Portuguese; they join those of the other pages."""
 
+
 AUDIT_ENGLISH = {
     "audit": "What {name} has memorised",
     "audit_lead": "Audited on {date}. Intervals are of {confidence}.",
@@ -21,8 +22,8 @@ AUDIT_ENGLISH = {
     "audit_canaries_note": (
         "Short texts with {digits} random digits were planted in the training text. Each is ranked by its log-"
         "perplexity among {n} texts of the same form that were never planted; its exposure is the negative logarithm "
-        "to base 2 of its share of the rank, 1 in the middle and {most} at most. It is found where its rank is within"
-        " {allowed}."
+        "to base 2 of the share of them up to its rank: about 1 where the model does not know it, and {most} at most."
+        " It is found where it is among the best {allowed}."
     ),
     "audit_exposure_told": (
         "Mean exposure in bits of the canaries of {n} groups, from {low} to {high}, with its interval."
@@ -108,7 +109,7 @@ AUDIT_ENGLISH = {
 AUDIT_PORTUGUESE = {
     "audit": "O que {name} memorizou",
     "audit_lead": "Auditado em {date}. Os intervalos são de {confidence}.",
-    "audit_private": "O treino é privado: esta página não mostra nenhum texto do corpus.",
+    "audit_private": "A execução é privada: esta página não mostra nenhum texto do corpus.",
     "audit_why_not_asked": "Não foi pedido.",
     "audit_why_streamed": "Não foi procurado: o texto é lido em fluxo, e nenhuma cópia dele é guardada.",
     "audit_why_not_installed": "Não foi procurado: o extra não está instalado (pip install 'lmtune[audit]').",
@@ -124,10 +125,10 @@ AUDIT_PORTUGUESE = {
     # Canaries
     "audit_canaries": "Canários",
     "audit_canaries_note": (
-        "Textos curtos com {digits} dígitos aleatórios foram plantados no texto de treino. Cada um recebe um posto, "
+        "Textos curtos com {digits} dígitos aleatórios foram plantados no texto de treino. Cada um é posicionado, "
         "pela sua log-perplexidade, entre {n} textos da mesma forma que nunca foram plantados; a sua exposição é o "
-        "logaritmo negativo de base 2 da sua parte do posto, 1 no meio e no máximo {most}. Ele é encontrado se o seu "
-        "posto está entre {allowed} melhores."
+        "logaritmo negativo de base 2 da parte deles que fica até a sua posição: perto de 1 se o modelo não o "
+        "conhece, e no máximo {most}. Ele é encontrado se está entre os melhores {allowed}."
     ),
     "audit_exposure_told": (
         "Exposição média em bits dos canários de {n} grupos, de {low} a {high}, com o seu intervalo."
@@ -144,7 +145,7 @@ AUDIT_PORTUGUESE = {
     # Passages
     "audit_passages": "Passagens",
     "audit_passages_note": (
-        "O modelo recebe {prefix} tokens de uma passagem. Gulosamente: ele escreve todos os {continuation} que "
+        "O modelo recebe {prefix} tokens de uma passagem. De forma gulosa: ele escreve todos os {continuation} que "
         "seguem, tomando sempre o mais provável. Por verossimilhança: eles apareceriam em pelo menos metade de todas "
         "as séries de {tries} textos sorteados."
     ),
@@ -152,7 +153,7 @@ AUDIT_PORTUGUESE = {
     "audit_side_held_out": "texto reservado",
     "audit_who_model": "este modelo",
     "audit_who_base": "antes do treino",
-    "audit_greedy": "gulosamente",
+    "audit_greedy": "de forma gulosa",
     "audit_likely": "por verossimilhança",
     "audit_either": "de um dos modos",
     "audit_added": "desde o treino",
