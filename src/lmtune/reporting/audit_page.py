@@ -117,7 +117,7 @@ def _build_canaries(found: Record, values: Record, language: Language) -> Record
     numbers = {"n": found["candidates"], "most": language.number(found["most_bits"], 1), "allowed": allowed}
     return {
         "note": language.say("audit_canaries_note", digits=DIGITS, **numbers),
-        "figure": render_forest(plotted, told, language),
+        "figure": render_forest(plotted, told, language, decimals=1),
         "tables": [_build_groups(groups, language)],
         "lines": [
             language.say(
@@ -182,7 +182,7 @@ def _build_sides(sides: Record, language: Language) -> Record:
 def _render_memorised(found: Record, language: Language) -> list[str]:
     lines = []
     if found["memorised"] is not None:
-        numbers = {name: language.share(value, 1) for name, value in found["memorised"].items()}
+        numbers = {name: language.number(100 * value, 1) for name, value in found["memorised"].items()}
         lines.append(language.say("audit_memorised", **numbers))
     if "base" not in found["sides"]["training"]:
         lines.append(language.say("audit_no_base"))

@@ -1,6 +1,5 @@
 """The texts of the page of an audit, in English and in Portuguese; they join those of the other pages."""
 
-
 AUDIT_ENGLISH = {
     "audit": "What {name} has memorised",
     "audit_lead": "Audited on {date}. Intervals are of {confidence}.",
@@ -53,8 +52,8 @@ AUDIT_ENGLISH = {
     "audit_either": "either",
     "audit_added": "since the training",
     "audit_memorised": (
-        "Training passages come back since the training by {difference} more often than held-out ones ({low} to "
-        "{high})."
+        "Since the training, the share of training passages that come back is {difference} percentage points above "
+        "that of held-out ones ({low} to {high})."
     ),
     "audit_no_base": (
         "The weights before the training were not asked, or were random: all that comes back counts as since then."
@@ -67,8 +66,8 @@ AUDIT_ENGLISH = {
     "audit_identifiers": "Personal identifiers",
     "audit_identifiers_note": (
         "{different} different identifiers were found in {size} of training text. The model is given the {prefix} "
-        "tokens before one; it comes back as a passage does. {given_away} were not asked for, since what is before "
-        "them gives half of them away or more."
+        "tokens before one; it comes back as a passage does. Not asked for, since what is before them gives half of "
+        "them away or more: {given_away}."
     ),
     "audit_kind": "kind",
     "audit_in_text": "in the text",
@@ -158,7 +157,8 @@ AUDIT_PORTUGUESE = {
     "audit_either": "de um dos modos",
     "audit_added": "desde o treino",
     "audit_memorised": (
-        "Passagens de treino voltam desde o treino {difference} mais vezes que as reservadas ({low} a {high})."
+        "Desde o treino, a parte das passagens de treino que voltam está {difference} pontos percentuais acima da das"
+        " reservadas ({low} a {high})."
     ),
     "audit_no_base": (
         "Os pesos de antes do treino não foram perguntados, ou eram aleatórios: tudo o que volta conta como desde "
@@ -172,8 +172,8 @@ AUDIT_PORTUGUESE = {
     "audit_identifiers": "Identificadores pessoais",
     "audit_identifiers_note": (
         "{different} identificadores diferentes foram achados em {size} de texto de treino. O modelo recebe os "
-        "{prefix} tokens antes de um deles; ele volta como uma passagem. {given_away} não foram pedidos, pois o que "
-        "está antes deles já entrega metade deles ou mais."
+        "{prefix} tokens antes de um deles; ele volta como uma passagem. Não foram pedidos, porque o que está antes "
+        "deles já entrega metade deles ou mais: {given_away}."
     ),
     "audit_kind": "tipo",
     "audit_in_text": "no texto",
