@@ -13,6 +13,8 @@ from lmtune.data.canaries import build_canaries, draw_candidates, load_canaries,
 from lmtune.data.columns import build_texts
 from lmtune.data.ledger import Ledger
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.reporting.language import EN
+from lmtune.reporting.text_flow import list_rows
 from lmtune.runs import Run
 from lmtune.vocabulary import decode_plain
 
@@ -52,6 +54,9 @@ def test_the_ledger_closes_and_what_is_held_out_is_as_without(data, tokenizer):
     planted = build_canaries(FEW, data.seed)
     plain, other = (prepare_training(build_corpus(data), {}, tokenizer, 16, chosen) for chosen in ((), planted))
     other.ledger.check()
+    rows = {row.label: row.documents for row in list_rows(other.ledger.as_dict(), EN)}
+    assert rows["canaries, planted to be looked for"] == "8"
+    assert "canaries, planted to be looked for" not in {row.label for row in list_rows(plain.ledger.as_dict(), EN)}
     assert (other.ledger.documents_planted, plain.ledger.documents_planted) == (8, 0)
     assert other.ledger.bytes_planted == sum(len(canary.text) * canary.repeats for canary in planted)
     assert other.ledger.documents_kept == plain.ledger.documents_kept

@@ -18,7 +18,7 @@ from lmtune.data.hub_source import check_data_source
 from lmtune.data.identifiers import list_absent
 from lmtune.data.predecessor import load_earlier
 from lmtune.data.premise import resolve_change
-from lmtune.errors import CheckpointError, ConfigError
+from lmtune.errors import CheckpointError, ConfigError, ModelError
 from lmtune.modeling import loading
 from lmtune.modeling.checkpoint import Checkpoint, resolve_checkpoint
 from lmtune.modeling.device import place_model
@@ -76,11 +76,17 @@ def find_checkpoint(config: AuditCommandConfig) -> tuple[Checkpoint, Run]:
 
 
 def find_start(config: AuditCommandConfig, told: Record) -> ModelConfig | None:
-    """The weights that a run began with; None where they were drawn at random, are not asked, or nothing would be asked of them."""
+    """The weights that a run began with; None where they were drawn at random, are not asked, or nothing would be asked of them.
+
+    Raises ModelError where they are not there any more.
+    """
     model = load_model_config(told["model"])
     if not config.audit.base or not config.audit.reads_text or model.init is ModelInit.scratch:
         return None
-    check_model_source(model, config.check_weights)
+    try:
+        check_model_source(model, config.check_weights)
+    except ModelError as error:
+        raise ModelError(f"{error} To audit without the weights that the run began with: audit.base=false.") from error
     return model
 
 
