@@ -30,6 +30,7 @@ from lmtune.reporting.audit_tables import render_audit
 from lmtune.reporting.language import EN, LANGUAGES, Language
 from lmtune.runs.search import check_creatable, new_folder
 from lmtune.storage import Record, load_json, slug, write_json, write_text
+from lmtune.versions import render_install
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,7 +100,7 @@ def gather_material(
     canaries, absent = load_canaries(run), list_reasons(config, told)
     if config.audit.candidates and not canaries:
         absent["canaries"] = "none_planted"
-    told_why = [f"{name}: {EN.say(f'audit_why_{reason}')}" for name, reason in absent.items()]
+    told_why = [f"{name}: {explain(reason)}" for name, reason in absent.items()]
     if len(absent) == len(PARTS):
         raise ConfigError(f"{run.folder}: expected something to look for, found nothing. {' '.join(told_why)}")
     for line in told_why:
@@ -119,6 +120,12 @@ def list_reasons(config: AuditCommandConfig, told: Record) -> dict[str, str]:
     elif budgets.identifiers and list_absent():
         reasons["identifiers"] = "not_installed"
     return reasons
+
+
+def explain(reason: str) -> str:
+    """Why a part is left out, with what to do where that is to install something."""
+    said = EN.say(f"audit_why_{reason}")
+    return f"{said} {render_install(*list_absent())}" if reason == "not_installed" else said
 
 
 def open_corpus(config: AuditCommandConfig, run: Run, told: Record) -> Corpus:

@@ -84,7 +84,7 @@ def _build_tiles(values: Record, language: Language) -> list[Tile]:
             _render_interval(last["found"], language),
             f"{language.share(alarms['share'], 1)} {language.say('audit_tile_alarms')}",
         ]
-        label = language.say("audit_tile_canaries", repeats=last["repeats"])
+        label = language.say("audit_tile_canaries", times=language.say("audit_times", n=last["repeats"]))
         tiles.append(Tile(label, language.share(last["found"]["share"]), notes=notes))
     for name in ("passages", "identifiers"):
         sides = values[name].get("sides")

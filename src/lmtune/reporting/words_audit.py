@@ -6,10 +6,12 @@ AUDIT_ENGLISH = {
     "audit_private": "The run is private: this page shows no text of its corpus.",
     "audit_why_not_asked": "Not asked for.",
     "audit_why_streamed": "Not looked for: the text is streamed, and no copy of it is kept.",
-    "audit_why_not_installed": "Not looked for: the extra is not installed (pip install 'lmtune[audit]').",
+    "audit_why_not_installed": (
+        "Not looked for: the packages that know identifiers (the extra audit) are not installed."
+    ),
     "audit_why_none_planted": "Not looked for: none were planted (audit.canaries= before a training).",
     # Tiles
-    "audit_tile_canaries": "of the canaries planted {repeats} times are found",
+    "audit_tile_canaries": "of the canaries planted {times} are found",
     "audit_tile_alarms": "of texts that were never planted are taken for one",
     "audit_tile_passages": "of training passages come back since the training",
     "audit_tile_held_out": "of held-out passages: {share}",
@@ -111,10 +113,12 @@ AUDIT_PORTUGUESE = {
     "audit_private": "A execução é privada: esta página não mostra nenhum texto do corpus.",
     "audit_why_not_asked": "Não foi pedido.",
     "audit_why_streamed": "Não foi procurado: o texto é lido em fluxo, e nenhuma cópia dele é guardada.",
-    "audit_why_not_installed": "Não foi procurado: o extra não está instalado (pip install 'lmtune[audit]').",
+    "audit_why_not_installed": (
+        "Não foi procurado: os pacotes que conhecem identificadores (o extra audit) não estão instalados."
+    ),
     "audit_why_none_planted": "Não foi procurado: nenhum foi plantado (audit.canaries= antes de um treino).",
     # Tiles
-    "audit_tile_canaries": "dos canários plantados {repeats} vezes são encontrados",
+    "audit_tile_canaries": "dos canários plantados {times} são encontrados",
     "audit_tile_alarms": "dos textos nunca plantados são tomados por um",
     "audit_tile_passages": "das passagens de treino voltam desde o treino",
     "audit_tile_held_out": "das passagens reservadas: {share}",

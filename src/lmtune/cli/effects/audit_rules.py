@@ -6,6 +6,7 @@ from lmtune.config import AuditCommandConfig, TrainConfig
 from lmtune.config.conditions import Idle
 from lmtune.data.identifiers import list_absent
 from lmtune.upstream import Typed
+from lmtune.versions import render_install
 
 AuditRule = Callable[[AuditCommandConfig, Typed], Idle | None]
 
@@ -33,8 +34,8 @@ def _if_installed(config: AuditCommandConfig, typed: Typed) -> Idle | None:
     if not config.audit.identifiers or not list_absent():
         return None
     return Idle(
-        f"the extra audit is not installed ({', '.join(list_absent())})",
-        "Give pip install 'lmtune[audit]', or audit.identifiers=0.",
+        f"the packages that know identifiers are not installed: {render_install(*list_absent())}",
+        "Install them, or give audit.identifiers=0.",
     )
 
 
