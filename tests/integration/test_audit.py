@@ -61,7 +61,7 @@ def test_what_was_known_before_is_told_from_what_an_adapter_has_added(lmtune, re
     adapter = ("model.path=first", "finetune=lora", "finetune.merge=false", "training.max_steps=2")
     second = lmtune("train", *TRAIN, *told, "data.block_size=128", *adapter, "output=second")
     assert second.code == 0, second.err
-    answer = lmtune("audit", "ckpt=second", *PARTS)
+    answer = lmtune("audit", "ckpt=second", "audit.prefix=8", "audit.continuation=6", *PARTS[2:])
     assert answer.code == 0, answer.err
     training = answer.json["passages"]["sides"]["training"]
     assert training["model"]["either"]["count"] > 0
