@@ -1,7 +1,7 @@
 """What `lmtune audit` finds where it is known what there is to find: canaries, records of people, and repeated text.
 
 python benchmarks/audit.py canaries --seeds 1 2 3 4 5      a run for each seed, on the sample text with 5 canaries for each repeat
-python benchmarks/audit.py records                         twelve invented records, ten times each, as they are and deduplicated
+python benchmarks/audit.py records                         a small text, a part and invented records sixteen times, 25 epochs
 
 The tiny model from scratch, on the CPU. The records need the extra `audit`.
 """
@@ -55,7 +55,7 @@ def measure_canaries(folder, seeds):
 
 
 def write_records(file):
-    """The lines of the sample, thirty of them and twelve invented records ten times each, in a drawn order."""
+    """80 lines of the sample, four of them and eight invented records sixteen times, in a drawn order."""
     from stdnum.br import cpf
 
     draw = random.Random(7)
@@ -67,39 +67,43 @@ def write_records(file):
         records.append(f"Registro de paciente. Nome: {name}. CPF: {number}. Encaminhado para consulta.")
     texts = lines + [text for text in (*lines[::12], *records) for _ in range(9)] + records
     draw.shuffle(texts)
+    chosen = [text for text in dict.fromkeys(texts) if text not in records][:80]
+    repeated = [text for text in chosen[:4] for _ in range(15)] + [
+        record for record in sorted(records)[:8] for _ in range(16)
+    ]
+    texts = chosen + repeated
+    random.Random(3).shuffle(texts)
     file.write_text("\n".join(texts) + "\n", encoding="utf-8")
 
 
-def measure_records(folder, steps):
-    """Passages and identifiers that come back, from repeated text and from the same text deduplicated."""
-    file = folder / "records.txt"
+def measure_records(folder, epochs):
+    """Canaries, passages and identifiers that come back from a model that has seen its text many times."""
+    file, place = folder / "records.txt", folder / "records"
     write_records(file)
-    for deduplicate in ("false", "true"):
-        place = folder / f"records-{deduplicate}"
-        told = (f"data.files={file}", f"data.deduplicate={deduplicate}", f"training.max_steps={steps}")
-        run("train", *TRAIN, "model=gpt2-tiny", "data.block_size=128", *told, f"output={place}")
-        audit = run("audit", f"ckpt={place}", f"output={place}-audit", "audit.prefix=20", "audit.continuation=20")
-        print(f"data.deduplicate={deduplicate}")
-        for name in ("passages", "identifiers"):
-            for side, counts in audit[name]["sides"].items():
-                print(f"  {name}, {side}: {show(counts['model']['either'])}", flush=True)
-        print(
-            f"  identifiers in the text: {audit['identifiers']['kinds']}, by kind {audit['identifiers']['drawn_out_by_kind']}"
-        )
+    told = (f"data.files={file}", "data.block_size=128", "model=gpt2-tiny", "model.learning_rate=4e-3")
+    run("train", *TRAIN, *told, f"training.num_train_epochs={epochs}", "audit.canaries=5", f"output={place}")
+    audit = run("audit", f"ckpt={place}", f"output={place}-audit", "audit.prefix=20", "audit.continuation=20")
+    for group in audit["canaries"]["groups"]:
+        print(f"planted {group['repeats']}: mean exposure {group['exposure']:.2f}, found {show(group['found'])}")
+    print(f"never planted: {show(audit['canaries']['false_alarms'])}")
+    for name in ("passages", "identifiers"):
+        for side, counts in audit[name]["sides"].items():
+            for way, share in counts["model"].items():
+                print(f"{name}, {side}, {way}: {show(share)}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["canaries", "records"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--folder", type=Path, default=Path("audit-benchmark"))
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.what == "canaries":
         measure_canaries(given.folder, given.seeds)
     else:
-        measure_records(given.folder, given.steps)
+        measure_records(given.folder, given.epochs)
 
 
 if __name__ == "__main__":
