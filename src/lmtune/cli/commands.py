@@ -71,7 +71,7 @@ COMMANDS = {
             "tokenizer",
             "lmtune.commands.tokenizer",
             "TokenizerCommandConfig",
-            "learn a byte-level BPE vocabulary from text",
+            "learn a byte-level BPE vocabulary from text, or extend that of a model",
         ),
         Command(
             "export",

@@ -18,9 +18,6 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
-    TokenizerCommandConfig,
-    TokenizerConfig,
-    TokenizerText,
 )
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
@@ -30,6 +27,7 @@ from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, R
 from lmtune.config.push import PushConfig
 from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
+from lmtune.config.tokenizer import TokenizerCommandConfig, TokenizerConfig, TokenizerText
 from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
     AverageConfig,

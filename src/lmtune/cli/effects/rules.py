@@ -82,6 +82,14 @@ def _if_vocabulary_is_learned(config: WithModel, typed: Typed) -> Idle | None:
     return Idle("the vocabulary is not learned here", "Leave it out, or give model.tokenizer=learn.", "model.tokenizer")
 
 
+def _if_vocabulary_is_its_own(config: TokenizerCommandConfig, typed: Typed) -> Idle | None:
+    if not config.extend:
+        return None
+    return Idle(
+        "the vocabulary of model= is extended, and keeps what it has", "Leave it out, or leave extend= out.", "extend"
+    )
+
+
 def _if_ids_differ(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.model.init is ModelInit.pretrained:
         return None
@@ -309,7 +317,12 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "model.revision": first_of(_if_prepared, _if_revised),
         "model.vocab_size": first_of(_if_prepared, _if_vocabulary_is_learned),
     },
-    "tokenizer": {"model.revision": _if_revised},
+    "tokenizer": {
+        "model.revision": _if_revised,
+        **dict.fromkeys(
+            (f"tokenizer.{name}" for name in ("vocab_size", "special_tokens", "max_length")), _if_vocabulary_is_its_own
+        ),
+    },
     "export": {},
     "push": PUSH_RULES,
     "audit": AUDIT_RULES,
