@@ -173,7 +173,7 @@ def build(tmp_path, monkeypatch):
 NEEDED = {
     "compare": ("runs=[a,b]",),
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
-    "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
+    "audit": ("ckpt=x",), "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

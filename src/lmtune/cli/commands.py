@@ -107,6 +107,12 @@ COMMANDS = {
             words="run",
         ),
         Command(
+            "audit",
+            "lmtune.commands.audit",
+            "AuditCommandConfig",
+            "what a model has memorised: canaries, passages and identifiers of its training text",
+        ),
+        Command(
             "serve",
             "lmtune.commands.serve",
             "ServeConfig",

@@ -172,3 +172,14 @@ SIZES = frozenset(
     ]
 )
 """Keys of model configs that count something there has to be."""
+
+
+def load_model_config(plain: dict[str, Any]) -> ModelConfig:
+    """The model section of a run's config.yaml."""
+    words: dict[str, type[Enum]] = {
+        "init": ModelInit,
+        "transplant": Transplant,
+        "loss": LossChoice,
+        "save_dtype": SaveDtype,
+    }
+    return ModelConfig(**{**plain, **{name: kind(plain[name]) for name, kind in words.items() if name in plain}})

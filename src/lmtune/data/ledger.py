@@ -139,6 +139,9 @@ class Ledger:
     bytes_copied: int = 0
     """Passages of training documents that are also in stretches that are held out here, or in what the run held out that the
     model comes from. They are neither kept nor learned."""
+    documents_planted: int = 0
+    """Copies of canaries among the training documents (audit.canaries); they are neither read nor kept, and learned."""
+    bytes_planted: int = 0
     split_by: str = ""
     """hash, stretches, or given; given and stretches, where only the test split is drawn; of a stream, among how many documents."""
     sides: dict[str, Counts] = field(default_factory=lambda: {split: Counts() for split in SPLITS})
@@ -249,9 +252,10 @@ class Ledger:
         )
         cut = "stretches" in self.split_by or self.bytes_copied or self.documents_held_again
         if not cut:  # parts of documents count as such, in several splits
-            self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
+            learned = self.documents_kept + self.documents_planted
+            self._close("documents kept", learned, sum(side.documents for side in sides))
         self._close("bytes read", self.bytes_read, self.bytes_kept + sum(self.left_out.values()))
-        self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))
+        self._close("bytes kept", self.bytes_kept + self.bytes_planted, sum(side.bytes for side in sides))
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]

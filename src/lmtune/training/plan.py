@@ -90,6 +90,10 @@ def render_data(setup: Setup) -> Iterator[str]:
         )
     if ledger.bytes_copied:
         yield f"data: {ledger.bytes_copied:,} bytes are copies of what is held out, and are not learned"
+    if ledger.documents_planted:
+        yield (
+            f"data: {ledger.documents_planted:,} copies of canaries are planted in the training text; lmtune audit looks for them"
+        )
     for name, part in ledger.mix.items():
         yield f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch"
 

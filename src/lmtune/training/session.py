@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.data import predecessor
+from lmtune.data.canaries import build_canaries, save_canaries
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import LostProcessError, Stopped, describe_error
 from lmtune.evaluation import by_document
@@ -128,6 +129,8 @@ class Session:
         if setup.move is not None and context.is_main:
             context.run.claim(context.run.transplant_file.name)
             write_json(context.run.transplant_file, setup.move.report())
+        if context.is_main and (canaries := build_canaries(self.config.audit, self.config.data.seed)):
+            save_canaries(context.run, canaries)
         log_plan(context, setup, self.trainer.flops_meter)
         self.seen = measure_overlap(setup.tokenizer, setup.prepared) if context.is_main else None
         if self.seen is not None:

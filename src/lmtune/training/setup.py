@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.canaries import build_canaries
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
 from lmtune.data.lanes import check_shards
@@ -78,7 +79,8 @@ def build_setup(config: TrainConfig) -> Setup:
     model, tokenizer, move, block_size, context = build_parts(config, corpus, arguments, first=spreads)
     chosen |= apply_batch(config, arguments, model, block_size, begins=resumed is None)
     model = prepare_finetune(config, arguments, model)
-    prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
+    canaries = build_canaries(config.audit, config.data.seed)
+    prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size, canaries)
     if not config.data.streaming:  # of a stream, the dates of files count, which copies need not have
         check_same_text(prepared.facts)
     say_losses(prepared.ledger)

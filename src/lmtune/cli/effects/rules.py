@@ -5,6 +5,7 @@ key has no effect, or None where it works; its name says what would have to hold
 import os
 from collections.abc import Mapping
 
+from lmtune.cli.effects.audit_rules import AUDIT_RULES, if_planted
 from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
 from lmtune.cli.effects.text_rules import (
     LEAVE_ONE,
@@ -284,6 +285,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("finetune.rank", "finetune.alpha", "finetune.dropout", "finetune.target_modules"), _if_lora),
     **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
     "tracker.project": _if_tracker_has_projects,
+    "audit.repeats": if_planted,
     **dict.fromkeys(
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
         _if_held_out,
@@ -323,6 +325,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "export": {},
     "push": PUSH_RULES,
+    "audit": AUDIT_RULES,
     "report": {},
     "generate": {
         **generation_rules(if_text_is_written),

@@ -129,6 +129,7 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "runs": {},
     "compare": {},
     "report": {},
+    "audit": {},
     "serve": {},
 }
 """By command: keys, each with all below it, and why nothing there reads them."""
