@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import MISSING
 
+from lmtune.config.audit import CanaryConfig
 from lmtune.config.card import CardConfig
 from lmtune.config.checks import require
 from lmtune.config.commands import OutputFormat
@@ -15,6 +16,7 @@ from lmtune.config.evaluation import EvalConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
+from lmtune.config.lanes import check_lanes
 from lmtune.config.model import ModelConfig
 from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
@@ -97,6 +99,7 @@ class TrainConfig:
     eval: EvalConfig = key(EvalConfig)
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     average: AverageConfig = key(AverageConfig)
+    audit: CanaryConfig = key(CanaryConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
     report: ReportConfig = key(ReportConfig, weights=False)
@@ -132,6 +135,7 @@ class TrainConfig:
             self._check_twins,
             lambda: check_best(self),
             lambda: check_sharding(self),
+            lambda: check_lanes(self),
             self._check_measures,
             self._check_patience,
             self._check_average,
@@ -210,6 +214,11 @@ class TrainConfig:
             raise ConfigError(
                 "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
                 "Say how many steps to train."
+            )
+        if self.audit.canaries is not None:
+            raise ConfigError(
+                "audit.canaries and data.streaming=true do not go together, found both: canaries are spread over a text whose "
+                "length is known. Choose one of the two."
             )
         if self.training.get("dataloader_num_workers"):
             raise ConfigError(
