@@ -149,7 +149,7 @@ def record_run(run, bases):
     from lmtune.training.forecast_probe import plan_run
     from lmtune.training.foresight import plan_course
     from lmtune.training.held_out import load_held_out
-    from lmtune.training.session import build_trainer
+    from lmtune.training.building import build_trainer
     from lmtune.training.setup import build_setup
 
     begun = time.process_time()

@@ -14,12 +14,12 @@ from lmtune.reporting.foresight import render_foresight
 from lmtune.runs.search import OUTPUTS
 from lmtune.storage import Record
 from lmtune.training import foresight
+from lmtune.training.building import build_trainer
 from lmtune.training.context import check_no_secret
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.fetching import list_fetches
 from lmtune.training.held_out import load_held_out
 from lmtune.training.resume import find_run, find_step, fingerprint_of, name_run
-from lmtune.training.session import build_trainer
 from lmtune.training.setup import Setup, build_setup, render_settings
 
 

@@ -24,6 +24,7 @@ from lmtune.config.commands import (
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
+from lmtune.config.forgetting import ForgettingConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
 from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, ReportLanguage
 from lmtune.config.push import PushConfig
@@ -63,6 +64,7 @@ __all__ = [
     "FinetuneConfig",
     "FinetuneMethod",
     "ForesightConfig",
+    "ForgettingConfig",
     "GenerateConfig",
     "GridConfig",
     "LongPrompt",

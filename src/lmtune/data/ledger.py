@@ -154,6 +154,9 @@ class Ledger:
     """While streaming: targets that have been read and are in no block yet."""
     mix: dict[str, Any] = field(default_factory=dict)
     """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
+    replay: dict[str, Any] = field(default_factory=dict)
+    """Of forgetting.on: where old text comes from, its blocks and tokens, and at the end of the run how many of them were learned,
+    besides all that is counted above."""
 
     def count_read(self, texts: int, beside: dict[str, int]) -> None:
         """Count the bytes of the texts that were read, and of what is beside them, by the kinds of LEFT_OUT."""

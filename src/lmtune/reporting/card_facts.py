@@ -29,8 +29,8 @@ def find_dataset(data: Record) -> str | None:
 
 
 def list_sets(config: Record) -> list[Record]:
-    """Configurations of the text, that of data= first, then those that are mixed in."""
-    return [config["data"], *config.get("mixed_sets", {}).values()]
+    """Configurations of the text, that of data= first, then those that are mixed in or learned again."""
+    return [config["data"], *config.get("mixed_sets", {}).values(), *config.get("replay_sets", {}).values()]
 
 
 def name_text(data: Record) -> str:

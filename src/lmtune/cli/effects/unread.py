@@ -56,6 +56,7 @@ LR_FIND = {
                 "eval_data",
                 "early_stopping",
                 "average",
+                "forgetting",
                 "objective",
                 "samples",
                 "generation",
