@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_rows_of_old_text_make_up_their_share_whatever_steps_they_fall_into():
     assert counts[0] == 0
     assert counts[10] == 26  # 80 rows of new text, a third of it on top
     assert counts[30] == counts[60] == math.floor(80 / 3 + 160 / 7)
-    steps = [after - before for before, after in zip(counts, counts[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(counts)]
     assert set(steps[:10]) == {2, 3}
     assert set(steps[10:30]) == {1, 2}
     assert [find_share(past, step) for step in (0, 9, 10, 29, 30)] == [0.25, 0.25, 0.125, 0.125, 0.0]
@@ -106,7 +107,9 @@ def test_a_share_is_a_percentage_or_a_part_of_one(text, share):
     assert read_share("forgetting.budget", text) == share
 
 
-@pytest.mark.parametrize("given", [{"budget": "one"}, {"budget": "0"}, {"budget": "-1%"}, {"most": "100%"}, {"budget": "inf"}])
+@pytest.mark.parametrize(
+    "given", [{"budget": "one"}, {"budget": "0"}, {"budget": "-1%"}, {"most": "100%"}, {"budget": "inf"}]
+)
 def test_anything_else_is_refused_by_its_key(given):
     (name,) = given
     with pytest.raises(ConfigError, match=rf"forgetting\.{name}=.*: expected a share"):

@@ -1,15 +1,11 @@
 """forgetting.on=: old text beside the new, held by the gauge; counted apart, resumed to the same bits, written once."""
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
 from test_resume import stop_halfway, weights
 
-from lmtune.data.cache import list_entries
-from lmtune.modeling.writing import write_rows
-from lmtune.runs import STATE, Run
+from lmtune.runs import Run
 
 OLD = [f"The patient {n} came to the clinic at {n % 9 + 1} and was sent home in good health." for n in range(120)]
 FAST = (

@@ -94,6 +94,28 @@ ENGLISH = {
         "Bits per byte at the start (ring) and at the last evaluation (dot). A dot to the right of its ring "
         "is text that the model predicts worse than before: what it has forgotten."
     ),
+    # Forgetting
+    "forgetting": "What it may forget, in bits per byte",
+    "untouched": "untouched",
+    "budget": "budget",
+    "old_text": "old text, up to {share}",
+    "own_text": "written by the untouched model",
+    "forgetting_note": (
+        "The dotted lines are {name} under the untouched model, and {budget} above it, which is the budget. The strip is the share "
+        "of old text in each step, at most {most}."
+    ),
+    "budget_kept": (
+        "The final weights are {rise} above the untouched model, within the budget; {tokens} of old text ({source}) were learned "
+        "again, {share} of all."
+    ),
+    "budget_spent": (
+        "The final weights are {rise} above the untouched model, over the budget, although {tokens} of old text ({source}) were "
+        "learned again, {share} of all."
+    ),
+    "forgetting_told": (
+        "{name} from {first} bits per byte before the first step to {last} at step {end}; the budget ends at {target}. Shares of "
+        "old text from one evaluation to the next: {shares}."
+    ),
     # Samples
     "samples": "The same sentence while it learns",
     "samples_best": "step {step}, best",

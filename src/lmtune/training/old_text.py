@@ -1,9 +1,11 @@
 """Where the old text of forgetting.on= comes from: a data set, or the untouched model itself, which writes it once."""
 
 import math
+import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmtune.config.forgetting import SELF
 from lmtune.data.blocks import Blocks
 from lmtune.data.build import build_replayed
 from lmtune.data.prepare import EncodedCorpus
@@ -23,6 +25,8 @@ SEED = 0
 """Of what a model writes, and of the order in which old text comes: all seeds of a sweep learn the same again."""
 USUAL_TOKENS = 500_000
 """That a model writes at most, where forgetting.tokens leaves it open."""
+TRIED = 32
+"""Tokens of a row that are written to tell how long all of it takes."""
 
 
 class Writing(NamedTuple):
@@ -48,6 +52,29 @@ def prepare_replay(setup: "Setup", held_out: "HeldOut") -> Replay | None:
     replay = _take_written(setup) if forgetting.writes else _take_set(setup, held_out)
     check_same_text(setup.prepared.facts)
     return replay
+
+
+def describe_budget(setup: "Setup", held_out: "HeldOut") -> Record | None:
+    """What a budget will cost, told before the first step; None without one. Text of a set is prepared, and none is written."""
+    forgetting = setup.config.forgetting
+    if forgetting.on is None:
+        return None
+    most, block_size = forgetting.most_share, setup.prepared.ledger.block_size
+    told = {"on": forgetting.on, "budget": forgetting.rise, "most": most, "replay": forgetting.source or SELF}
+    told |= {"replayed_tokens": count_replayed(setup) * block_size, "longer_steps": most / (1 - most)}
+    if not forgetting.writes:
+        return {**told, "tokens": len(_take_set(setup, held_out).blocks.rows) * block_size, "written": None}
+    writing = plan_writing(setup)
+    return {**told, "tokens": writing.tokens, "written": writing.kept}
+
+
+def time_writing(setup: "Setup") -> float:
+    """Tokens a second at which the model writes the beginning of its rows; later ones take longer, as more stands before them."""
+    for length in (2, TRIED):  # the first text after a start is slower, and not counted
+        began = time.perf_counter()
+        for batch in write_rows(setup.model, setup.tokenizer, length, ROWS_AT_ONCE, SEED):
+            tokens = batch.size
+    return tokens / (time.perf_counter() - began)
 
 
 def plan_writing(setup: "Setup") -> Writing:
@@ -98,7 +125,7 @@ def _take_set(setup: "Setup", held_out: "HeldOut") -> Replay:
 
 def _open(setup: "Setup", blocks: Blocks, tokens: int, identity: str, counts: Record) -> Replay:
     forgetting = setup.config.forgetting
-    source = forgetting.source or "self"
+    source = forgetting.source or SELF
     setup.prepared.facts["replay"] = identity
     setup.prepared.ledger.replay = {"source": source, "blocks": len(blocks.rows), "tokens": tokens, **counts}
     return Replay(blocks, str(forgetting.on), forgetting.rise, forgetting.most_share, source, seed=SEED)
