@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +66,10 @@ class Replay:
     def rise(self) -> float:
         """How much the bits per byte of the watched text have risen, as a part of those of the untouched model."""
         return measure_rise(self.past[0].bits, self.past[-1].bits) if self.past else 0.0
+
+    def allows(self, sets: dict[str, Measures]) -> bool:
+        """True for measures within the budget."""
+        return measure_rise(self.past[0].bits, sets[self.on][BITS_PER_BYTE.name]) <= self.budget
 
     def list_rows(self, rows: int, step: int) -> range:
         """Numbers of the rows of old text in the step that follows `step` steps, each with `rows` of new text."""
@@ -125,6 +130,10 @@ class ReplayTrainer(LmTrainer):
         """Rows of new text in a step, over all processes."""
         args = self.args
         return int(args.train_batch_size * args.world_size * args.gradient_accumulation_steps)
+
+    def fit(self, checkpoint: Path | None = None) -> None:
+        super().fit(checkpoint)
+        self.replay.restore(self.state.log_history)  # a run that had come to its end has started no loop
 
     def start_loop(self) -> None:
         super().start_loop()

@@ -237,7 +237,7 @@ class Session:
         """Keep the average of the weights where it is better than those that training has ended with; None without one."""
         if self.average is None:
             return None
-        outcome = self.average.settle(self.trainer, self.held_out)
+        outcome = self.average.settle(self.trainer, self.held_out, None if self.replay is None else self.replay.allows)
         logger.info("%s", render_average(outcome.record))
         if outcome.sets is not None and self.samples is not None and self.context.is_main:
             self.samples.add_averaged(self.trainer.state.global_step)
@@ -319,7 +319,6 @@ class Session:
     def _close_budget(self, replay: "Replay", selected: dict[str, Measures]) -> Record:
         """What became of the budget; the ledger is told what was learned again."""
         state, settings = self.trainer.state, self.trainer.args
-        replay.restore(state.log_history)
         rows = settings.train_batch_size * settings.world_size * settings.gradient_accumulation_steps
         record = replay.describe(rows, state.global_step, selected.get(replay.on))
         self.setup.prepared.ledger.replay |= {"blocks_learned": record["rows"], "tokens_learned": record["tokens"]}
