@@ -48,6 +48,8 @@ def test_a_budget_watches_its_text_and_replays_its_training_part():
     config = load_config("train", [*MODEL, "eval_data=[wikitext]"])
     assert list(config.eval_sets) == ["wikitext", "pt-wiki"]
     assert list(config.replay_sets) == ["pt-wiki"]
+    assert config.replay_sets["pt-wiki"].seed == config.data.seed
+    assert load_config("train", [*MODEL, "forgetting.budget=0.5%"]).forgetting.rise == 0.005
     assert load_config("train", [*MODEL, "forgetting.replay=self"]).replay_sets == {}
     assert list(load_config("train", [*MODEL, "forgetting.replay=wikitext"]).replay_sets) == ["wikitext"]
 
@@ -121,11 +123,11 @@ def record():
 
 def test_the_page_draws_the_gauge_its_budget_and_the_shares(record):
     shown = build_forgetting(record, EN)
-    for words in ("untouched 2.000", "budget 2.020", "old 2.015", "old text, up to 25.0"):
+    for words in ("before 2.000", "budget 2.020", "old 2.015", "old text 25.0"):
         assert words in shown["figure"], words
     assert "5,120 tokens of old text (written by the untouched model)" in shown["notes"][1]
     assert "within the budget" in shown["notes"][1]
-    assert "dentro do orçamento" in build_forgetting(record, PT)["notes"][1]
+    assert "dentro do limite" in build_forgetting(record, PT)["notes"][1]
     record.results["forgetting"] |= {"kept": False, "rise": 0.02}
     assert "over the budget" in build_forgetting(record, EN)["notes"][1]
     assert "forgetting.most=" in render_forgetting(record.results["forgetting"])

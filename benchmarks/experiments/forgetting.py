@@ -1,4 +1,4 @@
-"""English to Portuguese with gpt2-tiny: what is forgotten without a budget, and what a budget of 1 % or 5 % costs and keeps.
+"""English to Portuguese with a small gpt2-tiny: what is forgotten without a budget, and what a budget costs and keeps.
 
     LMTUNE_TEST_DATA=... python benchmarks/experiments/forgetting.py --seeds 1 2 3 4 5
 
@@ -21,6 +21,7 @@ from pathlib import Path
 import lmtune
 
 QUIET = ["samples.enabled=false", "report.enabled=false", "training.use_cpu=true"]
+SHAPE = ["model.config.n_layer=2", "model.config.n_embd=64", "model.config.n_head=2"]
 ARMS = ("plain", "real-1%", "self-1%", "real-5%", "self-5%")
 
 
@@ -46,7 +47,7 @@ def write_texts(folder, data, english_bytes, portuguese_bytes):
     groups.mkdir(parents=True, exist_ok=True)
     source = data / "wikitext-2" / "train.txt.gz"
     (groups / "english.yaml").write_text(
-        f"files: {source}\ndocuments: wikitext\nmax_bytes: {english_bytes}\nlanguage: en\nblock_size: 128\n"
+        f"files: {source}\ndocuments: wikitext\nmax_bytes: {english_bytes}\nlanguage: en\nvalidation_fraction: 0.15\nblock_size: 128\n"
     )
     (groups / "portuguese.yaml").write_text("files: portuguese.jsonl\nlanguage: pt\nblock_size: 128\n")
 
@@ -65,7 +66,7 @@ def run_arm(folder, arm, seed, steps, rate, most):
     }[arm.partition("-")[0]]
     return train(
         folder, f"{arm.replace('%', '')}-{seed}", "data=portuguese", "model.path=source", *settings, f"seed={seed}",
-        f"training.max_steps={steps}", f"training.learning_rate={rate}", "eval.max_tokens=10000",
+        f"training.max_steps={steps}", f"training.learning_rate={rate}", "eval.max_tokens=8000",
     )  # fmt: skip
 
 
@@ -84,17 +85,23 @@ def main():
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate on Portuguese")
     parser.add_argument("--most", default="25%", help="forgetting.most")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("outputs/forgetting"))
-    parser.add_argument("--english-bytes", type=int, default=1_000_000)
-    parser.add_argument("--portuguese-bytes", type=int, default=500_000)
+    parser.add_argument("--english-bytes", type=int, default=400_000)
+    parser.add_argument("--portuguese-bytes", type=int, default=400_000)
     arguments = parser.parse_args()
     folder, data = arguments.folder.resolve(), Path(os.environ["LMTUNE_TEST_DATA"])
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     write_texts(folder, data, arguments.english_bytes, arguments.portuguese_bytes)
     source = train(
-        folder, "source", "data=english", "model=gpt2-tiny", "training.num_train_epochs=2", "eval.max_tokens=10000"
+        folder,
+        "source",
+        "data=english",
+        "model=gpt2-tiny",
+        *SHAPE,
+        "training.num_train_epochs=2",
+        "eval.max_tokens=10000",
     )
     print(
         f"source: {source['train']['tokens']:,} tokens, {source['eval']['english']['bits_per_byte']:.4f} bits per byte"

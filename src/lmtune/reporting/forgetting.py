@@ -63,6 +63,6 @@ def _tell_end(record: RunRecord, language: Language) -> list[str]:
     if not found or found["rise"] is None:
         return []
     source = language.say("own_text") if found["replay"] == "self" else found["replay"]
-    rise = language.share(found["rise"], 2)
+    rise = ("+" if found["rise"] > 0 else "") + language.share(found["rise"], 2)
     amounts = {"share": language.share(found["share"], 1), "tokens": language.say("tokens", n=found["tokens"])}
     return [language.say("budget_kept" if found["kept"] else "budget_spent", rise=rise, source=source, **amounts)]

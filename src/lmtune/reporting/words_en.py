@@ -96,24 +96,24 @@ ENGLISH = {
     ),
     # Forgetting
     "forgetting": "What it may forget, in bits per byte",
-    "untouched": "untouched",
+    "untouched": "before",
     "budget": "budget",
-    "old_text": "old text, up to {share}",
+    "old_text": "old text {share}",
     "own_text": "written by the untouched model",
     "forgetting_note": (
-        "The dotted lines are {name} under the untouched model, and {budget} above it, which is the budget. The strip is the share "
-        "of old text in each step, at most {most}."
+        "The line is {name}; dotted are its value under the untouched model and the budget, {budget} above. The strip is the share "
+        "of old text in each step, {most} at most."
     ),
     "budget_kept": (
-        "The final weights are {rise} above the untouched model, within the budget; {tokens} of old text ({source}) were learned "
-        "again, {share} of all."
+        "The final weights have moved it by {rise}, within the budget; {tokens} of old text ({source}) were learned again, {share} "
+        "of all."
     ),
     "budget_spent": (
-        "The final weights are {rise} above the untouched model, over the budget, although {tokens} of old text ({source}) were "
-        "learned again, {share} of all."
+        "The final weights have moved it by {rise}, over the budget, although {tokens} of old text ({source}) were learned again, "
+        "{share} of all."
     ),
     "forgetting_told": (
-        "{name} from {first} bits per byte before the first step to {last} at step {end}; the budget ends at {target}. Shares of "
+        "{name} from {first} bits per byte before the first step to {last} at step {end}; the budget is {target}. Shares of "
         "old text from one evaluation to the next: {shares}."
     ),
     # Samples

@@ -89,24 +89,24 @@ PORTUGUESE = {
         " o modelo prevê pior do que antes: o que ele esqueceu."
     ),
     "forgetting": "O que ele pode esquecer, em bits por byte",
-    "untouched": "intacto",
-    "budget": "orçamento",
-    "old_text": "texto antigo, até {share}",
+    "untouched": "antes",
+    "budget": "limite",
+    "old_text": "antigo {share}",
     "own_text": "escrito pelo modelo intacto",
     "forgetting_note": (
-        "As linhas pontilhadas são {name} com o modelo intacto e, {budget} acima, o orçamento. A faixa é a parte de texto antigo "
-        "em cada passo, no máximo {most}."
+        "A linha é {name}; as pontilhadas são o seu valor com o modelo intacto e o limite, {budget} acima. A faixa é a parte de "
+        "texto antigo em cada passo, no máximo {most}."
     ),
     "budget_kept": (
-        "Os pesos finais ficam {rise} acima do modelo intacto, dentro do orçamento; {tokens} de texto antigo ({source}) foram "
-        "aprendidos de novo, {share} do total."
+        "Os pesos finais o mudaram em {rise}, dentro do limite; {tokens} de texto antigo ({source}) foram aprendidos de novo, "
+        "{share} do total."
     ),
     "budget_spent": (
-        "Os pesos finais ficam {rise} acima do modelo intacto, além do orçamento, embora {tokens} de texto antigo ({source}) "
-        "tenham sido aprendidos de novo, {share} do total."
+        "Os pesos finais o mudaram em {rise}, além do limite, embora {tokens} de texto antigo ({source}) tenham sido aprendidos "
+        "de novo, {share} do total."
     ),
     "forgetting_told": (
-        "{name} de {first} bits por byte antes do primeiro passo a {last} no passo {end}; o orçamento termina em {target}. Partes "
+        "{name} de {first} bits por byte antes do primeiro passo a {last} no passo {end}; o limite é {target}. Partes "
         "de texto antigo de uma avaliação à seguinte: {shares}."
     ),
     "samples": "A mesma frase enquanto ele aprende",

@@ -97,8 +97,9 @@ def build_setup(config: TrainConfig) -> Setup:
 
         shard_model(model, arguments.device)
         remarks.append(f"weights, gradients and the optimizer's state are spread over {arguments.world_size} processes")
-    built = (arguments, tokenizer, model, move, context, corpus, prepared, target, untouched)
-    return Setup(config, chosen, remarks, *built)
+    return Setup(
+        config, chosen, remarks, arguments, tokenizer, model, move, context, corpus, prepared, target, untouched
+    )
 
 
 def say_losses(ledger: Ledger) -> None:
