@@ -47,7 +47,7 @@ def write_texts(folder, data, english_bytes, portuguese_bytes):
     groups.mkdir(parents=True, exist_ok=True)
     source = data / "wikitext-2" / "train.txt.gz"
     (groups / "english.yaml").write_text(
-        f"files: {source}\ndocuments: wikitext\nmax_bytes: {english_bytes}\nlanguage: en\nvalidation_fraction: 0.15\nblock_size: 128\n"
+        f"files: {source}\ndocuments: wikitext\nmax_bytes: {english_bytes}\nvalidation_fraction: 0.15\nblock_size: 128\n"
     )
     (groups / "portuguese.yaml").write_text("files: portuguese.jsonl\nlanguage: pt\nblock_size: 128\n")
 
