@@ -127,6 +127,12 @@ def test_a_card_tells_what_its_run_knows():
     assert "Maria" not in card, "names of files may tell of persons"
 
 
+def test_a_card_says_what_half_precision_covers():
+    train = {**DONE["train"], "settings": {**SETTINGS, "precision": "bf16"}}
+    card = render_card("mine", {**DONE, "train": train}, {**make_config(), "seed": 42}, [])
+    assert "Steps were computed in bfloat16 where that is safe (autocast), weights in float32. " in card
+
+
 def test_what_nobody_has_stated_is_marked_and_not_invented():
     card = render_card("mine", RESULTS, make_config(), [])
     for heading in ("Intended use", "Not to be used for", "Limits", "Personal data"):

@@ -112,6 +112,7 @@ def test_a_run_tells_of_its_starts_and_documents(lmtune):
     (start,) = results["starts"]
     assert (start["step"], start["steps"], start["sets"]) == (0, 6, ["sample"])
     assert start["parameters"] == start["trained"] > 0
+    assert start["precision"] == results["train"]["settings"]["precision"]
     found = results["documents"]
     total = results["eval"]["sample"]
     assert found["documents"] == total["protocol"]["documents"] == len(found["worst"])

@@ -13,6 +13,12 @@ NOT_STATED = "*Not stated.*"
 OPEN = "*not stated*"
 UNKNOWN = "*not recorded*"
 
+PRECISIONS = {
+    "bf16": "bfloat16 where that is safe (autocast), weights in float32",
+    "fp16": "float16 where that is safe (autocast), weights in float32",
+}
+"""Names of precisions in words; what is not here is called by its name."""
+
 MOST_SOURCES = 20
 """Files of the text whose checksums are listed."""
 
@@ -143,7 +149,7 @@ def render_training(config: Record, results: Record) -> list[str]:
             f"{train['tokens']:,} tokens were learned in all, {train['epochs']:.2f} passes over the text.",
             *_say_kept(results.get("forgetting")),
             _say_rate(config, settings),
-            f"Steps were computed in {settings['precision']}. The seed is {config['seed']}.",
+            f"Steps were computed in {PRECISIONS.get(settings['precision'], settings['precision'])}. The seed is {config['seed']}.",
             _say_weights(results),
         ]
     return ["## Training", "", " ".join(sentences), "", *_render_phases(config)]

@@ -200,6 +200,11 @@ def name_of(strategy: object) -> str:
     return str(getattr(strategy, "value", strategy))
 
 
+def name_precision(arguments: "TrainingArguments") -> str:
+    """What the products of a step are computed in: `bf16` and `fp16` where autocast takes them for safe, or `float32`."""
+    return "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "float32"
+
+
 def count_devices(arguments: "TrainingArguments") -> int:
     """Devices that share a step: one for each process, or all of one process's GPUs under DataParallel."""
     return int(arguments.world_size) * max(1, int(arguments.n_gpu))

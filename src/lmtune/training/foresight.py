@@ -11,7 +11,7 @@ from lmtune.config import ForesightConfig, RangeConfig
 from lmtune.data.blocks import Blocks
 from lmtune.runs.settings import flatten
 from lmtune.storage import Record
-from lmtune.training.arguments import build_schedule, count_devices, name_of, settle_intervals
+from lmtune.training.arguments import build_schedule, count_devices, name_of, name_precision, settle_intervals
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
@@ -171,7 +171,7 @@ def describe_model(setup: "Setup") -> Record:
         "trained": learned,
         "device": str(args.device),
         "devices": count_devices(args),
-        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "float32",
+        "precision": name_precision(args),
         "activation_checkpointing": bool(get_argument(args, "activation_checkpointing")),
         "torch_compile": bool(args.torch_compile),
     }

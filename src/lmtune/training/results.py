@@ -3,7 +3,6 @@
 import logging
 import math
 from dataclasses import replace
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from lmtune.reporting.samples import load_final
 from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
+from lmtune.training.arguments import name_of, name_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -79,24 +79,18 @@ def build_results(
 
 def describe_settings(arguments: "TrainingArguments", block_size: int) -> Record:
     """What the steps were made of and how they were taken, as Trainer was told."""
-    precision = "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else ""
     return {
         "rows_per_step": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
         "block_size": block_size,
         "learning_rate": arguments.learning_rate,
-        "lr_scheduler_type": _name(arguments.lr_scheduler_type),
+        "lr_scheduler_type": name_of(arguments.lr_scheduler_type),
         "warmup_steps": arguments.warmup_steps,
-        "optim": _name(arguments.optim),
+        "optim": name_of(arguments.optim),
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.max_grad_norm,
-        "precision": f"{precision} where that is safe (autocast), weights in float32" if precision else "float32",
+        "precision": name_precision(arguments),
         "best_by": (arguments.metric_for_best_model or "loss").removeprefix("eval_").replace("_", " "),
     }
-
-
-def _name(choice: Enum | str) -> str:
-    """What a choice of transformers is called, which may be given as a word."""
-    return choice.value if isinstance(choice, Enum) else choice
 
 
 def find_training_loss(history: list[Record]) -> float | None:
