@@ -53,19 +53,16 @@ def write_texts(folder, data, english_bytes, portuguese_bytes):
 
 
 def run_arm(folder, arm, seed, steps, rate, most):
-    budget = arm.partition("-")[2]
+    kind, _, budget = arm.partition("-")
+    kept = ["forgetting.on=english", f"forgetting.budget={budget}", f"forgetting.most={most}"]
     settings = {
         "plain": ["eval_data=[english]"],
-        "real": ["forgetting.on=english", f"forgetting.budget={budget}", f"forgetting.most={most}"],
-        "self": [
-            "forgetting.on=english",
-            "forgetting.replay=self",
-            f"forgetting.budget={budget}",
-            f"forgetting.most={most}",
-        ],
-    }[arm.partition("-")[0]]
+        "real": kept,
+        "self": [*kept, "forgetting.replay=self"],
+    }[kind]
+    name = f"{arm}-{most}-{rate:g}-{seed}".replace("%", "")
     return train(
-        folder, f"{arm.replace('%', '')}-{seed}", "data=portuguese", "model.path=source", *settings, f"seed={seed}",
+        folder, name, "data=portuguese", "model.path=source", *settings, f"seed={seed}",
         f"training.max_steps={steps}", f"training.learning_rate={rate}", "eval.max_tokens=8000",
     )  # fmt: skip
 

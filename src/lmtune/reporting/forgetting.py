@@ -24,8 +24,8 @@ def render_forgetting(found: Record) -> str:
 
 def build_forgetting(record: RunRecord, language: Language) -> Record | None:
     """The figure of the watched text, its budget and the share of old text; None for a run without a budget."""
-    told = record.config.get("forgetting")
-    points = record.list_bits(told["on"]) if told and told["on"] in record.sets else []
+    told: Record = record.config.get("forgetting") or {}
+    points = record.list_bits(told["on"]) if told.get("on") in record.sets else []
     if len(points) < 2:
         return None
     before, last = points[0][1], points[-1][1]
