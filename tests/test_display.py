@@ -1,5 +1,6 @@
 """What is shown of long work: pure text that fits, lines that are painted below all others, and a word in good time."""
 
+import json
 import logging
 import os
 import random
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from terminal import Pane, Written
 
 from lmtune import console, gauges, patience
+from lmtune.cli.sweep_table import JobLine, SweepWork
 from lmtune.gauges import ASCII, MEGABYTES, TOKENS
 from lmtune.measures import SHOWN
 from lmtune.reporting.next_steps import render_next, render_resumption
 from lmtune.reporting.tables import render_set
 from lmtune.runs import Run
 from lmtune.screen import Screen
+from lmtune.storage import write_json
 from lmtune.training import outlook as outlooks
 from lmtune.training.foresight import Course
 from lmtune.training.outlook import Outlook
@@ -130,6 +133,47 @@ def test_a_work_can_be_looked_at_where_nobody_counts():
     work = patience.Work("saving", unit=MEGABYTES)
     work.measure = lambda: 3e6
     assert work.render() == "saving: 3.0 MB, 0 s"
+
+
+# A sweep
+
+
+def write_run(folder, lines, steps):
+    folder.mkdir()
+    write_json(Run(folder).results_file, {"status": "running", "starts": [{"steps": 999}, {"steps": steps}]})
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+def test_a_sweep_shows_how_far_each_of_its_jobs_is(tmp_path):
+    scored = [{"step": step, "eval_bits_per_byte": bits} for step, bits in ((0, 4.5), (100, 2.25), (110, 2.5))]
+    write_run(tmp_path / "3", [*scored, {"step": 120, "loss": 1.0}], 240)
+    jobs = [
+        JobLine(3, "seed=3, training.learning_rate=0.1", tmp_path / "3"),
+        JobLine(12, "seed=12, model.config.n_embd=64", tmp_path / "12"),
+    ]
+    work = SweepWork(8, lambda: jobs)
+    work.count, work.failed = 2, 1
+    work.begun = jobs[0].begun = jobs[1].begun = 0
+    assert work.render_lines(89, 250) == [
+        "sweep        ━━━╌╌╌╌╌╌╌╌╌   25%  4:10  2 of 8 jobs  1 failed",
+        "  job 3  seed=3, learning_rate=0.1  120/240  4:10  bits per byte 2.2500 at step 100",
+        "  job 12  seed=12, n_embd=64        4:10",
+    ]
+    assert (
+        work.render_lines(79, 250)[1] == "  job 3  seed=3, learning_  120/240  4:10  bits per byte 2.2500 at step 100"
+    )
+    with (tmp_path / "3" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 240, "eval_bits_per_byte": 2.125}\n{"step": 2')
+    assert "120/240" in work.render_lines(79, 251)[1], "a run folder is looked into now and then"
+    assert "  240/240  4:15  bits per byte 2.1250 at step 240" in work.render_lines(79, 255)[1]
+
+
+def test_a_wide_sweep_fits_its_terminal(tmp_path):
+    jobs = [JobLine(number, "model.path=" + "é漢" * 40, tmp_path / str(number)) for number in range(20)]
+    lines = SweepWork(20, lambda: jobs).render_lines(60, time.monotonic())
+    assert len(lines) == 14
+    assert lines[-1] == "  and 8 more"
+    assert max(map(gauges.measure_width, lines)) <= 60
 
 
 # A screen

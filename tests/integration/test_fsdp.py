@@ -215,6 +215,7 @@ def test_what_was_not_tried_with_spread_weights_is_refused_by_name(lmtune, monke
 @pytest.mark.parametrize("command", ["check", "lr-find"])
 def test_commands_that_try_steps_do_not_spread_weights(lmtune, monkeypatch, command):
     monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr("lmtune.config.sharding.find_older", lambda *_: None)  # which would be refused first
     answer = lmtune(command, "training.fsdp=true", "training.use_cpu=true")
     assert answer.code == 2
     assert f"lmtune {command} does not spread them" in answer.err

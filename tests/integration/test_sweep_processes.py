@@ -51,14 +51,15 @@ def wait_until(holds, sweep, seconds=300):
 
 def test_what_has_completed_is_answered_without_a_process_and_what_failed_says_why(lmtune, monkeypatch):
     sweep = (
-        *("train", "-m", *TINY, "training.max_steps=2", "training.learning_rate=1e-3,1e30", "sweep.jobs=2"),
+        *("train", "-m", *TINY, "training.max_steps=2", "training.learning_rate=1e30,1e-3", "sweep.jobs=1"),
         "hydra.sweep.subdir=${training.learning_rate}",
     )
     answer = lmtune(*sweep)
     assert answer.code == 2
-    told = answer.err[answer.err.index("job 1 of the sweep (training.learning_rate=1e+30) ended with exit code 2:") :]
+    told = answer.err[answer.err.index("job 0 of the sweep (training.learning_rate=1e+30) ended with exit code 2:") :]
     assert told.splitlines()[1].startswith("error: ")
     assert "not a finite number" in told.splitlines()[1]
+    assert "job 1 of the sweep (training.learning_rate=0.001) is done after " in told
     assert load_results("0.001")["status"] == "completed"
     assert load_results("1e+30")["status"] == "failed"
     assert "held out" in Path("sweep/0.001.log").read_text()
@@ -70,7 +71,7 @@ def test_what_has_completed_is_answered_without_a_process_and_what_failed_says_w
     monkeypatch.setattr(processes.subprocess, "Popen", lambda *a, **k: began.append(a[0]) or popen(*a, **k))
     again = lmtune(*sweep, "format=json")
     assert again.code == 2
-    assert [command[-1] for command in began] == ["job 1 of the sweep (training.learning_rate=1e+30)"]
+    assert [command[-1] for command in began] == ["job 0 of the sweep (training.learning_rate=1e+30)"]
     assert again.json == {**load_results("0.001"), "folder": str(Path("sweep/0.001").resolve())}
 
 

@@ -36,6 +36,7 @@ def run(_: IO[str]) -> int:
     main.prepare_process()
     size = int(sys.stdin.buffer.readline())
     dispatch, overrides, number = pickle.loads(sys.stdin.buffer.read(size))
+    dispatch.exit_code = 0  # it comes with that of the sweep, of which other jobs may have failed
     threading.Thread(target=_end_with_sweep, daemon=True).start()
 
     from hydra import initialize_config_dir

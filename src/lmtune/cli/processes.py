@@ -29,10 +29,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lmtune import stopping
 from lmtune.cli.job import compose_job
 from lmtune.cli.overrides import quote
+from lmtune.cli.sweep_table import JobLine, SweepWork
 from lmtune.errors import LmtuneError, Stopped
-from lmtune.gauges import Unit
 from lmtune.paths import shorten
-from lmtune.patience import Work, doing
+from lmtune.patience import doing
 from lmtune.units import render_count, render_duration
 from lmtune.upstream import Typed
 
@@ -83,19 +83,7 @@ class Running:
     device: str | None
     said: int
     """Bytes that an earlier process has left in the log."""
-    began: float
-
-
-class SweepWork(Work):
-    """The bar of a sweep on a terminal. A log is told as each job begins and ends."""
-
-    speaks = False
-
-    def __init__(self, jobs: int) -> None:
-        super().__init__("sweep", jobs, Unit("jobs"))
-
-    def _render_pace(self, seconds: float) -> list[str]:
-        return []  # jobs in a second are none
+    line: JobLine
 
 
 class ProcessesLauncher(Launcher):
@@ -105,6 +93,7 @@ class ProcessesLauncher(Launcher):
     context: HydraContext
     config: DictConfig
     running: list[Running]
+    work: SweepWork
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before the first batch of jobs."""
@@ -120,7 +109,8 @@ class ProcessesLauncher(Launcher):
         threads = count_threads(len(devices))
         shared = "" if threads is None else f", {threads} of the CPU threads for each"
         logger.info("%s, %d at once%s", render_count(len(jobs), "job"), len(devices), shared)
-        with doing(SweepWork(len(jobs))) as work:
+        self.work = SweepWork(len(jobs), lambda: [each.line for each in self.running])
+        with doing(self.work):
             try:
                 while waiting or self.running:
                     stopping.check()  # a signal that came in the middle of something may have been swallowed there
@@ -130,7 +120,7 @@ class ProcessesLauncher(Launcher):
                         self.running.remove(each)
                         devices.append(each.device)
                         self._end(each)
-                    work.count = len(jobs) - len(waiting) - len(self.running)
+                    self.work.count = len(jobs) - len(waiting) - len(self.running)
                     time.sleep(0 if waiting and devices else PAUSE)
             except BaseException as error:
                 self._stop(_signal_of(error))
@@ -170,7 +160,8 @@ class ProcessesLauncher(Launcher):
                 stderr=log,
                 start_new_session=True,  # or Ctrl-C would reach it twice, which ends it without a checkpoint
             )
-            self.running.append(Running(job, process, device, log.tell(), time.monotonic()))
+            line = JobLine(job.number, job.name, job.folder)
+            self.running.append(Running(job, process, device, log.tell(), line))
         told = pickle.dumps((self.dispatch, job.overrides, job.number))
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already, which is told in its turn
@@ -188,13 +179,14 @@ class ProcessesLauncher(Launcher):
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             self._tell_failure(job, how, find_reason(job.log, ended.said), code)
             return
-        took = render_duration(time.monotonic() - ended.began)
+        took = render_duration(time.monotonic() - ended.line.begun)
         logger.info("%s is done after %s; run folder: %s", job, took, shorten(self.dispatch.jobs[-1]))
 
     def _tell_failure(self, job: Job, how: str, reason: str, code: int) -> None:
         logger.info("%s %s:", job, how)
         sys.stderr.write(f"{reason}\n")
         self.dispatch.note_failure(code)
+        self.work.failed += 1
 
     def _stop(self, number: int) -> None:
         """Hand a signal on to the jobs and wait for them, which save a checkpoint; a second one ends them at once."""
