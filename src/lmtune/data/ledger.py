@@ -245,6 +245,8 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         """The content of ledger.json."""
         record = asdict(self)
+        if not self.replay:
+            del record["replay"]  # a ledger without old text is that of versions that knew none
         for name, side in self.sides.items():
             record["sides"][name]["tokens"] = side.tokens
         return record
