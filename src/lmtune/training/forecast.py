@@ -120,7 +120,15 @@ def foretell(law: Law, planned: Planned, scores: Mapping[int, float]) -> Forecas
     """The last score of a run, from those of its probe."""
     quantities, last = list_quantities(planned, scores), scores[max(scores)]
     middle = math.log(last) + sum(weight * quantities[name] for name, weight in law["weights"].items())
-    return Forecast(*(math.exp(middle + side * law["half_width"]) for side in (0, -1, 1)))
+    return Forecast(*(exponentiate(middle + side * law["half_width"]) for side in (0, -1, 1)))
+
+
+def exponentiate(value: float) -> float:
+    """e to a power, infinite where no float is that large: a law of few runs may be that uncertain."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 class Ended(NamedTuple):
