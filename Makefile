@@ -71,5 +71,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[dev,export,lora,serve]"
+	$(BIN)/python -m pip install --quiet --constraint $(PINS) --editable ".[audit,dev,export,lora,serve]"
 	touch $@

@@ -42,7 +42,7 @@ WITHOUT_WEIGHTS = ANEW | {
 """What leaves the weights as they are."""
 NOT_OF_TEXT = {
     *("name", "language", "prompts", "epochs", "mix"),
-    *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks"),
+    *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks", "lanes"),
     *("license", "homepage", "citation"),
 }
 """Of data=: what decides neither which text is read nor which of it is held out."""
@@ -173,7 +173,7 @@ def build(tmp_path, monkeypatch):
 NEEDED = {
     "compare": ("runs=[a,b]",),
     "generate": ("ckpt=x", "prompt=a"), "eval": ("ckpt=x",), "export": ("ckpt=x", "to=gguf"), "serve": ("ckpt=x",),
-    "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
+    "audit": ("ckpt=x",), "chat": ("ckpt=x",), "push": ("ckpt=x", "repo=me/x"), "report": ("run=x",),
 }  # fmt: skip
 CONF = schemas.find_conf()
 SHIPPED = [

@@ -7,6 +7,7 @@ import pickle
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -371,6 +372,36 @@ def test_an_array_of_slurm_prepares_all_parts_and_joins_them(lmtune, tmp_path, c
     assert "starts from it" in merged.err
     shutil.rmtree(tmp_path / "parts")
     assert lmtune("data", *arguments).out.startswith("\n".join(ledger))
+
+
+@pytest.mark.slow
+def test_datatrove_prepares_all_parts_and_joins_them(lmtune, tmp_path, cache_folder, tokenizer, files):
+    pytest.importorskip("datatrove")
+    cache_folder("own")
+    tokenizer.save_pretrained(tmp_path / "tok")
+    arguments = ["data.files=texts/*", "data.block_size=16", "model.tokenizer=tok", "data.split_by=hash"]
+    script = Path(__file__).parents[1] / "docs" / "prepare_datatrove.py"
+
+    def prepare(*given):
+        return subprocess.run(
+            [sys.executable, script, "3", *given], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    damaged = tmp_path / "parts" / "2"
+    damaged.mkdir(parents=True)
+    (damaged / "mine").write_text("")
+    failed = prepare(*arguments)
+    assert failed.returncode != 0
+    assert "parts/2" in failed.stderr
+    shutil.rmtree(damaged)
+    done = prepare(*arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *ledger, last = done.stdout.splitlines()
+    assert last == "joined from 3 parts, whose folders are read from now on"
+    cache_folder("alone")
+    alone = lmtune("data", *arguments).out.splitlines()
+    ledger = ledger[ledger.index(alone[0]) :]
+    assert alone[: len(ledger)] == ledger
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lmtune.config import DataConfig, SplitRule
 from lmtune.data import stream_reader
 from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.sources import build_source
 from lmtune.errors import ConfigError
 
 WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]
@@ -123,7 +124,7 @@ def test_going_on_reads_no_earlier_shard(tmp_path, small_windows, tokenizer, mon
     second = prepare(files, tokenizer, streaming=True, shuffle_blocks=8)
     second.blocks.load_position(tmp_path)
     read = []
-    source = second.blocks._reader._text.source
+    source = build_source(DataConfig(files=files))
     load = type(source).load_rows
     monkeypatch.setattr(
         type(source), "load_rows", lambda self, split, shard: (read.append(shard), load(self, split, shard))[1]

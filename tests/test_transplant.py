@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
 from lmtune.modeling.tokenizer import complete, learn_tokenizer
-from lmtune.modeling.transplant import plan_transfer, transplant
+from lmtune.modeling.transplant import ATOMS, find_sums, plan_transfer, sum_as, transplant
 
 OTHER_TEXTS = [f"The patient {name} came to the hospital at {hour}." for name in ("João", "Ann") for hour in range(9)]
 
@@ -72,6 +72,41 @@ def test_fvt_begins_with_the_mean_of_the_pieces(build_tiny, tokenizer, other):
         torch.testing.assert_close(new[other.get_vocab()[token]], old[pieces].mean(dim=0))
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_omp_begins_with_the_sum_that_rebuilds_the_token_in_the_donor(build_tiny, tokenizer, other, kind):
+    model, donor = build_tiny(kind), build_tiny(kind, seed=1)
+    donor.resize_token_embeddings(len(other), mean_resizing=False)
+    plan = plan_transfer(tokenizer, other, Transplant.omp)
+    shared, begun = np.flatnonzero(plan.sources >= 0), np.flatnonzero(plan.sources < 0)
+    first, second = plan.sources[shared[:2]]
+    for place, module in enumerate((donor.get_input_embeddings(), donor.get_output_embeddings())):
+        with torch.no_grad():
+            module.weight[begun[0]] = (3 + place) * module.weight[shared[0]] - module.weight[shared[1]]
+    old, old_head = (
+        each.weight.detach().clone() for each in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    tied = kind == "gpt2"
+    transplant(model, sum_as(donor, plan))
+    for place, (before, module) in enumerate(
+        ((old, model.get_input_embeddings()), (old_head, model.get_output_embeddings()))
+    ):
+        after, factor = module.weight.detach(), 4 if tied else 3 + place
+        torch.testing.assert_close(after[begun[0]], factor * before[first] - before[second], rtol=1e-4, atol=1e-6)
+        assert torch.equal(after[shared], before[plan.sources[shared]])
+        assert torch.isfinite(after).all()
+    assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
+
+
+def test_sums_are_short_beside_the_width_and_take_shared_rows_alone():
+    draw = np.random.default_rng(0)
+    sources = np.where(np.arange(900) % 3 == 0, -1, np.arange(900)[::-1])
+    for width, terms in ((32, 4), (2 * 8 * ATOMS, ATOMS)):
+        sums = find_sums(torch.from_numpy(draw.normal(size=(900, width))), sources)
+        assert sums.rows.tolist() == np.flatnonzero(sources < 0).tolist()
+        assert sums.terms.shape == sums.weights.shape == (300, terms)
+        assert set(sums.terms.flatten().tolist()) <= set(sources[sources >= 0].tolist())
+
+
 def test_the_end_of_text_keeps_its_row_under_another_name(build_tiny, tokenizer):
     renamed = learn_tokenizer(OTHER_TEXTS, vocab_size=300, max_length=64, special_tokens=["</s>"])
     move = plan_transfer(tokenizer, renamed, Transplant.mean)
@@ -128,6 +163,41 @@ def test_a_run_moves_a_model_and_keeps_the_account(lmtune, build_tiny, tokenizer
     for config in (model.config, model.generation_config):
         assert (config.bos_token_id, config.eos_token_id) == (other.bos_token_id, other.eos_token_id)
     assert model.generation_config.pad_token_id == other.pad_token_id
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "message"),
+    [
+        (
+            "other",
+            "model.tokenizer=other: model.transplant=omp looks new tokens up in a model that has their vocabulary",
+        ),
+        ("learn", "found model.tokenizer=learn. Name a model"),
+    ],
+)
+def test_omp_without_a_donor_is_refused(lmtune, build_tiny, tokenizer, other, tmp_path, vocabulary, message):
+    build_tiny("gpt2").save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    other.save_pretrained(tmp_path / "other")
+    answer = lmtune("train", "model.path=source", f"model.tokenizer={vocabulary}", "model.transplant=omp")
+    assert answer.code == 2
+    assert message in answer.err.replace(str(tmp_path) + "/", "")
+
+
+@pytest.mark.slow
+def test_a_run_takes_its_rows_from_a_donor(lmtune, build_tiny, tokenizer, other, tmp_path):
+    build_tiny("gpt2").save_pretrained(tmp_path / "source")
+    tokenizer.save_pretrained(tmp_path / "source")
+    donor = build_tiny("llama")
+    donor.resize_token_embeddings(len(other), mean_resizing=False)
+    donor.save_pretrained(tmp_path / "donor")
+    other.save_pretrained(tmp_path / "donor")
+    asked = ("model.path=source", "model.tokenizer=donor", "model.transplant=omp", "training.max_steps=1")
+    answer = lmtune("train", *asked, "samples.enabled=false", "data.block_size=32", "output=run")
+    assert answer.code == 0, answer.err
+    report = json.loads((tmp_path / "run/transplant.json").read_text())
+    assert report == plan_transfer(tokenizer, other, Transplant.omp).report()
+    assert "model.transplant=omp" in (tmp_path / "run/model/README.md").read_text()
 
 
 def test_a_vocabulary_learned_on_the_way(lmtune, build_tiny, tokenizer, tmp_path):

@@ -10,12 +10,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("lora", "serve", "export")
+EXTRAS = ("lora", "serve", "export", "audit")
 START = "<!-- packages -->\n"
 WORDS = {
     "Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD", "ISC License (ISCL)": "ISC",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0", "Python Software Foundation License": "PSF-2.0",
     "Apache License 2.0": "Apache-2.0", "Apache 2.0 License": "Apache-2.0", "Apache 2.0": "Apache-2.0", "Apache": "Apache-2.0",
+    "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL-2.1-or-later",
     "BSD-3": "BSD-3-Clause", "Apache Software": "Apache-2.0", "3-Clause BSD License": "BSD-3-Clause", "new BSD": "BSD-3-Clause",
 }  # fmt: skip
 

@@ -114,6 +114,9 @@ KEYS = {
         model.config=3 | model.config: Cannot assign int
         model.config.n_head=3 | model.config does not describe a causal language model
         data.streaming=true finetune=gradual | data.streaming=true and finetune=gradual do not go together
+        data.lanes=2 | data.lanes has no effect
+        data.streaming=true data.lanes=2 data.deduplicate=true | data.lanes=2 and data.deduplicate do not go together
+        data.streaming=true data.lanes=4 training.max_steps=3 | data.lanes=4: expected at least as many files
         seed=1,2 | seed=1,2: several values, which -m tries one after the other
         -m seed=1,x | seed: Value 'x'
         ~data | ~data: nothing can be taken out of a configuration

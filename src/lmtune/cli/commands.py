@@ -71,7 +71,7 @@ COMMANDS = {
             "tokenizer",
             "lmtune.commands.tokenizer",
             "TokenizerCommandConfig",
-            "learn a byte-level BPE vocabulary from text",
+            "learn a byte-level BPE vocabulary from text, or extend that of a model",
         ),
         Command(
             "export",
@@ -105,6 +105,12 @@ COMMANDS = {
             "ReportCommandConfig",
             "one page for a run or a sweep, written anew from its folder",
             words="run",
+        ),
+        Command(
+            "audit",
+            "lmtune.commands.audit",
+            "AuditCommandConfig",
+            "what a model has memorised: canaries, passages and identifiers of its training text",
         ),
         Command(
             "serve",

@@ -4,6 +4,7 @@ The values live in conf/ (one YAML group for each class); these classes give Hyd
 checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
 """
 
+from lmtune.config.audit import AuditCommandConfig, AuditConfig, CanaryConfig
 from lmtune.config.card import CardConfig
 from lmtune.config.chat import ChatConfig
 from lmtune.config.checks import render_plain
@@ -17,19 +18,17 @@ from lmtune.config.commands import (
     GenerateConfig,
     GridConfig,
     OutputFormat,
-    TokenizerCommandConfig,
-    TokenizerConfig,
-    TokenizerText,
 )
 from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm, load_data_config
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
 from lmtune.config.forgetting import ForgettingConfig
-from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant
+from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant, load_model_config
 from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, ReportLanguage
 from lmtune.config.push import PushConfig
 from lmtune.config.runs import CompareConfig, ComparisonFormat, RunsConfig
 from lmtune.config.serve import LongPrompt, ServeConfig, ServePrecision, ServeSettings
+from lmtune.config.tokenizer import TokenizerCommandConfig, TokenizerConfig, TokenizerText
 from lmtune.config.train import FORECAST_SHARES, CheckConfig, ForesightConfig, LrFindConfig, RangeConfig, TrainConfig
 from lmtune.config.training import (
     AverageConfig,
@@ -42,9 +41,12 @@ from lmtune.config.training import (
 __all__ = [
     "FORECAST_SHARES",
     "ZEROSHOT_TASKS",
+    "AuditCommandConfig",
+    "AuditConfig",
     "AverageConfig",
     "BatchConfig",
     "CacheAction",
+    "CanaryConfig",
     "CardConfig",
     "ChatConfig",
     "CheckConfig",
@@ -97,5 +99,6 @@ __all__ = [
     "Transplant",
     "UnicodeForm",
     "load_data_config",
+    "load_model_config",
     "render_plain",
 ]

@@ -14,6 +14,8 @@ MANY = 2**53
 
 MOST_EPOCHS = 1_000_000
 
+MOST_LANES = 65_536
+
 MOST_MIXED = 10_000
 """Rows of another source that an epoch takes for each of its own, at most."""
 
@@ -179,6 +181,9 @@ class DataConfig:
     """Read and encode the text while it is trained on; needs `training.max_steps`."""
     shuffle_blocks: int = count(8192, least=1, identity=False)
     """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
+    lanes: int = count(1, least=1, most=MOST_LANES, identity=False)
+    """While streaming: into how many lanes the files are dealt. Batches come from each in turn, so that a process reads only the
+    lanes of its own batches. The processes have to divide them."""
     epochs: float = number(3.0, above=0, most=MOST_EPOCHS, identity=False)
     """Passes over the text that suit it; `training.num_train_epochs` follows it."""
     prompts: list[str] = key(list, literal=True, several=True, identity=False, weights=False)
@@ -205,16 +210,30 @@ class DataConfig:
             "stretches",
             "hash or given with data.streaming=true, since stretches need the whole text",
         )
+        self._check_lanes()
         check_paths("data.files", self.files)
         check_column("data.text_column", self.text_column)
         _ = self.parts
         check_paths("data.validation_files", self.validation_files)
 
+    def _check_lanes(self) -> None:
+        """Raise ConfigError for what is kept of a file because of files that another lane has."""
+        if self.streaming and self.lanes > 1 and self.counted:
+            key = f"data.{self.counted[0]}"
+            raise ConfigError(
+                f"data.lanes={self.lanes} and {key} do not go together, found both: each lane is read by itself, and {key} counts "
+                f"from the start of the text. Give data.lanes=1, or leave {key} out."
+            )
+
     def _check_mix(self) -> None:
         if not self.mix:
             return
         if self.streaming:
-            raise ConfigError("data.mix and data.streaming=true do not go together, found both. Choose one of the two.")
+            raise ConfigError(
+                "data.mix and data.streaming=true do not go together, found both: an epoch takes so many rows of each source, and "
+                "nobody knows how many a stream has. Leave data.streaming out, so that the text is prepared, or stream the files "
+                "of all as one text: data.sources=[{files:a},{files:b}]."
+            )
         if self.name not in self.mix or len(self.mix) < 2:
             raise ConfigError(
                 f"data.mix={{{', '.join(self.mix)}}}: expected {self.name}, which data= names, and at least one other. "
@@ -233,6 +252,11 @@ class DataConfig:
     def holds_out(self) -> bool:
         """True if some text will be held out for validation."""
         return self.validation_fraction > 0 or self.validation_files is not None or self.validation_split is not None
+
+    @property
+    def counted(self) -> list[str]:
+        """Settings by which what is kept of a file depends on the files before it."""
+        return [name for name in ("deduplicate", "max_documents", "max_bytes") if getattr(self, name)]
 
     @property
     def given_files(self) -> Any:

@@ -109,8 +109,9 @@ def default_of(item: KeyField) -> Any:
 
 
 def holds_list(item: KeyField) -> bool:
-    """True for a field whose value is a list, and not one or several."""
-    return getattr(item.type, "__origin__", None) is list
+    """True for a field whose value is a list, or a list or None, and not one or several."""
+    options = (item.type, *getattr(item.type, "__args__", ()))
+    return any(getattr(option, "__origin__", None) is list for option in options)
 
 
 def holds_plain_list(item: KeyField) -> bool:

@@ -49,6 +49,9 @@ class Transplant(Enum):
     """Other rows get the mean of all old ones (Guillou 2020)."""
     fvt = "fvt"
     """Other rows get the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
+    omp = "omp"
+    """Other rows get a weighted sum of copied ones, that which rebuilds the token's row in the model of `model.tokenizer`
+    (Goddard and Fernandes Neto 2025, arXiv:2506.06607)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -75,7 +78,8 @@ class ModelConfig:
     """Entries of a learned vocabulary."""
     transplant: Transplant = Transplant.off
     """How pretrained embeddings move to the vocabulary of `model.tokenizer`: tokens that both have are copied, others get the
-    mean of all old rows, or of the old rows of their pieces."""
+    mean of all old rows, of the old rows of their pieces, or, where `model.tokenizer` names a whole model, a sum of copied rows
+    that rebuilds the token there."""
     legacy_ids: bool = False
     """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
     learning_rate: float = number(5e-5, above=0)
@@ -128,6 +132,11 @@ class ModelConfig:
 
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to load or build."""
+        if self.transplant is Transplant.omp and self.tokenizer == "learn":
+            raise ConfigError(
+                "model.transplant=omp looks new tokens up in a model that has their vocabulary, found model.tokenizer=learn. "
+                "Name a model with model.tokenizer=, or give model.transplant=fvt."
+            )
         if self.path is None and self.init is ModelInit.pretrained:
             raise ConfigError(
                 "model=hub needs model.path=, found none. Give a Hub id or a folder, such as "
@@ -163,3 +172,14 @@ SIZES = frozenset(
     ]
 )
 """Keys of model configs that count something there has to be."""
+
+
+def load_model_config(plain: dict[str, Any]) -> ModelConfig:
+    """The model section of a run's config.yaml."""
+    words: dict[str, type[Enum]] = {
+        "init": ModelInit,
+        "transplant": Transplant,
+        "loss": LossChoice,
+        "save_dtype": SaveDtype,
+    }
+    return ModelConfig(**{**plain, **{name: kind(plain[name]) for name, kind in words.items() if name in plain}})

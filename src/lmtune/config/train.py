@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import MISSING
 
+from lmtune.config.audit import CanaryConfig
 from lmtune.config.card import CardConfig
 from lmtune.config.checks import require
 from lmtune.config.commands import OutputFormat
@@ -16,6 +17,7 @@ from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
 from lmtune.config.forgetting import ForgettingConfig
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
+from lmtune.config.lanes import check_lanes
 from lmtune.config.model import ModelConfig
 from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
@@ -99,6 +101,7 @@ class TrainConfig:
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     average: AverageConfig = key(AverageConfig)
     forgetting: ForgettingConfig = key(ForgettingConfig)
+    audit: CanaryConfig = key(CanaryConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
     report: ReportConfig = key(ReportConfig, weights=False)
@@ -136,6 +139,7 @@ class TrainConfig:
             self._check_twins,
             lambda: check_best(self),
             lambda: check_sharding(self),
+            lambda: check_lanes(self),
             self._check_measures,
             self._check_patience,
             self._check_average,
@@ -196,11 +200,6 @@ class TrainConfig:
         on = self.forgetting.on
         return self.eval_data if on is None or on in self.eval_data else [*self.eval_data, on]
 
-    @property
-    def other_sets(self) -> dict[str, DataConfig]:
-        """Configurations of all text besides that of `data=` that is learned."""
-        return self.mixed_sets | self.replay_sets
-
     def _check_measures(self) -> None:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
         sets = [self.data.name, *self.watched]
@@ -226,6 +225,11 @@ class TrainConfig:
             raise ConfigError(
                 "data.streaming=true needs training.max_steps=, since nobody knows how long the text is. "
                 "Say how many steps to train."
+            )
+        if self.audit.canaries is not None:
+            raise ConfigError(
+                "audit.canaries and data.streaming=true do not go together, found both: canaries are spread over a text whose "
+                "length is known. Choose one of the two."
             )
         if self.training.get("dataloader_num_workers"):
             raise ConfigError(

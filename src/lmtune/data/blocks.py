@@ -6,7 +6,7 @@ target exactly once per epoch; a row of block_size ids has only block_size - 1 t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -15,6 +15,8 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     import torch
+
+    from lmtune.data.lanes import Positions
 
 Batch: TypeAlias = "dict[str, torch.Tensor]"
 
@@ -163,12 +165,15 @@ class TrainingRows(ABC):
         return {name: column[0] for name, column in self.__getitems__([index]).items()}
 
     @abstractmethod
-    def set_batch_shape(self, rows_per_batch: int, batches: int) -> None:
+    def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         """Set the rows of a batch, over all processes, and how many batches a run takes if that is fixed (else -1)."""
 
     def build_sampler(self, seed: int) -> Iterable[int] | None:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""
         return None
+
+    def collect_positions(self, gather: "Callable[[Positions], list[Positions]]") -> None:  # noqa: B027
+        """Let process 0 know where each process reads. All call it. gather: the values of all by rank, there alone."""
 
     def save_position(self, folder: Path) -> None:  # noqa: B027  rows on disk need nothing
         """Write what is needed to go on from here into the folder of a checkpoint."""
@@ -236,7 +241,7 @@ class Blocks(StoredRows):
         """[tokens]: rows end to end, ids that neighbours share only once."""
         return np.concatenate([ids[:, :step].reshape(-1), ids[-1, step:]])
 
-    def set_batch_shape(self, rows_per_batch: int, batches: int) -> None:
+    def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._multiple = rows_per_batch
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """What a run trains on and is measured on: one source, a mixture, or a stream."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from lmtune.config import DataConfig
 from lmtune.data import cache
 from lmtune.data.blocks import Blocks
+from lmtune.data.canaries import Canary
 from lmtune.data.corpus import Corpus
 from lmtune.data.mixture import MixedBlocks, Part
 from lmtune.data.past import Past, build_past, load_past, save_past
@@ -38,14 +40,19 @@ def build_corpus(config: DataConfig, order_seed: int | None = None, past: Past |
 
 
 def prepare_training(
-    corpus: Corpus, mixed: dict[str, DataConfig], tokenizer: "PreTrainedTokenizerBase", block_size: int
+    corpus: Corpus,
+    mixed: dict[str, DataConfig],
+    tokenizer: "PreTrainedTokenizerBase",
+    block_size: int,
+    canaries: Sequence[Canary] = (),
 ) -> Prepared:
     """What a run trains on and is measured on.
 
-    mixed: configurations of the other sources of data.mix, by name. block_size: tokens of a row.
+    mixed: configurations of the other sources of data.mix, by name. block_size: tokens of a row. canaries: to be planted in the
+    training text of the corpus.
     """
     turn_to("preparing the text")
-    encoded = EncodedCorpus(corpus, tokenizer)
+    encoded = EncodedCorpus(corpus, tokenizer, canaries)
     prepared = prepare_stream(encoded, block_size) if corpus.config.streaming else encoded.prepare(block_size)
     prepared.facts["held_out"] = {split: describe_stream(stream) for split, stream in prepared.held_out.items()}
     return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared

@@ -1,5 +1,7 @@
 """The account of every row, document, byte and token: what was read, left out, held out and trained on."""
 
+import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -137,6 +139,9 @@ class Ledger:
     bytes_copied: int = 0
     """Passages of training documents that are also in stretches that are held out here, or in what the run held out that the
     model comes from. They are neither kept nor learned."""
+    documents_planted: int = 0
+    """Copies of canaries among the training documents (audit.canaries); they are neither read nor kept, and learned."""
+    bytes_planted: int = 0
     split_by: str = ""
     """hash, stretches, or given; given and stretches, where only the test split is drawn; of a stream, among how many documents."""
     sides: dict[str, Counts] = field(default_factory=lambda: {split: Counts() for split in SPLITS})
@@ -152,6 +157,8 @@ class Ledger:
     """Positions of the last block (data.packing=false: of all) that hold no token; they are not learned."""
     waiting: int = 0
     """While streaming: targets that have been read and are in no block yet."""
+    lanes: int = 1
+    """Streams that the training text comes in: of data.lanes, those that have been read. The first token of each is no target."""
     mix: dict[str, Any] = field(default_factory=dict)
     """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
     replay: dict[str, Any] = field(default_factory=dict)
@@ -184,18 +191,20 @@ class Ledger:
 
         shard: number of the source among those of the split; of several shards of one source, all are added up.
         """
-        sources = [source for source in self.sources if source.get("split") == split]
-        if not sources:
+        source = self._find_source(split, shard)
+        if source is None:
             return
-        source, now = sources[min(shard, len(sources) - 1)], self.tally()
-        for name in ("rows", "content_bytes", "bytes_kept"):
-            already = source.get(name) if "left_out" in source else None
-            source[name] = (already or 0) + getattr(now, name) - getattr(before, name)
-        left = source.setdefault("left_out", {})
-        for kind, size in now.left_out.items():
-            if size - before.left_out.get(kind, 0):
-                left[kind] = left.get(kind, 0) + size - before.left_out.get(kind, 0)
-        self._close(f"bytes of {source['name']}", source["content_bytes"], source["bytes_kept"] + sum(left.values()))
+        now = self.tally()
+        left_out = {kind: size - before.left_out.get(kind, 0) for kind, size in now.left_out.items()}
+        since = {name: getattr(now, name) - getattr(before, name) for name in ("rows", "content_bytes", "bytes_kept")}
+        _add_use(source, {**since, "left_out": left_out})
+        left = sum(source["left_out"].values())
+        self._close(f"bytes of {source['name']}", source["content_bytes"], source["bytes_kept"] + left)
+
+    def _find_source(self, split: str, shard: int) -> dict[str, Any] | None:
+        """The source of a shard; None where a split has none."""
+        sources = [source for source in self.sources if source.get("split") == split]
+        return sources[min(shard, len(sources) - 1)] if sources else None
 
     def join(self, other: "Ledger") -> None:
         """Add what was counted of another part of the same text: rows, documents, bytes and splits, and how sources were used."""
@@ -207,6 +216,22 @@ class Ledger:
         for split, counts in other.sides.items():
             self.sides[split].join(counts)
         self.remarks = list(dict.fromkeys([*self.remarks, *other.remarks]))
+
+    def open_part(self, shards: Sequence[int]) -> "Ledger":
+        """An account of some shards of the training split, numbered from 0, in which nothing is counted."""
+        described = (self._find_source("train", shard) for shard in shards)
+        return Ledger(sources=[dict(source) for source in described if source is not None])
+
+    def join_part(self, part: "Ledger", shards: Sequence[int]) -> None:
+        """Add what was counted of some shards, cut into rows by themselves. part: of open_part."""
+        self.join(part)
+        for name in ("blocks", "targets", "repeated", "padding", "waiting"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.lanes += min(1, part.sides["train"].tokens)
+        for shard, used in zip(shards, part.sources, strict=False):
+            source = self._find_source("train", shard)
+            if source is not None and "left_out" in used:
+                _add_use(source, used)
 
     def describe_sources(self, described: list[dict[str, Any]]) -> None:
         """Take over the present names of the sources, beside how they were used: the same content may have moved."""
@@ -230,15 +255,16 @@ class Ledger:
         )
         cut = "stretches" in self.split_by or self.bytes_copied or self.documents_held_again
         if not cut:  # parts of documents count as such, in several splits
-            self._close("documents kept", self.documents_kept, sum(side.documents for side in sides))
+            learned = self.documents_kept + self.documents_planted
+            self._close("documents kept", learned, sum(side.documents for side in sides))
         self._close("bytes read", self.bytes_read, self.bytes_kept + sum(self.left_out.values()))
-        self._close("bytes kept", self.bytes_kept, sum(side.bytes for side in sides))
+        self._close("bytes kept", self.bytes_kept + self.bytes_planted, sum(side.bytes for side in sides))
         for name, side in self.sides.items():
             self._close(f"separators of {name}", side.documents, side.separators)
         train = self.sides["train"]
         # In rows of its own, a document starts with a token that is no target where the tokenizer opens it with one.
         alone = train.documents if train.openings else 0
-        unpredicted = min(1, train.tokens) if self.packed else alone
+        unpredicted = min(self.lanes, train.tokens) if self.packed else alone
         self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
 
@@ -261,8 +287,8 @@ class Ledger:
         return cls(**{**record, "sides": sides})
 
     def restore(self, record: dict[str, Any]) -> None:
-        """Overwrite every count with those of `record`, which as_dict wrote."""
-        other = self.from_dict(record)
+        """Overwrite every count with those of `record`, which as_dict wrote and which stays as it is."""
+        other = self.from_dict(copy.deepcopy(record))
         for item in fields(self):
             setattr(self, item.name, getattr(other, item.name))
 
@@ -270,3 +296,14 @@ class Ledger:
     def _close(what: str, whole: int, parts: int) -> None:
         if whole != parts:
             raise LedgerError(f"the ledger does not close: {what} is {whole:,}, its parts add up to {parts:,}")
+
+
+def _add_use(source: dict[str, Any], used: dict[str, Any]) -> None:
+    """Add to a source how its bytes and rows were used. What it says of its rows before that is of all of them."""
+    begun = "left_out" in source
+    for name in ("rows", "content_bytes", "bytes_kept"):
+        source[name] = (source[name] if begun else 0) + used[name]
+    left = source.setdefault("left_out", {})
+    for kind, size in used["left_out"].items():
+        if size:
+            left[kind] = left.get(kind, 0) + size

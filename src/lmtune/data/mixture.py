@@ -35,7 +35,7 @@ class MixedBlocks(StoredRows):
         for part in self._parts:
             yield from part.blocks.read()
 
-    def set_batch_shape(self, rows_per_batch: int, batches: int) -> None:
+    def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._multiple = rows_per_batch
 
     @property

@@ -32,10 +32,11 @@ def load_facts(run: Run) -> dict[str, Any]:
     return dict(found)
 
 
-def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream, accepted: bool) -> bool:
+def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream | None, accepted: bool) -> bool:
     """True where the text of a run has changed since its training, and that is accepted.
 
-    whole: the split as it is now. accepted: `changed_text=true`. Raises CheckpointError for a change that is not accepted.
+    whole: the split as it is now, None for the training split, of which no more than the text as a whole is recorded.
+    accepted: `changed_text=true`. Raises CheckpointError for a change that is not accepted.
     """
     change = find_change(load_facts(run), corpus, split, whole)
     if change is None:
@@ -49,10 +50,10 @@ def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStrea
     return True
 
 
-def find_change(facts: dict[str, Any], corpus: Corpus, split: EvalSplit, whole: TokenStream) -> str | None:
+def find_change(facts: dict[str, Any], corpus: Corpus, split: EvalSplit, whole: TokenStream | None) -> str | None:
     """How the split differs from the one that was recorded in `facts`, in words; None where it does not."""
     before = facts.get("held_out", {}).get(split.value)
-    if before is not None:
+    if before is not None and whole is not None:
         now = describe_stream(whole)
         return (
             None if now["text"] == before["text"] else f"{split.value} was {_render(before)}, and is {_render(now)} now"

@@ -1,7 +1,7 @@
 """A corpus as one tokenizer reads it: blocks to train on, streams to score, from the cache or encoded now."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lmtune.data import blocks, cache
+from lmtune.data.canaries import Canary, identify_canaries, plant
+from lmtune.data.columns import Texts, sum_bytes
 from lmtune.data.corpus import Corpus
 from lmtune.data.encoding import Encoder
 from lmtune.data.layout import unigram_bits_per_byte
@@ -29,11 +31,15 @@ if TYPE_CHECKING:
 
 
 class EncodedCorpus:
-    """A corpus and a tokenizer with an end-of-text token. Nothing is read or encoded before it is needed."""
+    """A corpus and a tokenizer with an end-of-text token. Nothing is read or encoded before it is needed.
 
-    def __init__(self, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase") -> None:
+    canaries: planted between the documents of the training split.
+    """
+
+    def __init__(self, corpus: Corpus, tokenizer: "PreTrainedTokenizerBase", canaries: Sequence[Canary] = ()) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
+        self.canaries = canaries
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -70,7 +76,8 @@ class EncodedCorpus:
         """Of the entry in the cache that holds the rows."""
         config = self.corpus.config
         shape = {"block_size": block_size, "overlap": config.stride, "packing": config.packing}
-        return cache.key_of({**self.identify(), **shape})
+        planted = {"canaries": identify_canaries(self.canaries)} if self.canaries else {}
+        return cache.key_of({**self.identify(), **shape, **planted})
 
     def check_overlap(self, block_size: int) -> None:
         """Raise ConfigError for rows that would hold nothing new."""
@@ -113,10 +120,19 @@ class EncodedCorpus:
         measured: fill in the words, characters and order of documents too. ledger: as for Corpus.batches.
         """
         encoder, seed = self.encoder, self.corpus.seed if measured else None
-        batches, size = self.corpus.batches(split, ledger), self.corpus.first_pass.ledger.bytes_kept
+        batches, size = self._load_batches(split, ledger), self.corpus.first_pass.ledger.bytes_kept
         with showing("encoding", size) as advance:
             for texts in batches:
                 yield encoder.encode_documents(texts, seed, advance)
+
+    def _load_batches(self, split: str, ledger: Ledger | None) -> Iterator[Texts]:
+        """As Corpus.batches, with the canaries in the training split."""
+        batches = self.corpus.batches(split, ledger)
+        if split != "train" or not self.canaries:
+            return batches
+        held_out = sum(sum_bytes(texts) for held in self.corpus.split.held_out.values() for texts in held)
+        size = self.corpus.ledger.bytes_kept - held_out
+        return plant(batches, self.canaries, size, self.corpus.seed, Ledger() if ledger is None else ledger)
 
     def _load_ledger(self, record: dict[str, Any]) -> Ledger:
         """The account of a cached text, with the names that its files have now; what was remarked is said again."""

@@ -66,7 +66,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamedText:
-    """The training documents of a source, encoded; the order of shards is a function of the seed and the pass."""
+    """The training documents of some shards of a source, encoded; their order is a function of the seeds and the pass."""
 
     config: DataConfig
     source: Source
@@ -74,7 +74,9 @@ class StreamedText:
     encoder: Encoder
     kept_apart: np.ndarray
     """[documents] uint64: hashes of the text that the source keeps apart, which is not trained on."""
-    order_seed: int
+    shards: list[int]
+    """Their numbers in the source; everywhere else they are counted from 0, as in the ledger."""
+    order_seeds: tuple[int, ...]
 
     def encode(self, turn: int, place: Place, ledger: Ledger) -> Iterator[tuple[Place, np.ndarray]]:
         """(place after it, [tokens] uint32) of each batch of one pass from a place on, counted in the ledger.
@@ -86,10 +88,10 @@ class StreamedText:
         selection, order = Selection(self.config, ledger), self._order_shards(turn)
         start, base, done = place.begin or ledger.as_dict(), place.shard, 0
         for shard in range(base, len(order)):
-            if not self._counts_from_start and shard > base:
+            if not self.config.counted and shard > base:
                 start, base, done = ledger.as_dict(), shard, 0
             before = ledger.tally()
-            for texts in selection.take(self.source.load_rows("train", order[shard])):
+            for texts in selection.take(self.source.load_rows("train", self.shards[order[shard]])):
                 done += len(texts)
                 if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
                     if done == place.documents and place.now is not None:
@@ -104,15 +106,10 @@ class StreamedText:
 
     def _order_shards(self, turn: int) -> list[int]:
         """Shards in the order of one pass; that of the source where something counts from its start."""
-        count = self.source.count_shards("train")
-        if self.config.shuffle_blocks == 1 or self._counts_from_start:
+        count = len(self.shards)
+        if self.config.shuffle_blocks == 1 or self.config.counted:
             return list(range(count))
-        return np.random.default_rng([self.order_seed, turn, 0]).permutation(count).tolist()
-
-    @property
-    def _counts_from_start(self) -> bool:
-        """True where what is kept of a shard depends on those before."""
-        return bool(self.config.deduplicate or self.config.max_documents or self.config.max_bytes)
+        return np.random.default_rng([*self.order_seeds, turn, 0]).permutation(count).tolist()
 
     def _encode_training(self, texts: Texts, ledger: Ledger, counted: tuple[str, ...]) -> np.ndarray:
         """[tokens] of the training documents among these; those of the splits in `counted` are only counted."""
@@ -145,6 +142,7 @@ class StreamReader:
     def __init__(self, text: StreamedText, ledger: Ledger, block_size: int, dtype: np.dtype) -> None:
         self.ledger = ledger
         self.block_size = block_size
+        self.shards = text.shards
         self._text = text
         self._dtype = dtype
         self._overlap = text.config.stride
@@ -159,8 +157,7 @@ class StreamReader:
             for last in self._read_pass(mark):
                 yield last
             if last is None:
-                name = self._text.config.name
-                raise DataError(f"{name}: no training text to stream. Hold out less, or give more text.")
+                raise DataError(self._explain_empty())
             mark = Mark(row=last.end, turn=mark.turn + 1)
 
     def _read_pass(self, mark: Mark) -> Iterator[Window]:
@@ -181,6 +178,15 @@ class StreamReader:
             self._account(mark.turn, cutter, padding=free - waiting if waiting else 0)
             yield self._build_window(mark, rows, waiting)
 
+    def _explain_empty(self) -> str:
+        config = self._text.config
+        if config.lanes == 1:
+            return f"{config.name}: no training text to stream. Hold out less, or give more text."
+        return (
+            f"{config.name}: no training text in one of data.lanes={config.lanes}, expected some in each; that lane has "
+            f"{len(self.shards):,} of the files. Give fewer lanes, or more text."
+        )
+
     def _open_ledger(self, mark: Mark) -> Ledger:
         """The account as it was at a mark; only the first pass is kept."""
         if mark.turn:
@@ -200,7 +206,7 @@ class StreamReader:
 
     def _order_rows(self, rows: int, mark: Mark) -> np.ndarray:
         """[rows] int64: a permutation inside each run of data.shuffle_blocks rows."""
-        draw = np.random.default_rng([self._text.order_seed, mark.turn, 1, mark.row_of_pass])
+        draw = np.random.default_rng([*self._text.order_seeds, mark.turn, 1, mark.row_of_pass])
         runs = range(0, rows, self._shuffled)
         return np.concatenate([start + draw.permutation(min(self._shuffled, rows - start)) for start in runs])
 

@@ -17,7 +17,7 @@ from lmtune.modeling.model_config import load_config
 from lmtune.modeling.positions import resolve_context
 from lmtune.modeling.special_ids import mend_special_ids
 from lmtune.modeling.tokenizer import LEARN, check_same_vocabulary, learn_tokenizer, load_tokenizer
-from lmtune.modeling.transplant import EmbeddingTransfer, plan_transfer, transplant
+from lmtune.modeling.transplant import EmbeddingTransfer, plan_transfer, sum_as, transplant
 from lmtune.paths import show
 from lmtune.patience import turn_to
 from lmtune.versions import use_known_experts
@@ -74,7 +74,14 @@ def find_transfer(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Em
     """How the model's embeddings are carried over to the vocabulary of `tokenizer`; None where they are not."""
     if config.transplant is Transplant.off:
         return None
-    return plan_transfer(_load_own_tokenizer(config), tokenizer, config.transplant)
+    transfer = plan_transfer(_load_own_tokenizer(config), tokenizer, config.transplant)
+    return sum_as(_load_donor(config), transfer) if config.transplant is Transplant.omp else transfer
+
+
+def _load_donor(config: ModelConfig) -> PreTrainedModel:
+    """The model whose tokenizer is moved to."""
+    path = str(config.tokenizer)
+    return _load_to_train(foreign.Source("model.transplant", path, title=f"model.tokenizer={show(path)}"))[0]
 
 
 def build_model(

@@ -1,11 +1,12 @@
 """What a model is to be loaded from, checked before anything heavy happens."""
 
 from lmtune import foreign
-from lmtune.config import ModelConfig
+from lmtune.config import ModelConfig, Transplant
+from lmtune.errors import ModelError
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import adapters, wholeness
 from lmtune.modeling.tokenizer import LEARN
-from lmtune.paths import describe
+from lmtune.paths import describe, show
 
 
 def check_model_source(config: ModelConfig, whole: bool = True) -> None:
@@ -16,6 +17,17 @@ def check_model_source(config: ModelConfig, whole: bool = True) -> None:
         if path is not None:
             revision = config.revision if key == "model.path" else None
             _check_source(foreign.Source(key, path, revision, whole=whole))
+    if config.transplant is Transplant.omp and tokenizer is not None:
+        _check_donor(foreign.Source("model.transplant", tokenizer, title=f"model.tokenizer={show(tokenizer)}"))
+
+
+def _check_donor(source: foreign.Source) -> None:
+    """Raise ModelError for a folder that holds no model beside its tokenizer; a Hub id is found out once it is loaded."""
+    if source.is_folder and not any(foreign.find_file(source, name) for name in (foreign.CONFIG, foreign.ADAPTER)):
+        raise ModelError(
+            f"{source}: model.transplant=omp looks new tokens up in a model that has their vocabulary, found a tokenizer alone. "
+            "Name a model, or give model.transplant=fvt."
+        )
 
 
 def _check_source(source: foreign.Source) -> None:

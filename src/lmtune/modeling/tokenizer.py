@@ -160,7 +160,7 @@ def learn_tokenizer(
     learner = ByteLevelBPETokenizer()
     with saying("learning a vocabulary", unit=MILLIONS) as work:
         learner.train_from_iterator(
-            _cut_runs(texts if max_chars is None else _head(texts, max_chars), work),
+            cut_runs(texts if max_chars is None else _head(texts, max_chars), work),
             vocab_size=vocab_size,
             min_frequency=min_frequency,
             special_tokens=list(special_tokens),
@@ -229,8 +229,8 @@ def check_same_vocabulary(given: PreTrainedTokenizerBase, own: PreTrainedTokeniz
         )
 
 
-def _cut_runs(texts: Iterable[str], work: Work) -> Iterator[str]:
-    """The texts, in pieces where they have long runs; how much has come is said of `work`."""
+def cut_runs(texts: Iterable[str], work: Work) -> Iterator[str]:
+    """The texts to learn from, in pieces where they have long runs; how much has come is said of `work`."""
     cut = 0
     for text in texts:
         work.advance(len(text))

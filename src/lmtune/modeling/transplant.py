@@ -5,24 +5,47 @@ Rows of tokens that stand in both vocabularies, as exact byte-level strings, are
     mean    the mean of the old rows, as in GPorTuguese-2 (Guillou 2020)
     fvt     the mean of the old rows of the pieces into which the old vocabulary cuts the token: Fast Vocabulary Transfer
             (Gee, Zugarini, Rigutini, Torroni 2022, arXiv:2402.09977)
+    omp     a weighted sum of copied rows: the one by which orthogonal matching pursuit rebuilds the token's row in a donor, a
+            model that has the new vocabulary, from its rows of the same tokens (Goddard, Fernandes Neto 2025,
+            arXiv:2506.06607)
 
 All other weights stay as they are. An untied head is carried over in the same way, from its own rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
 from lmtune.modeling.layers import embedding_weight
+from lmtune.modeling.pursuit import pursue
+from lmtune.patience import saying
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+ATOMS = 64
+"""Rows in a sum at most, as in the paper on OMP."""
+WIDTHS = 8
+"""How many times wider than the sum is long a row has to be: sums of as many rows as there are numbers in one rebuild the donor's
+row exactly, and say nothing of another model's."""
+
+
+class Sums(NamedTuple):
+    """Rows that begin as weighted sums of old ones."""
+
+    rows: torch.Tensor
+    """[rows] int64: new rows."""
+    terms: torch.Tensor
+    """[rows, terms] int64: old rows."""
+    weights: torch.Tensor
+    """[rows, terms] float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,10 @@ class EmbeddingTransfer:
     """Of the old vocabulary; rows of the old embedding beyond them belong to no token."""
     same_id: int
     """Tokens that keep their id."""
+    sums: Sums | None = None
+    """For `omp`, of the embedding."""
+    head_sums: Sums | None = None
+    """For `omp`, of an untied head."""
 
     def report(self) -> dict[str, Any]:
         """Counts of rows: copied, newly initialised, and left behind; the content of transplant.json."""
@@ -79,16 +106,46 @@ def plan_transfer(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, me
     return EmbeddingTransfer(method, sources, pieces, max(theirs.values()) + 1, same_id)
 
 
+def sum_as(donor: PreTrainedModel, transfer: EmbeddingTransfer) -> EmbeddingTransfer:
+    """The transfer with `omp`: other rows begin as the sums that rebuild them in a model with the new vocabulary.
+
+    Raises ModelError where the donor has fewer rows than the new vocabulary has ids.
+    """
+    rows, head = embedding_weight(donor).detach(), donor.get_output_embeddings()
+    if len(rows) < len(transfer.sources):
+        raise ModelError(
+            f"model.transplant=omp: the model of model.tokenizer= has {len(rows):,} rows, expected one for each of the "
+            f"{len(transfer.sources):,} ids of its vocabulary. Name another, or give model.transplant=fvt."
+        )
+    tied = head is None or head.weight is embedding_weight(donor)
+    with saying("rebuilding the rows of new tokens from shared ones"):
+        sums = find_sums(rows, transfer.sources)
+        return replace(
+            transfer, sums=sums, head_sums=sums if tied else find_sums(head.weight.detach(), transfer.sources)
+        )
+
+
+def find_sums(donor: torch.Tensor, sources: np.ndarray) -> Sums:
+    """How rows without a source follow from those with one. donor: [at least new rows, width]; sources: [new rows]."""
+    import torch
+
+    old = torch.from_numpy(sources)
+    new, shared = (old < 0).nonzero()[:, 0], (old >= 0).nonzero()[:, 0]
+    count = min(ATOMS, max(1, donor.shape[1] // WIDTHS), len(shared))
+    places, weights = pursue(donor[new], donor[shared], count)
+    return Sums(new, old[shared[places]], weights)
+
+
 def transplant(model: PreTrainedModel, transfer: EmbeddingTransfer) -> None:
     """Replace the embedding and the head of `model`, in place; tied weights stay tied, untied ones untied."""
     import torch
 
     head = model.get_output_embeddings()
     tied = head is None or head.weight is embedding_weight(model)
-    rows = build_rows(embedding_weight(model).detach(), transfer)
-    head_rows = None if tied else build_rows(head.weight.detach(), transfer)
+    rows = build_rows(embedding_weight(model).detach(), transfer, transfer.sums)
+    head_rows = None if tied else build_rows(head.weight.detach(), transfer, transfer.head_sums)
     bias = getattr(head, "bias", None)
-    biases = None if bias is None else build_rows(bias.detach()[:, None], transfer)[:, 0]
+    biases = None if bias is None else build_rows(bias.detach()[:, None], transfer, transfer.head_sums)[:, 0]
     model.resize_token_embeddings(len(transfer.sources), mean_resizing=False)
     with torch.no_grad():
         embedding_weight(model).copy_(rows)
@@ -98,7 +155,7 @@ def transplant(model: PreTrainedModel, transfer: EmbeddingTransfer) -> None:
             model.get_output_embeddings().bias.copy_(biases)
 
 
-def build_rows(old: torch.Tensor, transfer: EmbeddingTransfer) -> torch.Tensor:
+def build_rows(old: torch.Tensor, transfer: EmbeddingTransfer, sums: Sums | None = None) -> torch.Tensor:
     """The new rows, [new rows, width], from the old ones, [old rows, width]; sums in float64."""
     import torch
 
@@ -109,6 +166,10 @@ def build_rows(old: torch.Tensor, transfer: EmbeddingTransfer) -> torch.Tensor:
         ids = torch.tensor([index for ids in transfer.pieces.values() for index in ids])
         bags = torch.nn.functional.embedding_bag(ids, known, lengths.cumsum(0)[:-1], mode="mean")
         rows[torch.tensor(list(transfer.pieces))] = bags
+    if sums is not None:
+        rows[sums.rows] = 0
+        for term, weight in zip(sums.terms.T, sums.weights.T, strict=True):
+            rows[sums.rows] += weight[:, None] * known[term]
     sources = torch.from_numpy(transfer.sources)
     shared = sources >= 0
     rows = rows.to(old.dtype)

@@ -112,10 +112,13 @@ def render_cache(account: Record, done: str) -> list[str]:
 def render_tokenizer(account: Record) -> list[str]:
     """What a vocabulary was learned from, how it fits a text beside that of the model, and the folder last."""
     learned, source = account["learned_from"], account.get("source")
-    fits = [("learned", account["fit"])] + ([(source["tokenizer"], source["fit"])] if source else [])
+    extends = account.get("extends")
+    name = "extended" if extends else "learned"
+    fits = [(name, account["fit"])] + ([(source["tokenizer"], source["fit"])] if source else [])
     lines = [
         f"{account['entries']:,} entries, learned from {learned['data']} ({learned['text']}, seed {learned['seed']}); "
         f"measured on its {account['measured_on']} documents",
+        *([_render_extension(extends)] if extends else []),
         "",
         f"{'tokenizer':<34}{'tokens/word':>12}{'bytes/token':>12}{'parts of characters':>21}",
     ]
@@ -127,3 +130,10 @@ def render_tokenizer(account: Record) -> list[str]:
         more = 100 * (source["fit"]["tokens_per_word"] / account["fit"]["tokens_per_word"] - 1)
         lines += ["", f"the other vocabulary needs {more:+.1f} % tokens for the same text"]
     return [*lines, f"tokenizer: {account['folder']}"]
+
+
+def _render_extension(counts: Record) -> str:
+    return (
+        f"{counts['kept']:,} entries of the old vocabulary keep their ids, {counts['added']:,} are new; "
+        f"{counts['unused']:,} old ones occur nowhere in the text (unused.json)"
+    )

@@ -27,12 +27,12 @@ class Row:
     """Class of its colour in the style sheet."""
 
 
-def render_forest(rows: Sequence[Row], told: str, language: Language) -> str:
-    """The two <svg> elements, for wide and for narrow pages. told: what they show, in words."""
-    return "".join(_draw(rows, told, frame, language) for frame in FRAMES)
+def render_forest(rows: Sequence[Row], told: str, language: Language, decimals: int = 4) -> str:
+    """The two <svg> elements, for wide and for narrow pages. told: what they show, in words; decimals: of the numbers beside."""
+    return "".join(_draw(rows, told, frame, language, decimals) for frame in FRAMES)
 
 
-def _draw(rows: Sequence[Row], told: str, frame: Frame, language: Language) -> str:
+def _draw(rows: Sequence[Row], told: str, frame: Frame, language: Language, decimals: int) -> str:
     narrow = frame is NARROW
     height = ROW * (2 if narrow else 1)
     values = [value for row in rows for value in (row.value, *(row.interval or ()))]
@@ -54,7 +54,7 @@ def _draw(rows: Sequence[Row], told: str, frame: Frame, language: Language) -> s
                 else []
             ),
             svg.element("circle", cx=x(row.value), cy=middle, r=4.5, class_=f"dot {row.kind}"),
-            svg.text(right + 8, middle + 4, language.number(row.value, 4), f"end {row.kind}"),
+            svg.text(right + 8, middle + 4, language.number(row.value, decimals), f"end {row.kind}"),
         ]
     return svg.figure(frame.width, bottom + 24, "".join(parts), told, f"figure {frame.kind}")
 

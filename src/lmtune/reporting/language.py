@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from lmtune.reporting.words_audit import AUDIT_ENGLISH, AUDIT_PORTUGUESE
 from lmtune.reporting.words_en import ENGLISH
 from lmtune.reporting.words_pt import PORTUGUESE
 
@@ -107,11 +108,15 @@ class Language:
 
 
 EN = Language(
-    "en", ENGLISH, ",", ".", ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    "en",
+    ENGLISH | AUDIT_ENGLISH,
+    ",",
+    ".",
+    ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
 )
 PT = Language(
     "pt-BR",
-    PORTUGUESE,
+    PORTUGUESE | AUDIT_PORTUGUESE,
     ".",
     ",",
     ("jan.", "fev.", "mar.", "abr.", "maio", "jun.", "jul.", "ago.", "set.", "out.", "nov.", "dez."),

@@ -48,6 +48,9 @@ def list_rows(ledger: Record, language: Language) -> list[Row]:
         sign = LESS if count > 0 else "+"
         rows.append(Row(label, f"{sign}{language.number(abs(count))}", "", "", "part"))
     rows.append(_build_sum("flow_kept", ledger["bytes_kept"], ledger["documents_kept"], language))
+    if planted := ledger.get("documents_planted"):
+        size = f"+{language.number(ledger['bytes_planted'])}"
+        rows.append(Row(language.say("flow_planted"), size, language.number(planted), "", "part"))
     for side in SIDES:
         counts = ledger["sides"][side]
         if counts["documents"] or side == "train":

@@ -143,6 +143,7 @@ ENGLISH = {
     "flow": "What happened to the text",
     "flow_read": "read",
     "flow_kept": "kept",
+    "flow_planted": "canaries, planted to be looked for",
     "flow_train": "learned from",
     "flow_validation": "held out",
     "flow_test": "kept for a test",

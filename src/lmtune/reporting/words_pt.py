@@ -134,6 +134,7 @@ PORTUGUESE = {
     "flow": "O que aconteceu com o texto",
     "flow_read": "lido",
     "flow_kept": "mantido",
+    "flow_planted": "canários, plantados para serem procurados",
     "flow_train": "aprendido",
     "flow_validation": "reservado",
     "flow_test": "guardado para teste",

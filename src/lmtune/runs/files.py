@@ -45,6 +45,10 @@ class RunFiles:
         return self.folder / "transplant.json"
 
     @property
+    def canaries_file(self) -> Path:
+        return self.folder / "canaries.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.folder / "metrics.jsonl"
 

@@ -180,6 +180,7 @@ def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingR
     rows.set_batch_shape(
         arguments.train_batch_size * arguments.world_size,
         arguments.max_steps * arguments.gradient_accumulation_steps,
+        arguments.world_size,
     )
 
 

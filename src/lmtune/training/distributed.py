@@ -121,6 +121,23 @@ def gather(value: Value) -> list[Value]:
     return found
 
 
+def gather_first(value: Value) -> list[Value]:
+    """The values of all ranks by rank, on rank 0; nothing on the others. They come one by one, since they may be large."""
+    if not is_joined():
+        return [value]
+    import torch
+
+    if not is_first():
+        torch.distributed.send_object_list([value], dst=0)
+        return []
+    found = [value]
+    for rank in range(1, torch.distributed.get_world_size()):
+        sent: list[Any] = [None]
+        torch.distributed.recv_object_list(sent, src=rank)
+        found += sent
+    return found
+
+
 def wait_for_all() -> None:
     """Return once all ranks have come here. accelerate's own wait names a GPU, even for ranks that train on CPUs."""
     gather(None)

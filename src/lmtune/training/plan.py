@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lmtune.config import EvalConfig
+from lmtune.data.lanes import render_lanes
 from lmtune.data.ledger import Ledger
 from lmtune.data.predecessor import find_predecessor
 from lmtune.training import devices
@@ -77,6 +78,9 @@ def render_data(setup: Setup) -> Iterator[str]:
     """The text: what is learned, held out and left out."""
     ledger = setup.prepared.ledger
     yield _render_blocks(ledger)
+    data, processes = setup.config.data, setup.arguments.world_size
+    if data.streaming and (read := render_lanes(data, setup.corpus.source, processes)) is not None:
+        yield f"data: {read}"
     source = find_predecessor(setup.config.model)
     if source is not None and setup.corpus.past is not None:
         learned = ledger.documents_spared + ledger.documents_learned_before
@@ -86,6 +90,10 @@ def render_data(setup: Setup) -> Iterator[str]:
         )
     if ledger.bytes_copied:
         yield f"data: {ledger.bytes_copied:,} bytes are copies of what is held out, and are not learned"
+    if ledger.documents_planted:
+        yield (
+            f"data: {ledger.documents_planted:,} copies of canaries are planted in the training text; lmtune audit looks for them"
+        )
     for name, part in ledger.mix.items():
         yield f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch"
     if ledger.replay:

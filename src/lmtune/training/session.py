@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lmtune.config import TrainConfig
 from lmtune.data import predecessor
+from lmtune.data.canaries import build_canaries, save_canaries
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import LostProcessError, Stopped, describe_error
 from lmtune.evaluation import by_document
@@ -26,7 +27,7 @@ from lmtune.training.building import build_trainer, render_remedy
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.determinism import restored_determinism
-from lmtune.training.distributed import check_same_weights, noticing_loss, reduce_max, wait_for_all
+from lmtune.training.distributed import check_same_weights, gather_first, noticing_loss, reduce_max, wait_for_all
 from lmtune.training.final import is_as_trained, take_final
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, load_held_out
@@ -138,6 +139,8 @@ class Session:
         if setup.move is not None and context.is_main:
             context.run.claim(context.run.transplant_file.name)
             write_json(context.run.transplant_file, setup.move.report())
+        if context.is_main and (canaries := build_canaries(self.config.audit, self.config.data.seed)):
+            save_canaries(context.run, canaries)
         log_plan(context, setup, self.trainer.flops_meter)
         self.seen = measure_overlap(setup.tokenizer, setup.prepared) if context.is_main else None
         if self.seen is not None:
@@ -222,6 +225,7 @@ class Session:
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
+        self.trainer.rows.collect_positions(gather_first)
         if context.is_main:
             card, dtype = load_card(context.run, results), self.config.model.save_dtype
             save_model(context.run, final.whole, self.setup.tokenizer, dtype, card)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
 from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.canaries import build_canaries
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
+from lmtune.data.lanes import check_shards
 from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
 from lmtune.data.prepared import Prepared
@@ -71,6 +73,7 @@ def build_setup(config: TrainConfig) -> Setup:
     target = publishing.open_target(config)
     past = agree(lambda: predecessor.find_past(config.model, resumed))
     corpus = build_corpus(config.data, config.seed, past)
+    check_shards(config.data, corpus.source)
     chosen = agree(lambda: choose_settings(config, resumed))
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_liger(arguments)
@@ -80,14 +83,16 @@ def build_setup(config: TrainConfig) -> Setup:
     untouched = hash_model(model) if config.forgetting.writes else None
     chosen |= apply_batch(config, arguments, model, block_size, begins=resumed is None)
     model = prepare_finetune(config, arguments, model)
-    prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size)
+    canaries = build_canaries(config.audit, config.data.seed)
+    prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size, canaries)
     if not config.data.streaming:  # of a stream, the dates of files count, which copies need not have
         check_same_text(prepared.facts)
     say_losses(prepared.ledger)
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
-    prepared.blocks.set_batch_shape(arguments.train_batch_size * arguments.world_size, batches)
+    ranks = arguments.world_size
+    prepared.blocks.set_batch_shape(arguments.train_batch_size * ranks, batches, ranks)
     plan = agree(lambda: plan_training(config, arguments, model, prepared, begins=resumed is None))
     training_arguments.change_arguments(arguments, **plan.chosen)
     chosen |= plan.chosen
@@ -149,7 +154,7 @@ def check_sources(config: TrainConfig, found: Gathering) -> None:
         check_model_source(config.model, config.check_weights)
         if config.finetune.method is FinetuneMethod.lora:
             adapters.check_adapter(config.finetune, config.model)
-    for data in (config.data, *config.eval_sets.values(), *config.other_sets.values()):
+    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values(), *config.replay_sets.values()):
         with found.noting():
             check_data_source(data)
             build_corpus(data)

@@ -41,7 +41,7 @@ from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
 from lmtune.training.determinism import enlarge_workspace
-from lmtune.training.distributed import agree, gather
+from lmtune.training.distributed import agree, gather, gather_first
 from lmtune.training.mirror import mirrored
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
 from lmtune.training.schedules import Timeline
@@ -263,6 +263,7 @@ class LmTrainer(Trainer):
             with writing_into(staged.parent, self.args), self.checkpoints.noting_failure():
                 super()._save_checkpoint(model, trial)
             self.checkpoints.write_random_states(staged, gather(self._random_state))
+            self.rows.collect_positions(gather_first)
             if self.state.best_model_checkpoint == str(staged):
                 self.state.best_model_checkpoint = str(self.run.folder / staged.name)
             # Trainer asks the disk whether the best is there, and only that of rank 0 can tell.

@@ -131,6 +131,7 @@ DATA_RULES: Mapping[str, DataRule] = {
     "data.split_by": if_something_is_drawn,
     "data.seed": if_something_is_drawn,
     "data.shuffle_blocks": if_streaming,
+    "data.lanes": if_streaming,
 }
 
 

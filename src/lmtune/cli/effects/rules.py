@@ -5,6 +5,7 @@ key has no effect, or None where it works; its name says what would have to hold
 import os
 from collections.abc import Mapping
 
+from lmtune.cli.effects.audit_rules import AUDIT_RULES, if_planted
 from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
 from lmtune.cli.effects.text_rules import (
     LEAVE_ONE,
@@ -79,6 +80,14 @@ def _if_vocabulary_is_learned(config: WithModel, typed: Typed) -> Idle | None:
     if config.model is not None and config.model.tokenizer == "learn":
         return None
     return Idle("the vocabulary is not learned here", "Leave it out, or give model.tokenizer=learn.", "model.tokenizer")
+
+
+def _if_vocabulary_is_its_own(config: TokenizerCommandConfig, typed: Typed) -> Idle | None:
+    if not config.extend:
+        return None
+    return Idle(
+        "the vocabulary of model= is extended, and keeps what it has", "Leave it out, or leave extend= out.", "extend"
+    )
 
 
 def _if_ids_differ(config: TrainConfig, typed: Typed) -> Idle | None:
@@ -289,6 +298,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("finetune.rank", "finetune.alpha", "finetune.dropout", "finetune.target_modules"), _if_lora),
     **dict.fromkeys(("finetune.embeddings", "finetune.merge"), _if_lora),
     "tracker.project": _if_tracker_has_projects,
+    "audit.repeats": if_planted,
     **dict.fromkeys(
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
         _if_held_out,
@@ -322,9 +332,15 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "model.revision": first_of(_if_prepared, _if_revised),
         "model.vocab_size": first_of(_if_prepared, _if_vocabulary_is_learned),
     },
-    "tokenizer": {"model.revision": _if_revised},
+    "tokenizer": {
+        "model.revision": _if_revised,
+        **dict.fromkeys(
+            (f"tokenizer.{name}" for name in ("vocab_size", "special_tokens", "max_length")), _if_vocabulary_is_its_own
+        ),
+    },
     "export": {},
     "push": PUSH_RULES,
+    "audit": AUDIT_RULES,
     "report": {},
     "generate": {
         **generation_rules(if_text_is_written),
