@@ -145,11 +145,11 @@ def train_bases(folder, smoke):
 
 def record_run(run, bases):
     """The curve of a whole run, and what the law has to know of it."""
+    from lmtune.training.building import build_trainer
     from lmtune.training.curve import record_curve
     from lmtune.training.forecast_probe import plan_run
     from lmtune.training.foresight import plan_course
     from lmtune.training.held_out import load_held_out
-    from lmtune.training.session import build_trainer
     from lmtune.training.setup import build_setup
 
     begun = time.process_time()

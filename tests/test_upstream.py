@@ -345,6 +345,15 @@ def test_every_override_is_listed_and_takes_what_trainer_gives():
         assert parameters_of(getattr(LmTrainer, name)) == parameters_of(getattr(Trainer, name)), name
 
 
+def test_what_old_text_changes_of_trainer_is_listed_too():
+    from lmtune.training.replay import ReplayTrainer
+
+    own = {name for name in vars(ReplayTrainer) if callable(getattr(Trainer, name, None)) and name[:2] != "__"}
+    assert own == {"get_batch_samples", "log", "_determine_best_metric"} <= OVERRIDDEN.keys()
+    for name in own:
+        assert parameters_of(getattr(ReplayTrainer, name)) == parameters_of(getattr(Trainer, name)), name
+
+
 SHARDED = {
     "save_model": "OVERRIDDEN says it; all ranks come to it",
     "_load_from_checkpoint": "OVERRIDDEN says it",

@@ -104,6 +104,16 @@ def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
             raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
         recorded = told.get("eval_sets", {})
         config.eval_sets = _resolve_names(config.eval_data, "eval_data", config.data.seed, recorded)
+        _resolve_forgetting(config, told)
+
+
+def _resolve_forgetting(config: TrainConfig, told: Plain) -> None:
+    """Fill in the data configurations that forgetting.on= and forgetting.replay= name."""
+    watched = [name for name in config.watched if name not in config.eval_sets]
+    config.eval_sets |= _resolve_names(watched, "forgetting.on", config.data.seed, told.get("eval_sets", {}))
+    source = config.forgetting.source
+    replayed, key = [] if source is None else [source], "forgetting.replay"
+    config.replay_sets = _resolve_names(replayed, key, config.data.seed, told.get("replay_sets", {}))
 
 
 def list_choices(told: Plain) -> dict[str, str]:

@@ -14,12 +14,12 @@ from lmtune.reporting.foresight import render_foresight
 from lmtune.runs.search import OUTPUTS
 from lmtune.storage import Record
 from lmtune.training import foresight
+from lmtune.training.building import build_trainer
 from lmtune.training.context import check_no_secret
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.fetching import list_fetches
 from lmtune.training.held_out import load_held_out
 from lmtune.training.resume import find_run, find_step, fingerprint_of, name_run
-from lmtune.training.session import build_trainer
 from lmtune.training.setup import Setup, build_setup, render_settings
 
 
@@ -38,6 +38,8 @@ def run(config: CheckConfig) -> Result:
 @restored_determinism()
 def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[Record]) -> Result:
     """What the training would do, of all that is known before its first step; with check.probe, of steps that are tried."""
+    from lmtune.training.old_text import describe_budget
+
     held_out = load_held_out(setup)
     trainer = build_trainer(setup, held_out)
     resumed = find_run(config, fingerprint_of(plain))
@@ -63,6 +65,8 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
         "remarks": foresight.list_remarks(setup, trainer, held_out, course),
         "settings": foresight.list_settings(plain, config.origins),
     }
+    if (budget := describe_budget(setup, held_out)) is not None:
+        found["forgetting"] = budget
     if config.check.forecast:
         from lmtune.training.forecast_probe import run_forecast
 

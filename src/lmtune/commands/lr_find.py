@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lmtune.commands.result import Result
-from lmtune.config import FinetuneMethod, LrFindConfig
+from lmtune.config import FinetuneMethod, ForgettingConfig, LrFindConfig
 from lmtune.config.sharding import refuse_sharding
 from lmtune.config.training_arguments import WITHHELD
 from lmtune.errors import TrainingError
@@ -58,6 +58,7 @@ def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
 def settle(config: LrFindConfig) -> None:
     """Training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
     refuse_sharding(config, "lmtune lr-find")
+    config.forgetting, config.replay_sets = ForgettingConfig(), {}
     config.training |= dict.fromkeys(WITHHELD) | {
         "max_steps": config.range.steps,
         "learning_rate": config.range.start,

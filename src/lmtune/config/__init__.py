@@ -23,6 +23,7 @@ from lmtune.config.data import DataConfig, DocumentRule, SplitRule, UnicodeForm,
 from lmtune.config.evaluation import ZEROSHOT_TASKS, EvalConfig, EvalPrecision, EvalSplit, SuiteConfig, SuiteProfile
 from lmtune.config.fetch import FetchConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod, PhaseConfig
+from lmtune.config.forgetting import ForgettingConfig
 from lmtune.config.model import LossChoice, ModelConfig, ModelInit, SaveDtype, Transplant, load_model_config
 from lmtune.config.pages import PageConfig, ReportCommandConfig, ReportConfig, ReportLanguage
 from lmtune.config.push import PushConfig
@@ -67,6 +68,7 @@ __all__ = [
     "FinetuneConfig",
     "FinetuneMethod",
     "ForesightConfig",
+    "ForgettingConfig",
     "GenerateConfig",
     "GridConfig",
     "LongPrompt",

@@ -14,6 +14,7 @@ from lmtune.config.conditions import evaluation_strategy_of
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
+from lmtune.config.forgetting import ForgettingConfig
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
 from lmtune.config.lanes import check_lanes
@@ -99,15 +100,18 @@ class TrainConfig:
     eval: EvalConfig = key(EvalConfig)
     early_stopping: EarlyStoppingConfig = key(EarlyStoppingConfig)
     average: AverageConfig = key(AverageConfig)
+    forgetting: ForgettingConfig = key(ForgettingConfig)
     audit: CanaryConfig = key(CanaryConfig)
     samples: SamplesConfig = key(SamplesConfig, weights=False)
     card: CardConfig = key(CardConfig, weights=False, anew=True)
     report: ReportConfig = key(ReportConfig, weights=False)
     sweep: SweepConfig = key(SweepConfig, weights=False, anew=True)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """Configurations that eval_data names."""
+    """Configurations that eval_data and forgetting.on name."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
     """Configurations that data.mix names, without that of `data=` itself."""
+    replay_sets: dict[str, DataConfig] = key(dict, internal=True)
+    """The configuration of old text that is learned again, if it comes from a data set."""
     groups: dict[str, str] = key(dict, internal=True, weights=False, anew=True)
     """Group to the choice that was made of it."""
     job_folder: str | None = key(None, internal=True, weights=False, anew=True)
@@ -139,6 +143,7 @@ class TrainConfig:
             self._check_measures,
             self._check_patience,
             self._check_average,
+            lambda: self.forgetting.check(self),
         ):
             with found.noting():
                 check()
@@ -187,11 +192,17 @@ class TrainConfig:
     @property
     def evaluates(self) -> bool:
         """True if there is held-out text to score while training."""
-        return self.data.holds_out or bool(self.eval_data)
+        return self.data.holds_out or bool(self.watched)
+
+    @property
+    def watched(self) -> list[str]:
+        """Sets besides that of `data=` that the model is scored on: those of eval_data, and what is not to be forgotten."""
+        on = self.forgetting.on
+        return self.eval_data if on is None or on in self.eval_data else [*self.eval_data, on]
 
     def _check_measures(self) -> None:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
-        sets = [self.data.name, *self.eval_data]
+        sets = [self.data.name, *self.watched]
         name, _, measure = self.objective.rpartition(".")
         if measure not in MEASURES or ("." in self.objective and name not in sets):
             raise ConfigError(

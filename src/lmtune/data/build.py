@@ -58,14 +58,25 @@ def prepare_training(
     return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared
 
 
-def record_past(corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> Past | None:
+def build_replayed(corpus: Corpus, lead: Prepared, other: DataConfig, watched: TokenStream) -> Corpus:
+    """Old text that is learned again beside that of `corpus`, without what the run holds out.
+
+    watched: held-out text that tells what is forgotten.
+    """
+    (replayed,) = _build_others(corpus, lead, {other.name: other}, watched).values()
+    return replayed
+
+
+def record_past(
+    corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig], replayed: Corpus | None = None
+) -> Past | None:
     """What a model will know once it has been trained on this text, what it knew before included.
 
     None where that is not recorded: for a stream, which has not been read yet, and for more than MOST_PAST bytes.
     """
     if corpus.config.streaming or prepared.ledger.bytes_kept > MOST_PAST:
         return None
-    sources = [corpus, *_build_others(corpus, prepared, mixed).values()]
+    sources = [corpus, *_build_others(corpus, prepared, mixed).values(), *([] if replayed is None else [replayed])]
 
     def build(folder: Path) -> dict[str, Any]:
         training = chain.from_iterable(source.batches("train") for source in sources)
@@ -84,8 +95,10 @@ def describe_stream(stream: TokenStream) -> StreamFacts:
     return {"text": stream.identify(), "documents": len(table), "bytes": int(table["bytes"].sum())}
 
 
-def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) -> dict[str, Corpus]:
-    """The other sources of a mixture, without what the lead holds out, or the run that the model comes from."""
+def _build_others(
+    corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig], *apart: TokenStream
+) -> dict[str, Corpus]:
+    """Other sources, without what the lead holds out, what stands apart, and what the run held out that the model comes from."""
     config = corpus.config
     same: dict[str, Any] = {
         "isolate_documents": config.isolate_documents,
@@ -93,7 +106,9 @@ def _build_others(corpus: Corpus, lead: Prepared, mixed: dict[str, DataConfig]) 
         "packing": config.packing,
         "streaming": False,
     }
-    held = np.concatenate([np.empty(0, np.uint64), *(stream.documents["order"] for stream in lead.held_out.values())])
+    held = np.concatenate(
+        [np.empty(0, np.uint64), *(stream.documents["order"] for stream in (*lead.held_out.values(), *apart))]
+    )
     before = None if corpus.past is None else corpus.past.without_learned()
     return {
         name: Corpus(replace(other, **same), corpus.seed, left_out=held, past=before, withholds=True)

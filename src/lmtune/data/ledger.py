@@ -161,6 +161,9 @@ class Ledger:
     """Streams that the training text comes in: of data.lanes, those that have been read. The first token of each is no target."""
     mix: dict[str, Any] = field(default_factory=dict)
     """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
+    replay: dict[str, Any] = field(default_factory=dict)
+    """Of forgetting.on: where old text comes from, its blocks and tokens, and at the end of the run how many of them were learned,
+    besides all that is counted above."""
 
     def count_read(self, texts: int, beside: dict[str, int]) -> None:
         """Count the bytes of the texts that were read, and of what is beside them, by the kinds of LEFT_OUT."""
@@ -268,6 +271,8 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         """The content of ledger.json."""
         record = asdict(self)
+        if not self.replay:
+            del record["replay"]  # a ledger without old text is that of versions that knew none
         for name, side in self.sides.items():
             record["sides"][name]["tokens"] = side.tokens
         return record

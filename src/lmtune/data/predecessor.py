@@ -58,11 +58,13 @@ def load_earlier(run: Run) -> Past | None:
     return load_past(run.folder / PAST, EARLIER)
 
 
-def write_past(run: Run, corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig]) -> None:
+def write_past(
+    run: Run, corpus: Corpus, prepared: Prepared, mixed: dict[str, DataConfig], replayed: Corpus | None = None
+) -> None:
     """Write into a run folder what its model will know, unless that was written before."""
     if (run.folder / PAST).exists():
         return
-    past = record_past(corpus, prepared, mixed)
+    past = record_past(corpus, prepared, mixed, replayed)
     if past is None:
         logger.info("what is learned is not written down (a stream, or more text than that is done for)")
     if past is not None or corpus.past is not None:

@@ -35,6 +35,8 @@ class Facts(Identity):
     """By split."""
     mix: NotRequired[dict[str, str]]
     """Hashes of the other texts of data.mix, by name."""
+    replay: NotRequired[str]
+    """Hash of the old text that is learned again: of its corpus, or of what the model has written."""
 
 
 @dataclass(frozen=True, slots=True)

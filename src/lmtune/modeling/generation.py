@@ -282,12 +282,13 @@ def generate_aside(
     Random states of Python, NumPy and torch are put back, as is the model's training mode.
     """
     config = build_generation_config(model, settings)
-    with _undisturbed(model):
+    with undisturbed(model):
         return [generate(model, tokenizer, prompt, config, seed)[0] for prompt in prompts]
 
 
 @contextmanager
-def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode in here; afterwards random states and the training mode are what they were."""
     import random
 
     import numpy as np

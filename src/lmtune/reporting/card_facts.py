@@ -3,6 +3,7 @@
 What a run does not know, and its author has not said, stands there as not stated.
 """
 
+from lmtune.config.forgetting import SELF
 from lmtune.data.ledger import LEFT_OUT
 from lmtune.hub import is_hub_id
 from lmtune.storage import Record
@@ -35,8 +36,8 @@ def find_dataset(data: Record) -> str | None:
 
 
 def list_sets(config: Record) -> list[Record]:
-    """Configurations of the text, that of data= first, then those that are mixed in."""
-    return [config["data"], *config.get("mixed_sets", {}).values()]
+    """Configurations of the text, that of data= first, then those that are mixed in or learned again."""
+    return [config["data"], *config.get("mixed_sets", {}).values(), *config.get("replay_sets", {}).values()]
 
 
 def name_text(data: Record) -> str:
@@ -146,11 +147,21 @@ def render_training(config: Record, results: Record) -> list[str]:
         sentences += [
             f"Each of the {train['steps']:,} steps learned from {rows:,} rows of {length:,} tokens; "
             f"{train['tokens']:,} tokens were learned in all, {train['epochs']:.2f} passes over the text.",
+            *_say_kept(results.get("forgetting")),
             _say_rate(config, settings),
             f"Steps were computed in {PRECISIONS.get(settings['precision'], settings['precision'])}. The seed is {config['seed']}.",
             _say_weights(results),
         ]
     return ["## Training", "", " ".join(sentences), "", *_render_phases(config)]
+
+
+def _say_kept(found: Record | None) -> list[str]:
+    """Old text among what was learned, and what it was for."""
+    if found is None:
+        return []
+    source = "text that the model had written before" if found["replay"] == SELF else f"text of {found['replay']}"
+    said = f"{found['tokens']:,} of them are {source}, learned again so that {found['on']} is not forgotten"
+    return [f"{said}." if found["rise"] is None else f"{said}: its bits per byte moved by {found['rise']:+.2%}."]
 
 
 def _say_weights(results: Record) -> str:

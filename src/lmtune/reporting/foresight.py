@@ -19,6 +19,7 @@ def render_foresight(found: Record) -> list[str]:
         "settings": _render_settings(found["settings"], found["chosen"]),
         "hub": _render_hub(found["hub"]),
         "text": _render_text(found["text"]),
+        "forgetting": _render_budget(found.get("forgetting")),
         "model": _render_model(found["model"]),
         "steps": _render_course(found["course"]),
         "rate": _render_schedule(found["schedule"]),
@@ -72,6 +73,20 @@ def _render_text(text: Record) -> Iterator[str]:
             f"{name}: {held['tokens']:,} tokens held out; {held['scored']:,} scored at each evaluation, "
             f"{held['scored_at_the_end']:,} at the end"
         )
+
+
+def _render_budget(budget: Record | None) -> Iterator[str]:
+    if budget is None:
+        return
+    yield (
+        f"{budget['on']} may rise by {budget['budget']:.2%}; old text is up to {budget['most']:.1%} of a step, which then takes "
+        f"{budget['longer_steps']:.0%} longer, {budget['replayed_tokens']:,} tokens in all at most"
+    )
+    if budget["written"] is None:
+        yield f"{budget['replay']}: {budget['tokens']:,} tokens to learn again"
+    else:
+        where = "are in the cache" if budget["written"] else "are written before the first step"
+        yield f"{budget['tokens']:,} tokens of the untouched model's own {where}"
 
 
 def _render_model(model: Record) -> Iterator[str]:
@@ -148,6 +163,7 @@ def _render_costs(costs: Record) -> Iterator[str]:
             f"{render_duration(seconds['high'])}): {cost['steps']:,} steps {render_duration(parts['steps'])}, "
             f"evaluations {render_duration(parts['evaluations'])}, samples {render_duration(parts['samples'])}, "
             f"checkpoints {render_duration(parts['saves'])}"
+            + (f", writing old text {render_duration(parts['writing'])}" if parts["writing"] else "")
         )
         spent = [f"{cost['kwh']:.3g} kWh"] if cost["kwh"] is not None else []
         spent += [f"{cost['price']:,.2f} at your price"] if cost["price"] is not None else []

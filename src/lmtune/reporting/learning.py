@@ -63,6 +63,9 @@ class Learning:
     ring: Point | None = None
     resumes: Sequence[int] = ()
     rate: Sequence[Point] = ()
+    """What the strip below shows."""
+    strip: str = ""
+    """Its label, where that is no learning rate."""
     told: str = ""
     """The figure in words."""
 
@@ -107,7 +110,7 @@ def _draw(shown: Learning, frame: Frame, language: Language) -> str:
     ]
     height = frame.bottom
     if shown.rate:
-        parts.append(_draw_rate(shown.rate, x, frame, language))
+        parts.append(_draw_rate(shown.rate, shown.strip, x, frame, language))
         height += 14 + STRIP
     parts.append(_draw_steps(x, height + 18, frame, language))
     return svg.figure(frame.width, height + 26, "".join(parts), shown.told, f"figure {frame.kind}")
@@ -167,11 +170,12 @@ def _draw_labels(shown: Learning, y: Scale, frame: Frame) -> str:
     )
 
 
-def _draw_rate(rate: Sequence[Point], x: Scale, frame: Frame, language: Language) -> str:
+def _draw_rate(rate: Sequence[Point], title: str, x: Scale, frame: Frame, language: Language) -> str:
     top = frame.bottom + 14
     peak = max(value for _, value in rate) or 1.0
     y = Scale(0, peak, top + STRIP, top)
-    label = svg.text(frame.right + 8, top + STRIP - 4, language.say("rate", rate=language.rate(peak)), "end soft")
+    title = title or language.say("rate", rate=language.rate(peak))
+    label = svg.text(frame.right + 8, top + STRIP - 4, title, "end soft")
     return svg.area([(x(step), y(value)) for step, value in svg.thin(rate, POINTS)], top + STRIP, "rate") + label
 
 

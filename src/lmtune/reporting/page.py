@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lmtune.hub import is_hub_id
 from lmtune.reporting import samples, sections
+from lmtune.reporting.forgetting import build_forgetting
 from lmtune.reporting.language import LANGUAGES, Language
 from lmtune.reporting.learning import (
     SMOOTHED,
@@ -44,6 +45,7 @@ def render_report(record: RunRecord, language: Language | None = None) -> str:
         learning=build_learning(record, language),
         rates=build_rates(record, language),
         sets=build_sets(record, language),
+        forgetting=build_forgetting(record, language),
         samples=samples.build_samples(record, language),
         documents=sections.build_documents(record, language),
         flow=sections.build_flow(record, language),

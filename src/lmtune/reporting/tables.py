@@ -10,6 +10,7 @@ from lmtune.measures import SHOWN
 from lmtune.reporting.average import render_average
 from lmtune.reporting.card import render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
+from lmtune.reporting.forgetting import render_forgetting
 from lmtune.storage import Record, render_number
 from lmtune.units import render_count
 
@@ -32,6 +33,8 @@ def render_run(results: Record) -> list[str]:
         lines += render_epochs(rows)
     if "average" in results:
         lines.append(render_average(results["average"]))
+    if "forgetting" in results:
+        lines.append(render_forgetting(results["forgetting"]))
     train = results["train"]
     lines.append(
         f"{train['steps']:,} steps, {train['tokens']:,} tokens in {train['seconds']:.1f} s, "

@@ -94,6 +94,28 @@ ENGLISH = {
         "Bits per byte at the start (ring) and at the last evaluation (dot). A dot to the right of its ring "
         "is text that the model predicts worse than before: what it has forgotten."
     ),
+    # Forgetting
+    "forgetting": "What it may forget, in bits per byte",
+    "untouched": "before",
+    "budget": "budget",
+    "old_text": "old text {share}",
+    "own_text": "written by the untouched model",
+    "forgetting_note": (
+        "The line is {name}; dotted are its value under the untouched model and the budget, {budget} above. The strip is the share "
+        "of old text in each step, {most} at most."
+    ),
+    "budget_kept": (
+        "The final weights have moved it by {rise}, within the budget; {tokens} of old text ({source}) were learned again, {share} "
+        "of all."
+    ),
+    "budget_spent": (
+        "The final weights have moved it by {rise}, over the budget, although {tokens} of old text ({source}) were learned again, "
+        "{share} of all."
+    ),
+    "forgetting_told": (
+        "{name} from {first} bits per byte before the first step to {last} at step {end}; the budget is {target}. Shares of "
+        "old text from one evaluation to the next: {shares}."
+    ),
     # Samples
     "samples": "The same sentence while it learns",
     "samples_best": "step {step}, best",

@@ -88,6 +88,27 @@ PORTUGUESE = {
         "Bits por byte no início (anel) e na última avaliação (ponto). Um ponto à direita do anel é texto que"
         " o modelo prevê pior do que antes: o que ele esqueceu."
     ),
+    "forgetting": "O que ele pode esquecer, em bits por byte",
+    "untouched": "antes",
+    "budget": "limite",
+    "old_text": "antigo {share}",
+    "own_text": "escrito pelo modelo intacto",
+    "forgetting_note": (
+        "A linha é {name}; as pontilhadas são o seu valor com o modelo intacto e o limite, {budget} acima. A faixa é a parte de "
+        "texto antigo em cada passo, no máximo {most}."
+    ),
+    "budget_kept": (
+        "Os pesos finais o mudaram em {rise}, dentro do limite; {tokens} de texto antigo ({source}) foram aprendidos de novo, "
+        "{share} do total."
+    ),
+    "budget_spent": (
+        "Os pesos finais o mudaram em {rise}, além do limite, embora {tokens} de texto antigo ({source}) tenham sido aprendidos "
+        "de novo, {share} do total."
+    ),
+    "forgetting_told": (
+        "{name} de {first} bits por byte antes do primeiro passo a {last} no passo {end}; o limite é {target}. Partes "
+        "de texto antigo de uma avaliação à seguinte: {shares}."
+    ),
     "samples": "A mesma frase enquanto ele aprende",
     "samples_best": "passo {step}, o melhor",
     "samples_step": "passo {step}",

@@ -7,7 +7,7 @@ alone, and checkpoints hold the mean, so a resumed run cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,10 +110,13 @@ class TailAverage(TrainerCallback):
             else:
                 self.means[name].lerp_(now, 1 / self.points)
 
-    def settle(self, trainer: LmTrainer, held_out: HeldOut) -> Outcome:
+    def settle(
+        self, trainer: LmTrainer, held_out: HeldOut, allows: Callable[[dict[str, Measures]], bool] | None = None
+    ) -> Outcome:
         """Leave the model with the means if they have fewer bits per byte on the first held-out set, else as training ended.
 
-        Both are scored on what is scored while the model learns. All processes take part.
+        Both are scored on what is scored while the model learns. All processes take part. allows: whether measures of all sets
+        are within what the run may forget; where those of one alone are, it is that one.
         """
         model = trainer.accelerator.unwrap_model(trainer.model)
         current = _find_measured(trainer, held_out) or held_out.score_sample(model)
@@ -126,6 +129,8 @@ class TailAverage(TrainerCallback):
         _copy(self.means, self.weights)
         sets = held_out.score_sample(model)
         kept = sets[first][bits] < current[first][bits]
+        if allows is not None and allows(sets) != allows(current):
+            kept = allows(sets)
         if not kept:
             _copy(before, self.weights)
         return Outcome({**record, bits: sets[first][bits], "kept": kept}, sets if kept else None)

@@ -26,7 +26,7 @@ def _list_repositories(config: TrainConfig) -> Iterator[tuple[str, str, str, str
         yield "model.path", "model", model.path, model.revision, model.init is ModelInit.pretrained
     if model.tokenizer not in (None, "learn", model.path):
         yield "model.tokenizer", "model", str(model.tokenizer), None, False
-    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values()):
+    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values(), *config.replay_sets.values()):
         if data.given_files is None and data.path is not None:
             yield "data.path", "dataset", data.path, data.revision, True
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from lmtune.config import FinetuneMethod, ForesightConfig, ModelInit
 from lmtune.storage import Record
 from lmtune.training.arguments import build_schedule, change_arguments, name_of
+from lmtune.training.building import build_trainer
 from lmtune.training.curve import record_curve
 from lmtune.training.forecast import Law, Planned, find_law, find_outside, foretell, load_calibration, place_marks
 from lmtune.training.foresight import Course
-from lmtune.training.session import build_trainer
 
 if TYPE_CHECKING:
     from lmtune.training.held_out import HeldOut

@@ -265,8 +265,11 @@ def _estimate(found: Record, course: Course, devices: int, settings: ForesightCo
     scoring += sum(each["scored_at_the_end"] for each in sets) / pace
     saving, sampling = course.saves * (probe["save"] or 0.0), course.evaluations * (probe["samples"] or 0.0)
     warmup = max(0.0, probe["step"]["first"] - probe["step"]["median"])
-    pauses = warmup + scoring + sampling + saving
+    budget = found.get("forgetting") or {"longer_steps": 0.0, "written": None}
+    writing = budget["tokens"] / probe["written_tokens_per_second"] if budget["written"] is False else 0.0
+    pauses = warmup + scoring + sampling + saving + writing
     seconds = {bound: pauses + course.left * probe["step"][bound] for bound in ("median", "low", "high")}
+    seconds["high"] += course.left * probe["step"]["high"] * budget["longer_steps"]
     hours = devices * seconds["median"] / 3600
     return {
         "devices": devices,
@@ -277,6 +280,7 @@ def _estimate(found: Record, course: Course, devices: int, settings: ForesightCo
             "evaluations": scoring,
             "samples": sampling,
             "saves": saving,
+            "writing": writing,
         },
         "kwh": None if settings.watts is None else hours * settings.watts / 1000,
         "price": None if settings.price_per_hour is None else hours * settings.price_per_hour,

@@ -110,7 +110,7 @@ class HeldOut:
 
 
 def load_held_out(setup: Setup) -> HeldOut:
-    """The held-out text of `data=` first, then that of each set of `eval_data=`.
+    """The held-out text of `data=` first, then that of each set of `eval_data=` and `forgetting.on=`.
 
     Raises DataError for a set that holds nothing out, or of which the vocabulary loses more than eval.max_lost,
     ConfigError for names of sets that would be mistaken for one another in the log.
@@ -124,9 +124,8 @@ def load_held_out(setup: Setup) -> HeldOut:
         corpus = build_corpus(data, past=setup.corpus.past)
         streams, split_by = EncodedCorpus(corpus, setup.tokenizer).load_held_out()
         if "validation" not in streams:
-            raise DataError(
-                f"eval_data={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction."
-            )
+            key = "eval_data" if name in config.eval_data else "forgetting.on"
+            raise DataError(f"{key}={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction.")
         found[name] = (streams["validation"], split_by)
 
     decode = partial(decode_plain, setup.tokenizer)

@@ -96,6 +96,13 @@ def render_data(setup: Setup) -> Iterator[str]:
         )
     for name, part in ledger.mix.items():
         yield f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch"
+    if ledger.replay:
+        budget, tokens = setup.config.forgetting, ledger.replay["tokens"]
+        whose = "the model's own" if budget.writes else ledger.replay["source"]
+        yield (
+            f"old text: {tokens:,} tokens ({whose}); at most {budget.most_share:.1%} of a step, on top of the new, so that "
+            f"{budget.on} rises by no more than {budget.rise:.2%}"
+        )
 
 
 def _render_blocks(ledger: Ledger) -> str:

@@ -18,6 +18,7 @@ from lmtune.modeling.generation import generate_aside
 from lmtune.paths import GivenPath
 from lmtune.runs import begin_at
 from lmtune.storage import Record
+from lmtune.training.old_text import time_writing
 from lmtune.training.throughput import measure_memory
 from lmtune.vocabulary import decode_plain
 
@@ -87,6 +88,7 @@ def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", setting
     counted = timer.times[1:] or timer.times
     scored, seconds = _time_scoring(trainer, setup, held_out)
     sampling = _time_sampling(trainer, setup) if setup.config.samples.enabled and setup.config.prompts else None
+    writes = setup.config.forgetting.writes
     return {
         "steps": len(timer.times),
         "step": {
@@ -99,6 +101,7 @@ def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", setting
         "checkpoint_bytes": saved or None,
         "scored_tokens_per_second": scored / seconds if scored else None,
         "samples": sampling,
+        "written_tokens_per_second": time_writing(setup) if writes else None,
         "peak_memory": measure_memory(trainer.args.device),
     }
 

@@ -171,7 +171,7 @@ def _find_job(config: TrainConfig) -> str | None:
 
 def _render_public(told: Record, card: CardConfig, repo: str, name: str) -> str:
     """Names that the card says in any case, and what it says because its author wants it to."""
-    model, data = told["model"], told["data"]
+    model, data, kept = told["model"], told["data"], (told.get("forgetting") or {}).get("on")
     stated = [str(value) for value in render_plain(card).values()]
-    named = (repo, name, model["name"], model["path"], data["name"], data["path"], *told["eval_data"], *stated)
+    named = (repo, name, model["name"], model["path"], data["name"], data["path"], *told["eval_data"], kept, *stated)
     return " ".join(each for each in named if each)

@@ -39,7 +39,7 @@ WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
 
-OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant", "average")
+OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant", "average", "forgetting")
 """What results.json tells of the end of a run; while it goes on, there is none."""
 
 STATES = ("optimizer.pt", "scheduler.pt")
@@ -284,7 +284,12 @@ def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
 def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> None:
     changed = [
         word
-        for key, word in (("corpus", "text"), ("tokenizer", "vocabulary"), ("mix", "text mixed in"))
+        for key, word in (
+            ("corpus", "text"),
+            ("tokenizer", "vocabulary"),
+            ("mix", "text mixed in"),
+            ("replay", "old text"),
+        )
         if before["facts"].get(key) != now["facts"].get(key)
     ]
     if changed and not force:

@@ -6,26 +6,24 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.config import TrainConfig
 from lmtune.data import predecessor
 from lmtune.data.canaries import build_canaries, save_canaries
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import LostProcessError, Stopped, describe_error
 from lmtune.evaluation import by_document
 from lmtune.modeling import generation
-from lmtune.modeling.layers import runs_in_step
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.patience import turn_to
 from lmtune.reporting.average import render_average
+from lmtune.reporting.forgetting import render_forgetting
 from lmtune.reporting.settings import hide_private
 from lmtune.runs import step_of
 from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.storage import Record, write_json
-from lmtune.training import memory, trial
-from lmtune.training.arguments import change_arguments
+from lmtune.training.building import build_trainer, render_remedy
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.determinism import restored_determinism
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
 
     from lmtune.training.averaging import Outcome, TailAverage
     from lmtune.training.energy import EnergyMeter
+    from lmtune.training.replay import Replay
     from lmtune.training.samples import SamplesCallback
     from lmtune.training.tracking import Tracker
     from lmtune.training.trainer import LmTrainer
@@ -62,12 +61,20 @@ logger = logging.getLogger(__name__)
 class Session:
     """A training that has been checked, with its run folder. `with Session.open(config) as session: session.run()`"""
 
-    def __init__(self, setup: Setup, held_out: HeldOut, trainer: "LmTrainer", context: RunContext) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        held_out: HeldOut,
+        trainer: "LmTrainer",
+        context: RunContext,
+        replay: "Replay | None" = None,
+    ) -> None:
         self.setup = setup
         self.config = setup.config
         self.held_out = held_out
         self.trainer = trainer
         self.context = context
+        self.replay = replay
         self.outlook: Outlook | None = None
         """How long the training will take, as far as that is known."""
         self.energy: EnergyMeter | None = None
@@ -80,15 +87,18 @@ class Session:
     @contextmanager
     def open(cls, config: TrainConfig) -> Iterator["Session"]:
         """Load and check everything, then claim the run folder; raise LmtuneError for whatever can be known to fail."""
+        from lmtune.training.old_text import prepare_replay
+
         with noticing_loss():
             setup = build_setup(config)
             held_out = load_held_out(setup)
+            replay = prepare_replay(setup, held_out)
         with restored_determinism():
             with noticing_loss():
-                trainer = build_trainer(setup, held_out)
+                trainer = build_trainer(setup, held_out, replay)
                 context = open_run(setup)
             try:
-                yield cls(setup, held_out, trainer, context)
+                yield cls(setup, held_out, trainer, context, replay)
             finally:
                 context.close()
 
@@ -136,7 +146,8 @@ class Session:
         if self.seen is not None:
             logger.info("data: %s", self.seen.render())
         if context.is_main:
-            predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets)
+            replayed = None if self.replay is None else self.replay.corpus
+            predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets, replayed)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
         course = plan_course(self.trainer, setup, first)
         self.outlook = Outlook(course, self.held_out.final_share)
@@ -209,6 +220,8 @@ class Session:
         if average is not None:
             results["average"] = average.record
             results["train"]["best_step"] = None if average.sets is not None else results["train"]["best_step"]
+        if self.replay is not None:
+            results["forgetting"] = self._close_budget(self.replay, selected)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
@@ -228,7 +241,7 @@ class Session:
         """Keep the average of the weights where it is better than those that training has ended with; None without one."""
         if self.average is None:
             return None
-        outcome = self.average.settle(self.trainer, self.held_out)
+        outcome = self.average.settle(self.trainer, self.held_out, None if self.replay is None else self.replay.allows)
         logger.info("%s", render_average(outcome.record))
         if outcome.sets is not None and self.samples is not None and self.context.is_main:
             self.samples.add_averaged(self.trainer.state.global_step)
@@ -307,11 +320,21 @@ class Session:
             record_first(self.context.run, self.held_out.sets[name].sample, self.held_out.nll[name])
         self.report()
 
+    def _close_budget(self, replay: "Replay", selected: dict[str, Measures]) -> Record:
+        """What became of the budget; the ledger is told what was learned again."""
+        state, settings = self.trainer.state, self.trainer.args
+        rows = settings.train_batch_size * settings.world_size * settings.gradient_accumulation_steps
+        record = replay.describe(rows, state.global_step, selected.get(replay.on))
+        self.setup.prepared.ledger.replay |= {"blocks_learned": record["rows"], "tokens_learned": record["tokens"]}
+        logger.info("%s", render_forgetting(record))
+        return record
+
     def _close_ledger(self) -> None:
-        """While streaming, what was read is known only at the end."""
+        """While streaming, what was read is known only at the end; and at any time, how much old text was learned again."""
         ledger = self.setup.prepared.ledger
         if self.config.data.streaming and ledger.blocks:
             ledger.check()
+        if ledger.replay or (self.config.data.streaming and ledger.blocks):
             write_json(self.context.run.ledger_file, ledger.as_dict())
 
     def _write_samples(self, prompts: list[str]) -> list[str]:
@@ -322,32 +345,3 @@ class Session:
             return generation.generate_aside(
                 model, self.setup.tokenizer, prompts, self.config.generation, self.config.samples.seed
             )
-
-
-def build_trainer(setup: Setup, held_out: HeldOut) -> "LmTrainer":
-    """The trainer, which has tried what its first step needs: what would fail there fails before there is a run folder."""
-    from lmtune.training.gradual import unfreeze_gradually
-    from lmtune.training.sharded_trainer import ShardedTrainer
-    from lmtune.training.trainer import LmTrainer
-
-    turn_to("trying the first step")
-    kind = ShardedTrainer if runs_in_step(setup.model) else LmTrainer
-    with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
-        change_arguments(setup.arguments, output_dir=unused)  # Trainer makes it
-        trainer = kind(
-            model=setup.model,
-            args=setup.arguments,
-            rows=setup.prepared.blocks,
-            tokenizer=setup.tokenizer,
-            score=held_out.score_sample,
-        )
-        if setup.config.finetune.method is FinetuneMethod.gradual:
-            unfreeze_gradually(trainer, setup.config.finetune)
-        trial.try_training(trainer)
-    return trainer
-
-
-def render_remedy(setup: Setup) -> str:
-    """What to change where a training step does not fit into memory."""
-    spread = runs_in_step(setup.model)
-    return memory.render_memory_remedy(setup.arguments, setup.prepared.ledger.block_size, spread=spread)

@@ -16,6 +16,7 @@ from lmtune.data.ledger import Ledger
 from lmtune.data.losses import render_losses
 from lmtune.data.prepared import Prepared
 from lmtune.errors import Gathering
+from lmtune.evaluation.protocol import hash_model
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
@@ -62,6 +63,8 @@ class Setup:
     prepared: Prepared
     target: Target | None
     """The repository that takes the model in the end."""
+    untouched: str | None = None
+    """The hash of the weights before anything was added to them, where the model is to write text of its own."""
 
 
 def build_setup(config: TrainConfig) -> Setup:
@@ -77,6 +80,7 @@ def build_setup(config: TrainConfig) -> Setup:
     check_compile(arguments)
     spreads = training_arguments.spreads(config.training, arguments)
     model, tokenizer, move, block_size, context = build_parts(config, corpus, arguments, first=spreads)
+    untouched = hash_model(model) if config.forgetting.writes else None
     chosen |= apply_batch(config, arguments, model, block_size, begins=resumed is None)
     model = prepare_finetune(config, arguments, model)
     canaries = build_canaries(config.audit, config.data.seed)
@@ -98,7 +102,9 @@ def build_setup(config: TrainConfig) -> Setup:
 
         shard_model(model, arguments.device)
         remarks.append(f"weights, gradients and the optimizer's state are spread over {arguments.world_size} processes")
-    return Setup(config, chosen, remarks, arguments, tokenizer, model, move, context, corpus, prepared, target)
+    return Setup(
+        config, chosen, remarks, arguments, tokenizer, model, move, context, corpus, prepared, target, untouched
+    )
 
 
 def say_losses(ledger: Ledger) -> None:
@@ -148,7 +154,7 @@ def check_sources(config: TrainConfig, found: Gathering) -> None:
         check_model_source(config.model, config.check_weights)
         if config.finetune.method is FinetuneMethod.lora:
             adapters.check_adapter(config.finetune, config.model)
-    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values()):
+    for data in (config.data, *config.eval_sets.values(), *config.mixed_sets.values(), *config.replay_sets.values()):
         with found.noting():
             check_data_source(data)
             build_corpus(data)
@@ -268,6 +274,11 @@ def plan_training(
 
 
 def render_settings(config: TrainConfig) -> dict[str, Any]:
-    """config.yaml as plain values, without what lmtune chose, and without what a command asks beside a training."""
-    own = {item.name for item in fields(TrainConfig)}
+    """config.yaml as plain values, without what lmtune chose, and without what a command asks beside a training.
+
+    Without a budget nothing is said of one: such runs are those of versions that had none.
+    """
+    own = {item.name for item in fields(TrainConfig)} - (
+        set() if config.forgetting.on is not None else {"forgetting", "replay_sets"}
+    )
     return {name: value for name, value in render_plain(config).items() if name in own}

@@ -58,6 +58,7 @@ LR_FIND = {
                 "eval_data",
                 "early_stopping",
                 "average",
+                "forgetting",
                 "objective",
                 "samples",
                 "generation",

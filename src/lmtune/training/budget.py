@@ -1,0 +1,67 @@
+"""How much old text a training learns again, so that it does not forget more than it may: a pure function of what was measured.
+
+The share starts at its largest, where learning is fast and nothing has been measured, and falls as long as the rise of the
+watched text's bits per byte leaves room; it grows again before the budget is spent. Which rows of old text belong to a step
+follows from the shares alone, so a resumed run cannot differ.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+AIM = 0.75
+"""Part of the budget that the share steers for; the rest is for what an evaluation later shows."""
+FASTEST = 2.0
+"""The most that a share changes by from one evaluation to the next, up or down, unless the budget is spent."""
+LEAST = 1 / 32
+"""The smallest share, as a part of the largest: from nothing, no share could grow."""
+
+
+class Gauge(NamedTuple):
+    """One evaluation of the watched text."""
+
+    step: int
+    bits: float
+    """Bits per byte."""
+    share: float
+    """Of old text in the steps that follow, decided on this evaluation."""
+
+
+def measure_rise(before: float, after: float) -> float:
+    """How much bits per byte have risen, as a part of what they were."""
+    return after / before - 1
+
+
+def decide(past: Sequence[Gauge], bits: float, budget: float, most: float) -> float:
+    """The share of old text from this evaluation on, from `most * LEAST` to `most`.
+
+    past: the evaluations before it, that of the untouched model first. bits: measured now. budget: the rise that is allowed.
+    Never less for a higher measure.
+    """
+    if not past:
+        return most
+    rise = measure_rise(past[0].bits, bits)
+    if not rise <= budget:  # of a measure that is no number neither
+        return most
+    ahead = rise + max(0.0, rise - measure_rise(past[0].bits, past[-1].bits))
+    factor = min(FASTEST, max(1 / FASTEST, ahead / (AIM * budget)))
+    return min(most, max(most * LEAST, past[-1].share * factor))
+
+
+def find_share(past: Sequence[Gauge], step: int) -> float:
+    """The share of old text in the step that follows `step` steps; 0 before anything was measured."""
+    return next((gauge.share for gauge in reversed(past) if gauge.step <= step), 0.0)
+
+
+def count_rows(past: Sequence[Gauge], rows: int, step: int) -> int:
+    """Rows of old text in the first `step` steps, each of which has `rows` of new text besides."""
+    ends = [gauge.step for gauge in past[1:]] + [step]
+    steps = [(gauge.share, max(0, min(end, step) - gauge.step)) for gauge, end in zip(past, ends, strict=False)]
+    return math.floor(rows * sum(count * share / (1 - share) for share, count in steps) + 1e-6)
+
+
+def divide(first: int, last: int, parts: int) -> list[range]:
+    """The numbers from `first` up to and without `last` in so many stretches, as equal as they can be."""
+    bounds = [first + part * (last - first) // parts for part in range(parts + 1)]
+    return [range(start, end) for start, end in pairwise(bounds)]

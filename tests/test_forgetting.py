@@ -1,0 +1,138 @@
+"""What a budget is refused beside, what a model writes to keep it, and how the page of a run shows it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lmtune import load_config
+from lmtune.data.written import build_key, is_kept, load_written
+from lmtune.errors import ConfigError
+from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
+from lmtune.reporting.forgetting import build_forgetting, render_forgetting
+from lmtune.reporting.language import EN, PT
+from lmtune.reporting.record import RunRecord
+from lmtune.training.lengthening import find_obstacle
+
+MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["data=pt-wiki"], r"forgetting\.on=pt-wiki: expected older text than what is learned"),
+        (["forgetting.replay=bio"], r"forgetting\.replay=bio: expected older text"),
+        (["data.mix={bio:1,wikitext:1}", "forgetting.replay=wikitext"], r"forgetting\.replay=wikitext: expected older"),
+        (["model=gpt2-tiny"], r"found model\.init=scratch"),
+        (["model.tokenizer=x", "model.transplant=mean"], r"found model\.transplant="),
+        (["training.fsdp=true"], r"has not been tried with training\.fsdp"),
+        (["training.eval_strategy=no"], r"found training\.eval_strategy=no"),
+        (["data.validation_fraction=0"], r"needs held-out text of data= too"),
+        (["forgetting.replay=self", "data.isolate_documents=true"], r"data\.isolate_documents=true do not go together"),
+        (["forgetting.tokens=100"], r"forgetting\.tokens has no effect: nothing is written"),
+        (["forgetting.budget=one"], r"forgetting\.budget=one: expected a share"),
+        (["forgetting.on=nowhere"], r"forgetting\.on: "),
+        (
+            ["forgetting.on=null", "forgetting.budget=2%"],
+            r"forgetting\.budget has no effect: there is no budget without",
+        ),
+    ],
+)
+def test_what_a_budget_cannot_be_held_beside_is_refused_at_once(given, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config("train", [*MODEL, *given])
+
+
+def test_a_budget_watches_its_text_and_replays_its_training_part():
+    config = load_config("train", [*MODEL, "eval_data=[wikitext]"])
+    assert list(config.eval_sets) == ["wikitext", "pt-wiki"]
+    assert list(config.replay_sets) == ["pt-wiki"]
+    assert config.replay_sets["pt-wiki"].seed == config.data.seed
+    assert load_config("train", [*MODEL, "forgetting.budget=0.5%"]).forgetting.rise == 0.005
+    assert load_config("train", [*MODEL, "forgetting.replay=self"]).replay_sets == {}
+    assert list(load_config("train", [*MODEL, "forgetting.replay=wikitext"]).replay_sets) == ["wikitext"]
+
+
+def test_a_run_with_a_budget_is_not_made_longer():
+    told = {"training": {"lr_scheduler_type": "constant"}, "finetune": {"method": "full"}, "forgetting": {"on": "old"}}
+    assert "forgetting.on" in find_obstacle(None, told, told)
+
+
+def test_a_model_writes_the_same_rows_again_and_leaves_no_trace(build_tiny, tokenizer):
+    model = build_tiny().train()
+    before = torch.get_rng_state()
+    batches = list(write_rows(model, tokenizer, 9, ROWS_AT_ONCE + 2, seed=0))
+    assert [batch.shape for batch in batches] == [(ROWS_AT_ONCE, 9), (2, 9)]
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+    again = list(write_rows(model, tokenizer, 9, ROWS_AT_ONCE + 2, seed=0))
+    assert all(np.array_equal(one, two) for one, two in zip(batches, again, strict=True))
+    assert not np.array_equal(batches[0], next(write_rows(model, tokenizer, 9, ROWS_AT_ONCE, seed=1)))
+    rows = np.concatenate(batches)
+    assert set(rows[:, 0]) == {tokenizer.eos_token_id}
+    assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_what_is_written_follows_the_probabilities_of_the_model(build_tiny, tokenizer):
+    """Of a model that knows two tokens, with odds of three to one, whatever its generation config says."""
+    model = build_tiny()
+    model.generation_config.repetition_penalty, model.generation_config.do_sample = 5.0, False
+    scores = torch.full((model.config.vocab_size,), -1e9)
+    scores[5], scores[7] = np.log(3.0), 0.0
+    model.lm_head.register_forward_hook(lambda module, given, answer: answer * 0 + scores)
+    rows = next(write_rows(model, tokenizer, 60, 16, seed=0))[:, 1:]
+    assert set(np.unique(rows)) == {5, 7}
+    assert (rows == 5).mean() == pytest.approx(0.75, abs=0.06)
+
+
+def test_rows_are_written_once_and_learned_whole(build_tiny, tokenizer):
+    key = build_key(tokenizer, {"model": "a", "rows": 3})
+    assert key != build_key(tokenizer, {"model": "b", "rows": 3})
+    model, calls = build_tiny(), []
+
+    def write():
+        calls.append(1)
+        return write_rows(model, tokenizer, 9, 3, seed=0)
+
+    assert not is_kept(key)
+    first = load_written(key, tokenizer, 8, write)
+    assert is_kept(key)
+    second = load_written(key, tokenizer, 8, write)
+    assert len(calls) == 1
+    assert first.checksum == second.checksum
+    assert second.tokens == 24
+    rows = next(write_rows(model, tokenizer, 9, 3, seed=0))
+    batch = second.blocks.__getitems__([0, 1, 2])
+    assert np.array_equal(batch["input_ids"], rows[:, :-1])
+    assert np.array_equal(batch["shift_labels"], rows[:, 1:])
+
+
+def line(step, bits, share):
+    return {"step": step, "eval_loss": 1.0, "train_seconds": 1.0, "eval_old_bits_per_byte": bits, "replay_share": share}
+
+
+@pytest.fixture
+def record():
+    metrics = [line(0, 2.0, 0.25), line(10, 2.01, 0.125), line(20, 2.015, 0.125)]
+    found = {"on": "old", "budget": 0.01, "rise": 0.0075, "kept": True, "replay": "self", "share": 0.16, "tokens": 5120}
+    config = {"forgetting": {"on": "old", "budget": "1%", "most": "25%"}}
+    results = {"status": "completed", "eval": {"new": {}, "old": {}}, "train": {"steps": 20}, "forgetting": found}
+    return RunRecord(Path("run"), config, results, metrics=metrics)
+
+
+def test_the_page_draws_the_gauge_its_budget_and_the_shares(record):
+    shown = build_forgetting(record, EN)
+    for words in ("before 2.000", "budget 2.020", "old 2.015", "old text 25.0"):
+        assert words in shown["figure"], words
+    assert "5,120 tokens of old text (written by the untouched model)" in shown["notes"][1]
+    assert "within the budget" in shown["notes"][1]
+    assert "dentro do limite" in build_forgetting(record, PT)["notes"][1]
+    record.results["forgetting"] |= {"kept": False, "rise": 0.02}
+    assert "over the budget" in build_forgetting(record, EN)["notes"][1]
+    assert "forgetting.most=" in render_forgetting(record.results["forgetting"])
+
+
+def test_a_run_without_a_budget_has_no_such_section(record):
+    record.config.pop("forgetting")
+    assert build_forgetting(record, EN) is None
