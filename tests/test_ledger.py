@@ -34,3 +34,11 @@ def test_the_page_says_how_long_documents_are():
     )
     assert "nenhum chega a 2.048" in describe_lengths(ledger, PT)
     assert describe_lengths({"sides": {"train": {}}}, EN) is None
+
+
+def test_old_text_of_a_run_stays_where_its_reading_begins_anew():
+    ledger = Ledger()
+    before = ledger.as_dict()
+    ledger.rows_read, ledger.replay = 3, {"source": "old", "blocks": 2}
+    ledger.restore(before)
+    assert (ledger.rows_read, ledger.replay) == (0, {"source": "old", "blocks": 2})

@@ -1,6 +1,7 @@
 """forgetting.on=: old text beside the new, held by the gauge; counted apart, resumed to the same bits, written once."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from test_processes import finish, start
 from test_resume import stop_halfway, weights
 
 from lmtune.runs import Run
+from lmtune.runs.files import step_of
 
 OLD = [f"The patient {n} came to the clinic at {n % 9 + 1} and was sent home in good health." for n in range(120)]
 FAST = (
@@ -35,9 +37,20 @@ def read_shares(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replay", ["old", "self"])
-def test_a_run_with_a_budget_is_resumed_to_the_same_bits(lmtune, world, replay):
-    answer = lmtune("train", *FAST, "forgetting.on=old", f"forgetting.replay={replay}", "output=run", "format=json")
+@pytest.mark.parametrize(
+    ("replay", "beside"),
+    [
+        ("old", ()),
+        ("self", ()),
+        ("old", ("data.files=[new.txt,more.txt]", "data.streaming=true", "data.lanes=2")),
+        ("self", ("audit.canaries=1", "audit.repeats=[1,2]")),
+    ],
+)
+def test_a_run_with_a_budget_is_resumed_to_the_same_bits(lmtune, world, replay, beside):
+    shutil.copy("new.txt", "more.txt")
+    answer = lmtune(
+        *("train", *FAST, "forgetting.on=old", f"forgetting.replay={replay}", *beside, "output=run", "format=json")
+    )
     assert answer.code == 0, answer.err
     run = Run(world / "run")
     expected, shares, results = weights(run), read_shares(run), run.load_results()
@@ -51,7 +64,8 @@ def test_a_run_with_a_budget_is_resumed_to_the_same_bits(lmtune, world, replay):
     assert ledger["replay"]["source"] == replay
     assert ledger["replay"]["blocks_learned"] == found["rows"] > 0
     assert ledger["replay"]["tokens_learned"] == found["tokens"] == found["rows"] * 32
-    assert results["train"]["tokens"] == 4 * 4 * 32 + found["tokens"]
+    if not beside:
+        assert results["train"]["tokens"] == 4 * 4 * 32 + found["tokens"]
     stop_halfway(run.folder)
     answer = lmtune("train", f"resume={run.folder}")
     assert answer.code == 0, answer.err
@@ -59,6 +73,28 @@ def test_a_run_with_a_budget_is_resumed_to_the_same_bits(lmtune, world, replay):
     assert weights(run) == expected
     assert read_shares(run) == shares
     assert run.load_results()["forgetting"] == found
+
+
+@pytest.mark.slow
+def test_a_budget_holds_over_the_phases_of_a_gradual_training(lmtune, world):
+    given = [each for each in FAST if not each.startswith(("training.max_steps", "training.learning_rate"))]
+    phases = "[{epochs: 1, groups: 1, learning_rate: 1e-3}, {epochs: 1, groups: 2, learning_rate: 1e-3}]"
+    gradual = ("finetune=gradual", "finetune.block_groups=1", f"finetune.phases={phases}")
+    answer = lmtune("train", *given, *gradual, "forgetting.on=old", "forgetting.budget=90%", "output=run")
+    assert answer.code == 0, answer.err
+    run = Run(world / "run")
+    shares, results = read_shares(run), run.load_results()
+    assert results["forgetting"]["kept"]
+    assert shares[0] == 0.25
+    assert shares[-1] < 0.25, "far below the budget the share falls"
+    expected, last = weights(run), max(run.folder.glob("checkpoint-*"), key=step_of)
+    last.rename(run.folder / "checkpoint-4")  # which stop_halfway takes for the last one
+    stop_halfway(run.folder)
+    answer = lmtune("train", f"resume={run.folder}")
+    assert answer.code == 0, answer.err
+    assert f"resuming from checkpoint-{step_of(last) - 2}" in answer.err
+    assert weights(run) == expected
+    assert read_shares(run) == shares
 
 
 @pytest.mark.slow

@@ -287,10 +287,14 @@ class Ledger:
         return cls(**{**record, "sides": sides})
 
     def restore(self, record: dict[str, Any]) -> None:
-        """Overwrite every count with those of `record`, which as_dict wrote and which stays as it is."""
+        """Overwrite every count with those of `record`, which as_dict wrote and which stays as it is.
+
+        Old text that a run learns again is no part of what was read, and stays as the run has it.
+        """
         other = self.from_dict(copy.deepcopy(record))
         for item in fields(self):
-            setattr(self, item.name, getattr(other, item.name))
+            if item.name != "replay":
+                setattr(self, item.name, getattr(other, item.name))
 
     @staticmethod
     def _close(what: str, whole: int, parts: int) -> None:
