@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lmtune.data.ledger import Counts
+from lmtune.data.ledger import Counts, Ledger
 from lmtune.reporting.language import EN, PT
 from lmtune.reporting.text_flow import describe_lengths
 from lmtune.token_stream import DOCUMENT_TABLE
