@@ -97,6 +97,7 @@ def test_omp_begins_with_the_sum_that_rebuilds_the_token_in_the_donor(build_tiny
     assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
 
 
+@pytest.mark.slow
 def test_sums_are_short_beside_the_width_and_take_shared_rows_alone():
     draw = np.random.default_rng(0)
     sources = np.where(np.arange(900) % 3 == 0, -1, np.arange(900)[::-1])

@@ -141,10 +141,13 @@ def _open(address: str) -> "HTTPResponse":
     asking = threading.Thread(target=_request, args=(request, found), daemon=True)
     asking.start()
     asking.join(TIMEOUT + 0.5)  # no timeout of a socket counts while a name server is waited for
-    answer = found[0] if found else TimeoutError(f"within {TIMEOUT:g} s")
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    answer = found.pop() if found else TimeoutError(f"within {TIMEOUT:g} s")
+    try:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+    finally:
+        del answer  # an error that its own frames held would keep its socket open
 
 
 def _request(request: urllib.request.Request, found: "list[HTTPResponse | Exception]") -> None:
@@ -152,6 +155,8 @@ def _request(request: urllib.request.Request, found: "list[HTTPResponse | Except
         found.append(urllib.request.urlopen(request, timeout=TIMEOUT))
     except Exception as fault:
         found.append(fault)
+    finally:
+        del found
 
 
 def _ask(kind: str, repository: str, revision: str | None) -> str | None:

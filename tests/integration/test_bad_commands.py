@@ -72,7 +72,7 @@ KEYS = {
         training.frob=3 | training.frob is not a key of lmtune train.
         data.files.x=3 | data.files.x is not a key
         check.steps=3 | It belongs to lmtune check.
-        suite=gpt2-zeroshot | suite is not a key of lmtune train. It belongs to lmtune eval.
+        suite=gpt2-zeroshot | suite is not a key of lmtune train. It belongs to lmtune eval, fetch.
         seed=x | seed: Value 'x' of type 'str' could not be converted to Integer.
         seed=null | seed=null: expected a value
         seed=1.5 | seed: Value '1.5'

@@ -195,6 +195,7 @@ def test_the_end_of_a_run_is_foretold_at_three_rates(lmtune, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_longer_probe_tells_it_more_narrowly(lmtune):
     short, long = (
         lmtune("check", *FORETOLD, "training.max_steps=240", *more, "format=json").json["forecast"]["rates"][1]

@@ -194,7 +194,7 @@ OF_OTHERS = {
         "~data",
     ): "~data: nothing can be taken out of a configuration, expected a value. Choose another with data=.",
     ("train", "-m", "training.max_steps=glob(*)"): "glob stands for the choices of a group, as in data=glob(*)",
-    ("train", "suite=gpt2-zeroshot"): "suite is not a key of lmtune train. It belongs to lmtune eval.",
+    ("train", "suite=gpt2-zeroshot"): "suite is not a key of lmtune train. It belongs to lmtune eval, fetch.",
     ("eval", "ckpt=x", "training.max_steps=4"): "It belongs to lmtune train, check, lr-find.",
     ("generate", "ckpt=x", "prompt=a", "temperature=0.5"): "Did you mean generation.temperature?",
     ("train", "data.path=https://me:secret@example.org"): "data.path= carries a secret",

@@ -132,7 +132,7 @@ class ModelConfig:
 
     def check_source(self) -> None:
         """Raise ConfigError unless there is something to load or build."""
-        if self.transplant is Transplant.omp and self.tokenizer == "learn":
+        if self.tokenizer == "learn" and self.transplant is Transplant.omp:
             raise ConfigError(
                 "model.transplant=omp looks new tokens up in a model that has their vocabulary, found model.tokenizer=learn. "
                 "Name a model with model.tokenizer=, or give model.transplant=fvt."

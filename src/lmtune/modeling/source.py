@@ -17,7 +17,7 @@ def check_model_source(config: ModelConfig, whole: bool = True) -> None:
         if path is not None:
             revision = config.revision if key == "model.path" else None
             _check_source(foreign.Source(key, path, revision, whole=whole))
-    if config.transplant is Transplant.omp and tokenizer is not None:
+    if tokenizer is not None and config.transplant is Transplant.omp:
         _check_donor(foreign.Source("model.transplant", tokenizer, title=f"model.tokenizer={show(tokenizer)}"))
 
 
