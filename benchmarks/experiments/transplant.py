@@ -17,6 +17,7 @@ import io
 import json
 import os
 import statistics
+import time
 from pathlib import Path
 
 from lmtune.cli import main as cli
@@ -30,16 +31,17 @@ QUIET = ("samples.enabled=false", "report.enabled=false", "eval.max_tokens=0", "
 
 
 def lmtune(command, *arguments):
-    """The JSON that a command prints."""
+    """The JSON that a command prints, and the CPU seconds that it took (`cpu`)."""
     name = dict(argument.split("=", 1) for argument in arguments)["output"]
     kept = Path(f"{name}.json")
     if not kept.exists():
-        printed = io.StringIO()
+        begun, printed = time.process_time(), io.StringIO()
         with contextlib.redirect_stdout(printed):
             code = cli.run([command, *arguments])
         if code:
             raise SystemExit(f"lmtune {command} output={name} ended with {code}")
-        kept.write_text(printed.getvalue(), encoding="utf-8")
+        account = {**json.loads(printed.getvalue()), "cpu": time.process_time() - begun}
+        kept.write_text(json.dumps(account), encoding="utf-8")
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
