@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from lmtune.cli.effects.audit_rules import AUDIT_RULES, if_planted
 from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
+from lmtune.cli.effects.forgetting_rules import FORGETTING_RULES
 from lmtune.cli.effects.text_rules import (
     LEAVE_ONE,
     Rule,
@@ -151,19 +152,6 @@ def _if_reported(config: TrainConfig, typed: Typed) -> Idle | None:
     return None if config.report.enabled else Idle("report.enabled=false writes no page", LEAVE_ONE, "report.enabled")
 
 
-def _if_watched(config: TrainConfig, typed: Typed) -> Idle | None:
-    if config.forgetting.on is not None:
-        return None
-    remedy = "Leave it out, or name the text that is not to be forgotten: forgetting.on=pt-wiki."
-    return Idle("there is no budget without forgetting.on=", remedy, "forgetting.on")
-
-
-def _if_written(config: TrainConfig, typed: Typed) -> Idle | None:
-    if config.forgetting.writes or config.forgetting.on is None:
-        return _if_watched(config, typed)
-    return Idle("nothing is written", "Leave it out, or give forgetting.replay=self.", "forgetting.replay")
-
-
 def _if_prompts_follow_data(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.prompts != config.data.prompts:
         return Idle("prompts= is what is continued", LEAVE_ONE, "prompts")
@@ -303,8 +291,7 @@ TRAIN_RULES: Mapping[str, Rule] = {
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
         _if_held_out,
     ),
-    "forgetting": _if_watched,
-    "forgetting.tokens": _if_written,
+    **FORGETTING_RULES,
     **CARD_RULES,
     "resume_force": _if_resumed,
     "stop_on_failed_save": _if_checkpoints,
