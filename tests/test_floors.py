@@ -68,3 +68,12 @@ def test_a_misspelt_key_costs_no_library_of_data():
     code = "import sys\nfrom lmtune.cli import main\nprint(main.run(['train', 'training.lerning_rate=1']))\nprint(*{'torch', 'transformers', 'pyarrow', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n\n", "numpy and pyarrow take longer than all the rest"
+
+
+def test_a_model_that_cannot_be_had_costs_no_library_of_models(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    code = "import sys\nfrom lmtune.cli import main\nprint(main.run(['train', 'model.path=me/none']))\nprint(*{'torch', 'transformers', 'datasets', 'accelerate'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "2\n\n", done.stderr

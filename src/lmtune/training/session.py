@@ -87,11 +87,12 @@ class Session:
     @contextmanager
     def open(cls, config: TrainConfig) -> Iterator["Session"]:
         """Load and check everything, then claim the run folder; raise LmtuneError for whatever can be known to fail."""
-        from lmtune.training.old_text import prepare_replay
-
         with noticing_loss():
             setup = build_setup(config)
             held_out = load_held_out(setup)
+            # Not before: it imports torch, and what cannot be had has been refused by now.
+            from lmtune.training.old_text import prepare_replay
+
             replay = prepare_replay(setup, held_out)
         with restored_determinism():
             with noticing_loss():
