@@ -44,7 +44,6 @@ def run_sizes(text, seeds, sizes):
 
 def run_moves(text, seeds):
     """From the English model: (name, fit of the vocabulary, results of each seed)."""
-    own = learn(text, ENTRIES, f"pt-{ENTRIES}")["fit"]
     arms = []
     for more in EXTENSIONS:
         account = lmtune("tokenizer", *text, "model.path=en", f"extend={more}", f"output=en-{more}", "format=json")
@@ -52,7 +51,9 @@ def run_moves(text, seeds):
         name = f"English and {added:,} more ({unused:,} unused)"
         arms.append((name, account["fit"], (f"model.tokenizer=en-{more}", "model.transplant=fvt")))
     arms.insert(0, ("English, as it is", account["source"]["fit"], ()))
-    arms.append((f"own {ENTRIES:,}", own, (f"model.tokenizer=pt-{ENTRIES}", "model.transplant=fvt")))
+    for entries in (ENTRIES, 2 * ENTRIES):
+        own = learn(text, entries, f"pt-{entries}")["fit"]
+        arms.append((f"own {entries:,}", own, (f"model.tokenizer=pt-{entries}", "model.transplant=fvt")))
     for place, (name, fit, settings) in enumerate(arms):
         model = (*SOURCE, *settings)
         yield name, fit, [train(text, f"move-{place}-{seed}", *model, f"seed={seed}") for seed in seeds]
