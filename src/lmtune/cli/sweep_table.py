@@ -1,7 +1,7 @@
 """What a terminal shows of a sweep while it runs: a bar for all jobs, and a line for each that is running.
 
-sweep                ━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌   25%  12:05  2 of 8 jobs  1 failed
-  job 3  seed=3  ━━━━━╌╌╌╌╌  120/240  4:10  bits per byte 2.5524 at step 108
+sweep        ━━━╌╌╌╌╌╌╌╌╌   25%  12:05  2 of 8 jobs  1 failed
+  job 3  seed=3, learning_rate=0.001  120/240  4:10  bits per byte 2.5524 at step 108
 """
 
 import math
