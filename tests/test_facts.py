@@ -19,7 +19,7 @@ from lmtune.config.train import list_keys
 from lmtune.config.training_arguments import HOMES, PHASED, WITHHELD
 from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
-from lmtune.training.resume import fingerprint_of
+from lmtune.training.resume import find_changes, fingerprint_of
 
 ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card", "sweep"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
@@ -239,3 +239,16 @@ def test_every_command_is_listed_once_and_its_configuration_can_be_checked_and_s
         assert callable(schema.check_settings)
         assert callable(schema.resolve)
     assert issubclass(schemas.SCHEMAS["lr-find"], TrainConfig)
+
+
+def test_a_key_that_a_record_does_not_know_had_its_default():
+    then = {"data": {"files": "a"}, "eval_sets": {"old": {"files": "b"}}}
+    now = {
+        "data": {"files": "a", "lanes": 1},
+        "audit": {"canaries": None},
+        "eval_sets": {"old": {"files": "b", "lanes": 1}},
+    }
+    assert find_changes(then, now, []) == {}
+    now["data"]["lanes"] = 2
+    assert list(find_changes(then, now, [])) == ["data.lanes"]
+    assert list(find_changes(now, then, ["eval_sets"])) == ["data.lanes"]

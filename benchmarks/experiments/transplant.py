@@ -72,11 +72,13 @@ def train(text, name, *settings):
 
 
 def build_source(data, max_bytes):
-    """A model of English, with a vocabulary learned from the same text."""
+    """A model of English, with a vocabulary learned from the same text; says what it is worth."""
     file = data / "wikitext-2" / "train.txt.gz"
     english = (f"data.files={file}", "data.documents=wikitext", f"data.max_bytes={max_bytes}")
     learn(english, ENTRIES, "en")
-    return train(english, "source", *TINY, "model.tokenizer=en")
+    source = train(english, "source", *TINY, "model.tokenizer=en")
+    (scores,) = source["eval"].values()
+    print(f"source: {source['train']['tokens']:,} tokens of English, {scores['bits_per_byte']:.4f} bits per byte\n")
 
 
 def run_rows(data, text, seeds):
@@ -102,20 +104,23 @@ def render_spread(values):
     return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--folder", type=Path, default=Path("outputs/transplant"))
+def begin(parser, folder):
+    """(arguments, folder of the data, settings of the Portuguese text), in the folder that keeps what commands print."""
+    parser.add_argument("--folder", type=Path, default=Path("outputs") / folder)
     parser.add_argument("--bytes", type=int, default=400_000, help="of Portuguese to learn from")
     parser.add_argument("--english-bytes", type=int, default=1_000_000)
     arguments = parser.parse_args()
     data = Path(os.environ["LMTUNE_TEST_DATA"]).resolve()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.folder)
-    text = write_portuguese(data, arguments.bytes)
-    source = build_source(data, arguments.english_bytes)
-    (english,) = source["eval"].values()
-    print(f"source: {source['train']['tokens']:,} tokens of English, {english['bits_per_byte']:.4f} bits per byte\n")
+    return arguments, data, write_portuguese(data, arguments.bytes)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    arguments, data, text = begin(parser, "transplant")
+    build_source(data, arguments.english_bytes)
     print("| rows begin by | step 0 | step 100 | step 200 | step 300 |")
     print("|---|---:|---:|---:|---:|")
     for method, curves in run_rows(data, text, arguments.seeds):

@@ -13,7 +13,6 @@ What a command printed is kept in --folder, and it is not run again.
 
 import argparse
 import json
-import os
 import statistics
 from pathlib import Path
 
@@ -22,12 +21,12 @@ from transplant import (
     EPOCHS,
     SOURCE,
     TINY,
+    begin,
     build_source,
     learn,
     lmtune,
     render_spread,
     train,
-    write_portuguese,
 )
 
 SIZES = (512, 1024, 2048, 4096, 8192)
@@ -85,20 +84,11 @@ def main():
     parser.add_argument("part", choices=("sizes", "moves"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--folder", type=Path, default=Path("outputs/vocabularies"))
-    parser.add_argument("--bytes", type=int, default=400_000, help="of Portuguese to learn from")
-    parser.add_argument("--english-bytes", type=int, default=1_000_000)
-    arguments = parser.parse_args()
-    data = Path(os.environ["LMTUNE_TEST_DATA"]).resolve()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(arguments.folder)
-    text = write_portuguese(data, arguments.bytes)
+    arguments, data, text = begin(parser, "vocabularies")
     if arguments.part == "sizes":
         print_table(run_sizes(text, arguments.seeds, arguments.sizes))
         return
-    source = build_source(data, arguments.english_bytes)
-    (english,) = source["eval"].values()
-    print(f"source: {source['train']['tokens']:,} tokens of English, {english['bits_per_byte']:.4f} bits per byte\n")
+    build_source(data, arguments.english_bytes)
     print_table(run_moves(text, arguments.seeds))
 
 

@@ -104,6 +104,7 @@ def test_an_average_that_is_worse_is_left(lmtune, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
+        (("average.last=20%",), "average.last=20%: expected a number, found a percentage. Write average.last=0.2."),
         (("average.last=20",), "average.last=20.0: expected more than 0 and at most 1"),
         (("average.last=0.2", "data.validation_fraction=0"), "average.last needs held-out text"),
     ],

@@ -93,6 +93,10 @@ MISTAKES = {
     ("train", "generation.max_new_tokens=-5"): "generation.max_new_tokens=-5: expected 1 or more tokens.",
     ("train", "generation.return_dict_in_generate=true"): "generation.return_dict_in_generate makes generate return",
     ("train", "eval_data=nothere"): "eval_data: data=nothere: expected one of",
+    (
+        "train",
+        "eval_data=my-old-text",
+    ): "Text of your own gets a name by a file: conf/data/my-old-text.yaml, with files:",
     ("train", "data.mix={sample:0.5,files:0.5}"): "data.mix names files, which has no text of its own.",
     ("lr-find", "eval_data=nothere"): "eval_data has no effect: lmtune lr-find keeps nothing of the model",
     ("data", "data.mix={sample:0.5,nothere:0.5}"): "data.mix: data=nothere: expected one of",

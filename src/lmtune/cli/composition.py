@@ -131,7 +131,8 @@ def build_data_config(name: str, key: str) -> DataConfig:
     try:
         node = compose("data", overrides=[f"data={quote(name)}"])
     except MissingConfigException as error:
-        raise ConfigError(f"{key}: " + explain_missing(error, "data")) from error
+        remedy = f"Text of your own gets a name by a file: conf/data/{name}.yaml, with files: and its path in it."
+        raise ConfigError(f"{key}: " + explain_missing(error, "data", remedy)) from error
     node.data.name = name
     config = OmegaConf.to_object(node.data)
     assert isinstance(config, DataConfig)

@@ -61,6 +61,10 @@ def explain_value(key: str, reason: str, command: str) -> str:
     assigned = re.match(r"Invalid type assigned: .* value: (.*)", reason)
     if assigned and inside:
         return f"{key}={assigned[1]}: expected its keys, one by one, such as {key}.{inside[0]}=. Choose one."
+    percent = re.match(r"Value '([\d.]+)%' .* to Float", reason)
+    if percent:
+        share = float(percent[1]) / 100
+        return f"{key}={percent[1]}%: expected a number, found a percentage. Write {key}={share:g}."
     if "is not Optional" in reason:
         return f"{key}=null: expected a value, found none. Leave it out for its default."
     return f"{key}: {reason}."
@@ -78,8 +82,8 @@ def explain_unknown(key: str, command: str) -> str:
     return f"{key} is not a key of lmtune {command}.{said} See lmtune {command} --help."
 
 
-def explain_missing(error: MissingConfigException, command: str) -> str:
-    """What to say of a choice that a group does not have, or of a config that is not there."""
+def explain_missing(error: MissingConfigException, command: str, remedy: str | None = None) -> str:
+    """What to say of a choice that a group does not have, or of a config that is not there. remedy: instead of a path."""
     name = error.missing_cfg_file or "?"
     group = find_group(name) or name.rpartition("/")[0]
     choice = name.removeprefix(f"{group}/")
@@ -90,16 +94,22 @@ def explain_missing(error: MissingConfigException, command: str) -> str:
     if group.startswith("hydra/"):
         hint += " Those of a plugin are there once it is installed, such as hydra-submitit-launcher."
     if set(error.options or []) - {RESUMED}:
-        return where + explain_choice(group, choice, error.options or [], hint)
+        return where + explain_choice(group, choice, error.options or [], hint, remedy)
     if file:
         return f"{where}its defaults list names {name}, which is no config. Name one that is there.{hint}"
     return f"{name} is not a config of lmtune {command}. See lmtune {command} --help.{hint}"
 
 
-def explain_choice(group: str, choice: str, options: Sequence[str], hint: str | None = None) -> str:
-    """What to say of a choice that a group does not have. hint: what may have gone wrong; by default it is looked for."""
+def explain_choice(
+    group: str, choice: str, options: Sequence[str], hint: str | None = None, remedy: str | None = None
+) -> str:
+    """What to say of a choice that a group does not have.
+
+    hint: what may have gone wrong; by default it is looked for. remedy: what to do where no choice is like it; by default to
+    name its path, for the groups that have one.
+    """
     known = sorted(option for option in options if option != RESUMED)
-    said = _suggest_choice(group, choice, known)
+    said = _suggest_choice(group, choice, known, remedy)
     hint = folders.find_hint(group, choice) if hint is None else hint
     return f"{group}={choice}: expected one of {', '.join(known)}.{said}{hint}"
 
@@ -117,10 +127,12 @@ def spell_out(name: str, command: str) -> str:
     return f"{typed} ({meant.remark})" if meant.remark else typed
 
 
-def _suggest_choice(group: str, choice: str, options: list[str]) -> str:
+def _suggest_choice(group: str, choice: str, options: list[str], remedy: str | None) -> str:
     nearest = upstream.find_nearest(choice, options)
     if nearest:
         return f" Did you mean {group}={nearest}?"
+    if remedy is not None:
+        return f" {remedy}"
     return f" One of the Hub or disk is named by its path: {group}.path={choice}." if group in ("data", "model") else ""
 
 

@@ -28,7 +28,7 @@ def find_obstacle(run: Run, told: Record, now: Record) -> str | None:
     warmup = training.get("warmup_steps") or 0
     if (told.get("average") or {}).get("last") is not None:
         return "the average of its weights began where the end was planned (average.last)"
-    if told.get("forgetting"):
+    if (told.get("forgetting") or {}).get("on") is not None:
         return "its old text was measured out at evaluations that the planned end has placed (forgetting.on)"
     if method == FinetuneMethod.gradual.value:
         return "its phases have come to their end"

@@ -3,10 +3,13 @@
 import json
 import logging
 import os
+import re
+from dataclasses import MISSING
 from datetime import datetime
 from pathlib import Path
 
-from lmtune.config import TrainConfig
+from lmtune.config import TrainConfig, render_plain
+from lmtune.config.keys import default_of, walk
 from lmtune.config.train import list_keys
 from lmtune.errors import CheckpointError, ConfigError
 from lmtune.paths import GivenPath
@@ -38,6 +41,10 @@ WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 
 ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 """Settings that a run which has completed may be asked about with other values."""
+
+_NONE = object()
+DEFAULTS = {name: render_plain(default_of(item)) for name, item in walk(TrainConfig) if default_of(item) is not MISSING}
+"""By dotted key, as config.yaml has it."""
 
 OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant", "average", "forgetting")
 """What results.json tells of the end of a run; while it goes on, there is none."""
@@ -175,13 +182,23 @@ def is_lengthened(config: TrainConfig, run: Run, plain: Record) -> bool:
 
 
 def find_changes(before: Record, now: Record, without: list[str]) -> dict[str, str]:
-    """Key to `old then, new now`, for each setting that differs."""
+    """Key to `old then, new now`, for each setting that differs.
+
+    A version that did not know a key did what its default says, so a record without it is one with the default.
+    """
     old, new = leave_out(before, without), leave_out(now, without)
+    old = {key: value for key, value in new.items() if value == _find_default(key)} | old
     return {
         key: f"{old.get(key)} then, {new.get(key)} now"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     }
+
+
+def _find_default(key: str) -> object:
+    """The default of a dotted key, as config.yaml has it; below eval_sets.NAME and its like, that of `data`."""
+    plain = re.sub(r"^(eval|mixed|replay)_sets\.[^.]+\.", "data.", key)
+    return DEFAULTS.get(plain, _NONE)
 
 
 def render_changes(changed: dict[str, str]) -> str:

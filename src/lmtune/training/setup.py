@@ -274,11 +274,6 @@ def plan_training(
 
 
 def render_settings(config: TrainConfig) -> dict[str, Any]:
-    """config.yaml as plain values, without what lmtune chose, and without what a command asks beside a training.
-
-    Without a budget nothing is said of one: such runs are those of versions that had none.
-    """
-    own = {item.name for item in fields(TrainConfig)} - (
-        set() if config.forgetting.on is not None else {"forgetting", "replay_sets"}
-    )
+    """config.yaml as plain values, without what lmtune chose, and without what a command asks beside a training."""
+    own = {item.name for item in fields(TrainConfig)}
     return {name: value for name, value in render_plain(config).items() if name in own}
