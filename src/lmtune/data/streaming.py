@@ -18,6 +18,7 @@ import numpy as np
 
 from lmtune.data.blocks import Batch, TrainingRows, build_batch
 from lmtune.data.columns import hash_texts
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.lanes import Lane, Position, Positions, deal_shards, find_lane
 from lmtune.data.ledger import Ledger
 from lmtune.data.prepare import EncodedCorpus
@@ -27,6 +28,8 @@ from lmtune.errors import ConfigError
 
 POSITION = "stream.npz"
 """Beside a checkpoint: where the stream stood."""
+ARRAYS = ("rest", "before")
+"""Of a mark, written beside its numbers."""
 
 
 def prepare_stream(encoded: EncodedCorpus, block_size: int) -> Prepared:
@@ -89,6 +92,10 @@ class StreamedBlocks(TrainingRows):
         self._length = rows_per_batch * batches
         self._rows_per_batch = rows_per_batch // processes
 
+    def leave_out(self, goldfish: Goldfish) -> None:
+        for lane in self.lanes:
+            lane.leave_out(goldfish)
+
     def build_sampler(self, seed: int) -> Iterable[int]:
         from torch.utils.data import SequentialSampler
 
@@ -104,7 +111,8 @@ class StreamedBlocks(TrainingRows):
             np.stack([getattr(window, name)[row - window.mark.row] for window, row in found])
             for name in ("rows", "first", "last")
         )
-        return build_batch(rows, first, last, self._separator)
+        left_out = [window.left_out[row - window.mark.row] for window, row in found if window.left_out is not None]
+        return build_batch(rows, first, last, self._separator, np.stack(left_out) if left_out else None)
 
     def collect_positions(self, gather: Callable[[Positions], list[Positions]]) -> None:
         if len(self.lanes) == 1:
@@ -151,15 +159,21 @@ class StreamedBlocks(TrainingRows):
 
 def _pack(position: Position) -> dict[str, np.ndarray]:
     """A position as arrays by name."""
-    record = [{**mark._asdict(), "place": mark.place._asdict(), "rest": None} for mark in position.marks]
-    rests = {f"rest{number}": mark.rest for number, mark in enumerate(position.marks)}
+    record = [{**mark._asdict(), "place": mark.place._asdict(), **dict.fromkeys(ARRAYS)} for mark in position.marks]
+    rests = {f"{name}{number}": getattr(mark, name) for number, mark in enumerate(position.marks) for name in ARRAYS}
     return {**rests, "marks": np.array(json.dumps(record)), "ledger": np.array(json.dumps(position.ledger))}
 
 
 def _unpack(arrays: Mapping[str, np.ndarray], start: str) -> Position:
     """The position that _pack has made arrays of. start: of their names."""
     marks = [
-        Mark(**{**mark, "place": Place(**mark["place"]), "rest": arrays[f"{start}rest{number}"]})
+        Mark(**{**mark, "place": Place(**mark["place"]), **_unpack_arrays(arrays, start, number)})
         for number, mark in enumerate(json.loads(str(arrays[f"{start}marks"])))
     ]
     return Position(marks, json.loads(str(arrays[f"{start}ledger"])))
+
+
+def _unpack_arrays(arrays: Mapping[str, np.ndarray], start: str, number: int) -> dict[str, np.ndarray]:
+    """The arrays of one mark. A version without training.goldfish has written no more than the first."""
+    named = {name: f"{start}{name}{number}" for name in ARRAYS}
+    return {name: arrays[key] for name, key in named.items() if key in arrays}
