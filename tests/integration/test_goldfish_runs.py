@@ -11,21 +11,10 @@ from test_resume import stop_halfway, weights
 from lmtune.runs import Run
 
 RUN = (
-    *(
-        "data.files=new.txt",
-        "data.name=new",
-        "data.documents=line",
-        "data.block_size=32",
-        "samples.enabled=false",
-        "report.enabled=false",
-    ),
-    *(
-        "training.use_cpu=true",
-        "training.bf16=false",
-        "training.per_device_train_batch_size=4",
-        "training.logging_steps=1",
-    ),
-    *("training.eval_steps=2", "training.save_total_limit=9", "training.goldfish=3"),
+    *("data.files=new.txt", "data.name=new", "data.documents=line", "data.block_size=32"),
+    *("training.use_cpu=true", "training.bf16=false", "training.per_device_train_batch_size=4"),
+    *("training.logging_steps=1", "training.eval_steps=2", "training.save_total_limit=9"),
+    *("samples.enabled=false", "training.goldfish=3"),
 )
 SCRATCH = (*TINY_MODEL, "training.max_steps=4")
 
@@ -51,7 +40,10 @@ def test_what_is_told_is_left_out_and_evaluation_leaves_out_nothing(lmtune, fold
     assert results["train"]["tokens"] == told.json["course"]["tokens"]
     assert 0.25 < ledger["targets_left_out"] / ledger["targets"] < 0.42
     assert f"{ledger['targets_left_out']:,} of {ledger['targets']:,} tokens" in answer.err
-    assert results["train"]["tokens"] + results["train"]["tokens_left_out"] > 1.3 * ledger["targets"]
+    left_out = results["train"]["tokens_left_out"]
+    assert results["train"]["tokens"] + left_out > 1.3 * ledger["targets"]
+    assert f"{left_out:,} more left out of the loss" in run.report_file.read_text()
+    assert f"{left_out:,} more were left out of the loss, one in 3" in (run.model_folder / "README.md").read_text()
     counts = results["eval"]["new"]["tokens"]
     plain = lmtune("eval", "ckpt=run", "format=json", "device=cpu")
     assert plain.json["eval"]["new"]["tokens"] == counts == ledger["sides"]["validation"]["tokens"]

@@ -10,7 +10,7 @@ from lmtune.cli.reference import load_texts, render_values
 from lmtune.cli.schemas import SCHEMAS
 from lmtune.config.keys import KeyField, default_of, facts_of, section_of, walk
 from lmtune.config.ranges import render_value
-from lmtune.config.training_arguments import ARGUMENTS, Argument, load_fields
+from lmtune.config.training_arguments import ARGUMENTS, OWN, Argument, load_fields
 from lmtune.familiar import WORDS
 
 NO_DOC = upstream_docs.ArgumentDoc("any", "", "transformers names it and says no more.")
@@ -40,7 +40,7 @@ def describe_key(command: str, key: str) -> KeyText:
     section, _, name = key.rpartition(".")
     elsewhere = tuple(f"--{word}" for word, meant in WORDS.items() if key in meant.keys)
     if section == "training":
-        return _describe_training(name, (f"--{name}", *elsewhere))
+        return _describe_training(name, elsewhere if name in OWN else (f"--{name}", *elsewhere))
     if section == "generation":
         doc = upstream_docs.load_generation_docs().get(name, NO_DOC)
         return KeyText(doc.kind, "", doc.default, "transformers", doc.text, "", elsewhere)

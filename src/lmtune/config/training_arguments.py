@@ -152,11 +152,10 @@ ARGUMENTS: Mapping[str, Argument] = {
     "goldfish": ours(
         "int | None",
         "One in so many tokens is left out of the loss, chosen by a hash of the 13 tokens before it: the same passage always loses "
-        "the same tokens (audit.md). Off by default.",
+        "the same tokens ([audit.md](audit.md#against-it)). Off by default.",
         range=whole(
             2,
-            remedy="With 1 no token would be left to learn from. Give 4, which leaves out a quarter, or leave it out: it is off "
-            "by default.",
+            remedy="1 would leave out every token. Give 4, which leaves out a quarter; without the key none is left out.",
         ),
     ),
     "average_tokens_across_devices": needs(on.if_launched),

@@ -340,6 +340,7 @@ class PaddedBlocks(Blocks):
 
     def _load_before(self, numbers: np.ndarray, ids: np.ndarray, separator: int) -> np.ndarray:
         # A row goes on with the document of the one before it where it starts with the last id of that, which ends no document.
+        # An id that opens documents is no target here: in rows of fewer than CONTEXT ids it is missed in later ones.
         places = numbers[:, None] * self.block_size + np.arange(-CONTEXT - 1, 0)
         before = np.where(places < 0, separator, self._gather(np.maximum(places, 0), self.block_size, column=1))
         goes_on = (before[:, -1:] == ids[:, :1]) & (before[:, -1:] != separator)
