@@ -78,7 +78,10 @@ def cut_pieces(works, draw):
 
 
 def count_returned(name, pieces):
-    """How many passages of the repeated pieces come back from a run, greedily or among TRIES texts."""
+    """Of the passages of the repeated pieces: how many a run gives back, greedily or among TRIES texts, and how many there are.
+
+    Then the same of the tokens of their ends, one by one, the true ones before each given.
+    """
     kept = Path(f"{name}-returned.json")
     if not kept.exists():
         tokenizer, model = load_tokenizer(f"{name}/model"), load_model(f"{name}/model")
@@ -87,7 +90,9 @@ def count_returned(name, pieces):
             ids = tokenizer(piece, add_special_tokens=False)["input_ids"]
             rows += [Row(ids[start : start + size], PREFIX) for start in range(0, len(ids) - size + 1, size)]
         found = judge(score_rows(model, rows, batch_size=16), TRIES).either
-        kept.write_text(json.dumps([int(found.sum()), len(rows)]), encoding="utf-8")
+        ends = [Row(row.ids[: end + 1], end) for row in rows for end in range(PREFIX, size)]
+        right = score_rows(model, ends, batch_size=64).greedy
+        kept.write_text(json.dumps([int(found.sum()), len(rows), int(right.sum()), len(ends)]), encoding="utf-8")
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
@@ -125,12 +130,9 @@ def render_canaries(audits, repeats):
 
 
 def print_memory(seeds, steps, rate, pieces):
-    print(
-        f"| arm | {' | '.join(f'planted {each}' for each in REPEATS)} | false alarms | training passages | repeated passages | ",
-        end="",
-    )
-    print("bits per byte, lowest | last | tokens learned | left out |")
-    print("|---|" + "---:|" * 11)
+    planted = " | ".join(f"planted {each}" for each in REPEATS)
+    print(f"| arm | {planted} | false alarms | training passages | repeated passages | tokens of their ends | ", end="")
+    print("bits per byte, lowest | last | tokens learned | left out |\n|---|" + "---:|" * 12)
     for place, (arm, (share, settings)) in enumerate(MEMORY.items()):
         runs = [run_memory(place, seed, round(share * steps), settings, pieces, rate) for seed in seeds]
         results, audits, returned, lowest = zip(*runs, strict=True)
@@ -141,7 +143,8 @@ def print_memory(seeds, steps, rate, pieces):
             render_share(sum(each["count"] for each in some), sum(each["of"] for each in some))
             for some in (alarms, asked)
         ]
-        cells.append(render_share(*map(sum, zip(*returned, strict=True))))
+        passages, of, right, tokens = map(sum, zip(*returned, strict=True))
+        cells += [render_share(passages, of), f"{right / tokens:.1%}"]
         cells += [render_spread(lowest), render_spread([each["eval"]["machado"]["bits_per_byte"] for each in results])]
         cells += [
             f"{statistics.mean(each['train'].get(name, 0) for each in results):,.0f}"

@@ -1,4 +1,4 @@
-"""Every field of TrainingArguments (transformers 5.23), and what becomes of it in lmtune; and what stands beside them.
+"""Every field of TrainingArguments (transformers 5.23), what becomes of it in lmtune, and the fields that lmtune adds.
 
 One works as transformers documents it, one works only beside other settings, one is refused: because it contradicts what
 lmtune promises, or because nothing would ever read it. A test holds the table against the fields that are installed.

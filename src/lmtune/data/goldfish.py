@@ -43,8 +43,7 @@ class Goldfish:
         inputs = ids[:, :-1]
         places = np.arange(inputs.shape[1])
         ends = np.maximum.accumulate(np.where(inputs == self.separator, places, -1), axis=1)
-        known = places - ends
-        """[rows, places]: tokens of its document up to each place."""
+        known = places - ends  # [rows, places]: tokens of its document up to each place
         hashes = _hash(inputs, np.minimum(known, CONTEXT))
         chosen = (hashes < np.uint64(2**64 // self.one_in)) & (known > self.opening)
         return np.asarray(chosen[:, CONTEXT:])
