@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from markdown.extensions.toc import slugify_unicode
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -33,6 +34,12 @@ def move_links(text: str, place: str) -> str:
 def drop_tree(text: str) -> str:
     """Text without links to what is in the repository and not in the site."""
     return _TO_TREE.sub(r"\1", text)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Headings are called as on GitHub, with their accents, so that links to them hold in both places."""
+    config.mdx_configs["toc"]["slugify"] = slugify_unicode
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
