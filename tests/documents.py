@@ -92,7 +92,9 @@ def list_messages(page):
 def find_sources(page):
     """(the English pages of a Portuguese one, whether it has all that they show), from the line below its heading."""
     told = re.match(r"# .+\n\n\*(In English: |O essencial de )([^*]+)\*\n", page.read_text(encoding="utf-8"))
-    assert told, f"{page}: expected *In English: [...](...).* or *O essencial de [...](...), em inglês.* below the heading"
+    assert told, (
+        f"{page}: expected *In English: [...](...).* or *O essencial de [...](...), em inglês.* below the heading"
+    )
     return [(page.parent / name).resolve() for name in re.findall(r"\]\(([^)]+)\)", told[2])], told[1] == "In English: "
 
 
