@@ -17,7 +17,7 @@ ROOT = {
 }
 """Files of the repository, and the pages that they are."""
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
-_TO_TREE = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(?:notebooks|tests|benchmarks|src|conf)\b[^)]*\)")
+_TO_TREE = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(?:notebooks|tests|benchmarks|src|conf)(?:/[^)]*)?\)")
 
 
 def move_links(text: str, place: str) -> str:
@@ -57,3 +57,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     for name, place in ROOT.items():
         markdown = markdown.replace(f"]({above}../{name}", f"]({above}{place}")
     return drop_tree(markdown)
+
+
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Say of a Portuguese page that it is one, to browsers and to what reads aloud."""
+    return output.replace('<html lang="en"', '<html lang="pt-BR"', 1) if page.file.src_uri.startswith("pt-BR/") else output
