@@ -127,7 +127,9 @@ def test_extras_that_are_named_exist():
         assert not re.search(r"install (?!.*--no-index).*'lmtune\[", text), f"{file}: name the extra as '.[extra]'"
         for named in re.findall(r"pip install [^\n`]*'[./\w]*\[([\w,]+)\]'", text):
             assert set(named.split(",")) <= set(extras), named
-    table = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(
+        r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert set(extras) <= {name for row in table for name in re.findall(r"\w+", row)}
 
 
