@@ -61,4 +61,6 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
     """Say of a Portuguese page that it is one, to browsers and to what reads aloud."""
-    return output.replace('<html lang="en"', '<html lang="pt-BR"', 1) if page.file.src_uri.startswith("pt-BR/") else output
+    return (
+        output.replace('<html lang="en"', '<html lang="pt-BR"', 1) if page.file.src_uri.startswith("pt-BR/") else output
+    )
