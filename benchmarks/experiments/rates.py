@@ -73,7 +73,8 @@ def train(folder, model, text, rate, seed, steps):
         settings = [
             f"data={text}", f"model.path={model}", "eval_data=[english]", f"seed={seed}",
             f"training.max_steps={steps}", f"training.eval_steps={steps}", f"training.learning_rate={rate}",
-            "training.per_device_train_batch_size=4", "training.bf16=true", "eval.max_tokens=4000", *NO_CHECKPOINT, *QUIET, f"output={name}", "resume=auto",
+            "training.per_device_train_batch_size=4", "training.bf16=true", "eval.max_tokens=4000",
+            *NO_CHECKPOINT, *QUIET, f"output={name}", "resume=auto",
         ]  # fmt: skip
         lmtune.train(lmtune.load_config("train", settings))
         shutil.rmtree(folder / name / "model")
