@@ -16,7 +16,7 @@ from lmtune.data.identity import build_key
 from lmtune.data.ledger import Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
-from lmtune.data.selection import Selection
+from lmtune.data.selection import Selection, leave_out
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split, count_withheld
 from lmtune.errors import DataError
@@ -143,7 +143,7 @@ class Corpus:
         for shard in range(self.source.count_shards(split)):
             before = ledger.tally()
             documents = selection.take(self.source.load_rows(split, shard))
-            yield from self._without_left_out(documents, ledger) if len(self.left_out) else documents
+            yield from leave_out(documents, self.left_out, self.seed, ledger)
             ledger.settle(split, shard, before)
 
     def open_ledger(self) -> Ledger:
@@ -186,14 +186,6 @@ class Corpus:
         if not self.assigner.shares.validation:
             return "given and stretches" if rule is SplitRule.stretches else "given"
         return f"{rule.value}, among the first {documents:,} documents" if self.config.streaming else rule.value
-
-    def _without_left_out(self, batches: Iterable[Texts], ledger: Ledger) -> Iterator[Texts]:
-        for texts in batches:
-            known = np.isin(hash_texts(texts, self.seed), self.left_out)
-            ledger.documents_held_elsewhere += int(known.sum())
-            ledger.withdraw("held_elsewhere", int(known.sum()), int(count_bytes(texts)[known].sum()))
-            if not known.all():
-                yield texts.filter(pa.array(~known))
 
     def _without_copies(self, batches: Iterable[splits.Parts], ledger: Ledger) -> Iterator[Texts]:
         """The training parts. Stretches are drawn by their place, so their text may be elsewhere too: it is not trained on."""
