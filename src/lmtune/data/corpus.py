@@ -42,7 +42,8 @@ class Corpus:
     seed: decides what is held out. order_seed: decides the order in which a stream is trained on; by default the same.
     left_out: [documents] uint64 hashes (with this seed) of documents held out elsewhere, which are not trained on here.
     past: what the model that is trained here has learned before, none of which is held out, and what was held out from it,
-    none of which is trained on where anything is held out here. withholds: nor where nothing is.
+    none of which is trained on where anything is held out here. withholds: nor where nothing is; so it is with text beside another,
+    which is not scored, and of which nothing has to be held out.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Corpus:
         self.past = past
         self.left_out = np.empty(0, np.uint64) if left_out is None else np.unique(left_out)
         self.source = build_source(config)
+        self._scored = not withholds
         self.assigner = Assigner(self._choose_shares(), seed, past, withholds or bool(self.kept_apart))
 
     @cached_property
@@ -105,7 +107,8 @@ class Corpus:
             ledger.split_by = SplitRule.given.value
             return Split(SplitRule.given, given, ledger.split_by, ledger)
         rule, drawn = self._draw(first)
-        splits.check_splits(drawn.documents, first.chars, shares, knows=drawn.learned)
+        wanted = shares if self._scored else Shares(0.0, 0.0)
+        splits.check_splits(drawn.documents, first.chars, wanted, knows=drawn.learned)
         ledger.split_by = self._describe_split(rule, len(first.chars))
         ledger.documents_spared, ledger.documents_held_again = drawn.learned, drawn.held_again
         held_out = {split: texts for split, texts in drawn.held_out.items() if texts}

@@ -37,8 +37,8 @@ def check_shards(config: DataConfig, source: Source, *, mixed: bool = False) -> 
     if shards < config.lanes:
         name = config.name
         raise DataError(
-            f"data.lanes={config.lanes}: expected at least as many files{f' of {name}' if mixed else ''} (of the Hub: shards), found "
-            f"{shards:,}, and each is read in one lane. Give data.lanes={shards} or less, or cut the text into more files"
+            f"data.lanes={config.lanes}: expected at least as many files{f' of {name}' if mixed else ''} (of the Hub: shards), "
+            f"found {shards:,}, and each is read in one lane. Give data.lanes={shards} or less, or cut the text into more files"
             f"{f', or prepare it whole: data.prepared=[{name}]' if mixed else ''}."
         )
 
