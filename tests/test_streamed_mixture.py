@@ -11,6 +11,8 @@ from lmtune.config import DataConfig, SplitRule
 from lmtune.config.mixing import resolve_mixed
 from lmtune.data import stream_reader
 from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.lanes import check_shards
+from lmtune.data.sources import build_source
 from lmtune.errors import ConfigError, DataError
 
 ROWS, BATCHES = 2, 96
@@ -119,7 +121,11 @@ def test_a_mixture_goes_on_where_it_stopped(prepare, tmp_path, chosen, stop):
 @pytest.mark.parametrize("chosen", [{}, {"prepared": ["old"]}])
 @pytest.mark.parametrize(("before", "after", "stop"), [(1, 1, 30), (2, 4, 20), (4, 1, 60)])
 def test_the_order_in_lanes_does_not_depend_on_the_processes(prepare, tmp_path, chosen, before, after, stop):
-    straight, first, second = prepare(lanes=4, **chosen), prepare(before, lanes=4, **chosen), prepare(after, lanes=4, **chosen)
+    straight, first, second = (
+        prepare(lanes=4, **chosen),
+        prepare(before, lanes=4, **chosen),
+        prepare(after, lanes=4, **chosen),
+    )
     expected = read(straight)
     assert read(first, 0, stop) == expected[:stop]
     collect(first).blocks.save_position(tmp_path)
@@ -174,10 +180,12 @@ def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokeniz
     assert sum(text in learned for text in texts) > 60
 
 
-def test_what_cannot_be_streamed_in_lanes_may_be_prepared_whole(prepare, folder):
-    with pytest.raises(DataError, match=r"data\.lanes=5: .*found 4"):
-        prepare(lanes=5, files=f"{folder}/*.jsonl")
-    prepare(lanes=5, files=f"{folder}/*.jsonl", prepared=["old"])
+def test_what_cannot_be_streamed_in_lanes_may_be_prepared_whole(folder):
+    config = DataConfig(name="old", files=f"{folder}/old-*.jsonl", streaming=True, lanes=5)
+    with pytest.raises(
+        DataError, match=r"lanes=5: .* files of old .*found 4.*or prepare it whole: data\.prepared=\[old\]"
+    ):
+        check_shards(config, build_source(config), mixed=True)
     lead = DataConfig(name="new", files="a", streaming=True, lanes=2, mix={"new": 1, "old": 1})
     other = DataConfig(name="old", files="b", deduplicate=True)
     with pytest.raises(ConfigError, match=r"data\.mix cannot stream old: .*data\.deduplicate.*data\.prepared=\[old\]"):
