@@ -2,6 +2,7 @@
 
 import copy
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from lmtune.config.train import list_keys
 from lmtune.config.training_arguments import HOMES, PHASED, WITHHELD
 from lmtune.data.build import build_corpus
 from lmtune.errors import ConfigError
-from lmtune.training.resume import find_changes, fingerprint_of
+from lmtune.runs import begin_below
+from lmtune.runs.search import OUTPUTS
+from lmtune.training.resume import find_changes, find_run, fingerprint_of, name_run
+from lmtune.training.setup import render_settings
 
 ANEW = {"resume", "resume_force", "format", "output", "objective", "groups", "job_folder", "card", "sweep"}
 """What a run that has completed may be asked about with other values, besides training.push_to_hub and its like."""
@@ -42,7 +46,7 @@ WITHOUT_WEIGHTS = ANEW | {
 """What leaves the weights as they are."""
 NOT_OF_TEXT = {
     *("name", "language", "prompts", "epochs", "mix"),
-    *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks", "lanes"),
+    *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks", "lanes", "prepared"),
     *("license", "homepage", "citation"),
 }
 """Of data=: what decides neither which text is read nor which of it is held out."""
@@ -68,6 +72,7 @@ SEVERAL = {
     "data.files",
     "data.validation_files",
     "data.text_column",
+    "data.prepared",
 }
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
 OF_SOURCE = {
@@ -230,6 +235,18 @@ def test_a_run_is_known_by_what_decides_its_weights(build):
     usual = fingerprint_of(render_plain(build("train")))
     assert fingerprint_of(render_plain(build("train", "name=other", "samples.show=3", "prompts=Era"))) == usual
     assert fingerprint_of(render_plain(build("train", "seed=3"))) != usual
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_is_found_by_its_settings(build):
+    config = build("train", "resume=auto")
+    plain = render_settings(config)
+    run = begin_below(OUTPUTS, name_run(config), datetime.now())
+    run.write_results({"fingerprint": "of fewer keys"})
+    run.write_config({key: value for key, value in plain.items() if key != "audit"})
+    assert find_run(config, plain).folder.resolve() == run.folder.resolve()
+    assert find_run(config, render_settings(build("train", "resume=auto", "seed=3"))) is None
+    run.write_config(plain | {"unknown_now": 1})
+    assert find_run(config, plain) is None
 
 
 def test_every_command_is_listed_once_and_its_configuration_can_be_checked_and_settled():

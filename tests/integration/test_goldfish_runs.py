@@ -70,6 +70,7 @@ def test_a_command_that_learns_nothing_has_no_such_key(lmtune, command):
         ("data.isolate_documents=true", "data.stride=4"),
         ("data.files=[new.txt,more.txt]", "data.streaming=true", "data.shuffle_blocks=4"),
         ("data.files=[new.txt,more.txt]", "data.streaming=true", "data.lanes=2"),
+        ("data.mix={new:2,old:1}", "data.streaming=true"),
     ],
 )
 def test_a_run_is_resumed_to_the_same_bits(lmtune, folder, beside):

@@ -156,7 +156,7 @@ def test_many_connections_and_a_reader_that_does_not_read(client):
 
 
 def test_a_request_ends_when_its_time_is_up(serve):
-    client = serve(max_seconds=0.3)
+    client = serve(max_seconds=0.05)
     answer = client.complete("a", max_tokens=500, **ENDLESS)
     assert answer["usage"]["completion_tokens"] < 500
     assert "time for this request was up" in answer["notices"][0]

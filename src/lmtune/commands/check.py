@@ -19,7 +19,7 @@ from lmtune.training.context import check_no_secret
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.fetching import list_fetches
 from lmtune.training.held_out import load_held_out
-from lmtune.training.resume import find_run, find_step, fingerprint_of, name_run
+from lmtune.training.resume import find_run, find_step, name_run
 from lmtune.training.setup import Setup, build_setup, render_settings
 
 
@@ -42,7 +42,7 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
 
     held_out = load_held_out(setup)
     trainer = build_trainer(setup, held_out)
-    resumed = find_run(config, fingerprint_of(plain))
+    resumed = find_run(config, plain)
     course = foresight.plan_course(trainer, setup, find_step(resumed))
     args, model = setup.arguments, setup.model
     found: Record = {

@@ -15,7 +15,7 @@ from lmtune.runs import Run
 from lmtune.storage import Record
 from lmtune.training.publishing import push
 from lmtune.training.results import find_objective
-from lmtune.training.resume import find_checked, find_run, fingerprint_of
+from lmtune.training.resume import find_checked, find_run
 from lmtune.training.session import Session
 from lmtune.training.setup import render_settings
 
@@ -55,7 +55,7 @@ def find_answer(config: TrainConfig, *, ended: bool) -> Result | None:
     """
     plain = render_settings(config)
     if ended:
-        run = find_run(config, fingerprint_of(plain)) or Run(Path(str(config.job_folder)))
+        run = find_run(config, plain) or Run(Path(str(config.job_folder)))
     else:
         found = find_checked(config, plain)
         if found is None or config.resume != "auto" or config.training.get("push_to_hub"):

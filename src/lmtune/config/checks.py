@@ -26,12 +26,13 @@ def check_words(key: str, values: Iterable[object]) -> None:
             raise ConfigError(f"{key}: expected a list of plain values, found {value} in it. Write {key}=[a,b].")
 
 
-def check_given(key: str, value: str | None, command: str) -> None:
+ANY_MODEL = "a run folder (outputs/...), a checkpoint, a model folder or a Hub id"
+
+
+def check_given(key: str, value: str | None, command: str, expected: str = ANY_MODEL) -> None:
     """Raise ConfigError unless a checkpoint is named."""
     if not value:
-        raise ConfigError(
-            f"{command} needs {key}=, found none. Give a run folder (outputs/...), a checkpoint, a model folder or a Hub id."
-        )
+        raise ConfigError(f"{command} needs {key}=, found none. Give {expected}.")
 
 
 def list_checkpoints(ckpt: Any) -> list[str]:

@@ -199,6 +199,9 @@ class TrainingRows(ABC):
     def collect_positions(self, gather: "Callable[[Positions], list[Positions]]") -> None:  # noqa: B027
         """Let process 0 know where each process reads. All call it. gather: the values of all by rank, there alone."""
 
+    def close_ledger(self) -> None:  # noqa: B027
+        """Write into the account what is known at the end alone, on process 0 after collect_positions."""
+
     def save_position(self, folder: Path) -> None:  # noqa: B027  rows on disk need nothing
         """Write what is needed to go on from here into the folder of a checkpoint."""
 
@@ -402,6 +405,14 @@ def positions_in_documents(ids: np.ndarray, separator: int) -> np.ndarray:
     starts = np.zeros(ids.shape, dtype=np.int64)
     starts[:, 1:] = np.where(ids[:, :-1] == separator, places[1:], 0)
     return places - np.maximum.accumulate(starts, axis=1)
+
+
+def join_batches(batches: Sequence["Batch"], places: Sequence[np.ndarray]) -> "Batch":
+    """One batch of several. places: of each, [rows] where its rows stand in the whole."""
+    import torch
+
+    back = torch.from_numpy(np.argsort(np.concatenate(places)))
+    return {name: torch.cat([batch[name] for batch in batches])[back] for name in batches[0]}
 
 
 def collate(batch: "Batch") -> "Batch":

@@ -30,15 +30,17 @@ def find_lane(row: int, rows_per_batch: int, lanes: int) -> tuple[int, int]:
     return batch % lanes, batch // lanes * rows_per_batch + place
 
 
-def check_shards(config: DataConfig, source: Source) -> None:
-    """Raise DataError where a lane of a stream would have nothing to read."""
+def check_shards(config: DataConfig, source: Source, *, mixed: bool = False) -> None:
+    """Raise DataError where a lane of a stream would have nothing to read. mixed: it is another source of data.mix."""
     if not config.streaming or config.lanes == 1:
         return
     shards = source.count_shards("train")
     if shards < config.lanes:
+        name = config.name
         raise DataError(
-            f"data.lanes={config.lanes}: expected at least as many files (of the Hub: shards), found {shards:,}, and each is read "
-            f"in one lane. Give data.lanes={shards} or less, or cut the text into more files."
+            f"data.lanes={config.lanes}: expected at least as many files{f' of {name}' if mixed else ''} (of the Hub: shards), "
+            f"found {shards:,}, and each is read in one lane. Give data.lanes={shards} or less, or cut the text into more files"
+            f"{f', or prepare it whole: data.prepared=[{name}]' if mixed else ''}."
         )
 
 

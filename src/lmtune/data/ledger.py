@@ -162,7 +162,8 @@ class Ledger:
     lanes: int = 1
     """Streams that the training text comes in: of data.lanes, those that have been read. The first token of each is no target."""
     mix: dict[str, Any] = field(default_factory=dict)
-    """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
+    """By source of data.mix: its weight, its blocks, and how many of them an epoch takes; of a streamed mixture, how many the run
+    takes, and of the other sources their own ledgers."""
     replay: dict[str, Any] = field(default_factory=dict)
     """Of forgetting.on: where old text comes from, its blocks and tokens, and at the end of the run how many of them were learned,
     besides all that is counted above."""
@@ -269,6 +270,9 @@ class Ledger:
         unpredicted = min(self.lanes, train.tokens) if self.packed else alone
         self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
+        for part in self.mix.values():
+            if "ledger" in part:
+                self.from_dict(part["ledger"]).check()
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ledger.json."""
@@ -292,11 +296,11 @@ class Ledger:
     def restore(self, record: dict[str, Any]) -> None:
         """Overwrite every count with those of `record`, which as_dict wrote and which stays as it is.
 
-        Old text that a run learns again is no part of what was read, and stays as the run has it.
+        Other sources and old text that a run learns again are no part of what was read, and stay as the run has them.
         """
         other = self.from_dict(copy.deepcopy(record))
         for item in fields(self):
-            if item.name != "replay":
+            if item.name not in ("mix", "replay"):
                 setattr(self, item.name, getattr(other, item.name))
 
     @staticmethod

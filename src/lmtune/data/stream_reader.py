@@ -14,7 +14,7 @@ from lmtune.data.columns import Texts, count_bytes, hash_texts
 from lmtune.data.encoding import Encoder
 from lmtune.data.goldfish import CONTEXT, Goldfish
 from lmtune.data.ledger import Ledger
-from lmtune.data.selection import Selection
+from lmtune.data.selection import Selection, leave_out
 from lmtune.data.sources import Source
 from lmtune.data.splits import HELD_OUT, Assigner, count_withheld
 from lmtune.errors import DataError
@@ -87,6 +87,8 @@ class StreamedText:
     encoder: Encoder
     kept_apart: np.ndarray
     """[documents] uint64: hashes of the text that the source keeps apart, which is not trained on."""
+    left_out: np.ndarray
+    """[documents] uint64: hashes, with the seed of the split, of documents that are held out elsewhere."""
     shards: list[int]
     """Their numbers in the source; everywhere else they are counted from 0, as in the ledger."""
     order_seeds: tuple[int, ...]
@@ -104,7 +106,8 @@ class StreamedText:
             if not self.config.counted and shard > base:
                 start, base, done = ledger.as_dict(), shard, 0
             before = ledger.tally()
-            for texts in selection.take(self.source.load_rows("train", self.shards[order[shard]])):
+            read = selection.take(self.source.load_rows("train", self.shards[order[shard]]))
+            for texts in leave_out(read, self.left_out, self.assigner.seed, ledger):
                 done += len(texts)
                 if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
                     if done == place.documents and place.now is not None:

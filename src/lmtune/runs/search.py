@@ -1,7 +1,7 @@
 """Where runs are begun, and how one is found again."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -125,12 +125,12 @@ def find_runs(root: Path) -> Iterator[Run]:
     return (Run(file.parent) for depth in ("", "*/", "*/*/", "*/*/*/") for file in root.glob(f"{depth}{MARK}"))
 
 
-def find_newest(root: Path, fingerprint: str) -> Run | None:
-    """The run with this configuration that was begun last below `root`; of copies, the one that lies where it was begun."""
+def find_newest(root: Path, is_sought: Callable[[Run], bool]) -> Run | None:
+    """Of the runs that are sought below `root`, the one that was begun last; of copies, the one that lies where it was begun."""
     found = [
         (mark.number, mark.began, Path(mark.folder) == run.folder.absolute(), str(run.folder), run)
         for run in find_runs(root)
-        if (mark := find_mark(run.folder)) and run.find_results().get("fingerprint") == fingerprint
+        if (mark := find_mark(run.folder)) and is_sought(run)
     ]
     return max(found, key=lambda each: each[:-1])[-1] if found else None
 

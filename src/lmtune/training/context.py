@@ -119,7 +119,7 @@ def open_run(setup: Setup) -> RunContext:
     plain = {**render_settings(config), "chosen": setup.chosen}
     check_no_secret(plain)
     fingerprint = resume.fingerprint_of(plain)
-    folder = agree(lambda: str(resume.choose_folder(config, fingerprint).folder.resolve()))
+    folder = agree(lambda: str(resume.choose_folder(config, plain).folder.resolve()))
     manifest = {
         "fingerprint": fingerprint,
         "machine": describe_machine(arguments, setup.model),

@@ -63,8 +63,8 @@ def is_started_again() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
-def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
-    """The run that resume= names or finds, None where a new one is to be started."""
+def find_run(config: TrainConfig, plain: Record) -> Run | None:
+    """The run that resume= names or finds, None where a new one is to be started. `plain`: the configuration, for config.yaml."""
     if config.resume not in ("off", "auto", "False"):  # YAML reads a bare off as False
         return find_resumed(config.resume)
     if config.resume != "auto" and not is_started_again():
@@ -73,13 +73,29 @@ def find_run(config: TrainConfig, fingerprint: str) -> Run | None:
         given = GivenPath("output", config.output, CheckpointError)
         return Run(given.anchor()) if given.is_file(given.anchor() / MARK) else None
     if config.job_folder is not None:  # a job of the same sweep, or of any other
-        return find_newest(Path(config.job_folder).parent, fingerprint) or find_newest(OUTPUTS, fingerprint)
-    return find_newest(OUTPUTS / name_run(config), fingerprint)
+        return _find_same(Path(config.job_folder).parent, plain) or _find_same(OUTPUTS, plain)
+    return _find_same(OUTPUTS / name_run(config), plain)
+
+
+def _find_same(root: Path, plain: Record) -> Run | None:
+    """The newest run below `root` that leads to the same weights.
+
+    The fingerprint says so at a glance, but changes with the keys that lmtune has: a run of a version that knew fewer is found by
+    its settings, one by one.
+    """
+    fingerprint = fingerprint_of(plain)
+    same = find_newest(root, lambda run: run.find_results().get("fingerprint") == fingerprint)
+    return same or find_newest(root, lambda run: _is_told_the_same(run, plain))
+
+
+def _is_told_the_same(run: Run, plain: Record) -> bool:
+    told = run.find_config()
+    return told is not None and not find_changes(told, plain, WITHOUT_EFFECT)
 
 
 def find_checked(config: TrainConfig, plain: Record) -> Run | None:
     """The run to go on with, if any, which can go on with what is said now; raise where it cannot, or output= is taken."""
-    found = find_run(config, fingerprint_of(plain))
+    found = find_run(config, plain)
     check_output(config, found)
     if found is not None:
         check_told(config, found, plain)
@@ -109,9 +125,9 @@ def _check_same_folder(output: str, run: Run) -> None:
         )
 
 
-def choose_folder(config: TrainConfig, fingerprint: str) -> Run:
+def choose_folder(config: TrainConfig, plain: Record) -> Run:
     """The run folder that resume= names or finds, else a new one at output= or below outputs/."""
-    found = find_run(config, fingerprint)
+    found = find_run(config, plain)
     if found is not None:
         return found
     if config.job_folder is not None:

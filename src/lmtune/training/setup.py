@@ -74,6 +74,8 @@ def build_setup(config: TrainConfig) -> Setup:
     past = agree(lambda: predecessor.find_past(config.model, resumed))
     corpus = build_corpus(config.data, config.seed, past)
     check_shards(config.data, corpus.source)
+    for other in config.mixed_sets.values() if config.data.streaming else ():
+        check_shards(other, build_corpus(other).source, mixed=True)
     chosen = agree(lambda: choose_settings(config, resumed))
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_liger(arguments)
