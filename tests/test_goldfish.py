@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lmtune.data.build import build_corpus, count_left_out, leave_out, prepare_t
 from lmtune.data.goldfish import CONTEXT, Goldfish
 from lmtune.errors import ConfigError
 from lmtune.modeling.loss import install_loss
+from lmtune.training.trained_tokens import TokenCounter
 
 END, BEGIN = 0, 1
 PINNED = [5, 6, 10, 13, 17, 20, 22, 28, 33, 36, 37, 38, 39]
@@ -209,3 +211,14 @@ def test_what_would_leave_nothing_to_learn_is_refused(value):
 def test_what_is_no_whole_number_is_refused(value):
     with pytest.raises(ConfigError, match=r"^training\.goldfish: expected int \| None"):
         check_training({"goldfish": value})
+
+
+def test_what_is_left_out_counts_for_the_mfu_and_not_as_tokens():
+    meter = SimpleNamespace(utilisation=lambda tokens_per_second, processes: tokens_per_second)
+    counter = TokenCounter(meter, torch.device("cpu"), 1, counts_alone=False)
+    counter.start(0)
+    counter.add(torch.tensor(30))
+    counter.add_left_out(torch.tensor(10))
+    pace = counter.measure_pace(1, 2)
+    assert pace["mfu"] == pytest.approx(4 / 3 * pace["tokens_per_second"])
+    assert (counter.trained.targets, counter.trained.left_out) == (30, 10)
