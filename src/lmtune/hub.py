@@ -49,7 +49,11 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     offline and says so.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
-        remedy = "Several go into brackets, where a key takes several: [a,b]." if "," in repository else "Check the spelling."
+        remedy = (
+            "Several go into brackets, where a key takes several: [a,b]."
+            if "," in repository
+            else "Check the spelling."
+        )
         raise error(f"{show(repository)} is neither a folder here nor a Hub id (owner/name). {remedy}")
     if _find_cache() is None:
         raise error(
