@@ -10,9 +10,10 @@ import numpy as np
 
 from lmtune.config import DataConfig
 from lmtune.data import cache
-from lmtune.data.blocks import Blocks
+from lmtune.data.blocks import Blocks, TrainingRows
 from lmtune.data.canaries import Canary
 from lmtune.data.corpus import Corpus
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.laned import LanedStore, LanedText
 from lmtune.data.mixture import MixedBlocks, Part
 from lmtune.data.past import Past, build_past, load_past, save_past
@@ -21,8 +22,9 @@ from lmtune.data.prepared import Facts, Prepared, StreamFacts
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.streaming import Source, StreamedBlocks, prepare_stream
-from lmtune.patience import turn_to
+from lmtune.patience import saying, turn_to
 from lmtune.token_stream import TokenStream
+from lmtune.vocabulary import encode_document_opening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +67,24 @@ def prepare_training(
 
 def _prepare(encoded: EncodedCorpus, block_size: int) -> Prepared:
     return prepare_stream(encoded, block_size) if encoded.corpus.config.streaming else encoded.prepare(block_size)
+
+
+def leave_out(goldfish: int | None, blocks: TrainingRows, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Give no loss to one in `goldfish` targets of some rows; None learns all of them."""
+    if goldfish is not None:
+        blocks.leave_out(Goldfish(goldfish, tokenizer.eos_token_id, len(encode_document_opening(tokenizer))))
+
+
+def count_left_out(prepared: Prepared) -> None:
+    """Count in the ledger, and for each source of a mixture, what an epoch leaves out; a stream is counted as it is read."""
+    blocks, ledger = prepared.blocks, prepared.ledger
+    with saying("counting what is left out of the loss"):
+        if isinstance(blocks, MixedBlocks):
+            for name, part in blocks.parts.items():
+                ledger.mix[name]["targets_left_out"] = part.blocks.count_left_out(range(len(part.blocks.rows)))
+            ledger.targets_left_out = next(iter(ledger.mix.values()))["targets_left_out"]
+        elif isinstance(blocks, Blocks):
+            ledger.targets_left_out = blocks.count_left_out(range(len(blocks.rows)))
 
 
 def build_replayed(corpus: Corpus, lead: Prepared, other: DataConfig, watched: TokenStream) -> Corpus:

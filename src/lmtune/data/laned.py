@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lmtune.data.blocks import Batch, Blocks, build_batch
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.lanes import Lane, Position, Positions
 from lmtune.data.ledger import Ledger
 from lmtune.data.stream_reader import Mark, Place
@@ -18,6 +19,9 @@ from lmtune.data.turns import draw_rows
 
 Gather = Callable[[Positions], list[Positions]]
 """The positions of all processes by rank, on process 0."""
+
+ARRAYS = ("rest", "before")
+"""Of a mark, written beside its numbers."""
 
 
 class LanedText(ABC):
@@ -32,6 +36,10 @@ class LanedText(ABC):
     @abstractmethod
     def load(self, places: Sequence[tuple[int, int]]) -> Batch:
         """Rows by (lane, row); see build_batch."""
+
+    @abstractmethod
+    def leave_out(self, goldfish: Goldfish) -> None:
+        """See TrainingRows. Called before anything is read."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -64,6 +72,10 @@ class LanedStore(LanedText):
         numbers = (row * self._lanes + lane for lane, row in places)
         return self._blocks.__getitems__(draw_rows(numbers, len(self._blocks.rows), *self._seeds))
 
+    def leave_out(self, goldfish: Goldfish) -> None:
+        self._blocks.leave_out(goldfish)
+        self.ledger.targets_left_out = self._blocks.count_left_out(range(len(self._blocks.rows)))
+
     def describe(self) -> dict[str, Any]:
         return {"blocks": len(self._blocks.rows)}
 
@@ -89,7 +101,12 @@ class LanedStream(LanedText):
             np.stack([getattr(window, name)[row - window.mark.row] for window, row in found])
             for name in ("rows", "first", "last")
         )
-        return build_batch(rows, first, last, self._separator)
+        left_out = [window.left_out[row - window.mark.row] for window, row in found if window.left_out is not None]
+        return build_batch(rows, first, last, self._separator, np.stack(left_out) if left_out else None)
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        for lane in self.lanes:
+            lane.leave_out(goldfish)
 
     def describe(self) -> dict[str, Any]:
         return {}
@@ -129,15 +146,21 @@ class LanedStream(LanedText):
 
 def _pack(position: Position) -> dict[str, np.ndarray]:
     """A position as arrays by name."""
-    record = [{**mark._asdict(), "place": mark.place._asdict(), "rest": None} for mark in position.marks]
-    rests = {f"rest{number}": mark.rest for number, mark in enumerate(position.marks)}
+    record = [{**mark._asdict(), "place": mark.place._asdict(), **dict.fromkeys(ARRAYS)} for mark in position.marks]
+    rests = {f"{name}{number}": getattr(mark, name) for number, mark in enumerate(position.marks) for name in ARRAYS}
     return {**rests, "marks": np.array(json.dumps(record)), "ledger": np.array(json.dumps(position.ledger))}
 
 
 def _unpack(arrays: Mapping[str, np.ndarray], start: str) -> Position:
     """The position that _pack has made arrays of. start: of their names."""
     marks = [
-        Mark(**{**mark, "place": Place(**mark["place"]), "rest": arrays[f"{start}rest{number}"]})
+        Mark(**{**mark, "place": Place(**mark["place"]), **_unpack_arrays(arrays, start, number)})
         for number, mark in enumerate(json.loads(str(arrays[f"{start}marks"])))
     ]
     return Position(marks, json.loads(str(arrays[f"{start}ledger"])))
+
+
+def _unpack_arrays(arrays: Mapping[str, np.ndarray], start: str, number: int) -> dict[str, np.ndarray]:
+    """The arrays of one mark. A version without training.goldfish has written no more than the first."""
+    named = {name: f"{start}{name}{number}" for name in ARRAYS}
+    return {name: arrays[key] for name, key in named.items() if key in arrays}

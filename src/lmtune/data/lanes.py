@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lmtune.config import DataConfig
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.ledger import Ledger
 from lmtune.data.sources import Source
 from lmtune.data.stream_reader import Mark, StreamReader, Window
@@ -88,6 +89,10 @@ class Lane:
     def is_read(self) -> bool:
         """True once this process has read rows of it."""
         return bool(self._windows)
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        """Give no loss to the targets that it chooses. Called before anything is read."""
+        self._reader.goldfish = goldfish
 
     def load_window(self, row: int) -> Window:
         """The window of a row: reads on to it, or again from the last mark before it."""

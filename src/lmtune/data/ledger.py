@@ -149,6 +149,8 @@ class Ledger:
     blocks: int = 0
     targets: int = 0
     """Training tokens that are predicted once per epoch: all but the first of the stream."""
+    targets_left_out: int = 0
+    """Of the targets, those that training.goldfish leaves out of the loss, in each epoch the same."""
     packed: bool = True
     """False where each document has rows of its own (data.packing=false); then all tokens are targets."""
     repeated: int = 0
@@ -226,7 +228,7 @@ class Ledger:
     def join_part(self, part: "Ledger", shards: Sequence[int]) -> None:
         """Add what was counted of some shards, cut into rows by themselves. part: of open_part."""
         self.join(part)
-        for name in ("blocks", "targets", "repeated", "padding", "waiting"):
+        for name in ("blocks", "targets", "targets_left_out", "repeated", "padding", "waiting"):
             setattr(self, name, getattr(self, name) + getattr(part, name))
         self.lanes += min(1, part.sides["train"].tokens)
         for shard, used in zip(shards, part.sources, strict=False):
@@ -275,8 +277,9 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         """The content of ledger.json."""
         record = asdict(self)
-        if not self.replay:
-            del record["replay"]  # a ledger without old text is that of versions that knew none
+        for name in ("replay", "targets_left_out"):
+            if not record[name]:
+                del record[name]  # a ledger without old text, or without goldfish, is that of versions that knew none
         for name, side in self.sides.items():
             record["sides"][name]["tokens"] = side.tokens
         return record

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lmtune.data.blocks import Batch, Blocks, StoredRows, join_batches
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.turns import draw_rows
 
 
@@ -27,6 +28,7 @@ class MixedBlocks(StoredRows):
     """
 
     def __init__(self, parts: dict[str, Part]) -> None:
+        self.parts = parts
         self._parts = list(parts.values())
         self.block_size = self._parts[0].blocks.block_size
         self._starts = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
@@ -35,6 +37,10 @@ class MixedBlocks(StoredRows):
     def read(self) -> Iterator[np.ndarray]:
         for part in self._parts:
             yield from part.blocks.read()
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        for part in self._parts:
+            part.blocks.leave_out(goldfish)
 
     def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._multiple = rows_per_batch

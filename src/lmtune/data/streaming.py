@@ -19,6 +19,7 @@ import numpy as np
 
 from lmtune.data.blocks import Batch, TrainingRows, join_batches
 from lmtune.data.columns import hash_texts
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.laned import Gather, LanedStream, LanedText
 from lmtune.data.lanes import Lane, deal_shards, find_lane
 from lmtune.data.ledger import Ledger
@@ -110,6 +111,10 @@ class StreamedBlocks(TrainingRows):
         batches = range(self._length // self._rows_per_batch)
         rows = [len(batches[lane :: self._lanes]) * self._rows_per_batch for lane in range(self._lanes)]
         return [sum(taken) for taken in zip(*map(self._turns.count, range(self._lanes), rows), strict=True)]
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        for source in self.sources:
+            source.text.leave_out(goldfish)
 
     def build_sampler(self, seed: int) -> Iterable[int]:
         from torch.utils.data import SequentialSampler

@@ -95,6 +95,8 @@ def render_data(setup: Setup) -> Iterator[str]:
         yield (
             f"data: {ledger.documents_planted:,} copies of canaries are planted in the training text; lmtune audit looks for them"
         )
+    if (one_in := setup.config.goldfish) is not None:
+        yield _render_left_out(ledger, one_in)
     for name, part in ledger.mix.items():
         yield f"mix: {name}: {_render_part(part)}"
     if ledger.replay:
@@ -104,6 +106,16 @@ def render_data(setup: Setup) -> Iterator[str]:
             f"old text: {tokens:,} tokens ({whose}); at most {budget.most_share:.1%} of a step, on top of the new, so that "
             f"{budget.on} rises by no more than {budget.rise:.2%}"
         )
+
+
+def _render_left_out(ledger: Ledger, one_in: int) -> str:
+    if not ledger.targets:
+        return f"training.goldfish: one in {one_in} tokens is left out of the loss, by the tokens before it"
+    share = ledger.targets_left_out / ledger.targets
+    return (
+        f"training.goldfish: {ledger.targets_left_out:,} of {ledger.targets:,} tokens ({share:.1%}) are left out of the loss, in "
+        "each epoch the same"
+    )
 
 
 def _render_part(part: Record) -> str:

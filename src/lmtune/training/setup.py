@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
-from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.build import build_corpus, count_left_out, leave_out, prepare_training
 from lmtune.data.canaries import build_canaries
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
@@ -89,6 +89,9 @@ def build_setup(config: TrainConfig) -> Setup:
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size, canaries)
     if not config.data.streaming:  # of a stream, the dates of files count, which copies need not have
         check_same_text(prepared.facts)
+    if config.goldfish is not None:
+        leave_out(config.goldfish, prepared.blocks, tokenizer)
+        count_left_out(prepared)
     say_losses(prepared.ledger)
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
