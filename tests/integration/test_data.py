@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from helpers import set_status
+from helpers import TINY_MODEL, set_status
 
 from lmtune.modeling import loading
 
@@ -178,7 +178,8 @@ def test_streams_are_mixed_and_each_is_accounted_for(lmtune, tmp_path):
         write_group(tmp_path, name, rows_per_document=2)
     command = (
         "data=new", "data.mix={new:0.75,old:0.25}", "data.streaming=true", "eval_data=old", "training.max_steps=3",
-        "training.use_cpu=true", "training.per_device_train_batch_size=4", "samples.enabled=false",
+        "training.use_cpu=true", "training.per_device_train_batch_size=4", "samples.enabled=false", "report.enabled=false",
+        *TINY_MODEL,
     )  # fmt: skip
     answer = lmtune("train", *command)
     assert answer.code == 0, answer.err

@@ -123,7 +123,7 @@ def _resolve_forgetting(config: TrainConfig, told: Plain) -> None:
 def _hold_out_alike(config: TrainConfig, name: str, data: DataConfig) -> DataConfig:
     """A set that is scored. One that is mixed in as a stream is split as such, so that what is scored is what is not learned."""
     mixed = config.mixed_sets.get(name)
-    return replace(data, streaming=True) if mixed is not None and mixed.streaming else data
+    return mixed if mixed is not None and mixed.streaming else data
 
 
 def list_choices(told: Plain) -> dict[str, str]:
