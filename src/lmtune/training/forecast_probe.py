@@ -76,7 +76,7 @@ def _list_obstacles(setup: "Setup", held_out: "HeldOut", course: Course) -> Iter
     if course.first:
         yield f"the run goes on from step {course.first:,}, and the forecast is calibrated on runs from their start"
     if course.targets_per_epoch is None:
-        yield "the text is streamed, and nobody knows how often it will be read"
+        yield "the text is streamed or mixed, and how often it will be read is not known"
     if setup.config.finetune.method is not FinetuneMethod.full:
         yield f"it is calibrated on finetune=full, and found finetune={setup.config.finetune.method.value}"
     if setup.model.config.model_type != "gpt2":
