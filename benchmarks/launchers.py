@@ -3,11 +3,11 @@
     python benchmarks/launchers.py [--rounds 3] [--steps 24] [--only basic processes]
 
 Every launcher takes the same sweep once in each round, round robin, so that what else the machine does falls on all of them;
-medians. Two jobs at once where a launcher can say so (submitit's local executor starts all of them), one thread a job, text prepared
-before the first round. Those of joblib, submitit and Ray are left out, and named, where their plugins are not installed.
+medians. Two jobs at once where a launcher can say so (submitit's local executor starts all of them), one thread a job, text
+prepared before the first round. Those of joblib, submitit and Ray are left out, and named, where their plugins are not installed.
 
-The parts of a sweep are measured once, before the rounds: a Python that imports what a training imports, and one job alone, with the
-seconds of its steps. Processor time is that of all processes that a command has brought forth, servers that it leaves behind
+The parts of a sweep are measured once, before the rounds: a Python that imports what a training imports, and one job alone, with
+the seconds of its steps. Processor time is that of all processes that a command has brought forth, servers that it leaves behind
 included: the kernel hands these to the benchmark when their parents end (Linux).
 """
 

@@ -53,7 +53,7 @@ class Network:
 
     def __init__(self, folder):
         self.table = folder / "hosts"
-        self.table.write_text("127.0.0.1 localhost\n10.77.0.1 hostA\n10.77.0.2 hostB\n")
+        self.table.write_text("127.0.0.1 localhost\n10.77.0.1 hostA\n10.77.0.2 hostB host0\n")
         self.keepers = {}
         try:
             for host in "AB":
@@ -74,10 +74,10 @@ class Network:
         """The beginning of a command in the network of a host."""
         return "nsenter", f"--net=/proc/{self.keepers[host].pid}/ns/net"
 
-    def on(self, host, own, at, command):
-        """The command line of a command on a host, whose folder `own` is seen as `at`."""
-        name = f"hostname host{host} && mount --bind {self.table} /etc/hosts && "
-        return [*self.enter(host), *UNSHARE, "--uts", "sh", "-c", name + ENTER, own, at, *command]
+    def on(self, host, own, at, command, name=None):
+        """The command line of a command on a host, whose folder `own` is seen as `at`. name: host0, another one for B."""
+        begin = f"hostname {name or f'host{host}'} && mount --bind {self.table} /etc/hosts && "
+        return [*self.enter(host), *UNSHARE, "--uts", "sh", "-c", begin + ENTER, own, at, *command]
 
     def close(self):
         for keeper in self.keepers.values():
