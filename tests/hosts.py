@@ -53,7 +53,7 @@ class Network:
 
     def __init__(self, folder):
         self.table = folder / "hosts"
-        self.table.write_text("127.0.0.1 localhost\n10.77.0.1 hostA\n10.77.0.2 hostB host0\n")
+        self.table.write_text("127.0.0.1 localhost\n10.77.0.1 hostA\n10.77.0.2 hostB\n10.77.0.3 host0\n")
         self.keepers = {}
         try:
             for host in "AB":
@@ -64,6 +64,10 @@ class Network:
             run("ip", "link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b)
             for number, host in enumerate("AB", start=1):
                 run(*self.enter(host), "ip", "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
+                if (
+                    host == "B"
+                ):  # torchrun orders hosts by the name that their address leads to: host0 needs one of its own
+                    run(*self.enter(host), "ip", "addr", "add", "10.77.0.3/24", "dev", "cable")
                 for device in ("lo", "cable"):
                     run(*self.enter(host), "ip", "link", "set", device, "up")
         except BaseException:
