@@ -111,7 +111,7 @@ def measure_round(names, folder, steps):
     found = {}
     for name in names:
         wall, processor = measure_sweep(LAUNCHERS[name][0], folder, steps)
-        found[name] = (wall, math.nan if name == "ray" else processor)  # Ray's server reaps its workers unaccounted
+        found[name] = (wall, math.nan if name == "ray" else processor)  # its workers are not accounted for
         tell(name, *found[name])
     return found
 
