@@ -134,6 +134,7 @@ def check_training(config: TrainConfig) -> Run | None:
             publishing.check_stated(config.card, plain)
     with found.noting():
         resumed = agree(lambda: resume.find_checked(config, plain))
+        resume.check_not_elsewhere(config, plain, resumed)
     if config.resume != "off":
         found.raise_all()  # where a run cannot go on, its files are not asked about
     check_sources(config, found)
