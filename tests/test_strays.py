@@ -63,7 +63,9 @@ def test_windows_line_ends_are_called_by_their_name(arguments):
         check_line_ends(arguments)
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("--helo", "--help"), ("--multi-run", "--multirun"), ("--verson", "--version")])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("--helo", "--help"), ("--multi-run", "--multirun"), ("--verson", "--version")]
+)
 def test_a_misspelt_option_is_answered_with_the_option(typed, meant):
     with pytest.raises(ConfigError, match=f"Did you mean {meant}[?]"):
         take_options([typed])

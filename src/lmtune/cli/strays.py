@@ -1,8 +1,8 @@
 """Arguments that are no key=value: what a shell has taken apart at blanks, a path without its key, a colon for a `=`.
 
-    lmtune train training.learning_rate = 3e-5
-    lmtune train data.files=my texts
-    lmtune train notes.txt
+lmtune train training.learning_rate = 3e-5
+lmtune train data.files=my texts
+lmtune train notes.txt
 """
 
 import shlex

@@ -70,7 +70,9 @@ def _check_there(typed: GivenPath, given: str) -> None:
         return
     beside = [entry.name for entry in typed.list_folder(path.parent)] if typed.is_folder(path.parent) else []
     near = difflib.get_close_matches(path.name, beside, n=1, cutoff=NEAR)
-    remedy = f"Did you mean {near[0]}?" if near else "Check the path, and where you stand; quote a pattern for the shell."
+    remedy = (
+        f"Did you mean {near[0]}?" if near else "Check the path, and where you stand; quote a pattern for the shell."
+    )
     found = "none of that name" if beside else describe(path)
     raise DataError(f"{typed}: expected a file, a folder or a pattern, found {found}. {remedy}")
 

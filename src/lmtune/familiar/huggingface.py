@@ -146,4 +146,6 @@ def find_renamed(name: str) -> Word | None:
     renamed, _, remark = RENAMED_TRAINING_ARGUMENTS.get(name, "").partition(" (")
     if not renamed:
         return None
-    return use(f"training.{renamed}", remark=remark.rstrip(")")) if renamed.isidentifier() else nothing(f"Use {renamed}.")
+    return (
+        use(f"training.{renamed}", remark=remark.rstrip(")")) if renamed.isidentifier() else nothing(f"Use {renamed}.")
+    )

@@ -168,6 +168,12 @@ def _move(flag: Flag) -> Moved:
         return Moved(flag, (("data.validation_fraction", _divide(value)),), remark)
     if name == "report_to":
         return _name_trackers(flag)
+    return _move_by_name(flag)
+
+
+def _move_by_name(flag: Flag) -> Moved:
+    """A flag by what it is called here; by its own name, as an argument of Trainer, where nothing else is known of it."""
+    name, value = flag.name, flag.value
     word = RUN_CLM.get(name) or find_renamed(name) or TRAINER.get(name)
     if word is None:
         return Moved(flag, ((OF_DATA.get(name, f"training.{name}"), value),))
