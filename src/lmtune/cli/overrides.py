@@ -68,7 +68,7 @@ def is_word(command: str, argument: str) -> bool:
 def is_path(word: str) -> bool:
     """True for the path of something that is there."""
     try:
-        return Path(word).exists()
+        return bool(word) and Path(word).exists()
     except (OSError, ValueError):
         return False
 
