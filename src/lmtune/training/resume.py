@@ -111,7 +111,7 @@ def check_not_elsewhere(config: TrainConfig, plain: Record, found: Run | None) -
     """
     if found is not None or not (config.resume == "auto" or is_started_again()):
         return
-    here = None if is_first() else _find_here(config, fingerprint_of(plain))
+    here = None if is_first() else _find_here(config, plain)
     places = gather((socket.gethostname(), None if here is None else str(here.folder.absolute())))
     for rank, (host, folder) in enumerate(places):
         if folder is not None:
@@ -122,9 +122,9 @@ def check_not_elsewhere(config: TrainConfig, plain: Record, found: Run | None) -
             )
 
 
-def _find_here(config: TrainConfig, fingerprint: str) -> Run | None:
+def _find_here(config: TrainConfig, plain: Record) -> Run | None:
     try:
-        return find_run(config, fingerprint)
+        return find_run(config, plain)
     except (OSError, LmtuneError):  # what is wrong with the disk of another host is of no account
         return None
 
