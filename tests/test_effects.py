@@ -132,7 +132,7 @@ def list_examples():
     pattern = re.compile(rf"(torchrun [^`\n]*)?lmtune ({'|'.join(schemas.SCHEMAS)}) ([^`\n#]*)")
     for file in files:
         for launcher, command, rest in pattern.findall(file.read_text(encoding="utf-8")):
-            line = re.split(r" {2,}|\s+\|", rest)[0].rstrip(" :;,.)")
+            line = re.split(r" {2,}|\s+\|", rest)[0].rstrip(" :;,.)").replace("$SLURM_ARRAY_TASK_ID", "1")
             if "=" in line and not re.search(r"-m\b|[\[<]key|=choice|\.\.\.$|^--|=[,`]|=$|=NAME|^format=", line):
                 yield f"{'torchrun ' if launcher else ''}{command} {line}"
 

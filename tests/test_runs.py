@@ -202,6 +202,23 @@ def begin(root, fingerprint):
     return run
 
 
+def test_a_folder_that_goes_while_it_is_measured_counts_for_nothing(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"123")
+    scan = os.scandir
+
+    def scan_and_remove(place):
+        for name in {"a": "b", "b": "a"}.get(os.path.basename(place), ""):  # noqa: PTH119  as os.walk names it
+            (tmp_path / name / "file").unlink()
+            (tmp_path / name).rmdir()
+        return scan(place)
+
+    assert storage.measure_folder(tmp_path) == 6
+    monkeypatch.setattr(os, "scandir", scan_and_remove)
+    assert storage.measure_folder(tmp_path) == 3
+
+
 def has(fingerprint):
     return lambda run: run.find_results().get("fingerprint") == fingerprint
 

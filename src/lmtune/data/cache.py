@@ -323,14 +323,14 @@ def list_entries() -> list[Entry]:
     """Entries that lmtune has made, the newest first; other files in the folder are left aside."""
     root = find_folder()
     found = [path for path in root.iterdir() if _is_entry(path)] if root is not None and root.is_dir() else []
-    dated = sorted(((folder / RECORD).stat().st_mtime, folder) for folder in found)
+    dated = []
+    for folder in found:
+        with suppress(FileNotFoundError):  # another process may remove it meanwhile
+            size = sum(file.stat().st_size for file in folder.iterdir() if NAMES.fullmatch(file.name))
+            dated.append(((folder / RECORD).stat().st_mtime, folder, size))
     return [
-        Entry(
-            folder=folder,
-            bytes=sum(file.stat().st_size for file in folder.iterdir() if NAMES.fullmatch(file.name)),
-            built=datetime.fromtimestamp(date).isoformat(" ", "minutes"),
-        )
-        for date, folder in reversed(dated)
+        Entry(folder=folder, bytes=size, built=datetime.fromtimestamp(date).isoformat(" ", "minutes"))
+        for date, folder, size in sorted(dated, reverse=True)
     ]
 
 

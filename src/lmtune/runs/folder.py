@@ -21,6 +21,7 @@ from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
 from lmtune.storage import (
     checksum_of,
     load_json,
+    measure_folder,
     number_names,
     render_json_line,
     sync,
@@ -242,7 +243,7 @@ class Run(RunFiles):
 
     def measure_checkpoints(self) -> int:
         """Bytes that the checkpoints take."""
-        return sum(file.stat().st_size for folder in self.checkpoints() for file in folder.rglob("*") if file.is_file())
+        return sum(map(measure_folder, self.checkpoints()))
 
     def sweep(self) -> None:
         """Remove what an interrupted save left behind."""
