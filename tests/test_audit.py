@@ -250,6 +250,10 @@ def test_a_run_is_audited_and_private_text_is_not_shown(lmtune, tmp_path):
     refused = lmtune("audit", "ckpt=run", *SMALL)
     assert refused.code == 2
     assert "audit.prefix + audit.continuation = 15: expected at most 12" in refused.err
+    (tmp_path / "run" / "ledger.json").unlink()
+    refused = lmtune("audit", "ckpt=run", *SMALL)
+    assert refused.code == 2
+    assert "expected the ledger of the run, with the tokens of its rows, found none" in refused.err
     refused = lmtune("audit", "ckpt=run/model", "audit.candidates=0", "audit.passages=0", "audit.identifiers=0")
     assert "one of them above 0" in refused.err
 

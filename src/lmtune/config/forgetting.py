@@ -73,11 +73,18 @@ class ForgettingConfig:
                 raise ConfigError(complaint)
         found.raise_all()
 
+    def check_sets(self, config: "TrainConfig") -> None:
+        """Raise ConfigError where what is named is the text that is learned, under another name."""
+        sets = config.eval_sets | config.replay_sets
+        for name, value in (("on", self.on), ("replay", self.replay)):
+            if value in sets and sets[value].origin == config.data.origin:
+                raise ConfigError(_ask_for_older(name, value))
+
     def _list_complaints(self, config: "TrainConfig") -> Iterator[str]:
         data, training = config.data, config.training
         for name, value in (("on", self.on), ("replay", self.replay)):
             if value == data.name or (name == "replay" and value in data.mix):
-                yield f"forgetting.{name}={value}: expected older text than what is learned, found that of data=. Name another."
+                yield _ask_for_older(name, value)
         if config.model.init is ModelInit.scratch:
             yield "forgetting.on needs a model that knows something, found model.init=scratch. Leave one of the two out."
         if config.model.transplant is not Transplant.off:
@@ -100,6 +107,10 @@ class ForgettingConfig:
                 "forgetting.replay=self and data.isolate_documents=true do not go together, found both: what is written runs over "
                 "the ends of documents. Name a text in forgetting.replay=, or leave the other out."
             )
+
+
+def _ask_for_older(name: str, value: str | None) -> str:
+    return f"forgetting.{name}={value}: expected older text than what is learned, found that of data=. Name another."
 
 
 def read_share(key: str, text: str) -> float:
