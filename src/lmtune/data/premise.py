@@ -42,7 +42,8 @@ def resolve_change(
     """True where the text of a run has changed since its training, and that is accepted.
 
     whole: the split as it is now, None for the training split, of which no more than the text as a whole is recorded.
-    accepted: `changed_text=true`. elsewhere: what else there is to do about it. Raises CheckpointError for a change that is not accepted.
+    accepted: `changed_text=true`. elsewhere: what else there is to do about it. Raises CheckpointError for a change that is not
+    accepted.
     """
     change = find_change(load_facts(run), corpus, split, whole)
     if change is None:
