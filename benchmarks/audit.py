@@ -2,6 +2,7 @@
 
 python benchmarks/audit.py canaries --seeds 1 2 3 4 5      a run for each seed, on the sample text with 5 canaries for each repeat
 python benchmarks/audit.py records                         a small text, a part and invented records sixteen times, 25 epochs
+python benchmarks/audit.py records --settings training.goldfish=4      the same with settings of the training
 
 The tiny model from scratch, on the CPU. The records need the extra `audit`.
 """
@@ -76,12 +77,13 @@ def write_records(file):
     file.write_text("\n".join(texts) + "\n", encoding="utf-8")
 
 
-def measure_records(folder, epochs):
+def measure_records(folder, epochs, settings):
     """Canaries, passages and identifiers that come back from a model that has seen its text many times."""
     file, place = folder / "records.txt", folder / "records"
     write_records(file)
     told = (f"data.files={file}", "data.block_size=128", "model=gpt2-tiny", "model.learning_rate=4e-3")
-    run("train", *TRAIN, *told, f"training.num_train_epochs={epochs}", "audit.canaries=5", f"output={place}")
+    length = f"training.num_train_epochs={epochs}"
+    run("train", *TRAIN, *told, length, "audit.canaries=5", *settings, f"output={place}")
     audit = run("audit", f"ckpt={place}", f"output={place}-audit", "audit.prefix=20", "audit.continuation=20")
     for group in audit["canaries"]["groups"]:
         print(f"planted {group['repeats']}: mean exposure {group['exposure']:.2f}, found {show(group['found'])}")
@@ -97,13 +99,14 @@ def main():
     parser.add_argument("what", choices=["canaries", "records"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--settings", nargs="*", default=[], help="of the training on records")
     parser.add_argument("--folder", type=Path, default=Path("audit-benchmark"))
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.what == "canaries":
         measure_canaries(given.folder, given.seeds)
     else:
-        measure_records(given.folder, given.epochs)
+        measure_records(given.folder, given.epochs, given.settings)
 
 
 if __name__ == "__main__":

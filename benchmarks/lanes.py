@@ -64,7 +64,7 @@ def read_as(folder, lanes, rank, ranks, rows):
     blocks = prepare(folder, lanes, ranks)
     before = process.io_counters().read_chars
     if not rows:
-        while (window := blocks.lanes[0].load_window(rows)).mark.turn == 0:
+        while (window := blocks.sources[0].text.lanes[0].load_window(rows)).mark.turn == 0:
             rows = window.end
         return {"rows": rows}
     cpu = time.process_time()

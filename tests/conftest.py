@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lmtune.cli import main
 
@@ -14,6 +15,9 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, in th
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so is Ctrl-C behind the `&` of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would reach out fails; tests marked hub start processes of their own
+# On a machine that does other work as well, drawing examples is slow for no fault of the test.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 TEXTS = [
     f"O paciente {name} chegou no hospital às {hour} horas. A médica examinou o {part} e pediu um exame.\nVoltou para casa."

@@ -39,25 +39,63 @@ class Block:
         return found
 
 
-def list_blocks(page):
-    """The fenced blocks of a page."""
-    text, blocks = page.read_text(encoding="utf-8"), []
+def _cut(page):
+    """The fenced blocks of a page and the texts between them, in order."""
+    text, end = page.read_text(encoding="utf-8"), 0
     for found in _FENCE.finditer(text):
-        before = text[: found.start()].rstrip("\n").rpartition("\n")[2]
-        blocks.append(Block(found[1], found[2], not before.startswith(NOT_RUN)))
-    return blocks
+        between, end = text[end : found.start()], found.end()
+        yield between
+        yield Block(found[1], found[2], not between.rstrip("\n").rpartition("\n")[2].startswith(NOT_RUN))
+    yield text[end:]
 
 
-def list_code(page):
-    """Lines of code of a page: those of fenced blocks, and those that are indented by four and not part of a list."""
-    text = page.read_text(encoding="utf-8")
-    code, in_list = [found[2] for found in _FENCE.finditer(text)], False
-    for line in _FENCE.sub("", text).splitlines():
+def _list_indented(text):
+    """The code of a text between blocks: lines that are indented by four and not part of a list."""
+    code, in_list = [], False
+    for line in text.splitlines():
         if re.match(r" {0,2}\S", line):
             in_list = re.match(r" {0,2}([-*]|\d+\.) ", line) is not None or (in_list and line.startswith(" "))
         elif line.startswith("    ") and not in_list:
             code.append(line)
-    return [line.strip() for block in code for line in block.replace("\\\n", " ").splitlines()]
+    return _join_lines("\n".join(code))
+
+
+def _join_lines(body):
+    """Its lines; one that ends in a backslash goes on in the next."""
+    return [line.strip() for line in body.replace("\\\n", " ").splitlines()]
+
+
+def list_blocks(page):
+    """The fenced blocks of a page."""
+    return [piece for piece in _cut(page) if isinstance(piece, Block)]
+
+
+def list_code(page):
+    """Lines of code of a page, those of fenced blocks and indented ones."""
+    pieces = [_join_lines(piece.body) if isinstance(piece, Block) else _list_indented(piece) for piece in _cut(page)]
+    return [line for piece in pieces for line in piece]
+
+
+def list_shown(page):
+    """What a page shows to be typed or copied, in its order, without what differs between languages: the remark behind a
+    line, and the language of a report."""
+    pieces = [piece.commands if isinstance(piece, Block) else _list_indented(piece) for piece in _cut(page)]
+    lines = [re.split(r" {3,}| +# ", line)[0] for piece in pieces for line in piece]
+    return [line.replace(" report.language=pt", "") for line in lines]
+
+
+def list_messages(page):
+    """What a page shows as said by the program: code in bold."""
+    return re.findall(r"\*\*`([^`]+)`\*\*", page.read_text(encoding="utf-8"))
+
+
+def find_sources(page):
+    """(the English pages of a Portuguese one, whether it has all that they show), from the line below its heading."""
+    told = re.match(r"# .+\n\n\*(In English: |O essencial de )([^*]+)\*\n", page.read_text(encoding="utf-8"))
+    assert told, (
+        f"{page}: expected *In English: [...](...).* or *O essencial de [...](...), em inglês.* below the heading"
+    )
+    return [(page.parent / name).resolve() for name in re.findall(r"\]\(([^)]+)\)", told[2])], told[1] == "In English: "
 
 
 def list_links(page):

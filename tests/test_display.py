@@ -17,7 +17,7 @@ from lmtune.cli.sweep_table import JobLine, SweepWork
 from lmtune.gauges import ASCII, MEGABYTES, TOKENS
 from lmtune.measures import SHOWN
 from lmtune.reporting.next_steps import render_next, render_resumption
-from lmtune.reporting.tables import render_set
+from lmtune.reporting.tables import render_set, shorten
 from lmtune.runs import Run
 from lmtune.screen import Screen
 from lmtune.storage import write_json
@@ -429,3 +429,16 @@ def test_what_can_be_typed_next_can_be_copied(tmp_path, monkeypatch):
     Run(folder).report_file.touch()
     assert render_next(Run(folder), [])[-1] == "  report: outputs/o meu modelo/report.html"
     assert render_resumption(Run(folder))[1] == "  lmtune train 'resume=outputs/o meu modelo'"
+
+
+@pytest.mark.parametrize(
+    ("ckpt", "shown"),
+    [
+        ("gpt2", "gpt2"),
+        ("/home/somebody/outputs/killed/2026-11-27_00-53-16", "outputs/killed/2026-11-27_00-53-16"),
+        ("outputs/sweeps/2026-11-27_00-53-16/3", "outputs/sweeps/2026-11-27_00-53-16/3"),
+        ("a" * 50, "..." + "a" * 37),
+    ],
+)
+def test_the_name_of_a_run_stands_whole_before_its_date(ckpt, shown):
+    assert shorten(ckpt) == shown

@@ -2,13 +2,16 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
 
-from lmtune.errors import ConfigError, DataError, LostProcessError, TrainingError
-from lmtune.runs import MANIFEST, Run
-from lmtune.training import distributed
+from lmtune import launcher
+from lmtune.config import TrainConfig
+from lmtune.errors import CheckpointError, ConfigError, DataError, LostProcessError, TrainingError
+from lmtune.runs import MANIFEST, MARK, Run
+from lmtune.training import distributed, resume
 from lmtune.training.mirror import mirrored
 
 CPU = torch.device("cpu")
@@ -26,6 +29,7 @@ def enter(rank, port, works):
     os.environ |= {
         **{"RANK": str(rank), "LOCAL_RANK": "0", "GROUP_RANK": str(rank), "WORLD_SIZE": "2"},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        launcher.RESTARTS: str(rank),  # as where the host of rank 0 has come back, and the other one was there before
     }
     torch.set_num_threads(1)
     distributed.join({"use_cpu": True, "ddp_timeout": 60})
@@ -59,6 +63,20 @@ class Odd(Exception):  # noqa: N818  an error that pickle does not build again
 
 def raise_(error):
     raise error
+
+
+def _go_on(rank, folder):
+    """The run lies on the host of rank 1 alone."""
+    assert resume.is_started_again()
+    (folder / str(rank)).mkdir()
+    os.chdir(folder / str(rank))
+    if rank == 1:
+        Path("run").mkdir()
+        Path("run", MARK).write_text("{}")
+    config = TrainConfig(output="run")
+    resume.check_not_elsewhere(config, {}, Run(folder))
+    with pytest.raises(CheckpointError, match=r"^Expected process 0, on .* process 1 alone does, on .*/1/run\. "):
+        resume.check_not_elsewhere(config, {}, None)
 
 
 def _see(rank, folder):
@@ -100,9 +118,10 @@ def test_the_first_process_decides_and_lends_what_it_has(tmp_path, monkeypatch):
     (checkpoint / MANIFEST).write_text("sealed")
     (checkpoint / "inner" / "weights").write_bytes(bytes(range(256)) * 300_000)  # more than one piece
     (checkpoint / "empty").touch()
+    (tmp_path / "hosts").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    run_two((_decide,), (_see, tmp_path), (_see_both, checkpoint), (_differ,))
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-3", "elsewhere"}
+    run_two((_decide,), (_go_on, tmp_path / "hosts"), (_see, tmp_path), (_see_both, checkpoint), (_differ,))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-3", "elsewhere", "hosts"}
 
 
 def _leave(rank):

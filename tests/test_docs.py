@@ -1,4 +1,4 @@
-"""What the pages show is there: links, headings, commands, keys, extras; both READMEs show the same commands."""
+"""What the pages show is there: links, headings, commands, keys, extras; pages of both languages show the same commands."""
 
 import re
 import shlex
@@ -6,7 +6,18 @@ import tomllib
 
 import pytest
 import yaml
-from documents import NOT_RUN, PAGES, ROOT, list_anchors, list_blocks, list_code, list_links
+from documents import (
+    NOT_RUN,
+    PAGES,
+    ROOT,
+    find_sources,
+    list_anchors,
+    list_blocks,
+    list_code,
+    list_links,
+    list_messages,
+    list_shown,
+)
 
 import lmtune as package
 from lmtune.cli.schemas import GROUPS, SCHEMAS, find_open, known_keys
@@ -20,6 +31,7 @@ TYPED = re.compile(
 )
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+PORTUGUESE = sorted((ROOT / "docs" / "pt-BR").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -48,9 +60,30 @@ def test_both_readmes_show_the_same_commands():
     assert english == portuguese
 
 
-def test_the_portuguese_tutorial_shows_the_same_commands():
-    english, portuguese = (list_blocks(ROOT / name) for name in ("docs/tutorial.md", "docs/pt-BR/tutorial.md"))
-    assert [block.commands for block in english] == [block.commands for block in portuguese]
+@pytest.mark.parametrize("page", PORTUGUESE, ids=lambda page: page.name)
+def test_a_portuguese_page_shows_the_commands_of_its_english_ones(page):
+    sources, whole = find_sources(page)
+    english = [line for source in sources for line in list_shown(source)]
+    if whole:
+        assert list_shown(page) == english
+    else:
+        assert [line for line in list_shown(page) if line not in english] == []
+
+
+@pytest.mark.parametrize("page", PORTUGUESE, ids=lambda page: page.name)
+def test_a_portuguese_page_shows_the_messages_of_its_english_ones(page):
+    sources, whole = find_sources(page)
+    english = [message for source in sources for message in list_messages(source)]
+    if whole:
+        assert list_messages(page) == english
+    else:
+        assert set(list_messages(page)) <= set(english)
+
+
+def test_the_pages_of_both_languages_lead_to_each_other():
+    for page in PORTUGUESE:
+        for source in find_sources(page)[0]:
+            assert f"pt-BR/{page.name}" in list_links(source), source.name
 
 
 def list_typed(page):
@@ -94,6 +127,10 @@ def test_extras_that_are_named_exist():
         assert not re.search(r"install (?!.*--no-index).*'lmtune\[", text), f"{file}: name the extra as '.[extra]'"
         for named in re.findall(r"pip install [^\n`]*'[./\w]*\[([\w,]+)\]'", text):
             assert set(named.split(",")) <= set(extras), named
+    table = re.findall(
+        r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert set(extras) <= {name for row in table for name in re.findall(r"\w+", row)}
 
 
 def test_what_is_not_run_says_why():

@@ -48,6 +48,13 @@ def build(tmp_path, monkeypatch):
     return call
 
 
+def test_a_seed_that_draws_nothing_but_canaries_works(build):
+    given = ("data.files=a.txt", "data.validation_files=b.txt", "data.seed=3")
+    with pytest.raises(ConfigError, match=r"^data\.seed has no effect: no documents are drawn to be held out"):
+        build("train", *given)
+    assert build("train", *given, "audit.canaries=1").data.seed == 3
+
+
 def test_what_was_typed_is_known_by_its_keys():
     typed = find_typed(
         ["-m", "data=bio", "training.optim=sgd,adamw_torch", "eval={context:64}", "data.where={lang:pt}", "+training.bf16=true",

@@ -46,7 +46,7 @@ WITHOUT_WEIGHTS = ANEW | {
 """What leaves the weights as they are."""
 NOT_OF_TEXT = {
     *("name", "language", "prompts", "epochs", "mix"),
-    *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks", "lanes"),
+    *("block_size", "packing", "stride", "isolate_documents", "shuffle_blocks", "lanes", "prepared"),
     *("license", "homepage", "citation"),
 }
 """Of data=: what decides neither which text is read nor which of it is held out."""
@@ -72,6 +72,7 @@ SEVERAL = {
     "data.files",
     "data.validation_files",
     "data.text_column",
+    "data.prepared",
 }
 OPEN = {"data.where", "data.mix", "model.config", "suite.files"}
 OF_SOURCE = {

@@ -23,7 +23,11 @@ MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
     [
         (["data=pt-wiki"], r"forgetting\.on=pt-wiki: expected older text than what is learned"),
         (["forgetting.replay=bio"], r"forgetting\.replay=bio: expected older text"),
-        (["data.mix={bio:1,wikitext:1}", "forgetting.replay=wikitext"], r"forgetting\.replay=wikitext: expected older"),
+        (
+            ["data.mix={bio:1,wikitext:1}", "forgetting.replay=wikitext"],
+            r"forgetting\.replay=wikitext: .* data\.mix learns it anyway",
+        ),
+        (["data.mix={bio:1,pt-wiki:1}"], r"forgetting\.on=pt-wiki: .* data\.mix learns it anyway"),
         (["model=gpt2-tiny"], r"found model\.init=scratch"),
         (["model.tokenizer=x", "model.transplant=mean"], r"found model\.transplant="),
         (["training.fsdp=true"], r"has not been tried with training\.fsdp"),

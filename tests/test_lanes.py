@@ -110,10 +110,10 @@ def test_the_order_of_batches_does_not_depend_on_the_processes(prepare, ranks):
 
 def test_a_lane_is_the_stream_of_its_own_files(prepare, folder, tokenizer):
     (dealt,) = prepare(shuffle_blocks=1, validation_fraction=0.0)
-    for lane in dealt.blocks.lanes:
+    for lane in dealt.blocks.sources[0].text.lanes:
         files = [str(folder / f"{shard}.jsonl") for shard in lane.shards]
         config = DataConfig(files=files, streaming=True, shuffle_blocks=1, validation_fraction=0.0)
-        alone = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8).blocks.lanes[0]
+        alone = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8).blocks.sources[0].text.lanes[0]
         for row in range(0, 80, 8):  # beyond the end of the first pass
             ours, theirs = lane.load_window(row), alone.load_window(row)
             assert (ours.mark.row, ours.mark.turn) == (theirs.mark.row, theirs.mark.turn)
@@ -249,15 +249,13 @@ def test_a_lane_without_text_is_named(tokenizer, tmp_path):
         prepared.blocks.__getitems__([0, 1])
 
 
-def test_files_of_several_kinds_are_streamed_as_one_text_in_place_of_a_mixture(tokenizer, tmp_path):
+def test_files_of_several_kinds_are_streamed_as_one_text(tokenizer, tmp_path):
     write_texts(tmp_path / "a.jsonl", WORDS, column="body")
     (tmp_path / "b.txt").write_text("\n".join(WORDS), encoding="utf-8")
     sources = [
         {"files": f"{tmp_path}/a.jsonl", "text_column": "body"},
         {"files": f"{tmp_path}/b.txt", "documents": "line"},
     ]
-    with pytest.raises(ConfigError, match=r"data\.mix and data\.streaming=true do not go.*as one text: data\.sources="):
-        DataConfig(sources=sources, streaming=True, mix={"files": 1.0, "bio": 1.0})
     config = DataConfig(sources=sources, streaming=True, lanes=2, validation_fraction=0.0)
     prepared = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8)
     prepared.blocks.__getitems__([0, 1])

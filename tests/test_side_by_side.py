@@ -13,7 +13,7 @@ from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.document_scores import SetScores, find_scores, save_scores
 from lmtune.evaluation.side_by_side import label_runs, load_compared
 from lmtune.reporting.comparison import build_comparison
-from lmtune.reporting.comparison_tables import RENDERERS
+from lmtune.reporting.comparison_tables import RENDERERS, render_measure
 from lmtune.runs import begin_below
 
 NLL, SIZES = np.linspace(100.0, 300.0, 40), np.full(40, 200)
@@ -99,6 +99,11 @@ def test_means_are_over_seeds_and_over_nothing_else():
     told = render(compare(*runs))
     assert f"{statistics.mean(bits):.4f} ± {statistics.stdev(bits):.4f}" in told
     assert "1 run repeats a seed" in told
+
+
+def test_a_deviation_has_the_decimals_of_its_mean():
+    assert render_measure("word_perplexity", 4_967.7087, 43_795.2) == "4,968"
+    assert render_measure("word_perplexity", 4_967.7087) == "4967.7087"
 
 
 def test_of_a_private_run_no_name_of_a_file_is_shown():

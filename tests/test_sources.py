@@ -233,6 +233,17 @@ def test_an_awkward_file_is_read_right(real_data, name):
     assert "\ufffd" not in text
 
 
+def test_a_file_among_others_of_another_encoding_is_told_how_each_has_its_own(tmp_path):
+    (tmp_path / "old.txt").write_bytes("não".encode("cp1252"))
+    (tmp_path / "new.txt").write_bytes("Ásia".encode())
+    with pytest.raises(
+        DataError, match=r"old\.txt is not utf-8.*data\.encoding=cp1252.*Where files differ.*data\.sources="
+    ):
+        read(tmp_path)
+    with pytest.raises(DataError, match=r"new\.txt is not cp1252: byte 0x81.*Where files differ.*data\.sources="):
+        read(tmp_path, encoding="cp1252")
+
+
 def test_encodings_are_read_when_named(real_data):
     (text,) = read(real_data / "awkward" / "cp1252-pt.txt", encoding="cp1252")
     assert "não" in text

@@ -149,5 +149,5 @@ def test_text_kept_apart_is_not_trained_on(tmp_path, tokenizer):
 def test_what_does_not_go_with_streaming_is_refused():
     with pytest.raises(ConfigError, match="stretches need the whole text"):
         DataConfig(files="a", streaming=True, split_by=SplitRule.stretches)
-    with pytest.raises(ConfigError, match=r"data\.mix and data\.streaming=true do not go together"):
-        DataConfig(files="a", streaming=True, mix={"files": 1.0, "bio": 1.0})
+    with pytest.raises(ConfigError, match=r"data\.prepared=files: expected names of other sources of data\.mix"):
+        DataConfig(files="a", streaming=True, mix={"files": 1.0, "bio": 1.0}, prepared=["files"])

@@ -17,7 +17,7 @@ from lmtune.config import FinetuneMethod
 from lmtune.config.evaluation import EvalPrecision
 from lmtune.config.sharding import UNTRIED, check_sharding
 from lmtune.config.training import check_training, settle_training
-from lmtune.config.training_arguments import ARGUMENTS
+from lmtune.config.training_arguments import ARGUMENTS, OWN
 from lmtune.errors import ConfigError
 from lmtune.training.arguments import _complete, change_arguments
 from lmtune.upstream import Typed
@@ -60,7 +60,8 @@ def check(config, name):
 def test_the_table_is_that_of_transformers():
     fields = set(upstream.load_training_fields())
     assert fields - ARGUMENTS.keys() == set(), "new in transformers: say what becomes of them"
-    assert ARGUMENTS.keys() - fields <= LATER, "gone from transformers"
+    assert ARGUMENTS.keys() - OWN.keys() - fields <= LATER, "gone from transformers"
+    assert OWN.keys().isdisjoint(fields), "transformers has one of that name by now"
 
 
 def test_an_argument_of_newer_versions_is_told_from_one_that_there_is_not(monkeypatch):

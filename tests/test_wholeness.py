@@ -174,3 +174,14 @@ def test_what_was_sealed_is_verified_wherever_it_is_read(folder):
             read(str(folder))
     check_model_source(ModelConfig(path=str(folder)), whole=False)
     assert resolve_checkpoint(str(folder), whole=False).path == str(folder)
+
+
+@pytest.mark.parametrize(("offline", "advice"), [("1", "lmtune fetch model.path=me/x"), ("0", "Check the files in it")])
+def test_half_a_model_in_the_cache_is_to_be_fetched(offline, advice, monkeypatch):
+    def lack(path, **_):
+        raise OSError(f"{path} does not appear to have a file named pytorch_model.bin or model.safetensors.")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lack)
+    with pytest.raises(ModelError, match=advice):
+        load_model("me/x")

@@ -25,7 +25,7 @@ from pathlib import Path
 import lmtune
 
 QUIET = ["samples.enabled=false", "report.enabled=false", "training.use_cpu=true"]
-ONE_EVALUATION = ["training.eval_steps=1.0", "training.save_strategy=no", "training.load_best_model_at_end=false"]
+NO_CHECKPOINT = ["training.save_strategy=no", "training.load_best_model_at_end=false"]
 
 
 def read_works(data):
@@ -71,9 +71,10 @@ def train(folder, model, text, rate, seed, steps):
     kept = folder / name / "results.json"
     if not kept.exists() or json.loads(kept.read_text())["status"] != "completed":
         settings = [
-            f"data={text}", f"model.path={model}", "eval_data=[english]", f"seed={seed}", f"training.max_steps={steps}",
-            f"training.learning_rate={rate}", "training.per_device_train_batch_size=4", "training.bf16=true",
-            "eval.max_tokens=4000", *ONE_EVALUATION, *QUIET, f"output={name}", "resume=auto",
+            f"data={text}", f"model.path={model}", "eval_data=[english]", f"seed={seed}",
+            f"training.max_steps={steps}", f"training.eval_steps={steps}", f"training.learning_rate={rate}",
+            "training.per_device_train_batch_size=4", "training.bf16=true", "eval.max_tokens=4000",
+            *NO_CHECKPOINT, *QUIET, f"output={name}", "resume=auto",
         ]  # fmt: skip
         lmtune.train(lmtune.load_config("train", settings))
         shutil.rmtree(folder / name / "model")

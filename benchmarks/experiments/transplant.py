@@ -104,10 +104,10 @@ def render_spread(values):
     return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def begin(parser, folder):
+def begin(parser, folder, train_bytes=400_000):
     """(arguments, folder of the data, settings of the Portuguese text), in the folder that keeps what commands print."""
     parser.add_argument("--folder", type=Path, default=Path("outputs") / folder)
-    parser.add_argument("--bytes", type=int, default=400_000, help="of Portuguese to learn from")
+    parser.add_argument("--bytes", type=int, default=train_bytes, help="of Portuguese to learn from")
     parser.add_argument("--english-bytes", type=int, default=1_000_000)
     arguments = parser.parse_args()
     data = Path(os.environ["LMTUNE_TEST_DATA"]).resolve()

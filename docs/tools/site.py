@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from markdown.extensions.toc import slugify_unicode
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -16,7 +17,7 @@ ROOT = {
 }
 """Files of the repository, and the pages that they are."""
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
-_TO_TREE = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(?:notebooks|tests|benchmarks|src|conf)\b[^)]*\)")
+_TO_TREE = re.compile(r"\[([^\]]+)\]\((?:\.\./)*(?:notebooks|tests|benchmarks|src|conf)(?:/[^)]*)?\)")
 
 
 def move_links(text: str, place: str) -> str:
@@ -35,6 +36,12 @@ def drop_tree(text: str) -> str:
     return _TO_TREE.sub(r"\1", text)
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Headings are called as on GitHub, with their accents, so that links to them hold in both places."""
+    config.mdx_configs["toc"]["slugify"] = slugify_unicode
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that stand at the root."""
     root = Path(config.config_file_path).parent
@@ -50,3 +57,10 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     for name, place in ROOT.items():
         markdown = markdown.replace(f"]({above}../{name}", f"]({above}{place}")
     return drop_tree(markdown)
+
+
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Say of a Portuguese page that it is one, to browsers and to what reads aloud."""
+    return (
+        output.replace('<html lang="en"', '<html lang="pt-BR"', 1) if page.file.src_uri.startswith("pt-BR/") else output
+    )

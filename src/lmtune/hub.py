@@ -49,7 +49,12 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     offline and says so.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
-        raise error(f"{show(repository)} is neither a folder here nor a Hub id (owner/name). Check the spelling.")
+        remedy = (
+            "Several go into brackets, where a key takes several: [a,b]."
+            if "," in repository
+            else "Check the spelling."
+        )
+        raise error(f"{show(repository)} is neither a folder here nor a Hub id (owner/name). {remedy}")
     if _find_cache() is None:
         raise error(
             f"{repository} is no folder here, and as a Hub {kind} it has no place to be kept: HOME is not set and this user has "

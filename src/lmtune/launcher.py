@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]  # a name of its compiled part
 
 
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+
+
 def has_store() -> bool:
-    """True for one of several processes that torchrun has started."""
+    """True for one of several processes that torchrun has started, unless it was told to keep no store for them."""
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1
     return several and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
@@ -26,9 +29,14 @@ def open_store() -> Store:
     )
 
 
+def count_restarts() -> int:
+    """How often torchrun has started the processes again after a failure: each host counts by itself, from its own start on."""
+    return int(os.environ.get(RESTARTS) or 0)
+
+
 def name_key(name: str) -> str:
     """A key of the store, another one each time that torchrun starts the processes again."""
-    return f"lmtune/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    return f"lmtune/{name}/{count_restarts()}"
 
 
 def is_first_to_say(text: str) -> bool:

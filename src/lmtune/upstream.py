@@ -14,23 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmtune.errors import ConfigError
-from lmtune.familiar import Word, find_word
+from lmtune.familiar import find_renamed, find_word
 from lmtune.versions import add_newer_names, render_install
-
-RENAMED_TRAINING_ARGUMENTS = {
-    "evaluation_strategy": "eval_strategy",
-    "fp16_backend": "fp16 or bf16 (the backend is always torch's own)",
-    "gradient_checkpointing_enable": "activation_checkpointing",
-    "half_precision_backend": "fp16 or bf16 (the backend is always torch's own)",
-    "no_cuda": "use_cpu",
-    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-    "per_gpu_train_batch_size": "per_device_train_batch_size",
-    "push_to_hub_model_id": "hub_model_id",
-    "push_to_hub_token": "the environment variable HF_TOKEN",
-    "torchdynamo": "torch_compile",
-    "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
-}
-"""Arguments of older transformers, and what took their place in 5.23."""
 
 LABELS = frozenset(["data.name", "model.name", "finetune.name", "suite.name"])
 """Keys that only say what something is called; nobody who misspelt another key meant one of these."""
@@ -180,7 +165,7 @@ def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     name = key.rpartition(".")[2]
     if key in known:
         return Meant(key, "")
-    word = find_word(key, command) or find_word(name, command) or _find_renamed(name)
+    word = find_word(key, command) or find_word(name, command) or find_renamed(name)
     if word is not None and not word.keys:
         return Meant("", word.remark)
     for what in word.keys if word else ():
@@ -224,14 +209,6 @@ def _find_anywhere(name: str, known: Iterable[str]) -> str | None:
 def _rank_section(key: str) -> tuple[int, str]:
     section = key.rpartition(".")[0]
     return SECTIONS.index(section) if section in SECTIONS else len(SECTIONS), key
-
-
-def _find_renamed(name: str) -> Word | None:
-    """An argument of older transformers as a word of another program."""
-    renamed, _, remark = RENAMED_TRAINING_ARGUMENTS.get(name, "").partition(" (")
-    if not renamed:
-        return None
-    return Word((f"training.{renamed}",), remark.rstrip(")")) if renamed.isidentifier() else Word((), f"Use {renamed}.")
 
 
 def transformers_folder() -> Path:

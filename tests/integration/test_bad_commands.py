@@ -268,7 +268,7 @@ TEXTS = """
     notes.pdf | notes.pdf ends in .pdf
     nada/*.txt | nada/*.txt: expected files
     /dev/zero | /dev/zero: expected a file or a folder, found a device.
-    [a.txt,nada.txt] | nada.txt: expected files
+    [a.txt,nada.txt] | nada.txt: expected a file
 """
 
 CONFIGS = """

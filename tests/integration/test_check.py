@@ -223,6 +223,7 @@ def test_what_is_not_known_is_not_foretold(lmtune, typed, words):
     said = " ".join(answer.out[answer.out.index("\nforecast") :].split())
     assert said.startswith("forecast none: ")
     assert words in said
+    assert "0 documents" not in answer.out
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from helpers import set_status
+from helpers import TINY_MODEL, set_status
 
 from lmtune.modeling import loading
 
@@ -171,6 +171,27 @@ def test_a_stream_is_trained_on_and_resumed_to_the_same_weights(lmtune, tmp_path
     assert "resuming from checkpoint-6" in resumed.err
     assert (answer.run / "model" / "model.safetensors").read_bytes() == whole
     assert (answer.run / "ledger.json").read_text() == ledger
+
+
+def test_streams_are_mixed_and_each_is_accounted_for(lmtune, tmp_path):
+    for name in ("new", "old"):
+        write_group(tmp_path, name, rows_per_document=2)
+    command = (
+        "data=new", "data.mix={new:0.75,old:0.25}", "data.streaming=true", "eval_data=old", "training.max_steps=3",
+        "training.use_cpu=true", "training.per_device_train_batch_size=4", "samples.enabled=false", "report.enabled=false",
+        *TINY_MODEL,
+    )  # fmt: skip
+    answer = lmtune("train", *command)
+    assert answer.code == 0, answer.err
+    assert "mix: old: 3 blocks of the run, streamed" in answer.err
+    mix = json.loads((answer.run / "ledger.json").read_text())["mix"]
+    assert {name: part["blocks_per_run"] for name, part in mix.items()} == {"new": 9, "old": 3}
+    assert mix["old"]["ledger"]["rows_read"] == 60
+    protocol = json.loads((answer.run / "results.json").read_text())["eval"]["old"]["protocol"]
+    assert protocol["split_by"] == "hash, among the first 30 documents", "as the stream is split, which is learned from"
+    refused = lmtune("train", *command, "data.prepared=[new]")
+    assert refused.code == 2
+    assert "data.prepared=new: expected names of other sources of data.mix" in refused.err
 
 
 @pytest.mark.slow

@@ -118,7 +118,9 @@ def test_the_site_is_built_strictly(tmp_path):
         cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert 'href="benchmarks.html#threads-that-wait"' in (tmp_path / "troubleshooting.html").read_text(encoding="utf-8")
     page = (tmp_path / "pt-BR" / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="pt-BR"' in page
     assert 'href="tutorial.html"' in page
     assert 'src="../learning.svg"' in page
 

@@ -6,27 +6,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
-from helpers import TINY_MODEL
+from hosts import ENTER, RUN, UNSHARE, can_unshare, finish, list_left, wait_for
 
 pytestmark = pytest.mark.slow
-
-UNSHARE = ("unshare", *(("--map-root-user",) if os.getuid() else ()), "--mount", "--pid", "--fork", "--kill-child")
-"""Processes of a host end with it."""
-ENTER = 'mount --bind "$0" "$1" && cd "$1" && shift && exec "$@"'
-RUN = (
-    *("train", "output=run", "training.use_cpu=true", "training.bf16=false", "samples.enabled=false", *TINY_MODEL),
-    *("training.max_steps=50", "training.eval_steps=10", "training.save_steps=10"),
-    *("training.learning_rate=0.03", "training.lr_scheduler_type=constant"),  # the best step is not the last
-)
-
-
-def can_unshare():
-    return (
-        shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
-    )
 
 
 @pytest.fixture
@@ -71,15 +55,6 @@ def hosts(tmp_path):
         process.communicate()
 
 
-def finish(pair, seconds=400):
-    return [process.communicate(timeout=seconds) for process in pair]
-
-
-def list_left(host):
-    """What lies on the disk of a host, its cache of prepared text aside."""
-    return sorted(path.name for path in host.iterdir() if path.name != "cache")
-
-
 def test_two_hosts_without_a_shared_disk_end_with_one_model(hosts, tmp_path, lmtune):
     pair = hosts(*RUN)
     said = finish(pair)
@@ -108,14 +83,6 @@ def test_two_hosts_without_a_shared_disk_end_with_one_model(hosts, tmp_path, lmt
     assert "goes to the hosts that do not see the run folder" in said[0][1]
     assert (run / "model" / "model.safetensors").read_bytes() == model, "bit-equal to the run that was never stopped"
     assert list_left(tmp_path / "host1") == []
-
-
-def wait_for(file, pair, seconds=300):
-    end = time.monotonic() + seconds
-    while not file.exists():
-        assert time.monotonic() < end, finish(pair)
-        assert all(process.poll() is None for process in pair), finish(pair)
-        time.sleep(0.05)
 
 
 def test_a_mistake_is_said_once_by_all_processes(hosts):

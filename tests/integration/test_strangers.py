@@ -131,6 +131,7 @@ MISTAKES = {
     ("eval", "ckpt=[broken]", "data.files=a.txt"): "ckpt=broken: expected a run folder, a checkpoint or a model folder, found a link to",
     ("generate", "ckpt=circle", "prompt=a"): "found a link that leads round in a circle.",
     ("generate", "ckpt=a.txt/x/y", "prompt=a"): "is neither a folder here nor a Hub id",
+    ("eval", "ckpt=mine,theirs"): "Several go into brackets, where a key takes several: [a,b].",
     ("generate", "ckpt=./a.txt/x", "prompt=a"): "found nothing, since a.txt is no folder.",
     ("generate", "ckpt=x", "prompts_file=pipe"): "prompts_file=pipe: expected a text file in UTF-8, found a pipe.",
     ("generate", "ckpt=x", "prompts_file=/dev/zero"): "prompts_file=/dev/zero: expected a text file in UTF-8, found a device.",

@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from itertools import chain
 
 import psutil
 import pytest
-from helpers import TINY_MODEL
+from helpers import TINY_MODEL, write_texts
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def get_noting(self, rows):
 
 def load_noting(self, split, shard):
     if training:
-        note(file=shard)
+        note(file=self.files[split][shard].name)
     return load(self, split, shard)
 
 StreamedBlocks.__getitems__, FileSource.load_rows = get_noting, load_noting
@@ -47,6 +48,8 @@ RUN = (
     *("batch.tokens=256", "training.per_device_train_batch_size=4", "training.eval_steps=12", "training.save_steps=12"),
     *("training.save_total_limit=9", "samples.enabled=false", "report.enabled=false"),
 )
+FILES = {"new": 6, "old": 5}
+MIXED = ("data.mix={files:0.7,old:0.3}", "data.block_size=8", "batch.tokens=128")
 
 
 @pytest.fixture
@@ -58,11 +61,15 @@ def start(tmp_path):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "noting.py").write_text(NOTING)
-        for shard in range(6):
-            texts = [f"{shard}.{n} sobre saúde e exames {n * 7}" for n in range(40 + shard)]
-            file = folder / f"{shard}.jsonl"
-            file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-            os.utime(file, (0, 0))  # of a stream, the dates of files count
+        for place, name in ((folder, "new"), (folder / "old", "old")):
+            place.mkdir(exist_ok=True)
+            for shard in range(FILES[name]):
+                texts = [f"{name} {shard}.{n} sobre saúde e exames {n * 7}" for n in range(40 + shard)]
+                os.utime(
+                    write_texts(place / f"{name}-{shard}.jsonl", texts), (0, 0)
+                )  # of a stream, the dates of files count
+        (folder / "conf" / "data").mkdir(parents=True, exist_ok=True)
+        (folder / "conf" / "data" / "old.yaml").write_text("files: old/*.jsonl\n")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
             [*launcher, "noting.py", *RUN, *arguments], cwd=folder, env=environment, text=True,
@@ -104,21 +111,26 @@ def load_notes(folder):
 
 def load_ledger(folder):
     ledger = json.loads((folder / "run" / "ledger.json").read_text())
-    for source in ledger["sources"]:
+    others = [part["ledger"] for part in ledger["mix"].values() if "ledger" in part]
+    for source in chain.from_iterable(each["sources"] for each in (ledger, *others)):
         source.pop("name")
     return ledger
 
 
-def test_two_processes_learn_the_batches_of_one_and_go_on_after_a_kill(start):
-    one, process = start("one", launcher=(sys.executable,))
+@pytest.mark.parametrize("mixed", [(), MIXED])
+def test_two_processes_learn_the_batches_of_one_and_go_on_after_a_kill(start, mixed):
+    one, process = start("one", *mixed, launcher=(sys.executable,))
     assert "data: 6 files in 4 lanes" in finish(process)
-    two, process = start("two")
-    assert "data: 6 files in 4 lanes, 2 for each of 2 processes" in finish(process)
+    two, process = start("two", *mixed)
+    said = finish(process)
+    assert "data: 6 files in 4 lanes, 2 for each of 2 processes" in said
+    assert ("mix: old: 173 blocks of the run, streamed" in said) == bool(mixed)
     (alone, _), (together, files) = load_notes(one), load_notes(two)
     assert len(alone) == 36 * 16
     assert together == alone, "every row of every batch"
     assert not files[0] & files[1], "no file is read by both"
-    assert files[0] | files[1] == set(range(6))
+    read = ("new", "old") if mixed else ("new",)
+    assert files[0] | files[1] == {f"{name}-{shard}.jsonl" for name in read for shard in range(FILES[name])}
     assert load_ledger(two) == load_ledger(one)
     assert load_ledger(one)["lanes"] == 4
     scores = [
@@ -126,7 +138,7 @@ def test_two_processes_learn_the_batches_of_one_and_go_on_after_a_kill(start):
     ]
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
 
-    killed, process = start("killed")
+    killed, process = start("killed", *mixed)
     end = time.monotonic() + 900
     while not (killed / "run" / "checkpoint-12" / "manifest.json").exists():
         assert process.poll() is None, process.communicate()
@@ -136,7 +148,7 @@ def test_two_processes_learn_the_batches_of_one_and_go_on_after_a_kill(start):
     for part in killed.glob("read-by-*"):
         part.unlink()
     assert not (killed / "run" / "model").exists(), "it was faster than the kill"
-    _, process = start("killed", "resume=auto")
+    _, process = start("killed", *mixed, "resume=auto")
     assert "resuming from checkpoint-1" in finish(process)
     weights = [(folder / "run" / "model" / "model.safetensors").read_bytes() for folder in (two, killed)]
     assert weights[0] == weights[1], "bit-equal to the run that was never stopped"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "resuming.md"
-ALONE, TOGETHER = re.findall(r"```bash\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+ALONE, TOGETHER, HOSTS = re.findall(r"```bash\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 STUBS = {
     "srun": 'exec "$@"',
-    "scontrol": 'echo "scontrol $*" >> calls',
+    "scontrol": '[ "$1" = show ] && { echo first; echo second; exit; }; echo "scontrol $*" >> calls',
     "lmtune": 'echo "lmtune $*" >> calls; touch started; [ -n "$HANG" ] && { trap "exit 143" TERM; sleep 30 & wait; }; exit $CODE',
     "torchrun": 'echo "torchrun $*" >> calls; mkdir -p outputs/mine; echo "$RESULTS" > outputs/mine/results.json; exit 1',
 }
@@ -64,10 +64,18 @@ def test_a_preempted_job_is_queued_again_though_its_shell_got_the_signal_too(sub
 @pytest.mark.parametrize(
     ("status", "requeued"), [("stopped", ["scontrol requeue 7"]), ("completed", []), ("failed", []), ("running", [])]
 )
-def test_under_torchrun_the_record_of_the_run_decides(submit, tmp_path, status, requeued):
-    submit(TOGETHER, RESULTS=f'{{\n  "status": "{status}"\n}}').wait(30)
+@pytest.mark.parametrize("script", [TOGETHER, HOSTS], ids=["one host", "several"])
+def test_under_torchrun_the_record_of_the_run_decides(submit, tmp_path, script, status, requeued):
+    submit(script, RESULTS=f'{{\n  "status": "{status}"\n}}').wait(30)
     assert calls(tmp_path) == requeued
 
 
+def test_processes_of_several_hosts_meet_on_the_first(submit, tmp_path):
+    submit(HOSTS, SLURM_NNODES="2", SLURM_RESTART_COUNT="1").wait(30)
+    (started,) = (line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("torchrun"))
+    assert "--nnodes 2" in started
+    assert "--rdzv_endpoint first:29500 --rdzv_id 7-1" in started
+
+
 def test_the_scripts_go_on_with_the_run_that_they_started():
-    assert all("resume=auto" in script and "--requeue" in script for script in (ALONE, TOGETHER))
+    assert all("resume=auto" in script and "--requeue" in script for script in (ALONE, TOGETHER, HOSTS))

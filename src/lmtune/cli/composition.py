@@ -20,6 +20,7 @@ from lmtune.cli.user_conf import folders
 from lmtune.config import DataCommandConfig, DataConfig, TrainConfig, load_data_config
 from lmtune.config.checks import check_words
 from lmtune.config.keys import KeyField, Plain, facts_of, holds_plain_list, walk
+from lmtune.config.mixing import resolve_mixed
 from lmtune.errors import ConfigError, Gathering
 from lmtune.storage import slug
 
@@ -100,23 +101,32 @@ def _build_sections(node: DictConfig, schema: type) -> dict[str, Any]:
 def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
     """Fill in the data configurations that eval_data= and data.mix= name."""
     mixed = [name for name in config.data.mix if name != config.data.name]
-    config.mixed_sets = _resolve_names(mixed, "data.mix", config.data.seed, told.get("mixed_sets", {}))
+    found = _resolve_names(mixed, "data.mix", config.data.seed, told.get("mixed_sets", {}))
+    config.mixed_sets = {name: resolve_mixed(config.data, other) for name, other in found.items()}
     if isinstance(config, TrainConfig):
         if config.data.name in config.eval_data:
             raise ConfigError(f"eval_data names {config.data.name}, which data= watches already. Leave it out.")
         recorded = told.get("eval_sets", {})
-        config.eval_sets = _resolve_names(config.eval_data, "eval_data", config.data.seed, recorded)
+        watched = _resolve_names(config.eval_data, "eval_data", config.data.seed, recorded)
+        config.eval_sets = {name: _hold_out_alike(config, name, data) for name, data in watched.items()}
         _resolve_forgetting(config, told)
 
 
 def _resolve_forgetting(config: TrainConfig, told: Plain) -> None:
     """Fill in the data configurations that forgetting.on= and forgetting.replay= name."""
     watched = [name for name in config.watched if name not in config.eval_sets]
-    config.eval_sets |= _resolve_names(watched, "forgetting.on", config.data.seed, told.get("eval_sets", {}))
+    found = _resolve_names(watched, "forgetting.on", config.data.seed, told.get("eval_sets", {}))
+    config.eval_sets |= {name: _hold_out_alike(config, name, data) for name, data in found.items()}
     source = config.forgetting.source
     replayed, key = [] if source is None else [source], "forgetting.replay"
     config.replay_sets = _resolve_names(replayed, key, config.data.seed, told.get("replay_sets", {}))
     config.forgetting.check_sets(config)
+
+
+def _hold_out_alike(config: TrainConfig, name: str, data: DataConfig) -> DataConfig:
+    """A set that is scored. One that is mixed in as a stream is split as such, so that what is scored is what is not learned."""
+    mixed = config.mixed_sets.get(name)
+    return mixed if mixed is not None and mixed.streaming else data
 
 
 def list_choices(told: Plain) -> dict[str, str]:

@@ -10,7 +10,7 @@ from lmtune.cli.reference import load_texts, render_values
 from lmtune.cli.schemas import SCHEMAS
 from lmtune.config.keys import KeyField, default_of, facts_of, section_of, walk
 from lmtune.config.ranges import render_value
-from lmtune.config.training_arguments import ARGUMENTS, Argument
+from lmtune.config.training_arguments import ARGUMENTS, OWN, Argument, load_fields
 from lmtune.familiar import WORDS
 
 NO_DOC = upstream_docs.ArgumentDoc("any", "", "transformers names it and says no more.")
@@ -40,7 +40,7 @@ def describe_key(command: str, key: str) -> KeyText:
     section, _, name = key.rpartition(".")
     elsewhere = tuple(f"--{word}" for word, meant in WORDS.items() if key in meant.keys)
     if section == "training":
-        return _describe_training(name, (f"--{name}", *elsewhere))
+        return _describe_training(name, elsewhere if name in OWN else (f"--{name}", *elsewhere))
     if section == "generation":
         doc = upstream_docs.load_generation_docs().get(name, NO_DOC)
         return KeyText(doc.kind, "", doc.default, "transformers", doc.text, "", elsewhere)
@@ -65,7 +65,7 @@ def list_below(command: str, section: str) -> list[str]:
 def _list_theirs(source: str) -> list[str]:
     """Names of a class of transformers in the order of its documentation."""
     if source == "training":
-        return list(upstream.load_training_fields())
+        return list(load_fields())
     known = upstream.load_generation_fields()
     return [name for name in dict.fromkeys([*upstream_docs.load_generation_docs(), *sorted(known)]) if name in known]
 
@@ -73,10 +73,12 @@ def _list_theirs(source: str) -> list[str]:
 def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
     doc = upstream_docs.load_training_docs().get(name, NO_DOC)
     argument = ARGUMENTS.get(name, Argument())
-    kind = doc.kind if doc is not NO_DOC else upstream.load_training_fields()[name]
+    kind = doc.kind if doc is not NO_DOC else load_fields()[name]
     values = argument.range.render() if argument.range else ", ".join(argument.words)
     condition = getattr(argument.condition, "__doc__", None)
     said = f"Refused: {argument.refusal}" if argument.refusal else f"Works where: {condition}" if condition else ""
+    if argument.text:
+        return KeyText(kind, values, "null", "lmtune", argument.text, said, elsewhere)
     return KeyText(kind, values, doc.default, "transformers", doc.text, said, elsewhere)
 
 

@@ -99,6 +99,7 @@ class Dispatch:
         )
         from lmtune.cli.run_names import settle_names
         from lmtune.cli.schemas import find_conf
+        from lmtune.cli.strays import check_strays
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
@@ -106,6 +107,7 @@ class Dispatch:
         self.keys = keys
         composition.register(self.name, self.options.config_dir)
         check_hydra_overrides(keys)
+        check_strays(self.name, keys)
         check_forms(keys)
         self.typed = find_typed(keys)
         check_sections(self.name, self.typed)

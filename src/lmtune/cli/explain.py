@@ -8,12 +8,13 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from yaml import YAMLError
 
 from lmtune import upstream
+from lmtune.cli.overrides import is_path
 from lmtune.cli.schemas import RESUMED, SCHEMAS, all_keys, find_open, hydra_keys, keys_of, known_keys
 from lmtune.cli.user_conf import folders
 from lmtune.cli.user_conf.files import find_group
 from lmtune.config.keys import holds_list, section_of
 from lmtune.errors import first_line
-from lmtune.familiar import find_word
+from lmtune.familiar import RENAMED_TRAINING_ARGUMENTS, find_word
 
 HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
 
@@ -72,7 +73,7 @@ def explain_value(key: str, reason: str, command: str) -> str:
 
 def explain_unknown(key: str, command: str) -> str:
     """What to say of a key that a command does not have."""
-    renamed = upstream.RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
+    renamed = RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
     if renamed and key.startswith("training."):
         return f"{key} is gone from transformers. Use {renamed}."
     said = upstream.suggest(key, hydra_keys() if key.startswith("hydra.") else known_keys(command), command)
@@ -133,6 +134,8 @@ def _suggest_choice(group: str, choice: str, options: list[str], remedy: str | N
         return f" Did you mean {group}={nearest}?"
     if remedy is not None:
         return f" {remedy}"
+    if group == "data" and is_path(choice):
+        return f" Files of your own are named by data.files={choice}."
     return f" One of the Hub or disk is named by its path: {group}.path={choice}." if group in ("data", "model") else ""
 
 

@@ -44,6 +44,8 @@ def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneErro
 
 
 def _is_told(fault: Fault, told: list[str]) -> bool:
+    if any(fault.key in text.partition(": expected")[0].split() for text in told):
+        return True  # a word that stands in what was told of several
     above = fault.key.rpartition(".")[0]
     begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", "[")), f"{above}: Value '{{}}'")
     return any(fault.text in text or text.startswith(begins) for text in told)

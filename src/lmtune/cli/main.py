@@ -21,7 +21,7 @@ from typing import IO, NoReturn
 from lmtune import __version__, console, patience, stopping
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.dispatch import Dispatch, explained, report
-from lmtune.cli.options import take_options
+from lmtune.cli.options import check_line_ends, take_options
 from lmtune.cli.tools import TOOLS
 from lmtune.environment import set_environment
 from lmtune.errors import LmtuneError, Stopped, first_line
@@ -82,6 +82,7 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     name, *rest = arguments
     prepare_process()
     check_command(name)
+    check_line_ends(arguments)
     check_secrets(rest)
     check_versions()
     if name in TOOLS:

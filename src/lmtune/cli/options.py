@@ -6,8 +6,9 @@ Hydra's own parser takes keys in one piece only and answers a mistake with its u
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import NoReturn
 
 from lmtune.errors import ConfigError, Gathering
@@ -93,13 +94,31 @@ def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...
     return Options(**{**settings, "config_dir": tuple(settings["config_dir"])}), keys
 
 
+def check_line_ends(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for arguments of a script with Windows line ends; a shell takes the carriage return for text."""
+    ended = next((each for each in arguments if each.endswith("\r")), None)
+    if ended is not None:
+        raise ConfigError(
+            f"{ended.rstrip() or 'the command line'}: expected an argument, found a carriage return at its end, as a script with "
+            "Windows line ends has them. Take them out: sed -i 's/\\r$//' SCRIPT."
+        )
+
+
 def _check_no_option(argument: str, spell_out: Callable[[str], str]) -> None:
     """Raise ConfigError for what is written as an option, with the key that is meant."""
     if argument.startswith("-"):
         name = argument.partition("=")[0]
+        near = difflib.get_close_matches(name, _list_options(), n=1, cutoff=0.75)
+        if near:
+            raise ConfigError(f"{argument}: {name} is no option. Did you mean {near[0]}? {KNOWN}")
         spelt = spell_out(name.lstrip("-"))
         spelt += "" if spelt.endswith(".") else "."
         raise ConfigError(f"{argument}: {name} is no option; keys are written without dashes: {spelt} {KNOWN}")
+
+
+def _list_options() -> list[str]:
+    """The options in their long form."""
+    return [f"--{item.name.replace('_', '-')}" for item in fields(Options) if item.name != "shell_completion"]
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -62,12 +62,13 @@ def gather_words(command: str, arguments: list[str]) -> list[str]:
 
 def is_word(command: str, argument: str) -> bool:
     """True for an argument without a key, of a command that takes such."""
-    return bool(COMMANDS[command].words) and ("=" not in argument or _is_path(argument))
+    return bool(COMMANDS[command].words) and ("=" not in argument or is_path(argument))
 
 
-def _is_path(word: str) -> bool:
+def is_path(word: str) -> bool:
+    """True for the path of something that is there."""
     try:
-        return Path(word).exists()
+        return bool(word) and Path(word).exists()
     except (OSError, ValueError):
         return False
 

@@ -93,6 +93,8 @@ def _render_reason(argument: Argument) -> str:
         return argument.refusal.removesuffix(" Leave it out.")
     if argument.condition:
         return str(argument.condition.__doc__)
+    if argument.text:
+        return argument.text
     home = argument.home.removesuffix(".name")
     return f"as `{home}=`, its name here" if home else "as transformers documents it"
 

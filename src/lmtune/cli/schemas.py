@@ -14,6 +14,7 @@ from omegaconf import MISSING
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
 from lmtune.config.keys import USUAL, Facts, KeyField, facts_of, walk
+from lmtune.config.training_arguments import load_fields
 
 SCHEMAS: dict[str, type] = {name: command.load_schema() for name, command in COMMANDS.items()}
 
@@ -82,7 +83,7 @@ def hydra_keys() -> set[str]:
 def _build_schema(schema: type) -> type:
     """The dataclass that Hydra checks against: as `schema`, with the names of transformers' own classes filled in."""
     names: dict[str, Callable[[], Any]] = {
-        "training": upstream.load_training_fields,
+        "training": load_fields,
         "generation": upstream.load_generation_fields,
     }
     items: list[Any] = []

@@ -211,7 +211,8 @@ def _agree(choose: Callable[[], str]) -> str:
     if not launcher.has_store():
         raise ConfigError(
             "-m under several processes needs torchrun, whose ranks can agree on one folder; found another launcher "
-            "(WORLD_SIZE is set). Start the sweep alone, one process a job, or each job by itself."
+            "(WORLD_SIZE is set), or a torchrun that keeps no store for them (TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1). Start the "
+            "sweep alone, one process a job, or each job by itself."
         )
     store, key = launcher.open_store(), launcher.name_key("sweep")
     if os.environ.get("RANK") == "0":

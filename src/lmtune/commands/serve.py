@@ -27,13 +27,14 @@ def run(config: ServeConfig) -> Result:
     for ckpt in filter(is_hub_id, config.checkpoints):
         resolve_checkpoint(ckpt)  # one that cannot be had is refused before torch is imported
     from lmtune.serving.access import resolve_access
+
+    access = resolve_access(config.serve)
     from lmtune.serving.app import build_app
     from lmtune.serving.metrics import Metrics
     from lmtune.serving.models import load_models
     from lmtune.serving.server import build_server, open_socket, serve
 
     began = time.monotonic()
-    access = resolve_access(config.serve)
     with open_socket(config.serve) as listening:
         models = load_models(config)
         metrics = Metrics(models)

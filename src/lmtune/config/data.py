@@ -176,7 +176,10 @@ class DataConfig:
     model does not keep them apart. Its mask keeps a GPU from flash attention."""
     mix: dict[str, float] = key(dict, open=True, identity=False)
     """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
-    `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for."""
+    `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for. While streaming
+    they are streams too."""
+    prepared: list[str] = key(list, several=True, identity=False)
+    """While streaming: sources of `data.mix` that are prepared whole, such as small ones of few files."""
     streaming: bool = key(False, late=True)
     """Read and encode the text while it is trained on; needs `training.max_steps`."""
     shuffle_blocks: int = count(8192, least=1, identity=False)
@@ -226,14 +229,11 @@ class DataConfig:
             )
 
     def _check_mix(self) -> None:
+        others = [name for name in self.mix if name != self.name]
+        for name in self.prepared:
+            require(name in others, "data.prepared", name, "names of other sources of data.mix")
         if not self.mix:
             return
-        if self.streaming:
-            raise ConfigError(
-                "data.mix and data.streaming=true do not go together, found both: an epoch takes so many rows of each source, and "
-                "nobody knows how many a stream has. Leave data.streaming out, so that the text is prepared, or stream the files "
-                "of all as one text: data.sources=[{files:a},{files:b}]."
-            )
         if self.name not in self.mix or len(self.mix) < 2:
             raise ConfigError(
                 f"data.mix={{{', '.join(self.mix)}}}: expected {self.name}, which data= names, and at least one other. "

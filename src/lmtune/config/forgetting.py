@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmtune.config.checks import require
-from lmtune.config.data import MANY
+from lmtune.config.data import MANY, DataConfig
 from lmtune.config.keys import count
 from lmtune.config.model import ModelInit, Transplant
 from lmtune.config.ranges import check_ranges
@@ -82,9 +82,7 @@ class ForgettingConfig:
 
     def _list_complaints(self, config: "TrainConfig") -> Iterator[str]:
         data, training = config.data, config.training
-        for name, value in (("on", self.on), ("replay", self.replay)):
-            if value == data.name or (name == "replay" and value in data.mix):
-                yield _ask_for_older(name, value)
+        yield from self._list_complaints_of_text(data)
         if config.model.init is ModelInit.scratch:
             yield "forgetting.on needs a model that knows something, found model.init=scratch. Leave one of the two out."
         if config.model.transplant is not Transplant.off:
@@ -106,6 +104,18 @@ class ForgettingConfig:
             yield (
                 "forgetting.replay=self and data.isolate_documents=true do not go together, found both: what is written runs over "
                 "the ends of documents. Name a text in forgetting.replay=, or leave the other out."
+            )
+
+    def _list_complaints_of_text(self, data: DataConfig) -> Iterator[str]:
+        """Text that cannot be the old one, since the run learns it anyway."""
+        for name, value in (("on", self.on), ("replay", self.replay)):
+            if value == data.name:
+                yield _ask_for_older(name, value)
+        if self.source in data.mix and self.source != data.name:
+            yield (
+                f"forgetting.{'on' if self.replay is None else 'replay'}={self.source}: expected text that is learned again as the "
+                f"budget asks, found that data.mix learns it anyway. Leave {self.source} out of data.mix, or watch it alone: "
+                f"eval_data=[{self.source}]."
             )
 
 

@@ -82,8 +82,9 @@ class ModelConfig:
     that rebuilds the token there."""
     legacy_ids: bool = False
     """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
-    learning_rate: float = number(5e-5, above=0)
-    """Peak rate that suits these weights; `training.learning_rate` follows it."""
+    learning_rate: float = number(1e-4, above=0)
+    """Peak rate that suits these weights; `training.learning_rate` follows it. By default what a model of 135M parameters wanted
+    (docs/experiments.md)."""
     loss: LossChoice = LossChoice.auto
     """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
     save_dtype: SaveDtype = key(SaveDtype.float32, weights=False)

@@ -200,6 +200,11 @@ class TrainConfig:
         on = self.forgetting.on
         return self.eval_data if on is None or on in self.eval_data else [*self.eval_data, on]
 
+    @property
+    def goldfish(self) -> int | None:
+        """One in so many targets is left out of the loss; None where all are learned."""
+        return self.training.get("goldfish")
+
     def _check_measures(self) -> None:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
         sets = [self.data.name, *self.watched]

@@ -9,7 +9,7 @@ from lmtune import upstream
 from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
 from lmtune.config.keys import Plain, count, number, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
-from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, works
+from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, load_fields, works
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
 
@@ -123,7 +123,7 @@ def settle_training(training: Plain) -> None:
 
 def check_training(training: Plain) -> None:
     """Raise ConfigError for names, types and values that cannot work, and for what would change what numbers mean."""
-    known = upstream.load_training_fields()
+    known = load_fields()
     for name in training.keys() & (ARGUMENTS.keys() - known):
         raise ConfigError(
             f"training.{name}: the installed transformers has none yet, newer ones have. Leave it out, or upgrade."

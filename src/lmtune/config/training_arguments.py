@@ -1,4 +1,4 @@
-"""Every field of TrainingArguments (transformers 5.23), and what becomes of it in lmtune.
+"""Every field of TrainingArguments (transformers 5.23), what becomes of it in lmtune, and the fields that lmtune adds.
 
 One works as transformers documents it, one works only beside other settings, one is refused: because it contradicts what
 lmtune promises, or because nothing would ever read it. A test holds the table against the fields that are installed.
@@ -28,6 +28,10 @@ class Argument:
     """An enumeration of transformers whose values are the choices, as `file.Class`."""
     remedy: str = ""
     """Added to the error where none of the choices was given."""
+    annotation: str = ""
+    """Of an argument that is lmtune's own, and not transformers': its type, as transformers writes types."""
+    text: str = ""
+    """Of such an argument: what it does."""
     condition: Condition | None = None
     """Why it would have no effect; asked of what was typed and is not off."""
     refusal: str = ""
@@ -77,6 +81,11 @@ def unread(refusal: str, *harmless: Any) -> Argument:
 def against(refusal: str, *harmless: Any, **facts: Any) -> Argument:
     """It would break a promise of lmtune."""
     return Argument(refusal=refusal, harmless=harmless, contradicts=True, **facts)
+
+
+def ours(annotation: str, text: str, **facts: Any) -> Argument:
+    """transformers has none; lmtune reads it, and Trainer is not given it."""
+    return Argument(annotation=annotation, text=text, **facts)
 
 
 def both(first: Condition, second: Condition) -> Condition:
@@ -140,6 +149,15 @@ ARGUMENTS: Mapping[str, Argument] = {
     "max_grad_norm": works(range=Range(least=0, remedy="0 cuts nothing off.")),
     "neftune_noise_alpha": works(range=Range(above=0, most=1_000_000)),
     "label_smoothing_factor": against("not supported, since it would change what the loss means. Leave it out.", 0),
+    "goldfish": ours(
+        "int | None",
+        "One in so many tokens is left out of the loss, chosen by a hash of the 13 tokens before it: the same passage always loses "
+        "the same tokens ([audit.md](audit.md#against-it)). Off by default.",
+        range=whole(
+            2,
+            remedy="1 would leave out every token. Give 4, which leaves out a quarter; without the key none is left out.",
+        ),
+    ),
     "average_tokens_across_devices": needs(on.if_launched),
     # precision, memory, compilation
     "bf16": works(),
@@ -281,8 +299,16 @@ ARGUMENTS: Mapping[str, Argument] = {
 
 HOMES: Mapping[str, str] = {name: argument.home for name, argument in ARGUMENTS.items() if argument.home}
 """Arguments that have a name of lmtune's own, and that name."""
+OWN: Mapping[str, str] = {name: argument.annotation for name, argument in ARGUMENTS.items() if argument.annotation}
+"""Arguments that are lmtune's own, and their types."""
 PHASED = tuple(name for name, argument in ARGUMENTS.items() if argument.phased)
 WITHHELD = tuple(name for name, argument in ARGUMENTS.items() if argument.withheld)
+
+
+def load_fields() -> Mapping[str, str]:
+    """Names and types of all that stands in `training.*`: transformers' own, as installed, and lmtune's."""
+    return {**upstream.load_training_fields(), **OWN}
+
 
 RECOMPUTING = (
     "use_reentrant",

@@ -6,12 +6,14 @@ target exactly once per epoch; a row of block_size ids has only block_size - 1 t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+
+from lmtune.data.goldfish import CONTEXT, Goldfish
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +25,12 @@ Batch: TypeAlias = "dict[str, torch.Tensor]"
 ROWS_AT_ONCE = 8192
 READ_AT_ONCE, READ_AGAIN = 1 << 20, 512
 """Tokens of a piece that is read in order, and how many of them the next piece starts with."""
+HASHED_AT_ONCE = 1 << 17
+"""Tokens: more of them do not stay in a processor's cache, and take twice the time."""
 IGNORED = -100
 """Label of a position without a loss (torch's default ignore_index)."""
+LEFT_OUT = "left_out"
+"""In a batch: how many targets of each row training.goldfish has left out, [rows]. The model is not given it."""
 
 
 def id_type(vocabulary: int) -> np.dtype:
@@ -33,11 +39,16 @@ def id_type(vocabulary: int) -> np.dtype:
 
 
 class RowCutter:
-    """Cuts a stream that comes in pieces into rows of block_size + 1 ids, of which neighbours share overlap + 1."""
+    """Cuts a stream that comes in pieces into rows of block_size + 1 ids, of which neighbours share overlap + 1.
 
-    def __init__(self, block_size: int, overlap: int, dtype: np.dtype) -> None:
+    before: ids that stand before the stream; as many before each row can be looked at.
+    """
+
+    def __init__(self, block_size: int, overlap: int, dtype: np.dtype, before: np.ndarray | None = None) -> None:
         self.block_size = block_size
         self.overlap = overlap
+        self.before = np.empty(0, dtype) if before is None else before.astype(dtype)
+        """Ids before the next row."""
         self.rest = np.empty(0, dtype)
         """[tokens] that were added and are not in a full row that was taken; of the next row also its overlap + 1 first ids."""
         self.rows = 0
@@ -53,9 +64,18 @@ class RowCutter:
             return np.empty((0, self.block_size + 1), self.rest.dtype)
         step = self.block_size - self.overlap
         rows = np.lib.stride_tricks.sliding_window_view(self.rest, self.block_size + 1)[: full * step : step]
+        self.before = self.look_back(full + 1)[-1].copy()
         self.rest = self.rest[full * step :]
         self.rows += full
         return rows
+
+    def look_back(self, rows: int) -> np.ndarray:
+        """[rows, len(before)]: the ids before each of the next rows, at most one row more than are full."""
+        step, size = self.block_size - self.overlap, len(self.before)
+        if not size:
+            return np.empty((rows, 0), self.rest.dtype)
+        line = np.concatenate([self.before, self.rest])
+        return np.lib.stride_tricks.sliding_window_view(line, size)[: rows * step : step][:rows]
 
     @property
     def full(self) -> int:
@@ -168,12 +188,19 @@ class TrainingRows(ABC):
     def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         """Set the rows of a batch, over all processes, and how many batches a run takes if that is fixed (else -1)."""
 
+    @abstractmethod
+    def leave_out(self, goldfish: Goldfish) -> None:
+        """Give no loss to the targets that it chooses; batches then tell how many these were, see LEFT_OUT."""
+
     def build_sampler(self, seed: int) -> Iterable[int] | None:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""
         return None
 
     def collect_positions(self, gather: "Callable[[Positions], list[Positions]]") -> None:  # noqa: B027
         """Let process 0 know where each process reads. All call it. gather: the values of all by rank, there alone."""
+
+    def close_ledger(self) -> None:  # noqa: B027
+        """Write into the account what is known at the end alone, on process 0 after collect_positions."""
 
     def save_position(self, folder: Path) -> None:  # noqa: B027  rows on disk need nothing
         """Write what is needed to go on from here into the folder of a checkpoint."""
@@ -215,6 +242,7 @@ class Blocks(StoredRows):
         self.targets = targets
         self.separator = separator
         self.overlap = overlap
+        self.goldfish: Goldfish | None = None
         self._multiple = 1
 
     @classmethod
@@ -244,13 +272,28 @@ class Blocks(StoredRows):
     def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._multiple = rows_per_batch
 
+    def leave_out(self, goldfish: Goldfish) -> None:
+        self.goldfish = goldfish
+
     def __len__(self) -> int:
         return -(-len(self.rows) // self._multiple) * self._multiple
 
-    def count_targets(self, indices: list[int]) -> int:
+    def count_targets(self, indices: Sequence[int]) -> int:
         """Tokens that these rows learn."""
         first, last = self._learned_places(np.asarray(indices))
-        return int(np.maximum(0, np.minimum(last, self.block_size) - first).sum())
+        left_out = self.count_left_out(indices) if self.goldfish is not None else 0
+        return int(np.maximum(0, np.minimum(last, self.block_size) - first).sum()) - left_out
+
+    def count_left_out(self, indices: Sequence[int]) -> int:
+        """Targets of these rows that training.goldfish leaves out."""
+        total, at_once = 0, max(1, HASHED_AT_ONCE // self.block_size)
+        for start in range(0, len(indices), at_once):
+            numbers = np.asarray(indices[start : start + at_once])
+            numbers = numbers[numbers < len(self.rows)]
+            chosen = self._choose(numbers, np.asarray(self.rows[numbers]["ids"])) if len(numbers) else None
+            if chosen is not None:
+                total += int((chosen & find_learned(self.block_size, *self._learned_places(numbers))).sum())
+        return total
 
     def _learned_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each row, the first target that is learned and the one behind the last."""
@@ -261,7 +304,27 @@ class Blocks(StoredRows):
         numbers = np.asarray(indices)
         stored = np.minimum(numbers, len(self.rows) - 1)  # an empty row looks like the last one, with no target
         first, last = self._learned_places(numbers)
-        return build_batch(np.asarray(self.rows[stored]["ids"]), first, last, self.separator)
+        ids = np.asarray(self.rows[stored]["ids"])
+        return build_batch(ids, first, last, self.separator, self._choose(stored, ids))
+
+    def _choose(self, numbers: np.ndarray, ids: np.ndarray) -> np.ndarray | None:
+        """[rows, block_size] bool: the targets that are left out of these rows; None where none ever are."""
+        if self.goldfish is None:
+            return None
+        before = self._load_before(numbers, ids, self.goldfish.separator)
+        return self.goldfish.choose(np.concatenate([before, ids], axis=1))
+
+    def _load_before(self, numbers: np.ndarray, ids: np.ndarray, separator: int) -> np.ndarray:
+        """[rows, CONTEXT]: the ids of the text before these rows; separators before its first."""
+        step = self.block_size - self.overlap
+        places = numbers[:, None] * step + np.arange(-CONTEXT, 0)
+        return np.where(places < 0, separator, self._gather(np.maximum(places, 0), step, column=0))
+
+    def _gather(self, places: np.ndarray, step: int, column: int) -> np.ndarray:
+        """Ids by their places in a text of which each row has `step`, from `column` on."""
+        owners, columns = np.divmod(places, step)
+        needed, back = np.unique(owners, return_inverse=True)
+        return np.asarray(np.asarray(self.rows[needed]["ids"])[back.reshape(owners.shape), columns + column])
 
 
 class PaddedBlocks(Blocks):
@@ -274,7 +337,17 @@ class PaddedBlocks(Blocks):
         numbers = np.asarray(indices)
         rows = self.rows[np.minimum(numbers, len(self.rows) - 1)]
         first, learned = self._learned_places(numbers)
-        return build_batch(np.asarray(rows["ids"]), first, learned, separator=None)
+        ids = np.asarray(rows["ids"])
+        left_out = self._choose(np.minimum(numbers, len(self.rows) - 1), ids)
+        return build_batch(ids, first, learned, separator=None, left_out=left_out)
+
+    def _load_before(self, numbers: np.ndarray, ids: np.ndarray, separator: int) -> np.ndarray:
+        # A row goes on with the document of the one before it where it starts with the last id of that, which ends no document.
+        # An id that opens documents is no target here: in rows of fewer than CONTEXT ids it is missed in later ones.
+        places = numbers[:, None] * self.block_size + np.arange(-CONTEXT - 1, 0)
+        before = np.where(places < 0, separator, self._gather(np.maximum(places, 0), self.block_size, column=1))
+        goes_on = (before[:, -1:] == ids[:, :1]) & (before[:, -1:] != separator)
+        return np.where(goes_on, before[:, :-1], separator)
 
     def _learned_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         stored = self.rows[np.minimum(numbers, len(self.rows) - 1)]["learned"]
@@ -282,23 +355,42 @@ class PaddedBlocks(Blocks):
         return np.zeros_like(learned), learned
 
 
-def build_batch(rows: np.ndarray, first: np.ndarray, last: np.ndarray, separator: int | None) -> "Batch":
+def find_learned(block_size: int, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """[rows, block_size] bool: True for the targets from number `first` up to and without `last`, [rows] each."""
+    places = np.arange(block_size)
+    return np.asarray((places >= first[:, None]) & (places < last[:, None]))
+
+
+def build_batch(
+    rows: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    separator: int | None,
+    left_out: np.ndarray | None = None,
+) -> "Batch":
     """Rows as a batch: input_ids, labels and shift_labels, each [rows, block_size] int64.
 
     rows: [rows, block_size + 1] ids; of each the targets from number `first` up to and without `last` are learned.
     shift_labels are the targets. Losses of transformers use them as they are and leave labels aside, which other models
     shift by one themselves. With a separator, position_ids come with them: transformers then builds the mask from their
     resets, provided that no attention_mask is given and use_cache is off.
+    left_out: [rows, block_size] bool, of targets that have no loss either; how many of each row would have been learned then
+    stands in the batch as LEFT_OUT.
     """
     import torch
 
     ids = rows.astype(np.int64)
     inputs, targets = ids[:, :-1], ids[:, 1:].copy()
     labels = inputs.copy()
-    places, first, last = np.arange(inputs.shape[1]), first[:, None], last[:, None]
-    targets[(places < first) | (places >= last)] = IGNORED
+    learned, places = find_learned(inputs.shape[1], first, last), np.arange(inputs.shape[1])
+    first, last = first[:, None], last[:, None]
+    targets[~learned] = IGNORED
     labels[(places > last) | ((places <= first) & (first > 0))] = IGNORED
     batch = {"input_ids": inputs, "labels": labels, "shift_labels": targets}
+    if left_out is not None:
+        targets[left_out] = IGNORED
+        labels[:, 1:][left_out[:, :-1]] = IGNORED
+        batch[LEFT_OUT] = (left_out & learned).sum(axis=1)
     if separator is not None:
         batch["position_ids"] = positions_in_documents(inputs, separator)
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
@@ -313,6 +405,14 @@ def positions_in_documents(ids: np.ndarray, separator: int) -> np.ndarray:
     starts = np.zeros(ids.shape, dtype=np.int64)
     starts[:, 1:] = np.where(ids[:, :-1] == separator, places[1:], 0)
     return places - np.maximum.accumulate(starts, axis=1)
+
+
+def join_batches(batches: Sequence["Batch"], places: Sequence[np.ndarray]) -> "Batch":
+    """One batch of several. places: of each, [rows] where its rows stand in the whole."""
+    import torch
+
+    back = torch.from_numpy(np.argsort(np.concatenate(places)))
+    return {name: torch.cat([batch[name] for batch in batches])[back] for name in batches[0]}
 
 
 def collate(batch: "Batch") -> "Batch":

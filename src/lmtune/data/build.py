@@ -10,18 +10,21 @@ import numpy as np
 
 from lmtune.config import DataConfig
 from lmtune.data import cache
-from lmtune.data.blocks import Blocks
+from lmtune.data.blocks import Blocks, TrainingRows
 from lmtune.data.canaries import Canary
 from lmtune.data.corpus import Corpus
+from lmtune.data.goldfish import Goldfish
+from lmtune.data.laned import LanedStore, LanedText
 from lmtune.data.mixture import MixedBlocks, Part
 from lmtune.data.past import Past, build_past, load_past, save_past
 from lmtune.data.prepare import EncodedCorpus
-from lmtune.data.prepared import Prepared, StreamFacts
+from lmtune.data.prepared import Facts, Prepared, StreamFacts
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
-from lmtune.data.streaming import prepare_stream
-from lmtune.patience import turn_to
+from lmtune.data.streaming import Source, StreamedBlocks, prepare_stream
+from lmtune.patience import saying, turn_to
 from lmtune.token_stream import TokenStream
+from lmtune.vocabulary import encode_document_opening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,9 +56,35 @@ def prepare_training(
     """
     turn_to("preparing the text")
     encoded = EncodedCorpus(corpus, tokenizer, canaries)
-    prepared = prepare_stream(encoded, block_size) if corpus.config.streaming else encoded.prepare(block_size)
+    prepared = _prepare(encoded, block_size)
     prepared.facts["held_out"] = {split: describe_stream(stream) for split, stream in prepared.held_out.items()}
-    return _mix(corpus, prepared, mixed, tokenizer, block_size) if mixed else prepared
+    if not mixed:
+        return prepared
+    corpora = _build_others(corpus, prepared, mixed)
+    others = {name: _prepare(EncodedCorpus(other, tokenizer), block_size) for name, other in corpora.items()}
+    return _mix_streams(corpus, prepared, others) if corpus.config.streaming else _mix(corpus.config, prepared, others)
+
+
+def _prepare(encoded: EncodedCorpus, block_size: int) -> Prepared:
+    return prepare_stream(encoded, block_size) if encoded.corpus.config.streaming else encoded.prepare(block_size)
+
+
+def leave_out(goldfish: int | None, blocks: TrainingRows, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Give no loss to one in `goldfish` targets of some rows; None learns all of them."""
+    if goldfish is not None:
+        blocks.leave_out(Goldfish(goldfish, tokenizer.eos_token_id, len(encode_document_opening(tokenizer))))
+
+
+def count_left_out(prepared: Prepared) -> None:
+    """Count in the ledger, and for each source of a mixture, what an epoch leaves out; a stream is counted as it is read."""
+    blocks, ledger = prepared.blocks, prepared.ledger
+    with saying("counting what is left out of the loss"):
+        if isinstance(blocks, MixedBlocks):
+            for name, part in blocks.parts.items():
+                ledger.mix[name]["targets_left_out"] = part.blocks.count_left_out(range(len(part.blocks.rows)))
+            ledger.targets_left_out = next(iter(ledger.mix.values()))["targets_left_out"]
+        elif isinstance(blocks, Blocks):
+            ledger.targets_left_out = blocks.count_left_out(range(len(blocks.rows)))
 
 
 def build_replayed(corpus: Corpus, lead: Prepared, other: DataConfig, watched: TokenStream) -> Corpus:
@@ -63,7 +92,8 @@ def build_replayed(corpus: Corpus, lead: Prepared, other: DataConfig, watched: T
 
     watched: held-out text that tells what is forgotten.
     """
-    (replayed,) = _build_others(corpus, lead, {other.name: other}, watched).values()
+    whole = replace(other, streaming=False)
+    (replayed,) = _build_others(corpus, lead, {other.name: whole}, watched).values()
     return replayed
 
 
@@ -104,32 +134,29 @@ def _build_others(
         "isolate_documents": config.isolate_documents,
         "stride": config.stride,
         "packing": config.packing,
-        "streaming": False,
     }
     held = np.concatenate(
         [np.empty(0, np.uint64), *(stream.documents["order"] for stream in (*lead.held_out.values(), *apart))]
     )
     before = None if corpus.past is None else corpus.past.without_learned()
-    return {
-        name: Corpus(replace(other, **same), corpus.seed, left_out=held, past=before, withholds=True)
-        for name, other in mixed.items()
-    }
+    found = {}
+    for number, (name, other) in enumerate(mixed.items(), start=1):
+        shaped = replace(other, **same, streaming=config.streaming and other.streaming)
+        order_seed = derive_seed(corpus.order_seed, number)
+        found[name] = Corpus(shaped, corpus.seed, held, before, order_seed, withholds=True)
+    return found
 
 
-def _mix(
-    corpus: Corpus,
-    lead: Prepared,
-    mixed: dict[str, DataConfig],
-    tokenizer: "PreTrainedTokenizerBase",
-    block_size: int,
-) -> Prepared:
+def derive_seed(seed: int, number: int) -> int:
+    """A seed for the order of one of several sources, so that texts that run in parallel are not shuffled alike."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
+
+
+def _mix(config: DataConfig, lead: Prepared, others: dict[str, Prepared]) -> Prepared:
     """The lead's held-out text and account, with its rows and those of the other sources.
 
     Documents that the lead holds out are left out of the others, whatever their own splits say.
     """
-    config = corpus.config
-    corpora = _build_others(corpus, lead, mixed)
-    others = {name: EncodedCorpus(other, tokenizer).prepare(block_size) for name, other in corpora.items()}
     parts = {}
     for name, prepared in {config.name: lead, **others}.items():
         assert isinstance(prepared.blocks, Blocks)
@@ -145,5 +172,28 @@ def _mix(
         }
         for (name, part), taken in zip(parts.items(), blocks.rows_per_epoch, strict=True)
     }
-    identities = {name: prepared.facts["corpus"] for name, prepared in others.items()}
-    return Prepared(blocks, lead.held_out, lead.ledger, {**lead.facts, "mix": identities})
+    return Prepared(blocks, lead.held_out, lead.ledger, _name_texts(lead, others))
+
+
+def _mix_streams(corpus: Corpus, lead: Prepared, others: dict[str, Prepared]) -> Prepared:
+    """As _mix, of streams, and of texts on disk beside them: rows come by their shares for as long as the run lasts."""
+    config = corpus.config
+    sources = [
+        Source(name, config.mix[name], _open_laned(prepared, config.lanes, (corpus.order_seed, number)))
+        for number, (name, prepared) in enumerate({config.name: lead, **others}.items())
+    ]
+    return Prepared(StreamedBlocks(sources, config.lanes), lead.held_out, lead.ledger, _name_texts(lead, others))
+
+
+def _open_laned(prepared: Prepared, lanes: int, seeds: tuple[int, ...]) -> LanedText:
+    """A prepared source in lanes. seeds: of the order of rows that lie on disk."""
+    blocks = prepared.blocks
+    if isinstance(blocks, StreamedBlocks):
+        (source,) = blocks.sources
+        return source.text
+    assert isinstance(blocks, Blocks)
+    return LanedStore(blocks, prepared.ledger, lanes, seeds)
+
+
+def _name_texts(lead: Prepared, others: dict[str, Prepared]) -> Facts:
+    return {**lead.facts, "mix": {name: prepared.facts["corpus"] for name, prepared in others.items()}}

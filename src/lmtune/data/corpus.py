@@ -16,7 +16,7 @@ from lmtune.data.identity import build_key
 from lmtune.data.ledger import Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
-from lmtune.data.selection import Selection
+from lmtune.data.selection import Selection, leave_out
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split, count_withheld
 from lmtune.errors import DataError
@@ -42,7 +42,8 @@ class Corpus:
     seed: decides what is held out. order_seed: decides the order in which a stream is trained on; by default the same.
     left_out: [documents] uint64 hashes (with this seed) of documents held out elsewhere, which are not trained on here.
     past: what the model that is trained here has learned before, none of which is held out, and what was held out from it,
-    none of which is trained on where anything is held out here. withholds: nor where nothing is.
+    none of which is trained on where anything is held out here. withholds: nor where nothing is; so it is with text beside another,
+    which is not scored, and of which nothing has to be held out.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Corpus:
         self.past = past
         self.left_out = np.empty(0, np.uint64) if left_out is None else np.unique(left_out)
         self.source = build_source(config)
+        self._scored = not withholds
         self.assigner = Assigner(self._choose_shares(), seed, past, withholds or bool(self.kept_apart))
 
     @cached_property
@@ -105,7 +107,8 @@ class Corpus:
             ledger.split_by = SplitRule.given.value
             return Split(SplitRule.given, given, ledger.split_by, ledger)
         rule, drawn = self._draw(first)
-        splits.check_splits(drawn.documents, first.chars, shares, knows=drawn.learned)
+        wanted = shares if self._scored else Shares(0.0, 0.0)
+        splits.check_splits(drawn.documents, first.chars, wanted, knows=drawn.learned)
         ledger.split_by = self._describe_split(rule, len(first.chars))
         ledger.documents_spared, ledger.documents_held_again = drawn.learned, drawn.held_again
         held_out = {split: texts for split, texts in drawn.held_out.items() if texts}
@@ -143,7 +146,7 @@ class Corpus:
         for shard in range(self.source.count_shards(split)):
             before = ledger.tally()
             documents = selection.take(self.source.load_rows(split, shard))
-            yield from self._without_left_out(documents, ledger) if len(self.left_out) else documents
+            yield from leave_out(documents, self.left_out, self.seed, ledger)
             ledger.settle(split, shard, before)
 
     def open_ledger(self) -> Ledger:
@@ -186,14 +189,6 @@ class Corpus:
         if not self.assigner.shares.validation:
             return "given and stretches" if rule is SplitRule.stretches else "given"
         return f"{rule.value}, among the first {documents:,} documents" if self.config.streaming else rule.value
-
-    def _without_left_out(self, batches: Iterable[Texts], ledger: Ledger) -> Iterator[Texts]:
-        for texts in batches:
-            known = np.isin(hash_texts(texts, self.seed), self.left_out)
-            ledger.documents_held_elsewhere += int(known.sum())
-            ledger.withdraw("held_elsewhere", int(known.sum()), int(count_bytes(texts)[known].sum()))
-            if not known.all():
-                yield texts.filter(pa.array(~known))
 
     def _without_copies(self, batches: Iterable[splits.Parts], ledger: Ledger) -> Iterator[Texts]:
         """The training parts. Stretches are drawn by their place, so their text may be elsewhere too: it is not trained on."""

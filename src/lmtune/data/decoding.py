@@ -189,9 +189,16 @@ class _Decoder:
         self._check_nuls((waiting + raw).decode("latin-1"))
         offset = self._bytes - len(waiting) + error.start
         line = self._line_ends + (waiting + raw).count(b"\n", 0, error.start) + 1
+        # Python calls all tables of one byte a character by one name, which is none that anybody types.
+        named = self._encoding if error.encoding == "charmap" else error.encoding
+        remedy = (
+            "Say what it is, for instance data.encoding=cp1252, or convert the file to UTF-8."
+            if named == "utf-8"
+            else "Say what it is with data.encoding=, or convert the file."
+        )
         return DataError(
-            f"{file} is not {error.encoding}: byte {error.object[error.start]:#04x} at offset {offset:,} "
-            f"(line {line:,}). Say what it is, for instance data.encoding=cp1252, or convert the file to UTF-8."
+            f"{file} is not {named}: byte {error.object[error.start]:#04x} at offset {offset:,} (line {line:,}). {remedy} "
+            f"Where files differ, each has its own: 'data.sources=[{{files:a.txt,encoding:cp1252}},{{files:b.txt}}]'."
         )
 
     def _check_nuls(self, text: str) -> None:

@@ -1,5 +1,6 @@
 """Files of text: paths, addresses, patterns and folders resolved to files, and the kind of each file."""
 
+import difflib
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ ALIASES = {".ndjson": ".jsonl", ".feather": ".arrow"}
 """Other names of those kinds."""
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 """What tells the folder of a dataset, and of several splits, that save_to_disk has written."""
+NEAR = 0.75
+"""How like a name that is there (difflib's ratio) one that is not must be to be taken for it."""
 NAMED_OVER = 3
 """Names of files passed over that a line gives as examples."""
 REMEDIES = {
@@ -47,6 +50,7 @@ def list_files(key: str, given: str | list[str], passed_over: PassedOver | None 
         typed = GivenPath(key, pattern, DataError)
         found = _list_one(typed, passed_over)
         if not found:
+            _check_there(typed, pattern)
             raise DataError(
                 f"{typed}: expected files that end in {', '.join(TEXT_SUFFIXES + TABLE_SUFFIXES)} (also compressed: "
                 f"{', '.join(PACKINGS)}), found none{_found_instead(passed_over)}. Check the path; quote globs for the shell."
@@ -55,6 +59,22 @@ def list_files(key: str, given: str | list[str], passed_over: PassedOver | None 
     for file in files.values():
         _check_name(key, file)
     return list(files.values())
+
+
+def _check_there(typed: GivenPath, given: str) -> None:
+    """Raise DataError for a name, not a pattern, that nothing has, with the name beside it that is spelt most like it."""
+    if find_protocol(given) is not None or set(given) & set("*?") or given.startswith(PACKAGE):
+        return
+    path = typed.expand()
+    if typed.find_kind(path) is not Kind.NOTHING:
+        return
+    beside = [entry.name for entry in typed.list_folder(path.parent)] if typed.is_folder(path.parent) else []
+    near = difflib.get_close_matches(path.name, beside, n=1, cutoff=NEAR)
+    remedy = (
+        f"Did you mean {near[0]}?" if near else "Check the path, and where you stand; quote a pattern for the shell."
+    )
+    found = "none of that name" if beside else describe(path)
+    raise DataError(f"{typed}: expected a file, a folder or a pattern, found {found}. {remedy}")
 
 
 def _list_one(typed: GivenPath, passed_over: PassedOver) -> Sequence[TextFile]:

@@ -23,6 +23,8 @@ def build_key(config: DataConfig, source: Source, seed: int, left_out: np.ndarra
         described = {"source": source.describe(), "train_split": config.train_split}
         if past is not None and len(source.splits()) > 1:
             described["given"] = "without what the model knows"  # a text that was kept before may hold it
+        if len(left_out):
+            described["left_out"] = xxhash.xxh3_128_hexdigest(left_out.tobytes())
         return cache.key_of({**described, **known, **settings})
     with saying("reading the files for their checksums"):
         fingerprint = source.fingerprint()

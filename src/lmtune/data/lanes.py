@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from lmtune.config import DataConfig
+from lmtune.data.goldfish import Goldfish
 from lmtune.data.ledger import Ledger
 from lmtune.data.sources import Source
 from lmtune.data.stream_reader import Mark, StreamReader, Window
@@ -29,15 +30,17 @@ def find_lane(row: int, rows_per_batch: int, lanes: int) -> tuple[int, int]:
     return batch % lanes, batch // lanes * rows_per_batch + place
 
 
-def check_shards(config: DataConfig, source: Source) -> None:
-    """Raise DataError where a lane of a stream would have nothing to read."""
+def check_shards(config: DataConfig, source: Source, *, mixed: bool = False) -> None:
+    """Raise DataError where a lane of a stream would have nothing to read. mixed: it is another source of data.mix."""
     if not config.streaming or config.lanes == 1:
         return
     shards = source.count_shards("train")
     if shards < config.lanes:
+        name = config.name
         raise DataError(
-            f"data.lanes={config.lanes}: expected at least as many files (of the Hub: shards), found {shards:,}, and each is read "
-            f"in one lane. Give data.lanes={shards} or less, or cut the text into more files."
+            f"data.lanes={config.lanes}: expected at least as many files{f' of {name}' if mixed else ''} (of the Hub: shards), "
+            f"found {shards:,}, and each is read in one lane. Give data.lanes={shards} or less, or cut the text into more files"
+            f"{f', or prepare it whole: data.prepared=[{name}]' if mixed else ''}."
         )
 
 
@@ -86,6 +89,10 @@ class Lane:
     def is_read(self) -> bool:
         """True once this process has read rows of it."""
         return bool(self._windows)
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        """Give no loss to the targets that it chooses. Called before anything is read."""
+        self._reader.goldfish = goldfish
 
     def load_window(self, row: int) -> Window:
         """The window of a row: reads on to it, or again from the last mark before it."""

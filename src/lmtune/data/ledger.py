@@ -149,6 +149,8 @@ class Ledger:
     blocks: int = 0
     targets: int = 0
     """Training tokens that are predicted once per epoch: all but the first of the stream."""
+    targets_left_out: int = 0
+    """Of the targets, those that training.goldfish leaves out of the loss, in each epoch the same."""
     packed: bool = True
     """False where each document has rows of its own (data.packing=false); then all tokens are targets."""
     repeated: int = 0
@@ -160,7 +162,8 @@ class Ledger:
     lanes: int = 1
     """Streams that the training text comes in: of data.lanes, those that have been read. The first token of each is no target."""
     mix: dict[str, Any] = field(default_factory=dict)
-    """By source of data.mix: its weight, its blocks, and how many of them an epoch takes."""
+    """By source of data.mix: its weight, its blocks, and how many of them an epoch takes; of a streamed mixture, how many the run
+    takes, and of the other sources their own ledgers."""
     replay: dict[str, Any] = field(default_factory=dict)
     """Of forgetting.on: where old text comes from, its blocks and tokens, and at the end of the run how many of them were learned,
     besides all that is counted above."""
@@ -225,7 +228,7 @@ class Ledger:
     def join_part(self, part: "Ledger", shards: Sequence[int]) -> None:
         """Add what was counted of some shards, cut into rows by themselves. part: of open_part."""
         self.join(part)
-        for name in ("blocks", "targets", "repeated", "padding", "waiting"):
+        for name in ("blocks", "targets", "targets_left_out", "repeated", "padding", "waiting"):
             setattr(self, name, getattr(self, name) + getattr(part, name))
         self.lanes += min(1, part.sides["train"].tokens)
         for shard, used in zip(shards, part.sources, strict=False):
@@ -267,12 +270,16 @@ class Ledger:
         unpredicted = min(self.lanes, train.tokens) if self.packed else alone
         self._close("training targets", train.tokens - unpredicted, self.targets + self.waiting)
         self._close("places in blocks", self.blocks * self.block_size, self.targets + self.repeated + self.padding)
+        for part in self.mix.values():
+            if "ledger" in part:
+                self.from_dict(part["ledger"]).check()
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ledger.json."""
         record = asdict(self)
-        if not self.replay:
-            del record["replay"]  # a ledger without old text is that of versions that knew none
+        for name in ("replay", "targets_left_out"):
+            if not record[name]:
+                del record[name]  # a ledger without old text, or without goldfish, is that of versions that knew none
         for name, side in self.sides.items():
             record["sides"][name]["tokens"] = side.tokens
         return record
@@ -289,11 +296,11 @@ class Ledger:
     def restore(self, record: dict[str, Any]) -> None:
         """Overwrite every count with those of `record`, which as_dict wrote and which stays as it is.
 
-        Old text that a run learns again is no part of what was read, and stays as the run has it.
+        Other sources and old text that a run learns again are no part of what was read, and stay as the run has them.
         """
         other = self.from_dict(copy.deepcopy(record))
         for item in fields(self):
-            if item.name != "replay":
+            if item.name not in ("mix", "replay"):
                 setattr(self, item.name, getattr(other, item.name))
 
     @staticmethod

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.blocks import Batch, Blocks, StoredRows
+from lmtune.data.blocks import Batch, Blocks, StoredRows, join_batches
+from lmtune.data.goldfish import Goldfish
+from lmtune.data.turns import draw_rows
 
 
 class Part(NamedTuple):
@@ -26,6 +28,7 @@ class MixedBlocks(StoredRows):
     """
 
     def __init__(self, parts: dict[str, Part]) -> None:
+        self.parts = parts
         self._parts = list(parts.values())
         self.block_size = self._parts[0].blocks.block_size
         self._starts = np.cumsum([0, *(len(part.blocks.rows) for part in self._parts)])
@@ -34,6 +37,10 @@ class MixedBlocks(StoredRows):
     def read(self) -> Iterator[np.ndarray]:
         for part in self._parts:
             yield from part.blocks.read()
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        for part in self._parts:
+            part.blocks.leave_out(goldfish)
 
     def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._multiple = rows_per_batch
@@ -53,17 +60,15 @@ class MixedBlocks(StoredRows):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """A batch of rows; numbers beyond the last row are empty ones."""
-        import torch
-
         numbers = np.asarray(indices)
         sources = np.minimum(np.searchsorted(self._starts, numbers, side="right") - 1, len(self._parts) - 1)
-        batches, order = [], []
+        batches, places = [], []
         for source in np.unique(sources):
-            places = np.flatnonzero(sources == source)
-            batches.append(self._parts[source].blocks.__getitems__((numbers[places] - self._starts[source]).tolist()))
-            order.append(places)
-        back = torch.from_numpy(np.argsort(np.concatenate(order)))
-        return {name: torch.cat([batch[name] for batch in batches])[back] for name in batches[0]}
+            places.append(np.flatnonzero(sources == source))
+            batches.append(
+                self._parts[source].blocks.__getitems__((numbers[places[-1]] - self._starts[source]).tolist())
+            )
+        return join_batches(batches, places)
 
 
 class MixtureSampler:
@@ -94,12 +99,7 @@ class MixtureSampler:
         return iter(epoch.tolist())
 
     def _draw(self, source: int) -> np.ndarray:
-        """[rows] int64: the numbers that this epoch takes of one source, from an endless sequence of its permutations."""
-        rows, taken = self._rows[source], self._taken[source]
-        places = np.arange(self.epoch * taken, (self.epoch + 1) * taken)
-        turns = {int(turn): self._permute(source, int(turn)) for turn in np.unique(places // rows)}
-        start = sum(self._rows[:source])
-        return start + np.array([turns[place // rows][place % rows] for place in places.tolist()], np.int64)
-
-    def _permute(self, source: int, turn: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, source, turn]).permutation(self._rows[source])
+        """[rows] int64: the numbers that this epoch takes of one source."""
+        taken = self._taken[source]
+        places = range(self.epoch * taken, (self.epoch + 1) * taken)
+        return sum(self._rows[:source]) + np.array(draw_rows(places, self._rows[source], self._seed, source), np.int64)

@@ -228,8 +228,10 @@ class _Renderer:
     def _refuse(self, absent: list[str], purpose: str, names: list[str]) -> DataError:
         asked = " or ".join(repr(name) for name in absent)
         shown = ", ".join(map(str, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
+        several = f" Where files differ, a list of names: data.{purpose}=[a,b]." if purpose == "text_column" else ""
         return DataError(
             f"{self._table.where} has no column {asked}; it has {shown or 'none'}. Name one of those with data.{purpose}=."
+            + several
         )
 
     def _encodable(self, texts: list[str]) -> Texts:

@@ -137,5 +137,18 @@ def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
         yield build_texts(["\n".join(waiting)])
 
 
+def leave_out(batches: Iterable[Texts], left_out: np.ndarray, seed: int, ledger: Ledger) -> Iterator[Texts]:
+    """Documents that are not held out elsewhere; the others are counted as such. left_out: their hashes with the seed, uint64."""
+    if not len(left_out):
+        yield from batches
+        return
+    for texts in batches:
+        known = np.isin(hash_texts(texts, seed), left_out)
+        ledger.documents_held_elsewhere += int(known.sum())
+        ledger.withdraw("held_elsewhere", int(known.sum()), int(count_bytes(texts)[known].sum()))
+        if not known.all():
+            yield texts.filter(pa.array(~known))
+
+
 def _keep(texts: Texts, mask: np.ndarray) -> Texts:
     return texts if mask.all() else texts.filter(pa.array(mask))

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from lmtune.config import DataConfig
-from lmtune.data.blocks import RowCutter
+from lmtune.data.blocks import RowCutter, find_learned
 from lmtune.data.columns import Texts, count_bytes, hash_texts
 from lmtune.data.encoding import Encoder
+from lmtune.data.goldfish import CONTEXT, Goldfish
 from lmtune.data.ledger import Ledger
-from lmtune.data.selection import Selection
+from lmtune.data.selection import Selection, leave_out
 from lmtune.data.sources import Source
 from lmtune.data.splits import HELD_OUT, Assigner, count_withheld
 from lmtune.errors import DataError
@@ -46,6 +47,10 @@ class Mark(NamedTuple):
     place: Place = Place()
     rest: np.ndarray = np.empty(0, np.uint32)
     """[tokens] read already, and in no row before the mark."""
+    before: np.ndarray = np.empty(0, np.uint32)
+    """With training.goldfish, the last tokens before those of the first row; none at the start of a pass."""
+    left_out: int = 0
+    """Targets of this pass before the mark that training.goldfish has left out."""
 
 
 class Window(NamedTuple):
@@ -57,11 +62,19 @@ class Window(NamedTuple):
     first: np.ndarray
     last: np.ndarray
     """[rows] each: of a row the targets from `first` up to and without `last` are trained on."""
+    left_out: np.ndarray | None = None
+    """[rows, block_size] bool: those that training.goldfish leaves out all the same."""
 
     @property
     def end(self) -> int:
         """Number of the row after the last one, over all passes."""
         return self.mark.row + len(self.rows)
+
+    def count_left_out(self) -> int:
+        """Targets that would be trained on without training.goldfish."""
+        if self.left_out is None:
+            return 0
+        return int((self.left_out & find_learned(self.left_out.shape[1], self.first, self.last)).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,8 @@ class StreamedText:
     encoder: Encoder
     kept_apart: np.ndarray
     """[documents] uint64: hashes of the text that the source keeps apart, which is not trained on."""
+    left_out: np.ndarray
+    """[documents] uint64: hashes, with the seed of the split, of documents that are held out elsewhere."""
     shards: list[int]
     """Their numbers in the source; everywhere else they are counted from 0, as in the ledger."""
     order_seeds: tuple[int, ...]
@@ -91,7 +106,8 @@ class StreamedText:
             if not self.config.counted and shard > base:
                 start, base, done = ledger.as_dict(), shard, 0
             before = ledger.tally()
-            for texts in selection.take(self.source.load_rows("train", self.shards[order[shard]])):
+            read = selection.take(self.source.load_rows("train", self.shards[order[shard]]))
+            for texts in leave_out(read, self.left_out, self.assigner.seed, ledger):
                 done += len(texts)
                 if base == place.shard and done <= place.documents:  # places are ends of batches, always the same ones
                     if done == place.documents and place.now is not None:
@@ -143,6 +159,7 @@ class StreamReader:
         self.ledger = ledger
         self.block_size = block_size
         self.shards = text.shards
+        self.goldfish: Goldfish | None = None
         self._text = text
         self._dtype = dtype
         self._overlap = text.config.stride
@@ -161,22 +178,33 @@ class StreamReader:
             mark = Mark(row=last.end, turn=mark.turn + 1)
 
     def _read_pass(self, mark: Mark) -> Iterator[Window]:
-        cutter = RowCutter(self.block_size, self._overlap, self._dtype)
+        cutter = RowCutter(self.block_size, self._overlap, self._dtype, self._find_before(mark))
         cutter.rows = mark.row_of_pass
         read_ahead = (mark.place, mark.rest)
         for place, ids in chain([read_ahead], self._text.encode(mark.turn, mark.place, self._open_ledger(mark))):
             cutter.add(ids)
             while cutter.full >= self._size:
-                window = self._build_window(mark, cutter.take(self._size))
-                mark = Mark(window.end, mark.turn, cutter.rows, place, cutter.rest)
-                self._account(mark.turn, cutter)
+                before = cutter.look_back(self._size)
+                window = self._build_window(mark, before, cutter.take(self._size))
+                left_out = mark.left_out + window.count_left_out()
+                mark = Mark(window.end, mark.turn, cutter.rows, place, cutter.rest, cutter.before, left_out)
+                self._account(mark, cutter)
                 yield window
+        before = cutter.look_back(cutter.full + 1)
         rows, waiting = cutter.take(), cutter.waiting
         free = self.block_size - (cutter.overlap if cutter.rows else 0)
         rows = np.concatenate([rows, cutter.finish(self._text.encoder.separator)])
         if len(rows):
-            self._account(mark.turn, cutter, padding=free - waiting if waiting else 0)
-            yield self._build_window(mark, rows, waiting)
+            window = self._build_window(mark, before[: len(rows)], rows, waiting)
+            counted = mark._replace(left_out=mark.left_out + window.count_left_out())
+            self._account(counted, cutter, padding=free - waiting if waiting else 0)
+            yield window
+
+    def _find_before(self, mark: Mark) -> np.ndarray | None:
+        """[CONTEXT] ids before the first row of a mark, separators before the first of a pass; None where nobody looks at them."""
+        if self.goldfish is None:
+            return None
+        return mark.before if len(mark.before) else np.full(CONTEXT, self._text.encoder.separator)
 
     def _explain_empty(self) -> str:
         config = self._text.config
@@ -194,15 +222,18 @@ class StreamReader:
         self.ledger.restore(mark.place.now or self._unread)
         return self.ledger
 
-    def _build_window(self, mark: Mark, rows: np.ndarray, targets_of_last: int = 0) -> Window:
-        """targets_of_last: targets of the last row, where it is not full."""
+    def _build_window(self, mark: Mark, before: np.ndarray, rows: np.ndarray, targets_of_last: int = 0) -> Window:
+        """before: ids before each row. targets_of_last: targets of the last row, where it is not full."""
         numbers = mark.row_of_pass + np.arange(len(rows))
         first = np.where(numbers > 0, self._overlap, 0)
         last = np.full(len(rows), self.block_size)
         if targets_of_last:
             last[-1] = first[-1] + targets_of_last
         order = self._order_rows(len(rows), mark)
-        return Window(mark, rows[order], first[order], last[order])
+        found = None
+        if self.goldfish is not None:
+            found = self.goldfish.choose(np.concatenate([before, rows], axis=1))[order]
+        return Window(mark, rows[order], first[order], last[order], found)
 
     def _order_rows(self, rows: int, mark: Mark) -> np.ndarray:
         """[rows] int64: a permutation inside each run of data.shuffle_blocks rows."""
@@ -210,12 +241,13 @@ class StreamReader:
         runs = range(0, rows, self._shuffled)
         return np.concatenate([start + draw.permutation(min(self._shuffled, rows - start)) for start in runs])
 
-    def _account(self, turn: int, cutter: RowCutter, padding: int = 0) -> None:
-        """Count the rows of the first pass."""
-        if turn:
+    def _account(self, mark: Mark, cutter: RowCutter, padding: int = 0) -> None:
+        """Count the rows of the first pass. mark: behind the last of them."""
+        if mark.turn:
             return
         ledger = self.ledger
         ledger.blocks, ledger.padding = cutter.rows, padding
         ledger.waiting = 0 if padding else cutter.waiting
         ledger.repeated = max(0, cutter.rows - 1) * cutter.overlap
         ledger.targets = cutter.rows * cutter.block_size - ledger.repeated - padding
+        ledger.targets_left_out = mark.left_out

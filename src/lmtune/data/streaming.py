@@ -6,23 +6,27 @@ same rows. Order is a pure function of `seed=`, and what is held out one of `dat
 an order of its own, and shuffles the rows of each window of data.shuffle_blocks; with data.shuffle_blocks=1 rows of a lane come
 as the source has them, and those of a single lane equal the rows of the same data without streaming. Held-out documents come from
 the start of the source.
+
+Of several sources (data.mix) each is read so, by itself, and in each lane they take turns.
 """
 
 import copy
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.data.blocks import Batch, TrainingRows, build_batch
+from lmtune.data.blocks import Batch, TrainingRows, join_batches
 from lmtune.data.columns import hash_texts
-from lmtune.data.lanes import Lane, Position, Positions, deal_shards, find_lane
+from lmtune.data.goldfish import Goldfish
+from lmtune.data.laned import Gather, LanedStream, LanedText
+from lmtune.data.lanes import Lane, deal_shards, find_lane
 from lmtune.data.ledger import Ledger
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.prepared import Prepared
-from lmtune.data.stream_reader import Mark, Place, StreamedText, StreamReader
+from lmtune.data.stream_reader import StreamedText, StreamReader
+from lmtune.data.turns import Turns
 from lmtune.errors import ConfigError
 
 POSITION = "stream.npz"
@@ -38,12 +42,10 @@ def prepare_stream(encoded: EncodedCorpus, block_size: int) -> Prepared:
     for split in corpus.kept_apart:
         if split in held.streams:
             ledger.sides[split].add(held.streams[split].documents, len(encoder.opening))
+    separator = encoder.separator if corpus.config.isolate_documents else None
+    text = LanedStream(open_lanes(encoded, ledger, block_size), ledger, separator)
     return Prepared(
-        blocks=StreamedBlocks(
-            open_lanes(encoded, ledger, block_size),
-            ledger,
-            encoder.separator if corpus.config.isolate_documents else None,
-        ),
+        blocks=StreamedBlocks([Source(corpus.config.name, 1.0, text)], corpus.config.lanes),
         held_out=held.streams,
         ledger=ledger,
         facts={"encoder": encoder.name, **encoded.identify()},
@@ -59,28 +61,33 @@ def open_lanes(encoded: EncodedCorpus, ledger: Ledger, block_size: int) -> list[
     for number, shards in enumerate(deal_shards(corpus.source.count_shards("train"), count, seed)):
         seeds = (seed,) if count == 1 else (seed, number)
         text = StreamedText(
-            corpus.config, corpus.source, corpus.assigner, encoded.encoder, kept_apart, shards, order_seeds=seeds
+            corpus.config, corpus.source, corpus.assigner, encoded.encoder, kept_apart, corpus.left_out, shards, seeds
         )
         own = ledger if count == 1 else ledger.open_part(shards)
         lanes.append(Lane(StreamReader(text, own, block_size, encoded.dtype)))
     return lanes
 
 
+class Source(NamedTuple):
+    """A text that rows come from."""
+
+    name: str
+    weight: float
+    text: LanedText
+
+
 class StreamedBlocks(TrainingRows):
     """As many rows as a run takes, read as they are asked for, in order.
 
-    lanes: see open_lanes. ledger: gets the account of all lanes. separator: with it, positions start anew after each one; see
-    build_batch.
+    sources: that of data= first, whose ledger tells of the others too; in each lane they take turns by their weights. lanes: of
+    each of them.
     """
 
-    def __init__(self, lanes: list[Lane], ledger: Ledger, separator: int | None) -> None:
-        self.block_size = ledger.block_size
-        self.lanes = lanes
-        self._ledger = ledger
-        if len(lanes) > 1:
-            ledger.lanes = 0
-        self._before = ledger.as_dict()
-        self._separator = separator
+    def __init__(self, sources: Sequence[Source], lanes: int) -> None:
+        self.sources = sources
+        self.block_size = sources[0].text.ledger.block_size
+        self._lanes = lanes
+        self._turns = Turns([source.weight for source in sources], lanes)
         self._length = 0
         self._rows_per_batch = 1
         """Of one process."""
@@ -88,6 +95,26 @@ class StreamedBlocks(TrainingRows):
     def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._length = rows_per_batch * batches
         self._rows_per_batch = rows_per_batch // processes
+        if len(self.sources) > 1:
+            self._ledger.mix = {
+                name: {"weight": weight, **text.describe(), "blocks_per_run": taken}
+                for (name, weight, text), taken in zip(self.sources, self.rows_per_run, strict=True)
+            }
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.sources[0].text.ledger
+
+    @property
+    def rows_per_run(self) -> list[int]:
+        """Rows that the run takes of each source."""
+        batches = range(self._length // self._rows_per_batch)
+        rows = [len(batches[lane :: self._lanes]) * self._rows_per_batch for lane in range(self._lanes)]
+        return [sum(taken) for taken in zip(*map(self._turns.count, range(self._lanes), rows), strict=True)]
+
+    def leave_out(self, goldfish: Goldfish) -> None:
+        for source in self.sources:
+            source.text.leave_out(goldfish)
 
     def build_sampler(self, seed: int) -> Iterable[int]:
         from torch.utils.data import SequentialSampler
@@ -98,68 +125,59 @@ class StreamedBlocks(TrainingRows):
         return self._length
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        places = [find_lane(index, self._rows_per_batch, len(self.lanes)) for index in indices]
-        found = [(self.lanes[lane].load_window(row), row) for lane, row in places]
-        rows, first, last = (
-            np.stack([getattr(window, name)[row - window.mark.row] for window, row in found])
-            for name in ("rows", "first", "last")
-        )
-        return build_batch(rows, first, last, self._separator)
+        places = [find_lane(index, self._rows_per_batch, self._lanes) for index in indices]
+        found = [(lane, *self._turns.find(lane, row)) for lane, row in places]
+        numbers = np.array([source for _, source, _ in found])
+        batches, order = [], []
+        for source in np.unique(numbers):
+            order.append(np.flatnonzero(numbers == source))
+            rows = [(found[place][0], found[place][2]) for place in order[-1]]
+            batches.append(self.sources[source].text.load(rows))
+        self._keep_pace(dict(places))
+        return join_batches(batches, order)
 
-    def collect_positions(self, gather: Callable[[Positions], list[Positions]]) -> None:
-        if len(self.lanes) == 1:
-            return  # every process reads it, and knows where it stands
-        own = {number: lane.position for number, lane in enumerate(self.lanes) if lane.is_read}
-        for others in gather(own)[1:]:
-            for number, position in others.items():
-                self.lanes[number].go_on(position)
-        self._join_ledgers()
+    def _keep_pace(self, last: dict[int, int]) -> None:
+        """Read all sources on to where they stand after these rows, by lane, whatever rows of them this process has taken.
 
-    def _join_ledgers(self) -> None:
-        self._ledger.restore(self._before)
-        for lane in self.lanes:
-            self._ledger.join_part(lane.ledger, lane.shards)
+        So where a source stands, and what of it is accounted for, follows from how far the run has come.
+        """
+        for lane, row in last.items():
+            for (_, _, text), rows in zip(self.sources, self._turns.count(lane, row + 1), strict=True):
+                if rows:
+                    text.read_to(lane, rows - 1)
+
+    def collect_positions(self, gather: Gather) -> None:
+        for source in self.sources:
+            source.text.collect_positions(gather)
+
+    def close_ledger(self) -> None:
+        for name, _, text in self.sources[1:]:
+            self._ledger.mix[name]["ledger"] = text.ledger.as_dict()
 
     def save_position(self, folder: Path) -> None:
-        """Write where each lane stands, and its ledger."""
-        arrays: dict[str, Any] = {"rows_per_batch": np.array(self._rows_per_batch)}
-        for number, lane in enumerate(self.lanes):
-            arrays |= {self._name(number) + name: array for name, array in _pack(lane.position).items()}
-        np.savez(folder / POSITION, **arrays)
+        """Write where each lane of each source stands, and its ledger."""
+        arrays = {"rows_per_batch": np.array(self._rows_per_batch)}
+        for number, source in enumerate(self.sources):
+            arrays |= {self._name(number) + name: array for name, array in source.text.pack().items()}
+        np.savez(folder / POSITION, **arrays)  # type: ignore[arg-type]  # names of arrays are no settings of savez
 
     def load_position(self, folder: Path) -> None:
         if not (folder / POSITION).exists():
             return
         with np.load(folder / POSITION, allow_pickle=False) as saved:
-            if len(self.lanes) > 1:
+            if self._lanes > 1:
                 self._check_batch(int(saved["rows_per_batch"]))
-            for number, lane in enumerate(self.lanes):
-                lane.go_on(_unpack(saved, self._name(number)))
+            for number, source in enumerate(self.sources):
+                source.text.go_on(saved, self._name(number))
 
-    def _name(self, lane: int) -> str:
-        """What the names of the arrays of a lane start with."""
-        return f"lane{lane}-" if len(self.lanes) > 1 else ""
+    def _name(self, source: int) -> str:
+        """What the names of the arrays of a source start with."""
+        return f"source{source}-" if len(self.sources) > 1 else ""
 
     def _check_batch(self, rows: int) -> None:
         """Raise ConfigError where batches have other rows than those that were dealt to lanes before."""
         if rows != self._rows_per_batch:
             raise ConfigError(
-                f"data.lanes={len(self.lanes)}: expected batches of {rows} rows, as they were dealt to the lanes before, found "
+                f"data.lanes={self._lanes}: expected batches of {rows} rows, as they were dealt to the lanes before, found "
                 f"{self._rows_per_batch}. Give training.per_device_train_batch_size={rows}."
             )
-
-
-def _pack(position: Position) -> dict[str, np.ndarray]:
-    """A position as arrays by name."""
-    record = [{**mark._asdict(), "place": mark.place._asdict(), "rest": None} for mark in position.marks]
-    rests = {f"rest{number}": mark.rest for number, mark in enumerate(position.marks)}
-    return {**rests, "marks": np.array(json.dumps(record)), "ledger": np.array(json.dumps(position.ledger))}
-
-
-def _unpack(arrays: Mapping[str, np.ndarray], start: str) -> Position:
-    """The position that _pack has made arrays of. start: of their names."""
-    marks = [
-        Mark(**{**mark, "place": Place(**mark["place"]), "rest": arrays[f"{start}rest{number}"]})
-        for number, mark in enumerate(json.loads(str(arrays[f"{start}marks"])))
-    ]
-    return Position(marks, json.loads(str(arrays[f"{start}ledger"])))

@@ -5,12 +5,12 @@ Spelling alone would lead most of these astray: `dataset_name` is nearer to a la
 
 from collections.abc import Mapping
 
-from lmtune.familiar.huggingface import RUN_CLM, TRAINER
+from lmtune.familiar.huggingface import RENAMED_TRAINING_ARGUMENTS, RUN_CLM, TRAINER, find_renamed
 from lmtune.familiar.loops import FACTORIES, NANOGPT
 from lmtune.familiar.others import GENERATING, HYDRA
 from lmtune.familiar.word import Word, use
 
-__all__ = ["BY_COMMAND", "WORDS", "Word", "find_word"]
+__all__ = ["BY_COMMAND", "RENAMED_TRAINING_ARGUMENTS", "WORDS", "Word", "find_renamed", "find_word"]
 
 WORDS: Mapping[str, Word] = {**HYDRA, **GENERATING, **FACTORIES, **NANOGPT, **TRAINER, **RUN_CLM}
 

@@ -53,6 +53,7 @@ TRAINER: Mapping[str, Word] = {
     "wandb_project": use("tracker.project"),
     "max_seq_length": use("data.block_size"),
     "tokenizer_path": use("model.tokenizer"),
+    "name_or_path": use("model.path"),
     "train_batch_size": use("training.per_device_train_batch_size"),
     "eval_batch_size": use("training.per_device_eval_batch_size"),
     "batch_size": use(
@@ -110,6 +111,41 @@ TRAINER: Mapping[str, Word] = {
     "evaluate_during_training": use("training.eval_strategy"),
     "adafactor": use("training.optim=adafactor"),
     "fp16_opt_level": nothing("Not needed: torch decides what is computed in half precision."),
+    "save_safetensors": nothing("Not needed: weights are saved as safetensors."),
+    "tpu_metrics_debug": nothing("TPUs are not supported."),
+    "mp_parameters": nothing("SageMaker's model parallelism is not supported."),
+    "xpu_backend": use("training.ddp_backend"),
+    "fsdp_min_num_params": nothing("training.fsdp=true wraps each block of a model by itself."),
+    "fsdp_transformer_layer_cls_to_wrap": nothing("training.fsdp=true wraps each block of a model by itself."),
+    "use_legacy_prediction_loop": nothing("lmtune scores held-out text by itself; see eval.*."),
+    "push_to_hub_organization": nothing("training.hub_model_id=OWNER/NAME says it."),
+    "dispatch_batches": nothing("A key of training.accelerator_config."),
+    "split_batches": nothing("A key of training.accelerator_config."),
     "sharded_ddp": nothing("Several devices share a batch by DDP; training.fsdp=true spreads the weights over them."),
 }
 """transformers' Trainer, its older arguments, and the usual names of training loops."""
+
+RENAMED_TRAINING_ARGUMENTS: Mapping[str, str] = {
+    "evaluation_strategy": "eval_strategy",
+    "fp16_backend": "fp16 or bf16 (the backend is always torch's own)",
+    "gradient_checkpointing_enable": "activation_checkpointing",
+    "half_precision_backend": "fp16 or bf16 (the backend is always torch's own)",
+    "no_cuda": "use_cpu",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "push_to_hub_model_id": "hub_model_id",
+    "push_to_hub_token": "the environment variable HF_TOKEN",
+    "torchdynamo": "torch_compile",
+    "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
+}
+"""Arguments of older transformers, and what took their place in 5.23."""
+
+
+def find_renamed(name: str) -> Word | None:
+    """An argument of older transformers as a word of another program."""
+    renamed, _, remark = RENAMED_TRAINING_ARGUMENTS.get(name, "").partition(" (")
+    if not renamed:
+        return None
+    return (
+        use(f"training.{renamed}", remark=remark.rstrip(")")) if renamed.isidentifier() else nothing(f"Use {renamed}.")
+    )

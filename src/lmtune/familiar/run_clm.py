@@ -1,6 +1,7 @@
 """A command line of transformers' run_clm.py in lmtune's keys, flag by flag; what lmtune makes of the keys is not asked here.
 
-Source: examples/pytorch/language-modeling/run_clm.py of transformers 5.23 and its argument classes.
+Source: examples/pytorch/language-modeling/run_clm.py of transformers 5.23 and its argument classes; flags that older
+versions had (`--evaluation_strategy`, `--warmup_ratio`) are taken for what they are called now.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from lmtune.errors import ConfigError
-from lmtune.familiar.huggingface import RUN_CLM
+from lmtune.familiar.huggingface import RUN_CLM, TRAINER, find_renamed
 
 DEFAULTS: Mapping[str, str] = {
     "learning_rate": "5e-5",
@@ -108,11 +109,11 @@ def move_flags(flags: list[Flag]) -> Iterator[Moved]:
 
     Raises ConfigError for a value that cannot be converted.
     """
-    given = {flag.name for flag in flags}
-    for flag in flags:
-        yield _move(flag)
+    moves = [_move(flag) for flag in flags]
+    yield from moves
+    typed = {key for move in moves for key, _ in move.typed}
     for name, value in DEFAULTS.items():
-        if not given & {name, *INSTEAD.get(name, ())}:
+        if not typed & {f"training.{other}" for other in (name, *INSTEAD.get(name, ()))}:
             yield _move(Flag(name, value, given=False))
 
 
@@ -167,7 +168,16 @@ def _move(flag: Flag) -> Moved:
         return Moved(flag, (("data.validation_fraction", _divide(value)),), remark)
     if name == "report_to":
         return _name_trackers(flag)
-    word = RUN_CLM.get(name)
-    if word is not None:
-        return Moved(flag, ((word.keys[0], value),) if word.keys else (), word.remark)
-    return Moved(flag, ((OF_DATA.get(name, f"training.{name}"), value),))
+    return _move_by_name(flag)
+
+
+def _move_by_name(flag: Flag) -> Moved:
+    """A flag by what it is called here; by its own name, as an argument of Trainer, where nothing else is known of it."""
+    name, value = flag.name, flag.value
+    word = RUN_CLM.get(name) or find_renamed(name) or TRAINER.get(name)
+    if word is None:
+        return Moved(flag, ((OF_DATA.get(name, f"training.{name}"), value),))
+    key, _, choice = word.keys[0].partition("=") if word.keys else ("", "", "")
+    if choice and value.lower() != "true":
+        return Moved(flag, (), f"{word.keys[0]}; {word.remark}" if word.remark else f"not {word.keys[0]}")
+    return Moved(flag, ((key, choice or value),) if key else (), word.remark)

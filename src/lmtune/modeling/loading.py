@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
-from lmtune import foreign, upstream
+from lmtune import foreign, hub, upstream
 from lmtune.config import ModelConfig, ModelInit, Transplant
 from lmtune.errors import ConfigError, ModelError, first_line
 from lmtune.modeling import adapters, behaviour, wholeness
@@ -191,7 +191,7 @@ def _load_weights(source: foreign.Source, settings: foreign.Settings) -> PreTrai
 
     _hide_bars()
     reported = wholeness.speaking_for_transformers(source)
-    with reported, foreign.explained(source, settings, foreign.MODEL, "Check the files in it."):
+    with reported, foreign.explained(source, settings, foreign.MODEL, _advise(source)):
         loaded = AutoModelForCausalLM.from_pretrained(
             source.path,
             revision=source.revision,
@@ -203,6 +203,16 @@ def _load_weights(source: foreign.Source, settings: foreign.Settings) -> PreTrai
     model, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", loaded)
     wholeness.check_complete(source, model, info)
     return _refine(model)
+
+
+def _advise(source: foreign.Source) -> str:
+    """What to do about a model that does not load. The cache may hold its vocabulary alone, as `lmtune tokenizer` leaves it."""
+    if source.is_folder or not hub.is_offline():
+        return "Check the files in it."
+    return (
+        "The network is not asked, and the cache may hold a part of it: fetch all of it where there is a network, "
+        f"lmtune fetch model.path={source.path}."
+    )
 
 
 def _build_from_scratch(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -147,12 +147,23 @@ def render_training(config: Record, results: Record) -> list[str]:
         sentences += [
             f"Each of the {train['steps']:,} steps learned from {rows:,} rows of {length:,} tokens; "
             f"{train['tokens']:,} tokens were learned in all, {train['epochs']:.2f} passes over the text.",
+            *_say_left_out(config, train),
             *_say_kept(results.get("forgetting")),
             _say_rate(config, settings),
             f"Steps were computed in {PRECISIONS.get(settings['precision'], settings['precision'])}. The seed is {config['seed']}.",
             _say_weights(results),
         ]
     return ["## Training", "", " ".join(sentences), "", *_render_phases(config)]
+
+
+def _say_left_out(config: Record, train: Record) -> list[str]:
+    """Tokens that the model was not to learn by heart."""
+    if "tokens_left_out" not in train:
+        return []
+    return [
+        f"{train['tokens_left_out']:,} more were left out of the loss, one in {config['training']['goldfish']} by a hash of the "
+        "tokens before it (goldfish loss, arXiv:2406.10209), so that passages that are met often are not learned by heart."
+    ]
 
 
 def _say_kept(found: Record | None) -> list[str]:

@@ -177,16 +177,20 @@ def _render_mean_behind(family: Record) -> str:
     return "" if found is None else f"{found['difference']:+.4f}{_render_bounds(found)}"
 
 
-def render_measure(name: str, value: float | None) -> str:
-    """A number in a table; those of words are large, and their last decimals say nothing."""
-    if name == WORD_PERPLEXITY.name and value is not None and math.isfinite(value) and abs(value) >= 1e4:
+def render_measure(name: str, value: float | None, mean: float | None = None) -> str:
+    """A number in a table; those of words are large, and their last decimals say nothing.
+
+    mean: of a deviation, which has as many decimals as that.
+    """
+    size = value if mean is None else mean
+    if name == WORD_PERPLEXITY.name and value is not None and math.isfinite(value) and size and abs(size) >= 1e4:
         return f"{value:,.0f}"
     return render_number(value)
 
 
 def _render_spread(name: str, family: Record) -> str:
     mean, deviation = family["mean"][name], family["deviation"][name]
-    spread = "" if deviation is None else f" ± {render_measure(name, deviation)}"
+    spread = "" if deviation is None else f" ± {render_measure(name, deviation, mean)}"
     return render_measure(name, mean) + spread
 
 

@@ -65,9 +65,11 @@ def _render_hub(fetched: list[Record]) -> Iterator[str]:
 
 
 def _render_text(text: Record) -> Iterator[str]:
-    yield f"{text['documents']:,} documents ({text['documents_are']}), {text['tokens']:,} tokens to learn"
     if text["blocks"]:
+        yield f"{text['documents']:,} documents ({text['documents_are']}), {text['tokens']:,} tokens to learn"
         yield f"{text['blocks']:,} blocks of {text['block_size']:,} tokens an epoch; held out by {text['split_by']}"
+    else:
+        yield f"streamed in blocks of {text['block_size']:,}; how many there are is not known; held out by {text['split_by']}"
     for name, held in text["held_out"].items():
         yield (
             f"{name}: {held['tokens']:,} tokens held out; {held['scored']:,} scored at each evaluation, "

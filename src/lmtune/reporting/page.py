@@ -104,6 +104,8 @@ def _render_effort(record: RunRecord, language: Language) -> str:
         return ""
     tokens = language.say("tokens", n=train["tokens"])
     said = language.say("effort", steps=language.say("steps", n=train["steps"]), tokens=tokens)
+    if "tokens_left_out" in train:
+        said = language.say("left_out", said=said, n=train["tokens_left_out"])
     epochs = train.get("epochs")
     if epochs and epochs >= 1:
         count = language.number(epochs, 0 if float(epochs).is_integer() else 1)

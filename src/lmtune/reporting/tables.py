@@ -18,6 +18,8 @@ LABEL = 24
 """Characters of the column with the names of the measures."""
 NUMBER = 12
 """Characters of a column of numbers, at least."""
+LONGEST_NAME = 40
+"""Characters of the name of a checkpoint."""
 SHOWN_DOCUMENTS = 10
 SHOWN_CHARS = 90
 """Of the beginning of a document."""
@@ -74,7 +76,7 @@ def render_evaluation(results: Record) -> list[str]:
     scored = {ckpt: next(iter(each["eval"].values())) for ckpt, each in models.items()}
     name, first = next(iter(next(iter(models.values()))["eval"].items()))
     lines = [f"{name} ({first['protocol']['split']}, {render_amount(first)})"]
-    rows = [("", [_shorten(ckpt) for ckpt in scored])] if len(scored) > 1 else []
+    rows = [("", [shorten(ckpt) for ckpt in scored])] if len(scored) > 1 else []
     same = have_same_vocabulary(scored)
     for measure in SHOWN:
         if same or not measure.per_token:
@@ -130,7 +132,7 @@ def _render_differences(results: Record) -> list[str]:
         return render_over_runs(comparison)
     found = {ckpt: next(iter(sets.values())) for ckpt, sets in comparison["differences"].items()}
     return [
-        f"{_shorten(ckpt)} less {_shorten(comparison['baseline'])}: {difference['difference']:+.4f} bits per byte, "
+        f"{shorten(ckpt)} less {shorten(comparison['baseline'])}: {difference['difference']:+.4f} bits per byte, "
         f"{_render_interval(difference)}"
         for ckpt, difference in found.items()
     ]
@@ -154,7 +156,7 @@ def render_over_runs(comparison: Record) -> list[str]:
     found = next(iter(comparison["over_runs"].values()))
     runs, others = found["runs"]
     sides = [
-        f"{_shorten(side[0])}{f' and {len(side) - 1} more' if len(side) > 1 else ''}"
+        f"{shorten(side[0])}{f' and {len(side) - 1} more' if len(side) > 1 else ''}"
         for side in (comparison["runs"], comparison["against"])
     ]
     share = found["difference"] / found["baseline"]
@@ -217,7 +219,7 @@ def _render_worst(ckpt: str, measures: Record, several: bool) -> list[str]:
     listed = measures.get("documents", [])
     if not listed:
         return []
-    title = f"the worst documents{f' of {_shorten(ckpt)}' if several else ''}, bits per byte"
+    title = f"the worst documents{f' of {shorten(ckpt)}' if several else ''}, bits per byte"
     more = len(listed) - SHOWN_DOCUMENTS
     if more > 0:
         title += f" ({more:,} more; output=FOLDER writes all of them)"
@@ -236,6 +238,8 @@ def _render_next(answer: Record) -> str:
     return "\n".join([answer["prompt"], *(f"{probability:>8.4f}  {token!r}" for token, probability in answer["next"])])
 
 
-def _shorten(ckpt: str) -> str:
-    """The end of a path or id, long enough to know it by."""
-    return ckpt if len(ckpt) <= 28 else "..." + ckpt[-25:]
+def shorten(ckpt: str) -> str:
+    """The end of a path or id, long enough to know it by: whole parts where two fit, as a run's name before its date."""
+    parts = ckpt.split("/")
+    ends = ["/".join(parts[-count:]) for count in range(len(parts), 1, -1)]
+    return next((end for end in [ckpt, *ends] if len(end) <= LONGEST_NAME), f"...{ckpt[3 - LONGEST_NAME :]}")

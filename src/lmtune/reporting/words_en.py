@@ -22,6 +22,7 @@ ENGLISH = {
     "text": "{documents} of {name} ({size})",
     "text_streamed": "{name}, streamed",
     "effort": "{steps}, {tokens} learned",
+    "left_out": "{said}, {n} more left out of the loss",
     "on_machine": "{date}, {duration} on {machine}.",
     "cpu": "one CPU thread|{n} CPU threads",
     "devices": "{name}|{n} × {name}",

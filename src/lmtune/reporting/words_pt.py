@@ -20,6 +20,7 @@ PORTUGUESE = {
     "text": "{documents} de {name} ({size})",
     "text_streamed": "{name}, lido em fluxo",
     "effort": "{steps}, {tokens} aprendidos",
+    "left_out": "{said}, mais {n} fora da função de perda",
     "on_machine": "{date}, {duration} em {machine}.",
     "cpu": "uma thread de CPU|{n} threads de CPU",
     "devices": "{name}|{n} × {name}",

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from lmtune.config import ServeSettings
 from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath
-from lmtune.serving.faults import FaultError
 
 VARIABLE = "LMTUNE_SERVE_TOKEN"
 LEAST = 16
@@ -35,6 +34,9 @@ class Access:
             return
         scheme, _, given = (authorization or "").partition(" ")
         if not hmac.compare_digest(_digest(given.strip()), _digest(self.token)) or scheme.lower() != "bearer":
+            # Imports torch; a token that protects nothing is refused before that.
+            from lmtune.serving.faults import FaultError
+
             raise FaultError(
                 401,
                 "Expected the token of this server in the header Authorization: Bearer <token>.",

@@ -11,7 +11,7 @@ from lmtune.config import TrainConfig
 from lmtune.config.conditions import FOLLOWS_METRIC
 from lmtune.config.ranges import render_value
 from lmtune.config.training import is_greater_better
-from lmtune.config.training_arguments import WITHHELD
+from lmtune.config.training_arguments import OWN, WITHHELD
 from lmtune.console import compiled_code_aside
 from lmtune.data.blocks import TrainingRows
 from lmtune.errors import ConfigError
@@ -56,7 +56,7 @@ def build_arguments(
     """
     from transformers import TrainingArguments
 
-    own = (*WITHHELD, "fsdp")  # lmtune itself pushes, and spreads weights
+    own = (*WITHHELD, *OWN, "fsdp")  # lmtune itself pushes, and spreads weights
     given = {name: value for name, value in config.training.items() if name not in own}
     settings = _complete({**(chosen or {}), **given}, has_validation)
     settings = use_installed_names(settings, TrainingArguments.__dataclass_fields__)

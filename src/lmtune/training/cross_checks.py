@@ -56,7 +56,8 @@ def _warn_of_intervals(args: "TrainingArguments", steps: int) -> Iterator[str]:
 def _warn_of_batch(args: "TrainingArguments", course: "Course") -> Iterator[str]:
     """More rows in a step than there are: the rest of it is empty."""
     targets = course.targets_per_epoch
-    if targets is not None and course.steps_per_epoch == 1 and 2 * targets <= course.tokens_per_step:
+    room = course.tokens_per_step * course.share_learned
+    if targets is not None and course.steps_per_epoch == 1 and 2 * targets <= room:
         yield (
             f"a step has room for {course.tokens_per_step:,} tokens, and the text has {targets:,} to learn: each step is an epoch, "
             f"most of it empty. Give training.per_device_train_batch_size= fewer rows than {args.per_device_train_batch_size}."

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lmtune import launcher
 from lmtune.console import compiled_code_aside
 from lmtune.errors import DataError, LostProcessError, TrainingError, describe_error, first_line
 from lmtune.evaluation.protocol import hash_model
@@ -72,6 +73,8 @@ def join(training: dict[str, Any]) -> None:
             timeout=timedelta(seconds=seconds),
             **({} if backend is None else {"backend": backend}),
         )
+    # A host that has come back counts from 0 again, and may be the one of rank 0, which decides whether a run goes on.
+    os.environ[launcher.RESTARTS] = str(max(gather(launcher.count_restarts())))
     logger.info(
         "%s processes: one that is silent for %s s ends the run (training.ddp_timeout)",
         os.environ["WORLD_SIZE"],

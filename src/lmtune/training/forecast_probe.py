@@ -76,7 +76,7 @@ def _list_obstacles(setup: "Setup", held_out: "HeldOut", course: Course) -> Iter
     if course.first:
         yield f"the run goes on from step {course.first:,}, and the forecast is calibrated on runs from their start"
     if course.targets_per_epoch is None:
-        yield "the text is streamed, and nobody knows how often it will be read"
+        yield "the text is streamed or mixed, and how often it will be read is not known"
     if setup.config.finetune.method is not FinetuneMethod.full:
         yield f"it is calibrated on finetune=full, and found finetune={setup.config.finetune.method.value}"
     if setup.model.config.model_type != "gpt2":
@@ -85,5 +85,7 @@ def _list_obstacles(setup: "Setup", held_out: "HeldOut", course: Course) -> Iter
         yield f"it is calibrated on AdamW, and found training.optim={name_of(args.optim)}"
     if build_schedule(args, course.steps) is None:
         yield f"training.lr_scheduler_type={name_of(args.lr_scheduler_type)} follows what is measured"
+    if setup.config.goldfish is not None:
+        yield f"it is calibrated on a loss of all tokens, and found training.goldfish={setup.config.goldfish}"
     if args.world_size > 1:
         yield "it probes in one process, and there are several"

@@ -45,6 +45,8 @@ class Course:
     """Of what is left, the one before the first step and the last one included."""
     saves: int
     """Of what is left."""
+    share_learned: float = 1.0
+    """Of the tokens of a step; the others are those that training.goldfish leaves out."""
     targets_of_rest: int | None = None
     """Tokens that the steps behind the last whole epoch learn, where the order of rows tells; None where it does not."""
 
@@ -57,7 +59,7 @@ class Course:
         """Tokens that the whole run learns; of an epoch that is not whole, as many as its steps have on average where the order of
         rows does not tell."""
         if self.targets_per_epoch is None:
-            return self.steps * self.tokens_per_step
+            return round(self.steps * self.tokens_per_step * self.share_learned)
         epochs, rest = divmod(self.steps, self.steps_per_epoch)
         if self.targets_of_rest is not None:
             return epochs * self.targets_per_epoch + self.targets_of_rest
@@ -74,6 +76,7 @@ class Course:
             targets_per_epoch=self.targets_per_epoch,
             evaluations=self.evaluations,
             saves=self.saves,
+            share_learned=self.share_learned,
         )
 
 
@@ -90,11 +93,24 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
         first=first,
         steps_per_epoch=per_epoch,
         tokens_per_step=rows * setup.prepared.ledger.block_size,
-        targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
+        targets_per_epoch=_count_epoch(setup),
         evaluations=evaluations if setup.config.evaluates else 0,
         saves=_count_events(name_of(args.save_strategy), args.save_steps, first, steps, per_epoch),
+        share_learned=_find_share_learned(setup),
         targets_of_rest=_count_rest(trainer, setup, *divmod(steps, per_epoch)),
     )
+
+
+def _count_epoch(setup: "Setup") -> int | None:
+    """Tokens that an epoch learns; None for text of unknown length, and for a mixture."""
+    targets: int | None = getattr(setup.prepared.blocks, "targets", None)
+    return None if targets is None else targets - setup.prepared.ledger.targets_left_out
+
+
+def _find_share_learned(setup: "Setup") -> float:
+    """The share of targets that have a loss, where they are not counted one by one."""
+    one_in = setup.config.goldfish
+    return 1.0 if one_in is None else 1 - 1 / one_in
 
 
 def _count_rest(trainer: "LmTrainer", setup: "Setup", epoch: int, steps: int) -> int | None:
@@ -118,9 +134,10 @@ def plan_range(setup: "Setup", settings: RangeConfig) -> Course:
         first=0,
         steps_per_epoch=math.ceil(blocks / rows) if blocks else settings.steps,
         tokens_per_step=rows * setup.prepared.ledger.block_size,
-        targets_per_epoch=getattr(setup.prepared.blocks, "targets", None),
+        targets_per_epoch=_count_epoch(setup),
         evaluations=0,
         saves=0,
+        share_learned=_find_share_learned(setup),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.config.forgetting import SELF
 from lmtune.data.blocks import Blocks
-from lmtune.data.build import build_replayed
+from lmtune.data.build import build_replayed, leave_out
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.written import build_key, is_kept, load_written
 from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
@@ -126,6 +126,7 @@ def _take_set(setup: "Setup", held_out: "HeldOut") -> Replay:
 def _open(setup: "Setup", blocks: Blocks, tokens: int, identity: str, counts: Record) -> Replay:
     forgetting = setup.config.forgetting
     source = forgetting.source or SELF
+    leave_out(setup.config.goldfish, blocks, setup.tokenizer)
     setup.prepared.facts["replay"] = identity
     setup.prepared.ledger.replay = {"source": source, "blocks": len(blocks.rows), "tokens": tokens, **counts}
     return Replay(blocks, str(forgetting.on), forgetting.rise, forgetting.most_share, source, seed=SEED)

@@ -8,6 +8,7 @@ from lmtune.config import EvalConfig
 from lmtune.data.lanes import render_lanes
 from lmtune.data.ledger import Ledger
 from lmtune.data.predecessor import find_predecessor
+from lmtune.storage import Record
 from lmtune.training import devices
 from lmtune.training.arguments import count_devices, name_of
 from lmtune.training.batches import BatchPlan
@@ -94,8 +95,10 @@ def render_data(setup: Setup) -> Iterator[str]:
         yield (
             f"data: {ledger.documents_planted:,} copies of canaries are planted in the training text; lmtune audit looks for them"
         )
+    if (one_in := setup.config.goldfish) is not None:
+        yield _render_left_out(ledger, one_in)
     for name, part in ledger.mix.items():
-        yield f"mix: {name}: {part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch"
+        yield f"mix: {name}: {_render_part(part)}"
     if ledger.replay:
         budget, tokens = setup.config.forgetting, ledger.replay["tokens"]
         whose = "the model's own" if budget.writes else ledger.replay["source"]
@@ -103,6 +106,24 @@ def render_data(setup: Setup) -> Iterator[str]:
             f"old text: {tokens:,} tokens ({whose}); at most {budget.most_share:.1%} of a step, on top of the new, so that "
             f"{budget.on} rises by no more than {budget.rise:.2%}"
         )
+
+
+def _render_left_out(ledger: Ledger, one_in: int) -> str:
+    if not ledger.targets:
+        return f"training.goldfish: one in {one_in} tokens is left out of the loss, by the tokens before it"
+    share = ledger.targets_left_out / ledger.targets
+    return (
+        f"training.goldfish: {ledger.targets_left_out:,} of {ledger.targets:,} tokens ({share:.1%}) are left out of the loss, in "
+        "each epoch the same"
+    )
+
+
+def _render_part(part: Record) -> str:
+    """How much of a source of data.mix is learned: of an epoch, or of a run of streams."""
+    if "blocks_per_epoch" in part:
+        return f"{part['blocks_per_epoch']:,} of {part['blocks']:,} blocks an epoch"
+    read = f"of {part['blocks']:,}, prepared whole" if "blocks" in part else "streamed"
+    return f"{part['blocks_per_run']:,} blocks of the run, {read}"
 
 
 def _render_blocks(ledger: Ledger) -> str:

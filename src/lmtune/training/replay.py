@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from lmtune.data.turns import draw_rows
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.runs.evaluations import Measures
 from lmtune.storage import Record
@@ -81,8 +80,7 @@ class Replay:
 
     def find_places(self, numbers: range) -> list[int]:
         """Where these rows of the sequence stand in the text."""
-        count = len(self.blocks.rows)
-        return [int(_permute(self.seed, number // count, count)[number % count]) for number in numbers]
+        return draw_rows(numbers, len(self.blocks.rows), self.seed)
 
     def count_tokens(self, rows: int) -> int:
         """Tokens that are learned in the first so many rows of the sequence."""
@@ -111,11 +109,6 @@ class Replay:
             "rows": replayed,
             "tokens": self.count_tokens(replayed),
         }
-
-
-@lru_cache(maxsize=2)
-def _permute(seed: int, turn: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, turn]).permutation(count)
 
 
 class ReplayTrainer(LmTrainer):

@@ -64,6 +64,7 @@ def build_results(
             "epochs": trainer.state.epoch,
             "loss": find_training_loss(trainer.state.log_history),
             "tokens": trained.targets,
+            **({"tokens_left_out": trained.left_out} if trained.left_out else {}),
             "seconds": trained.seconds,
             "tokens_per_second": trained.targets / trained.seconds if trained.seconds else 0.0,
             "world_size": context.world_size,

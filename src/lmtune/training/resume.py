@@ -2,16 +2,17 @@
 
 import json
 import logging
-import os
 import re
+import socket
 from dataclasses import MISSING
 from datetime import datetime
 from pathlib import Path
 
+from lmtune import launcher
 from lmtune.config import TrainConfig, render_plain
 from lmtune.config.keys import default_of, walk
 from lmtune.config.train import list_keys
-from lmtune.errors import CheckpointError, ConfigError
+from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.paths import GivenPath
 from lmtune.runs import (
     MANIFEST,
@@ -28,7 +29,7 @@ from lmtune.runs import (
 from lmtune.runs.search import OUTPUTS, check_creatable
 from lmtune.runs.settings import leave_out
 from lmtune.storage import Record, checksum_of, load_json, render_json, render_json_line, slug, write_text
-from lmtune.training.distributed import agree
+from lmtune.training.distributed import agree, gather, is_first
 from lmtune.training.lengthening import find_obstacle, is_lengthening
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def fingerprint_of(plain: Record) -> str:
 
 def is_started_again() -> bool:
     """True where torchrun has started the processes once more, after one of them had failed: they are to go on."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+    return launcher.count_restarts() > 0
 
 
 def find_run(config: TrainConfig, plain: Record) -> Run | None:
@@ -100,6 +101,32 @@ def find_checked(config: TrainConfig, plain: Record) -> Run | None:
     if found is not None:
         check_told(config, found, plain)
     return found
+
+
+def check_not_elsewhere(config: TrainConfig, plain: Record, found: Run | None) -> None:
+    """Raise CheckpointError, on all ranks, where rank 0 finds no run to go on with, and another host does.
+
+    Where hosts come and go, rank 0 may move to another one, and without a shared disk it would begin anew there. found: what
+    rank 0 has found. All ranks come here.
+    """
+    if found is not None or not (config.resume == "auto" or is_started_again()):
+        return
+    here = None if is_first() else _find_here(config, plain)
+    places = gather((socket.gethostname(), None if here is None else str(here.folder.absolute())))
+    for rank, (host, folder) in enumerate(places):
+        if folder is not None:
+            raise CheckpointError(
+                f"Expected process 0, on {places[0][0]}, to see the run to go on with, found that process {rank} alone does, on "
+                f"{host}: {folder}. Process 0 has moved to another host. Copy the folder to {places[0][0]}, or keep runs on a "
+                f"disk that all hosts share; to begin a new run, move the folder on {host} away."
+            )
+
+
+def _find_here(config: TrainConfig, plain: Record) -> Run | None:
+    try:
+        return find_run(config, plain)
+    except (OSError, LmtuneError):  # what is wrong with the disk of another host is of no account
+        return None
 
 
 def find_step(run: Run | None) -> int:

@@ -334,6 +334,7 @@ class Session:
         """While streaming, what was read is known only at the end; and at any time, how much old text was learned again."""
         ledger = self.setup.prepared.ledger
         if self.config.data.streaming and ledger.blocks:
+            self.trainer.rows.close_ledger()
             ledger.check()
         if ledger.replay or (self.config.data.streaming and ledger.blocks):
             write_json(self.context.run.ledger_file, ledger.as_dict())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmtune.config import FinetuneMethod, TrainConfig, render_plain
 from lmtune.data import predecessor
-from lmtune.data.build import build_corpus, prepare_training
+from lmtune.data.build import build_corpus, count_left_out, leave_out, prepare_training
 from lmtune.data.canaries import build_canaries
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
@@ -74,6 +74,8 @@ def build_setup(config: TrainConfig) -> Setup:
     past = agree(lambda: predecessor.find_past(config.model, resumed))
     corpus = build_corpus(config.data, config.seed, past)
     check_shards(config.data, corpus.source)
+    for other in config.mixed_sets.values() if config.data.streaming else ():
+        check_shards(other, build_corpus(other).source, mixed=True)
     chosen = agree(lambda: choose_settings(config, resumed))
     arguments = training_arguments.build_arguments(config, Path("unopened"), config.evaluates, chosen)
     training_arguments.check_liger(arguments)
@@ -87,6 +89,9 @@ def build_setup(config: TrainConfig) -> Setup:
     prepared = prepare_training(corpus, config.mixed_sets, tokenizer, block_size, canaries)
     if not config.data.streaming:  # of a stream, the dates of files count, which copies need not have
         check_same_text(prepared.facts)
+    if config.goldfish is not None:
+        leave_out(config.goldfish, prepared.blocks, tokenizer)
+        count_left_out(prepared)
     say_losses(prepared.ledger)
     # Without empty rows, accelerate would fill the last batch of several processes with rows that were learned already;
     # and the order of an epoch would depend on their number.
@@ -129,6 +134,7 @@ def check_training(config: TrainConfig) -> Run | None:
             publishing.check_stated(config.card, plain)
     with found.noting():
         resumed = agree(lambda: resume.find_checked(config, plain))
+        resume.check_not_elsewhere(config, plain, resumed)
     if config.resume != "off":
         found.raise_all()  # where a run cannot go on, its files are not asked about
     check_sources(config, found)

@@ -20,6 +20,8 @@ class TrainedTokens:
     """Tokens predicted, over all processes; padding is not counted."""
     seconds: float = 0.0
     """In training steps: evaluations, samples and saves left out."""
+    left_out: int = 0
+    """Tokens that training.goldfish has left out of the loss, over all processes; they are not among the targets."""
 
 
 class TokenCounter:
@@ -36,6 +38,8 @@ class TokenCounter:
         self._counts_alone = counts_alone
         self._loaded = TrainedTokens()
         self._uncounted: list[torch.Tensor] = []
+        self._left_out: list[torch.Tensor] = []
+        """Of this process."""
         self._running_since: float | None = None
         self._logged = (0, TrainedTokens())
 
@@ -45,13 +49,17 @@ class TokenCounter:
 
     def start(self, step: int) -> None:
         """Start the clock at `step`; the counts of an earlier attempt, which ran out of memory, are discarded."""
-        self._uncounted, self.trained = [], copy.copy(self._loaded)
+        self._uncounted, self._left_out, self.trained = [], [], copy.copy(self._loaded)
         self._logged = (step, copy.copy(self.trained))
         self._running_since = time.perf_counter()
 
     def add(self, targets: torch.Tensor) -> None:
         """Count the targets of a step; they stay on the device, since counting must not wait for it."""
         self._uncounted.append(targets.detach())
+
+    def add_left_out(self, targets: torch.Tensor) -> None:
+        """Count the targets that are left out of a batch of this process."""
+        self._left_out.append(targets.detach())
 
     def stop(self) -> None:
         """Bring `trained` up to date and stop the clock."""
@@ -70,13 +78,17 @@ class TokenCounter:
                 self._running_since = time.perf_counter()
 
     def measure_pace(self, step: int, max_steps: int) -> dict[str, float]:
-        """Tokens per second, MFU (where the chip's peak is known), GB of memory and seconds left, since the last call."""
+        """Tokens per second, MFU (where the chip's peak is known), GB of memory and seconds left, since the last call.
+
+        Targets that are left out of the loss are computed like the others: they count for the MFU, and not as tokens.
+        """
         self._settle()
         (last_step, before), now = self._logged, self.trained
         self._logged = (step, copy.copy(now))
         seconds = now.seconds - before.seconds
         tokens_per_second = (now.targets - before.targets) / seconds
-        mfu = self.meter.utilisation(tokens_per_second, self._processes)
+        left_out_per_second = (now.left_out - before.left_out) / seconds
+        mfu = self.meter.utilisation(tokens_per_second + left_out_per_second, self._processes)
         return {
             "tokens_per_second": tokens_per_second,
             **({} if mfu is None else {"mfu": mfu}),
@@ -90,6 +102,10 @@ class TokenCounter:
             counted = torch.stack(self._uncounted).long().sum()  # in float32 they would be exact to 16.8 million
             self.trained.targets += int((reduce_sum(counted) if self._counts_alone else counted).item())
             self._uncounted = []
+        if self._left_out:
+            left_out = torch.stack(self._left_out).long().sum()
+            self.trained.left_out += int((reduce_sum(left_out) if self._processes > 1 else left_out).item())
+            self._left_out = []
         if self._running_since is not None:
             now = time.perf_counter()
             self.trained.seconds += now - self._running_since

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.trainer_utils import SaveStrategy, TrainOutput
 
-from lmtune.data.blocks import TrainingRows, collate
+from lmtune.data.blocks import LEFT_OUT, TrainingRows, collate
 from lmtune.gauges import MEGABYTES
 from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
@@ -166,6 +166,8 @@ class LmTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         # Trainer sums the losses up, and the sum does not tell in which step it became NaN.
+        if LEFT_OUT in inputs:
+            self.tokens.add_left_out(inputs.pop(LEFT_OUT).sum())
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.losses.add(self.state.global_step + 1, self._get_learning_rate(), loss)
         return loss

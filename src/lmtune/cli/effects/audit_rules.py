@@ -11,6 +11,11 @@ from lmtune.versions import render_install
 AuditRule = Callable[[AuditCommandConfig, Typed], Idle | None]
 
 
+def plants(config: object) -> bool:
+    """True for a training whose text gets canaries, which are drawn by data.seed whatever is held out."""
+    return isinstance(config, TrainConfig) and config.audit.canaries is not None
+
+
 def if_planted(config: TrainConfig, typed: Typed) -> Idle | None:
     """Canaries are planted."""
     if config.audit.canaries is not None:

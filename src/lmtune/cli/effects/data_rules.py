@@ -115,6 +115,13 @@ def if_streaming(data: DataConfig) -> Idle | None:
     )
 
 
+def if_streams_are_mixed(data: DataConfig) -> Idle | None:
+    """Several texts are streamed."""
+    if not data.streaming:
+        return Idle("data.streaming is off, and all text is prepared", "Leave it out.", "data.streaming")
+    return None  # without data.mix it names none of its sources, and is refused
+
+
 DATA_RULES: Mapping[str, DataRule] = {
     "data.path": if_on_hub,
     "data.subset": if_on_hub,
@@ -132,6 +139,7 @@ DATA_RULES: Mapping[str, DataRule] = {
     "data.seed": if_something_is_drawn,
     "data.shuffle_blocks": if_streaming,
     "data.lanes": if_streaming,
+    "data.prepared": if_streams_are_mixed,
 }
 
 

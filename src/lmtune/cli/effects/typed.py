@@ -8,6 +8,7 @@ file (an experiment, a group) may lie idle: nobody typed it for this run.
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from lmtune.cli.effects.audit_rules import plants
 from lmtune.cli.effects.data_rules import DATA_RULES
 from lmtune.cli.effects.rules import RULES
 from lmtune.cli.effects.unread import UNREAD
@@ -93,7 +94,7 @@ def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None
     rule = _match(RULES[command], key)
     found = None if rule is None else rule(config, typed)
     source = _match(DATA_RULES, key)
-    if found is not None or source is None or config.data is None:
+    if found is not None or source is None or config.data is None or (key == "data.seed" and plants(config)):
         return found
     return source(config.data)
 

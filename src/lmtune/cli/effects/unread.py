@@ -21,7 +21,7 @@ def idle(because: str, remedy: str, keys: Iterable[str]) -> dict[str, Idle]:
 
 ROWS = ("data.block_size", "data.stride", "data.packing", "data.isolate_documents")
 OF_CARD = ("data.language", "data.license", "data.homepage", "data.citation")
-LEARNING = ("data.epochs", "data.prompts", "data.shuffle_blocks", "data.lanes", *OF_CARD)
+LEARNING = ("data.epochs", "data.prompts", "data.shuffle_blocks", "data.lanes", "data.prepared", *OF_CARD)
 WEIGHTS = (
     *("model.learning_rate", "model.loss", "model.legacy_ids", "model.save_dtype"),
     *("model.license", "model.citation"),

@@ -3,14 +3,17 @@
 lmtune explain training.learning_rate
 lmtune explain data.block_size train data=bio
 lmtune explain data
+lmtune explain warmup_ratio              a name without its section, or of another program
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.composition import register
 from lmtune.cli.describe import KeyText, describe_key, list_below
@@ -39,17 +42,20 @@ class Answer:
     """Every place that gives it a value, the one in effect last."""
     text: KeyText
     neighbours: list[str]
+    asked: str
+    """What was asked for: the key, or another name for it."""
 
 
 def run(arguments: list[str]) -> Result:
     """Explain one key, or list those of a section. Raises ConfigError for what is no key of any command."""
-    key, command, rest = _read_arguments(arguments)
+    asked, command, rest = _read_arguments(arguments)
+    key = _find_key(asked, command)
     register(command)
     with composing(command, rest) as composition:
         if key not in known_keys(command) or list_below(command, key):
             rows = _list_section(key, command, composition)
             return Result(rows, lambda: _render_section(key, command, rows))
-        answer = _explain(key, command, composition)
+        answer = _explain(key, command, composition, asked)
     return Result(asdict(answer), lambda: _render(answer))
 
 
@@ -63,9 +69,9 @@ def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
     named = rest.pop(0) if rest and rest[0] in COMMANDS else None
     if rest and "=" not in rest[0]:
         raise ConfigError(f"explain: expected a command or key=value behind the key, found {rest[0]}. {USAGE}.")
-    for command in [named] if named else COMMANDS:
-        if key in known_keys(command) or list_below(command, key):
-            return key, command, rest
+    commands = [named] if named else list(COMMANDS)
+    for command in [*filter(partial(_is_known, key), commands), *filter(partial(_find_key, key), commands)]:
+        return key, command, rest
     if key in hydra_keys():
         raise ConfigError(
             f"{key} is a key of Hydra's own, told of at https://hydra.cc; expected one of lmtune's. {USAGE}."
@@ -73,7 +79,19 @@ def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
     raise ConfigError(explain_unknown(key, named or "train"))
 
 
-def _explain(key: str, command: str, composition: Composition) -> Answer:
+def _is_known(key: str, command: str) -> bool:
+    return key in known_keys(command) or bool(list_below(command, key))
+
+
+def _find_key(asked: str, command: str) -> str:
+    """The key that is meant by a name without its section, or by that of another program; empty where none is."""
+    if _is_known(asked, command):
+        return asked
+    meant = upstream.find_meant(asked, known_keys(command), command).what.partition("=")[0]
+    return meant if _is_known(meant, command) else ""
+
+
+def _explain(key: str, command: str, composition: Composition, asked: str) -> Answer:
     found = describe_key(command, key)
     origins = [{"value": origin.value, "place": origin.place} for origin in composition.find_origins(key)]
     section = key.rpartition(".")[0]
@@ -86,6 +104,7 @@ def _explain(key: str, command: str, composition: Composition) -> Answer:
         origins=origins or [{"value": found.default, "place": f"the default of {found.default_of}"}],
         text=found,
         neighbours=_choose_near(key, beside),
+        asked=asked,
     )
 
 
@@ -128,7 +147,8 @@ def _render(answer: Answer) -> list[str]:
     ]
     said = [line for paragraph in (text.text, text.condition) if paragraph for line in wrap(paragraph)]
     told = [line for name, fact in facts if fact for line in wrap(fact, f"{name:<13}")]
-    return [f"{answer.key} = {render_value(answer.value)}", "", *said, "", *told]
+    found = [] if answer.asked == answer.key else [f"{answer.asked} is here {answer.key}.", ""]
+    return [*found, f"{answer.key} = {render_value(answer.value)}", "", *said, "", *told]
 
 
 def _render_origin(origin: dict[str, Any], value: Any) -> str:
