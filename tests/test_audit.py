@@ -4,18 +4,20 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from lmtune.config import AuditConfig, CanaryConfig, DataConfig
+from lmtune.config import AuditConfig, CanaryConfig, DataConfig, EvalSplit
 from lmtune.data import identifiers
 from lmtune.data.build import build_corpus
 from lmtune.data.canaries import build_canaries
 from lmtune.data.columns import build_texts
 from lmtune.data.identifiers import HIDDEN, gives_away, mask, mask_value
+from lmtune.data.premise import resolve_change
 from lmtune.data.prepare import EncodedCorpus
-from lmtune.errors import ConfigError
+from lmtune.errors import CheckpointError, ConfigError
 from lmtune.evaluation.audit.canaries import draw_texts, measure_canaries
 from lmtune.evaluation.audit.identifiers import Place, build_prompts, build_row, list_drawn_out, search
 from lmtune.evaluation.audit.passages import Asked, Outcomes, compare_sides, draw_passages
@@ -250,6 +252,10 @@ def test_a_run_is_audited_and_private_text_is_not_shown(lmtune, tmp_path):
     refused = lmtune("audit", "ckpt=run", *SMALL)
     assert refused.code == 2
     assert "audit.prefix + audit.continuation = 15: expected at most 12" in refused.err
+    (tmp_path / "run" / "ledger.json").unlink()
+    refused = lmtune("audit", "ckpt=run", *SMALL)
+    assert refused.code == 2
+    assert "expected the ledger of the run, with the tokens of its rows, found none" in refused.err
     refused = lmtune("audit", "ckpt=run/model", "audit.candidates=0", "audit.passages=0", "audit.identifiers=0")
     assert "one of them above 0" in refused.err
 
@@ -268,6 +274,17 @@ def test_what_cannot_be_meant_is_refused(lmtune, arguments, said):
     answer = lmtune("audit", *arguments)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_the_remedies_for_a_changed_text_are_those_that_the_command_has():
+    run = SimpleNamespace(folder="run", find_results=lambda: {"text": {"corpus": "before"}})
+    corpus = SimpleNamespace(key="now")
+    with pytest.raises(
+        CheckpointError, match=r"as it was, score other text with data\.files=, or say changed_text=true"
+    ):
+        resolve_change(run, corpus, EvalSplit.train, None, accepted=False)
+    with pytest.raises(CheckpointError, match=r"as it was, or say changed_text=true"):
+        resolve_change(run, corpus, EvalSplit.train, None, accepted=False, elsewhere="")
 
 
 def test_exposures_of_a_rank_are_bounded():

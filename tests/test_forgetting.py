@@ -37,6 +37,8 @@ MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
         (["forgetting.tokens=100"], r"forgetting\.tokens has no effect: nothing is written"),
         (["forgetting.budget=one"], r"forgetting\.budget=one: expected a share"),
         (["forgetting.on=nowhere"], r"forgetting\.on: "),
+        (["forgetting.on=old/my text.txt"], r"expected the name of a data set.*conf/data/my-text\.yaml"),
+        (["forgetting.on="], r"expected the name of a data set, found ''"),
         (
             ["forgetting.on=null", "forgetting.budget=2%"],
             r"forgetting\.budget has no effect: there is no budget without",
@@ -46,6 +48,17 @@ MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
 def test_what_a_budget_cannot_be_held_beside_is_refused_at_once(given, words):
     with pytest.raises(ConfigError, match=words):
         load_config("train", [*MODEL, *given])
+
+
+@pytest.mark.parametrize("key", ["on", "replay"])
+def test_the_text_that_is_learned_is_no_older_text_under_another_name(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(tmp_path)
+    Path("conf/data").mkdir(parents=True)
+    Path("new.txt").write_text("Uma linha.\n")
+    Path("conf/data/same.yaml").write_text("defaults: [files]\nfiles: new.txt\n")
+    told = [*MODEL, "data.files=new.txt", f"forgetting.{key}=same"]
+    with pytest.raises(ConfigError, match=rf"forgetting\.{key}=same: expected older text than what is learned"):
+        load_config("train", told)
 
 
 def test_a_budget_watches_its_text_and_replays_its_training_part():

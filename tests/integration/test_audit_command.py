@@ -47,6 +47,7 @@ def test_canaries_and_a_repeated_identifier_are_found(lmtune, records, tmp_path)
     refused = lmtune("audit", "ckpt=run", *PARTS)
     assert refused.code == 2
     assert "its text has changed since it was trained" in refused.err
+    assert "data.files=" not in refused.err, "lmtune audit has no such key"
     assert lmtune("audit", "ckpt=run", *PARTS, "changed_text=true").code == 0
     records.unlink()
     alone = lmtune("audit", "ckpt=run", *PARTS[2:], "audit.passages=0", "audit.identifiers=0")

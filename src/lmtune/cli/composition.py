@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any, Protocol, TypeVar
 
 from hydra import compose
@@ -21,6 +22,7 @@ from lmtune.config.checks import check_words
 from lmtune.config.keys import KeyField, Plain, facts_of, holds_plain_list, walk
 from lmtune.config.mixing import resolve_mixed
 from lmtune.errors import ConfigError, Gathering
+from lmtune.storage import slug
 
 NOT_TYPED = upstream.Typed()
 
@@ -118,6 +120,7 @@ def _resolve_forgetting(config: TrainConfig, told: Plain) -> None:
     source = config.forgetting.source
     replayed, key = [] if source is None else [source], "forgetting.replay"
     config.replay_sets = _resolve_names(replayed, key, config.data.seed, told.get("replay_sets", {}))
+    config.forgetting.check_sets(config)
 
 
 def _hold_out_alike(config: TrainConfig, name: str, data: DataConfig) -> DataConfig:
@@ -141,7 +144,10 @@ def build_data_config(name: str, key: str) -> DataConfig:
     try:
         node = compose("data", overrides=[f"data={quote(name)}"])
     except MissingConfigException as error:
-        remedy = f"Text of your own gets a name by a file: conf/data/{name}.yaml, with files: and its path in it."
+        own = slug(PurePath(name).stem or "mine")  # a path is what a name is taken for most often
+        remedy = f"Text of your own gets a name by a file: conf/data/{own}.yaml, with files: and its path in it."
+        if own != name:
+            raise ConfigError(f"{key}: expected the name of a data set, found {name!r}. {remedy}") from error
         raise ConfigError(f"{key}: " + explain_missing(error, "data", remedy)) from error
     node.data.name = name
     config = OmegaConf.to_object(node.data)

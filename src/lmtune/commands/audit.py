@@ -97,7 +97,7 @@ def gather_material(
     """(what is asked for, why the rest is not). Raises ConfigError where nothing is left to ask for."""
     from lmtune.evaluation.audit.material import gather
 
-    canaries, absent = load_canaries(run), list_reasons(config, told)
+    canaries, absent = load_canaries(run) if config.audit.candidates else [], list_reasons(config, told)
     if config.audit.candidates and not canaries:
         absent["canaries"] = "none_planted"
     told_why = [f"{name}: {explain(reason)}" for name, reason in absent.items()]
@@ -106,8 +106,20 @@ def gather_material(
     for line in told_why:
         logger.info(line)
     corpus = None if set(OF_TEXT) <= absent.keys() else open_corpus(config, run, told)
-    block_size = int(load_json(run.ledger_file)["block_size"])
+    block_size = 0 if "passages" in absent else load_block_size(run)
     return gather(config.audit, corpus, tokenizer, canaries, block_size, absent), absent
+
+
+def load_block_size(run: Run) -> int:
+    """Tokens of a row of the run, of its ledger. Raises CheckpointError where that is gone or says another thing."""
+    try:
+        return int(load_json(run.ledger_file)["block_size"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        found = "none" if isinstance(error, FileNotFoundError) else "another content"
+        raise CheckpointError(
+            f"{run.ledger_file}: expected the ledger of the run, with the tokens of its rows, found {found}. Copy it again from "
+            "where the run was trained, or audit without: audit.passages=0."
+        ) from error
 
 
 def list_reasons(config: AuditCommandConfig, told: Record) -> dict[str, str]:
@@ -133,7 +145,7 @@ def open_corpus(config: AuditCommandConfig, run: Run, told: Record) -> Corpus:
     data = load_data_config(told["data"], told["seed"])
     check_data_source(data)
     corpus = build_corpus(data, past=load_earlier(run))
-    resolve_change(run, corpus, EvalSplit.train, None, config.changed_text)
+    resolve_change(run, corpus, EvalSplit.train, None, config.changed_text, elsewhere="")
     return corpus
 
 

@@ -266,6 +266,13 @@ class DataConfig:
         return [path for part in self.parts for path in (part.files if isinstance(part.files, list) else [part.files])]
 
     @property
+    def origin(self) -> Plain:
+        """Where the text is and which of it is read: equal for two names of one text."""
+        files = anchor_paths(self.given_files)
+        names = ("path", "subset", "revision", "train_split", "text_column", "where")
+        return {name: getattr(self, name) for name in names} | {"files": [files] if isinstance(files, str) else files}
+
+    @property
     def parts(self) -> list[FilePart]:
         """Files to learn from, with the settings that they are read with. Raises ConfigError for what is none."""
         own = FilePart(self.files, self.text_column, self.encoding, self.documents)

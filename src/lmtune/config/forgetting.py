@@ -73,6 +73,13 @@ class ForgettingConfig:
                 raise ConfigError(complaint)
         found.raise_all()
 
+    def check_sets(self, config: "TrainConfig") -> None:
+        """Raise ConfigError where what is named is the text that is learned, under another name."""
+        sets = config.eval_sets | config.replay_sets
+        for name, value in (("on", self.on), ("replay", self.replay)):
+            if value in sets and sets[value].origin == config.data.origin:
+                raise ConfigError(_ask_for_older(name, value))
+
     def _list_complaints(self, config: "TrainConfig") -> Iterator[str]:
         data, training = config.data, config.training
         yield from self._list_complaints_of_text(data)
@@ -103,13 +110,17 @@ class ForgettingConfig:
         """Text that cannot be the old one, since the run learns it anyway."""
         for name, value in (("on", self.on), ("replay", self.replay)):
             if value == data.name:
-                yield f"forgetting.{name}={value}: expected older text than what is learned, found that of data=. Name another."
+                yield _ask_for_older(name, value)
         if self.source in data.mix and self.source != data.name:
             yield (
                 f"forgetting.{'on' if self.replay is None else 'replay'}={self.source}: expected text that is learned again as the "
                 f"budget asks, found that data.mix learns it anyway. Leave {self.source} out of data.mix, or watch it alone: "
                 f"eval_data=[{self.source}]."
             )
+
+
+def _ask_for_older(name: str, value: str | None) -> str:
+    return f"forgetting.{name}={value}: expected older text than what is learned, found that of data=. Name another."
 
 
 def read_share(key: str, text: str) -> float:

@@ -118,13 +118,14 @@ def save_canaries(run: Run, canaries: Sequence[Canary]) -> None:
 
 
 def load_canaries(run: Run) -> list[Canary]:
-    """What was planted in a run, [] where nothing was. Raises CheckpointError for a record that does not read."""
-    if not run.canaries_file.exists():
+    """What was planted in a run, [] where nothing was. Raises CheckpointError for a record that is gone or does not read."""
+    if not run.canaries_file.exists() and not (run.load_config().get("audit") or {}).get("canaries"):
         return []
     try:
         return [Canary(str(each["text"]), int(each["repeats"])) for each in load_json(run.canaries_file)["canaries"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        found = "none" if isinstance(error, FileNotFoundError) else "another content"
         raise CheckpointError(
-            f"{run.canaries_file}: expected the canaries that the run planted, found another content. Copy it again from where the "
+            f"{run.canaries_file}: expected the canaries that the run planted, found {found}. Copy it again from where the "
             "run was trained, or audit without: audit.candidates=0."
         ) from error

@@ -32,11 +32,18 @@ def load_facts(run: Run) -> dict[str, Any]:
     return dict(found)
 
 
-def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream | None, accepted: bool) -> bool:
+ELSEWHERE = "score other text with data.files=, "
+"""What else there is to do about a changed text, for the commands that score any text."""
+
+
+def resolve_change(
+    run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStream | None, accepted: bool, elsewhere: str = ELSEWHERE
+) -> bool:
     """True where the text of a run has changed since its training, and that is accepted.
 
     whole: the split as it is now, None for the training split, of which no more than the text as a whole is recorded.
-    accepted: `changed_text=true`. Raises CheckpointError for a change that is not accepted.
+    accepted: `changed_text=true`. elsewhere: what else there is to do about it. Raises CheckpointError for a change that is not
+    accepted.
     """
     change = find_change(load_facts(run), corpus, split, whole)
     if change is None:
@@ -44,7 +51,7 @@ def resolve_change(run: Run, corpus: Corpus, split: EvalSplit, whole: TokenStrea
     if not accepted:
         raise CheckpointError(
             f"{run.folder}: its text has changed since it was trained: {change}. What is held out now may be what the model has "
-            "learned. Put the text back as it was, score other text with data.files=, or say changed_text=true to score this one."
+            f"learned. Put the text back as it was, {elsewhere}or say changed_text=true to take this one."
         )
     logger.info("%s: its text has changed since it was trained: %s; it may have learned some of it", run.folder, change)
     return True

@@ -49,7 +49,7 @@ def gather(
     block_size: int,
     absent: Container[str],
 ) -> Material:
-    """The texts of an audit. block_size: of the rows that the run was trained on. absent: parts that are left out.
+    """The texts of an audit. block_size: of the rows that the run was trained on, for passages. absent: parts that are left out.
 
     corpus: None where both parts that read it are left out. Raises ConfigError for passages that are longer than a row.
     """
