@@ -21,6 +21,7 @@ MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        (["forgetting.most=99.99%"], r"forgetting\.most=99\.99%: expected a share above 0 and at most 90%"),
         (["data=pt-wiki"], r"forgetting\.on=pt-wiki: expected older text than what is learned"),
         (["forgetting.replay=bio"], r"forgetting\.replay=bio: expected older text"),
         (

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SELF = "self"
 """As `forgetting.replay`: text that the model writes itself."""
+LARGEST_SHARE = 0.9
+"""Of old text in a step: with it nine old rows come to each new one, and a step takes ten times as long."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,8 +34,8 @@ class ForgettingConfig:
     """Where old text comes from: the name of a group, or `self` for text that the untouched model writes before the first
     step. By default the training part of `forgetting.on`."""
     most: str = "25%"
-    """The largest share of old text in a step. It comes on top of the new text, of which nothing is left out: a quarter makes a
-    step longer by a third."""
+    """The largest share of old text in a step, at most 90%. It comes on top of the new text, of which nothing is left out: a
+    quarter makes a step longer by a third."""
     tokens: int | None = count(None, least=1, largest=MANY, unit="tokens")
     """replay=self: how many are written. By default as many as the run could replay, at most 500,000."""
 
@@ -41,7 +43,12 @@ class ForgettingConfig:
         check_ranges(self, "forgetting.")
         rise, most = self.rise, self.most_share
         require(rise > 0, "forgetting.budget", self.budget, "a share above 0, such as 1% or 0.01")
-        require(0 < most < 1, "forgetting.most", self.most, "a share above 0 and below 100%, such as 25% or 0.25")
+        require(
+            0 < most <= LARGEST_SHARE,
+            "forgetting.most",
+            self.most,
+            f"a share above 0 and at most {LARGEST_SHARE:.0%}, such as 25% or 0.25",
+        )
 
     @property
     def rise(self) -> float:
