@@ -120,13 +120,16 @@ def tell(name, wall, processor):
     print(f"{name}: {wall:.1f} s, {processor:.1f} s of processor time", file=sys.stderr, flush=True)
 
 
+def render_spread(seconds):
+    if math.isnan(seconds[0]):
+        return "not known"
+    return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
 def render(rounds):
     yield f"{'':<16}{'wall, s (range)':>26}{'processor, s (range)':>28}"
     for name in rounds[0]:
-        cells = [
-            f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
-            for seconds in zip(*(each[name] for each in rounds), strict=True)
-        ]
+        cells = [render_spread(seconds) for seconds in zip(*(each[name] for each in rounds), strict=True)]
         yield f"{name:<16}{cells[0]:>26}{cells[1]:>28}"
 
 
