@@ -10,10 +10,9 @@ step is 512 tokens, of either vocabulary. What is printed: one row an evaluation
 import argparse
 import gzip
 import json
-import os
 from pathlib import Path
 
-from rates import NO_CHECKPOINT, QUIET, write_text
+from rates import NO_CHECKPOINT, QUIET, begin_real, write_text
 from transplant import learn
 
 import lmtune
@@ -38,9 +37,9 @@ def read_sentences(data):
         return [line.strip() for line in lines if line.strip()]
 
 
-def train(folder, model, name, steps, rate, seed, *settings):
+def train(model, name, steps, rate, seed, *settings):
     """The run folder of an arm."""
-    if not (folder / name / "results.json").exists():
+    if not (Path(name) / "results.json").exists():
         prompts = ",".join(f'"{prompt}"' for prompt in PROMPTS)
         every = [f"training.eval_steps={steps // 4}", *NO_CHECKPOINT, "eval.max_tokens=4000"]
         arguments = [
@@ -49,7 +48,7 @@ def train(folder, model, name, steps, rate, seed, *settings):
             "training.bf16=true", "generation.max_new_tokens=40", *every, *QUIET[1:], *settings, f"output={name}",
         ]  # fmt: skip
         lmtune.train(lmtune.load_config("train", arguments))
-    return folder / name
+    return Path(name)
 
 
 def read_curve(run, name):
@@ -76,22 +75,16 @@ def render_arm(name, run):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/portuguese"))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    data, model = (Path(os.environ[name]).resolve() for name in ("LMTUNE_TEST_DATA", "LMTUNE_TEST_MODEL"))
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(arguments.folder)
-    folder = Path()
-    write_text(folder, "novels", read_novels(data), train_bytes=1_500_000, held_out_bytes=30_000)
-    write_text(folder, "modern", read_sentences(data), train_bytes=1_000, held_out_bytes=30_000)
+    arguments, data, model = begin_real(parser, "portuguese")
+    write_text("novels", read_novels(data), train_bytes=1_500_000, held_out_bytes=30_000)
+    write_text("modern", read_sentences(data), train_bytes=1_000, held_out_bytes=30_000)
     learn(("data=novels",), ENTRIES, "own")
-    common = (folder, model)
     asked = (arguments.steps, arguments.rate, arguments.seed)
     for name, settings in (("english", ()), ("own", ("model.tokenizer=own", "model.transplant=fvt"))):
-        for line in render_arm(name, train(*common, f"{name}-vocabulary", *asked, *settings)):
+        for line in render_arm(name, train(model, f"{name}-vocabulary", *asked, *settings)):
             print(line, flush=True)
 
 

@@ -48,7 +48,7 @@ def read_articles(data):
 TEXTS = {"language": read_works, "field": read_abstracts}
 
 
-def write_text(folder, name, documents, train_bytes, held_out_bytes=10_000):
+def write_text(name, documents, train_bytes, held_out_bytes=10_000):
     """A data set by name: documents to hold out, then others to learn from."""
     documents = iter(documents)
     for side, wanted in (("held-out", held_out_bytes), ("train", train_bytes)):
@@ -56,19 +56,17 @@ def write_text(folder, name, documents, train_bytes, held_out_bytes=10_000):
         while size < wanted:
             rows.append(next(documents)[: wanted - size])
             size += len(rows[-1].encode())
-        (folder / f"{name}-{side}.jsonl").write_text(
-            "\n".join(json.dumps({"text": row}) for row in rows), encoding="utf-8"
-        )
-    groups = folder / "conf" / "data"
+        Path(f"{name}-{side}.jsonl").write_text("\n".join(json.dumps({"text": row}) for row in rows), encoding="utf-8")
+    groups = Path("conf/data")
     groups.mkdir(parents=True, exist_ok=True)
     settings = f"files: {name}-train.jsonl\nvalidation_files: {name}-held-out.jsonl\nblock_size: 128\n"
     (groups / f"{name}.yaml").write_text(settings, encoding="utf-8")
 
 
-def train(folder, model, text, rate, seed, steps):
+def train(model, text, rate, seed, steps):
     """(of the text, of English): each (before, after) in bits per byte."""
     name = f"{text}-{rate:g}-{steps}-{seed}"
-    kept = folder / name / "results.json"
+    kept = Path(name) / "results.json"
     if not kept.exists() or json.loads(kept.read_text())["status"] != "completed":
         settings = [
             f"data={text}", f"model.path={model}", "eval_data=[english]", f"seed={seed}",
@@ -77,7 +75,7 @@ def train(folder, model, text, rate, seed, steps):
             *NO_CHECKPOINT, *QUIET, f"output={name}", "resume=auto",
         ]  # fmt: skip
         lmtune.train(lmtune.load_config("train", settings))
-        shutil.rmtree(folder / name / "model")
+        shutil.rmtree(Path(name) / "model")
     scores = json.loads(kept.read_text())["eval"]
     return [read_change(scores[kind]["while_training"]) for kind in (text, "english")]
 
@@ -95,25 +93,30 @@ def render_row(rate, changes):
     return f"| {rate:g} | {' | '.join(cells)} |"
 
 
+def begin_real(parser, folder):
+    """(arguments, folder of the data, that of the real model), in the folder that keeps the runs."""
+    parser.add_argument("--folder", type=Path, default=Path("outputs") / folder)
+    arguments = parser.parse_args()
+    data, model = (Path(os.environ[name]).resolve() for name in ("LMTUNE_TEST_DATA", "LMTUNE_TEST_MODEL"))
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(arguments.folder)
+    return arguments, data, model
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("outputs/rates"))
     parser.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS))
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-5, 1e-4, 2e-4, 4e-4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--train-bytes", type=int, default=200_000)
-    arguments = parser.parse_args()
-    data, model = (Path(os.environ[name]).resolve() for name in ("LMTUNE_TEST_DATA", "LMTUNE_TEST_MODEL"))
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(arguments.folder)
-    folder = Path()
-    write_text(folder, "english", read_articles(data), train_bytes=1_000)  # only the text held out is used
+    arguments, data, model = begin_real(parser, "rates")
+    write_text("english", read_articles(data), train_bytes=1_000)  # only the text held out is used
     for text in arguments.texts:
-        write_text(folder, text, TEXTS[text](data), arguments.train_bytes)
+        write_text(text, TEXTS[text](data), arguments.train_bytes)
         print(f"\n| rate | {text}, before | after | English, before | after |\n|---:|---:|---:|---:|---:|", flush=True)
         for rate in arguments.rates:
-            changes = [train(folder, model, text, rate, seed, arguments.steps) for seed in arguments.seeds]
+            changes = [train(model, text, rate, seed, arguments.steps) for seed in arguments.seeds]
             print(render_row(rate, changes), flush=True)
 
 

@@ -6,14 +6,16 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
 from lmtune.errors import CheckpointError
+
+T = TypeVar("T")
 
 Record = dict[str, Any]
 """A JSON object, such as results.json, or a line of metrics.jsonl."""
@@ -30,6 +32,20 @@ def load_json(file: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{file}: expected a JSON object, found {type(loaded).__name__}.")
     return loaded
+
+
+def load_record(file: Path, read: Callable[[Record], T], expected: str, otherwise: str) -> T:
+    """What `read` takes from a record of a run. Raises CheckpointError where it is gone or holds another thing.
+
+    expected: what it is, in words. otherwise: how to do without it.
+    """
+    try:
+        return read(load_json(file))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        found = "none" if isinstance(error, FileNotFoundError) else "another content"
+        raise CheckpointError(
+            f"{file}: expected {expected}, found {found}. Copy it again from where the run was trained, or {otherwise}."
+        ) from error
 
 
 def load_jsonl(file: Path) -> list[dict[str, Any]]:

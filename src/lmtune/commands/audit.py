@@ -29,7 +29,7 @@ from lmtune.reporting.audit_page import render_audit_page
 from lmtune.reporting.audit_tables import render_audit
 from lmtune.reporting.language import EN, LANGUAGES, Language
 from lmtune.runs.search import check_creatable, new_folder
-from lmtune.storage import Record, load_json, slug, write_json, write_text
+from lmtune.storage import Record, load_record, slug, write_json, write_text
 from lmtune.versions import render_install
 
 if TYPE_CHECKING:
@@ -112,14 +112,10 @@ def gather_material(
 
 def load_block_size(run: Run) -> int:
     """Tokens of a row of the run, of its ledger. Raises CheckpointError where that is gone or says another thing."""
-    try:
-        return int(load_json(run.ledger_file)["block_size"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        found = "none" if isinstance(error, FileNotFoundError) else "another content"
-        raise CheckpointError(
-            f"{run.ledger_file}: expected the ledger of the run, with the tokens of its rows, found {found}. Copy it again from "
-            "where the run was trained, or audit without: audit.passages=0."
-        ) from error
+    expected = "the ledger of the run, with the tokens of its rows"
+    return load_record(
+        run.ledger_file, lambda ledger: int(ledger["block_size"]), expected, "audit without: audit.passages=0"
+    )
 
 
 def list_reasons(config: AuditCommandConfig, told: Record) -> dict[str, str]:

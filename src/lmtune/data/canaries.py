@@ -20,9 +20,8 @@ import pyarrow as pa
 from lmtune.config import CanaryConfig
 from lmtune.data.columns import Texts, build_texts, count_bytes, sum_bytes
 from lmtune.data.ledger import Ledger
-from lmtune.errors import CheckpointError
 from lmtune.runs import Run
-from lmtune.storage import checksum_of, load_json, write_json
+from lmtune.storage import Record, checksum_of, load_record, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +120,10 @@ def load_canaries(run: Run) -> list[Canary]:
     """What was planted in a run, [] where nothing was. Raises CheckpointError for a record that is gone or does not read."""
     if not run.canaries_file.exists() and not (run.load_config().get("audit") or {}).get("canaries"):
         return []
-    try:
-        return [Canary(str(each["text"]), int(each["repeats"])) for each in load_json(run.canaries_file)["canaries"]]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        found = "none" if isinstance(error, FileNotFoundError) else "another content"
-        raise CheckpointError(
-            f"{run.canaries_file}: expected the canaries that the run planted, found {found}. Copy it again from where the "
-            "run was trained, or audit without: audit.candidates=0."
-        ) from error
+    return load_record(
+        run.canaries_file, _parse, "the canaries that the run planted", "audit without: audit.candidates=0"
+    )
+
+
+def _parse(record: Record) -> list[Canary]:
+    return [Canary(str(each["text"]), int(each["repeats"])) for each in record["canaries"]]
