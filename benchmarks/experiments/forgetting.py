@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate on Portuguese")
-    parser.add_argument("--most", default="25%", help="forgetting.most")
+    parser.add_argument("--most", default="50%", help="forgetting.most")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("outputs/forgetting"))
     parser.add_argument("--english-bytes", type=int, default=400_000)

@@ -67,7 +67,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--arms", nargs="+", default=["plain", "real-1%", "self-1%"])
     parser.add_argument("--rate", type=float, default=4e-4, help="highest learning rate, one that harms the English")
-    parser.add_argument("--most", default="25%", help="forgetting.most")
+    parser.add_argument("--most", default="50%", help="forgetting.most")
     parser.add_argument("--steps", type=int, default=120)
     arguments, data, model = begin_real(parser, "forgetting-real")
     write_text("english", read_articles(data), train_bytes=150_000)
