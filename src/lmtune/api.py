@@ -6,9 +6,9 @@
     results = lmtune.train(config)
     lmtune.evaluate(lmtune.load_config("eval", [f"ckpt={results['folder']}"]))
 
-Nothing is written to stdout. What the command line says on stderr goes to the logger `lmtune`:
-`logging.basicConfig(level=logging.INFO)` shows it, and a notebook shows it below the cell. Whatever the user can mend is
-raised as an LmtuneError.
+Nothing is written to stdout. The messages of the command line go to the logger `lmtune`:
+`logging.basicConfig(level=logging.INFO)` shows it, and a notebook shows it below the cell. Errors that the user
+can fix are raised as LmtuneError.
 """
 
 import threading
@@ -30,14 +30,14 @@ from lmtune.secrets import check_secrets
 from lmtune.versions import check_versions
 
 _composing = threading.Lock()
-"""Hydra keeps what it composes in global variables."""
+"""Hydra composes in global state, so one thread at a time."""
 
 
 def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
-    """The configuration of a command, as `lmtune <command> key=value ...` composes it: groups, conf/ where you stand, checks.
+    """Compose the configuration of a command, as `lmtune <command> key=value ...` does: groups, ./conf/, and all checks.
 
-    command: one that takes keys, such as train, eval or export. overrides: `key=value` each, a value taken as it is typed
-    behind `=` on the command line. Raises ConfigError, with what was expected, for a key or a value that cannot work.
+    command: one that takes keys, such as train, eval or export. overrides: `key=value` strings, with values as
+    they are typed on the command line. Raises ConfigError, saying what was expected, for an unknown key or an invalid value.
     """
     set_environment()
     check_command(command, tuple(COMMANDS))
@@ -56,8 +56,8 @@ def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
 def train(config: TrainConfig) -> dict[str, Any]:
     """Fine-tune a model; return what `lmtune train format=json` prints: results.json, with the run folder.
 
-    Ctrl-C ends the step that is running, saves a checkpoint, and raises KeyboardInterrupt; resume= goes on from it. Outside
-    the main thread no signals are listened to.
+    Ctrl-C finishes the current step, saves a checkpoint, and raises KeyboardInterrupt; resume= continues from it. Outside
+    the main thread, signals are not handled.
     """
     from lmtune.commands import train as command
 
@@ -67,7 +67,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 
 def evaluate(config: EvalCommandConfig) -> dict[str, Any]:
-    """Score checkpoints; return what `lmtune eval format=json` prints: `eval`, or `models` and `comparison` of several."""
+    """Score checkpoints; return what `lmtune eval format=json` prints: `eval`, or `models` and `comparison` for several."""
     from lmtune.commands import evaluate as command
 
     check_config(config, "eval", EvalCommandConfig)
@@ -87,7 +87,7 @@ def generate(config: GenerateConfig) -> Values:
 def show(results: Mapping[str, Any] | str | Path) -> None:
     """Show the report of a run below the cell of a notebook. results: what train() returned, or a run folder.
 
-    Raises ConfigError where there is no notebook, and for what has no report.
+    Raises ConfigError outside a notebook, and if there is no report.
     """
     folder = results.get("folder") if isinstance(results, Mapping) else results
     if folder is None:
@@ -103,7 +103,7 @@ def show(results: Mapping[str, Any] | str | Path) -> None:
 
 
 def check_config(config: object, command: str, kind: type) -> None:
-    """Raise ConfigError for anything but the configuration of a command."""
+    """Raise ConfigError unless `config` is a configuration of this command."""
     if type(config) is not kind:
         raise ConfigError(
             f'Expected what lmtune.load_config("{command}", [...]) returns, a {kind.__name__}, found {type(config).__name__}.'
@@ -118,7 +118,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
 
 @contextmanager
 def _running() -> Iterator[None]:
-    """The environment of the command line; a stop by Ctrl-C is what Python calls it."""
+    """Set the environment of the command line; turn Stopped into KeyboardInterrupt."""
     set_environment()
     set_waiting()
     try:

@@ -1,10 +1,10 @@
-"""A folder of models and data sets of the Hub that is carried to a machine without a network.
+"""A folder of Hub models and data sets, to be copied to a machine without a network.
 
-    hub/        models as huggingface_hub keeps them, without links, so that every disk and every archive takes them
+    hub/        models in huggingface_hub's layout, without links, so that any file system or archive can hold them
     datasets/   data sets as datasets prepares them
-    lmtune-fetch.sha256     the checksum of each file; sha256sum --check reads it, and it marks the folder
+    lmtune-fetch.sha256     the checksum of each file, for sha256sum --check; its presence marks the folder
 
-That is Hugging Face's own layout: with HF_HOME=folder every library reads it, and lmtune goes on the network no more.
+This is Hugging Face's own layout: with HF_HOME=folder every library reads it, and lmtune stays offline.
 """
 
 import hashlib
@@ -28,27 +28,27 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 GIT_DIGITS = 40
-"""Of a SHA-1 in hexadecimal; a SHA-256 has 64."""
+"""Hex digits of a SHA-1; a SHA-256 has 64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the Hub says of a file."""
+    """Size and checksum of a file according to the Hub."""
 
     bytes: int
     checksum: str
-    """SHA-256 of a large file, in 64 digits; of others git's own SHA-1, in 40."""
+    """SHA-256 (64 hex digits) of a file in LFS, else git's blob SHA-1 (40)."""
 
 
 def expect(entry: "RepoFile") -> Expected:
-    """A file as the Hub lists it."""
+    """The expected size and checksum of a file that the Hub lists."""
     return Expected(entry.size, entry.blob_id if entry.lfs is None else entry.lfs.sha256)
 
 
 def open_folder(output: str) -> Path:
-    """The folder that is filled, made and marked; what of it has been damaged is removed, to be fetched again.
+    """Create and mark the output folder; in an existing one, remove damaged files so that they are fetched again.
 
-    Raises ConfigError for a folder that cannot be made, or holds anything that lmtune fetch has not put there.
+    Raises ConfigError if it cannot be created, or holds files that lmtune fetch did not put there.
     """
     given = GivenPath("output", output)
     folder = given.anchor()
@@ -70,9 +70,9 @@ def open_folder(output: str) -> Path:
 
 
 def check_files(root: Path, expected: Mapping[str, Expected], fetch: Callable[[str], object]) -> None:
-    """Compare files below `root` with what the Hub says of them, by name; one that differs is fetched again, once.
+    """Compare files below `root` with their expected size and checksum, by name; one that differs is fetched again, once.
 
-    Raises ConfigError where it differs then.
+    Raises ConfigError if it still differs.
     """
     for name, wanted in expected.items():
         if _identify(root / name, wanted) != wanted:
@@ -86,7 +86,7 @@ def check_files(root: Path, expected: Mapping[str, Expected], fetch: Callable[[s
 
 
 def seal(folder: Path) -> dict[str, Record]:
-    """Write the checksums of all files; return path in the folder to their bytes and sha256."""
+    """Write the checksums of all files; return their bytes and sha256 by relative path."""
     with saying("computing checksums"):
         _drop_links(folder)
         known = {
@@ -105,7 +105,7 @@ def _find_damaged(folder: Path) -> list[Path]:
 
 
 def _remove(folder: Path, file: Path) -> None:
-    """A file of a model by itself; of a data set all that it was prepared to, which comes to be as a whole."""
+    """Remove a file of a model; for a data set the file's whole folder, since datasets prepares it as a unit."""
     if file.is_relative_to(folder / "datasets"):
         shutil.rmtree(file.parent, ignore_errors=True)
     else:
@@ -113,7 +113,7 @@ def _remove(folder: Path, file: Path) -> None:
 
 
 def _drop_links(folder: Path) -> None:
-    """Put each file where a link to it stands, and remove what libraries need only while they fetch."""
+    """Replace each link by the file it points to, and remove what libraries need only while downloading."""
     for link in [file for file in (folder / "hub").glob("*--*/snapshots/**/*") if file.is_symlink()]:
         target = link.resolve()
         aside = link.with_name(f".{link.name}.lmtune")
@@ -137,7 +137,7 @@ def _list_files(folder: Path) -> Iterator[Path]:
 
 
 def _identify(file: Path, like: Expected) -> Expected:
-    """A file as the Hub would list it."""
+    """Size and checksum of a local file, with the kind of checksum that `like` has."""
     return Expected(file.stat().st_size, _checksum(file, git=len(like.checksum) == GIT_DIGITS))
 
 

@@ -1,10 +1,10 @@
-"""What lmtune says to people, and the streams it goes through: words that cannot be delivered never end a run.
+"""Messages to users and the streams they go to. A message that cannot be written never ends a run.
 
     logger = logging.getLogger(__name__)
     logger.info("resuming from checkpoint-40")
 
-Everything below the logger `lmtune` reaches stderr as plain lines, from rank 0 alone, above what is painted at the bottom
-of a terminal (`screen.py`). Results go to stdout, whose failures are told to the caller.
+Everything logged below `lmtune` goes to stderr as plain lines, from rank 0 alone, above the progress display at the bottom
+of a terminal (`screen.py`). Results go to stdout; failures to write them are raised.
 """
 
 import codecs
@@ -27,22 +27,22 @@ from lmtune.screen import Screen
 logger = logging.getLogger("lmtune")
 
 _lent: list[Any] = []
-"""Streams for results, the one in force last."""
+"""Stack of streams for results; the last is active."""
 _screens: list[Screen | None] = []
-"""Terminals that are painted on, the one in force last; None where stderr is no terminal."""
+"""Stack of progress displays; the last is active. None if stderr is no terminal."""
 
 WIDEST = 100
-"""Characters of a line of prose."""
+"""Maximum width of a line of prose, in characters."""
 
 ESCAPES = "lmtune-escapes"
-"""Name of the error handler that writes what an encoding lacks as `\\uXXXX`, which JSON reads back."""
+"""Name of the codec error handler that writes characters the encoding lacks as `\\uXXXX`, which JSON reads back."""
 
 
 @contextmanager
 def speaking(*, paints: bool = True) -> Iterator[IO[str]]:
-    """Say what is logged on stderr, and lend out stdout for results; what libraries print meanwhile goes to stderr too.
+    """Send log messages to stderr and yield stdout for results; whatever libraries print meanwhile goes to stderr too.
 
-    paints: show how far work is at the bottom of stderr, where that is a terminal.
+    paints: show progress at the bottom of stderr, if that is a terminal.
     """
     _open_descriptors()
     codecs.register_error(ESCAPES, _escape)
@@ -70,17 +70,17 @@ def speaking(*, paints: bool = True) -> Iterator[IO[str]]:
 
 @contextmanager
 def lend_results() -> Iterator[IO[str]]:
-    """The stream for results, in a process that a launcher has started for a job as well."""
+    """Yield the stream for results, also in a process that a launcher has started for a job."""
     if _lent:
         yield _lent[-1]
     else:
-        with speaking(paints=False) as results:  # others of its kind share the terminal
+        with speaking(paints=False) as results:  # several such processes share the terminal
             yield results
 
 
 @contextmanager
 def painting() -> Iterator[None]:
-    """Show how far work is at the bottom of stderr, where that is a terminal, in a program that says its words itself."""
+    """Show progress at the bottom of stderr, if that is a terminal, in a program that does its own logging."""
     outer, words = sys.stderr, WordStream(sys.stderr)
     words.screen = open_screen(words)
     if words.screen is None:
@@ -97,7 +97,7 @@ def painting() -> Iterator[None]:
 
 @contextmanager
 def compiled_code_aside() -> Iterator[None]:
-    """What compiled code prints on stdout goes to stderr in here: gloo of torch 2.8 says whom it is connected to."""
+    """Redirect what compiled code prints on stdout to stderr: gloo in torch 2.8 reports its connections there."""
     saved = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -108,36 +108,36 @@ def compiled_code_aside() -> Iterator[None]:
 
 
 def open_screen(words: "WordStream") -> Screen | None:
-    """The terminal that people look at; None where stderr is none that can be painted on, and for ranks that do not speak."""
+    """The progress display on stderr; None if stderr is no terminal that can show one, and for ranks other than 0."""
     paints = words.isatty() and os.environ.get("TERM", "dumb") != "dumb" and is_first_process()
     return Screen(words) if paints else None
 
 
 def find_screen() -> Screen | None:
-    """The terminal in force, None where lines are written instead."""
+    """The active progress display, or None if progress is logged as lines."""
     return _screens[-1] if _screens else None
 
 
 def log_progress(teller: logging.Logger, text: str, *, painted: bool = True) -> None:
-    """Say how far a work is, with the time of day in a log. painted: a terminal shows it anyway, so only train.log is told."""
+    """Log progress, with the time if there is no terminal. painted: a terminal displays it anyway, so only train.log gets it."""
     teller.info("%s", text, extra={"painted": painted})
 
 
 def last_word() -> float:
-    """When the last line was said, in seconds of time.monotonic()."""
+    """When the last line was written, in seconds of time.monotonic()."""
     return max((each.last_word for each in logger.handlers if isinstance(each, _Handler)), default=-math.inf)
 
 
 class WordStream(io.TextIOBase):
-    """A stream for people: a reader that has gone, a full disk or an encoding that lacks a letter make it silent."""
+    """A stream for messages that never raises: not for a closed pipe, a full disk or a character that the encoding lacks."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         self._stream = _tolerant(stream, "backslashreplace")
         self.screen: Screen | None = None
-        """Whose painted lines stay below what is written."""
+        """The progress display, which stays below what is written."""
 
     def write(self, text: str) -> int:
-        """Write what can be written; always the whole text as far as the caller knows."""
+        """Write what can be written; always report the whole text as written."""
         if self.screen is None:
             self.write_plain(text)
         else:
@@ -145,7 +145,7 @@ class WordStream(io.TextIOBase):
         return len(text)
 
     def write_plain(self, text: str) -> None:
-        """The same, whatever is painted."""
+        """The same, regardless of the progress display."""
         if self._stream is not None:
             with suppress(OSError, ValueError):
                 self._stream.write(text)
@@ -166,26 +166,26 @@ class WordStream(io.TextIOBase):
         return True
 
     def fileno(self) -> int:
-        """The descriptor below; raise io.UnsupportedOperation where there is none."""
+        """The descriptor of the stream below; raise io.UnsupportedOperation if there is none."""
         if self._stream is None:
             raise io.UnsupportedOperation("no descriptor: the stream was closed when the process began")
         return self._stream.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # a property here, an attribute there
-        """Of the stream below."""
+        """Encoding of the stream below."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 
 class ResultStream(io.TextIOBase):
-    """stdout: a result that cannot be written raises OutputError, or BrokenPipeError where its reader has gone."""
+    """stdout for results. A failed write raises OutputError, or BrokenPipeError if the reader is gone."""
 
     def __init__(self, stream: IO[str] | None, screen: Screen | None = None) -> None:
         self._stream = _tolerant(stream, ESCAPES)
         self._screen = screen
 
     def write(self, text: str) -> int:
-        """Write and flush all of it. A stdout that was closed from the start takes anything."""
+        """Write and flush the text; do nothing if stdout was closed when the process began."""
         if self._screen is not None and self._stream is not None and self._stream.isatty():
             self._screen.above(text, self._write)
         elif self._stream is not None:
@@ -211,13 +211,13 @@ class ResultStream(io.TextIOBase):
         return True
 
     def _discard(self) -> None:
-        """Let what is left in the buffer go nowhere: at the end of the process, Python would try to write it once more."""
+        """Redirect what is left in the buffer to the null device: Python would try to write it again at exit."""
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 class _Handler(logging.Handler):
-    """Prints messages as they are; lines on progress with the time of day, where no terminal shows how far the work is."""
+    """Prints messages as they are, and progress with the time of day if no terminal displays it."""
 
     last_word = -math.inf
     """When it printed last, in seconds of time.monotonic()."""
@@ -238,7 +238,7 @@ class _Handler(logging.Handler):
 
 
 class QuietFileHandler(logging.FileHandler):
-    """A log file whose disk may fill up: what cannot be written is left out, and the first time that is said."""
+    """A log file that survives a full disk: lines that cannot be written are dropped, with a message the first time."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8", errors="backslashreplace")
@@ -252,7 +252,7 @@ class QuietFileHandler(logging.FileHandler):
 
 
 def fold(text: str, width: int) -> list[str]:
-    """A line of prose in lines of `width` characters; a command to be typed stays whole, so that it can be copied."""
+    """Wrap a line of prose to `width` characters; a line with a command stays whole, so that it can be copied."""
     indent = " " * (len(text) - len(text.lstrip()) + 2)
     if len(text) <= width or "\n" in text or "  lmtune " in text:
         return [text]
@@ -262,13 +262,13 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def wrap(text: str, label: str = "") -> list[str]:
-    """A text in lines as wide as the terminal, at most [WIDEST] characters, set off behind a label."""
+    """Wrap a text to the width of the terminal, at most [WIDEST] characters, indented behind a label."""
     width = min(WIDEST, shutil.get_terminal_size().columns)
     return textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
 
 
 def is_first_process() -> bool:
-    """True for rank 0, which speaks for all."""
+    """True for rank 0, which logs for all."""
     return os.environ.get("RANK", "0") in ("", "0")
 
 
@@ -278,7 +278,7 @@ def _write_line(text: str) -> None:
 
 
 def _tolerant(stream: IO[str] | None, errors: str) -> Any:
-    """The stream, so that letters its encoding lacks (in UTF-8: halves of surrogate pairs) are written otherwise."""
+    """The stream, set to replace characters that its encoding lacks (in UTF-8: lone surrogates)."""
     if isinstance(stream, io.TextIOWrapper):
         with suppress(OSError, ValueError):
             stream.reconfigure(errors=errors)
@@ -294,7 +294,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def _open_descriptors() -> None:
-    """Have descriptors 0 to 2 open: the next file that is opened would otherwise become stdout or stderr."""
+    """Make sure that descriptors 0 to 2 are open: the next file that is opened would otherwise become stdout or stderr."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         continue
     os.close(descriptor)

@@ -1,16 +1,16 @@
-"""What can go wrong, and whose turn it is.
+"""The errors of lmtune, and who can fix them.
 
-    LmtuneError                 the user can mend it: one paragraph, exit code 2
+    LmtuneError                 the user can fix it: one paragraph, exit code 2
       ConfigError               a key, a value, or two that contradict each other
         MistakesError           several mistakes at once
-      DataError                 a file, a column, an encoding, an empty side
+      DataError                 a file, a column, an encoding, an empty split
       ModelError                a model or a tokenizer that does not load or does not fit
       CheckpointError           a run folder or checkpoint that cannot be used
       TrainingError             the run itself: a NaN or infinite loss
       LostProcessError          another process of the run has gone; exit code 1
-      OutputError               a result that stdout does not take
-      PushError                 the Hub, or what must not go there; a run that has completed stays so
-    LedgerError                 documents or tokens do not add up: a fault of ours, exit code 1
+      OutputError               a result that cannot be written to stdout
+      PushError                 an upload that fails or is not allowed; a completed run stays complete
+    LedgerError                 documents or tokens do not add up: a bug in lmtune, exit code 1
     Stopped                     a signal asked the run to end, and its checkpoint is written
 
 The text of an LmtuneError says what was expected, what was found, and what to do.
@@ -22,27 +22,27 @@ from typing import Any
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line without a full stop."""
+    """The first line of a library's error message, without a full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def one_line(error: BaseException) -> str:
-    """All that a library's error says, with blanks for line ends."""
+    """A library's error message in one line."""
     return " ".join(str(error).split())
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line, with its kind where that is not one of ours."""
+    """An error in one line, with the name of its class unless it is an LmtuneError."""
     text = one_line(error)
     return text if isinstance(error, LmtuneError) else ": ".join(filter(None, [type(error).__name__, text]))
 
 
 class LmtuneError(Exception):
-    """A mistake that the user can mend."""
+    """An error that the user can fix."""
 
     exit_code = 2
     reported = False
-    """It has been said on stderr."""
+    """True once it has been printed on stderr."""
 
 
 class ConfigError(LmtuneError):
@@ -50,7 +50,7 @@ class ConfigError(LmtuneError):
 
 
 class MistakesError(ConfigError):
-    """Several mistakes, told at once, each on a line of its own."""
+    """Several errors raised together, each on a line of its own."""
 
     def __init__(self, texts: list[str]) -> None:
         super().__init__("\n".join([f"{len(texts)} mistakes:", *(f"  - {text}" for text in texts)]))
@@ -58,7 +58,7 @@ class MistakesError(ConfigError):
 
 
 class Gathering:
-    """What several checks find, told at once.
+    """Collects the errors of several checks and raises them together.
 
     found = Gathering()
     for name in names:
@@ -72,14 +72,14 @@ class Gathering:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Keep a mistake that is raised inside, and go on behind."""
+        """Collect an LmtuneError raised inside the block, and continue after it."""
         try:
             yield
         except LmtuneError as error:
             self.errors.append(error)
 
     def raise_all(self) -> None:
-        """Raise what was found, if anything: one mistake as it is, several in a list."""
+        """Raise the collected errors, if any: a single one as it is, several as a MistakesError."""
         texts = list(dict.fromkeys(text for error in self.errors for text in texts_of(error)))
         if len(texts) == 1:
             raise self.errors[0]
@@ -88,7 +88,7 @@ class Gathering:
 
 
 def texts_of(error: LmtuneError) -> list[str]:
-    """The mistakes that an error tells, one or several."""
+    """The messages of an error, one or several."""
     return error.texts if isinstance(error, MistakesError) else [str(error)]
 
 
@@ -109,7 +109,7 @@ class TrainingError(LmtuneError):
 
 
 class LostProcessError(LmtuneError):
-    """Another process of the run has ended, or does not answer: nothing to mend here, and nothing of ours is broken."""
+    """Another process of the run has ended, or does not answer: neither the user's mistake nor a bug in lmtune."""
 
     exit_code = 1
 
@@ -119,7 +119,7 @@ class OutputError(LmtuneError):
 
 
 class PushError(LmtuneError):
-    """A model does not get to the Hub; where a run has completed all the same, `result` is what it found."""
+    """A model was not pushed to the Hub; if its run completed all the same, `result` holds the results."""
 
     result: Any = None
     """A lmtune.commands.result.Result."""
@@ -132,7 +132,7 @@ class LedgerError(Exception):
 class Stopped(BaseException):
     """A signal ended the run after its checkpoint was written.
 
-    Not an Exception, so that no library on the way up takes it for a failure of its own.
+    Not an Exception, so that no library's `except Exception` swallows it.
     """
 
     def __init__(self, signal_number: int, step: int) -> None:

@@ -1,8 +1,8 @@
-"""What comes with a model that others made: settings, which are read and checked; code, which is never run.
+"""What comes with a third-party model: settings, which are read and checked; code, which is never run.
 
-transformers asks on the terminal whether to run code that comes with a model, and takes a `y` from any pipe. So
-trust_remote_code=False stands at each call of ours, and `sealed` is put around it for the calls that transformers and peft make
-themselves: for a part of a model, or by a name in a tokenizer_config.json.
+transformers asks on the terminal whether to run code that comes with a model, and accepts a `y` from any pipe. So
+each call here passes trust_remote_code=False, and `sealed` guards the calls that transformers and peft make
+themselves: for a part of a model, or for a name in a tokenizer_config.json.
 """
 
 import gc
@@ -27,14 +27,14 @@ CONFIG, GENERATION, TOKENIZER, ADAPTER = (
 )
 NAMES = (CONFIG, GENERATION, TOKENIZER, ADAPTER)
 Settings = dict[str, dict[str, Any]]
-"""The content of those files of a model that are there, by name."""
+"""Contents of the settings files that a model has, by file name."""
 IMPLEMENTATION = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
 """Keys of a config that may name a kernel: compiled code on the Hub, which transformers fetches and loads."""
 MODEL = "a causal language model"
-"""What is loaded, as a message says it."""
+"""What is loaded, as messages call it."""
 ARCHITECTURE = "Take a model whose architecture transformers has."
 MODULES = 5
-"""Files of code that a message names."""
+"""Code files named in a message, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Source:
     revision: str | None = None
     error: type[LmtuneError] = ModelError
     title: str = ""
-    """How messages speak of it, where it is not what was typed."""
+    """How messages call it, if not by what was typed."""
     whole: bool = True
-    """Refused where its files lack weights, hold others, or are not as they were sealed."""
+    """Refuse it if its files lack weights, hold unknown ones, or have changed since they were sealed."""
 
     def __str__(self) -> str:
         return self.title or f"{self.key}={show(self.path)}"
@@ -74,7 +74,7 @@ def load_settings(source: Source) -> Settings:
 
 
 def find_file(source: Source, name: str) -> Path | None:
-    """A file of a model in its folder, else in the Hub's cache, where it is fetched to. None where there is none."""
+    """A file of a model, in its folder or else fetched into the Hub's cache. None if there is none."""
     if source.is_folder:
         file = Path(source.path) / name
         return file if source.given.is_file(file) else None
@@ -88,15 +88,15 @@ def find_file(source: Source, name: str) -> Path | None:
             revision=source.revision,
             **{f"_raise_exceptions_for_{fault}": raised for fault, raised in quietly.items()},
         )
-    except (OSError, ValueError):  # the loader meets the same fault, and its words are explained
+    except (OSError, ValueError):  # the loader will meet the same fault, and explains it
         return None
     return None if found is None else Path(found)
 
 
 def check_settings(source: Source, settings: Settings) -> None:
-    """Raise where the settings of a model ask for code from elsewhere, or for weights that only such code could unpack.
+    """Raise if a model's settings ask for remote code or kernels, or for a quantisation that transformers does not know.
 
-    A source that is asked for its tokenizer alone may hold any model.
+    A source used for its tokenizer alone may hold any model.
     """
     if source.key == "model.tokenizer":
         return
@@ -119,7 +119,7 @@ def check_settings(source: Source, settings: Settings) -> None:
 
 
 def check_docstrings() -> None:
-    """Raise ConfigError for a Python that runs without docstrings, from which transformers builds its classes."""
+    """Raise ConfigError if Python runs without docstrings, which transformers needs to build its classes."""
     if sys.flags.optimize >= 2:
         raise ConfigError(
             "Python runs without docstrings (PYTHONOPTIMIZE=2 or -OO), and transformers cannot be imported so; expected at most "
@@ -128,10 +128,10 @@ def check_docstrings() -> None:
 
 
 def import_transformers() -> None:
-    """Import torch and what every model of transformers needs, without looking for garbage meanwhile.
+    """Import torch and what every model of transformers needs, with garbage collection disabled.
 
-    An import leaves none, and looking for it takes a seventh of its time. What has been imported stays, so it is not looked
-    through later either.
+    An import leaves no garbage, and collection takes a seventh of its time. What has been imported stays alive, so it is
+    frozen: later collections skip it.
     """
     if "transformers.modeling_utils" in sys.modules or not gc.isenabled():
         return
@@ -145,7 +145,7 @@ def import_transformers() -> None:
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """Make transformers raise instead of asking, import no foreign module and fetch no kernel, until the context ends."""
+    """Inside the context, make transformers raise instead of asking, importing remote code or fetching kernels."""
     from transformers import dynamic_module_utils
     from transformers.integrations import hub_kernels
 
@@ -166,7 +166,7 @@ def sealed() -> Iterator[None]:
 
 @contextmanager
 def explained(source: Source, settings: Settings, what: str, remedy: str) -> Iterator[None]:
-    """Turn whatever is raised while `what` is loaded from the source into one paragraph that names the key.
+    """Turn any exception raised while `what` is loaded from the source into one paragraph that names the key.
 
     Anything can be raised: a missing file, a broken download, a class without a causal head.
     """
@@ -220,7 +220,7 @@ def _load_object(source: Source, file: Path, name: str) -> dict[str, Any]:
 
 
 def _walk_kernels(config: dict[str, Any]) -> Iterator[str]:
-    """Names with a slash, as the Hub's are, wherever in a config an implementation is chosen."""
+    """Implementations chosen anywhere in a config whose names have a slash, as Hub ids do."""
     return (text for keys, text in _walk(config) if "/" in text and any(map(IMPLEMENTATION.fullmatch, keys)))
 
 
@@ -237,7 +237,7 @@ def _load_packings() -> set[str]:
 
 
 def _list_modules(settings: Settings) -> list[str]:
-    """The files of code that the settings name: `auto_map` has them as module.Class, or repository--module.Class."""
+    """Code files that the settings name; `auto_map` has them as module.Class or repository--module.Class."""
     found: dict[str, None] = {}
     for content in settings.values():
         for _, reference in _walk(content.get("auto_map")):
@@ -248,7 +248,7 @@ def _list_modules(settings: Settings) -> list[str]:
 
 
 def _walk(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(keys, text) of each text in a JSON value, the keys from the outside in."""
+    """(keys, text) of each string in a JSON value, the outermost key first."""
     waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
     while waiting:
         keys, inner = waiting.pop(0)

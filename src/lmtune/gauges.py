@@ -1,4 +1,4 @@
-"""How far a work is, as text: bars, a curve of a few characters, amounts, and lines that fit a width."""
+"""Progress as text: bars, sparklines, amounts, and lines that fit a width."""
 
 import itertools
 import unicodedata
@@ -21,8 +21,7 @@ HARMLESS: dict[int, str | int | None] = {
     **dict.fromkeys([*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "·"),
     **dict.fromkeys([*range(0xD800, 0xE000), 0xFFFD], "·"),
 }
-"""What is shown instead of characters that steer a terminal, turn the direction of writing, or stand for no character: halves
-of pairs, and the one for broken characters."""
+"""Replacements for control characters, marks that change the direction of writing, lone surrogates, and U+FFFD."""
 
 FINE = Glyphs("━", "╌", "▁▂▃▄▅▆▇█")
 ASCII = Glyphs("#", "-", "_.-~=+*#")
@@ -30,11 +29,11 @@ ASCII = Glyphs("#", "-", "_.-~=+*#")
 
 
 class Unit(NamedTuple):
-    """What is counted."""
+    """A unit of what is counted."""
 
     name: str
     size: float = 1.0
-    """How much of what is counted makes one."""
+    """The amount that makes one unit."""
     digits: int = 0
 
     def render(self, amount: float) -> str:
@@ -42,7 +41,7 @@ class Unit(NamedTuple):
         return f"{amount / self.size:,.{self.digits}f}"
 
     def render_part(self, done: float, total: float | None) -> str:
-        """`68.0 of 110.0 MB`, or `68.0 MB` where the whole is not known."""
+        """`68.0 of 110.0 MB`, or `68.0 MB` if the total is not known."""
         whole = f" of {self.render(total)}" if total else ""
         return f"{self.render(done)}{whole} {self.name}"
 
@@ -52,7 +51,7 @@ TOKENS = Unit("tokens")
 
 
 def choose_glyphs(encoding: str) -> Glyphs:
-    """Those that an encoding has."""
+    """The glyphs that an encoding can represent."""
     try:
         "".join(FINE).encode(encoding)
     except (UnicodeError, LookupError):
@@ -67,7 +66,7 @@ def render_bar(share: float, width: int, glyphs: Glyphs = FINE) -> str:
 
 
 def render_moving_bar(seconds: float, width: int, glyphs: Glyphs = FINE) -> str:
-    """A bar for work of unknown length: a block that goes to and fro, one character in a quarter of a second."""
+    """A bar for work of unknown length: a block that moves to and fro, four characters per second."""
     block = max(1, width // 4)
     way = width - block
     place = int(seconds * 4) % (2 * way) if way else 0
@@ -76,7 +75,7 @@ def render_moving_bar(seconds: float, width: int, glyphs: Glyphs = FINE) -> str:
 
 
 def render_curve(values: Sequence[float], width: int, glyphs: Glyphs = FINE) -> str:
-    """A curve of at most `width` characters, each the mean of its stretch of the values; the lowest value is the lowest level."""
+    """A sparkline of at most `width` characters, each the mean of an equal share of the values, scaled from lowest to highest."""
     if not values:
         return ""
     count = min(width, len(values))
@@ -95,7 +94,7 @@ def render_clock(seconds: float) -> str:
 
 
 def join_fitting(parts: Iterable[str], width: int) -> str:
-    """The parts that fit into `width` columns, two blanks between them; the first ones matter most."""
+    """Join the parts that fit into `width` columns by two spaces; earlier parts take precedence."""
     line = ""
     for part in parts:
         longer = f"{line}  {part}" if line and part else line + part
@@ -105,7 +104,7 @@ def join_fitting(parts: Iterable[str], width: int) -> str:
 
 
 def measure_width(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a Chinese character, none for an accent that stands by itself."""
+    """Terminal columns of a text: two for a wide (East Asian) character, none for a combining one."""
     if text.isascii():
         return len(text)
     return sum(
@@ -122,5 +121,5 @@ def cut_to(text: str, width: int) -> str:
 
 
 def make_harmless(text: str) -> str:
-    """A text that anyone, or a model, may have written, as a terminal can show it."""
+    """Make untrusted text, such as a model's, safe to show in a terminal."""
     return text.translate(HARMLESS)

@@ -1,9 +1,9 @@
-"""One quick question to the Hub before anything heavy: is this id there at all?
+"""A quick check, before anything heavy, that an id exists on the Hub.
 
-huggingface_hub retries an unreachable endpoint for 23 s, after the imports that make the question possible have taken
-another five. This asks once, for two seconds, with nothing but the standard library. huggingface_hub.get_token() would not do:
-it exchanges and renews tokens over the network. Its constants would not either: they are read once, at import, and hold `~`
-where there is no home. So its rules for the environment are repeated here, and a test compares them.
+huggingface_hub retries an unreachable endpoint for 23 s, after imports that take
+another five. This asks once, for two seconds, with nothing but the standard library. huggingface_hub.get_token() cannot be used:
+it exchanges and renews tokens over the network. Its constants cannot either: they are read once, at import, and hold `~`
+if there is no home. So its rules for the environment are repeated here, and a test compares them.
 """
 
 import json
@@ -29,24 +29,24 @@ logger = logging.getLogger(__name__)
 TIMEOUT = 2.0
 """Seconds."""
 SETTINGS = (".json", ".txt", ".model", ".jinja")
-"""Endings of the files beside the weights of a model: its config, and its tokenizer."""
+"""Suffixes of a model's files other than weights: config and tokenizer."""
 
 
 def is_local(given: GivenPath) -> bool:
-    """True for what can only be a path, or is one that exists. Raises the error of `given` where that cannot be known."""
+    """True for a path that exists, or a name that can only be a path. Raises the error of `given` if it cannot be looked at."""
     return given.find_kind(given.expand()) is not Kind.NOTHING or given.given.startswith((".", "/", "~"))
 
 
 def is_hub_id(path: str) -> bool:
-    """True for what is named as on the Hub, and is no path that exists here."""
+    """True for a name in the form of a Hub id that is not a local path."""
     return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) is not None and not is_local(GivenPath("path", path))
 
 
 def check_available(kind: str, repository: str, revision: str | None, error: type[LmtuneError] = ModelError) -> None:
     """Raise unless a Hub id is cached or can be fetched. `kind` is `model` or `dataset`.
 
-    Where the endpoint does not answer, or no longer knows the repository, but a copy is cached, the process goes on
-    offline and says so.
+    If the endpoint does not answer, or no longer knows the repository, but a copy is cached, the process continues
+    offline and logs this.
     """
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
         remedy = (
@@ -78,9 +78,9 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
 
 
 def is_cached(kind: str, repository: str, revision: str | None = None) -> bool:
-    """True if the Hugging Face cache holds a snapshot of the repository, of that revision where one is named.
+    """True if the Hugging Face cache holds a snapshot of the repository, of that revision if one is named.
 
-    Raises ConfigError for one that may not be read.
+    Raises ConfigError if the cache may not be read.
     """
     cache = _find_cache()
     if cache is None:
@@ -97,13 +97,13 @@ def is_offline() -> bool:
 
 
 def find_offline() -> str | None:
-    """The variable that asks to stay off the network; None where none does. HF_HUB_OFFLINE outranks the other."""
+    """The variable that asks to stay off the network, or None. HF_HUB_OFFLINE takes precedence."""
     name = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)), None)
     return name if name and os.environ[name].upper() in ("1", "ON", "YES", "TRUE") else None
 
 
 def load_listing(kind: str, repository: str, revision: str | None) -> list[tuple[str, int]] | None:
-    """(path, bytes) of each file of a repository, as the Hub lists them; None where it does not answer within seconds."""
+    """(path, bytes) of each file of a repository on the Hub; None if offline, or if the Hub does not answer within seconds."""
     if is_offline():
         return None
     try:
@@ -115,7 +115,7 @@ def load_listing(kind: str, repository: str, revision: str | None) -> list[tuple
 
 
 def choose_files(names: Iterable[str], weights: bool) -> list[str]:
-    """Of the files of a model, those that are read: settings, tokenizer, and weights as safetensors where there are any."""
+    """The files of a model that are read: settings, tokenizer, and weights, as safetensors if there are any."""
     top = [name for name in names if "/" not in name]
     safe = [name for name in top if name.endswith(".safetensors")]
     pickled = [name for name in top if name.endswith(".bin")]
@@ -123,7 +123,7 @@ def choose_files(names: Iterable[str], weights: bool) -> list[str]:
 
 
 def _explain_absence(kind: str, repository: str, revision: str | None, variable: str) -> str:
-    """What is said of a repository that is not in the cache while the network may not be asked."""
+    """The message for a repository that is not in the cache while offline."""
     named = f"{repository} (revision {revision})" if revision else repository
     if not is_carried():
         return (
@@ -138,21 +138,21 @@ def _explain_absence(kind: str, repository: str, revision: str | None, variable:
 
 
 def _open(address: str) -> "HTTPResponse":
-    """The endpoint's answer to one question, within TIMEOUT."""
+    """The endpoint's answer to one request, within TIMEOUT."""
     token = _find_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"{_endpoint()}/api/{address}", headers=headers)
     found: list[HTTPResponse | Exception] = []
     asking = threading.Thread(target=_request, args=(request, found), daemon=True)
     asking.start()
-    asking.join(TIMEOUT + 0.5)  # no timeout of a socket counts while a name server is waited for
+    asking.join(TIMEOUT + 0.5)  # a socket's timeout does not cover name resolution
     answer = found.pop() if found else TimeoutError(f"within {TIMEOUT:g} s")
     try:
         if isinstance(answer, Exception):
             raise answer
         return answer
     finally:
-        del answer  # an error that its own frames held would keep its socket open
+        del answer  # an error referenced by its own frames would keep its socket open
 
 
 def _request(request: urllib.request.Request, found: "list[HTTPResponse | Exception]") -> None:
@@ -189,7 +189,7 @@ def _endpoint() -> str:
 
 
 def _find_token() -> str | None:
-    """HF_TOKEN, else what `hf auth login` has left."""
+    """HF_TOKEN, else the token that `hf auth login` saved."""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if token := os.environ.get(name, "").strip():
             return token
@@ -197,12 +197,12 @@ def _find_token() -> str | None:
     file = _expand(os.environ.get("HF_TOKEN_PATH") or (str(home / "token") if home else "~"))
     try:
         return file.read_text(encoding="utf-8").strip() if file is not None and file.is_file() else None
-    except (OSError, ValueError):  # it belongs to another user, or is none: the request goes without
+    except (OSError, ValueError):  # another user's, or not a text file: the request goes without
         return None
 
 
 def _find_cache() -> Path | None:
-    """Where the Hub's files are kept; None for a user without a home (in containers) who has named no place."""
+    """The Hub's cache; None for a user without a home (in containers) who has set none."""
     home = _find_home()
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     return _expand(named or (str(home / "hub") if home else "~"))
@@ -214,7 +214,7 @@ def _find_home() -> Path | None:
 
 
 def _expand(path: str) -> Path | None:
-    """The path with `~` and variables expanded; None where there is no home for `~`."""
+    """The path with `~` and variables expanded; None if `~` has no home."""
     # Path.expanduser raises where this leaves the path as it was.
     expanded = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
     return None if expanded.startswith("~") else Path(expanded)

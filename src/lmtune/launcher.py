@@ -1,4 +1,4 @@
-"""What the processes of torchrun share before they talk to each other: the store that it keeps for them."""
+"""The key-value store of torchrun, which its processes share before they connect to each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
 def has_store() -> bool:
-    """True for one of several processes that torchrun has started, unless it was told to keep no store for them."""
+    """True for one of several processes that torchrun has started, unless its store is disabled."""
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1
     return several and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
@@ -30,20 +30,20 @@ def open_store() -> Store:
 
 
 def count_restarts() -> int:
-    """How often torchrun has started the processes again after a failure: each host counts by itself, from its own start on."""
+    """How often torchrun has restarted the processes after a failure; each host counts from its own start."""
     return int(os.environ.get(RESTARTS) or 0)
 
 
 def name_key(name: str) -> str:
-    """A key of the store, another one each time that torchrun starts the processes again."""
+    """A key of the store, different after each restart by torchrun."""
     return f"lmtune/{name}/{count_restarts()}"
 
 
 def is_first_to_say(text: str) -> bool:
-    """True for the first of the processes that asks about a text, which then is said once for all of them."""
+    """True for the first process that asks about a text, so that it is logged once for all of them."""
     if not has_store():
         return True
     try:
         return int(open_store().add(name_key(sha256(text.encode()).hexdigest()), 1)) == 1
-    except (RuntimeError, ValueError):  # the store has gone with its host: better said twice than never
+    except (RuntimeError, ValueError):  # the store is gone with its host: better logged twice than never
         return True

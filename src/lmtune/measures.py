@@ -15,9 +15,9 @@ class Measure:
     label: str
     """Its name in a terminal and in the report."""
     card_label: str
-    """Its name on a model card, which is read without these pages."""
+    """Its name on a model card, which is read without lmtune's documentation."""
     per_token: bool = False
-    """True where it compares only between models of one vocabulary."""
+    """True if it is comparable only between models with the same vocabulary."""
     greater_is_better: bool = False
 
 
@@ -44,16 +44,16 @@ MEASURES = {
 """All of them by name, in the order of results.json."""
 
 AMOUNTS = ("tokens", "words", "bytes")
-"""Counts that stand beside them in results.json."""
+"""Counts beside them in results.json."""
 
 SHOWN = (BITS_PER_BYTE, PERPLEXITY, WORD_PERPLEXITY, LOSS, ACCURACY)
-"""Those of a table in a terminal or on a model card, from top to bottom."""
+"""Measures of a table in a terminal or on a model card, from top to bottom."""
 
 REPORTED = (*SHOWN, SEPARATOR_LOSS)
-"""Those of the report."""
+"""Measures of the report."""
 
 BY_EVALUATION = (LOSS, ACCURACY, PERPLEXITY, BITS_PER_BYTE)
-"""Those of each evaluation during training: the columns of GPorTuguese-2's card, then bits per byte."""
+"""Measures of each evaluation during training: the columns of GPorTuguese-2's card, then bits per byte."""
 
 PUBLISHED = (BITS_PER_BYTE, PERPLEXITY, WORD_PERPLEXITY)
-"""Those in the metadata of a model card, which the Hub reads."""
+"""Measures in the metadata of a model card, which the Hub reads."""

@@ -1,6 +1,5 @@
-"""What a notebook shows: the words of a command while it runs, in one output that is brought up to date, and pages inline.
-
-IPython is not needed: outside a kernel nothing of this does anything.
+"""Output in a notebook: the messages of a running command, in one output that is updated in place, and inline pages.
+IPython is not needed: outside a kernel this module does nothing.
 """
 
 import html
@@ -15,15 +14,15 @@ from typing import Any
 logger = logging.getLogger("lmtune")
 
 MOST_LINES = 100
-"""Of one output: a notebook is kept and mailed, and train.log holds all of them."""
+"""Lines kept in one output: notebooks are saved and shared, and train.log holds all lines."""
 EVERY = 0.2
 """Seconds between two updates."""
 HEIGHT = 640
-"""Of a page, in pixels."""
+"""Height of a page, in pixels."""
 
 
 def is_notebook() -> bool:
-    """True in a kernel of Jupyter, whose front end displays what it is sent."""
+    """True in a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return hasattr(shell, "kernel")
@@ -31,7 +30,7 @@ def is_notebook() -> bool:
 
 @contextmanager
 def saying() -> Iterator[None]:
-    """Show what is said in here below the cell, unless the user has set up logging, which shows it already."""
+    """Show what is logged inside the context below the cell, unless the user has set up logging, which shows it already."""
     if not is_notebook() or (logger.isEnabledFor(logging.INFO) and logger.hasHandlers()):
         yield
         return
@@ -44,7 +43,7 @@ def saying() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "IProgress not found"
-            )  # tqdm would have ipywidgets, for bars that are off
+            )  # tqdm asks for ipywidgets, though its bars are off
             yield
     finally:
         logger.removeHandler(output)
@@ -61,7 +60,7 @@ def show_page(page: str) -> None:
 
 
 class _Output(logging.Handler):
-    """One output of a cell, with the last lines that were said."""
+    """One output of a cell, with the last lines logged."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Paths that people type: what stands there, said in words, and an LmtuneError for what cannot be looked at.
+"""Paths that users type: what exists there, in words, and an LmtuneError if that cannot be determined.
 
-Every key that takes a path goes through here. Path.exists() and its kin raise where a folder may not be entered, a name is too
-long, links lead round in a circle or `~nobody` is no user; and opening a pipe or a device may wait for ever.
+Every key that takes a path goes through here. Path.exists() and the like raise if a folder may not be entered, a name is too
+long, links form a cycle or `~nobody` is no user; and opening a pipe or a device may block forever.
 
     given = GivenPath("ckpt", "~/run", CheckpointError)
     folder = given.expand()
@@ -20,18 +20,18 @@ from pathlib import Path
 from lmtune.errors import ConfigError, LmtuneError
 
 SHOWN_CHARS = 160
-"""Of a path in a message; a longer one keeps its ends."""
+"""Characters of a path in a message; a longer one keeps its ends."""
 NAME_BYTES, PATH_BYTES = 255, 4095
-"""What file systems and Linux take for one name, and for a whole path."""
+"""Limits of file systems for one name, and of Linux for a whole path."""
 MAX_TEXT_BYTES = 100_000_000
-"""Of a text that is read in one piece."""
+"""Maximum size of a text that is read in one piece."""
 CIRCLE = "a link that leads round in a circle"
 GONE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ESRCH])
-"""Nothing stands there, or no longer: processes come and go below /proc."""
+"""Nothing exists there, or no longer: processes come and go below /proc."""
 
 
 class Kind(Enum):
-    """What stands at a path, as a message says it."""
+    """The kind of a path, as messages call it."""
 
     FILE = "a file"
     FOLDER = "a folder"
@@ -52,9 +52,8 @@ _TESTS: tuple[tuple[Callable[[int], bool], Kind], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class GivenPath:
-    """What somebody typed after `key=`, and the error that speaks of it. Its methods raise that for what cannot be known.
-
-    They take paths at the typed one, or below it.
+    """A path as typed after `key=`, and the class of errors about it, which its methods raise.
+    They take this path, or paths below it.
     """
 
     key: str
@@ -69,7 +68,7 @@ class GivenPath:
         return self.error(f"{self}: expected {expected}, found {found}. {remedy}")
 
     def expand(self) -> Path:
-        """The path that is meant, `~` and `~user` expanded. A name that begins with ~, is no user's, and is there, is itself.
+        """The path with `~` and `~user` expanded. An existing name that begins with ~ and is no user's stays as it is.
 
         Refused: an empty path, a character that no path can have, a user without a home.
         """
@@ -85,7 +84,7 @@ class GivenPath:
         raise self.refuse("a path", f"{show(user)}, but {reason}", "Write the folder out.")
 
     def anchor(self) -> Path:
-        """The path that is meant, made absolute from where the user stands, links kept. Refused: standing in a removed folder."""
+        """The expanded path, made absolute, links kept. Refused: a working directory that was removed."""
         path = self.expand()
         try:
             return path if path.is_absolute() else Path.cwd() / path
@@ -97,7 +96,7 @@ class GivenPath:
             ) from fault
 
     def find_kind(self, path: Path) -> Kind:
-        """What stands at `path`, links followed. Refused: see explain."""
+        """The kind of `path`, following links. Refused: see explain."""
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError) as fault:
@@ -116,14 +115,14 @@ class GivenPath:
         return self.find_kind(path) is Kind.FOLDER
 
     def check_file(self, path: Path, expected: str) -> None:
-        """Refuse all but a file: a pipe or a device would be waited for."""
+        """Refuse anything but a file: reading a pipe or a device may block."""
         kind = self.find_kind(path)
         if kind is not Kind.FILE:
             is_there = kind not in (Kind.NOTHING, Kind.BROKEN_LINK)
             raise self.refuse(expected, describe(path), "Name a file on a disk." if is_there else "Check the path.")
 
     def read_text(self, path: Path, expected: str) -> str:
-        """A text in UTF-8, read no further than the size of its file: those below /proc have none, and may never end.
+        """Read UTF-8 text, no further than the size of the file: files below /proc have none, and may never end.
 
         Refused: what is no file, does not open or decode, or has more than MAX_TEXT_BYTES.
         """
@@ -141,7 +140,7 @@ class GivenPath:
             raise self._refuse_to_look(path, fault) from fault
 
     def list_folder(self, folder: Path) -> list["os.DirEntry[str]"]:
-        """What lies in a folder, by name; nothing for one that is gone or is none. Refused: one that may not be read."""
+        """The entries of a folder, sorted by name; none if it is gone or no folder. Refused: one that may not be read."""
         try:
             with os.scandir(folder) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
@@ -151,9 +150,9 @@ class GivenPath:
             raise self._refuse_to_look(folder, fault) from fault
 
     def walk_files(self, folder: Path) -> Iterator[Path]:
-        """All below a folder that is no folder. Links to folders are not followed, so that this ends.
+        """All files below a folder. Links to folders are yielded, not followed, so that this ends.
 
-        Refused: a folder that may not be read, however deep it lies.
+        Refused: a folder that may not be read, at any depth.
         """
         waiting = [folder]
         while waiting:
@@ -164,14 +163,14 @@ class GivenPath:
                     yield Path(entry.path)
 
     def resolve(self, path: Path) -> Path:
-        """Absolute and without links. Refused: links that lead round in a circle."""
+        """Absolute and without links. Refused: a cycle of links."""
         try:
             return path.resolve()
-        except (OSError, ValueError, RuntimeError) as fault:  # until Python 3.13 a circle is a RuntimeError
+        except (OSError, ValueError, RuntimeError) as fault:  # until Python 3.13 a cycle is a RuntimeError
             raise self._refuse_to_look(path, fault) from fault
 
     def check_can_make(self, folder: Path) -> None:
-        """Refuse all but a folder that may be written in, or could be made. Makes nothing. folder: absolute."""
+        """Refuse a folder that is not writable or cannot be created. Creates nothing. folder: an absolute path."""
         kind = self.find_kind(folder)
         if kind is Kind.NOTHING:
             folder = next(filter(_is_there, folder.parents))
@@ -183,7 +182,7 @@ class GivenPath:
             raise self.refuse("a folder to write in", f"that this user may not write in {show(folder)}", remedy)
 
     def make_folder(self, folder: Path) -> Path:
-        """The folder, made with those above it where it is not there. Refused: one that cannot be made."""
+        """Create the folder and its parents if missing; return it. Refused: one that cannot be created."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as fault:
@@ -197,7 +196,7 @@ class GivenPath:
 
 
 def describe(path: Path) -> str:
-    """What stands at a path, in words that follow `found`. Never raises."""
+    """The kind of a path, in words that follow `found`. Never raises."""
     given = GivenPath("path", str(path))
     try:
         kind = given.find_kind(path)
@@ -228,14 +227,14 @@ def explain(path: Path, fault: BaseException) -> str:
 
 
 def show(path: object) -> str:
-    """A path as a message has it: in one line, its ends where it is long, and with what cannot be printed written out."""
+    """A path for a message: in one line, shortened to its ends if long, unprintable characters escaped."""
     text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(path))
     half = SHOWN_CHARS // 2
     return text if len(text) <= SHOWN_CHARS else f"{text[:half]}...{text[-half:]}"
 
 
 def shorten(path: Path) -> Path:
-    """A path relative to where the user stands, if it is below."""
+    """A path relative to the working directory, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -249,7 +248,7 @@ def _describe_link(path: Path) -> str:
 
 
 def _is_possible(given: str) -> bool:
-    """False for a NUL, half a character, or an accent where the locale is ASCII alone."""
+    """False for a NUL, a lone surrogate, or a non-ASCII character in an ASCII locale."""
     try:
         return b"\0" not in os.fsencode(given)
     except UnicodeEncodeError:
@@ -257,7 +256,7 @@ def _is_possible(given: str) -> bool:
 
 
 def _find_barrier(path: Path) -> Path:
-    """Of a forbidden path, the outermost part that may not be looked into."""
+    """The outermost part of a forbidden path that may not be looked into."""
     whole = [*reversed(path.parents), path]
     for above, part in zip([path, *whole], whole, strict=False):
         try:
@@ -269,7 +268,7 @@ def _find_barrier(path: Path) -> Path:
 
 
 def _is_there(path: Path) -> bool:
-    """True for anything with that name, a link to nothing too; False for what cannot be looked at."""
+    """True for anything with that name, including a broken link; False if it cannot be looked at."""
     try:
         path.lstat()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Work that takes long is not silent: a terminal shows how far it is, a log is told within two seconds, and again ever more rarely.
+"""Progress of long work: displayed on a terminal; in a log, a line within two seconds, and then ever more rarely.
 
 with saying("encoding", total=size, unit=MEGABYTES) as work:
     work.advance(1000)
@@ -17,29 +17,29 @@ from lmtune.units import render_duration
 logger = logging.getLogger(__name__)
 
 SILENCE = 1.8
-"""Seconds without a word before one is said; half of what a work has taken so far, where that is more."""
+"""Seconds without a line before progress is logged; half of the time that the work has taken so far, if that is more."""
 LONG_SILENCE = 10.0
-"""The most of them."""
+"""Upper limit of these seconds."""
 PAUSE = 0.5
-"""Seconds between two works that count as one, whose silences add up."""
+"""Longest pause in seconds between two works that count as one, whose silences add up."""
 TICK = 0.1
-"""Seconds from one look at the works to the next."""
+"""Seconds between two updates."""
 BAR, WIDE = 20, 100
-"""Characters of a bar, in lines of so many."""
+"""Characters of a bar, in lines of at least WIDE columns."""
 
 
 class Work:
-    """Something that is being done.
+    """A task in progress.
 
-    total: how much there is to do, in what is counted by `advance`; None where that is not known.
+    total: the amount to do, in the unit of `advance`; None if unknown.
     """
 
     stays = False
-    """Shown also while a work within it is, of which a log then is told less often."""
+    """Stays on display while a nested work runs, which is then logged less often."""
     speaks = True
-    """Told in a log."""
+    """Its progress is logged."""
     first_word = SILENCE
-    """Seconds until it is told there for the first time, where nothing was being done before."""
+    """Seconds until it is first logged, if nothing was in progress before."""
 
     def __init__(self, doing: str, total: float | None = None, unit: Unit | None = None) -> None:
         self.doing = doing
@@ -47,13 +47,13 @@ class Work:
         self.unit = unit or TOKENS
         self.count = 0.0
         self.measure: Callable[[], float] | None = None
-        """Finds out how much has been done, where nobody counts it."""
+        """Measures how much has been done, if nobody calls `advance`."""
         self.done = ""
-        """How much of it, in words, where it is not counted."""
+        """How much has been done, in words, if it is not counted."""
         self.begun = time.monotonic()
 
     def advance(self, amount: float) -> None:
-        """So much more has been done."""
+        """Add to the amount done."""
         self.count += amount
 
     def look(self) -> None:
@@ -89,7 +89,7 @@ class Work:
         return [self.unit.render_part(self.count, self.total)] if self.count or self.total else []
 
     def _render_pace(self, seconds: float) -> list[str]:
-        """The rate, and the time left where that is known."""
+        """The rate, and the time left if known."""
         if not self.count or seconds < 1:
             return []
         rate = self.count / seconds
@@ -98,7 +98,7 @@ class Work:
 
 
 class Watch:
-    """A thread that speaks for the works that are being done, while there are any."""
+    """Reports progress from a thread, as long as any work is going on."""
 
     def __init__(self) -> None:
         self._works: list[Work] = []
@@ -107,7 +107,7 @@ class Watch:
         self._last_word = self._left = time.monotonic()
 
     def begin(self, work: Work) -> None:
-        """Take note of a work."""
+        """Start reporting a work."""
         with self._guard:
             if not self._works:
                 if work.begun - self._left > PAUSE:
@@ -117,7 +117,7 @@ class Watch:
             self._works.append(work)
 
     def end(self, work: Work) -> None:
-        """The work is done, or given up."""
+        """Stop reporting a work that is done or abandoned."""
         with self._guard:
             if work in self._works:
                 self._works.remove(work)
@@ -127,13 +127,13 @@ class Watch:
                 self._clear()
 
     def turn_to(self, doing: str) -> None:
-        """Say what the command is doing while none of its works is named."""
+        """Set what the command is doing, which is reported while none of its works is."""
         with self._guard:
             if self._works and isinstance(self._works[0], CommandWork):
                 self._works[0].turn_to(doing)
 
     def rest(self) -> None:
-        """The command waits for people from now on, which is no work."""
+        """Stop reporting the command: it waits for the user from now on."""
         with self._guard:
             command = next((work for work in self._works if isinstance(work, CommandWork)), None)
         if command is not None:
@@ -170,7 +170,7 @@ class Watch:
 
 
 class CommandWork(Work):
-    """A command of the command line, shown while none of its works is."""
+    """A command of the command line, reported while none of its works is."""
 
     first_word = 0.7
 
@@ -180,7 +180,7 @@ class CommandWork(Work):
         self.turn_to("starting")
 
     def turn_to(self, doing: str) -> None:
-        """What it is doing now."""
+        """Set what it is doing."""
         self.doing = f"{self.name}: {doing}"
 
 
@@ -190,7 +190,7 @@ turn_to, rest = _watch.turn_to, _watch.rest
 
 @contextmanager
 def doing(work: Work) -> Iterator[Work]:
-    """Show a work, or tell of it, until it is done."""
+    """Report a work until the context ends."""
     try:
         _watch.begin(work)
         yield work
@@ -200,6 +200,6 @@ def doing(work: Work) -> Iterator[Work]:
 
 @contextmanager
 def saying(words: str, total: float | None = None, unit: Unit | None = None) -> Iterator[Work]:
-    """Say what is being done, whenever nothing of it has been said for a while. What it yields is told how much."""
+    """Report what is being done until the context ends. Yields the work, whose `advance` takes the amount done."""
     with doing(Work(words, total, unit)) as work:
         yield work

@@ -1,4 +1,4 @@
-"""The last lines of a terminal, painted over and over, while everything else is written above them."""
+"""The bottom lines of a terminal, repainted in place, while everything else is written above them."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ USUAL_WIDTH = 80
 
 
 class Terminal(Protocol):
-    """What is painted on."""
+    """A stream that a Screen paints on."""
 
     @property
     def encoding(self) -> str: ...
@@ -26,15 +26,15 @@ class Terminal(Protocol):
 class Screen:
     """The bottom of a terminal.
 
-    What is written through `above` pushes it down; while that stands in the middle of a line, nothing is painted. A process
-    that was forked from this one writes past it.
+    Text written through `above` pushes it down; while that text ends in the middle of a line, nothing is painted. A forked
+    process writes without repainting.
     """
 
     def __init__(self, stream: Terminal) -> None:
         self._stream = stream
         self._lines: list[str] = []
         self._in_line = False
-        """The cursor stands in a line that somebody else has begun."""
+        """True while the cursor is in an unfinished line of other output."""
         self._guard = threading.RLock()
         self._process = os.getpid()
         self.glyphs: Glyphs = choose_glyphs(stream.encoding)
@@ -49,7 +49,7 @@ class Screen:
         return (columns or USUAL_WIDTH) - 1
 
     def paint(self, lines: list[str]) -> None:
-        """Show these lines in place of those before."""
+        """Replace the painted lines by these."""
         width = self.width
         with self._guard:
             before, self._lines = self._lines, [cut_to(line, width) for line in lines]
@@ -58,7 +58,7 @@ class Screen:
                 self._send(_go_up(before) + (_erase(before) if fewer > 0 else "") + self._draw())
 
     def above(self, text: str, write: Callable[[str], None] | None = None) -> None:
-        """Have a text written by `write`, or on the terminal, with the painted lines below it."""
+        """Write a text with `write`, or on the terminal, and keep the painted lines below it."""
         if os.getpid() != self._process:
             (write or self._send)(text)
             return
@@ -80,10 +80,10 @@ class Screen:
 
 
 def _erase(lines: list[str]) -> str:
-    """Blank them, from the beginning of the first one and back to it. What lies below was never written on."""
+    """Codes that clear the lines and return to the start of the first. Nothing was ever written below them."""
     return "\n".join("\x1b[K" for _ in lines) + _go_up(lines)
 
 
 def _go_up(lines: list[str]) -> str:
-    """To the beginning of the first of them."""
+    """Codes that move the cursor up to the start of the first line."""
     return f"\x1b[{len(lines) - 1}A\r" if len(lines) > 1 else "\r"

@@ -1,4 +1,4 @@
-"""What must not be written down: how a secret is known, refused among the arguments, and masked in messages."""
+"""Secrets: how they are recognised, refused among the arguments, and masked in messages."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from itertools import pairwise
 from lmtune.errors import ConfigError
 
 LEAST_LENGTH = 8
-"""Characters of a secret: shorter values of variables would be found in every text."""
+"""Minimum length of a secret in characters: shorter values of variables would be found in every text."""
 
 SECRET_VARIABLE = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
-"""Names of environment variables whose value is nobody else's business."""
+"""Names of environment variables whose value is a secret."""
 
 SECRET_KEYS = {
     "hub_token": "HF_TOKEN",
@@ -20,11 +20,11 @@ SECRET_KEYS = {
     "serve.token": "LMTUNE_SERVE_TOKEN",
     "wandb_api_key": "WANDB_API_KEY",
 }
-"""Keys whose value is a secret whatever it looks like, and the variable that takes it."""
+"""Keys whose value is always a secret, and the environment variable to use instead."""
 
 SECRET_WORDS = frozenset(["token", "access_token", "auth_token", "api_key", "apikey", "password", "passwd", "secret"])
 SECRET_SECTIONS = frozenset(["", "training", "tracker", "hub", "serve", "wandb"])
-"""Names, and where they stand, whose value is a secret if it looks like one."""
+"""Names of keys, and their sections, whose value is a secret if it looks like one."""
 
 PATTERNS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), "a token of the Hub"),
@@ -44,7 +44,7 @@ PATTERNS = (
         "a token in a URL",
     ),
 )
-"""What secrets look like, and what they are then called."""
+"""Patterns of secrets, and what messages call them."""
 
 MASK = "***"
 
@@ -62,7 +62,7 @@ def check_secrets(arguments: list[str]) -> None:
 
 
 def find_secret(text: str) -> str | None:
-    """Why a text must not be written down: the variable whose value it holds, or what it looks like."""
+    """Why a text is secret: the variable whose value it holds, or the kind of secret it looks like; None if it is not."""
     for name, value in _variables():
         if value in text:
             return f"the value of {name}"
@@ -89,7 +89,7 @@ def _variables() -> Iterator[tuple[str, str]]:
 
 
 def _pair(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    """Keys and values, of `--key value` too."""
+    """Keys and values of the arguments, including `--key value`."""
     for argument, after in pairwise([*arguments, ""]):
         match = _ARGUMENT.fullmatch(argument)
         if match is not None:
@@ -99,7 +99,7 @@ def _pair(arguments: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _find_remedy(key: str, value: str) -> str | None:
-    """What to do instead of typing a secret; None for a value that is none."""
+    """What to do instead of typing a secret; None for a value that is no secret."""
     name = key.replace("-", "_").lower()
     section, _, leaf = name.rpartition(".")
     if value.lower() in ("", "null", "none", "true", "false"):
@@ -120,5 +120,5 @@ def _find_remedy(key: str, value: str) -> str | None:
 
 
 def looks_secret(value: str) -> bool:
-    """True for a value that is long, without a blank, a path or a list, and more than a number or a word."""
+    """True for a long value without spaces that is no path, list, number or word."""
     return len(value) >= LEAST_LENGTH and bool(re.fullmatch(r"(?=.*[^\d.e+-])(?=.*[\d_.~+=-])[\w.~+=-]+", value))

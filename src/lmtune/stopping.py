@@ -1,7 +1,6 @@
-"""A signal that asks the process to stop, and that it is not forgotten.
-
-A handler can only raise where the program happens to be. In a `__del__` or a callback of a library what it raises is swallowed; so
-the signal is noted too, and looked for at the next safe place.
+"""Signals that ask the process to stop, recorded so that none is lost.
+A handler raises wherever the program happens to be. In a `__del__` or a library's callback the exception is swallowed; so
+the signal is recorded too, and checked at the next safe place.
 """
 
 import signal
@@ -14,19 +13,19 @@ _requested: list[int] = []
 
 
 def request(number: int, frame: FrameType | None) -> NoReturn:
-    """A signal's handler: note it, and raise Stopped."""
+    """Signal handler: record the signal and raise Stopped."""
     _requested.append(number)
     raise Stopped(number, step=0)
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """The handler of Ctrl-C: note it, and raise KeyboardInterrupt as Python's own does."""
+    """Handler of Ctrl-C: record it and raise KeyboardInterrupt, as Python's own does."""
     _requested.append(number)
     raise KeyboardInterrupt
 
 
 def check() -> None:
-    """Raise what was asked for before: Stopped, or KeyboardInterrupt."""
+    """Raise Stopped or KeyboardInterrupt if a signal was recorded."""
     if _requested[-1:] == [signal.SIGINT]:
         raise KeyboardInterrupt
     if _requested:
@@ -34,5 +33,5 @@ def check() -> None:
 
 
 def forget() -> None:
-    """Begin anew: a command of this process has come to its end."""
+    """Clear the record, after a command of this process has ended."""
     _requested.clear()

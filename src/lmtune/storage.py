@@ -1,4 +1,4 @@
-"""Files that are whole or not there: JSON, JSON Lines and text, with the checksums and names that belong to them."""
+"""JSON, JSON Lines and text files that are never left half-written, with their checksums and names."""
 
 import errno
 import json
@@ -35,9 +35,8 @@ def load_json(file: Path) -> dict[str, Any]:
 
 
 def load_record(file: Path, read: Callable[[Record], T], expected: str, otherwise: str) -> T:
-    """What `read` takes from a record of a run. Raises CheckpointError where it is gone or holds another thing.
-
-    expected: what it is, in words. otherwise: how to do without it.
+    """What `read` takes from a record of a run. Raises CheckpointError if the file is missing or its content is not as expected.
+    expected: what the file is, in words. otherwise: how to do without it.
     """
     try:
         return read(load_json(file))
@@ -49,7 +48,7 @@ def load_record(file: Path, read: Callable[[Record], T], expected: str, otherwis
 
 
 def load_jsonl(file: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON Lines file, up to the first line that is none, such as a last one cut off by a kill."""
+    """Objects of a JSON Lines file, up to the first invalid line, such as a last one cut off by a kill."""
     lines: list[dict[str, Any]] = []
     for line in file.read_bytes().split(b"\n"):
         try:
@@ -63,12 +62,12 @@ def load_jsonl(file: Path) -> list[dict[str, Any]]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """JSON, indented for people; see write_text."""
+    """Write indented JSON; see write_text."""
     write_text(file, render_json(value, indent=2) + "\n")
 
 
 def append_jsonl(file: Path, value: dict[str, Any]) -> None:
-    """Add a line; where that fails (a full disk), raise OSError and leave the file as it was."""
+    """Append a line; if that fails (a full disk), raise OSError and leave the file as it was."""
     line = render_json_line(value).encode()
     with file.open("ab", buffering=0) as stream:
         end = stream.tell()
@@ -81,9 +80,9 @@ def append_jsonl(file: Path, value: dict[str, Any]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it, after a power cut too."""
+    """Write a file atomically: a reader sees the old text or the new one, also after a power cut."""
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # never onto a file that is there
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # never over an existing file
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
@@ -97,7 +96,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def render_json(value: Any, indent: int | None = None) -> str:
-    """JSON as every reader takes it: numbers that are not finite become null, as JSON has no word for them."""
+    """Standard JSON: non-finite numbers, which it cannot express, become null."""
     return json.dumps(_without_infinities(value), ensure_ascii=False, indent=indent, allow_nan=False)
 
 
@@ -107,14 +106,14 @@ def render_json_line(value: dict[str, Any]) -> str:
 
 
 def render_number(value: float | None) -> str:
-    """Four decimals, or a dash for a number that is not there or not finite."""
+    """Four decimals, or a dash for None or a non-finite number."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
 
 
 def measure_folder(folder: Path) -> int:
-    """Bytes of the files below a folder; what goes while they are counted is left out."""
+    """Bytes of the files below a folder; files that disappear meanwhile are left out."""
     size = 0
-    for place, _, names in os.walk(folder):  # passes over folders that are gone, where rglob raises
+    for place, _, names in os.walk(folder):  # skips folders that are gone; rglob would raise
         for name in names:
             with suppress(OSError):
                 size += Path(place, name).stat().st_size
@@ -128,7 +127,7 @@ def slug(text: str) -> str:
 
 
 def number_names(name: str) -> Iterator[str]:
-    """The name, then with -2, -3, ... behind it, without end."""
+    """The name, then the name with -2, -3, ... appended, without end."""
     yield name
     number = 2
     while True:
@@ -151,13 +150,13 @@ def checksum_of(text: str) -> str:
 
 
 def sync(file: Path) -> None:
-    """Have the content of a file on the disk."""
+    """Flush the content of a file to disk."""
     with file.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Flush the names in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -12,25 +12,25 @@ import xxhash
 DOCUMENT_TABLE = np.dtype(
     [("tokens", "<i8"), ("bytes", "<i8"), ("characters", "<i8"), ("words", "<i8"), ("order", "<u8")]
 )
-"""One row a document: tokens with its separator, UTF-8 bytes, code points, white-space words, and a hash to draw subsets by."""
+"""One row per document: tokens with its separator, UTF-8 bytes, code points, whitespace-separated words, a hash to draw subsets by."""
 
 LOSSES = np.dtype([("unknown", "<i8"), ("lost", "<i8")])
-"""One row a document: unknown tokens, and UTF-8 bytes of the text that its ids do not decode to."""
+"""One row per document: unknown tokens, and UTF-8 bytes of the text that its ids do not decode to."""
 
 MEASURED_TABLE = np.dtype(DOCUMENT_TABLE.descr + LOSSES.descr)
-"""A document's row of DOCUMENT_TABLE with its losses."""
+"""DOCUMENT_TABLE with the columns of LOSSES."""
 
 PLAIN_TEXT = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-"""Arguments with which a tokenizer of transformers encodes plain text: nothing is added, special tokens typed in it are text."""
+"""Arguments to encode plain text with a transformers tokenizer: nothing is added, special tokens typed in it are text."""
 
 Decode = Callable[[np.ndarray], str]
-"""From ids to their text, character by character."""
+"""Decodes ids to their exact text."""
 
 CUT_TRIES, CUT_CONTEXT = 64, 8
-"""Positions at which a document may be cut, and tokens on either side of it that show whether a character is divided."""
+"""Positions tried for cutting a document, and tokens on either side that show whether a cut divides a character."""
 
 NO_SEPARATOR = -1
-"""In place of the id, for a vocabulary without an end-of-text token."""
+"""Replaces the separator's id for a vocabulary without an end-of-text token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class TokenStream:
 
     ids: [tokens], unsigned integers, possibly memory-mapped.
     documents: [documents] of DOCUMENT_TABLE or MEASURED_TABLE, in the order of the stream.
-    separator: id after each document. With NO_SEPARATOR nothing is between documents, and the very
-        first token, which nothing predicts, is left out: of the scores, and of the counts of bytes, characters and words
-        in the table.
-    opening: ids that the tokenizer puts before each document, such as a BOS. They are read and not scored, and the first
+    separator: id after each document. With NO_SEPARATOR nothing lies between documents, and the very
+    first token, which has no context, is left out of the scores, and of the counts of bytes, characters and words
+    in the table.
+    opening: ids that the tokenizer puts before each document, such as a BOS. They are context and not scored; the first
         token of the text is predicted from them.
     """
 
@@ -66,18 +66,18 @@ class TokenStream:
 
     @property
     def unscored(self) -> int:
-        """Tokens that are no targets: openings of documents, or the one without a context."""
+        """Number of tokens that are no targets: openings of documents, or the one without a context."""
         return len(self.opening) * len(self.documents) if self.opening else self.unpredicted
 
     @property
     def first(self) -> list[int]:
-        """What the first scored token is predicted from."""
+        """The ids that the first scored token is predicted from."""
         if self.opening:
             return list(self.opening)
         return [self.separator] if self.separator != NO_SEPARATOR else []
 
     def is_opening(self) -> np.ndarray:
-        """[tokens] of bool: True for what opens a document."""
+        """[tokens] of bool: True for the opening of a document."""
         mask = np.zeros(len(self.ids), dtype=bool)
         starts = self.ends - self.documents["tokens"]
         for place in range(len(self.opening)):
@@ -92,14 +92,14 @@ class TokenStream:
         return mask
 
     def identify(self) -> str:
-        """xxh3-128 of which text it is, by a hash and the bytes of each document: the same in every vocabulary."""
+        """xxh3-128 that identifies the text, from hash and byte count of each document: the same in every vocabulary."""
         digest = xxhash.xxh3_128()
         for column in ("order", "bytes"):
             digest.update(np.ascontiguousarray(self.documents[column]).tobytes())
         return digest.hexdigest()
 
     def draw(self, max_tokens: int) -> np.ndarray:
-        """Numbers of whole documents of at most `max_tokens` together, drawn by their hash, in order; one at least."""
+        """Sorted indices of whole documents with at most `max_tokens` in total, drawn by their hash; at least one."""
         drawn = np.argsort(self.documents["order"], kind="stable")
         whole = int((np.cumsum(self.documents["tokens"][drawn]) <= max_tokens).sum())
         return np.sort(drawn[: max(1, whole)])
@@ -111,9 +111,8 @@ class TokenStream:
         return TokenStream(np.concatenate(pieces), self.documents[numbers], self.separator)
 
     def select(self, max_tokens: int, decode: Decode) -> "TokenStream":
-        """Documents of at most `max_tokens` together (0: all), drawn by their hash, in the order of the stream.
-
-        The same ones for the same stream, so that evaluations of one run compare. Documents are whole; but where whole
+        """Documents with at most `max_tokens` in total (0: all), drawn by their hash, in the order of the stream.
+        The same ones for the same stream, so that evaluations of one run are comparable. Documents are whole; but if whole
         ones come to less than half of the limit, the next one drawn is represented by its end.
         """
         if not max_tokens or len(self.ids) <= max_tokens:
@@ -135,14 +134,13 @@ class TokenStream:
         return TokenStream(np.concatenate(pieces), rows[chosen], self.separator, self.opening)
 
     def _open(self, ids: np.ndarray) -> np.ndarray:
-        """The ids of a document behind what opens it, which the cut one has lost."""
+        """The ids of a document with the opening in place of its first ones; a cut document has lost it."""
         size = len(self.opening)
         return np.concatenate([np.array(self.opening, ids.dtype), ids[size:]])
 
     def _cut_start(self, number: int, tokens: int, decode: Decode) -> np.void | None:
-        """Row of the table for at most the last `tokens` of a document, which do not start inside a character.
-
-        None where no such place is nearby: text that cannot be read in parts has no honest count of bytes.
+        """Table row for at most the last `tokens` of a document, starting at a character boundary.
+        None if there is none nearby: text that cannot be decoded in parts has no exact byte count.
         """
         end, opened = int(self.ends[number]), len(self.opening)
         ids = self.ids[end - int(self.documents["tokens"][number]) : end]
@@ -161,7 +159,7 @@ class TokenStream:
 
 
 def sum_losses(documents: np.ndarray) -> tuple[int, int]:
-    """(unknown tokens, bytes lost) of a table of documents; (0, 0) for one in which they were not measured."""
+    """(unknown tokens, bytes lost) of a table of documents; (0, 0) if they were not measured."""
     if not set(LOSSES.names or ()) <= set(documents.dtype.names or ()):
         return 0, 0
     return int(documents["unknown"].sum()), int(documents["lost"].sum())

@@ -18,7 +18,7 @@ from lmtune.familiar import find_renamed, find_word
 from lmtune.versions import add_newer_names, render_install
 
 LABELS = frozenset(["data.name", "model.name", "finetune.name", "suite.name"])
-"""Keys that only say what something is called; nobody who misspelt another key meant one of these."""
+"""Keys that only name something; they are never suggested for a misspelt key."""
 
 SECTIONS = (
     "training",
@@ -33,10 +33,10 @@ SECTIONS = (
     "tokenizer",
     "serve",
 )
-"""Sections that a key without a section, or with the wrong one, is looked for in, in this order."""
+"""Sections searched, in this order, for a key without a section or with the wrong one."""
 
 MISANNOTATED = {"fsdp": "bool | str | list | None"}
-"""Training arguments that take more than transformers 5.23 writes beside their names."""
+"""Training arguments that accept more types than transformers 5.23 annotates."""
 
 _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -50,25 +50,25 @@ _PLAIN_TYPES: dict[str, tuple[type, ...]] = {
 
 
 class Meant(NamedTuple):
-    """What was probably meant by a key that is not there."""
+    """What was probably meant by an unknown key."""
 
     what: str
-    """What to type instead, empty where there is nothing of the kind."""
+    """What to type instead; empty if there is no equivalent."""
     remark: str
 
 
 class Typed(NamedTuple):
-    """What stood on the command line."""
+    """What was given on the command line."""
 
     keys: frozenset[str] = frozenset()
     """Dotted keys and names of groups that were given something other than null."""
     values: Mapping[str, object] = {}
-    """Of those that were given one value."""
+    """Values of the keys that were given a single one."""
     swept: frozenset[str] = frozenset()
-    """Those that were given several, one for each job."""
+    """Keys that were given several values, one for each job."""
 
     def is_swept(self, key: str) -> bool:
-        """True if jobs differ in a key, in what it is a part of, or in a part of it."""
+        """True if jobs differ in a key, in one of its parents, or in one of its children."""
         return "experiment" in self.swept or any(
             key == each or key.startswith(f"{each}.") or each.startswith(f"{key}.") for each in self.swept if key
         )
@@ -76,7 +76,7 @@ class Typed(NamedTuple):
 
 @cache
 def load_training_fields() -> Mapping[str, str]:
-    """Fields of TrainingArguments: name to annotation, as written in the source but for MISANNOTATED; by their newest names."""
+    """Annotations of TrainingArguments' fields by their newest names, as in the source except for MISANNOTATED."""
     fields = _annotated_fields(transformers_folder() / "training_args.py", "TrainingArguments")
     return add_newer_names({**fields, **MISANNOTATED})
 
@@ -138,7 +138,7 @@ def check_types(values: Mapping[str, object], annotations: Mapping[str, str], pr
 
 
 def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """' Did you mean X?' for what a name is called here, else for the nearest known one, or an empty string."""
+    """' Did you mean X?' with what the name is called here, else with the nearest known name, or an empty string."""
     known = set(known)
     word = find_word(name)
     for key in word.keys if word else ():
@@ -151,7 +151,7 @@ def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def suggest(key: str, known: Iterable[str], command: str) -> str:
-    """What to say of a key that a command does not have: its name here, why there is none, or the nearest spelling."""
+    """A hint for a key that a command does not have: its name here, why there is none, or the nearest spelling."""
     meant = find_meant(key, known, command)
     if not meant.what:
         return f" {meant.remark}" if meant.remark else ""
@@ -159,7 +159,7 @@ def suggest(key: str, known: Iterable[str], command: str) -> str:
 
 
 def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
-    """What was meant by a key that a command does not have. The nearest spelling is the last thing to go by."""
+    """What was meant by a key that a command does not have. The nearest spelling is the last resort."""
     known = set(known) - LABELS
     key = _correct_section(key.replace("-", "_"), known)
     name = key.rpartition(".")[2]
@@ -180,19 +180,19 @@ def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
 
 
 def find_nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is spelt most like it, if any is near."""
+    """The known name with the most similar spelling, or None."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
 
 
 def _correct_section(key: str, known: Iterable[str]) -> str:
-    """The key with its section spelt as one that is there."""
+    """The key with its section corrected to the nearest existing one."""
     section, _, name = key.rpartition(".")
     spelt = find_nearest(section, {each.rpartition(".")[0] for each in known}) if section else None
     return f"{spelt}.{name}" if spelt else key
 
 
 def _find_beside(key: str, known: Iterable[str]) -> str | None:
-    """The key of the same section whose own name, the section left out, is spelt most like it."""
+    """The key of the same section whose last part has the most similar spelling."""
     section, dot, name = key.rpartition(".")
     beside = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == section]
     nearest = find_nearest(name, beside)
@@ -200,7 +200,7 @@ def _find_beside(key: str, known: Iterable[str]) -> str | None:
 
 
 def _find_anywhere(name: str, known: Iterable[str]) -> str | None:
-    """The key whose own name, whatever its section, is spelt most like it: one slip, not another word."""
+    """The key of any section whose last part has the most similar spelling; the cutoff admits a slip, not another word."""
     own = {each.rpartition(".")[2]: each for each in sorted(known, key=_rank_section, reverse=True)}
     nearest = difflib.get_close_matches(name, sorted(own), n=1, cutoff=0.85)
     return own[nearest[0]] if nearest else None
@@ -249,7 +249,7 @@ def _declares(source: str, class_name: str, model_type: str) -> bool:
 
 
 def _allowed_types(annotation: str) -> tuple[type, ...]:
-    """Python types an annotation admits; empty where it names something we cannot judge."""
+    """Python types that an annotation admits; empty if it names a type that cannot be judged here."""
     names = re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", annotation))
     allowed: list[type] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""What transformers' documentation says of its arguments, read from the installed source without importing it."""
+"""transformers' documentation of its arguments, read from the installed source without importing it."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ class ArgumentDoc(NamedTuple):
     kind: str
     """Its type, as written: `float`, `str` or `SchedulerType`."""
     default: str
-    """'' where none is named."""
+    """'' if none is named."""
     text: str
 
 
 @cache
 def load_training_docs() -> Mapping[str, ArgumentDoc]:
-    """Of TrainingArguments, by name."""
+    """The arguments of TrainingArguments, by name."""
     return _read_docs(
         class_source((transformers_folder() / "training_args.py").read_text("utf-8"), "TrainingArguments")
     )
@@ -31,7 +31,7 @@ def load_training_docs() -> Mapping[str, ArgumentDoc]:
 
 @cache
 def load_generation_docs() -> Mapping[str, ArgumentDoc]:
-    """Of GenerationConfig, by name."""
+    """The arguments of GenerationConfig, by name."""
     file = transformers_folder() / "generation" / "configuration_utils.py"
     return _read_docs(class_source(file.read_text("utf-8"), "GenerationConfig"))
 

@@ -1,4 +1,4 @@
-"""Addresses that people type where a path could stand: `s3://bucket/corpus/*.parquet`. A path without a protocol is none."""
+"""URLs typed in place of a path: `s3://bucket/corpus/*.parquet`. A path without a protocol is none."""
 
 import re
 
@@ -6,18 +6,18 @@ from lmtune.errors import ConfigError
 
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+)://(?P<host>[^/?#]*)", re.IGNORECASE)
 _OWN = "pkg"
-"""What is inside the package is a path."""
+"""Protocol of files inside the package, which count as paths."""
 _SECRET = re.compile(r"[?&][^=&]*(sig|token|credential|key|secret|passw|auth)[^=&]*=", re.IGNORECASE)
 
 
 def find_protocol(given: str) -> str | None:
-    """`s3` of `s3://bucket/a.txt`, in small letters; None for a path."""
+    """`s3` of `s3://bucket/a.txt`, in lower case; None for a path."""
     match = _URL.match(given)
     return None if match is None or match["protocol"] == _OWN else match["protocol"].lower()
 
 
 def check_url(key: str, url: str) -> None:
-    """Raise ConfigError for an address that carries a secret, which would be written down. The message does not repeat it."""
+    """Raise ConfigError for a URL that carries a secret, which records would then hold. The message does not repeat it."""
     match = _URL.match(url)
     if (match and "@" in match["host"]) or _SECRET.search(url):
         protocol = find_protocol(url)

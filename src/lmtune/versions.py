@@ -1,6 +1,5 @@
-"""Which versions of the libraries lmtune works with, and what older ones call otherwise.
-
-The range stands in pyproject.toml, from where the metadata of the installed package has it; constraints/ names the versions that
+"""Library versions that lmtune works with, and names that differ in older ones.
+The ranges come from pyproject.toml by way of the installed package's metadata; constraints/ names the versions that
 the tests pass with.
 """
 
@@ -23,16 +22,15 @@ RENAMED = {
     "activation_checkpointing": "gradient_checkpointing",
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
-"""Training arguments, and what transformers before 5.23 calls them."""
+"""Training arguments, and their names in transformers before 5.23."""
 
 WITHDRAWN = frozenset(["logging_dir", "warmup_ratio"])
-"""Training arguments of older transformers that it has withdrawn since: they are none here, whatever is installed."""
+"""Training arguments that transformers has removed since: lmtune does not accept them, whatever version is installed."""
 
 
 def check_versions() -> None:
-    """Raise LmtuneError where a library is not there, or in a version that lmtune does not work with.
-
-    Nothing is imported but the metadata. Where lmtune itself is not installed (a folder on PYTHONPATH) nothing is known.
+    """Raise LmtuneError if a library is missing, or in a version that lmtune does not work with.
+    Only metadata is read. If lmtune itself is not installed (a folder on PYTHONPATH), nothing is checked.
     """
     from packaging.requirements import Requirement
 
@@ -55,7 +53,7 @@ def check_versions() -> None:
 def render_install(*packages: str) -> str:
     """The command that installs packages in versions that lmtune works with, wherever lmtune itself came from.
 
-    packages: their names on PyPI. Of one that lmtune does not require, and where lmtune is not installed, any version.
+    packages: their names on PyPI. Any version of one that lmtune does not require, and of all if lmtune is not installed.
     """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -70,13 +68,13 @@ def render_install(*packages: str) -> str:
 
 
 def add_newer_names(fields: Mapping[str, Value]) -> dict[str, Value]:
-    """Training arguments of the installed transformers by the names that lmtune has for them."""
+    """Training arguments of the installed transformers under lmtune's names."""
     newer = {name: fields[old] for name, old in RENAMED.items() if name not in fields and old in fields}
     return {name: value for name, value in {**fields, **newer}.items() if name not in WITHDRAWN}
 
 
 def use_installed_names(settings: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """Training arguments as the installed transformers calls them; `known` are those that it has."""
+    """Training arguments under the names of the installed transformers, which are `known`."""
     known = set(known)
     return {name if name in known else RENAMED.get(name, name): value for name, value in settings.items()}
 
@@ -92,7 +90,7 @@ def set_argument(arguments: "TrainingArguments", name: str, value: object) -> No
 
 
 def enable_checkpointing(model: "PreTrainedModel", for_torch: Mapping[str, Any] | None, **own: Any) -> None:
-    """Compute the model's activations twice. Raises TypeError for settings of transformers' `own` where it has none yet."""
+    """Enable activation checkpointing. Raises TypeError for transformers' `own` settings if the installed version has none yet."""
     if hasattr(model, "activation_checkpointing_enable"):
         model.activation_checkpointing_enable(for_torch, **own)
     else:
@@ -100,7 +98,7 @@ def enable_checkpointing(model: "PreTrainedModel", for_torch: Mapping[str, Any] 
 
 
 def disable_checkpointing(model: "PreTrainedModel") -> None:
-    """Keep the model's activations again."""
+    """Disable activation checkpointing."""
     if hasattr(model, "activation_checkpointing_disable"):
         model.activation_checkpointing_disable()
     else:
@@ -108,7 +106,7 @@ def disable_checkpointing(model: "PreTrainedModel") -> None:
 
 
 def find_precision_switches() -> tuple[list[tuple[Any, str]], str | bool]:
-    """(places and names of torch's switches for rounding float32 products, the value with which it does not)."""
+    """(objects and names of torch's switches for rounding in float32 products, the value that turns rounding off)."""
     from torch import backends
 
     if hasattr(backends, "fp32_precision"):  # transformers uses these for TF32, and reading the older ones then raises
@@ -118,7 +116,7 @@ def find_precision_switches() -> tuple[list[tuple[Any, str]], str | bool]:
 
 
 def compose_letters(texts: "pa.StringArray | pa.LargeStringArray") -> "pa.StringArray | pa.LargeStringArray":
-    """Texts in Unicode's form NFC. pyarrow before 26 only takes letters and accents apart, and does not join them again."""
+    """Texts in Unicode NFC. pyarrow before 26 only decomposes letters, and does not compose them again."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -129,7 +127,7 @@ def compose_letters(texts: "pa.StringArray | pa.LargeStringArray") -> "pa.String
 
 
 def use_known_experts(model: "PreTrainedModel") -> None:
-    """Compute the experts of a mixture one by one before torch 2.9, which multiplies groups at once on recent GPUs alone."""
+    """Compute the experts of a mixture one by one before torch 2.9, whose grouped products need a recent GPU."""
     import torch
 
     older = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
@@ -138,7 +136,7 @@ def use_known_experts(model: "PreTrainedModel") -> None:
 
 
 def find_older(name: str, tried: str) -> str | None:
-    """The installed version of a library that is older than the one that something was tried with; None where it is not."""
+    """The installed version of a library if it is older than `tried`, else None."""
     from packaging.version import Version
 
     found = _find_version(name)
@@ -157,6 +155,6 @@ def _name_in(arguments: "TrainingArguments", name: str) -> str:
 
 
 def _render_bounds(specifier: str) -> str:
-    """`>=2.8,<3` with a blank before; in the order of metadata it would be `<3,>=2.8`."""
+    """`>=2.8,<3` with a leading space; in the order of metadata it would be `<3,>=2.8`."""
     bounds = sorted(filter(None, specifier.split(",")), key=lambda bound: not bound.startswith(">"))
     return f" {','.join(bounds)}" if bounds else ""

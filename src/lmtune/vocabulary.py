@@ -1,9 +1,9 @@
-"""How a tokenizer encodes plain text: found out by trial, since each family has conventions of its own.
+"""How a tokenizer encodes plain text, found by trial since each family has its own conventions.
 
 encode_plain        ids of texts in which nothing is a special token, however it reads
-open_plain_backend  what gives these ids without anything around them
+open_plain_backend  the Rust tokenizer, set up to give these ids
 encode_opening      what the tokenizer itself puts before a text
-hash_tokenizer      changes with whatever decides the ids
+hash_tokenizer      a hash of everything that determines the ids
 """
 
 import json
@@ -23,7 +23,7 @@ MODEL = ',"model":{'
 PROBE = "a"
 """A text that shows what is put around its ids."""
 HIDDEN = "\uffff\ufffe\uffff"
-"""Put before an entry that no text is to match: no text holds these three noncharacters in a row."""
+"""Prefix of an entry that no text may match: no text holds these three noncharacters in a row."""
 SHOWN_OWN = ("{0} typed in a text", "In {0},{0} and\n {0}\n", "x{0}y")
 """Contexts of an added word or a special string in a text."""
 PROBES = (
@@ -37,10 +37,9 @@ SHOWN_SPECIAL = ("{0}", "a{0}b", "a {0} b", "{0} {0}\n")
 
 
 def encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text, nothing added, whatever reads as a special token taken as plain text.
-
-    transformers' own split_special_tokens does not do for vocabularies whose model finds a special string by itself, as
-    Unigram and word-level ones do: those entries are hidden from the text then.
+    """Ids of each text with nothing added; special tokens in it are plain text.
+    transformers' own split_special_tokens is not enough if the model itself matches a special string, as
+    Unigram and word-level ones do: those entries are then hidden from the text.
     """
     hidden = _find_hidden(tokenizer, len(tokenizer))
     if hidden is None:
@@ -49,7 +48,7 @@ def encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> 
 
 
 def open_plain_backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
-    """The Rust tokenizer, set up to give the ids of encode_plain until the tokenizer is called again, which sets it up anew."""
+    """The Rust tokenizer, set up to give the ids of encode_plain until the next call of the tokenizer resets it."""
     hidden = _find_hidden(tokenizer, len(tokenizer))
     if hidden is not None:
         return hidden
@@ -61,12 +60,12 @@ def open_plain_backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
 
 
 def decode_plain(tokenizer: "PreTrainedTokenizerBase", ids: Iterable[int]) -> str:
-    """The text of ids, special tokens included, with its blanks as they are."""
+    """The text of ids, special tokens included, with its spaces as they are."""
     return str(tokenizer.decode([int(number) for number in ids], clean_up_tokenization_spaces=False))
 
 
 def encode_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
-    """The special ids that the tokenizer puts before a text by itself, such as a BOS; empty where it puts none."""
+    """The special ids that the tokenizer prepends to a text, such as a BOS; empty if there are none."""
     return _encode_opening(tokenizer, len(tokenizer))
 
 
@@ -86,7 +85,7 @@ def encode_document_opening(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, 
 
 
 def count_ids(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """One more than the largest id; ids may have gaps, so the number of entries does not do."""
+    """The largest id plus one; ids may have gaps, so the number of entries is not enough."""
     return _count_ids(tokenizer, len(tokenizer))
 
 
@@ -96,7 +95,7 @@ def _count_ids(tokenizer: "PreTrainedTokenizerBase", size: int) -> int:
 
 
 def find_unknown(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The id of the unknown token; None where there is none, as in byte-level vocabularies."""
+    """The id of the unknown token; None if there is none, as in byte-level vocabularies."""
     return _find_unknown(tokenizer, len(tokenizer))
 
 
@@ -107,19 +106,19 @@ def _find_unknown(tokenizer: "PreTrainedTokenizerBase", size: int) -> int | None
         return None if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
     if "unk_id" in model:
         return None if model["unk_id"] is None else int(model["unk_id"])
-    name = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)  # some models write it behind their vocabulary
+    name = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)  # some models write it after their vocabulary
     return tokenizer.get_vocab().get(name) if name else None
 
 
 class Backend(NamedTuple):
-    """tokenizer.json of a tokenizer in memory, taken apart, since the vocabulary of its model takes long to read."""
+    """tokenizer.json of a tokenizer in memory, split, since the vocabulary of its model is slow to parse."""
 
     head: dict[str, Any]
-    """All but the model; {} for a tokenizer that is written in Python."""
+    """All but the model; {} for a tokenizer written in Python."""
     model: dict[str, Any]
-    """What the model says before its vocabulary, such as type and unk_id."""
+    """The model's fields before its vocabulary, such as type and unk_id."""
     text: str
-    """From the model on."""
+    """The rest, from the model on."""
 
 
 def open_backend(tokenizer: "PreTrainedTokenizerBase") -> Backend:
@@ -130,14 +129,14 @@ def open_backend(tokenizer: "PreTrainedTokenizerBase") -> Backend:
 def _split_backend(backend: Any) -> Backend:
     if backend is None:
         return Backend({}, {}, "")
-    # The model, which holds megabytes of merges, comes last and stays as it is written; quotes inside strings are escaped,
-    # so its start is found nowhere else.
+    # The model, which holds megabytes of merges, comes last and stays unparsed; quotes inside strings are escaped,
+    # so its start matches nowhere else.
     head, start, model = backend.to_str().partition(MODEL)
     return Backend(json.loads(head + "}"), json.loads("{" + model.partition(',"vocab":')[0] + "}"), start + model)
 
 
 def count_entries(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Number of entries for text: all but special ones, and without single letters all but added ones."""
+    """Number of entries for text: all but special ones; added words count only if single letters are among them."""
     added = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
     words = {token.content for token in added}
     letters = any(len(word) == 1 for word in words)
@@ -145,9 +144,8 @@ def count_entries(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 
 def hash_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Changes with what decides the ids: vocabulary, merges, normalisation, separator, what opens a text.
-
-    Not with names or truncation.
+    """Hash of everything that determines the ids: vocabulary, merges, normalisation, separator, opening.
+    Names and truncation do not change it.
     """
     described = describe_tokenizer(tokenizer, len(tokenizer))
     opening = encode_document_opening(tokenizer)
@@ -156,19 +154,19 @@ def hash_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 class Description(NamedTuple):
-    """A tokenizer without what does not touch the ids of plain text."""
+    """The parts of a tokenizer that affect the ids of plain text."""
 
     text: str
     """tokenizer.json without added tokens, so that a special token typed in a text is read as text."""
     added: list[str]
-    """Words that were added and are no special tokens."""
+    """Added words that are no special tokens."""
     plain: str
     """The same tokenizer.json with those words."""
 
 
 @lru_cache(maxsize=4)
 def describe_tokenizer(tokenizer: "PreTrainedTokenizerBase", size: int) -> Description:
-    """The description of a tokenizer that has `size` entries now; made once, as it takes a while."""
+    """The description of a tokenizer that has `size` entries now; cached, as it takes a while."""
     backend = _find_hidden(tokenizer, size) or getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
@@ -182,7 +180,7 @@ def describe_tokenizer(tokenizer: "PreTrainedTokenizerBase", size: int) -> Descr
 
 
 def find_difference(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerBase") -> str | None:
-    """How two tokenizers differ for a model, in words; None where they are the same."""
+    """How two tokenizers differ for a model, in words; None if they do not."""
     probes = [*PROBES, *render_own(one)]
     if encode_plain(one, probes) != encode_plain(other, probes):
         return "the ids of a text"
@@ -195,7 +193,7 @@ def find_difference(one: "PreTrainedTokenizerBase", other: "PreTrainedTokenizerB
 
 
 def render_own(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """Texts with what a vocabulary has beside its merges: added words and special strings, alone and among other words."""
+    """Texts with a vocabulary's added words and special strings, alone and among other words."""
     added = describe_tokenizer(tokenizer, len(tokenizer)).added
     own = dict.fromkeys(["<|endoftext|>", *map(str, tokenizer.all_special_tokens), *added])
     return [shown.format(word) for word in own for shown in SHOWN_OWN]
@@ -208,7 +206,7 @@ def _list_special(tokenizer: "PreTrainedTokenizerBase") -> set[str]:
 
 @lru_cache(maxsize=8)
 def _find_hidden(tokenizer: "PreTrainedTokenizerBase", size: int) -> "Tokenizer | None":
-    """The backend with its special entries hidden from texts, None where none is found in a text anyway."""
+    """The backend with its special entries hidden from texts; None if no text matches one anyway."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     special = _list_special(tokenizer)
     if backend is None or not special:

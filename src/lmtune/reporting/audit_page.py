@@ -1,4 +1,4 @@
-"""The page of an audit, for who answers for the data: counts, their intervals, how they were made, and what they do not show."""
+"""The page of an audit, for those responsible for the data: counts, their intervals, the method, and its limits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Part:
 
     title: str
     reason: str = ""
-    """Why there is nothing in it."""
+    """Why it is empty."""
     note: str = ""
     figure: str = ""
     tables: Sequence[Record] = ()
     lines: Sequence[str] = ()
     shown: Sequence[Record] = ()
-    """Passages, their prefix and continuation."""
+    """Passages with prefix and continuation."""
     masked: str = ""
 
 
@@ -167,7 +167,7 @@ def _build_passages(found: Record, values: Record, language: Language) -> Record
 
 
 def _build_sides(sides: Record, language: Language) -> Record:
-    """A row for each side and who was asked, a column for each way; the last row of a side is what was added."""
+    """A row per side and model, a column per method; the last row of a side is what training added."""
     titles = ["", "", *(language.say(f"audit_{way}") for way in WAYS)]
     rows = []
     for side in SIDES:

@@ -30,7 +30,7 @@ def _render_canaries(found: Record) -> list[str]:
 
 
 def _render_sides(found: Record) -> list[str]:
-    """What came back of both sides, greedily or by likelihood."""
+    """Shares reproduced on both sides, greedily or by likelihood."""
     rows = [
         (EN.say(f"audit_side_{side}"), EN.say(f"audit_who_{who}"), found["sides"][side][who]["either"])
         for side in SIDES

@@ -1,4 +1,4 @@
-"""The average of the weights over the end of a training, in a line."""
+"""One line on the average of the weights over the end of training."""
 
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.storage import Record, render_number
@@ -6,7 +6,7 @@ from lmtune.units import render_count
 
 
 def render_average(average: Record) -> str:
-    """What it is of, how it did beside the weights that training ended with, and whether it is kept. average: of results.json."""
+    """Its steps, its score against the final weights, and whether it is kept. average: from results.json."""
     if not average["points"]:
         return f"no average: the run ended before the last {average['last']:.0%} of its steps"
     return (

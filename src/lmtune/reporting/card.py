@@ -41,8 +41,8 @@ def render_card(
 ) -> str:
     """The card as Markdown with the Hub's metadata on top.
 
-    repo: where on the Hub the model is loaded from. ledger: ledger.json of the run. Paths of the machine where it was
-    trained stay out: they say nothing to a reader.
+    repo: the Hub id that the model is loaded from. ledger: ledger.json of the run. Local paths of the training
+    machine are left out: they mean nothing to a reader.
     """
     metadata = _build_metadata(name, results, config, samples)
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n".join(_body(name, results, config, samples, repo, ledger)) + "\n"
@@ -106,7 +106,7 @@ def _introduce(results: Record, config: Record) -> list[str]:
 
 
 def render_use(repo: str | None = None, needs: Sequence[str] = (), prompt: str = "...") -> list[str]:
-    """How a model is loaded, from the Hub or from the folder of the card. needs: lines on what that takes."""
+    """How a model is loaded, from the Hub or from the folder of the card. needs: lines on what it requires."""
     model = json.dumps(repo or ".", ensure_ascii=False)
     return [
         "## Use",
@@ -168,7 +168,7 @@ def _table(key: str, measures: Record) -> list[str]:
 
 
 def _say_evaluated(results: Record) -> list[str]:
-    """Of which text the numbers while training are, which need not be all of the held-out text."""
+    """The text of the evaluations during training, which need not be all of the held-out text."""
     name, measures = next(iter(results["eval"].items()), (None, None))
     if measures is None or not results["epochs"]:
         return []
@@ -182,7 +182,7 @@ def _dataset_of(key: str, config: Record) -> str:
 
 
 def _name_metric(name: str, measures: Record) -> str | None:
-    """What a number of a part of the held-out text is called, so that it is not taken for one of all of it."""
+    """The name of a metric on a part of the held-out text, so that it is not taken for one on all of it."""
     limit = measures["protocol"].get("limit")
     return f"{name} ({render_amount(measures, limit)})" if limit else None
 
