@@ -12,7 +12,7 @@ import xxhash
 DOCUMENT_TABLE = np.dtype(
     [("tokens", "<i8"), ("bytes", "<i8"), ("characters", "<i8"), ("words", "<i8"), ("order", "<u8")]
 )
-"""One row per document: tokens with its separator, UTF-8 bytes, code points, whitespace-separated words, a hash to draw subsets by."""
+"""One row per document: tokens with its separator, UTF-8 bytes, code points, whitespace-separated words, and a hash for subsets."""
 
 LOSSES = np.dtype([("unknown", "<i8"), ("lost", "<i8")])
 """One row per document: unknown tokens, and UTF-8 bytes of the text that its ids do not decode to."""

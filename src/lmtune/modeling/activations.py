@@ -1,9 +1,9 @@
-"""Activations in one kernel.
+"""Activations fused into one kernel.
 
-transformers spells GPT-2's GELU out, x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in eight operations on the widest
+transformers computes GPT-2's GELU, x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in eight operations on the widest
 tensor of a block. Each of them reads and writes it, and four such tensors are kept for the backward pass; under autocast
-a GPU makes most of them float32, in which powers are taken there. torch.nn.GELU(approximate="tanh") is the same function
-in one operation, and keeps its input alone.
+on a GPU most of them are float32, in which powers are computed there. torch.nn.GELU(approximate="tanh") is the same function
+in one operation, and keeps only its input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fuse_activations(model: PreTrainedModel) -> int:
-    """Replace GELUs that are spelled out by torch's own; return how many. Weights and config stay as they are."""
+    """Replace GELUs of several operations by torch's own; return how many. Weights and config stay as they are."""
     from torch.nn import GELU
     from transformers.activations import FastGELUActivation, NewGELUActivation
 

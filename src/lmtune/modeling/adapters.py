@@ -1,6 +1,5 @@
-"""finetune=lora: low-rank adapters (Hu et al. 2021, arXiv:2106.09685) by peft, put on before training and merged after it.
-
-Adapters that others saved are found by their adapter_config.json, which names the model that they belong to.
+"""finetune=lora: low-rank adapters (Hu et al. 2021, arXiv:2106.09685) by peft, added before training and merged after it.
+Saved adapters are recognised by their adapter_config.json, which names their base model.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
-"""A pickle, of which peft reads the tensors alone."""
+"""A pickle, from which peft reads only tensors."""
 NOT_ALONE = frozenset(["XLORA", "SHADOW"])
 """Kinds of adapters that name further models, which peft would load by itself."""
 NOT_WEIGHTS = frozenset(
     ["ADAPTION_PROMPT", "CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"]
 )
-"""Kinds of adapters that add to what the model reads, not to its weights."""
+"""Kinds of adapters that add to the model's input, not to its weights."""
 
 
 def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
-    """Raise ConfigError, before anything is loaded, where peft is missing or the adapter could never be loaded again."""
+    """Raise ConfigError, before anything is loaded, if peft is missing or the adapter could never be loaded again."""
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(f"finetune=lora needs the package peft, which is not installed. {render_install('peft')}")
     if not finetune.merge and (model.init is ModelInit.scratch or model.transplant is not Transplant.off):
@@ -55,7 +54,7 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
 
 
 def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
-    """`model` with an adapter on it. Only the adapter is trained, and embeddings and head where the config says so.
+    """`model` with an adapter on it. Only the adapter is trained, and embeddings and head if the config says so.
 
     Raises ConfigError for modules that no adapter fits.
     """
@@ -69,11 +68,11 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
     settings = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
-        lora_alpha=cast(int, config.alpha),  # any number does, whatever its annotation says
+        lora_alpha=cast(int, config.alpha),  # any number works, whatever its annotation says
         lora_dropout=config.dropout,
         target_modules=config.target_modules or "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-        # With the embedding alone in here, peft unties the head without a word, and it keeps its old rows.
+        # With the embedding alone in here, peft silently unties the head, which then keeps its old rows.
         modules_to_save=whole if config.embeddings else None,
         ensure_weight_tying=config.embeddings and head.weight is embedding.weight,
     )
@@ -86,14 +85,14 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
 
 
 def _check_runs(adapted: PeftModel) -> None:
-    """Raise ConfigError where a model does not run with its adapter: some modules return more than a product."""
+    """Raise ConfigError if a model does not run with its adapter: some modules return more than a product."""
     inner = below_adapter(adapted)
-    if inner.device.type == "meta":  # without values nothing runs; where they are, it is tried
+    if inner.device.type == "meta":  # without values nothing runs; the process that has them tries it
         return
     try:
         with trying(inner):
             adapted(input_ids=choose_ids(inner, TOKENS), use_cache=False)
-    except Exception as fault:  # whatever a module meets that it did not expect
+    except Exception as fault:  # each module fails in its own way
         name = type(inner).__name__
         raise ConfigError(
             f"finetune=lora: {name} does not run with adapters on these modules ({first_line(fault)}). Name others with "
@@ -102,7 +101,7 @@ def _check_runs(adapted: PeftModel) -> None:
 
 
 def merge_adapter(model: PeftModel) -> PreTrainedModel:
-    """The model with its adapter added into the weights, in float32. Raises ModelError where that gives no finite number."""
+    """The model with its adapter added into the weights, in float32. Raises ModelError if that gives non-finite numbers."""
     try:
         return model.merge_and_unload(safe_merge=True)
     except ValueError as error:
@@ -112,7 +111,7 @@ def merge_adapter(model: PeftModel) -> PreTrainedModel:
 def open_source(source: Source) -> tuple[Settings, Source | None]:
     """(settings, base): the settings of a model, and the source of its base if it is an adapter alone; None for a whole model.
 
-    Raises the source's error for settings that do not read, for an adapter that names no base or further models, and where peft
+    Raises the source's error for unreadable settings, for an adapter that names no base or further models, and if peft
     is missing.
     """
     check_docstrings()
@@ -155,7 +154,7 @@ def _resolve_base(source: Source, settings: Settings) -> Source:
 
 
 def open_base(base: Source) -> Settings:
-    """The settings of an adapter's base; raise its error where that is an adapter too."""
+    """The settings of an adapter's base; raise its error if that is an adapter too."""
     settings, further = open_source(base)
     if further is not None:
         raise base.error(
@@ -165,7 +164,7 @@ def open_base(base: Source) -> Settings:
 
 
 def check_base(base: Source) -> None:
-    """Raise its error where an adapter's base is neither on this machine nor available on the Hub."""
+    """Raise its error if an adapter's base is neither on this machine nor available on the Hub."""
     if not is_local(base.given):
         try:
             check_available("model", base.path, base.revision, base.error)
@@ -181,7 +180,7 @@ def check_base(base: Source) -> None:
 
 
 def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
-    """`model` with the adapter at `source` merged into its weights; they are trained, or frozen, as before."""
+    """`model` with the adapter at `source` merged into its weights; its parameters stay trainable or frozen as before."""
     still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         from peft import PeftModel
@@ -198,7 +197,7 @@ def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
 
 
 def _check_targets(model: PreTrainedModel, targets: list[str], whole: list[str]) -> None:
-    """Adapters on embedding or head are refused: merged into tied weights they come out wrong."""
+    """Refuse adapters on the embedding or the head: merged into tied weights they come out wrong."""
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     for target in targets:
         last = target.rpartition(".")[2]

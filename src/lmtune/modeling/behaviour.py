@@ -1,4 +1,4 @@
-"""What a model does, found out on a few tokens: neither its class nor its signature tells."""
+"""Properties of a model found by running it on a few tokens: neither its class nor its signature tells."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TOKENS = 8
 TOLERANCE = 1e-4
-"""How far logits may move, as a share of their spread, and still count as the same: rounding moves them by 1e-6."""
+"""How far logits may differ, relative to their standard deviation, and still count as the same; rounding moves them by 1e-6."""
 
 
 def check_causal(model: PreTrainedModel, source: Source) -> None:
@@ -69,7 +69,7 @@ def check_isolation(model: PreTrainedModel) -> None:
 
 
 def choose_ids(model: PreTrainedModel, count: int) -> torch.Tensor:
-    """[1, count] int64: different ids, none of them special, as far as the vocabulary goes."""
+    """[1, count] int64: different ids, none of them special, as far as the vocabulary allows."""
     import torch
 
     embedding = embedding_weight(model)
@@ -90,9 +90,8 @@ def run(model: PreTrainedModel, ids: torch.Tensor, **settings: Any) -> torch.Ten
 
 
 def moved(before: torch.Tensor, after: torch.Tensor, tolerance: float = TOLERANCE) -> bool:
-    """True where two tensors of logits differ by more than rounding. False where one holds NaN: other checks find that.
-
-    tolerance: a share of their spread.
+    """True if two tensors of logits differ by more than rounding. False if one is not finite: other checks find that.
+    tolerance: relative to their standard deviation.
     """
     import torch
 

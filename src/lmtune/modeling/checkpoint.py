@@ -1,4 +1,4 @@
-"""What `ckpt=` names: a run folder, one of its checkpoints, a saved model, or a Hub id."""
+"""Resolving `ckpt=`: a run folder, one of its checkpoints, a saved model, or a Hub id."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Checkpoint:
     """None for a model that no run of lmtune made."""
 
     def find_finished(self) -> Run | None:
-        """The run whose finished model this is, so that its results are of these weights; None for all else."""
+        """The run whose finished model this is, so that its results belong to these weights; else None."""
         run = self.run
         if run is None or Path(self.path).resolve() != run.model_folder.resolve():
             return None
@@ -35,7 +35,7 @@ class Checkpoint:
 def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Checkpoint:
     """The model in a run folder (its model/, else its newest whole checkpoint), a checkpoint-<step>, a model folder or on the Hub.
 
-    key: what named it, for errors. Raises CheckpointError where there is none and, as `whole` asks, where files differ from what
+    key: the key that named it, for errors. Raises CheckpointError if there is none and, with `whole`, if files differ from what
     was sealed.
     """
     foreign.check_docstrings()
@@ -61,7 +61,7 @@ def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Chec
 
 
 def _find_run(given: GivenPath, folder: Path) -> Run | None:
-    """The run that a folder holds; None for one whose config.yaml is another program's, or does not read."""
+    """The run that a folder holds; None if its config.yaml is another program's or unreadable."""
     run = Run(folder)
     try:
         config = run.load_config() if given.is_file(run.config_file) else {}

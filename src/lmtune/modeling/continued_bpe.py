@@ -1,9 +1,9 @@
-"""BPE learning taken up where a vocabulary left off (continued BPE training: Purason, Chizhov, Yamshchikov, Fishel 2025,
+"""BPE learning continued from an existing vocabulary (continued BPE training: Purason, Chizhov, Yamshchikov, Fishel 2025,
 arXiv:2512.03989).
 
-Words are cut by the merges that there are; pairs of the pieces are counted and merged as in learning from bytes, the most
-frequent first and of equals the one with the smaller ids. Continued on the text that a vocabulary was learned from, it
-gives the merges that learning more entries at once gives. Trainers of the tokenizers library start from characters alone.
+Words are tokenized by the existing merges; pairs of tokens are counted and merged as in learning from bytes, the most
+frequent first, and of equally frequent ones that with the smaller ids. Continued on the text that a vocabulary was learned from,
+it gives the same merges as learning more entries at once. Trainers of the tokenizers library start from characters only.
 """
 
 from collections import Counter, defaultdict
@@ -13,16 +13,16 @@ from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 Pair: TypeAlias = tuple[int, int]
-"""Ids of two neighbours."""
+"""Ids of two adjacent tokens."""
 
 
 class Continuation(NamedTuple):
-    """What a vocabulary is continued by."""
+    """The continuation of a vocabulary."""
 
     merges: list[Pair]
-    """Of old and new ids, in the order in which they are made. The one at place i makes the id `first + i`."""
+    """Pairs of old and new ids, in the order of merging. The one at index i makes the id `first + i`."""
     counts: Counter[int]
-    """How often each id occurs in the words, cut by old and new merges."""
+    """How often each id occurs in the words, tokenized by old and new merges."""
 
 
 def continue_merges(
@@ -32,12 +32,12 @@ def continue_merges(
     entries: int,
     min_frequency: int = 2,
 ) -> Continuation:
-    """Merges for up to `entries` new tokens: fewer where no pair is seen min_frequency times.
+    """Merges for up to `entries` new tokens: fewer if no pair occurs min_frequency times.
 
-    words: ids of each word to how often it is seen. tokens: id to string. first: the id of the first new token.
+    words: the ids of each word to its count. tokens: id to string. first: the id of the first new token.
 
-    A pair whose joined string is an entry already is left alone: that entry has a merge, and with a second one merges of old
-    tokens could come about in another order than before.
+    A pair whose joined string is already an entry is skipped: that entry has a merge, and a second one could change the
+    order in which old tokens are merged.
     """
     pairs = _Pairs(words)
     names = dict(tokens)
@@ -56,7 +56,7 @@ def continue_merges(
 
 
 class _Pairs:
-    """Words, the pairs in them, and a queue of these in the order of their counts."""
+    """Words, the pairs in them, and a queue of the pairs by count."""
 
     def __init__(self, words: Mapping[tuple[int, ...], int]) -> None:
         self._words = [list(word) for word in words]
@@ -69,18 +69,18 @@ class _Pairs:
         heapify(self._queue)
 
     def pop_most_frequent(self, least: int) -> Pair | None:
-        """The pair with the highest count, which leaves the queue; None where none is seen `least` times."""
+        """The pair with the highest count, removed from the queue; None if none occurs `least` times."""
         while self._queue:
             count, pair = heappop(self._queue)
             now = self._counts[pair]
             if now == -count:
                 return pair if now >= least else None
-            if now > 0:  # merges of its neighbours made it rarer since it was put in
+            if now > 0:  # merges of its neighbours made it rarer since it was queued
                 heappush(self._queue, (-now, pair))
         return None
 
     def merge(self, pair: Pair, made: int) -> None:
-        """Put `made` in the place of each occurrence of the pair."""
+        """Replace each occurrence of the pair by `made`."""
         changed: set[Pair] = set()
         for place in self._places.pop(pair):
             self._count(place, -1)

@@ -1,7 +1,7 @@
-"""Head and cross-entropy together, some rows at a time.
+"""Head and cross-entropy fused, computed in chunks of rows.
 
 GPT-2's logits for 8 rows of 1,024 tokens are 1.65 GB in float32, and the plain loss holds several copies of them. Here the
-gradients of each chunk of rows are taken as soon as its logits exist, as in Liger Kernel (Hsu et al. 2024,
+gradients of each chunk of rows are computed as soon as its logits exist, as in Liger Kernel (Hsu et al. 2024,
 arXiv:2410.10989); only the chunk's logits are ever in memory.
 """
 
@@ -13,27 +13,27 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the field's name for it
 
 IGNORED = -100
-"""Label of a place that is not learned, as everywhere in transformers."""
+"""Label of a position that does not count in the loss, as everywhere in transformers."""
 
 
 class Chunk(NamedTuple):
-    """Rows that are in memory together."""
+    """Numbers of rows that are processed together."""
 
     product: int
-    """Of one matrix product in half precision; in float32 half as many. Each adds to the head's gradient once."""
+    """Rows of one matrix product in half precision; half as many in float32. Each product adds to the head's gradient once."""
     softmax: int
-    """Of one softmax that is not compiled: its float32 values should stay in the cache of a CPU, and take little of a GPU."""
+    """Rows of one softmax that is not compiled: its float32 values should fit a CPU's cache, and take little of a GPU's memory."""
 
 
 CHUNKS = {"cpu": Chunk(1024, 16), "cuda": Chunk(8192, 2048)}
 """As measured (docs/benchmarks.md)."""
 
 MULTIPLES = {"cuda": 64}
-"""What a vocabulary is padded to a multiple of for the products: a GPU's fast kernels want rows of whole 16 bytes, and those of
-GPT-2's 50,257 tokens are none."""
+"""The products pad the vocabulary to a multiple of this: a GPU's fast kernels want rows of a multiple of 16 bytes, which
+GPT-2's 50,257 tokens do not fill."""
 
 
-@torch.compiler.disable  # the compiler of torch 2.11 loses what is added in place in here, and all gradients are zero
+@torch.compiler.disable  # the compiler of torch 2.11 loses in-place additions in here, and all gradients are zero
 def linear_cross_entropy(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -44,9 +44,9 @@ def linear_cross_entropy(
     """Sum of the cross-entropies of softmax(hidden @ weight.T + bias) at `targets`, a float32 scalar.
 
     hidden: [..., features]. weight: [vocabulary, features]. bias: [vocabulary]. targets: [...] int64, IGNORED left out.
-    compiles: take the softmax of a whole chunk in one compiled kernel.
+    compiles: compute the softmax of a whole chunk in one compiled kernel.
 
-    Under autocast, or with weights in half precision, the products are taken in that precision and everything else in
+    Under autocast, or with weights in half precision, the products are computed in that precision and everything else in
     float32. torch's own operation (torch.nn.functional.linear_cross_entropy, from 2.13 on) has no autocast rule, and keeps
     its sum of losses in bfloat16, where it is off by a tenth over a few thousand tokens.
     """
@@ -75,12 +75,12 @@ def measure_workspace(kind: str, shape: tuple[int, int, int], *, half: bool, fus
 
 
 def _choose_chunk(kind: str) -> Chunk:
-    """Of a device of this kind; one that is not known is taken for a GPU, which wants few kernels."""
+    """The chunk for a kind of device; an unknown kind is treated as a GPU, which wants few kernels."""
     return CHUNKS.get(kind, CHUNKS["cuda"])
 
 
 def _count_rows(chunk: Chunk, size: int) -> int:
-    """Rows of one matrix product whose numbers take `size` bytes: as much memory in any precision."""
+    """Rows of one matrix product with numbers of `size` bytes: the same memory in any precision."""
     return max(1, chunk.product * 2 // size)
 
 
@@ -90,7 +90,7 @@ def _count_padding(kind: str, vocabulary: int) -> int:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Products in one precision, as autocast would take them; softmax, losses and sums over chunks in float32."""
+    """Products in one precision, as under autocast; softmax, losses and sums over chunks in float32."""
 
     @staticmethod
     def forward(
@@ -114,7 +114,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             some = slice(start, start + rows)
             logits = F.linear(inputs[some], matrix, offset)
-            # The compiler would make another kernel for each shape: a short last chunk is left to the eager ones.
+            # The compiler would build another kernel for each shape, so a short last chunk runs eagerly.
             losses = _build_compiled() if compiles and len(logits) == rows else _compute_losses
             found = losses(logits, places[some], chunk.softmax, any(learned))
             summed += torch.where(counted[some], found, 0).sum()
@@ -158,10 +158,10 @@ def _build_sums(
 
 
 def _compute_losses(logits: torch.Tensor, places: torch.Tensor, rows: int, slopes: bool) -> torch.Tensor:
-    """Losses [rows, 1] at `places` [rows, 1], taken for `rows` of them at a time.
+    """Losses [rows, 1] at `places` [rows, 1], computed for `rows` of them at a time.
 
     With `slopes`, logits [rows, vocabulary] become d loss / d logits = softmax - one_hot, in place. At the target that is
-    exp(log p) - 1, whose digits a rounded probability near 1 would lose.
+    expm1(log p): exp(log p) - 1 would lose digits when p is rounded near 1.
     """
     losses = []
     for some, place in zip(logits.split(rows), places.split(rows), strict=True):
@@ -175,7 +175,7 @@ def _compute_losses(logits: torch.Tensor, places: torch.Tensor, rows: int, slope
 
 
 def _compute_losses_at_once(logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Logarithms [rows, 1] of the sums of exp(logits), whose values become the slopes of the losses; written for a compiler."""
+    """logsumexp(logits) [rows, 1]; in place, the logits become the slopes of the losses. Written for a compiler."""
     wide = logits.float()
     largest = wide.amax(-1, keepdim=True)
     summed = (wide - largest).exp().sum(-1, keepdim=True).log() + largest
@@ -208,7 +208,7 @@ def _add_gradients(
 ) -> None:
     """Add one chunk's part of the gradients of hidden, weight and bias.
 
-    Rows that are not counted are left out on the narrow side of each product, not in slopes [rows, vocabulary].
+    Rows that are not counted are masked on the narrow side of each product, not in slopes [rows, vocabulary].
     """
     hidden, weight, bias = grads
     if hidden is not None:

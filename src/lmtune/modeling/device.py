@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def place_model(model: PreTrainedModel, name: str, key: str = "device") -> PreTrainedModel:
-    """The same model, moved to the device that `device=` names and in evaluation mode. key: what named it, for messages."""
+    """The same model, moved to the device named by `device=` and in evaluation mode. key: the key that named it, for messages."""
     cast("torch.nn.Module", model).to(choose_device(name, key)).eval()
     return model
 
 
 def fork_random_state(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """Put torch's random states back afterwards: of the CPU, and of the GPU that the model is on, not of all there are."""
+    """Restore torch's random states afterwards: of the CPU, and of the GPU that the model is on, not of all GPUs."""
     import torch
 
     return torch.random.fork_rng([model.device] if model.device.type == "cuda" else [])
 
 
 def choose_device(name: str, key: str = "device") -> torch.device:
-    """The device that is meant by `auto`, cpu, cuda, cuda:1 or mps; raises ConfigError for one that is not there."""
+    """The device for `auto`, cpu, cuda, cuda:1 or mps; raises ConfigError for one that is not available."""
     import torch
 
     available = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

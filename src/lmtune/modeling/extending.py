@@ -1,4 +1,4 @@
-"""A byte-level BPE vocabulary with entries added to it from text: old ids and old merges stay as they are."""
+"""Extending a byte-level BPE vocabulary by entries learned from text; old ids and old merges stay as they are."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Extension(NamedTuple):
-    """A vocabulary that was added to."""
+    """An extended vocabulary."""
 
     tokenizer: PreTrainedTokenizerBase
     added: int
-    """New entries; they have the last ids."""
+    """Number of new entries, which have the last ids."""
     unused: dict[int, str]
-    """Old entries for text, id to string, that occur nowhere in the text once the new ones are there."""
+    """Old entries for text, id to string, that no longer occur in the text once the new ones are used."""
 
 
 def check_extensible(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -41,10 +41,9 @@ def check_extensible(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 def extend_tokenizer(
     tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], entries: int, min_frequency: int = 2
 ) -> Extension:
-    """The vocabulary with up to `entries` new ones, by merges that are learned from texts after its own.
-
-    No new merge touches an old one, so that any text is cut where it was cut before, at some places no more. Fewer entries
-    where no pair is seen min_frequency times.
+    """The vocabulary with up to `entries` new ones, by merges learned from texts and appended to its own.
+    Old merges are unchanged and come first, so new tokens only join old ones: no text gets new token boundaries. Fewer entries
+    if no pair occurs min_frequency times.
     """
     backend = tokenizer.backend_tokenizer
     names = {index: token for token, index in tokenizer.get_vocab().items()}
@@ -72,13 +71,13 @@ def _find_obstacle(backend: Tokenizer | None) -> str | None:
 
 
 def _count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """How often each word is seen, where the pre-tokenizer ends words; bytes written as their letters."""
+    """Counts of words as the pre-tokenizer splits them, with bytes written as their letters."""
     normalize = backend.normalizer.normalize_str if backend.normalizer else str
     return Counter(word for text in texts for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(text)))
 
 
 def _cut_words(backend: Tokenizer, words: Counter[str]) -> Counter[tuple[int, ...]]:
-    """Ids of each word to how often it is seen."""
+    """The ids of each word to its count."""
     cut: Counter[tuple[int, ...]] = Counter()
     for word, seen in words.items():
         cut[tuple(piece.id for piece in backend.model.tokenize(word))] += seen
@@ -88,8 +87,8 @@ def _cut_words(backend: Tokenizer, words: Counter[str]) -> Counter[tuple[int, ..
 def _add_merges(backend: Tokenizer, merges: list[tuple[int, int]], names: dict[int, str], first: int) -> Tokenizer:
     """A copy of the backend with merges after its own.
 
-    Added tokens become entries of the model: the tokenizers library would give those beyond the entries of a model, as
-    Llama 3 has them, other ids than theirs as soon as it has more.
+    Added tokens become entries of the model: once the model has more entries, the tokenizers library would give those whose
+    ids lie beyond the model's, as in Llama 3, other ids.
     """
     from tokenizers import Tokenizer
 
@@ -105,7 +104,7 @@ def _add_merges(backend: Tokenizer, merges: list[tuple[int, int]], names: dict[i
 
 
 def _wrap(old: PreTrainedTokenizerBase, backend: Tokenizer) -> PreTrainedTokenizerBase:
-    """The backend as transformers has one, with special tokens, length and chat template of the old tokenizer."""
+    """The backend as a transformers tokenizer, with special tokens, length and chat template of the old tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(

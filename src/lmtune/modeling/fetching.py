@@ -1,4 +1,4 @@
-"""Models fetched from the Hub into a folder that is carried elsewhere."""
+"""Fetching models from the Hub into a folder that is copied elsewhere."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A model of the Hub, and how much of it."""
+    """A model on the Hub, and how much of it to fetch."""
 
     key: str
     repository: str
     revision: str | None = None
     weights: bool = True
-    """False where its settings and its tokenizer are enough."""
+    """False if its settings and tokenizer are enough."""
 
 
 def list_models(config: ModelConfig) -> list[HubModel]:
-    """What a training with these settings loads from the Hub; the base of an adapter is known once that is there."""
+    """Models that training with these settings loads from the Hub; an adapter's base is known only once the adapter is fetched."""
     found = []
     if config.path is not None and is_hub_id(config.path):
         found.append(HubModel("model.path", config.path, config.revision, config.init is ModelInit.pretrained))
@@ -43,9 +43,8 @@ def list_models(config: ModelConfig) -> list[HubModel]:
 
 
 def fetch_model(wanted: HubModel, folder: Path) -> Iterator[Record]:
-    """Fetch a model, and the one that an adapter lies on; yield what was fetched of each.
-
-    Raises ModelError for what cannot be had, ConfigError for a file that is not as the Hub says.
+    """Fetch a model, and the base of an adapter; yield what was fetched of each.
+    Raises ModelError for one that cannot be fetched, ConfigError for a file that differs from the Hub's listing.
     """
     snapshot = _fetch_snapshot(wanted, folder / "hub")
     yield _describe(wanted, snapshot, folder)
@@ -73,14 +72,14 @@ def _fetch_snapshot(wanted: HubModel, cache: Path) -> Path:
         return _download(wanted, cache)
     except LmtuneError:
         raise
-    except Exception as fault:  # whatever the Hub's client and its network raise means: it cannot be had now
+    except Exception as fault:  # anything that the Hub's client raises means that it is not available now
         raise ModelError(
             f"{wanted.key}={wanted.repository} was not fetched: {first_line(fault)}. The same command goes on where it stopped."
         ) from fault
 
 
 def _download(wanted: HubModel, cache: Path) -> Path:
-    """The folder with the files of a model that are read, each as the Hub says it is."""
+    """The folder with the files of a model that are read, each checked against the Hub's listing."""
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
     from huggingface_hub.hf_api import RepoFile
@@ -95,7 +94,7 @@ def _download(wanted: HubModel, cache: Path) -> Path:
     snapshot = Path(get(allow_patterns=chosen))
     expected = {name: carried.expect(entries[name]) for name in chosen}
     absent = set(foreign.NAMES) - entries.keys()
-    for name in absent:  # without a network, only what is known not to be there is done without
+    for name in absent:  # offline, a file counts as absent only if the cache has recorded that
         with suppress(EntryNotFoundError):
             hf_hub_download(wanted.repository, name, revision=wanted.revision, cache_dir=cache)
     carried.check_files(snapshot, expected, lambda name: get(allow_patterns=[name], force_download=True))

@@ -29,7 +29,7 @@ UNLIMITED = 10**9
 """Positions of a model that has no limit."""
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
 OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
-"""Of a generation config; transformers refuses to save these without return_dict_in_generate, and those without beams."""
+"""transformers refuses to save these without return_dict_in_generate, and BEAM_SETTINGS without beams."""
 NOTHING_LEFT = (
     "generation.*: with these settings nothing is left to draw from (nan). Bring temperature, guidance_scale and penalties nearer "
     "to 1."
@@ -39,8 +39,8 @@ NOTHING_LEFT = (
 def build_generation_config(model: PreTrainedModel, settings: dict[str, Any]) -> GenerationConfig:
     """GenerationConfig of the model with settings on top; raise ConfigError for values it refuses.
 
-    What the settings contradict gives way, lmtune's own defaults and the model's alike: without sampling nothing shapes it,
-    and a length of the whole text takes the place of one of the new tokens.
+    Defaults of lmtune and of the model give way to contradicting settings: without sampling its settings are dropped,
+    and a length of the whole text replaces one of the new tokens.
     """
     import copy
 
@@ -106,7 +106,7 @@ def _check_ids(model: PreTrainedModel, settings: dict[str, Any]) -> None:
 
 @contextmanager
 def explaining_settings() -> Iterator[None]:
-    """Errors of GenerationConfig and of generate itself as ours: each setting checks itself, some only when used."""
+    """Turn errors of GenerationConfig and of generate into lmtune's: each setting checks itself, some only when used."""
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, AssertionError, ImportError) as error:
@@ -132,22 +132,22 @@ def generate(
 ) -> list[str]:
     """The prompt with its continuation, once per num_return_sequences.
 
-    The same seed gives the same text. The prompt keeps its end where both do not fit the model's positions.
-    tell: called with pieces of the continuation while it is written; of one text without beams.
+    The same seed gives the same text. The prompt keeps only its end if both do not fit the model's positions.
+    tell: called with pieces of the continuation while it is written; only for one text without beams.
     """
     import torch
     from transformers import LogitsProcessorList
 
     ids = encode_prompt(model, tokenizer, prompt, resolve_prompt_length(model, config))
     _check_length(config, ids)
-    torch.manual_seed(seed)  # of every device; transformers' set_seed would import peft
+    torch.manual_seed(seed)  # seeds every device; transformers' set_seed would import peft
     work = Work("writing", config.max_new_tokens, TOKENS)
 
     def count(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         work.advance(1)
         return scores
 
-    shown = doing(work) if tell is None else nullcontext()  # text that is shown as it comes speaks for itself
+    shown = doing(work) if tell is None else nullcontext()  # streamed text needs no progress display
     with explaining_settings(), torch.no_grad(), shown:
         rows = cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
@@ -192,7 +192,7 @@ def build_check(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """`check_scores` as a logits processor of generate, which divides by the temperature after it.
 
-    Nothing may be left for torch.multinomial to find: on a GPU it would end the use of CUDA in this process, for good.
+    torch.multinomial must never see invalid scores: on a GPU its error makes CUDA unusable for the rest of the process.
     """
     drawn_at = config.temperature if config.do_sample else None
     return partial(check_scores, model, temperature=1.0 if drawn_at is None else drawn_at)
@@ -201,10 +201,10 @@ def build_check(
 def check_scores(
     model: PreTrainedModel, ids: torch.Tensor, scores: torch.Tensor, temperature: float = 1.0
 ) -> torch.Tensor:
-    """The scores of the next token, [..., vocabulary], unchanged; raise ModelError where they hold NaN or plus infinity.
+    """The scores of the next token, [..., vocabulary], unchanged; raise ModelError if they hold NaN or plus infinity.
 
     ids: [..., tokens] before it. temperature: what they will be divided by. Minus infinity is allowed: settings rule tokens out
-    with it. Where the model's own scores are finite, the settings are at fault, which is a ConfigError.
+    with it. If the model's own scores are finite, the settings are at fault, which is a ConfigError.
     """
     if _are_numbers(scores if temperature == 1.0 else scores / temperature):
         return scores
@@ -231,7 +231,7 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
 def open_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, own: list[int], limit: int) -> list[int]:
     """The tokenizer's opening ids, then as much of the end of a prompt's `own` ids as fits.
 
-    limit: tokens in all. Where there is neither, the text starts from the BOS, or else from the separator. tell_cut says what
+    limit: tokens in total. If both are empty, the text starts from the BOS, or else from the separator. tell_cut reports what
     was left out. Raises ModelError for ids that the model does not have.
     """
     opening = list(encode_opening(tokenizer))
@@ -248,7 +248,7 @@ def open_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, own:
 
 
 def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """The ids of a prompt alone. Raises ConfigError for bytes that Python could not read as a text of the terminal's encoding."""
+    """The ids of a prompt alone. Raises ConfigError for bytes that Python could not decode in the terminal's encoding."""
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         shown = prompt.encode(errors="backslashreplace").decode()
         raise ConfigError(
@@ -258,7 +258,7 @@ def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 
 def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:
-    """Say that the beginning of a prompt is left out, where it does not fit the `limit` on its tokens."""
+    """Warn that the beginning of a prompt is left out, if it does not fit the `limit` in tokens."""
     own, most = _encode_own(tokenizer, prompt), max(1, limit - len(encode_opening(tokenizer)))
     if len(own) > most:
         logger.warning(
@@ -277,9 +277,8 @@ def generate_aside(
     settings: dict[str, Any],
     seed: int,
 ) -> list[str]:
-    """Continue prompts in the middle of training without leaving a trace: weights afterwards are bit-equal.
-
-    Random states of Python, NumPy and torch are put back, as is the model's training mode.
+    """Continue prompts in the middle of training without side effects: the trained weights are bit-equal to those without it.
+    Random states of Python, NumPy and torch are restored, as is the model's training mode.
     """
     config = build_generation_config(model, settings)
     with undisturbed(model):
@@ -288,7 +287,7 @@ def generate_aside(
 
 @contextmanager
 def undisturbed(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode in here; afterwards random states and the training mode are what they were."""
+    """Evaluation mode inside the context; random states and the training mode are restored afterwards."""
     import random
 
     import numpy as np
@@ -307,7 +306,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
 def check_prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], config: GenerationConfig
 ) -> None:
-    """Raise ConfigError for the first prompt that leaves no place for a text."""
+    """Raise ConfigError for the first prompt that leaves no room for a continuation."""
     most = resolve_prompt_length(model, config)
     for prompt in prompts:
         _check_length(config, encode_prompt(model, tokenizer, prompt, most))
@@ -328,7 +327,7 @@ def count_positions(model: PreTrainedModel) -> int:
 
 
 def resolve_prompt_length(model: PreTrainedModel, config: GenerationConfig) -> int:
-    """Tokens that a prompt may have; raises ConfigError where the new ones alone fill the model's positions."""
+    """Tokens that a prompt may have; raises ConfigError if the new ones alone fill the model's positions."""
     positions = positions_of(model.config)
     if not positions:
         return UNLIMITED

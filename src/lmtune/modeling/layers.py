@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 COMPILES_SOFTMAX = "compiles_softmax"
 """Attribute of a model: True while its fused loss computes the softmax in one compiled kernel."""
 RUNS_IN_STEP = "runs_in_step"
-"""Attribute of a model: True where its weights are spread over processes, which gather them in each pass, all together."""
+"""Attribute of a model: True if its weights are sharded over processes, which gather them in each pass, all together."""
 
 
 def below_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The model that an adapter of peft is on; the model itself where there is none."""
+    """The model below a peft adapter; the model itself if there is none."""
     return cast("PreTrainedModel", model.get_base_model() if is_adapted(model) else model)
 
 
@@ -26,7 +26,7 @@ def is_adapted(model: PreTrainedModel | PeftModel) -> TypeGuard[PeftModel]:
 
 
 def runs_in_step(model: PreTrainedModel | PeftModel) -> bool:
-    """True where each process has to run the model equally often, since its weights are spread over all of them."""
+    """True if each process has to run the model equally often, since its weights are sharded over all of them."""
     return bool(getattr(below_adapter(model), RUNS_IN_STEP, False))
 
 
@@ -43,7 +43,7 @@ def count_rows(model: PreTrainedModel) -> int:
 def find_blocks(model: PreTrainedModel) -> tuple[str, int] | None:
     """(prefix, count): where the blocks of a decoder are, such as ("transformer.h.", 12).
 
-    They are the list of modules that is as long as the config says the model is deep.
+    They are the ModuleList with as many modules as config.num_hidden_layers.
     """
     from torch.nn import ModuleList
 

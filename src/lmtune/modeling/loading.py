@@ -52,7 +52,7 @@ def build_tokenizer(config: ModelConfig, texts: Callable[[], Iterable[str]]) -> 
 
 
 def check_learned(config: ModelConfig) -> None:
-    """Raise ConfigError where a vocabulary is to be learned for weights that have one."""
+    """Raise ConfigError if a vocabulary is to be learned for weights that have one."""
     if config.init is ModelInit.pretrained and config.transplant is Transplant.off:
         raise ConfigError(
             "model.tokenizer=learn needs model.init=scratch, or model.transplant=mean: pretrained embeddings belong to the "
@@ -71,7 +71,7 @@ def _load_own_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def find_transfer(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> EmbeddingTransfer | None:
-    """How the model's embeddings are carried over to the vocabulary of `tokenizer`; None where they are not."""
+    """How the model's embeddings are carried over to the vocabulary of `tokenizer`; None if they are not."""
     if config.transplant is Transplant.off:
         return None
     transfer = plan_transfer(_load_own_tokenizer(config), tokenizer, config.transplant)
@@ -79,7 +79,7 @@ def find_transfer(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> Em
 
 
 def _load_donor(config: ModelConfig) -> PreTrainedModel:
-    """The model whose tokenizer is moved to."""
+    """The model whose tokenizer is adopted."""
     path = str(config.tokenizer)
     return _load_to_train(foreign.Source("model.transplant", path, title=f"model.tokenizer={show(path)}"))[0]
 
@@ -122,8 +122,8 @@ def build_model(
 def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole: bool = True) -> PreTrainedModel:
     """A causal language model from a folder or the Hub, in float32 on the CPU; with its adapter on it if that is what was saved.
 
-    key: what named it, for messages. Raises ModelError where it does not load, or only with code of its own; where it is not
-    causal; and, as `whole` asks, where its files lack weights or hold others.
+    key: the key that named it, for messages. Raises ModelError if it does not load, or only with code of its own; if it is not
+    causal; and, with `whole`, if its files lack weights or hold others.
     """
     source = foreign.Source(key, path, revision, whole=whole)
     settings, base = adapters.open_source(source)
@@ -136,7 +136,7 @@ def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole:
 
 
 def load_writer(path: str, whole: bool = True) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """(tokenizer, model) of a checkpoint that is to write texts, on the CPU; what of its special ids had to be mended is said.
+    """(tokenizer, model) of a checkpoint for generation, on the CPU; corrections of its special ids are logged.
 
     Raises as load_tokenizer and load_model do.
     """
@@ -163,7 +163,7 @@ def _load_with_adapter(source: foreign.Source, base: foreign.Source) -> PreTrain
 
 
 def _load_to_train(source: foreign.Source) -> tuple[PreTrainedModel, list[str]]:
-    """(model, remarks): a whole model, all of whose weights are trained. An adapter is merged into its base."""
+    """(model, remarks): a whole model, all of whose weights are trainable. An adapter is merged into its base."""
     model, remarks = _load_whole(source)
     behaviour.check_causal(model, source)
     return model, remarks + mend_generation_config(model)
@@ -252,7 +252,7 @@ def _hide_bars() -> None:
 def _refine(model: PreTrainedModel) -> PreTrainedModel:
     """The same model, with its loss named and its activations fused.
 
-    GPT2LMHeadModel's class name does not tell its loss. Without it Trainer 5.23 counts a target for the first place of
+    GPT2LMHeadModel's class name does not show its loss. Without one, Trainer 5.23 counts a target for the first position of
     each row, which has none, and every loss comes out (T-1)/T of the true one; the fix of
     huggingface/transformers#46204 misses GPT-2.
     """

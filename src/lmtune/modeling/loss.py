@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 
 def install_loss(model: PreTrainedModel, choice: LossChoice) -> list[str]:
-    """Make `model(..., labels=...)` compute the loss that training means, without logits where that can be done.
+    """Make `model(..., labels=...)` compute the loss that training needs, without logits in memory if possible.
+    Returns remarks on it. A class that does not shift its labels (BartForCausalLM) would learn to copy its input,
+    so if the plain loss is not the cross-entropy of the model's logits at shift_labels, lmtune computes that itself.
 
-    Returns what is to be said of it. A class that does not shift its labels (BartForCausalLM) would learn to copy what it reads,
-    so where the plain loss is not the cross-entropy of the model's logits at shift_labels, lmtune takes that itself.
-
-    The forward method is replaced on the instance, so wrappers (DDP, FSDP, autocast, torch.compile, peft) put
-    themselves around it as usual. Without labels (generation, evaluation) the model answers as its class does.
-    Raises ConfigError for LossChoice.fused and .plain where the model does not allow it.
+    The forward method is replaced on the instance, so wrappers (DDP, FSDP, autocast, torch.compile, peft) wrap
+    it as usual. Without labels (generation, evaluation) the model answers as its class does.
+    Raises ConfigError for LossChoice.fused and .plain if the model does not allow it.
     """
     misfit = find_misfit(model)
     if choice is LossChoice.plain:
@@ -54,19 +53,19 @@ def install_loss(model: PreTrainedModel, choice: LossChoice) -> list[str]:
 
 
 def install_again(model: PreTrainedModel, fuses: bool | None) -> None:
-    """Make a copy of a model compute its loss as the model does, by what find_fuses tells of that."""
+    """Make a copy of a model compute its loss as the original does. fuses: find_fuses of the original."""
     if fuses is not None:
         model.forward = types.MethodType(_build_forward(type(model).forward, None if fuses else _sum_of_logits), model)
 
 
 def find_fuses(model: PreTrainedModel) -> bool | None:
-    """True where install_loss has fused the loss, False where it takes that of the logits, None where it is the class's own."""
+    """True if install_loss has fused the loss, False if it computes it from the logits, None if the class's own is used."""
     fuses: bool | None = getattr(below_adapter(model).forward, "fuses_loss", None)
     return fuses
 
 
 def is_fused(model: PreTrainedModel) -> bool:
-    """True where install_loss has replaced the forward method, whatever has been put around it since."""
+    """True if install_loss has fused the loss, whatever wraps the model since."""
     return bool(find_fuses(model))
 
 
@@ -79,9 +78,8 @@ def find_obstacle(model: PreTrainedModel) -> str | None:
 
 
 def find_misfit(model: PreTrainedModel) -> str | None:
-    """Why the loss of the model's class is not the one that training means, None where it is; tried on eight tokens.
-
-    Meant is the cross-entropy of its logits at shift_labels, over num_items_in_batch, as Trainer hands them to it.
+    """Why the loss of the model's class is not the one that training needs, None if it is; tried on eight tokens.
+    Training needs the cross-entropy of its logits at shift_labels, over num_items_in_batch, as Trainer passes them to it.
     """
     name = type(model).__name__
     ids = choose_ids(model, TOKENS)
@@ -131,7 +129,7 @@ def _build_forward(
     """`original`, the forward of a causal model's class, with lmtune's loss wherever labels are given.
 
     sum_of_logits: the loss of logits and targets, for a model whose head does not allow the fused one.
-    Nothing of an instance is kept in here: a copy.deepcopy would otherwise answer with the weights of its original.
+    The closure holds no instance: a copy.deepcopy would otherwise compute with the weights of its original.
     """
     names = list(inspect.signature(original).parameters)[1:]
 
@@ -164,5 +162,5 @@ def _build_forward(
 
 
 def _shift(labels: torch.Tensor) -> torch.Tensor:
-    """Each place's target is the label of the next place; the last place of a row has none."""
+    """Each position's target is the label of the next one; the last position of a row has none."""
     return F.pad(labels, (0, 1), value=IGNORED)[..., 1:]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_config(source: foreign.Source) -> PreTrainedConfig:
-    """The config of a model, of its base for an adapter, without its weights. Raises ModelError where it does not load."""
+    """The config of a model, or of an adapter's base, without its weights. Raises ModelError if it does not load."""
     settings, base = adapters.open_source(source)
     if base is not None:
         source, settings = base, adapters.open_base(base)
@@ -25,7 +25,7 @@ def load_config(source: foreign.Source) -> PreTrainedConfig:
 
 
 def plan_config(config: ModelConfig) -> PreTrainedConfig:
-    """The config that the model has or would have; raise ModelError where that of `path` does not load."""
+    """The config that the model has or would have; raise ModelError if that of `path` does not load."""
     from transformers import AutoConfig
 
     settings = {name: value for name, value in config.config.items() if name != "model_type"}

@@ -1,4 +1,4 @@
-"""Allocations that fail, told with what to change."""
+"""Failed allocations, reported with what to change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explain_memory(remedy: str) -> Iterator[None]:
-    """Raise TrainingError, with what to change, in place of an allocation that failed."""
+    """Turn a failed allocation into a TrainingError that says what to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 
 
 def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Set the padding id of the model's config to the tokenizer's; say where it has to stay another.
-
-    One that is also the separator's stays out of it: models that hand it to nn.Embedding would never learn the separator's row,
-    and forward would warn of padding at every document's end. Where the architecture needs one (RoBERTa counts positions by it),
+    """Set the padding id of the model's config to the tokenizer's; return a remark if it has to stay another.
+    The separator's id is not set as padding: models that pass it to nn.Embedding would never learn the separator's row,
+    and forward would warn of padding at every document's end. If the architecture needs one (RoBERTa counts positions by it),
     that of its weights stays.
     """
     before, wanted = getattr(model.config, "pad_token_id", None), tokenizer.pad_token_id
     try:
         model.config.pad_token_id = None if wanted == tokenizer.eos_token_id else wanted
-    # Configs of some classes take a number only, and say so by an error of huggingface_hub that is a bare Exception.
+    # Configs of some classes accept only a number; their error, huggingface_hub's, is a bare Exception.
     except Exception:
         return [f"pad_token_id stays {before}, which {type(model).__name__} does not go without"]
     embedding = cast("torch.nn.Embedding", model.get_input_embeddings())
@@ -35,7 +34,7 @@ def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 
 def _runs_without(model: PreTrainedModel) -> bool:
-    """True where a model of this class is built, and runs on a few tokens, with no padding id in its config."""
+    """True if a model of this class can be built, and runs on a few tokens, with no padding id in its config."""
     import torch
 
     try:

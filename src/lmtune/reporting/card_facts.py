@@ -1,6 +1,5 @@
-"""Parts of the model card that tell what a run was: its text, how it learned, on what, and whom to name for it.
-
-What a run does not know, and its author has not said, stands there as not stated.
+"""Sections of the model card that describe a run: its text, its training, its hardware, and citations.
+What the run did not record and its author did not state appears as not stated.
 """
 
 from lmtune.config.forgetting import SELF
@@ -17,10 +16,10 @@ PRECISIONS = {
     "bf16": "bfloat16 where that is safe (autocast), weights in float32",
     "fp16": "float16 where that is safe (autocast), weights in float32",
 }
-"""Names of precisions in words; what is not here is called by its name."""
+"""Precisions in words; others appear under their own name."""
 
 MOST_SOURCES = 20
-"""Files of the text whose checksums are listed."""
+"""Files whose checksums are listed, at most."""
 
 
 def find_base(config: Record) -> str | None:
@@ -36,12 +35,12 @@ def find_dataset(data: Record) -> str | None:
 
 
 def list_sets(config: Record) -> list[Record]:
-    """Configurations of the text, that of data= first, then those that are mixed in or learned again."""
+    """Data configurations: that of data= first, then those that are mixed in or replayed."""
     return [config["data"], *config.get("mixed_sets", {}).values(), *config.get("replay_sets", {}).values()]
 
 
 def name_text(data: Record) -> str:
-    """What a text is called: its Hub id, the name of its group, or whose it is."""
+    """The name of a text: its Hub id, the name of its group, or whose it is."""
     return find_dataset(data) or ("texts of its author's own" if data["name"] in ("files", "hub") else data["name"])
 
 
@@ -52,13 +51,13 @@ def list_languages(config: Record) -> list[str]:
 
 
 def is_adapter(config: Record) -> bool:
-    """True where the model is an adapter alone."""
+    """True if the model is an adapter alone."""
     finetune = config["finetune"]
     return finetune["method"] == "lora" and not finetune["merge"]
 
 
 def render_overview(config: Record) -> list[str]:
-    """A table of what is asked first."""
+    """A table of the basic facts."""
     card, base = config.get("card", {}), find_base(config)
     license = card.get("license_name") or card.get("license")
     if license and card.get("license_link"):
@@ -78,7 +77,7 @@ def render_overview(config: Record) -> list[str]:
 
 
 def render_statements(config: Record) -> list[str]:
-    """What the author says of its use, its limits and of persons in the text."""
+    """The author's statements on use, limits and personal data."""
     card = config.get("card", {})
     return [
         *("## Intended use", "", card.get("intended_use") or NOT_STATED, ""),
@@ -90,7 +89,7 @@ def render_statements(config: Record) -> list[str]:
 
 
 def render_data(config: Record, results: Record, ledger: Record | None) -> list[str]:
-    """What the model learned from and was tested on: origin, licence, amounts, and checksums of what was read."""
+    """Training and held-out data: origin, licence, amounts, and checksums of the sources."""
     card = config.get("card", {})
     origin = card.get("data") or f"Where it comes from, and who may use it: {OPEN}."
     lines = ["## Training data", "", origin, "", "| text | languages | licence | described at |"]
@@ -104,7 +103,7 @@ def render_data(config: Record, results: Record, ledger: Record | None) -> list[
 
 
 def _render_amounts(ledger: Record) -> list[str]:
-    """Documents, bytes and tokens of each split, and what was read and not kept."""
+    """Documents, bytes and tokens of each split, and what was left out."""
     lines = ["| | documents | bytes | tokens |", "|---|---:|---:|---:|"]
     titles = {"train": "learned from", "validation": "held out", "test": "kept for a test"}
     for side, title in titles.items():
@@ -124,7 +123,7 @@ def _render_amounts(ledger: Record) -> list[str]:
 
 
 def _render_sources(config: Record, results: Record, ledger: Record) -> list[str]:
-    """What was read, with its size and checksum. Names of people's own files stay out: they may tell of persons."""
+    """The sources with size and checksum. Names of local files are left out, since they may identify persons."""
     published = [name for data in list_sets(config) if (name := find_dataset(data)) is not None]
     lines = ["| source | bytes | xxh3-128 or revision |", "|---|---:|---|"]
     for number, source in enumerate(ledger["sources"][:MOST_SOURCES], 1):
@@ -138,7 +137,7 @@ def _render_sources(config: Record, results: Record, ledger: Record) -> list[str
 
 
 def render_training(config: Record, results: Record) -> list[str]:
-    """How the model learned, in words."""
+    """How the model was trained, in words."""
     train = results["train"]
     settings = train.get("settings")
     sentences = [_say_method(config)]
@@ -157,7 +156,7 @@ def render_training(config: Record, results: Record) -> list[str]:
 
 
 def _say_left_out(config: Record, train: Record) -> list[str]:
-    """Tokens that the model was not to learn by heart."""
+    """Tokens left out of the loss to limit memorisation."""
     if "tokens_left_out" not in train:
         return []
     return [
@@ -167,7 +166,7 @@ def _say_left_out(config: Record, train: Record) -> list[str]:
 
 
 def _say_kept(found: Record | None) -> list[str]:
-    """Old text among what was learned, and what it was for."""
+    """Old text that was replayed, and its purpose."""
     if found is None:
         return []
     source = "text that the model had written before" if found["replay"] == SELF else f"text of {found['replay']}"
@@ -228,7 +227,7 @@ def _render_phases(config: Record) -> list[str]:
 
 
 def render_environment(config: Record, results: Record) -> list[str]:
-    """On what the model learned, how long, and what that took."""
+    """Hardware, training time and energy."""
     train = results["train"]
     machine = results["starts"][-1]["machine"] if results.get("starts") else {}
     software = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "transformers") if name in machine)
@@ -251,7 +250,7 @@ def render_environment(config: Record, results: Record) -> list[str]:
 
 
 def _say_energy(config: Record, train: Record) -> str:
-    """What was stated, or else what a tracker has found."""
+    """The stated energy, else what a tracker measured."""
     stated, found = config.get("card", {}).get("energy"), train.get("energy")
     if stated is not None:
         return f"{stated:g} kWh"
@@ -273,5 +272,5 @@ def render_citations(config: Record) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """A text that stays in its cell of a table."""
+    """A text escaped for a cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|")

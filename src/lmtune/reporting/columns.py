@@ -1,10 +1,10 @@
-"""The columns in which the numbers of a held-out set stand, and which text each of them is of."""
+"""The columns of numbers for a held-out set, and the text that each is measured on."""
 
 from lmtune.storage import Record
 
 
 def list_columns(measures: Record) -> dict[str, Record]:
-    """Measures by title: `before` and `after` of one text, and those of the final evaluation where that scored another."""
+    """Measures by title: `before` and `after` on one text, and `final` if the final evaluation scored another."""
     evaluations = measures.get("while_training")
     if evaluations is None:
         return {"final": measures}
@@ -14,7 +14,7 @@ def list_columns(measures: Record) -> dict[str, Record]:
 
 
 def render_texts(measures: Record) -> str:
-    """Which text the columns are of, in one line."""
+    """The text that the columns are measured on, in one line."""
     evaluations, final = measures.get("while_training"), render_amount(measures, measures["protocol"].get("limit"))
     if evaluations is None:
         return f"of {final}"
@@ -24,20 +24,20 @@ def render_texts(measures: Record) -> str:
 
 
 def render_evaluated(measures: Record) -> str:
-    """How much of the text was scored while training."""
+    """How much of the text was scored during training."""
     evaluations = measures.get("while_training") or measures
     return render_amount(evaluations, evaluations.get("limit"))
 
 
 def render_amount(measures: Record, limit: dict[str, int] | None) -> str:
-    """`all 5,208 held-out tokens`, or of how many they are a part."""
+    """`all 5,208 held-out tokens`, or `1,000 of 5,208 held-out tokens`."""
     if limit is None:
         return f"all {measures['tokens']:,} held-out tokens"
     return f"{measures['tokens']:,} of {limit['of_tokens']:,} held-out tokens"
 
 
 def render_seen(measures: Record) -> str | None:
-    """How much of the text the model was trained on, in 13-word sequences; None where that is not known."""
+    """How much of the text the model was trained on, in 13-word sequences; None if unknown."""
     seen = measures.get("seen_in_training")
     if seen is None:
         return None

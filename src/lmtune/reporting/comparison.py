@@ -1,4 +1,4 @@
-"""What `lmtune compare` finds, as values: each table, page and file of it is made of these."""
+"""Results of `lmtune compare` as values, from which its tables, page and files are made."""
 
 from typing import Any
 
@@ -26,9 +26,9 @@ PROTOCOL = ("text", "documents", "windows", "context", "stride", "dtype")
 
 
 def build_comparison(runs: list[ComparedRun]) -> Record:
-    """What format=json prints.
+    """The values that format=json prints.
 
-    groups: the runs that were scored alike, the best first; numbers of two groups do not compare.
+    groups: the runs that were scored alike, the best first; numbers are not comparable between groups.
     """
     differences = find_differences(runs)
     idle = [key for key in list_idle(differences) if all(key in run.settings for run in runs)]
@@ -43,7 +43,7 @@ def build_comparison(runs: list[ComparedRun]) -> Record:
 
 
 def list_measures(group: Record) -> list[Measure]:
-    """Those that compare within a group: of several vocabularies, what is not per token."""
+    """Measures that are comparable within a group: none per token if vocabularies differ."""
     return [measure for measure in SHOWN if group["same_vocabulary"] or not measure.per_token]
 
 
@@ -62,7 +62,7 @@ def _describe_run(run: ComparedRun, differences: dict[str, list[Any]], place: in
 
 
 def _show(run: ComparedRun, key: str, value: Any) -> Any:
-    """A setting as it may be shown; runs are compared by what it is."""
+    """A setting as it may be shown; comparisons use its true value."""
     return hide_value(key, value) if run.private else value
 
 
@@ -127,7 +127,7 @@ def _describe_documents(own: DocumentBits | None, best: DocumentBits | None, is_
 def _describe_runs(own: list[DocumentBits | None], best: list[DocumentBits | None]) -> Record:
     """Intervals over runs and documents: of the mean over seeds, and of the difference from the best mean.
 
-    None for a single run, which has them over documents, and where the scores of a run were not kept.
+    None for a single run, whose intervals are over documents, and if the scores of a run were not kept.
     """
     ours, theirs = ([each for each in side if each is not None] for side in (own, best))
     alike = all(np.array_equal(each.sizes, theirs[0].sizes) for each in [*ours, *theirs]) if theirs else False

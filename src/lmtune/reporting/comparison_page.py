@@ -11,13 +11,13 @@ from lmtune.reporting.record import BITS, RunRecord
 from lmtune.storage import Record
 
 COLOURS = 8
-"""Runs of a section that have a colour of their own: the best ones."""
+"""Runs of a section with a colour of their own: the best ones."""
 PLOTTED = 40
 """Runs of a forest plot, at most; the table has all."""
 
 
 def render_comparison_page(values: Record, records: dict[str, RunRecord], language: Language) -> str:
-    """The page as HTML. values: what build_comparison has found; records: those of its runs, by their labels."""
+    """The page as HTML. values: from build_comparison; records: of its runs, by label."""
     groups = [_build_group(values, group, records, language) for group in values["groups"]]
     return render_page(
         "comparison.html.j2",
@@ -32,7 +32,7 @@ def render_comparison_page(values: Record, records: dict[str, RunRecord], langua
 
 
 def _render_lead(values: Record, language: Language) -> str | None:
-    """Which run is best, where all that have a number were scored alike."""
+    """The best run, if all runs with a score were scored alike."""
     if len(values["groups"]) != 1:
         return None
     (group,) = values["groups"]
@@ -71,7 +71,7 @@ def _build_group(values: Record, group: Record, records: dict[str, RunRecord], l
 
 
 def _label(values: Record, group: Record, row: Record) -> str:
-    """What was set for a run and not for all of its section, else the run."""
+    """The settings in which runs of the section differ, with this run's values; without any, its name."""
     told = next(each["settings"] for each in values["runs"] if each["run"] == row["run"])
     names = name_settings(group["differences"])
     return ", ".join(f"{name} {render_setting(key, told.get(key))}" for key, name in names.items()) or str(row["run"])
@@ -162,7 +162,7 @@ def _build_settings(values: Record) -> Record | None:
 
 
 def _render_curves(group: Record, records: dict[str, RunRecord], language: Language) -> str | None:
-    """Held-out bits per byte over the steps, of the best runs whose evaluations while training were of one text."""
+    """Held-out bits per byte over the steps, of the best runs that were evaluated on the same text during training."""
     texts: dict[str, list[Curve]] = {}
     for place, row in enumerate(group["rows"][:COLOURS]):
         record = records[row["run"]]

@@ -19,23 +19,23 @@ from lmtune.reporting.tables import render_needed, render_seeds
 from lmtune.storage import Record, render_number
 
 MOST_SETTINGS = 5
-"""Columns of settings in a terminal; more are told below the table."""
+"""Columns of settings in a terminal; further ones are listed below the table."""
 SHOWN_RUNS = 4
-"""Of those that share a value, in a line."""
+"""Runs named in a line for a value that they share."""
 VALUE_CHARS = 24
-"""Of a value in a cell."""
+"""Characters of a value in a cell."""
 
 
 class Table(NamedTuple):
-    """Cells as text; the first row has the titles, the first columns words, the others numbers."""
+    """Cells as text; the first row holds titles, the first columns words, the others numbers."""
 
     rows: list[list[str]]
     words: int
-    """Columns that are aligned to the left."""
+    """Number of columns that are aligned to the left."""
 
 
 def render_comparison(values: Record) -> list[str]:
-    """Results of `lmtune compare` for a terminal: a table for each text, what differed besides, and what is not ranked."""
+    """Results of `lmtune compare` for a terminal: a table for each text, other differences, and runs that are not ranked."""
     lines: list[str] = []
     for group in values["groups"]:
         settings = group["differences"][:MOST_SETTINGS]
@@ -48,7 +48,7 @@ def render_comparison(values: Record) -> list[str]:
 
 
 def render_csv(values: Record) -> list[str]:
-    """A line for each run and held-out set, with all settings that differ; the group says which numbers compare."""
+    """A line for each run and held-out set, with all settings that differ; numbers are comparable within a group."""
     settings = [*values["differences"], *values["idle_differences"]]
     rows = {row["run"]: row for row in values["runs"]}
     measures = [*(measure.name for measure in SHOWN), "behind_best"]
@@ -67,7 +67,7 @@ def render_csv(values: Record) -> list[str]:
 
 
 def render_markdown(values: Record) -> list[str]:
-    """A table for each text, over seeds where runs differ in nothing else."""
+    """A table for each text, aggregated over seeds if runs differ in nothing else."""
     lines: list[str] = []
     for group, table in _list_papers(values):
         title, *rows = table.rows
@@ -78,7 +78,7 @@ def render_markdown(values: Record) -> list[str]:
 
 
 def render_latex(values: Record) -> list[str]:
-    """A tabular for each text, with the rules of booktabs, over seeds where runs differ in nothing else."""
+    """A tabular for each text, with the rules of booktabs, aggregated over seeds if runs differ in nothing else."""
     lines = ["% \\usepackage{booktabs}"]
     for group, table in _list_papers(values):
         title, *rows = table.rows
@@ -101,11 +101,11 @@ RENDERERS: dict[ComparisonFormat, Callable[[Record], list[str]]] = {
     ComparisonFormat.markdown: render_markdown,
     ComparisonFormat.latex: render_latex,
 }
-"""By the form that was asked for; JSON is the values themselves."""
+"""Renderers by format; JSON is the values themselves."""
 
 
 def name_settings(keys: list[str]) -> dict[str, str]:
-    """Key to a title: its last part where no other key has that."""
+    """Column titles by key: the last part of the key if that is unique."""
     ends = [key.rpartition(".")[2] for key in keys]
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 
@@ -119,7 +119,7 @@ def render_setting(key: str, value: object) -> str:
 
 
 def _list_papers(values: Record) -> list[tuple[Record, Table]]:
-    """(group, table): for a paper a row a run, or a row for all seeds of it."""
+    """(group, table) for a paper: a row per run, or per family of runs that differ in the seed alone."""
     return [
         (group, (_build_families if group["over_seeds"] else partial(_build_rows, values))(group, group["differences"]))
         for group in values["groups"]
@@ -146,7 +146,7 @@ def _build_rows(values: Record, group: Record, settings: list[str]) -> Table:
 
 
 def _render_behind(row: Record) -> str:
-    """The difference from the best run, with its interval over documents where there is one."""
+    """The difference from the best run, with its interval over documents if there is one."""
     return f"{row['behind_best']:+.4f}{_render_bounds(row['difference'])}"
 
 
@@ -178,9 +178,8 @@ def _render_mean_behind(family: Record) -> str:
 
 
 def render_measure(name: str, value: float | None, mean: float | None = None) -> str:
-    """A number in a table; those of words are large, and their last decimals say nothing.
-
-    mean: of a deviation, which has as many decimals as that.
+    """A number in a table; large word perplexities have no decimals, which would mean nothing.
+    mean: for a deviation, the mean that decides its decimals.
     """
     size = value if mean is None else mean
     if name == WORD_PERPLEXITY.name and value is not None and math.isfinite(value) and size and abs(size) >= 1e4:
@@ -232,7 +231,7 @@ def _render_notes(group: Record) -> list[str]:
 
 
 def _render_seeds(families: list[Record]) -> list[str]:
-    """What the intervals over seeds are of, and how many seeds would show half a percent."""
+    """Notes on the intervals over seeds, and on how many seeds would show half a percent."""
     found = next((family["difference"] for family in families if family["difference"]), None)
     if found is not None and found["low"] is not None:
         return [
@@ -264,7 +263,7 @@ def _render_apart(values: Record) -> list[str]:
 
 
 def _render_shared(values: Record, group: Record) -> list[str]:
-    """What all runs of a group share, and not those of other groups."""
+    """Settings that all runs of a group share, and that differ between groups."""
     labels = {row["run"] for row in group["rows"]}
     told = next(row["settings"] for row in values["runs"] if row["run"] in labels)
     shared = [key for key in values["differences"] if key not in group["differences"]]
@@ -274,7 +273,7 @@ def _render_shared(values: Record, group: Record) -> list[str]:
 
 
 def _render_rest(values: Record) -> list[str]:
-    """What differed and has no column: each value with its runs."""
+    """Differences without a column: each value with its runs."""
     hidden = dict.fromkeys(key for group in values["groups"] for key in group["differences"][MOST_SETTINGS:])
     lines = [_render_difference(values, key) for key in hidden]
     if values["idle_differences"]:

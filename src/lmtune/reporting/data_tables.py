@@ -27,7 +27,7 @@ def render_ledger(ledger: Ledger) -> list[str]:
 
 
 def render_bytes(ledger: Ledger) -> list[str]:
-    """Where each byte of the sources went, as a column that adds up; bytes that were added have a plus."""
+    """Where each byte of the sources went, as a column that adds up; added bytes have a plus."""
     rows = [("bytes read", f"{ledger.bytes_read:,}")]
     rows += [
         (f"  {words}", f"{-ledger.left_out[kind]:+,}") for kind, words in LEFT_OUT.items() if ledger.left_out.get(kind)
@@ -36,7 +36,7 @@ def render_bytes(ledger: Ledger) -> list[str]:
 
 
 def render_splits(ledger: Ledger) -> list[str]:
-    """Documents, bytes and tokens of the training text and of what is held out."""
+    """Documents, bytes and tokens of the training text and the held-out text."""
     title = f"split by {ledger.split_by}"
     lines = [f"{title:<14}{'documents':>14}{'bytes':>16}{'text tokens':>16}{'separators':>14}{'tokens':>16}"]
     for side, counts in ledger.sides.items():
@@ -47,7 +47,7 @@ def render_splits(ledger: Ledger) -> list[str]:
 
 
 def render_blocks(ledger: Ledger) -> list[str]:
-    """Into which blocks the training tokens went, and what is to be said of their documents and sources."""
+    """The blocks of training tokens, with notes on their documents and sources."""
     return [
         f"{ledger.blocks:,} blocks of {ledger.block_size:,}: {ledger.targets:,} targets, every training token"
         f"{' but the first' if ledger.packed else ''}; "
@@ -63,7 +63,7 @@ def render_blocks(ledger: Ledger) -> list[str]:
 
 
 def render_shape(account: Record) -> list[str]:
-    """Lengths, tokens per word, and what the held-out text shares with the training text."""
+    """Lengths, tokens per word, and the overlap of held-out and training text."""
     lengths = account["tokens_per_document"]
     words = ", ".join(
         f"{name} {lengths[quantile]:,.0f}"
@@ -90,7 +90,7 @@ def render_quotes(what: str, texts: list[str]) -> list[str]:
 
 
 def render_part(account: Record) -> list[str]:
-    """What one part of a text holds, and its folder last."""
+    """The contents of one part of a text, and its folder last."""
     documents = ", ".join(f"{count:,} {split}" for split, count in account["documents"].items() if count)
     return [
         f"part {account['part']:,} of {account['of']:,}: {account['files']:,} files, {account['bytes_kept']:,} bytes of text kept",
@@ -110,7 +110,7 @@ def render_cache(account: Record, done: str) -> list[str]:
 
 
 def render_tokenizer(account: Record) -> list[str]:
-    """What a vocabulary was learned from, how it fits a text beside that of the model, and the folder last."""
+    """What a vocabulary was learned from, how it fits a text compared with the model's own, and the folder last."""
     learned, source = account["learned_from"], account.get("source")
     extends = account.get("extends")
     name = "extended" if extends else "learned"

@@ -1,4 +1,4 @@
-"""What is said of an exported model: on the terminal, and in the card of its folder."""
+"""Descriptions of an exported model: on the terminal, and in the card of its folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL = 14
 
 
 def render_export(account: Record) -> list[str]:
-    """Results of `lmtune export`: the files, what is in them, and how near they are to the model."""
+    """Results of `lmtune export`: the files, their contents, and how close they are to the model."""
     types = ", ".join(f"{count:,} in {kind}" for kind, count in account["types"].items())
     rows = {
         "model": f"{account['ckpt']} ({account['architecture']}, {account['parameters']:,} parameters)",
@@ -59,15 +59,15 @@ def _render_size(size: int) -> str:
 
 
 def render_export_card(path: str, name: str, run: Run | None, dtype: str, proof: Record) -> str:
-    """The card of an exported folder: that of the run whose finished model it is, else what is known.
+    """The card of an exported folder: the run's card if it is the finished model of a run, else the known facts.
 
-    path: what was exported. run: None unless its results are those of these weights. dtype: of the weights in the folder.
+    path: what was exported. run: None unless its results belong to these weights. dtype: of the weights in the folder.
     """
     note = _render_note(dtype, proof)
     if run is None:
         return _render_plain(path, name, note)
     config = run.load_config()
-    config["finetune"] = {**config["finetune"], "merge": True}  # an adapter is in the weights now
+    config["finetune"] = {**config["finetune"], "merge": True}  # an adapter is merged by now
     results = run.load_results()
     card = render_card(name, results, config, load_final(run, results, config))
     return f"{card}\n{note} Numbers above are of the weights before.\n" if note else card

@@ -1,4 +1,4 @@
-"""What `lmtune check` has found, on one page for a terminal."""
+"""Results of `lmtune check`, on one page for a terminal."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from lmtune.storage import Record
 from lmtune.units import render_bytes, render_count, render_duration
 
 LABEL = 12
-"""Characters before each fact."""
+"""Width of the labels, in characters."""
 OWN = "lmtune's conf/"
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -38,7 +38,7 @@ def render_foresight(found: Record) -> list[str]:
 
 
 def _keep(line: str, label: str) -> list[str]:
-    """A row of a table is not broken."""
+    """A row of a table, not wrapped."""
     return [label + line]
 
 

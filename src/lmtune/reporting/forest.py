@@ -1,4 +1,4 @@
-"""A forest plot: one row a run, its number as a point and its interval as a line, all on one scale."""
+"""A forest plot: one row per run, its number as a point and its interval as a line, all on one scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ROW = 26
 LABEL = 330
 """Pixels of the column of labels on a wide page."""
 CHARS = {False: 46, True: 50}
-"""Of a label, on a wide and on a narrow page."""
+"""Characters of a label, on a wide and on a narrow page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Row:
 
 
 def render_forest(rows: Sequence[Row], told: str, language: Language, decimals: int = 4) -> str:
-    """The two <svg> elements, for wide and for narrow pages. told: what they show, in words; decimals: of the numbers beside."""
+    """The two <svg> elements, for wide and for narrow pages. told: what they show, in words; decimals: of the numbers at the right."""
     return "".join(_draw(rows, told, frame, language, decimals) for frame in FRAMES)
 
 

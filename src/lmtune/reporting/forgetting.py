@@ -1,4 +1,4 @@
-"""What a run may forget and has forgotten, in a line and as a figure."""
+"""What a run has forgotten, compared with its budget, in a line and as a figure."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from lmtune.storage import Record
 
 
 def render_forgetting(found: Record) -> str:
-    """How far the watched text has moved, whether that is within the budget, and what it took. found: of results.json."""
+    """The change on the watched text, whether it is within the budget, and the old text it took. found: from results.json."""
     share = f"old text was {found['share']:.1%} of what was learned ({found['tokens']:,} tokens)"
     if found["rise"] is None:
         return f"forgetting: {found['on']} was not scored at the start, so nothing is known of the budget; {share}"
@@ -50,7 +50,7 @@ def build_forgetting(record: RunRecord, language: Language) -> Record | None:
 
 
 def _draw_steps(shares: list[Point], steps: int) -> list[Point]:
-    """A line that keeps each share until the next one; the one that was decided last goes to the end."""
+    """A step line that holds each share until the next one; the last share extends to the end."""
     ends = [*shares, (float(steps), 0.0)]
     return [
         point for (step, share), (end, _) in pairwise(ends) for point in ((step, share), (end, share)) if end > step
@@ -58,7 +58,7 @@ def _draw_steps(shares: list[Point], steps: int) -> list[Point]:
 
 
 def _tell_end(record: RunRecord, language: Language) -> list[str]:
-    """Whether the budget was kept, and by which text; nothing while the run goes on."""
+    """Whether the budget was kept, and with which old text; nothing while the run is going on."""
     found = record.results.get("forgetting")
     if not found or found["rise"] is None:
         return []

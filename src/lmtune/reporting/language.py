@@ -1,4 +1,4 @@
-"""Texts, numbers and dates of a page in the language that it is read in."""
+"""Texts, numbers and dates of a page in its language."""
 
 import math
 import re
@@ -18,22 +18,22 @@ class Language:
     """A language of pages: `say` gives its texts, the other methods its numbers and dates."""
 
     code: str
-    """As HTML has it: en, pt-BR."""
+    """As in HTML: en, pt-BR."""
     texts: dict[str, str]
     thousands: str
-    """What stands between thousands."""
+    """Thousands separator."""
     decimal: str
-    """What stands before decimals."""
+    """Decimal mark."""
     months: tuple[str, ...]
 
     def say(self, key: str, **values: object) -> str:
-        """A text with its places filled in. `one|many` is settled by `n`; whole numbers get their thousands marked."""
+        """A text with its placeholders filled in. `n` chooses from `one|many`; integers get thousands separators."""
         one, bar, many = self.texts[key].partition("|")
         chosen = many if bar and values.get("n") != 1 else one
         return chosen.format(**{name: self._render(value) for name, value in values.items()})
 
     def number(self, value: float | None, decimals: int = 0) -> str:
-        """`1,234.50` with the marks of the language; a dash for what is not there or not finite."""
+        """`1,234.50` in the format of the language; a dash for None or a non-finite value."""
         if value is None or not math.isfinite(value):
             return "\N{EN DASH}"
         written = f"{abs(value):,.{decimals}f}"
@@ -41,17 +41,17 @@ class Language:
         return sign + written.translate({ord(","): self.thousands, ord("."): self.decimal})
 
     def measure(self, value: float | None) -> str:
-        """A measure with four decimals; from 1,000 on without any, which would say nothing there."""
+        """A measure with four decimals; from 1,000 on without any, as they would mean nothing."""
         return self.number(value, 0 if value is not None and abs(value) >= 1000 else 4)
 
     def translate(self, text: str) -> str:
-        """What lmtune itself says in English, phrase by phrase; what is not known stays."""
+        """Translate lmtune's own English phrases in a text; unknown ones stay."""
         known = {key.removeprefix("said:"): words for key, words in self.texts.items() if key.startswith("said:")}
         phrases = "|".join(re.escape(each) for each in sorted(known, key=len, reverse=True))
         return re.sub(phrases, lambda match: known[match[0]], text)
 
     def short(self, value: float | None) -> str:
-        """Three digits that count: `0.96`, `88.3`, `1,042`."""
+        """About three significant digits: `0.96`, `88.3`, `1,042`."""
         if value is None or not math.isfinite(value):
             return self.number(None)
         return self.number(value, 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0)
@@ -71,7 +71,7 @@ class Language:
         return f"{'+' if part > 0 else ''}{self.number(part, 0 if abs(part) >= 10 else 1)}{THIN}%"
 
     def share(self, part: float, decimals: int = 0) -> str:
-        """A part of 1 in percent."""
+        """A fraction in percent."""
         return f"{self.number(100 * part, decimals)}{THIN}%"
 
     def size(self, count: float) -> str:
@@ -98,7 +98,7 @@ class Language:
         return f"{minutes}{THIN}min {whole % 60:02d}{THIN}s" if minutes else f"{whole}{THIN}s"
 
     def date(self, written: str) -> str:
-        """A date of ISO 8601 with its time, in UTC."""
+        """An ISO 8601 date with its time, in UTC."""
         moment = datetime.fromisoformat(written).astimezone(UTC)
         day = self.say("day", day=moment.day, month=self.months[moment.month - 1], year=str(moment.year))
         return f"{day}, {moment:%H:%M} UTC"

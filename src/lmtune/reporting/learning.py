@@ -1,6 +1,5 @@
 """The figure of a training: held-out and training text in bits per byte over the steps, the learning rate below.
-
-Every figure is drawn twice, for wide and for narrow pages, of which the style sheet shows one: text keeps its size.
+Every figure is drawn twice, for wide and for narrow pages, and the style sheet shows one of them, so that text keeps its size.
 """
 
 import math
@@ -14,29 +13,29 @@ from lmtune.reporting.svg import Point, Scale
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where the parts of a figure stand, in pixels."""
+    """Positions of the parts of a figure, in pixels."""
 
     kind: str
     """Class of the <svg> element."""
     width: float
     left: float
     right: float
-    """Of the plot; labels stand right of it."""
+    """Right edge of the plot; labels are to the right of it."""
     top: float
     bottom: float
     ticks: int
-    """Of the steps, at most."""
+    """Ticks on the axis of steps, at most."""
 
 
 WIDE = Frame("wide", 960, 42, 812, 12, 262, 8)
 NARROW = Frame("narrow", 358, 32, 246, 12, 212, 3)
 FRAMES = (WIDE, NARROW)
 LABEL, STRIP = 15, 34
-"""Pixels of a label's line, and of the strip of a learning rate."""
+"""Height in pixels of a label's line, and of the strip of a learning rate."""
 POINTS = 400
-"""Of a line, at most; of a longer one the highest and the lowest of neighbours are kept."""
+"""Points of a line, at most; a longer one keeps the highest and the lowest of neighbours."""
 SMOOTHED = 80
-"""Points from which a line of the training loss is drawn with its mean over neighbours."""
+"""Points above which the training loss is drawn with its moving average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +58,13 @@ class Learning:
     steps: int
     """The right end of the figure: steps of the whole run."""
     levels: dict[str, float] = field(default_factory=dict)
-    """Dotted lines by their labels, as that of a unigram model."""
+    """Dotted lines by label, such as that of a unigram model."""
     ring: Point | None = None
     resumes: Sequence[int] = ()
     rate: Sequence[Point] = ()
-    """What the strip below shows."""
+    """Points of the strip below."""
     strip: str = ""
-    """Its label, where that is no learning rate."""
+    """Label of the strip, if it shows no learning rate."""
     told: str = ""
     """The figure in words."""
 
@@ -83,7 +82,7 @@ def is_beyond(level: float, curves: Sequence[Curve]) -> bool:
 
 
 def average(points: Sequence[Point], width: int) -> list[Point]:
-    """The mean of each point and those up to `width` before and after it, as many on both sides."""
+    """The centred moving average over up to `width` points on each side; the window shrinks towards both ends."""
     sums = [0.0]
     for _, value in points:
         sums.append(sums[-1] + value)
@@ -180,7 +179,7 @@ def _draw_rate(rate: Sequence[Point], title: str, x: Scale, frame: Frame, langua
 
 
 def render_rates(groups: Sequence[Sequence[Point]], steps: int, language: Language) -> str:
-    """A strip for each layer group, the lowest at the bottom, each up to its own peak: rates may differ a thousandfold."""
+    """A strip for each layer group, the lowest at the bottom, each scaled to its own peak: rates may differ a thousandfold."""
     peaks = [max(value for _, value in group) for group in groups]
     told = language.say("rates_told", n=len(groups), steps=steps, peaks=", ".join(map(language.rate, peaks)))
     return "".join(_draw_rates(groups, peaks, steps, told, frame, language) for frame in FRAMES)
@@ -208,7 +207,7 @@ def _draw_rates(
 
 
 def render_histogram(edges: Sequence[float], counts: Sequence[int], told: str, language: Language) -> str:
-    """Bars between edges; a line stands at 0 where that lies among them."""
+    """Bars between edges, with a line at 0 if that lies among them."""
     return "".join(_draw_histogram(edges, counts, told, frame, language) for frame in FRAMES)
 
 

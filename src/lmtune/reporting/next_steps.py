@@ -1,4 +1,4 @@
-"""What can be typed once a run has ended, or was stopped."""
+"""Commands to suggest once a run has ended or was stopped."""
 
 import shlex
 
@@ -20,7 +20,7 @@ def render_next(run: Run, prompts: list[str]) -> list[str]:
 
 
 def render_resumption(run: Run) -> list[str]:
-    """Commands for a run that was stopped and has a checkpoint to go on from."""
+    """Commands for a run that was stopped and has a checkpoint to continue from."""
     return [
         "to go on, or to see what it has learned so far:",
         f"  lmtune train {_quote('resume', run)}",

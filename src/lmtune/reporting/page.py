@@ -1,6 +1,5 @@
-"""report.html: what happened in a run, on one page, of its records alone.
-
-Each build_ function makes what one section of report.html.j2 shows, and None for a section that has nothing to show.
+"""report.html: what happened in a run, on one page, from its records alone.
+Each build_ function returns the content of one section of report.html.j2, or None for a section that has nothing to show.
 """
 
 from pathlib import Path
@@ -59,7 +58,7 @@ def render_report(record: RunRecord, language: Language | None = None) -> str:
 
 
 def choose_language(config: Record) -> Language:
-    """The language that a run was told to report in."""
+    """The language of a run's report."""
     chosen = (config.get("report") or {}).get("language")
     return LANGUAGES[chosen or "en"]
 
@@ -136,7 +135,7 @@ def render_devices(machine: Record, language: Language) -> str:
 
 
 def build_progress(record: RunRecord, language: Language) -> Record | None:
-    """How far a run is that goes on."""
+    """Progress of a run that is still going on, else None."""
     if record.status != "running" or not record.starts:
         return None
     whole = record.starts[-1]["steps"]
@@ -194,7 +193,7 @@ def render_memory(record: RunRecord, language: Language) -> str:
 
 
 def build_learning(record: RunRecord, language: Language) -> Record | None:
-    """The figure of the training with what has to be said of it, and the table of all evaluations."""
+    """The figure of the training with its notes, and the table of all evaluations."""
     held = record.list_bits(record.sets[0]) if record.sets else []
     ratio = sections.find_tokens_per_byte(record)
     training = tokens_to_bits(record.list_points("loss"), ratio) if ratio else []
@@ -292,7 +291,7 @@ def _tell_learning(
 
 
 def build_rates(record: RunRecord, language: Language) -> Record | None:
-    """The learning rates of layer groups, where they have their own."""
+    """The learning rates of layer groups, if there are several."""
     groups: list[list[Point]] = []
     while points := record.list_points(f"learning_rate_group_{len(groups)}"):
         groups.append(points)
@@ -303,7 +302,7 @@ def build_rates(record: RunRecord, language: Language) -> Record | None:
 
 
 def build_sets(record: RunRecord, language: Language) -> Record | None:
-    """What became of the other texts that a run was watched on: the gauge of what it has forgotten."""
+    """The change on each held-out text of a run with several: a measure of what it has forgotten."""
     found = [(name, record.find_before(name).get(BITS), record.find_after(name).get(BITS)) for name in record.sets]
     pairs = [(name, before, after) for name, before, after in found if before is not None and after is not None]
     if len(record.sets) < 2 or not pairs:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 GENERATOR = '<meta name="generator" content="lmtune">'
-"""Stands near the beginning of each page, and tells whose it is."""
+"""Near the beginning of each page; identifies it as lmtune's."""
 REFRESH = 20
-"""Seconds after which the page of a run that goes on is loaded anew."""
+"""Seconds after which the page of an unfinished run reloads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number that matters, with what has to be said of it."""
+    """A headline number with its notes."""
 
     label: str
     value: str
@@ -31,7 +31,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A row with one value, or with two of which the second is the later one, on the track of its table."""
+    """A row with one value, or with an earlier and a later one, on the scale of its table."""
 
     name: str
     after: str
@@ -40,13 +40,12 @@ class Span:
     change: str = ""
     rose: bool = False
     places: tuple[float, float] = (0.0, 0.0)
-    """Where both stand, in percent of the track."""
+    """Positions of both, in percent of the scale's width."""
 
 
 def render_page(template: str, language: Language, title: str, *, runs: bool = False, **values: object) -> str:
-    """A page as HTML. template: a file here that extends base.html.j2; runs: it is loaded anew, as it is being rewritten.
-
-    Text in `values` is escaped, markup of figures excepted, which templates mark as safe.
+    """A page as HTML. template: a file here that extends base.html.j2; runs: the page reloads, as it is being rewritten.
+    Text in `values` is escaped, except for the markup of figures, which templates mark as safe.
     """
     refresh = REFRESH if runs else None
     return _load_template(template).render(

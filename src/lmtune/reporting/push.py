@@ -1,4 +1,4 @@
-"""What is said of a push to the Hub, done or only looked at."""
+"""The account of a push to the Hub, done or as a dry run."""
 
 from lmtune.config import CardConfig, render_plain
 from lmtune.reporting.card_facts import list_languages
@@ -8,14 +8,14 @@ SAID = (
     *("license", "authors", "contact", "intended_use", "out_of_scope", "limits", "personal_data", "ethics"),
     *("data", "energy", "citation"),
 )
-"""Keys of card.* that leave a gap in the card."""
+"""Keys of card.* that leave a gap in the card if they are not set."""
 
 LABEL, NAME = 14, 28
 """Characters of the columns with labels and names."""
 
 
 def list_unstated(card: CardConfig, told: Record, results: Record) -> list[str]:
-    """Keys for what the card says is not stated. told: the settings of the run."""
+    """Keys of what the card shows as not stated. told: the settings of the run."""
     plain = render_plain(card)
     if plain["energy"] is None:
         plain["energy"] = results["train"].get("energy")
@@ -28,7 +28,7 @@ def list_unstated(card: CardConfig, told: Record, results: Record) -> list[str]:
 
 
 def render_push(account: Record) -> list[str]:
-    """Results of `lmtune push`: where it is, what went, what stays, and what the card leaves open."""
+    """Results of `lmtune push`: the repository, files sent and kept back, and what the card leaves open."""
     size = sum(file["bytes"] for file in account["files"])
     verb = "would go" if account["dry_run"] else "went"
     lines = _render_place(account)

@@ -1,4 +1,4 @@
-"""What a page tells of a run, read from its folder alone: finished, stopped, or still running."""
+"""The records that a page shows of a run, finished, stopped, or still running, read from its folder alone."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ BITS = "bits_per_byte"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The records of one run. Any of them may be missing: a page is written of whatever there is."""
+    """The records of one run. Any of them may be missing: a page is written from whatever there is."""
 
     folder: Path
     config: Record
@@ -28,22 +28,22 @@ class RunRecord:
     began: str | None = None
     """ISO 8601."""
     overrides: list[str] = field(default_factory=list)
-    """What was typed, as Hydra noted it."""
+    """Overrides as typed, recorded by Hydra."""
 
     @property
     def status(self) -> str:
-        """running, completed, stopped or failed; unknown where the results are gone."""
+        """running, completed, stopped or failed; unknown if the results are gone."""
         return str(self.results.get("status", "unknown"))
 
     @property
     def name(self) -> str:
-        """The name of the run, that of its folder where it has none yet."""
+        """The name of the run; as long as it has none, those of its data and model."""
         given = self.results.get("name") or self.config["name"]
         return str(given or f"{self.config['data']['name']}-{self.config['model']['name']}")
 
     @property
     def starts(self) -> list[Record]:
-        """One for each start of the run, the oldest first; none of a run that an older lmtune trained."""
+        """One for each start of the run, the oldest first; none for a run of an older lmtune."""
         return list(self.results.get("starts", []))
 
     @property
@@ -59,13 +59,13 @@ class RunRecord:
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
-        """All evaluations while training, in their order; one for each step."""
+        """All evaluations during training, in order; one for each step."""
         found = read_evaluations(self.metrics, self.sets) if self.sets else []
         return list({evaluation.step: evaluation for evaluation in found}.values())
 
     @property
     def best_step(self) -> int | None:
-        """The step whose weights the run ends with; None where those are the last, or not known yet."""
+        """The step whose weights the run ends with; None if that is the last one, or not known yet."""
         step: int | None = self.results.get("train", {}).get("best_step")
         return step
 
@@ -85,12 +85,12 @@ class RunRecord:
         return [(step, bits) for step, bits in found if bits is not None]
 
     def find_before(self, name: str) -> Record:
-        """Measures before the first step; {} where there are none."""
+        """Measures before the first step; {} if there are none."""
         first = find_evaluation(self.evaluations, 0)
         return {} if first is None else first.sets.get(name, {})
 
     def find_after(self, name: str) -> Record:
-        """Measures of the final model on the same text, of the last evaluation while there is no final one."""
+        """Measures of the final model on the same text, or of the last evaluation as long as there is no final one."""
         compared = self.results.get("eval", {}).get(name, {}).get("while_training")
         if compared is not None:
             return dict(compared["after"])

@@ -12,13 +12,13 @@ from lmtune.runs.entry import Entry, load_overrides
 from lmtune.storage import Record, render_number
 
 SHOWN_OTHERS = 3
-"""Folders that are no runs, by name; more are counted."""
+"""Folders without a run that are named; more are counted."""
 TEXT_CHARS = 6
-"""Of the hash by which a held-out text is known."""
+"""Characters of the hash that identifies a held-out text."""
 
 
 def build_list(root: Path, entries: list[Entry], survey: Survey, limit: int) -> Record:
-    """What format=json prints. entries: those begun last first; limit: how many are listed, 0 for all."""
+    """The values that format=json prints. entries: the most recent first; limit: how many are listed, 0 for all."""
     listed = entries[:limit] if limit else entries
     labels = label_jobs(listed)
     return {
@@ -31,7 +31,7 @@ def build_list(root: Path, entries: list[Entry], survey: Survey, limit: int) -> 
 
 
 def label_jobs(entries: list[Entry]) -> dict[Path, list[str]]:
-    """Of each job of a sweep, by its folder: what was typed for it that was not typed for all jobs here of that sweep."""
+    """Overrides of each job of a sweep, by folder, without those shared by all listed jobs of that sweep."""
     found: dict[Path, list[str]] = {}
     sweeps = [(sweep, entry) for entry in entries if (sweep := find_sweep(entry.run.folder)) is not None]
     for _, jobs in groupby(sorted(sweeps, key=lambda pair: str(pair[0])), key=lambda pair: pair[0]):
@@ -41,7 +41,7 @@ def label_jobs(entries: list[Entry]) -> dict[Path, list[str]]:
 
 
 def _hide(run: Run, typed: list[str]) -> list[str]:
-    """What was typed as it may be shown. A run whose settings are lost is taken for private."""
+    """Overrides as they may be shown. A run whose settings are lost counts as private."""
     if not any(tells(each.partition("=")[0]) for each in typed):
         return typed
     private = (run.find_config() or {"private": True}).get("private")
@@ -49,7 +49,7 @@ def _hide(run: Run, typed: list[str]) -> list[str]:
 
 
 def render_list(values: Record) -> list[str]:
-    """Results of `lmtune runs`: a line a run, then what else lies there."""
+    """Results of `lmtune runs`: a line per run, then what else is in the folder."""
     root = Path(values["root"])
     rows: list[tuple[str, ...]] = [("run", "begun", "steps", "bits per byte", "held out", "status")]
     rows += [_render_row(row, root) for row in values["runs"]]

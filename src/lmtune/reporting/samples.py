@@ -1,4 +1,4 @@
-"""What the model made of the same prompts while it learned, side by side."""
+"""Continuations of the same prompts at several stages of training, side by side."""
 
 from lmtune.reporting.language import Language
 from lmtune.reporting.record import RunRecord
@@ -7,7 +7,7 @@ from lmtune.storage import Record
 
 SHOWN_PROMPTS, SHOWN_CHARS = 6, 700
 EARLY = 0.2
-"""The part of a training from which the sample between the first and the last is taken."""
+"""Fraction of training at which the sample between the first and the last is taken."""
 
 
 def build_samples(record: RunRecord, language: Language) -> Record | None:
@@ -34,19 +34,19 @@ def choose_steps(samples: list[Record], best_step: int | None) -> list[Record]:
 
 
 def load_final(run: Run, results: Record, config: Record) -> list[dict[str, str]]:
-    """Prompts and what the weights that the run ends with wrote, for its card; [] of a private run."""
+    """Prompts with the texts of the weights that the run ends with, for its card; [] for a private run."""
     samples = [] if config.get("private") else run.load_samples()
     found: list[dict[str, str]] = choose_last(samples, results["train"]["best_step"])["samples"] if samples else []
     return found
 
 
 def choose_last(samples: list[Record], best_step: int | None) -> Record:
-    """What was written with the weights that the run ends with: those of the best step, or else the last."""
+    """The samples of the weights that the run ends with: those of the best step, or else the last."""
     return next((each for each in samples if each["step"] == best_step), samples[-1])
 
 
 def show_text(text: str) -> str:
-    """A text in which bytes that are none, and control characters, are dots; line ends stay."""
+    """A text with invalid bytes and control characters as dots; newlines stay."""
     kept = "\n\N{NO-BREAK SPACE}"
     shown = "".join(each if each.isprintable() or each in kept else "\N{MIDDLE DOT}" for each in text)
     return shown.replace("\N{REPLACEMENT CHARACTER}", "\N{MIDDLE DOT}")

@@ -1,4 +1,4 @@
-"""The sections of a run's page below its figure: documents, text, how to do it again, all measures."""
+"""The sections of a run's page below its figure: documents, text, how to repeat it, all measures."""
 
 from lmtune.measures import BY_EVALUATION, REPORTED
 from lmtune.reporting.columns import list_columns
@@ -13,7 +13,7 @@ from lmtune.storage import Record
 FEW = 12
 """Documents up to which all are listed, and no histogram is drawn."""
 WORDS_OF = {"bits_per_byte": "measure_bits_per_byte"}
-"""Texts of measures that are not called as the measure is."""
+"""Keys of texts for measures whose name is not the key."""
 
 
 def find_unigram(record: RunRecord) -> float | None:
@@ -25,7 +25,7 @@ def find_unigram(record: RunRecord) -> float | None:
 
 
 def find_tokens_per_byte(record: RunRecord) -> float | None:
-    """Tokens for each byte of the training text; of the held-out text where that is not known, as while streaming."""
+    """Tokens per byte of the training text; of the held-out text if that is not known, as when streaming."""
     side = record.ledger.get("sides", {}).get("train", {})
     if side.get("bytes"):
         return float(side["text_tokens"] / side["bytes"])
@@ -34,7 +34,7 @@ def find_tokens_per_byte(record: RunRecord) -> float | None:
 
 
 def render_scored(record: RunRecord, name: str, language: Language) -> str:
-    """Of how much text the numbers before and after are."""
+    """How much text the numbers before and after are measured on."""
     final = record.results.get("eval", {}).get(name)
     if final is None:
         return language.say("tokens", n=int(record.evaluations[-1].sets[name]["tokens"]))
@@ -47,7 +47,7 @@ def render_scored(record: RunRecord, name: str, language: Language) -> str:
 
 
 def render_amount(scored: Record, language: Language) -> str:
-    """`all 5,208 held-out tokens`, or of how many they are a part."""
+    """`all 5,208 held-out tokens`, or `1,000 of 5,208 held-out tokens`."""
     limit = scored.get("limit")
     if limit is None:
         return language.say("all_tokens", n=int(scored["tokens"]))
@@ -59,7 +59,7 @@ def list_evaluations(record: RunRecord, language: Language) -> Record:
     if not record.evaluations:
         return {"titles": [], "rows": []}
     name = record.sets[0]
-    order = sorted(BY_EVALUATION, key=lambda measure: measure.per_token)  # what compares with other models first
+    order = sorted(BY_EVALUATION, key=lambda measure: measure.per_token)  # those comparable between all models first
     titles = ["step", "epoch", *(_name_measure(each.name) for each in order), "seconds"]
     rows = [
         [
@@ -145,7 +145,7 @@ def _find_seen(record: RunRecord) -> float | None:
 
 
 def list_facts(record: RunRecord, language: Language) -> list[tuple[str, str]]:
-    """What it takes to do it again: versions, machine, seed, memory, checksums."""
+    """What is needed to repeat the run: versions, machine, seed, memory, checksums."""
     facts = {"seed": str(record.config["seed"])}
     if record.starts:
         start = record.starts[-1]
@@ -175,7 +175,7 @@ def list_facts(record: RunRecord, language: Language) -> list[tuple[str, str]]:
 
 
 def list_next(record: RunRecord, folder: str, language: Language) -> list[tuple[str, str]]:
-    """(what for, command to type) from here on."""
+    """(purpose, command) of possible next steps."""
     if record.status == "completed":
         prompt = '"..."'
         return [
@@ -224,7 +224,7 @@ def _build_set(name: str, measures: Record, language: Language) -> Record:
 
 
 def render_texts(measures: Record, columns: list[str], language: Language) -> str:
-    """Which text each column is of."""
+    """The text that each column is measured on."""
     final = render_amount({**measures, "limit": measures["protocol"].get("limit")}, language)
     if len(columns) == 1:
         return language.say("texts_one", final=final)

@@ -1,4 +1,4 @@
-"""Tables for a terminal: what the benchmarks of `lmtune eval suite=` found."""
+"""Tables for a terminal: benchmark results of `lmtune eval suite=`."""
 
 from lmtune.config import SuiteConfig
 from lmtune.storage import Record, render_number
@@ -42,12 +42,12 @@ def render_harness(ckpt: str, suite: SuiteConfig, results: Record) -> list[str]:
 
 
 def mark_limit(found: Record) -> str:
-    """The mark after a number that covers a part of its task; empty where it covers all."""
+    """The mark after a number that covers a part of its task; empty if it covers all."""
     return "*" if found.get("protocol", {}).get("limited") else ""
 
 
 def explain_limits(tasks: dict[str, Record], beside: str = "") -> list[str]:
-    """What the mark means, for each task that has it. beside: what is to be said of the numbers next to it."""
+    """What the mark means, for each task that has it. beside: a remark on the numbers next to it."""
     lines = []
     for task, found in tasks.items():
         if mark_limit(found):

@@ -1,4 +1,4 @@
-"""Small pure pieces of which figures are drawn: SVG elements as text, scales, ticks, and labels that do not overlap.
+"""Building blocks of figures, all pure: SVG elements as text, scales, ticks, and labels that do not overlap.
 
 Colours come from classes in the style sheet of base.html.j2, so that a figure follows light and dark. Lengths are pixels.
 """
@@ -15,7 +15,7 @@ Point: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From values to pixels, linearly."""
+    """A linear map from values to pixels."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ def polyline(points: Sequence[Point], kind: str) -> str:
 
 
 def area(points: Sequence[Point], floor: float, kind: str) -> str:
-    """What lies between points and a horizontal line below them."""
+    """The area between points and a horizontal line below them."""
     edge = [(points[0][0], floor), *points, (points[-1][0], floor)]
     return element("polygon", points=_render_points(edge), class_=kind)
 
@@ -78,7 +78,7 @@ def choose_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def count_decimals(ticks: Sequence[float]) -> int:
-    """Decimals that tell ticks apart."""
+    """Decimals needed to tell ticks apart."""
     step = min((after - before for before, after in pairwise(ticks)), default=1.0)
     return max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
 

@@ -1,4 +1,4 @@
-"""The page of a sweep: its runs in one table, named by what was set for each, and their curves in one figure."""
+"""The page of a sweep: its runs in one table, named by their own settings, and their curves in one figure."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Job(NamedTuple):
     """A run of a sweep."""
 
     label: str
-    """What was set for it and not for all of them."""
+    """Its overrides that not all runs share."""
     record: RunRecord
 
     @property
@@ -32,7 +32,7 @@ class Job(NamedTuple):
 
     @property
     def text(self) -> str | None:
-        """What it was scored on, by the checksum of that text."""
+        """The checksum of the text that it was scored on."""
         known = self.record.results.get("text", {}).get("held_out", {}).get("validation", {})
         text: str | None = known.get("text")
         return text
@@ -49,7 +49,7 @@ def load_jobs(folder: Path) -> list[Job]:
 
 
 def render_sweep(folder: Path, jobs: list[Job], language: Language | None = None) -> str:
-    """The page as HTML. Runs are ranked only where all were scored on the same text."""
+    """The page as HTML. Runs are ranked only if all were scored on the same text."""
     language = language or choose_language(jobs[0].record.config)
     ranks = len({job.text for job in jobs if job.bits is not None}) <= 1
     if ranks:

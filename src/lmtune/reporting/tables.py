@@ -1,4 +1,4 @@
-"""Tables for a terminal: what `lmtune train` and `lmtune eval` found, from the results that they return."""
+"""Tables for a terminal, from the results of `lmtune train` and `lmtune eval`."""
 
 from pathlib import Path
 from statistics import NormalDist
@@ -22,11 +22,11 @@ LONGEST_NAME = 40
 """Characters of the name of a checkpoint."""
 SHOWN_DOCUMENTS = 10
 SHOWN_CHARS = 90
-"""Of the beginning of a document."""
+"""Characters shown of the beginning of a document."""
 
 
 def render_run(results: Record) -> list[str]:
-    """Results of a training: a table for each held-out set, the epochs where evaluations end them, and the pace."""
+    """Results of a training: a table for each held-out set, the epochs if each ends with an evaluation, and the pace."""
     lines = []
     for name, measures in results["eval"].items():
         lines += render_set(name, measures)
@@ -46,7 +46,7 @@ def render_run(results: Record) -> list[str]:
 
 
 def render_set(name: str, measures: Record) -> list[str]:
-    """The measures of a held-out set in columns, and below them which text each column is of."""
+    """The measures of a held-out set in columns, and below them the text that each column is measured on."""
     columns = list_columns(measures)
     rows = [(f"{name} (held out)", list(columns))]
     for measure in SHOWN:
@@ -59,7 +59,7 @@ def render_set(name: str, measures: Record) -> list[str]:
 
 
 def render_rates(found: Record, curve: Path) -> list[str]:
-    """Results of `lmtune lr-find`: the rates that were tried, and those to take. curve: the file with the picture."""
+    """Results of `lmtune lr-find`: the rates tried, and those suggested. curve: the file with the plot."""
     suggestions = found["suggestions"]
     return [
         f"{len(found['rates'])} rates from {found['rates'][0]:.2e} to {found['rates'][-1]:.2e}",
@@ -96,7 +96,7 @@ def render_evaluation(results: Record) -> list[str]:
 
 
 def render_amount(measures: Record) -> str:
-    """How much of a text was scored, and of how much where that was limited."""
+    """How much of a text was scored, and the total if that was limited."""
     protocol = measures["protocol"]
     limit = protocol["limit"]
     if limit is None:
@@ -113,7 +113,7 @@ def render_answers(answers: list[Record]) -> list[str]:
 
 
 def _render_rows(rows: list[tuple[str, list[str]]]) -> list[str]:
-    """Rows of a label and cells; a column is as wide as its widest cell asks for, with two blanks before it."""
+    """Rows of a label and cells; a column is as wide as its widest cell, with two spaces before it."""
     columns = list(zip(*(cells for _, cells in rows), strict=True))
     widths = [
         max(NUMBER, *(len(cell) + (2 if place else 0) for cell in column)) for place, column in enumerate(columns)
@@ -152,7 +152,7 @@ def _render_interval(difference: Record, over: str = "") -> str:
 
 
 def render_over_runs(comparison: Record) -> list[str]:
-    """Runs of two ways of training: their difference with its interval, what it tells, and how many runs would tell more."""
+    """The difference between runs of two ways of training, with its interval, its meaning, and how many runs would show more."""
     found = next(iter(comparison["over_runs"].values()))
     runs, others = found["runs"]
     sides = [
@@ -168,7 +168,7 @@ def render_over_runs(comparison: Record) -> list[str]:
 
 
 def render_gain(found: Record) -> list[str]:
-    """What a difference over runs tells, in words, and how many runs would show half a percent; nothing without an interval."""
+    """The meaning of a difference over runs, in words, and how many runs would show half a percent; nothing without an interval."""
     if found["low"] is None:
         return []
     shown = not found["low"] <= 0 <= found["high"]
@@ -201,7 +201,7 @@ def _render_chance(p: float) -> str:
 
 
 def _render_counts(scored: list[Record]) -> str:
-    """Amounts, windows and seconds; each of them once where all checkpoints have the same."""
+    """Amounts, windows and seconds; each of them once if all checkpoints have the same."""
     first = scored[0]
     tokens = " and ".join(dict.fromkeys(f"{measures['tokens']:,}" for measures in scored))
     windows = " and ".join(dict.fromkeys(_render_windows(measures["protocol"]) for measures in scored))
@@ -239,7 +239,7 @@ def _render_next(answer: Record) -> str:
 
 
 def shorten(ckpt: str) -> str:
-    """The end of a path or id, long enough to know it by: whole parts where two fit, as a run's name before its date."""
+    """The end of a path or id, long enough to recognise it: whole parts if two fit, such as a run's name before its date."""
     parts = ckpt.split("/")
     ends = ["/".join(parts[-count:]) for count in range(len(parts), 1, -1)]
     return next((end for end in [ckpt, *ends] if len(end) <= LONGEST_NAME), f"...{ckpt[3 - LONGEST_NAME :]}")

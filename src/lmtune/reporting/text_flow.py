@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
     kind: str
     share: float
-    """Of all bytes that were read, in percent."""
+    """Share of all bytes read, in percent."""
 
 
 class Source(NamedTuple):
@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 
 def list_rows(ledger: Record, language: Language) -> list[Row]:
-    """Read, less what was left out, is kept; kept is learned from, held out, and kept for a test."""
+    """Rows that add up: bytes read, less those left out, are those kept; these are split into training, held-out and test text."""
     rows = [_build_sum("flow_read", ledger["bytes_read"], ledger["documents_read"], language)]
     for kind, count in ledger["left_out"].items():
         label = language.say(f"left_{kind}" if f"left_{kind}" in language.texts else "left_other")
@@ -60,7 +60,7 @@ def list_rows(ledger: Record, language: Language) -> list[Row]:
 
 
 def list_parts(ledger: Record) -> list[Part]:
-    """The bar: splits, then what was left out. Bytes that were added count as none."""
+    """The bar: splits, then what was left out. Added bytes are not shown."""
     sizes = {side: ledger["sides"][side]["bytes"] for side in SIDES}
     sizes["left"] = max(0, ledger["bytes_read"] - ledger["bytes_kept"])
     whole = sum(sizes.values()) or 1
@@ -68,7 +68,7 @@ def list_parts(ledger: Record) -> list[Part]:
 
 
 def describe_lengths(ledger: Record, language: Language) -> str | None:
-    """How long the training documents are; None where that was not counted."""
+    """How long the training documents are; None if that was not counted."""
     counts = ledger["sides"]["train"].get("lengths")
     if not counts:
         return None
@@ -79,7 +79,7 @@ def describe_lengths(ledger: Record, language: Language) -> str | None:
 
 
 def list_sources(ledger: Record, language: Language, *, private: bool) -> tuple[list[Source], int]:
-    """(the first sources, how many more there are). private: by number, since names of files may name people."""
+    """(the first sources, how many more there are). private: named by number, since names of files may identify people."""
     found = []
     sources = ledger.get("sources", [])
     names = _shorten([str(source["name"]) for source in sources])
