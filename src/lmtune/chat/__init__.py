@@ -1,1 +1,1 @@
-"""A prompt line: models stay loaded, texts come as they are written, settings change between them."""
+"""Chatting in a terminal: models stay loaded, texts are streamed, settings can change between them."""

@@ -1,10 +1,10 @@
-"""What a typed line asks for: a prompt, another value of a setting, or an order.
+"""Parsing typed lines: a prompt, a new value of a setting, or an order.
 
 O paciente chegou          a prompt
 /temperature=0.5           a setting: seed, top, or a parameter of generate by its own name
-/temperature=              the same as it was when the chat began
+/temperature=              the setting as it was when the chat began
 /more                      an order
-//etc/passwd               a prompt that opens with a slash
+//etc/passwd               a prompt that starts with a slash
 """
 
 import json
@@ -25,14 +25,14 @@ SYNONYMS = {"exit": "quit", "bye": "quit", "q": "quit", "?": "help", "h": "help"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text to go on with."""
+    """A text to continue."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Another value of a setting."""
+    """A new value of a setting."""
 
     name: str
     value: object
@@ -56,7 +56,7 @@ Line = Prompt | Change | Reset | Order
 
 
 def parse_line(line: str) -> Line | None:
-    """What a line asks for; None for a blank one. Raises ConfigError for an order that there is not."""
+    """What a line asks for; None for a blank one. Raises ConfigError for an unknown order."""
     if not line.strip():
         return None
     if not line.startswith("/"):
@@ -74,7 +74,7 @@ def parse_line(line: str) -> Line | None:
 
 
 def render_help() -> list[str]:
-    """The orders, a line each."""
+    """The orders, one per line."""
     settings = "another setting: seed, top, or any parameter of generate; /temperature= takes it back"
     lines = {"/temperature=0.5": settings, **{f"/{name}": what for name, what in ORDERS.items()}}
     lines["//text"] = "a prompt that opens with a slash"
@@ -93,7 +93,7 @@ def _hint(name: str) -> str:
 
 
 def _read_value(text: str) -> object:
-    """A number, true, false, null or a list as JSON has them; anything else is a text."""
+    """A number, true, false, null or a list in JSON; anything else is a text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

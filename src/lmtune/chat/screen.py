@@ -1,4 +1,4 @@
-"""Where a chat happens: a terminal, or lines that come from a file and texts that go to one."""
+"""Input and output of a chat: a terminal, or lines from a file and texts to one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmtune.gauges import make_harmless
 
 PROMPT = "> "
 NARROWEST = 40
-"""Characters of a column beside another; texts that would have less stand one below the other."""
+"""Minimum width of a column, in characters; with less, texts are shown one below the other."""
 BOLD, PLAIN = "\033[1m", "\033[0m"
 
 
@@ -28,18 +28,18 @@ class Screen:
     def __init__(self, stdout: IO[str]) -> None:
         self._stdout = stdout
         self.interactive = sys.stdin is not None and sys.stdin.isatty()
-        """Somebody types the lines, and may be told of mistakes."""
+        """True if a person types the lines, and can correct mistakes."""
         self.live = self.interactive and sys.__stdout__ is not None and sys.__stdout__.isatty()
-        """Texts are shown where they are asked for."""
+        """True if texts are shown in the terminal where they are typed."""
 
     def read_lines(self) -> Iterator[str]:
-        """What is typed, line by line, until its end. Raises DataError for what is no text in the stream's encoding."""
+        """The typed lines, until the end of input. Raises DataError for bytes that do not decode in the stream's encoding."""
         if sys.stdin is None:
             raise ConfigError(
                 "lmtune chat reads prompts from stdin, found it closed. Type them, or give a file: < prompts.txt."
             )
         if self.live:
-            with suppress(ImportError):  # Python built without it: lines are typed without a history
+            with suppress(ImportError):  # Python built without readline: no history
                 import readline  # noqa: F401  input() edits lines with it
         while True:
             try:
@@ -49,14 +49,14 @@ class Screen:
             except KeyboardInterrupt:
                 if not self.interactive:
                     raise
-                self.end_line()  # gives up the line, as in a shell
+                self.end_line()  # abandons the line, as in a shell
 
     def show(self, text: str) -> None:
-        """A text and an empty line behind it."""
+        """Show a text, followed by an empty line."""
         self._stdout.write(f"{make_harmless(text) if self.live else text}\n\n")
 
     def show_beside(self, texts: Mapping[str, str]) -> None:
-        """Texts of several checkpoints under their names: in columns where a terminal is wide enough for them."""
+        """Show texts of several checkpoints under their names: in columns, if the terminal is wide enough."""
         width = shutil.get_terminal_size().columns
         if self.live and width // len(texts) >= NARROWEST:
             self._stdout.write(
@@ -67,15 +67,15 @@ class Screen:
             self.show(f"== {name} ==\n\n{text}")
 
     def open_text(self, prompt: str) -> None:
-        """The prompt of a text whose continuation comes in pieces."""
+        """Show the prompt of a text whose continuation is streamed."""
         self._stdout.write(f"{BOLD}{make_harmless(prompt)}{PLAIN}")
 
     def add(self, piece: str) -> None:
-        """A piece of a text."""
+        """Show a piece of a text."""
         self._stdout.write(make_harmless(piece))
 
     def end_text(self) -> None:
-        """End a text, whole or broken off."""
+        """End a text, complete or interrupted."""
         self._stdout.write("\n\n")
 
     def end_line(self) -> None:
@@ -101,7 +101,7 @@ class Screen:
 
 
 def render_columns(texts: Mapping[str, str], width: int) -> str:
-    """Texts beside each other, each wrapped to its share of the width, their names above."""
+    """Texts side by side, each wrapped to its share of the width, their names above."""
     table = Table.grid(padding=(0, 2), expand=True)
     for _ in texts:
         table.add_column(ratio=1, overflow="fold")

@@ -1,4 +1,4 @@
-"""Models that stay loaded, the settings in effect, and what was written last."""
+"""The state of a chat: loaded models, settings in effect, and the last texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OWN = ("seed", "top")
-"""Settings of a chat that are no parameters of generate."""
+"""Settings of a chat that are not parameters of generate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Subject:
 
 
 def load_subjects(config: ChatConfig) -> dict[str, Subject]:
-    """The checkpoints by what `ckpt` calls them, each on its device. Raises as `lmtune generate` does."""
+    """The checkpoints by their names in `ckpt`, each on its device. Raises as `lmtune generate` does."""
     subjects = {}
     for ckpt in config.checkpoints:
         checkpoint = resolve_checkpoint(ckpt, config.check_weights)
@@ -43,7 +43,7 @@ def load_subjects(config: ChatConfig) -> dict[str, Subject]:
 
 @dataclass(slots=True)
 class Session:
-    """A chat: what is asked next is written with these settings, by all of these."""
+    """A chat: all its checkpoints answer each prompt with its settings."""
 
     subjects: dict[str, Subject]
     config: ChatConfig
@@ -59,11 +59,11 @@ class Session:
         self._beginning = self.config
 
     def change(self, name: str, value: object) -> None:
-        """Take another value of a setting; raise ConfigError, and leave all as it was, for one that cannot work."""
+        """Change a setting; for an invalid value, raise ConfigError and change nothing."""
         self._take(_change(self.config, name, value))
 
     def reset(self, name: str) -> None:
-        """Take a setting back to what it was when the chat began."""
+        """Reset a setting to its value at the start of the chat."""
         plain = _find_setting(name)
         given: dict[str, Any] = {each: getattr(self._beginning, each) for each in OWN} | self._beginning.generation
         if plain in given:
@@ -97,7 +97,7 @@ class Session:
         return found
 
     def write(self, prompts: dict[str, str], tell: Callable[[str], None] | None = None) -> dict[str, list[str]]:
-        """The texts of each checkpoint, prompts included; `tell` gets pieces of a continuation as they are written."""
+        """The texts of each checkpoint, prompts included; `tell` gets pieces of a continuation as they are generated."""
         self.asked = dict(prompts)
         found = {}
         for ckpt, subject in self.subjects.items():
@@ -119,7 +119,7 @@ class Session:
         ]
 
     def writes_alone(self) -> bool:
-        """True where pieces of a text can be told: one checkpoint, one text, no beams."""
+        """True if a text can be streamed: one checkpoint, one text, no beams."""
         given = self.config.generation
         several = [given.get(name) or 1 for name in ("num_beams", "num_return_sequences")]
         return len(self.subjects) == 1 and max(several) == 1
@@ -138,7 +138,7 @@ class Session:
 
 
 def _find_setting(name: str) -> str:
-    """The name of a setting without its section; raise ConfigError for one that there is not."""
+    """The name of a setting without its section; raise ConfigError for an unknown one."""
     plain = name.removeprefix("generation.")
     try:
         upstream.check_names([plain], {*OWN, *upstream.load_generation_fields()}, "/")

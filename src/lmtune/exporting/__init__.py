@@ -1,1 +1,1 @@
-"""What leaves the machine: a finished model, to the Hub or in the form that another program loads."""
+"""Exporting a finished model: to the Hub, or in a format that another program loads."""

@@ -1,4 +1,4 @@
-"""The last line of a card on the Hub: a checksum of the others, by which a card that people have edited is known."""
+"""The last line of a card on the Hub: a checksum of the others, which shows whether somebody has edited the card."""
 
 import re
 
@@ -9,11 +9,11 @@ SEALED = re.compile(r"(.*\n)" + re.escape(SEAL).replace(r"\{\}", "([0-9a-f]{32})
 
 
 def seal_card(card: str) -> str:
-    """A card, which ends with a line end, with the line that seals it."""
+    """The card with its sealing line. card: ends with a newline."""
     return f"{card}{SEAL.format(checksum_of(card))}\n"
 
 
 def is_own_card(card: str) -> bool:
-    """True for a card that is as it was sealed, whatever its line ends are."""
+    """True for a card that is unchanged since it was sealed, whatever its line endings."""
     match = SEALED.fullmatch(card.replace("\r\n", "\n"))
     return match is not None and match[2] == checksum_of(match[1])

@@ -1,9 +1,9 @@
-"""The Hub's own client, in a process of its own: it waits without limit, and a process can be given one.
+"""The Hub's own client in a separate process: it waits without limit, but a process can be given a time limit.
 
     echo '{"task": "open", "repo": "me/gpt2-bio", "private": true, "revision": "main"}' | python -P client.py
 
-One JSON object comes in on stdin, one goes out on stdout; a task that failed answers with a `fault` (a key of hub.FAULTS)
-and its `detail`. It imports nothing of lmtune, so it starts in a quarter of a second, and from any folder.
+Reads one JSON object from stdin and writes one to stdout; a failed task answers with a `fault` (a key of hub.FAULTS)
+and its `detail`. Imports nothing of lmtune, so it starts in a quarter of a second, and from any folder.
 """
 
 import contextlib
@@ -29,26 +29,26 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-utils = importlib.import_module("huggingface_hub.utils")  # exports what follows, and does not say so
+utils = importlib.import_module("huggingface_hub.utils")  # exports the names used below, but does not declare them
 http = importlib.import_module("httpx" if __version__.startswith("1.") else "httpx2")
-"""What huggingface_hub speaks HTTP with: from 2.0 on the latter."""
+"""The HTTP library of huggingface_hub: from 2.0 on the latter."""
 
 CARD = "README.md"
 
 QUESTION_LIMIT, ANSWER_LIMIT, TRANSFER_LIMIT = 2.0, 10.0, 60.0
-"""Seconds without a sign from the endpoint: of the first question, of what is asked then, of uploads."""
+"""Seconds without a response from the endpoint: for the first request, for later ones, for uploads."""
 
 PAUSES = (5.0, 20.0)
-"""Seconds before a push is tried again."""
+"""Seconds before each retry of a push."""
 
 WRITE_REFUSED = (401, 402, 403, 409)
-"""What creating a repository is answered with where it exists already, or where the token has no right to make one."""
+"""Status codes for creating a repository that exists already, or with a token that may not create one."""
 
 XET = re.compile(r"\b(xet|cas)\b", re.IGNORECASE)
-"""In what hf_xet says of a store that it cannot reach: its errors have no kind of their own."""
+"""Matches errors of hf_xet about a store that it cannot reach, which have no class of their own."""
 
 FAULT_OF_KIND: dict[type[BaseException], str] = {
-    HfHubHTTPError: "other",  # its status tells
+    HfHubHTTPError: "other",  # decided by its status
     LocalTokenNotFoundError: "no_token",
     OfflineModeIsEnabled: "offline",
     http.TransportError: "silent",
@@ -56,7 +56,7 @@ FAULT_OF_KIND: dict[type[BaseException], str] = {
 
 
 def open_repository(request: dict[str, Any]) -> dict[str, Any]:
-    """Make a repository and its branch, unless they are there and may be written to; say what is in it."""
+    """Create a repository and its branch, unless they exist and are writable; report what the repository holds."""
     api = _build_api(QUESTION_LIMIT)
     known = ask_who(api)
     limit_waiting(ANSWER_LIMIT)
@@ -77,7 +77,7 @@ def open_repository(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_who(api: HfApi) -> dict[str, Any]:
-    """What the Hub knows of the token; raise TransportError where something else than a Hub answers."""
+    """What the Hub knows about the token; raise TransportError if something other than a Hub answers."""
     try:
         return api.whoami()
     except HfHubHTTPError as error:
@@ -89,9 +89,8 @@ def ask_who(api: HfApi) -> dict[str, Any]:
 
 
 def make_repository(api: HfApi, repo: str, private: bool) -> bool:
-    """True if the repository is new; raise where it is there and may not be written to.
-
-    Not by exist_ok: that takes a repository of somebody else, which can only be read, for one's own.
+    """True if the repository is new; raise if it exists and is not writable.
+    Without exist_ok, which would accept a repository of somebody else that can only be read.
     """
     try:
         api.create_repo(repo, private=private)
@@ -110,7 +109,7 @@ def _check_write(api: HfApi, repo: str, refused: HfHubHTTPError) -> None:
         if refused.response.status_code != 409:
             raise refused from error
         if error.response.status_code != 404 or "X-Error-Code" in error.response.headers:
-            raise  # otherwise it is the question that the endpoint does not know
+            raise  # otherwise the endpoint does not know this request
 
 
 def load_card(api: HfApi, repo: str, revision: str, files: list[str]) -> str | None:
@@ -124,9 +123,8 @@ def load_card(api: HfApi, repo: str, revision: str, files: list[str]) -> str | N
 
 
 def push(request: dict[str, Any]) -> dict[str, Any]:
-    """Upload files and texts in one commit, which takes away what of an earlier model they do not replace.
-
-    card: the text that the card there may have, None for no card; without this key it may have any.
+    """Upload files and texts in one commit, which also deletes files of an earlier model that they do not replace.
+    card: the text that the existing card must have, None for no card; without this key any card is accepted.
     """
     api = _build_api(TRANSFER_LIMIT)
     repo, revision = request["repo"], request["revision"]
@@ -135,20 +133,20 @@ def push(request: dict[str, Any]) -> dict[str, Any]:
     present = api.list_repo_files(repo, revision=revision)
     if "card" in request:
         found = load_card(api, repo, revision, present)
-        if found not in (request["card"], request["texts"][CARD]):  # the latter where the answer to this push was lost
+        if found not in (request["card"], request["texts"][CARD]):  # the latter if the answer to this push was lost
             return {"fault": "edited", "detail": CARD}
     stale = find_stale(present, set(contents), request["replaces"])
     additions = [CommitOperationAdd(name, content) for name, content in contents.items()]
     deletions = [CommitOperationDelete(name) for name in stale]
     done = api.create_commit(repo, [*additions, *deletions], commit_message=request["message"], revision=revision)
     missing = sorted(set(contents) - set(api.list_repo_files(repo, revision=done.oid)))
-    if missing:  # a .gitignore in the repository has the Hub leave files out, and the client says nothing
+    if missing:  # a .gitignore in the repository makes the Hub skip files silently
         return {"fault": "other", "detail": f"the commit lacks {', '.join(missing)}: look for a .gitignore there"}
     return {"commit": done.oid, "url": done.commit_url, "removed": stale, "changed": done.oid != before}
 
 
 def find_stale(present: list[str], coming: set[str], replaces: list[str]) -> list[str]:
-    """Files of an earlier model that would be loaded with, or instead of, the one that comes."""
+    """Files of an earlier model that would be loaded with, or instead of, the new one."""
     return [name for name in present if name not in coming and any(fnmatchcase(name, pattern) for pattern in replaces)]
 
 
@@ -173,7 +171,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def limit_waiting(seconds: float) -> None:
-    """Let no request wait longer than this for a sign from the other side."""
+    """Limit how long any request waits for a response."""
     set_client_factory(lambda: http.Client(follow_redirects=True, timeout=seconds))
 
 
@@ -203,7 +201,7 @@ TASKS = {"open": open_repository, "push": push}
 
 
 def respond(request: dict[str, Any]) -> dict[str, Any]:
-    """What a task answers. A push is tried again where the Hub did not answer: not every question of the client is."""
+    """The answer of a task. A push is retried if the Hub did not answer, since the client does not retry every request."""
     pauses = list(PAUSES) if request["task"] == "push" else []
     while True:
         try:
@@ -217,7 +215,7 @@ def respond(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer the request on stdin."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, it reaches the whole group: whoever waits decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the waiting parent decides
     request = json.load(sys.stdin)
     with contextlib.redirect_stdout(sys.stderr):
         answer = respond(request)

@@ -1,4 +1,4 @@
-"""What of a run goes to the Hub: what a reader needs of model/, and nothing of the machine that it was made on."""
+"""The files of a run that go to the Hub: what a reader needs of model/, and nothing about the machine that it was made on."""
 
 import contextlib
 import getpass
@@ -43,13 +43,13 @@ VOCABULARIES = (
     ),
     *("byte_maps.json", "normalizer.json", "prophetnet.tokenizer"),
 )
-"""What tokenizers of transformers 5.23 call their vocabularies."""
+"""Vocabulary files of the tokenizers in transformers 5.23."""
 SETTINGS = (
     *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
 )
 ALLOWED = (*WEIGHTS, *VOCABULARIES, *SETTINGS)
-"""What is taken out of model/; the card and the results are written for the Hub."""
+"""Files taken from model/; the card and the results are written for the Hub."""
 
 OLDER_WEIGHTS = (
     *(
@@ -62,26 +62,26 @@ OLDER_WEIGHTS = (
     *("flax_model*.msgpack", "flax_model.msgpack.index.json"),
 )
 REPLACED = (*ALLOWED, *OLDER_WEIGHTS)
-"""What transformers would load of an earlier model in the same repository."""
+"""Files of an earlier model in the same repository that transformers would load."""
 
 RESULT_KEYS = ("name", "status", "train", "eval", "epochs", "transplant")
-"""What of results.json is said to the world: the numbers with their protocol."""
+"""Keys of results.json that are published: the numbers with their protocol."""
 
 SHARED_NAMES = frozenset(["root", "localhost"])
-"""Names that are those of every machine."""
+"""Names that every machine has."""
 
 MACHINE_LIKE = re.compile(r"(?=.*[\d.-]).{4,}")
-"""A host name that is not likely to be a word of a text as well."""
+"""A host name that is unlikely to be a word of a text as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What is uploaded, by its name in the repository."""
+    """The files and texts to upload, by their name in the repository."""
 
     files: dict[str, Path]
     texts: dict[str, str]
     left_out: list[str]
-    """Names of what lies in model/ and is not on the list."""
+    """Names of files in model/ that are not on the list."""
 
     @property
     def size(self) -> int:
@@ -93,39 +93,39 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Something of this machine, and how it looks in a text."""
+    """Something that identifies this machine, and a pattern that finds it in a text."""
 
     what: str
     pattern: re.Pattern[str]
     is_word: bool
-    """It may be a word of a text too, and so is not looked for in vocabularies, which are lists of such words."""
+    """True if it may also be a word: it is then not looked for in vocabularies, which are lists of words."""
 
 
 def pack(folder: Path, card: str, results: dict[str, Any]) -> Package:
-    """What of `folder`, a run's model/, goes to the Hub. Raises PushError where it holds no model."""
+    """The package of `folder`, a run's model/, for the Hub. Raises PushError if it holds no model."""
     found = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     taken = [name for name in found if is_any(name, ALLOWED)]
     if not any(name.endswith(".safetensors") for name in taken):
         raise PushError(f"expected the weights of a finished model in {folder}, found none")
     left_out = [
         name for name in found if name not in taken and name not in (CARD, MANIFEST)
-    ]  # it seals the folder here
+    ]  # the manifest seals the local folder
     texts = {CARD: card, RESULTS: render_json(select_results(results), indent=2) + "\n"}
     return Package({name: folder / name for name in taken}, texts, left_out)
 
 
 def select_results(results: dict[str, Any]) -> dict[str, Any]:
-    """results.json without what names the run folder and its configuration."""
+    """results.json without keys that name the run folder and its configuration."""
     return {key: results[key] for key in RESULT_KEYS if key in results}
 
 
 def is_any(name: str, patterns: tuple[str, ...]) -> bool:
-    """True if a name is one of those that the patterns describe."""
+    """True if a name matches one of the patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def check_traces(package: Package, traces: list[Trace]) -> None:
-    """Raise PushError for the first text that holds something of this machine."""
+    """Raise PushError for the first text that identifies this machine."""
     texts = dict(package.texts)
     for name, file in package.files.items():
         if not name.endswith(".safetensors"):
@@ -139,7 +139,7 @@ def check_traces(package: Package, traces: list[Trace]) -> None:
 
 
 def find_trace(name: str, text: str, traces: list[Trace]) -> str | None:
-    """What of this machine stands in the text of file `name`, None for nothing."""
+    """What identifies this machine in the text of file `name`, or None."""
     strings, is_vocabulary = list(_strings_of(name, text)), is_any(name, VOCABULARIES)
     if (secret := find_secret("\n".join([text, *strings]))) is not None:
         return secret
@@ -152,9 +152,8 @@ def find_trace(name: str, text: str, traces: list[Trace]) -> str | None:
 
 
 def build_traces(run: Path, public: str) -> list[Trace]:
-    """What must not be published: folders, the user's name, the machine's.
-
-    run: the run folder. public: what is published anyway; a name in it gives nothing away.
+    """Traces that must not be published: folders, the user's name, the machine's.
+    run: the run folder. public: text that is published anyway; a name in it reveals nothing.
     """
     folders = [("the run folder", run), *_own_folders()]
     users = [("the user name", _pattern_of_user(name)) for name in _user_names() if _tells(name, public)]
@@ -177,7 +176,7 @@ def _own_folders() -> Iterator[tuple[str, Path]]:
 
 
 def _spellings(path: Path) -> set[str]:
-    """A folder as it is called and as it is, without the root of all."""
+    """A folder as named and with links resolved, without the root folder."""
     return {text for text in (str(path.absolute()), os.path.realpath(path)) if len(text) > 1}
 
 
@@ -194,12 +193,12 @@ def _host_names() -> set[str]:
 
 
 def _is_short(path: str) -> bool:
-    """True for a folder such as /data or /root, which texts speak of as well."""
+    """True for a folder such as /data or /root, which texts may mention as well."""
     return path.count("/") == 1
 
 
 def _pattern_of_path(path: str) -> re.Pattern[str]:
-    """A folder at the start of a path; a short one alone, or where something of it follows."""
+    """Matches a folder at the start of a path; a short one only alone, or followed by something inside it."""
     text = re.escape(path)
     return re.compile(
         rf"\A{text}\Z|(?<![\w./-]){text}/(?=[\w.])" if _is_short(path) else rf"(?<![\w./-]){text}(?![\w-])"
@@ -207,26 +206,26 @@ def _pattern_of_path(path: str) -> re.Pattern[str]:
 
 
 def _pattern_of_user(name: str) -> re.Pattern[str]:
-    """A user's name where it can be nothing else: alone, in a path, before an @."""
+    """Matches a user's name where it can be nothing else: alone, in a path, before an @."""
     text = re.escape(name)
     return re.compile(rf"\A{text}\Z|(?<![\w:/.])/(?:[^/\s]+/)*{text}(?=[/\s]|\Z)|(?<![\w.-]){text}@\w")
 
 
 def _pattern_of_host(name: str) -> re.Pattern[str]:
-    """A machine's name: alone, behind an @ or //; anywhere, if it does not look like a word."""
+    """Matches a machine's name: alone, after an @ or //; anywhere, if it does not look like a word."""
     text = re.escape(name)
     anywhere = rf"|(?<![\w.-]){text}(?![\w-])" if MACHINE_LIKE.fullmatch(name) else ""
     return re.compile(rf"\A{text}\Z|(?:@|//){text}(?![\w-]){anywhere}")
 
 
 def _tells(name: str, public: str) -> bool:
-    """True for a name that gives something away."""
+    """True for a name that reveals something."""
     said = re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", public) is not None
     return not said and name not in SHARED_NAMES
 
 
 def _strings_of(name: str, text: str) -> Iterator[str]:
-    """Names and values of a JSON file, which may be written with escapes; the lines of another."""
+    """Keys and values of a JSON file, which may be written with escapes; the lines of any other file."""
     if name.endswith(".json"):
         with contextlib.suppress(ValueError, RecursionError):
             yield from _leaves(json.loads(text))

@@ -1,4 +1,4 @@
-"""A model and its vocabulary in one GGUF file, as llama.cpp and Ollama load it; and what stands in such a file."""
+"""A model and its vocabulary in one GGUF file, as llama.cpp and Ollama load it: writing and reading it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TYPES = {
 }
 """GGUF's names of a precision: of a weight, and of a whole file."""
 POSITIONS = "position_embd.weight"
-"""It is small, added to every token, and stays in float32, as in files of llama.cpp's own."""
+"""It is small and added to every token, and stays in float32, as in llama.cpp's own files."""
 HEAD = "output.weight"
-"""Not in the file of a tied model: llama.cpp takes the embedding for it."""
+"""Absent for a tied model: llama.cpp then uses the embedding."""
 
 
 def check_installed() -> None:
-    """Raise ConfigError where the package that writes GGUF is missing."""
+    """Raise ConfigError if the package that writes GGUF is missing."""
     if importlib.util.find_spec("gguf") is None:
         raise ConfigError(f"to=gguf needs the package gguf, which is not installed. {render_install('gguf')}")
 
@@ -46,7 +46,7 @@ def write_gguf(
 ) -> dict[str, int]:
     """Write a model in float32 on the CPU, one weight at a time; return how many weights are of each type.
 
-    name: what the file says that the model is called.
+    name: the model's name in the file.
     """
     from gguf import GGUFWriter, LlamaFileType
 
@@ -95,7 +95,7 @@ def _write_weights(
 
 
 def _choose_type(name: str, shape: torch.Size, dtype: ExportDtype) -> GGMLQuantizationType:
-    """Vectors stay in float32; rows that are no whole blocks of 8-bit numbers, in float16."""
+    """Vectors stay in float32; rows that are not whole blocks of 8-bit numbers, in float16."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if len(shape) < 2 or name == POSITIONS:
@@ -105,12 +105,12 @@ def _choose_type(name: str, shape: torch.Size, dtype: ExportDtype) -> GGMLQuanti
 
 
 def read_sizes(reader: GGUFReader, architecture: Architecture) -> Sizes:
-    """What a file says of the sizes of its model."""
+    """The sizes of the model in a file."""
     return {key: read_field(reader, f"{architecture.name}.{key}") for key in architecture.sizes}
 
 
 def read_field(reader: GGUFReader, key: str) -> Any:
-    """The value of a key; raise KeyError where the file does not have it."""
+    """The value of a key; raise KeyError if the file does not have it."""
     found = reader.get_field(key)
     if found is None:
         raise KeyError(key)
@@ -120,7 +120,7 @@ def read_field(reader: GGUFReader, key: str) -> Any:
 def read_weight(
     reader: GGUFReader, architecture: Architecture, config: PreTrainedConfig, name: str, theirs: str
 ) -> torch.Tensor:
-    """A weight in float32 with its rows as transformers has them. theirs: its name in the file."""
+    """A weight in float32 with its rows in transformers' order. theirs: its name in the file."""
     import torch
     from gguf.quants import dequantize
 

@@ -1,7 +1,6 @@
-"""How GGUF calls the sizes and the weights of an architecture, and in which order it keeps their rows.
-
-Listed are the architectures whose logits llama.cpp was seen to give (tests/integration/test_llama_cpp.py); of their settings, those
-that GGUF has a key for. Whatever else a config may say is held here against the one value that llama.cpp computes with.
+"""GGUF's names for the sizes and the weights of an architecture, and the order of their rows.
+Only architectures are listed whose logits llama.cpp was shown to reproduce (tests/integration/test_llama_cpp.py), with the sizes
+that GGUF has a key for. Other settings of a config are checked against the values with which llama.cpp computes.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 Sizes = dict[str, int | float]
-"""The keys of a GGUF file behind the name of its architecture, with their values."""
+"""Values by key of a GGUF file, the key without the name of its architecture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One architecture of llama.cpp, and the type of transformers' models that it computes."""
+    """One architecture of llama.cpp, and how a model type of transformers maps to it."""
 
     name: str
     sizes: Mapping[str, str]
-    """By key of GGUF, the key of the model's config."""
+    """GGUF's key to the key of the model's config."""
     settings: Mapping[str, tuple[object, ...]]
-    """Keys of the config that GGUF has no word for, and the values with which llama.cpp computes."""
+    """Keys of the config that have no key in GGUF, and the values with which llama.cpp computes."""
     transposed: tuple[str, ...] = ()
-    """Ends of the names of weights that transformers keeps as [inputs, outputs]."""
+    """Suffixes of the names of weights that transformers stores as [inputs, outputs]."""
     rotated: Mapping[str, str] = field(default_factory=dict)
-    """Ends of the names of weights whose rows llama.cpp keeps in pairs that are rotated together, with the key of their heads."""
+    """Suffixes of weights whose rows llama.cpp stores in pairs that are rotated together, to the config key of their heads."""
 
 
 GPT2 = Architecture(
@@ -86,7 +85,7 @@ ARCHITECTURES = {
 
 
 def find_architecture(config: PreTrainedConfig, path: str) -> Architecture:
-    """The architecture that computes a model; raise ModelError for a type or a setting that llama.cpp would compute otherwise.
+    """The architecture for a model; raise ModelError for a type or a setting that llama.cpp would compute differently.
 
     path: the model's, for messages.
     """
@@ -113,7 +112,7 @@ def _is_idle(config: PreTrainedConfig, name: str, value: Any) -> bool:
 
 
 def get_setting(config: PreTrainedConfig, name: str) -> Any:
-    """A setting by its key, what transformers computes with where that is left open."""
+    """A setting by its key, or the value that transformers uses if it is unset."""
     value = getattr(config, name, None)
     if name in ("rope_theta", "rope_type"):
         return config.rope_parameters[name]
@@ -127,14 +126,14 @@ def get_setting(config: PreTrainedConfig, name: str) -> Any:
 
 
 def collect_sizes(architecture: Architecture, config: PreTrainedConfig) -> Sizes:
-    """What a GGUF file says of the sizes of a model."""
+    """The sizes of a model for a GGUF file."""
     return {key: get_setting(config, name) for key, name in architecture.sizes.items()}
 
 
 def build_config(
     architecture: Architecture, kind: Callable[..., PreTrainedConfig], sizes: Sizes, rows: int, tied: bool
 ) -> PreTrainedConfig:
-    """A config of class `kind` that knows nothing but what stands in a GGUF file. rows: of the embedding."""
+    """A config of class `kind` made only from what is in a GGUF file. rows: of the embedding."""
     settings: dict[str, Any] = {name: sizes[key] for key, name in architecture.sizes.items()}
     if "rope_theta" in settings:
         settings["rope_parameters"] = {"rope_type": "default", "rope_theta": settings.pop("rope_theta")}
@@ -145,7 +144,7 @@ def build_config(
 
 
 def lay_out(architecture: Architecture, config: PreTrainedConfig, name: str, weight: torch.Tensor) -> torch.Tensor:
-    """A weight with its rows as llama.cpp has them. name: that of transformers."""
+    """A weight with its rows in llama.cpp's order. name: that of transformers."""
     if name.endswith(architecture.transposed):
         return weight.T
     heads = _count_heads(architecture, config, name)

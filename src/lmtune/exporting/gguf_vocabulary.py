@@ -1,7 +1,6 @@
-"""A byte-level BPE vocabulary as GGUF has it, and the tokenizer that llama.cpp makes of it.
-
-GGUF names the way a text is split, and llama.cpp has a regular expression for each name. So a vocabulary is written only where it
-splits as one of SPLITTERS, which were proven to give the same ids (tests/integration/test_llama_cpp.py).
+"""A byte-level BPE vocabulary in GGUF, and the tokenizer that llama.cpp makes of it.
+GGUF names the way a text is split, and llama.cpp has a regular expression for each name. So a vocabulary is written only if it
+splits like one of SPLITTERS, which were shown to give the same ids (tests/integration/test_llama_cpp.py).
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ SPLITTERS: dict[str, list[Json]] = {
     "gpt-2": [BYTE_LEVEL],
     "smollm": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL],
 }
-"""By GGUF's name (tokenizer.ggml.pre): the steps of tokenizers that split a text so."""
+"""GGUF's name (tokenizer.ggml.pre) to the pre-tokenizers of the tokenizers library that split a text the same way."""
 PLAIN_MODEL: dict[str, tuple[object, ...]] = {
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
     "ignore_merges": (None, False),
 }
-"""Settings of a BPE, and the values with which llama.cpp merges."""
+"""Settings of a BPE, and the values that match llama.cpp's merging."""
 FLAGS = ("single_word", "lstrip", "rstrip")
-"""Of an added token: it takes blanks around it, or counts between blanks alone. llama.cpp has none of them."""
+"""Flags of an added token: it matches only as a whole word, or takes the blanks around it. llama.cpp has none of them."""
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """GGUF's types of tokens."""
 SPECIAL_IDS = {
@@ -49,35 +48,35 @@ SAFETENSORS = "Give to=safetensors, which takes every tokenizer."
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What stands in a GGUF file of a tokenizer."""
+    """The content of a tokenizer in a GGUF file."""
 
     splitter: str
     """A key of SPLITTERS."""
     tokens: list[str]
-    """One for each row of the embedding, byte-level; added ones as they are typed."""
+    """One for each row of the embedding, in byte-level letters; added ones as plain text."""
     types: list[int]
     merges: list[str]
-    """Two tokens each, a blank between them, the first merged first."""
+    """Two tokens each, separated by a space, in the order of merging."""
     ids: dict[str, int]
-    """By GGUF's key."""
+    """Special ids by GGUF's key."""
     opens: bool
-    """BOS stands before each text."""
+    """True if BOS is put before each text."""
     template: str | None
-    """Of a chat, in Jinja."""
+    """The chat template, in Jinja."""
 
     @property
     def unused(self) -> int:
-        """Rows that no token has."""
+        """Number of rows without a token."""
         return self.types.count(UNUSED)
 
     @property
     def missing(self) -> int:
-        """Bytes that no token stands for. Where they are in a text, they are left out of its ids, by llama.cpp too."""
+        """Number of bytes without a token. They are left out of a text's ids, by llama.cpp too."""
         return _count_missing(self.tokens)
 
 
 def collect_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> Vocabulary:
-    """The vocabulary of a tokenizer for an embedding of so many rows. Raises ModelError for what llama.cpp would read otherwise."""
+    """The vocabulary of a tokenizer for an embedding of so many rows. Raises ModelError if llama.cpp would read it differently."""
     described = _describe(tokenizer)
     added = described["added_tokens"]
     tokens = _list_tokens(tokenizer, rows)
@@ -138,12 +137,12 @@ def _count_missing(tokens: Iterable[str]) -> int:
 
 
 def _find_overlap(words: list[str]) -> tuple[str, str] | None:
-    """Two words of which one may begin inside the other: tokenizers takes the first of them, llama.cpp the longest."""
+    """Two words of which one may begin inside the other: tokenizers matches the first of them, llama.cpp the longest."""
     return next(((one, other) for one, other in permutations(words, 2) if _overlap(one, other)), None)
 
 
 def _overlap(one: str, other: str) -> bool:
-    if len({*one, *other}) == 1:  # blanks in a row: either takes the longest first
+    if len({*one, *other}) == 1:  # blanks in a row: both match the longest first
         return False
     return any(one.endswith(other[:size]) for size in range(1, min(len(one), len(other))))
 
@@ -160,7 +159,7 @@ def _find_splitter(described: Json) -> str:
 
 
 def _list_tokens(tokenizer: PreTrainedTokenizerBase, rows: int) -> list[str | None]:
-    """The token of each row, None where there is none."""
+    """The token of each row, None if there is none."""
     if count_ids(tokenizer) > rows:
         raise ModelError(
             f"The tokenizer has ids up to {count_ids(tokenizer) - 1:,}, the embedding of the model {rows:,} rows. Give a "
@@ -173,14 +172,14 @@ def _list_tokens(tokenizer: PreTrainedTokenizerBase, rows: int) -> list[str | No
 
 
 def _fill(tokens: list[str | None]) -> list[str]:
-    """The same with a name for each row without a token: llama.cpp wants as many as there are rows, all different."""
+    """The same with a placeholder for each row without a token: llama.cpp needs a distinct token for every row."""
     taken = set(tokens)
     names = (name for number in range(2 * len(tokens)) if (name := f"[PAD{number}]") not in taken)
     return [next(names) if token is None else token for token in tokens]
 
 
 def _opens(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """True where a text begins with BOS. Raises ModelError where it begins with anything else."""
+    """True if the tokenizer starts a text with BOS. Raises ModelError if it starts one with anything else."""
     opening = encode_opening(tokenizer)
     if opening not in ((), (tokenizer.bos_token_id,)):
         raise _refuse(f"one that puts the ids {list(opening)} before a text")
@@ -195,8 +194,8 @@ def _refuse(found: str) -> ModelError:
 
 
 def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
-    """Give the keys of a vocabulary to a file that is being written."""
-    writer.add_tokenizer_model("gpt2")  # llama.cpp's word for byte-level BPE, whichever model it is of
+    """Write the keys of a vocabulary to a GGUF file."""
+    writer.add_tokenizer_model("gpt2")  # llama.cpp's name for byte-level BPE of any model
     writer.add_tokenizer_pre(vocabulary.splitter)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
@@ -228,7 +227,7 @@ def load_vocabulary(reader: GGUFReader) -> Vocabulary:
 
 
 def build_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerBase:
-    """The tokenizer that knows nothing but a vocabulary of GGUF, and encodes as llama.cpp does."""
+    """A tokenizer made only from a vocabulary of GGUF, which encodes as llama.cpp does."""
     from tokenizers import Tokenizer, processors
     from transformers import PreTrainedTokenizerFast
 

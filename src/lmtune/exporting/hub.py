@@ -1,6 +1,5 @@
-"""Where a finished model goes on the Hub, tried before anything else is done, and the push.
-
-What huggingface_hub is asked for, it is asked in a process of its own (client.py), which a time limit can end.
+"""The repository on the Hub for a finished model, checked before anything else is done, and the push.
+huggingface_hub runs in a separate process (client.py), which a time limit can end.
 """
 
 import json
@@ -20,18 +19,18 @@ from lmtune.hub import find_offline, is_offline
 from lmtune.storage import Record
 
 NAME = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]{0,94}\w)?", re.ASCII)
-"""What the Hub takes for an owner or a repository."""
+"""Names that the Hub accepts for an owner or a repository."""
 
 BRANCH = re.compile(r"(?!refs/|.*\.\.|[0-9a-f]{40}\Z)\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
-"""A branch, and not a commit, a tag's full name or a pull request."""
+"""A branch, but not a commit, a full name of a tag or a pull request."""
 
 OPEN_LIMIT = 30
-"""Seconds for the questions before a run."""
+"""Time limit in seconds for the requests before a run."""
 PUSH_LIMIT, SLOWEST = 600, 100_000
-"""Seconds for a push, besides those that its bytes take at the slowest rate (bytes a second) that is waited for."""
+"""Time limit of a push: seconds, plus the time for its bytes at the slowest accepted rate in bytes per second."""
 
 MOST_NAMES = 8
-"""That are listed in a line."""
+"""Names listed in a line, at most."""
 
 CLIENT = Path(__file__).with_name("client.py")
 
@@ -62,47 +61,47 @@ FAULTS = {
     ),
     "other": ("{endpoint}: {detail}", "Mend that"),
 }
-"""What can be wrong between here and the Hub: what was found, and what to do about it."""
+"""Faults of a push: what was found, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Where a model is to go, and by which keys that was said."""
+    """The requested repository for a model, and the keys that named it."""
 
     repo: str
     """`owner/name`, or a `name` of the token's user."""
     revision: str = "main"
     private: bool = True
-    """Of a repository that is new."""
+    """Visibility of a new repository."""
     overwrite: bool = False
-    """A card that was written by hand is replaced."""
+    """Replace a card that was written by hand."""
     key: str = "repo"
     asker: str = "lmtune push"
     otherwise: str = ""
-    """What can be done instead, behind the remedy of a fault."""
+    """An alternative, appended to the remedy of a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A repository that is there and may be written to."""
+    """A repository that exists and is writable."""
 
     repo: str
     revision: str
     endpoint: str
     state: str
-    """Whether it is new, who sees it, and what it holds, in words."""
+    """In words: whether it is new, its visibility, and what it holds."""
     card: str | None
-    """The text of the card that stands there."""
+    """The text of its present card."""
     overwrite: bool
 
     @property
     def url(self) -> str:
-        """Where people find it."""
+        """Its address for people."""
         return f"{self.endpoint}/{self.repo}"
 
 
 def check_settings(training: Record) -> None:
-    """Raise ConfigError for what of the keys above is not supported, or has no effect; nothing is asked for."""
+    """Raise ConfigError for hub keys that are not supported or have no effect; sends no request."""
     given = [key for key in WITHHELD if training.get(key) is not None]
     if not training.get("push_to_hub"):
         if given and "push_to_hub" not in given:
@@ -126,13 +125,13 @@ def check_settings(training: Record) -> None:
 
 
 def check_branch(key: str, branch: str) -> None:
-    """Raise ConfigError for what cannot be a branch."""
+    """Raise ConfigError for an invalid name of a branch."""
     if not BRANCH.fullmatch(branch):
         raise ConfigError(f"{key}={branch}: expected the name of a branch, such as main or run/2.")
 
 
 def check_repository(key: str, repo: str) -> None:
-    """Raise ConfigError for what the Hub would not take for a repository, `owner/name` or `name`."""
+    """Raise ConfigError for what the Hub would not accept as a repository, `owner/name` or `name`."""
     parts = repo.split("/")
     sound = len(parts) <= 2 and all(NAME.fullmatch(part) for part in parts)
     if not sound or repo.endswith(".git"):
@@ -143,12 +142,11 @@ def check_repository(key: str, repo: str) -> None:
 
 
 def open_target(wish: Wish) -> Target:
-    """The repository, made or found writable now.
-
-    Raises PushError where it is not to be had, or holds a card that was written by hand and is not to be replaced.
+    """Create the repository, or find it writable.
+    Raises PushError if neither works, or if it holds a card that was written by hand and is not to be replaced.
     """
     asked = {"task": "open", "repo": wish.repo, "private": wish.private, "revision": wish.revision}
-    # Offline by now, and not when the settings were checked: the endpoint did not answer for a model or a text.
+    # Offline now, but not when the settings were checked: the endpoint did not answer for a model or a text.
     answer = {"fault": "silent", "detail": "see above"} if is_offline() else ask_client(asked, OPEN_LIMIT)
     if "fault" in answer:
         found, remedy = explain({"repo": wish.repo, "key": wish.key, **answer})
@@ -165,7 +163,7 @@ def open_target(wish: Wish) -> Target:
 
 
 def describe(answer: Record, private: bool) -> str:
-    """What is known of an open repository that was asked to be private, or not: one that is there stays what it is."""
+    """The state of an opened repository, in words. private: as requested; an existing repository keeps its visibility."""
     visible = "private" if answer["private"] else "PUBLIC" if private else "public"
     if answer["made"]:
         return f"new and {visible}"
@@ -174,12 +172,12 @@ def describe(answer: Record, private: bool) -> str:
 
 
 def list_names(names: list[str]) -> str:
-    """Names in a row, of many the first."""
+    """Names in a line; of many, only the first."""
     return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def push(target: Target, package: Package, name: str) -> Record:
-    """Upload a package in one commit; return what the client says of it. Raises PushError, in a clause, where it fails."""
+    """Upload a package in one commit; return the client's answer. Raises PushError, worded as a clause, if it fails."""
     asked = {
         "task": "push",
         "repo": target.repo,
@@ -217,7 +215,7 @@ def explain(answer: Record) -> tuple[str, str]:
 
 
 def ask_client(request: Record, limit: float) -> Record:
-    """The client's answer, or that it had none within `limit` seconds. -P: nothing is imported from where the user stands."""
+    """The client's answer, or a fault after `limit` seconds without one. -P: nothing is imported from the working directory."""
     shows = (sys.stderr is not None and sys.stderr.isatty()) or os.environ.get("LMTUNE_DEBUG") == "1"
     try:
         ended = subprocess.run(

@@ -33,14 +33,14 @@ STAYS = (
 
 
 def list_going(package: Package) -> list[Record]:
-    """What goes, by name, with its bytes and the reason."""
+    """The files that go, by name, with bytes and reason."""
     sizes = {name: file.stat().st_size for name, file in package.files.items()}
     sizes |= {name: len(text.encode()) for name, text in package.texts.items()}
     return [{"name": name, "bytes": size, "why": _find_reason(name)} for name, size in sorted(sizes.items())]
 
 
 def list_staying(run: Path, package: Package) -> list[Record]:
-    """What else lies in the run folder, by name, with the reason."""
+    """The other files in the run folder, by name, with the reason."""
     beside = [path.name for path in run.iterdir() if path.name != "model"]
     inside = [f"model/{name}" for name in (*package.left_out, MANIFEST, CARD) if (run / "model" / name).exists()]
     return [

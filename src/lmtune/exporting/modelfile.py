@@ -1,4 +1,4 @@
-"""What Ollama is told of a GGUF file: https://docs.ollama.com/modelfile."""
+"""The Modelfile that describes a GGUF file to Ollama: https://docs.ollama.com/modelfile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMETERS = {
     "min_p": ("min_p", 0.0),
     "repetition_penalty": ("repeat_penalty", 1.0),
 }
-"""Of a GenerationConfig: what Ollama calls it, and what transformers takes where it is unset. Ollama's own defaults differ."""
+"""Fields of GenerationConfig: Ollama's name, and transformers' value if unset. Ollama's own defaults differ."""
 PLAIN = "{{ .Prompt }}"
 """The template of a model that continues what it is given."""
 TRIPLE = '"""'
@@ -28,7 +28,7 @@ def render_modelfile(
 ) -> str:
     """The Modelfile beside `file`, with the settings that the model generates with here.
 
-    A chat template stands in the GGUF file, in Jinja, where Ollama finds it; a model without one gets its prompt as it is.
+    A chat template is in the GGUF file, in Jinja, where Ollama finds it; a model without one gets its prompt as it is.
     """
     lines = [f"FROM ./{file}"]
     if not isinstance(tokenizer.chat_template, str):
@@ -39,7 +39,7 @@ def render_modelfile(
 
 
 def list_parameters(model: PreTrainedModel, settings: GenerationConfig) -> list[tuple[str, float]]:
-    """(name, value) as Ollama has them: how tokens are drawn, how many at most, and how long a text may be."""
+    """(name, value) of Ollama's parameters: sampling, the limit on new tokens, and the context length."""
     drawn = {name: getattr(settings, name) for name in PARAMETERS}
     if not settings.do_sample:
         drawn = {"temperature": 0, "repetition_penalty": drawn["repetition_penalty"]}
@@ -49,7 +49,7 @@ def list_parameters(model: PreTrainedModel, settings: GenerationConfig) -> list[
 
 
 def list_stops(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig) -> list[str]:
-    """What ends a text: the end-of-text tokens of the model, then the stop strings of its settings."""
+    """Strings that end a text: the end-of-text tokens of the model, then the stop strings of its settings."""
     ends: Sequence[int] = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     tokens = [tokenizer.convert_ids_to_tokens(index) for index in ends if index is not None]
     strings = settings.stop_strings or []
@@ -57,6 +57,6 @@ def list_stops(tokenizer: PreTrainedTokenizerBase, settings: GenerationConfig) -
 
 
 def quote(text: str) -> str:
-    """A text as a Modelfile holds it: there are no escapes, and a line may end inside of quotes."""
+    """A text quoted for a Modelfile, which has no escapes but allows newlines inside quotes."""
     mark = TRIPLE if '"' in text or "\n" in text else '"'
     return f"{mark}{text}{mark}"

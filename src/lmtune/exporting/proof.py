@@ -1,6 +1,5 @@
-"""A file that was written, read back and held against the model: its settings, each of its weights, its vocabulary, its logits.
-
-No runtime is needed for it. The model that is built from the file knows nothing but what stands there.
+"""Reading a written file back and comparing it with the model: its settings, each weight, its vocabulary, its logits.
+No runtime is needed. The model for the comparison is built only from what is in the file.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ TEXT = (
     "Zwölf Boxkämpfer, naïve café, δ = 2π, Привет, мир! 日本語の文。 العربية 🙂👩‍⚕️\n"
     "\tIt's what they'll say:  \"I don't know\", he said -- and left...   \n"
 )
-"""What logits are compared on."""
+"""Text on which logits are compared."""
 MOST_TOKENS, LONGEST_ROW = 512, 128
-"""Of the text, and of a row of it."""
+"""Tokens of the text, and of a row of it, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a file may be from its model."""
+    """How far a file may deviate from its model."""
 
     divergence: float
-    """Of its distributions, the mean over all positions of the Kullback-Leibler divergence from the model's, in nats."""
+    """Kullback-Leibler divergence of its distributions from the model's, in nats, averaged over all positions."""
     agreement: float
-    """Positions with the same likeliest token, as a share of all."""
+    """Share of positions with the same likeliest token."""
     step: float
-    """Error of a weight, as a share of the largest of its tensor."""
+    """Error of a weight, relative to the largest of its tensor."""
 
 
 BOUNDS = {
@@ -57,20 +56,20 @@ BOUNDS = {
     ExportDtype.float16: Bounds(1e-4, 0.98, 2**-11),
     ExportDtype.q8_0: Bounds(3e-2, 0.9, 0.6 / 127),
 }
-"""By precision. float32 is exact; others round each weight to the nearest that they have."""
+"""Bounds by precision. float32 is exact; others round each weight to the nearest value that they have."""
 SMALLEST = 2.0**-18
-"""Error of any weight that is allowed besides: of the smallest numbers, float16 keeps few digits or none."""
+"""Additional error allowed for any weight: float16 keeps few digits of the smallest numbers, or none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """How near two models are on the same text."""
+    """How close two models are on the same text."""
 
     tokens: int
     divergence: float
     agreement: float
     largest: float
-    """Difference between two logits."""
+    """Largest difference between two logits."""
 
     def as_dict(self) -> Record:
         """For results and JSON."""
@@ -78,20 +77,20 @@ class Closeness:
 
 
 def compare(before: torch.Tensor, after: torch.Tensor) -> Closeness:
-    """How near logits [rows, positions, vocabulary] are to those of `before`."""
+    """How close logits [rows, positions, vocabulary] are to those of `before`."""
     one, other = before.double().log_softmax(-1), after.double().log_softmax(-1)
     return Closeness(
         tokens=before.shape[0] * before.shape[1],
-        divergence=float((one.exp() * (one - other)).sum(-1).mean().clamp(min=0)),  # rounding takes it below; nan stays
+        divergence=float((one.exp() * (one - other)).sum(-1).mean().clamp(min=0)),  # rounding may give < 0; nan stays
         agreement=float((one.argmax(-1) == other.argmax(-1)).double().mean()),
         largest=float((before.double() - after.double()).abs().max()),
     )
 
 
 def check_bounds(name: str, found: Closeness, dtype: ExportDtype) -> None:
-    """Raise ModelError where rounding to `dtype` has made another model of it. name: what was rounded."""
+    """Raise ModelError if rounding to `dtype` has changed the model too much. name: what was rounded."""
     bounds = BOUNDS[dtype]
-    if found.divergence <= bounds.divergence and found.agreement >= bounds.agreement:  # neither is true of nan
+    if found.divergence <= bounds.divergence and found.agreement >= bounds.agreement:  # both are false for nan
         return
     raise ModelError(
         f"{name} in {dtype.value} is another model: on {found.tokens} tokens it is {found.divergence:.2e} nats from that in "
@@ -118,7 +117,7 @@ def prove_gguf(
     vocabulary: Vocabulary,
     dtype: ExportDtype,
 ) -> Closeness:
-    """How near the model in a file is to the one in memory; raise ModelError where it is another."""
+    """How close the model in a file is to the one in memory; raise ModelError if it is a different one."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
@@ -135,7 +134,7 @@ def prove_gguf(
 
 
 def _check_vocabulary(file: Path, read: Vocabulary, written: Vocabulary, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ModelError for a vocabulary that is not as it was written, or that reads a text as other ids than the tokenizer."""
+    """Raise ModelError for a vocabulary that is not as it was written, or that encodes a text differently from the tokenizer."""
     if read != written:
         raise refuse(file, "its vocabulary is not as it was written")
     rebuilt = build_tokenizer(read)
@@ -147,7 +146,7 @@ def _check_vocabulary(file: Path, read: Vocabulary, written: Vocabulary, tokeniz
 
 
 def build_copy(reader: GGUFReader, model: PreTrainedModel, architecture: Architecture) -> PreTrainedModel:
-    """A model of the same class that a file describes, with the weights of `model`."""
+    """A model of the same class as `model`, configured from a file, with the weights of `model`."""
     import torch
 
     tied = all(tensor.name != HEAD for tensor in reader.tensors)
@@ -163,7 +162,7 @@ def build_copy(reader: GGUFReader, model: PreTrainedModel, architecture: Archite
 def _load_weights(
     file: Path, reader: GGUFReader, copy: PreTrainedModel, architecture: Architecture, step: float
 ) -> None:
-    """Replace each weight by that of the file; raise ModelError where one is not what it was, but for rounding."""
+    """Replace each weight by that of the file; raise ModelError if one differs by more than rounding."""
     import torch
 
     weights = dict(copy.named_parameters())

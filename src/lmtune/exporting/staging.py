@@ -1,4 +1,4 @@
-"""A folder of files that appear when all of them are written and proven, and that others may read."""
+"""A folder whose files appear only when all of them are written and checked, readable by other users."""
 
 import os
 import shutil
@@ -15,9 +15,8 @@ from lmtune.storage import sync, sync_folder
 
 @contextmanager
 def staged(folder: Path, last: str) -> Iterator[Path]:
-    """A folder inside `folder` to write in; what it holds in the end moves up, on disk, `last` at the end.
-
-    Where anything fails nothing moves and it is removed. Raises CheckpointError for a disk that does not take it.
+    """Yield a folder inside `folder` to write in; its content is moved up at the end, flushed to disk, with `last` last.
+    On failure nothing is moved and it is removed. Raises CheckpointError if the disk cannot be written.
     """
     aside = folder / f".{token_hex(4)}"
     try:
@@ -36,7 +35,7 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
 
 
 def _make_readable(folder: Path) -> None:
-    """Give each file the mode that new files have, on disk: safetensors writes 0600, which no other user can read."""
+    """Give each file the mode of new files, and flush it to disk: safetensors writes 0600, which no other user can read."""
     umask = os.umask(0o077)
     os.umask(umask)
     for file in folder.rglob("*"):

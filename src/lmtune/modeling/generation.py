@@ -64,7 +64,7 @@ def mend_generation_config(model: PreTrainedModel) -> list[str]:
     """Make the model's generation config one that can be saved; say what was changed.
 
     transformers loads files with a temperature or top_p but without do_sample, as Llama 2 and Vicuna ship them, and refuses
-    to save them once an id has changed. What this cannot mend, loading.check_saveable refuses.
+    to save them once an id has changed. What this cannot mend, saving.check_saveable refuses.
     """
     config = getattr(model, "generation_config", None)
     if config is None or _find_fault(config) is None:

@@ -1,4 +1,4 @@
-"""How many tokens a model takes at once: what its config says, then what it does."""
+"""How many tokens a model takes at once: by its config, then by trial."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 MAX_CONTEXT = 1024
-"""Longest default window and block; more has to be asked for by its key."""
+"""Longest default window and block; longer ones have to be set by their keys."""
 NAMES = ("max_position_embeddings", "max_seq_len", "max_target_positions")
-"""What configs call the number of positions; -1 and 0 stand for no limit."""
+"""Names of the number of positions in configs; -1 and 0 mean no limit."""
 BEHIND_PADDING = frozenset(
     ["camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"]
 )
@@ -28,7 +28,7 @@ class _Enough(Exception):  # noqa: N818  no error: the rest of the model would s
 
 
 def positions_of(model_config: PreTrainedConfig) -> int | None:
-    """Positions that a model has by its config, None for one without a limit."""
+    """Positions that a model has by its config; None for one without a limit."""
     for name in NAMES:
         value = getattr(model_config, name, None)
         if isinstance(value, int) and value > 0:
@@ -43,16 +43,15 @@ def context_of(model_config: PreTrainedConfig) -> int:
 
 
 def check_length(key: str, value: int | None, model_config: PreTrainedConfig) -> None:
-    """Raise ConfigError where the model has fewer positions than `value` by its config."""
+    """Raise ConfigError if the model has fewer positions than `value` by its config."""
     positions = positions_of(model_config)
     if value is not None and positions and value > positions:
         raise _refuse(key, value, positions)
 
 
 def resolve_length(key: str, value: int | None, model: PreTrainedModel, training: bool = False) -> int:
-    """`value`, or the default context as far as the model takes it; raise ConfigError where it does not take `value`.
-
-    training: rows are learned, which some models (Reformer) take in one length alone.
+    """`value`, or the default context as far as the model takes it; raise ConfigError if it does not take `value`.
+    training: rows are for training, for which some models (Reformer) take only one length.
     """
     check_length(key, value, model.config)
     wanted = value or context_of(model.config)
@@ -98,7 +97,7 @@ def _stop(*_: object) -> None:
 
 
 def _measure_longest(model: PreTrainedModel, too_many: int) -> int:
-    """The longest row that the model takes, 0 for none; fewer than `too_many`."""
+    """Length of the longest row that the model takes, below `too_many`; 0 for none."""
     least = 0
     while too_many - least > 1:
         middle = (least + too_many) // 2

@@ -1,7 +1,6 @@
-"""Is a model a plain linear head on its base? Only then are its logits head(base(ids)), so that they can be taken in parts.
-
-Neither class nor config tells for all architectures, so a few tokens decide. Equal losses would not be proof enough: Gemma 2's
-cap moves that of a new model by 1e-5. The head has to take the base model's output and give the logits themselves, bit for bit.
+"""Is a model a plain linear head on its base? Only then are its logits head(base(ids)), so that they can be computed in parts.
+Neither class nor config shows this for all architectures, so a few tokens decide. Equal losses would not prove it: Gemma 2's
+cap moves that of a new model by 1e-5. The head has to get the base model's output and give the logits themselves, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ SCALED_BY = (
     "lm_head_multiplier",
     "output_multiplier_scale",
 )
-"""Keys of model configs that make logits something else than the head's output (gemma2, cohere, granite, falcon_h1)."""
+"""Keys of model configs by which logits differ from the head's output (gemma2, cohere, granite, falcon_h1)."""
 
 
 def find_obstacle(model: PreTrainedModel) -> str | None:
-    """Why the logits of `model`, which has no adapter around it, are not head(base(ids)); None where they are."""
+    """Why the logits of `model`, which has no adapter around it, are not head(base(ids)); None if they are."""
     import torch
 
     name = type(model).__name__

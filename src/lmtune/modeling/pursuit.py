@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit (Pati, Rezaiifar, Krishnaprasad 1993): a row as a sum of a few others."""
+"""Orthogonal matching pursuit (Pati, Rezaiifar, Krishnaprasad 1993): a row as a weighted sum of a few others."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 128
-"""Targets at a time: with 50,000 atoms of width 768 and 64 of them for each target, about 120 MB beside the atoms."""
+"""Targets per batch: with 50,000 atoms of width 768 and 64 of them for each target, about 120 MB beside the atoms."""
 EXACT = 1e-6
-"""Share of a target that may be left over for it to count as matched: float32 rows say no more."""
+"""Relative norm of the residual below which a target counts as matched: float32 rows are no more precise."""
 
 
 def pursue(targets: torch.Tensor, atoms: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(places, weights), both [targets, k]: which atoms, and how much of each, come nearest to each target.
-
-    The atom that correlates most with what is left over comes next, and all weights are solved for anew. A target that is
-    matched by fewer has weights of 0 at the end.
+    """(places, weights), both [targets, k]: indices and weights of the atoms whose sum approximates each target.
+    Each step adds the atom that correlates most with the residual, and all weights are solved for again. A target that is
+    matched by fewer atoms has weights of 0 at the end.
 
     targets: [targets, width]; atoms: [atoms, width]; k: at most the width and the number of atoms. Atoms are chosen in
     float32, where most of the work is: of two that correlate equally, either will do. Weights are solved for in float64,
-    since atoms that are nearly parallel lose in the difference what float32 has.
+    since the difference of nearly parallel atoms loses the precision of float32.
     """
     import torch
 
@@ -47,7 +46,7 @@ def _pursue(
         places[:, step] = scores.argmax(dim=1)
         taken[torch.arange(count), places[:, step]] = True
         atom, before = atoms[places[:, step]].double(), basis[:, :step]
-        for _ in range(2):  # once more, since one pass leaves atoms that are nearly parallel not quite orthogonal
+        for _ in range(2):  # twice, since one pass leaves nearly parallel atoms not quite orthogonal
             part = torch.einsum("nkw,nw->nk", before, atom)
             atom = atom - torch.einsum("nkw,nk->nw", before, part)
             factors[:, :step, step] += part

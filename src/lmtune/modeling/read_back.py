@@ -1,4 +1,4 @@
-"""A saved model, loaded again as others will load it, beside the model in memory."""
+"""Comparing a saved model, loaded as others will load it, with the model in memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROOM = 1.2
-"""Free memory that loading it a second time takes, in sizes of the model in float32."""
+"""Free memory needed to load it a second time, relative to the size of the model in float32."""
 
 
 def check_reads_back(model: PreTrainedModel, folder: Path) -> None:
     """Raise ModelError unless `folder` gives every weight of `model`, bit by bit, and its logits on a few tokens.
 
-    model: as it was saved, or with an adapter on it of which the folder holds the adapter alone. Without room for a second copy
-    the logits are not compared, which is said.
+    model: as it was saved, or with an adapter, of which the folder holds the adapter alone. Without memory for a second copy
+    the logits are not compared, which is logged.
     """
     difference = stored.find_difference(model, folder)
     if difference is not None:

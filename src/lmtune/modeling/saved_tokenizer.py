@@ -1,4 +1,4 @@
-"""Saving a tokenizer and reading it back as transformers will: one that reads back as another is corrected or refused."""
+"""Saving a tokenizer and reading it back as transformers will: one that reads back differently is corrected or refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NO_CODE = {"AutoTokenizer": [None, None]}
-"""As auto_map of a tokenizer_config.json it names no code, and makes transformers read tokenizer.json unchanged.
+"""An auto_map for tokenizer_config.json that names no code, and makes transformers read tokenizer.json unchanged.
 
 For some model types (qwen2) transformers 5 otherwise builds the tokenizer of that type around the saved vocabulary, which splits
 and normalises texts in its own way, whatever tokenizer_class says.
@@ -23,9 +23,8 @@ and normalises texts in its own way, whatever tokenizer_class says.
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError where it does not.
-
-    What that takes is kept in the tokenizer, so that Trainer's saves beside the same model contain it too.
+    """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError if it does not.
+    Settings needed for that stay in the tokenizer, so that Trainer's saves beside the same model contain it too.
     """
     with saying("saving the tokenizer and reading it back"):
         _save(tokenizer, folder)
@@ -33,7 +32,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     if tokenizer.init_kwargs.get("auto_map") == NO_CODE:
-        del tokenizer.init_kwargs["auto_map"]  # of a save beside a model of another type, which this one may not take
+        del tokenizer.init_kwargs["auto_map"]  # from a save beside a model of another type; this type may not accept it
     tokenizer.save_pretrained(folder)
     read = _load_back(tokenizer, folder)
     difference = find_difference(tokenizer, read)
@@ -48,7 +47,7 @@ def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _save_without_code(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
-    """Save with NO_CODE, and return whether that reads back as it is; where it does not, save as before."""
+    """Save with NO_CODE and return True if that reads back as it is; otherwise save as before."""
     before = tokenizer.init_kwargs.copy()
     tokenizer.init_kwargs["auto_map"] = NO_CODE
     tokenizer.save_pretrained(folder)
@@ -56,7 +55,7 @@ def _save_without_code(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool
         mended = find_difference(tokenizer, _load_back(tokenizer, folder)) is None
     except (
         Exception
-    ):  # beside most model types transformers falls over a map that names nothing, each version in its own way
+    ):  # with most model types transformers fails on a map that names nothing, each version in its own way
         mended = False
     if not mended:
         tokenizer.init_kwargs = before
@@ -65,7 +64,7 @@ def _save_without_code(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool
 
 
 def _load_back(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
-    """As lmtune reads it: with a padding token, unless the tokenizer is one without."""
+    """The tokenizer as lmtune reads it: with a padding token, unless the saved one has none."""
     from transformers import AutoTokenizer
 
     with foreign.sealed():

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 
 def round_weights(model: PreTrainedModel, dtype: SaveDtype) -> None:
-    """Round float32 weights in place to those that `dtype` can hold, so that scores are of what save_model will write.
-
-    Of a model with an adapter only what learns: its base is not written.
+    """Round float32 weights in place to values that `dtype` can hold, so that scores belong to what save_model will write.
+    With an adapter, only trainable weights are rounded: the base is not written.
     """
     import torch
 
@@ -35,7 +34,7 @@ def round_weights(model: PreTrainedModel, dtype: SaveDtype) -> None:
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: SaveDtype = SaveDtype.float32
 ) -> None:
-    """Write a folder that from_pretrained and pipeline("text-generation") load as it is; the model is in `dtype` then."""
+    """Write a folder that from_pretrained and pipeline("text-generation") load as it is; the model is in `dtype` afterwards."""
     import torch
 
     model.config.use_cache = True  # Trainer switches it off for training; generation without it is quadratic
@@ -47,9 +46,8 @@ def save_model(
 
 
 def check_saveable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ModelError where config, generation config or tokenizer could not be saved: now, not after the training.
-
-    They are written into a temporary folder; where there is no room for one, nothing is learned of them.
+    """Raise ModelError before training, not after it, if config, generation config or tokenizer cannot be saved.
+    They are written into a temporary folder; if there is no room for one, they are not checked.
     """
     try:
         with TemporaryDirectory(prefix="lmtune-") as folder:
@@ -69,7 +67,7 @@ def _try_to_save(what: Saveable, folder: str) -> None:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _refuse_to_save(what, fault) from fault
-    except Exception as fault:  # each class of transformers refuses in its own way
+    except Exception as fault:  # each class of transformers fails in its own way
         raise _refuse_to_save(what, fault) from fault
 
 

@@ -1,4 +1,4 @@
-"""What a model is to be loaded from, checked before anything heavy happens."""
+"""Checks of what a model is to be loaded from, before anything heavy happens."""
 
 from lmtune import foreign
 from lmtune.config import ModelConfig, Transplant
@@ -22,7 +22,7 @@ def check_model_source(config: ModelConfig, whole: bool = True) -> None:
 
 
 def _check_donor(source: foreign.Source) -> None:
-    """Raise ModelError for a folder that holds no model beside its tokenizer; a Hub id is found out once it is loaded."""
+    """Raise ModelError for a folder that holds no model beside its tokenizer; a Hub id is checked when it is loaded."""
     if source.is_folder and not any(foreign.find_file(source, name) for name in (foreign.CONFIG, foreign.ADAPTER)):
         raise ModelError(
             f"{source}: model.transplant=omp looks new tokens up in a model that has their vocabulary, found a tokenizer alone. "
@@ -41,7 +41,7 @@ def _check_source(source: foreign.Source) -> None:
 
 
 def check_folder(source: foreign.Source) -> None:
-    """Raise the source's error for settings in its folder that do not read, or ask for code or for a model that is not there.
+    """Raise the source's error for settings in its folder that are unreadable, or ask for code or for a model that is not there.
 
     Likewise for a folder that was sealed and has changed since.
     """

@@ -1,6 +1,5 @@
-"""Weights in a folder, compared with those in memory: loading has to be the inverse of saving.
-
-transformers saves some architectures under other names than their modules have, in other pieces, and finds its way back only in
+"""Comparing weights in a folder with those in memory: loading has to be the inverse of saving.
+transformers saves some architectures under other names than their modules have, or in other pieces, and converts back only in
 from_pretrained.
 """
 
@@ -21,9 +20,8 @@ SHOWN_NAMES = 3
 
 
 def restore(model: PreTrainedModel, folder: Path) -> None:
-    """Put the weights of a checkpoint into `model`, all of them; raise CheckpointError where one is missing or has no place.
-
-    model: the whole model, or one with an adapter of peft on it, of which a checkpoint holds the adapter alone.
+    """Load all weights of a checkpoint into `model`; raise CheckpointError if one is missing or has no place.
+    model: the whole model, or one with a peft adapter, of which a checkpoint holds the adapter alone.
     """
     import torch
 
@@ -35,7 +33,7 @@ def restore(model: PreTrainedModel, folder: Path) -> None:
 
 
 def find_difference(model: PreTrainedModel, folder: Path) -> str | None:
-    """The first weight of `model` that would not come back from `folder`, None where all would, bit by bit."""
+    """The first weight of `model` that `folder` would not restore, bit by bit; None if it restores all."""
     import torch
 
     held, stored = list_weights(model, folder), load_weights(model, folder)
@@ -48,7 +46,7 @@ def find_difference(model: PreTrainedModel, folder: Path) -> str | None:
 
 
 def list_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
-    """What a checkpoint of `model` has to hold, by name: parameters and saved buffers, tied ones once."""
+    """The weights that a checkpoint of `model` has to hold, by name: parameters and saved buffers, tied ones once."""
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft.utils import get_peft_model_state_dict
 
@@ -57,7 +55,7 @@ def list_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> Mapping[str, torch.Tensor]:
-    """What a folder holds, under the names that `model` has; tied weights once."""
+    """The weights in a folder, under the names that `model` has; tied ones once."""
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft.utils import load_peft_weights
 
@@ -78,7 +76,7 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _load_converted(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
-    """The weights as from_pretrained of the model's class makes them of the files, with what is missing left out."""
+    """The weights as from_pretrained of the model's class converts them from the files, without those that are missing."""
     import torch
 
     found = type(model).from_pretrained(
@@ -87,12 +85,12 @@ def _load_converted(model: PreTrainedModel, folder: Path) -> dict[str, torch.Ten
     )  # fmt: skip
     loaded, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", found)
     weights = _without_ties(loaded.state_dict())
-    surplus = {name: torch.empty(0) for name in info["unexpected_keys"]}  # of these only the names count
+    surplus = {name: torch.empty(0) for name in info["unexpected_keys"]}  # only their names count
     return {name: value for name, value in weights.items() if name not in info["missing_keys"]} | surplus
 
 
 def _without_ties(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each tensor under the first of its names."""
+    """Each tensor once, under the first of its names."""
     found: dict[tuple[int, tuple[int, ...]], str] = {}
     return {
         name: value

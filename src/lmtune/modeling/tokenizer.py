@@ -27,13 +27,13 @@ END_OF_TEXT = "<|endoftext|>"
 MILLIONS = Unit("million characters", 1e6, 1)
 LEARN = "learn"
 LEARNING_CHARS = 32_000_000
-"""Characters that model.tokenizer=learn reads; frequencies settle long before."""
+"""Characters that model.tokenizer=learn reads; frequencies converge long before."""
 MEASURED_CHARS = 5_000_000
 """Characters that a vocabulary is measured on."""
 LEAST_ENTRIES = 2
-"""For text, of a vocabulary that was read: where there is no file, transformers makes one up of special tokens, or of a blank."""
+"""Entries for text in a loaded vocabulary, at least: without a file, transformers makes one up from special tokens, or a space."""
 MOST_RUN = 500
-"""Characters of a word that a vocabulary is learned from; those of languages are shorter."""
+"""Longest word, in characters, that a vocabulary is learned from; words of languages are shorter."""
 LONG_RUN = re.compile(
     "|".join(
         rf"{begin}{kind}{{{MOST_RUN + 1},}}"
@@ -44,28 +44,27 @@ LONG_RUN = re.compile(
         )
     )
 )
-"""Of letters and digits, of other signs, or of blanks: what byte-level vocabularies take for one word."""
+"""Runs of letters and digits, of other signs, or of white space, each one word to byte-level vocabularies."""
 SHOWN_FILES = 5
-"""Of a folder without a tokenizer, in a message."""
+"""Files named in a message about a folder without a tokenizer."""
 TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
-"""How the tokenizers of transformers are called."""
+"""Class names of transformers' tokenizers."""
 REMEDIES = {
     "ckpt": "Put the files of its tokenizer beside the model, as save_pretrained of a tokenizer writes them.",
     "model.path": "Name another with model.tokenizer=.",
     "model.tokenizer": "Name another folder or Hub id.",
 }
-"""By the key that named what holds no tokenizer that can be used."""
+"""By the key that named a source without a usable tokenizer."""
 BROKEN = "\ufffd"
-"""What bytes that are no whole character decode to."""
+"""What incomplete characters decode to."""
 
 
 def load_tokenizer(
     path: str, revision: str | None = None, separates: bool = True, key: str = "ckpt"
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or the Hub, ready for documents that end in a separator. That of its base for a bare adapter.
-
-    key: what named it, for messages. Raises ModelError if it does not load, or has no end-of-text token though `separates` asks
-    for one.
+    """A tokenizer from a folder or the Hub, ready for documents that end in a separator. For a bare adapter, its base's.
+    key: the key that named it, for messages. Raises ModelError if it does not load, or, with `separates`, has no end-of-text
+    token.
     """
     tokenizer = _load_complete(foreign.Source(key, path, revision))
     if separates and tokenizer.eos_token_id is None:
@@ -108,7 +107,7 @@ def _load(source: foreign.Source, settings: foreign.Settings) -> PreTrainedToken
 
 
 def _check_class(source: foreign.Source, settings: foreign.Settings) -> None:
-    """Raise ModelError where something of transformers is to be loaded as a tokenizer that is none, with all that it would load."""
+    """Raise ModelError if tokenizer_class names a class of transformers that is no tokenizer, before that loads anything."""
     import transformers
 
     for file in (foreign.TOKENIZER, foreign.CONFIG):
@@ -120,7 +119,7 @@ def _check_class(source: foreign.Source, settings: foreign.Settings) -> None:
 
 
 def _check_files(source: foreign.Source, settings: foreign.Settings) -> None:
-    """Raise ModelError for a folder whose files do not say what kind of vocabulary they hold."""
+    """Raise ModelError for a folder whose files do not show what kind of vocabulary they hold."""
     if not source.is_folder or settings or _has_vocabulary(source):
         return
     names = [entry.name for entry in source.given.list_folder(Path(source.path))]
@@ -148,10 +147,10 @@ def learn_tokenizer(
     special_tokens: Sequence[str] = (END_OF_TEXT,),
     max_chars: int | None = LEARNING_CHARS,
 ) -> PreTrainedTokenizerBase:
-    """A byte-level BPE as GPT-2's (Radford et al. 2019; Sennrich et al. 2016, arXiv:1508.07909) learned from texts.
+    """A byte-level BPE like GPT-2's (Radford et al. 2019; Sennrich et al. 2016, arXiv:1508.07909) learned from texts.
 
     No text is unknown to it: it falls back to bytes. Special tokens get the first ids; the first of them ends a text. Words
-    of more than MOST_RUN characters are learned from in pieces, which is said: the time that a word takes grows with the square
+    of more than MOST_RUN characters are learned from in pieces, which is logged: the time for a word grows with the square
     of its length.
     max_chars: read no more of the texts than this; None for all of them.
     """
@@ -170,7 +169,7 @@ def learn_tokenizer(
 
 
 def wrap_learned(learned: Tokenizer, max_length: int, end: str = END_OF_TEXT) -> PreTrainedTokenizerBase:
-    """A learned vocabulary as transformers has one; `end` ends a text. max_length: tokens."""
+    """A learned vocabulary as a transformers tokenizer; `end` ends a text. max_length: tokens."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
@@ -187,15 +186,15 @@ class TokenizerStats(NamedTuple):
     """How a vocabulary fits a text."""
 
     tokens_per_word: float
-    """Tokens for each white-space word."""
+    """Tokens per whitespace-separated word."""
     bytes_per_token: float
-    """UTF-8 bytes for each token."""
+    """UTF-8 bytes per token."""
     byte_fallback: float
     """Share of tokens that are parts of a character; nothing is unknown to a byte-level vocabulary."""
 
 
 def measure_fit(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> TokenizerStats:
-    """Counts over the first MEASURED_CHARS characters of texts, special tokens typed in them read as text."""
+    """Statistics over the first MEASURED_CHARS characters of texts; special tokens typed in them count as text."""
     counts: Counter[int] = Counter()
     words = size = 0
     with saying("measuring how a vocabulary fits the text"):
@@ -210,7 +209,7 @@ def measure_fit(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tok
 
 
 def complete(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Give it a padding token where it has none: batched generation needs one, and no loss ever sees it."""
+    """Add a padding token if there is none: batched generation needs one, and no loss ever sees it."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -230,7 +229,7 @@ def check_same_vocabulary(given: PreTrainedTokenizerBase, own: PreTrainedTokeniz
 
 
 def cut_runs(texts: Iterable[str], work: Work) -> Iterator[str]:
-    """The texts to learn from, in pieces where they have long runs; how much has come is said of `work`."""
+    """The texts to learn from, split at long runs; reports progress to `work`."""
     cut = 0
     for text in texts:
         work.advance(len(text))

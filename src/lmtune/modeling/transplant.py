@@ -1,12 +1,12 @@
 """Embeddings carried over to another vocabulary.
 
-Rows of tokens that stand in both vocabularies, as exact byte-level strings, are copied. The others start as
+Rows of tokens that are in both vocabularies, as exact byte-level strings, are copied. The others start as
 
     mean    the mean of the old rows, as in GPorTuguese-2 (Guillou 2020)
-    fvt     the mean of the old rows of the pieces into which the old vocabulary cuts the token: Fast Vocabulary Transfer
+    fvt     the mean of the old rows of the pieces into which the old vocabulary splits the token: Fast Vocabulary Transfer
             (Gee, Zugarini, Rigutini, Torroni 2022, arXiv:2402.09977)
-    omp     a weighted sum of copied rows: the one by which orthogonal matching pursuit rebuilds the token's row in a donor, a
-            model that has the new vocabulary, from its rows of the same tokens (Goddard, Fernandes Neto 2025,
+    omp     a weighted sum of copied rows, with the weights by which orthogonal matching pursuit rebuilds the token's row in a
+            donor, a model that has the new vocabulary, from its rows of the same tokens (Goddard, Fernandes Neto 2025,
             arXiv:2506.06607)
 
 All other weights stay as they are. An untied head is carried over in the same way, from its own rows.
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 ATOMS = 64
-"""Rows in a sum at most, as in the paper on OMP."""
+"""Rows in a sum, at most, as in the paper on OMP."""
 WIDTHS = 8
-"""How many times wider than the sum is long a row has to be: sums of as many rows as there are numbers in one rebuild the donor's
-row exactly, and say nothing of another model's."""
+"""Least ratio of a row's width to the number of rows in a sum: a sum of as many rows as the width rebuilds the donor's
+row exactly, and means nothing for another model."""
 
 
 class Sums(NamedTuple):
-    """Rows that begin as weighted sums of old ones."""
+    """New rows that start as weighted sums of old ones."""
 
     rows: torch.Tensor
     """[rows] int64: new rows."""
@@ -54,17 +54,17 @@ class EmbeddingTransfer:
 
     method: Transplant
     sources: np.ndarray
-    """[new rows] int64: the old row that is copied, -1 where there is none."""
+    """[new rows] int64: the old row that is copied, -1 if there is none."""
     pieces: dict[int, list[int]]
     """For `fvt`: new row to the old rows whose mean it starts as."""
     old_entries: int
-    """Of the old vocabulary; rows of the old embedding beyond them belong to no token."""
+    """Entries of the old vocabulary; rows of the old embedding beyond them belong to no token."""
     same_id: int
     """Tokens that keep their id."""
     sums: Sums | None = None
-    """For `omp`, of the embedding."""
+    """For `omp`: the sums of the embedding."""
     head_sums: Sums | None = None
-    """For `omp`, of an untied head."""
+    """For `omp`: the sums of an untied head."""
 
     def report(self) -> dict[str, Any]:
         """Counts of rows: copied, newly initialised, and left behind; the content of transplant.json."""
@@ -89,9 +89,9 @@ class EmbeddingTransfer:
 
 
 def plan_transfer(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, method: Transplant) -> EmbeddingTransfer:
-    """How rows for the vocabulary of `new` follow from those for the vocabulary of `old`.
+    """Where the rows for the vocabulary of `new` come from, given those for the vocabulary of `old`.
 
-    Raises ModelError unless both are byte-level: strings of other alphabets do not stand for the same bytes.
+    Raises ModelError unless both are byte-level: in other vocabularies, equal strings need not stand for the same bytes.
     """
     for tokenizer in (old, new):
         _check_byte_level(tokenizer)
@@ -100,16 +100,15 @@ def plan_transfer(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, me
     for token, index in ours.items():
         sources[index] = theirs.get(token, -1)
     if sources[new.eos_token_id] < 0:
-        sources[new.eos_token_id] = old.eos_token_id  # it ends a text in both, whatever it is called
+        sources[new.eos_token_id] = old.eos_token_id  # it ends a text in both, whatever its name
     pieces = _split_tokens(old, ours, sources) if method is Transplant.fvt else {}
     same_id = sum(theirs.get(token) == index for token, index in ours.items())
     return EmbeddingTransfer(method, sources, pieces, max(theirs.values()) + 1, same_id)
 
 
 def sum_as(donor: PreTrainedModel, transfer: EmbeddingTransfer) -> EmbeddingTransfer:
-    """The transfer with `omp`: other rows begin as the sums that rebuild them in a model with the new vocabulary.
-
-    Raises ModelError where the donor has fewer rows than the new vocabulary has ids.
+    """The transfer for `omp`: new rows start as the sums that rebuild them in a model with the new vocabulary.
+    Raises ModelError if the donor has fewer rows than the new vocabulary has ids.
     """
     rows, head = embedding_weight(donor).detach(), donor.get_output_embeddings()
     if len(rows) < len(transfer.sources):
@@ -126,7 +125,7 @@ def sum_as(donor: PreTrainedModel, transfer: EmbeddingTransfer) -> EmbeddingTran
 
 
 def find_sums(donor: torch.Tensor, sources: np.ndarray) -> Sums:
-    """How rows without a source follow from those with one. donor: [at least new rows, width]; sources: [new rows]."""
+    """The sums that rebuild rows without a source from those with one. donor: [at least new rows, width]; sources: [new rows]."""
     import torch
 
     old = torch.from_numpy(sources)
@@ -178,7 +177,7 @@ def build_rows(old: torch.Tensor, transfer: EmbeddingTransfer, sums: Sums | None
 
 
 def _split_tokens(old: PreTrainedTokenizerBase, ours: dict[str, int], sources: np.ndarray) -> dict[int, list[int]]:
-    """New row to the old ids of its token's pieces, where the old vocabulary has pieces for it."""
+    """New row to the old ids of its token's pieces, if the old vocabulary has pieces for it."""
     model = old.backend_tokenizer.model
     new = [(token, index) for token, index in ours.items() if sources[index] < 0]
     cut = {index: [piece.id for piece in model.tokenize(token)] for token, index in new}

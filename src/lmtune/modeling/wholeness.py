@@ -1,6 +1,5 @@
-"""Whether a model that was loaded is what its files hold: every weight, no other, as they were sealed.
-
-transformers draws what a file lacks at random, leaves out what it has too much, and only warns of both.
+"""Checks that a loaded model is what its files hold: every weight, no other, unchanged since they were sealed.
+transformers initialises missing weights at random, ignores surplus ones, and only warns of both.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ if TYPE_CHECKING:
 
 CHECK = "check_weights=false"
 SHOWN_NAMES = 3
-"""Weights that a message names."""
+"""Weights named in a message, at most."""
 PREFIXES = {
     "_orig_mod.": "torch.compile puts it there. Save the model below it (model._orig_mod), or take it off the names.",
     "module.": "DistributedDataParallel puts it there. Save the model below it (model.module), or take it off the names.",
 }
-"""What wrappers put before the names of weights."""
+"""Prefixes that wrappers add to the names of weights, with remedies."""
 MASKS = re.compile(
     r"(^|\.)(attn|attention)\.(attention\.|self\.)?(masked_bias|bias)$|rotary_emb\.inv_freq$|(^|\.)position_ids$"
 )
-"""Names of causal masks, frequencies and positions that older versions saved beside the weights; models compute them again."""
+"""Names of causal masks, frequencies and positions that older versions saved with the weights; models recompute them."""
 
 
 REPORT, REPORTER = "LOAD REPORT", "transformers.modeling_utils"
-"""What transformers heads its own table of such weights with, and the logger that it goes through."""
+"""Title of transformers' own table of such weights, and the logger that prints it."""
 
 
 @contextmanager
 def speaking_for_transformers(source: Source) -> Iterator[None]:
-    """Leave out transformers' own table, which calls weights without a place harmless, where check_complete speaks of them."""
+    """Suppress transformers' own table, which calls surplus weights harmless, if check_complete will report them."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not source.whole or REPORT not in record.getMessage()
@@ -53,7 +52,7 @@ def speaking_for_transformers(source: Source) -> Iterator[None]:
 
 
 def check_sealed(source: Source) -> None:
-    """Raise the source's error where its folder was sealed and is not as it was; folders that never were are taken as they are."""
+    """Raise the source's error if its folder was sealed and has changed; folders without a seal are accepted."""
     if not source.whole or not source.is_folder:
         return
     fault = find_damage(Path(source.path))
@@ -67,10 +66,9 @@ def check_sealed(source: Source) -> None:
 def check_complete(
     source: Source, model: PreTrainedModel, info: Mapping[str, Iterable[str]], described: str = CONFIG
 ) -> None:
-    """Raise the source's error where the files lack weights of the model, or hold weights that it has no place for.
-
-    info: what from_pretrained answers with output_loading_info=True. Tied heads are not missing, buffers are no weights.
-    described: the file that says which weights there have to be.
+    """Raise the source's error if the files lack weights of the model, or hold weights that it has no place for.
+    info: what from_pretrained returns with output_loading_info=True. Tied heads are not missing, buffers are no weights.
+    described: the file that determines which weights are needed.
     """
     if not source.whole:
         return
@@ -95,7 +93,7 @@ def check_complete(
 
 
 def _check_tied(source: Source, model: PreTrainedModel) -> None:
-    """Raise where the config ties the head to the embedding, and the files hold a head of its own."""
+    """Raise if the config ties the head to the embedding, but the files hold a separate head."""
     head = model.get_output_embeddings()
     tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
     weights = getattr(head, "weight", None), model.get_input_embeddings().weight
@@ -109,8 +107,7 @@ def _check_tied(source: Source, model: PreTrainedModel) -> None:
 def check_adapter_complete(
     source: Source, stored: Mapping[str, torch.Tensor], held: Mapping[str, torch.Tensor]
 ) -> None:
-    """Raise the source's error where the weights in an adapter's file are not all that the model with it now holds, or not equal.
-
+    """Raise the source's error if an adapter's file and the model with the adapter do not hold the same weights.
     stored, held: tensors by name, of the file and of the model.
     """
     import torch

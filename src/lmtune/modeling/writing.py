@@ -1,4 +1,4 @@
-"""Text that a model writes by itself, in rows as it is trained on: each next token drawn from its own probabilities, unchanged."""
+"""Text sampled from a model, in rows like those of training: each next token is drawn from its unmodified probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROWS_AT_ONCE = 16
-"""Rows that are written beside each other. Another number would be another text."""
+"""Rows that are generated together. Another number would give another text."""
 
 
 def write_rows(
@@ -23,8 +23,8 @@ def write_rows(
 ) -> Iterator[np.ndarray]:
     """Batches of rows, [rows, length] ids each, `count` in all; weights, random states and training mode stay as they are.
 
-    A row opens as a text does and goes on over the ends of texts, as rows of packed text do: no length is cut to, and no end is
-    invented. Settings of generation do not apply.
+    A row starts as a text does and continues past ends of texts, as rows of packed text do: texts are not cut to a length, and no
+    end is added. Settings of generation do not apply.
     """
     first = open_prompt(model, tokenizer, [], length)
     work = Work("writing text to keep", float(count * (length - len(first))), TOKENS)

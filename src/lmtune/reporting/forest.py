@@ -28,7 +28,7 @@ class Row:
 
 
 def render_forest(rows: Sequence[Row], told: str, language: Language, decimals: int = 4) -> str:
-    """The two <svg> elements, for wide and for narrow pages. told: what they show, in words; decimals: of the numbers at the right."""
+    """The two <svg> elements, for wide and for narrow pages. told: what they show, in words; decimals: of the numbers shown."""
     return "".join(_draw(rows, told, frame, language, decimals) for frame in FRAMES)
 
 

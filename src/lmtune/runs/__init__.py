@@ -1,7 +1,7 @@
-"""What lies in a run folder, and the rules by which a run is begun, held, sealed and taken up again.
+"""Run folders: their content, and the rules for starting, locking, sealing and resuming a run.
 
 outputs/<name>/<date>/
-    run.json             the mark: which run made this folder, and which names in it are the run's own
+    run.json             the mark: which run made this folder, and which names in it belong to the run
     config.yaml  .hydra/  ledger.json  past.npz  transplant.json  metrics.jsonl  samples.jsonl  samples.md  train.log
     checkpoint-<step>/   with manifest.json, written last
     model/               with manifest.json

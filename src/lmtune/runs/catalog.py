@@ -1,4 +1,4 @@
-"""The runs below a folder, from their small files alone: what `lmtune runs` lists, and where `ckpt=last` is looked up."""
+"""The runs below a folder, from their small files alone: for `lmtune runs`, and to look up `ckpt=last`."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from lmtune.runs.mark import MARK
 from lmtune.runs.search import SWEEP_MARK
 
 DEPTH = 3
-"""Folders below the one that is looked through in which a run may lie: <name>/<date>, sweeps/<date>/<job>."""
+"""Levels of folders that are searched for runs: <name>/<date>, sweeps/<date>/<job>."""
 LEFTOVERS = frozenset(["config.yaml", "results.json"])
-"""Records by which a run folder is known whose run.json is gone."""
+"""Records that identify a run folder whose run.json is gone."""
 
 
 @dataclass(slots=True)
 class Survey:
-    """What lies below a folder."""
+    """The folders found below a root."""
 
     runs: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """The run folders below `root`, which may be one itself, and what else is there. Never raises."""
+    """The run folders below `root`, which may be one itself, and the other folders there. Never raises."""
     found = Survey()
     if not _look_through(root, DEPTH, found):
         found.others.append(root)
@@ -35,9 +35,8 @@ def survey(root: Path) -> Survey:
 
 
 def load_entries(root: Path) -> tuple[list[Entry], Survey]:
-    """(runs, survey): what is known of each run below `root`, those begun last first.
-
-    The order is that of the numbers in run.json, which no clock decides; copies of runs that were begun elsewhere come last.
+    """(runs, survey): an entry for each run below `root`, the most recent first.
+    The order is that of the numbers in run.json, which are independent of clocks; copies of runs from elsewhere come last.
     """
     found = survey(root)
     entries = sorted((load_entry(Run(folder)) for folder in found.runs), key=lambda each: each.order, reverse=True)
@@ -50,7 +49,7 @@ def find_sweep(folder: Path) -> Path | None:
 
 
 def _look_through(folder: Path, depth: int, found: Survey) -> bool:
-    """True where there is a run in `folder` or below, or where that cannot be known."""
+    """True if there is a run in `folder` or below, or if that cannot be determined."""
     try:
         with os.scandir(folder) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
@@ -71,5 +70,5 @@ def _look_through(folder: Path, depth: int, found: Survey) -> bool:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads round in a circle
+    except OSError:  # a cycle of links
         return False

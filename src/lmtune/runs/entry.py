@@ -1,4 +1,4 @@
-"""One line of the list of runs: what the small files of a run folder tell, whatever state they are in."""
+"""One line of the list of runs, read from the small files of a run folder, whatever state they are in."""
 
 import json
 import math
@@ -19,38 +19,38 @@ from lmtune.storage import Record, load_json
 
 STATUSES = ("completed", "stopped", "failed", "running")
 BROKEN_OFF = "broken off"
-"""Of a run that says it is running, and whose process on this machine is gone: it was killed."""
+"""Status of a run that is recorded as running, but whose process on this machine is gone: it was killed."""
 UNKNOWN = "unknown"
 TAIL = 1 << 16
-"""Bytes at the end of metrics.jsonl that are read of a run without results."""
+"""Bytes read from the end of metrics.jsonl, for a run without results."""
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of one run."""
+    """The known facts about one run."""
 
     run: Run
     mark: Mark | None
     name: str
-    """<data>-<model>, or what name= said; of a run whose records are damaged that of its folder."""
+    """<data>-<model>, or name=; for a run with damaged records, the name of its folder."""
     status: str
     steps: int | None
-    """Training steps that were done."""
+    """Completed training steps."""
     bits_per_byte: float | None
-    """Of its first held-out set: the final number, or that of the last evaluation where there is none yet."""
+    """On its first held-out set: the final number, or that of the last evaluation as long as there is none."""
     scored_at: int | None
     """The step of that evaluation; None for the final number."""
     set: str
-    """The held-out set by its name."""
+    """Name of the held-out set."""
     text: str
-    """Which text the number is of: numbers of different texts do not compare. '' where that is not recorded."""
+    """Identifies the text of the number: numbers on different texts are not comparable. '' if not recorded."""
     fault: str | None
     """What is wrong with its records."""
 
     @property
     def began(self) -> datetime | None:
-        """When it was begun, in local time."""
+        """When it was started, in local time."""
         try:
             return None if self.mark is None else datetime.fromisoformat(self.mark.began).astimezone()
         except ValueError:
@@ -58,14 +58,14 @@ class Entry:
 
     @property
     def order(self) -> tuple[bool, int, str, str]:
-        """Greater for runs that were begun later: by their number, those that lie where they were begun after copies."""
+        """Sort key, greater for later runs: by number, with copies of runs before those in their original place."""
         mark, folder = self.mark, self.run.folder
         if mark is None:
             return (False, 0, "", str(folder))
         return (Path(mark.folder) == folder.absolute(), mark.number, mark.began, str(folder))
 
     def as_dict(self) -> Record:
-        """As format=json prints it."""
+        """The values that format=json prints."""
         began = self.began
         return {
             "folder": str(self.run.folder.absolute()),
@@ -82,7 +82,7 @@ class Entry:
 
 
 def load_entry(run: Run) -> Entry:
-    """What the records of a run tell. Never raises: what is damaged is told as the fault of the entry."""
+    """The entry of a run from its records. Never raises: damage is reported as the fault of the entry."""
     mark, results, fault = _load_records(run)
     sets = _find(results, dict, "eval")
     name, measures = next(iter(sets.items()), ("", {}))
@@ -108,7 +108,7 @@ def load_entry(run: Run) -> Entry:
 
 
 def load_overrides(run: Run) -> list[str]:
-    """What was typed for a run, or for its job of a sweep, as Hydra noted it; [] where that is not known."""
+    """Overrides of a run, or of its job in a sweep, as recorded by Hydra; [] if unknown."""
     try:
         found = yaml.load((run.hydra_folder / "overrides.yaml").read_text(encoding="utf-8"), _YAML)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
@@ -117,7 +117,7 @@ def load_overrides(run: Run) -> list[str]:
 
 
 def _load_records(run: Run) -> tuple[Mark | None, Record, str | None]:
-    """(mark, results, fault): as far as they are sound."""
+    """(mark, results, fault), as far as the records are intact."""
     mark = find_mark(run.folder)
     fault = None
     if mark is None:
@@ -142,7 +142,7 @@ def _tell_status(run: Run, status: str) -> str:
 
 
 def _has_ended(holder_file: Path) -> bool:
-    """True where the process that held a run last was one of this machine, and is gone. Takes no lock: nobody is disturbed."""
+    """True if the last process that held the run was on this machine and is gone. Takes no lock, so that nobody is disturbed."""
     try:
         holder = load_json(holder_file)
         number = int(holder["pid"])
@@ -157,7 +157,7 @@ def _has_ended(holder_file: Path) -> bool:
 
 
 def _read_tail(file: Path) -> list[Record]:
-    """The last lines of metrics.jsonl, in their order."""
+    """The last lines of metrics.jsonl, in order."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
@@ -188,7 +188,7 @@ def _find_number(record: object, name: str) -> float | None:
 
 
 def _find(record: object, kind: type | tuple[type, ...], *names: str, default: Any = "") -> Any:
-    """What stands below these names, if it is of a kind; `default`, or an empty dict for a dict, where it is not."""
+    """The value below these nested names if it is of a kind; else `default`, or an empty dict if a dict was wanted."""
     for name in names:
         record = record.get(name) if isinstance(record, dict) else None
     if isinstance(record, kind) and not isinstance(record, bool):

@@ -1,9 +1,9 @@
 """The evaluations of a run, and the flat names under which Trainer and metrics.jsonl keep them.
 
-    {"bio": {"loss": 2.1, ...}, "wiki": {"loss": 3.0, ...}}   a set of measures for each held-out text, the run's own first
+    {"bio": {"loss": 2.1, ...}, "wiki": {"loss": 3.0, ...}}   the measures of each held-out set, the run's own first
     {"eval_loss": 2.1, ..., "eval_wiki_loss": 3.0, ...}       the same in Trainer's history, trackers and metrics.jsonl
 
-This module alone writes and reads those names.
+Only this module writes and reads the flat names.
 """
 
 from collections import Counter
@@ -20,17 +20,17 @@ Measures = Record
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one evaluation while training measured."""
+    """The measures of one evaluation during training."""
 
     step: int
     epoch: float
     train_seconds: float
-    """Of training up to it, over all starts of the run."""
+    """Seconds of training up to it, over all starts of the run."""
     sets: dict[str, Measures]
 
 
 def flatten_measures(sets: dict[str, Measures], prefix: str = "eval") -> dict[str, float]:
-    """The numbers of several held-out sets under the names that Trainer knows."""
+    """The numbers of several held-out sets under Trainer's flat names."""
     starts = _name_sets(list(sets), prefix)
     return {
         starts[name] + key: value
@@ -41,7 +41,7 @@ def flatten_measures(sets: dict[str, Measures], prefix: str = "eval") -> dict[st
 
 
 def read_evaluations(history: list[Record], names: Iterable[str]) -> list[Evaluation]:
-    """The evaluations in Trainer's history or in the lines of metrics.jsonl, in their order. names: of the held-out sets."""
+    """The evaluations in Trainer's history or in the lines of metrics.jsonl, in order. names: of the held-out sets."""
     starts = _name_sets(list(names), "eval")
     return [
         Evaluation(
@@ -59,12 +59,12 @@ def read_evaluations(history: list[Record], names: Iterable[str]) -> list[Evalua
 
 
 def find_evaluation(evaluations: list[Evaluation], step: int) -> Evaluation | None:
-    """That at a step, the last one if there were several."""
+    """The evaluation at a step, the last one if there were several; None if there was none."""
     return next((evaluation for evaluation in reversed(evaluations) if evaluation.step == step), None)
 
 
 def build_epochs(evaluations: list[Evaluation]) -> list[Record]:
-    """A row of results.json for each evaluation; what was measured on sets besides the first stands under `sets`."""
+    """A row of results.json for each evaluation; measures of sets other than the first are under `sets`."""
     rows: list[Record] = []
     before = 0.0
     for evaluation in evaluations:
@@ -85,7 +85,7 @@ def build_epochs(evaluations: list[Evaluation]) -> list[Record]:
 
 
 def check_set_names(names: list[str]) -> None:
-    """Raise ConfigError for a set whose flat names would also be those of another set's measures: `word` and `separator`."""
+    """Raise ConfigError for a set whose flat names would clash with another set's measures, as `word` and `separator` do."""
     starts = _name_sets(names, "eval")
     used = Counter(start + key for start in starts.values() for key in (*MEASURES, *AMOUNTS))
     for name in reversed(names[1:]):
@@ -98,5 +98,5 @@ def check_set_names(names: list[str]) -> None:
 
 
 def _name_sets(names: list[str], prefix: str) -> dict[str, str]:
-    """What the names of a set's numbers start with: the first set's `eval_`, those of others `eval_<set>_`."""
+    """Prefix of each set's flat names: `eval_` for the first set, `eval_<set>_` for others."""
     return {name: f"{prefix}_" if number == 0 else f"{prefix}_{name}_" for number, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""The files of a run folder and of its checkpoints: what they are called and where they lie."""
+"""The files of a run folder and of its checkpoints: their names and paths."""
 
 import re
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ from pathlib import Path
 from lmtune.runs.lock import LOCK_NAMES
 
 STATE = "trainer_state.json"
-"""Trainer's record of where it is, in each checkpoint."""
+"""Trainer's record of its progress, in each checkpoint."""
 HYDRA = ".hydra"
 HYDRA_RECORDS = ("hydra.yaml", "overrides.yaml")
 
 RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
 PAGE, SCORES = "report.html", "scores.npz"
 START_NAMES = (*RECORDS, PAGE, SCORES, HYDRA, *LOCK_NAMES)
-"""What a run may make from its start on."""
+"""Names that a run may create from its start on."""
 END_NAMES = ("model", PAGE, SCORES)
-"""What it makes when it completes."""
+"""Names that it creates when it completes."""
 
 
 CHECKPOINT_FILE = re.compile(
     r"manifest\.json|trainer_state\.json|(generation_|adapter_)?config\.json|(adapter_)?model[\w.-]*\.safetensors(\.index\.json)?"
     r"|(optimizer|scheduler|scaler)\.pt|rng_state\w*\.pth|stream\.npz|tokenizer[\w.]*|vocab\.json|merges\.txt|\w+\.jinja|README\.md"
 )
-"""What Trainer, transformers and lmtune call the files of a checkpoint."""
+"""Names of checkpoint files written by Trainer, transformers and lmtune."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """Where the records of one run folder lie."""
+    """Paths of the records in one run folder."""
 
     folder: Path
 

@@ -1,4 +1,4 @@
-"""One run folder: its records, what in it is the run's own, and how its parts come and go."""
+"""One run folder: its records, which files in it belong to the run, and how its parts are created and deleted."""
 
 import errno
 import os
@@ -33,11 +33,11 @@ from lmtune.storage import (
 
 @dataclass(frozen=True, slots=True)
 class Run(RunFiles):
-    """One run folder: its records, its checkpoints, and what in it is the run's own."""
+    """One run folder: its records, its checkpoints, and which files in it belong to the run."""
 
     @property
     def staging_folder(self) -> Path:
-        """Where parts of the run are made before they appear. Nobody else's folder has the run's id in its name."""
+        """Where parts of the run are written before they appear. The run's id makes the name unique."""
         return self.folder / f".staging-{self.mark.id}"
 
     @property
@@ -45,11 +45,11 @@ class Run(RunFiles):
         """Where parts of the run are deleted."""
         return self.folder / f".trash-{self.mark.id}"
 
-    # What is the run's own
+    # Ownership of files
 
     @property
     def mark(self) -> Mark:
-        """run.json; raise CheckpointError for a folder without a sound one."""
+        """run.json; raise CheckpointError if it is missing or damaged."""
         mark = find_mark(self.folder)
         if mark is None:
             found = "is not as it was written" if (self.folder / MARK).exists() else "is not there"
@@ -57,17 +57,17 @@ class Run(RunFiles):
         return mark
 
     def claim(self, *names: str) -> None:
-        """Take names in the folder for the run; raise CheckpointError where something stands there that it has not made."""
+        """Claim names in the folder for the run; raise CheckpointError if one of them exists that the run has not made."""
         self.check_free(*names)
         mark = self.mark
         if not set(names) <= set(mark.made):
             write_mark(self.folder, mark.with_names(names))
 
     def check_free(self, *names: str) -> None:
-        """Raise CheckpointError where one of these names in the folder belongs to something that the run has not made."""
+        """Raise CheckpointError if one of these names exists in the folder and the run has not made it."""
         mark = self.mark
         for name in names:
-            made = name in mark.made and name != self.model_folder.name  # sealed, it tells by itself whose it is
+            made = name in mark.made and name != self.model_folder.name  # its seal shows whose it is
             if os.path.lexists(self.folder / name) and not made and not self.owns(self.folder / name):
                 raise CheckpointError(
                     f"{self.folder} holds {name}, which this run has not made and would have to replace. Move it elsewhere."
@@ -79,7 +79,7 @@ class Run(RunFiles):
         return manifest is not None and manifest.get("run") == self.mark.id and find_surplus(folder, manifest) is None
 
     def lock(self) -> BaseFileLock:
-        """Hold the run for this process alone; raise CheckpointError where another holds it, or nothing can be written."""
+        """Lock the run for this process; raise CheckpointError if another holds the lock, or nothing can be written."""
         try:
             self.claim(*LOCK_NAMES)
             return lock_folder(self.folder)
@@ -89,7 +89,7 @@ class Run(RunFiles):
             ) from error
 
     def withdraw(self) -> None:
-        """Take back a run that has learned nothing, so that nobody resumes it: remove what it has made, and no more."""
+        """Remove a run that has learned nothing, so that nobody resumes it: only files that it has made."""
         self.sweep()
         mark = self.mark
         for name in HYDRA_RECORDS:
@@ -101,9 +101,8 @@ class Run(RunFiles):
         remove_empty(map(Path, mark.made_folders))
 
     def restore_mark(self) -> bool:
-        """Put run.json back from the newest checkpoint where it is damaged or gone; True where that was done.
-
-        Raises CheckpointError where no checkpoint holds a copy, and for a folder that lies where a record belongs.
+        """Restore a damaged or missing run.json from the newest checkpoint; True if that was done.
+        Raises CheckpointError if no checkpoint holds a copy, and for a folder in place of a record.
         """
         for name in (MARK, *RECORDS):
             if (self.folder / name).is_dir():
@@ -131,7 +130,7 @@ class Run(RunFiles):
         return load_json(self.results_file) if self.results_file.exists() else {}
 
     def find_results(self) -> dict[str, Any]:
-        """results.json, or an empty dict where it is not there or not as it was written."""
+        """results.json, or an empty dict if it is missing or not as it was written."""
         try:
             text = self.results_file.read_text(encoding="utf-8")
             results = load_json(self.results_file)
@@ -142,7 +141,7 @@ class Run(RunFiles):
         return results if stored in (None, checksum_of(text)) else {}
 
     def write_results(self, results: dict[str, Any]) -> None:
-        """Replace results.json; those of a run that has completed are sealed by the mark."""
+        """Replace results.json; for a completed run, seal it by the mark."""
         name, mark = self.results_file.name, self.mark
         if name in (mark.checksums or {}):
             write_mark(self.folder, mark.with_checksum(name, None))
@@ -151,16 +150,16 @@ class Run(RunFiles):
             self._seal_record(self.results_file)
 
     def load_config(self) -> dict[str, Any]:
-        """What the run was told: config.yaml, or where that was damaged the copy in its newest checkpoint."""
+        """The settings of the run: config.yaml, or the copy in its newest checkpoint if that is damaged."""
         return self.find_config() or self._load_sealed_config()
 
     @property
     def is_private(self) -> bool:
-        """True where the run was told to show none of its text."""
+        """True if the run must not show any of its text."""
         return bool(self.load_config().get("private"))
 
     def find_config(self) -> dict[str, Any] | None:
-        """config.yaml as plain values; None where it is not there or not as the run wrote it."""
+        """config.yaml as plain values; None if it is missing or not as the run wrote it."""
         try:
             text = self.config_file.read_text(encoding="utf-8")
             loaded = load_yaml(self.config_file)
@@ -188,11 +187,11 @@ class Run(RunFiles):
         write_mark(self.folder, self.mark.with_checksum(file.name, checksum_of(file.read_text(encoding="utf-8"))))
 
     def find_tracker_id(self, name: str) -> str | None:
-        """The id under which a tracker knows this run, once it has been told one."""
+        """The id of this run in a tracker, or None before it has one."""
         return self.load_tracker_ids().get(name)
 
     def load_tracker_ids(self) -> dict[str, Any]:
-        """Tracker to the id under which it knows this run, or to what it has measured; {} before the first."""
+        """By tracker: the id of this run in it, or what it has measured; {} before the first."""
         return load_json(self.tracker_file) if self.tracker_file.exists() else {}
 
     def has_learned(self) -> bool:
@@ -200,17 +199,16 @@ class Run(RunFiles):
         return any("loss" in line for line in self.load_metrics())
 
     def load_metrics(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl up to the first that is not of a step; none before there are any."""
+        """Lines of metrics.jsonl up to the first that is not of a step; [] before there are any."""
         return lines.load_metrics(self.metrics_file)
 
     def load_samples(self) -> list[dict[str, Any]]:
-        """Lines of samples.jsonl up to the first that is not a step with its prompts and texts; none before there are any."""
+        """Lines of samples.jsonl up to the first that is not a step with its prompts and texts; [] before there are any."""
         return lines.load_samples(self.samples_file)
 
     def cut_back(self, step: int) -> None:
-        """Drop lines of metrics.jsonl and samples.jsonl beyond `step`, so that nothing is recorded twice.
-
-        Also the summary of the training, which is logged again however far it had come.
+        """Drop lines of metrics.jsonl and samples.jsonl after `step`, so that nothing is recorded twice.
+        Also drop the summary of the training, which is logged again in any case.
         """
         for file, found in ((self.metrics_file, self.load_metrics()), (self.samples_file, self.load_samples())):
             if file.exists():
@@ -220,12 +218,12 @@ class Run(RunFiles):
     # Checkpoints
 
     def checkpoints(self) -> list[Path]:
-        """checkpoint-<step> folders, newest first, whole or not."""
+        """checkpoint-<step> folders, newest first, complete or not."""
         found = [(step_of(folder), folder) for folder in self.folder.glob("checkpoint-*") if folder.is_dir()]
         return [folder for step, folder in sorted(found, reverse=True) if step >= 0]
 
     def manifests(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Checkpoints whose manifest is as it was written, with it, newest first."""
+        """(folder, manifest) of checkpoints with an intact manifest, newest first."""
         for folder in self.checkpoints():
             manifest = load_manifest(folder)
             if manifest is not None:
@@ -252,9 +250,8 @@ class Run(RunFiles):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def discard(self, folder: Path) -> bool:
-        """Delete a sealed folder so that it is never seen half deleted: renamed first, removed then.
-
-        False, and nothing done, where it is not the run's own or holds something that is not.
+        """Delete a sealed folder so that it is never seen half deleted: rename it first, then remove it.
+        Returns False, and does nothing, if it is not the run's own or holds files that are not.
         """
         if not self.owns(folder):
             return False
@@ -267,7 +264,7 @@ class Run(RunFiles):
         return True
 
     def is_damaged_own(self, folder: Path) -> bool:
-        """True for a damaged checkpoint of this run: it has made the name, and no file in it has a name of somebody else's."""
+        """True for a damaged checkpoint of this run: the run has made it, and it holds only names of checkpoint files."""
         sealed = {name for _, manifest in self.manifests() for name in manifest["files"]}
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
         return folder.name in self.mark.made and all(
@@ -275,25 +272,24 @@ class Run(RunFiles):
         )
 
     def set_aside(self, damaged: Path) -> Path:
-        """Rename a damaged checkpoint or record of the run, so that nothing takes it for a whole one."""
+        """Rename a damaged checkpoint or record of the run, so that nothing mistakes it for an intact one."""
         names = number_names(f"broken-{damaged.name}-{os.getpid()}")
         target = next(self.folder / name for name in names if not os.path.lexists(self.folder / name))
         damaged.rename(target)
         return target
 
     def publish(self, staged: Path, manifest: dict[str, Any], private: frozenset[str] = frozenset()) -> Path:
-        """Seal a staged checkpoint and move it to its place in one step; it is whole there, or not there."""
+        """Seal a staged checkpoint and move it to its place in one step; it appears complete, or not at all."""
         for record in (self.metrics_file, self.samples_file):
             if record.exists():
-                sync(record)  # lines up to the checkpoint's step are never missing beside it
+                sync(record)  # so that lines up to the checkpoint's step are never missing
         mark = self.mark.with_names((staged.name,))
         seal(staged, {**manifest, "run": mark.id, "mark": mark.as_dict()}, private)
         return self.place(staged)
 
     def place(self, staged: Path) -> Path:
-        """Move a sealed folder out of the staging folder, in the place of one of the run's own of the same name.
-
-        Raises FileExistsError where something stands there that the run has not made.
+        """Move a sealed folder out of the staging folder, replacing one of the run's own of the same name.
+        Raises FileExistsError if something is there that the run has not made.
         """
         final = self.folder / staged.name
         if os.path.lexists(final) and not self.discard(final):
@@ -305,7 +301,7 @@ class Run(RunFiles):
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders, the innermost first, up to one that is not empty."""
+    """Remove folders, the innermost first, until one is not empty."""
     for folder in folders:
         try:
             folder.rmdir()

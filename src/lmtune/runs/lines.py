@@ -1,6 +1,6 @@
 """Lines of metrics.jsonl and samples.jsonl, as far as a run wrote them.
 
-A line that was damaged can be an object all the same, with another name in it; it ends the file as one that is none does.
+A damaged line may still be an object, with a wrong key in it; it ends the file just as an invalid line does.
 """
 
 from itertools import takewhile
@@ -11,12 +11,12 @@ from lmtune.storage import load_jsonl
 
 
 def load_metrics(file: Path) -> list[dict[str, Any]]:
-    """Lines up to the first that is not of a step; none where there is no file."""
+    """Lines up to the first that is not of a step; [] if there is no file."""
     return list(takewhile(_is_of_a_step, load_jsonl(file))) if file.exists() else []
 
 
 def load_samples(file: Path) -> list[dict[str, Any]]:
-    """Lines up to the first that is not a step with its prompts and texts; none where there is no file."""
+    """Lines up to the first that is not a step with its prompts and texts; [] if there is no file."""
     return list(takewhile(_holds_samples, load_jsonl(file))) if file.exists() else []
 
 

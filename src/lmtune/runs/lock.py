@@ -1,4 +1,4 @@
-"""One process at a time: the lock of a run folder, and the folder itself, known by more than its path."""
+"""The lock of a run folder, for one process at a time, and the folder itself, identified by more than its path."""
 
 import contextlib
 import errno
@@ -15,18 +15,17 @@ from lmtune.storage import load_json, write_json
 LOCK = ".lock"
 LOCK_NAMES = (LOCK, f"{LOCK}.json", f"{LOCK}.lease")
 HEARTBEAT_LIMIT = 60
-"""Seconds without a sign of life after which the holder of a run counts as dead, where the file system has no locks."""
+"""Seconds without a heartbeat after which the holder of a run counts as dead, if the file system has no locks."""
 PATIENCE = 65
-"""Seconds to watch for that sign: clocks of other machines are not trusted."""
+"""Seconds to watch for a heartbeat: clocks of other machines are not trusted."""
 NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])
-"""What a file system without locks answers."""
+"""Errors of file systems without locks."""
 
 
 def lock_folder(folder: Path) -> BaseFileLock:
-    """Hold a run folder for this process alone, for as long as it lives; raise CheckpointError where another holds it.
-
-    The operating system lets go of the lock when the process ends. Where the file system has no locks, a heartbeat in
-    the folder stands for one. Raises OSError for a folder that cannot be written to.
+    """Lock a run folder for the lifetime of this process; raise CheckpointError if another holds the lock.
+    The operating system releases the lock when the process ends. If the file system has no locks, a heartbeat in
+    the folder replaces it. Raises OSError for a folder that cannot be written to.
     """
     holder = folder / f"{LOCK}.json"
     started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -42,29 +41,29 @@ def lock_folder(folder: Path) -> BaseFileLock:
 
 
 class Place:
-    """A folder that is held open: renamed, deleted or replaced by another, it is noticed and found again."""
+    """A folder that is held open, so that it is noticed, and found again, if it is renamed, deleted or replaced by another."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
     def close(self) -> None:
-        """Hold it no longer."""
+        """Close the folder."""
         os.close(self._descriptor)
 
     @property
     def is_kept(self) -> bool:
-        """False once another folder, or none, lies where this one was."""
+        """False once another folder, or none, is at the path of this one."""
         try:
             now = self.folder.stat()
         except OSError as error:
-            # A network's file system that does not answer has not moved anything.
+            # A network file system that does not answer has not moved anything.
             return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
         held = os.fstat(self._descriptor)
         return (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino)
 
     def check(self) -> None:
-        """Raise CheckpointError unless the folder lies where it did."""
+        """Raise CheckpointError unless the folder is still in its place."""
         if self.is_kept:
             return
         found = self.find()
@@ -75,7 +74,7 @@ class Place:
         )
 
     def find(self) -> Path | None:
-        """Where the folder is now; None where it is gone, or this system does not tell."""
+        """Where the folder is now; None if it is gone, or if this system cannot tell."""
         with contextlib.suppress(OSError):
             path = Path(_path_of(self._descriptor))
             now, held = path.stat(), os.fstat(self._descriptor)
@@ -96,7 +95,7 @@ def _path_of(descriptor: int) -> str:
 
 
 def _acquire(file: Path) -> BaseFileLock:
-    """The operating system's lock on a file, or a heartbeat where there is none; raise Timeout where another has it."""
+    """The operating system's lock on a file, or a heartbeat if there is none; raise Timeout if another process has it."""
     lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)

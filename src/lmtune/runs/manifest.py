@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: every file with its size and checksum in a manifest that is written last."""
+"""Sealed folders, complete or absent: a manifest, written last, has the size and checksum of every file."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +15,8 @@ NOT_OF_MODEL = frozenset([".md", ".pt", ".pth", ".npz"])
 
 
 def seal(folder: Path, manifest: dict[str, Any], private: frozenset[str] = frozenset()) -> None:
-    """Write manifest.json last: every file with its size and checksum, its own too, all of it on disk before.
-
-    private: names of files that hold people's text, which their owner alone may read.
+    """Write manifest.json, with the size and checksum of every file and its own checksum, once all files are on disk.
+    private: names of files that hold people's text, which only their owner may read.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     for file in paths:
@@ -37,7 +36,7 @@ def seal(folder: Path, manifest: dict[str, Any], private: frozenset[str] = froze
 
 
 def load_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder, None where it is missing or is not as it was written."""
+    """The manifest of a folder, None if it is missing or not as it was written."""
     try:
         manifest = load_json(folder / MANIFEST)
     except (OSError, CheckpointError):
@@ -47,7 +46,7 @@ def load_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def find_fault(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, None if it is whole: every file there, of the size and checksum it had."""
+    """What is wrong with a sealed folder; None if every file is there with its size and checksum."""
     manifest = load_manifest(folder)
     if manifest is None:
         return f"{MANIFEST} is missing or unreadable, or not as it was written"
@@ -55,10 +54,9 @@ def find_fault(folder: Path) -> str | None:
 
 
 def find_damage(folder: Path, pattern: str = "*") -> str | None:
-    """What is wrong with a folder that was sealed once, of what a model is loaded from; None for one that never was.
-
-    Left out are pages, which people may edit, and the state of a training, which no model is loaded from.
-    pattern: of the names of the files that are looked at.
+    """What is wrong with the model files of a folder that was sealed; None if nothing, or if it never was.
+    Pages, which people may edit, and training state, from which no model is loaded, are ignored.
+    pattern: of the names of the files to check.
     """
     manifest = load_manifest(folder)
     if manifest is None:
@@ -69,7 +67,7 @@ def find_damage(folder: Path, pattern: str = "*") -> str | None:
 
 
 def is_edited(folder: Path, name: str) -> bool:
-    """True for a file of a sealed folder that is there, and not as it was sealed."""
+    """True for a file of a sealed folder that exists and has changed since."""
     manifest = load_manifest(folder) or {"files": {}}
     return (
         name in manifest["files"]
@@ -103,7 +101,7 @@ def _find_fault(folder: Path, files: dict[str, Any]) -> str | None:
 
 
 def find_surplus(folder: Path, manifest: dict[str, Any]) -> str | None:
-    """A file or link in a sealed folder that its manifest does not name, None where there is none."""
+    """A file or link in a sealed folder that its manifest does not name, or None."""
     known = {*manifest["files"], MANIFEST}
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_plain_folder(path))
     return next((name for name in names if name not in known), None)

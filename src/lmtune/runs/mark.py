@@ -1,4 +1,4 @@
-"""run.json: the mark that a run puts into its folder before anything else, and what it says is the run's own."""
+"""run.json: the mark that a run puts into its folder before anything else, and the names that it claims for the run."""
 
 import os
 import secrets
@@ -17,39 +17,39 @@ CHECKSUM = "xxh3_128"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Who made a folder, and which names in it are the run's own."""
+    """Which run made a folder, and which names in it belong to the run."""
 
     id: str
     """Random; the same in every manifest of the run, and in copies of its folder."""
     number: int
-    """Runs that were begun before it in the same place: a clock may be set back, this is not."""
+    """Counts the runs started in the same place: unlike a clock, it never goes back."""
     began: str
-    """Date and time, ISO 8601 with its zone."""
+    """Date and time of the start, ISO 8601 with time zone."""
     folder: str
-    """Where the run was begun; a copy lies elsewhere."""
+    """Where the run was started; a copy is elsewhere."""
     made_folders: tuple[str, ...] = ()
-    """Folders that were made for it, the innermost first; they go with it where it has learned nothing."""
+    """Folders created for it, the innermost first; they are removed with a run that has learned nothing."""
     made: tuple[str, ...] = ()
-    """Names in the folder that the run has made, or is about to: nothing else in it is touched."""
+    """Names in the folder that the run has made or is about to make: nothing else in it is touched."""
     checksums: dict[str, str] | None = None
-    """Of records that are as they have to be: config.yaml, and results.json of a run that has completed."""
+    """Checksums of final records: config.yaml, and results.json of a completed run."""
     lmtune: str = __version__
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is written, with a checksum of its own."""
+        """The content of run.json, with its own checksum."""
         content = {"about": ABOUT, **asdict(self), "made": list(self.made), "made_folders": list(self.made_folders)}
         return {**content, CHECKSUM: checksum_of(render_json(content))}
 
     def with_names(self, names: tuple[str, ...]) -> "Mark":
-        """With further names that are the run's own."""
+        """A copy with further names that belong to the run."""
         return replace(self, made=(*self.made, *(name for name in names if name not in self.made)))
 
     def without_name(self, name: str) -> "Mark":
-        """Without a name that the run has given up."""
+        """A copy without a name that the run has given up."""
         return replace(self, made=tuple(each for each in self.made if each != name))
 
     def with_checksum(self, name: str, value: str | None) -> "Mark":
-        """With the checksum of a record, or without one."""
+        """A copy with the checksum of a record, or without one."""
         others = {key: each for key, each in (self.checksums or {}).items() if key != name}
         return replace(self, checksums=others if value is None else {**others, name: value})
 
@@ -60,13 +60,13 @@ ABOUT = (
 
 
 def new_mark(folder: Path, number: int, made_folders: list[Path], names: tuple[str, ...]) -> Mark:
-    """The mark of a run that begins now, in a folder with nothing in it; `names` are its own from the start."""
+    """The mark of a run that starts now, in an empty folder; `names` belong to it from the start."""
     began = datetime.now(UTC).isoformat(timespec="milliseconds")
     return Mark(secrets.token_hex(8), number, began, str(folder), tuple(map(str, made_folders)), names)
 
 
 def find_mark(folder: Path) -> Mark | None:
-    """The mark of a folder, None where there is none or it is not as it was written."""
+    """The mark of a folder, None if there is none or it is not as it was written."""
     try:
         return parse_mark(load_json(folder / MARK))
     except (OSError, CheckpointError):
@@ -74,7 +74,7 @@ def find_mark(folder: Path) -> Mark | None:
 
 
 def parse_mark(content: dict[str, Any]) -> Mark | None:
-    """A mark from what as_dict gave, None where it was changed since."""
+    """A mark from the output of as_dict, None if that was changed since."""
     content = dict(content)
     if content.pop(CHECKSUM, None) != checksum_of(render_json(content)):
         return None
@@ -83,7 +83,7 @@ def parse_mark(content: dict[str, Any]) -> Mark | None:
 
 
 def place_mark(folder: Path, mark: Mark) -> None:
-    """Mark a folder that has no mark yet; raise FileExistsError where another process was first."""
+    """Mark a folder that has no mark yet; raise FileExistsError if another process was first."""
     file = folder / MARK
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:

@@ -1,4 +1,4 @@
-"""Runs by what people call them: `last`, or any part of a name and date that one run alone has."""
+"""Finding runs by name: `last`, or any part of a name and date that is unique to one run."""
 
 from pathlib import Path
 
@@ -9,15 +9,14 @@ from lmtune.runs.entry import Entry
 
 LAST = "last"
 SHOWN = 8
-"""Candidates that a message names."""
+"""Candidates named in a message."""
 
 
 def find_named(key: str, text: str, root: Path) -> Path | None:
-    """The folder of the run below `root` that a text names; None where it names none.
-
-    `last` is the run that was begun last, `NAME/last` the last one of that name or below that folder. Any other text is
-    looked for in the folders of the runs, as seen from `root`, and in their names: whole parts of them win over pieces.
-    Raises CheckpointError, which speaks of `key`, where several runs have it.
+    """The folder of the run below `root` that a text names; None if it names none.
+    `last` is the most recent run, `NAME/last` the most recent one of that name or below that folder. Any other text is
+    looked for in the folders of the runs, relative to `root`, and in their names: whole parts of them win over substrings.
+    Raises CheckpointError, which names `key`, if several runs match.
     """
     wanted = text.rstrip("/").replace(" ", "_").replace(":", "-")
     entries = load_entries(root)[0] if root.is_dir() else []
@@ -37,7 +36,7 @@ def _list_labels(entry: Entry, root: Path) -> tuple[str, str]:
 
 
 def _list_parts(entry: Entry, root: Path) -> set[str]:
-    """Whole parts of a run's folder, one or several in a row, and its name."""
+    """Whole parts of a run's folder, single or consecutive, and its name."""
     names = entry.run.folder.relative_to(root).parts
     rows = ("/".join(names[start:end]) for start in range(len(names)) for end in range(start + 1, len(names) + 1))
     return {*rows, entry.name}

@@ -1,4 +1,4 @@
-"""Where runs are begun, and how one is found again."""
+"""Creating run folders, and finding them again."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from lmtune.storage import number_names
 
 OUTPUTS = Path("outputs")
 SWEEP_MARK = "sweep.json"
-"""In the folder of a sweep, whose jobs lie below it."""
+"""A file that marks the folder of a sweep, which holds the folders of its jobs."""
 SHOWN_NAMES = 3
 
 
 def begin_below(root: Path, name: str, now: datetime) -> Run:
-    """Begin a run at root/name/<date>; a taken name gets -2, -3. Two processes never get the same one."""
+    """Start a run at root/name/<date>; a taken name gets -2, -3. Two processes never get the same folder."""
     number = count_runs(root)
     made = make_dated(root / name, now)
     with _explained(f"{made[0]}", "Stand elsewhere, or give output=."):
@@ -28,9 +28,8 @@ def begin_below(root: Path, name: str, now: datetime) -> Run:
 
 
 def begin_at(given: GivenPath, root: Path) -> Run:
-    """Begin a run in a folder that is named: a new one, or one with nothing in it.
-
-    Raises CheckpointError for a folder that cannot be made or holds anything.
+    """Start a run in a given folder, which must be new or empty.
+    Raises CheckpointError for a folder that cannot be created or is not empty.
     """
     made = make_given(given)
     with _explained(str(given), "Give another."):
@@ -39,10 +38,9 @@ def begin_at(given: GivenPath, root: Path) -> Run:
 
 @contextmanager
 def new_folder(output: str | None, name: str) -> Iterator[Path]:
-    """A folder for what a command writes: the one that output= names, else a new one below outputs/<name>/.
-
-    It is made before the work, which a folder that cannot be made would otherwise cost; work that fails takes it back
-    where nothing was written. Raises CheckpointError for one that cannot be made or holds anything.
+    """A folder for the output of a command: that of output=, else a new one below outputs/<name>/.
+    It is created before the work, which would otherwise be lost if it cannot be created; if the work fails, it is removed
+    unless something was written. Raises CheckpointError for one that cannot be created or is not empty.
     """
     given = None if output is None else GivenPath("output", output, CheckpointError)
     made = make_dated(OUTPUTS / name, datetime.now()) if given is None else make_given(given)
@@ -54,7 +52,7 @@ def new_folder(output: str | None, name: str) -> Iterator[Path]:
 
 
 def make_dated(parent: Path, now: datetime) -> list[Path]:
-    """Make parent/<date>, a taken name gets -2, -3; return it, and what else had to be made above it."""
+    """Create parent/<date>; a taken name gets -2, -3. Return it, and the folders that had to be created above it."""
     parent = parent.absolute()
     with _explained(str(parent), "Stand elsewhere, or give output=."):
         above = make_folders(parent)
@@ -68,7 +66,7 @@ def make_dated(parent: Path, now: datetime) -> list[Path]:
 
 
 def make_given(given: GivenPath) -> list[Path]:
-    """Make a folder that is named, unless it is there with nothing in it; return what had to be made, the innermost first."""
+    """Create a given folder, unless it exists and is empty; return the folders that had to be created, the innermost first."""
     check_creatable(given)
     with _explained(str(given), "Give another."):
         return make_folders(given.anchor())
@@ -85,7 +83,7 @@ def _explained(what: str, remedy: str) -> Iterator[None]:
 
 
 def check_creatable(given: GivenPath) -> None:
-    """Raise CheckpointError, with nothing made, for a folder that could not be made or holds anything."""
+    """Raise CheckpointError for a folder that could not be created or is not empty. Creates nothing."""
     folder = given.anchor()
     given.check_can_make(folder)
     if given.is_folder(folder):
@@ -93,7 +91,7 @@ def check_creatable(given: GivenPath) -> None:
 
 
 def check_empty(given: GivenPath, folder: Path) -> None:
-    """Raise CheckpointError for a folder with anything in it: what is there stays untouched."""
+    """Raise CheckpointError for a folder that is not empty; its content stays untouched."""
     names = [entry.name for entry in given.list_folder(folder)]
     if MARK in names and find_mark(folder) is not None:
         raise CheckpointError(
@@ -109,24 +107,24 @@ def check_empty(given: GivenPath, folder: Path) -> None:
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make a folder with its parents; return those that were not there, the innermost first."""
+    """Create a folder with its parents; return those that did not exist, the innermost first."""
     made = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
     folder.mkdir(parents=True, exist_ok=True)
     return made
 
 
 def count_runs(root: Path) -> int:
-    """One more than the highest number of a run below `root`."""
+    """The highest number of a run below `root`, plus one."""
     return 1 + max((mark.number for run in find_runs(root) if (mark := find_mark(run.folder))), default=0)
 
 
 def find_runs(root: Path) -> Iterator[Run]:
-    """Marked folders below `root`, as deep as lmtune makes any: <name>/<date>, sweeps/<date>/<job>."""
+    """Marked folders below `root`, as deep as lmtune creates any: <name>/<date>, sweeps/<date>/<job>."""
     return (Run(file.parent) for depth in ("", "*/", "*/*/", "*/*/*/") for file in root.glob(f"{depth}{MARK}"))
 
 
 def find_newest(root: Path, is_sought: Callable[[Run], bool]) -> Run | None:
-    """Of the runs that are sought below `root`, the one that was begun last; of copies, the one that lies where it was begun."""
+    """The most recent run below `root` for which `is_sought` is true; of copies, the one in its original place."""
     found = [
         (mark.number, mark.began, Path(mark.folder) == run.folder.absolute(), str(run.folder), run)
         for run in find_runs(root)
@@ -136,7 +134,7 @@ def find_newest(root: Path, is_sought: Callable[[Run], bool]) -> Run | None:
 
 
 def find_resumed(typed: str) -> Run:
-    """The run that resume= names; raise CheckpointError, with what to type, for anything else."""
+    """The run named by resume=; raise CheckpointError, which says what to type, for anything else."""
     given = GivenPath("resume", typed, CheckpointError)
     folder = given.anchor()
     is_folder = given.is_folder(folder)

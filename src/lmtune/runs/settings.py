@@ -14,11 +14,11 @@ def flatten(values: Record, prefix: str = "") -> Record:
 
 
 def leave_out(plain: Record, names: Iterable[str]) -> Record:
-    """Settings by dotted key, without some keys and what is below them."""
+    """Settings by dotted key, without these keys and those below them."""
     without = tuple(names)
     return {key: value for key, value in flatten(plain).items() if not is_below(key, without)}
 
 
 def is_below(key: str, names: Iterable[str]) -> bool:
-    """True for one of these keys, and for what is below one."""
+    """True for one of these keys, and for a key below one."""
     return any(key == name or key.startswith(name + ".") for name in names)

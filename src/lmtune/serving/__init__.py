@@ -1,15 +1,14 @@
-"""A model as a service: an engine that writes many texts at once, and the HTTP in front of it.
-
-A request's way: body -> parameters -> jobs -> engine -> pieces -> wire. The engine and what is below it know no HTTP, and
-what is above it knows no tensors.
+"""Serving a model: an engine that generates many texts at once, and HTTP in front of it.
+Path of a request: body -> parameters -> jobs -> engine -> pieces -> wire. The engine and modules below it know no HTTP, and
+modules above it know no tensors.
 
     app                     the routes
-    completions, runs       two wire formats; completion_request: what the first takes
-    answer, metrics         what comes back of a request, and what is counted of all
-    access, body, faults    who may ask, what may be sent, what is said of what cannot work
-    models                  the checkpoints that are served
-    parameters              what may be asked of a text
-    engine < plain, batch   one thread for each model; texts that generate writes alone; texts that are written side by side
+    completions, runs       two wire formats; completion_request: the parameters of the first
+    answer, metrics         from a request to its pieces, and counts over all requests
+    access, body, faults    authentication, limits of a body, error responses
+    models                  the served checkpoints
+    parameters              the parameters of generation that a request may set
+    engine < plain, batch   one thread per model; texts that generate writes alone; texts that are written in a batch
     chooser, output         the next token of a text; its text, cut at stop strings
     decoder < cache         rows of different lengths in one forward pass
 """

@@ -1,4 +1,4 @@
-"""Who may ask: a bearer token, compared in constant time. Only the page itself and /health answer without one."""
+"""Authentication by a bearer token, compared in constant time. Only the page itself and /health answer without one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lmtune.paths import GivenPath
 
 VARIABLE = "LMTUNE_SERVE_TOKEN"
 LEAST = 16
-"""Characters of a token."""
+"""Minimum length of a token, in characters."""
 OPEN = frozenset(["/", "/health"])
-"""Paths that answer everybody: a page without data, and whether the server is there."""
+"""Paths that need no token: a page without data, and the health check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Access:
 
     token: str = field(repr=False)
     made: bool
-    """It was made for this process."""
+    """True if it was generated for this process."""
 
     def check(self, path: str, authorization: str | None) -> None:
         """Raise a fault with status 401 unless the header of a request carries the token."""
@@ -34,7 +34,7 @@ class Access:
             return
         scheme, _, given = (authorization or "").partition(" ")
         if not hmac.compare_digest(_digest(given.strip()), _digest(self.token)) or scheme.lower() != "bearer":
-            # Imports torch; a token that protects nothing is refused before that.
+            # This imports torch; a weak token is refused before that.
             from lmtune.serving.faults import FaultError
 
             raise FaultError(
@@ -47,7 +47,7 @@ class Access:
 
 
 def resolve_access(settings: ServeSettings) -> Access:
-    """The token from the environment or a file, else a new one. Raises ConfigError for one that protects nothing."""
+    """The token from the environment or a file, else a new one. Raises ConfigError for a weak one, or if an open host has none."""
     given = _load_token(settings)
     if given is None:
         if not settings.is_loopback:
@@ -77,5 +77,5 @@ def _load_token(settings: ServeSettings) -> str | None:
 
 
 def _digest(text: str) -> bytes:
-    """Of equal length for all texts: the comparison takes the same time for each."""
+    """A digest of the same length for all texts, so that the comparison takes the same time for each."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""From a request for texts to jobs, and from what the engine gives back to events of asyncio."""
+"""From a request for texts to jobs, and from the engine's events to asyncio."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Prompt = str | list[int]
 Pieces = AsyncGenerator[Piece | PromptTokens, None]
 
 GRACE = 5.0
-"""Seconds after which a request that should have ended is given up."""
+"""Seconds after its deadline at which a request is abandoned."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TextRequest:
-    """What a request asks for, whatever its wire format."""
+    """A request, independent of its wire format."""
 
     prompts: Sequence[Prompt]
     settings: dict[str, Any]
-    """Parameters of generate; without lengths, stop strings and max_time, which have fields of their own."""
+    """Parameters of generate, without lengths, stop strings and max_time, which have fields of their own."""
     new_tokens: int | None
-    """At most; None where max_length says it."""
+    """New tokens, at most; None if max_length limits them."""
     max_length: int | None = None
     """Tokens of prompt and text."""
     max_time: float | None = None
@@ -51,17 +51,17 @@ class TextRequest:
     stops: Sequence[str] = ()
     penalties: tuple[float, float] = (0.0, 0.0)
     top: int | None = None
-    """Likeliest tokens at each place."""
+    """Number of likeliest tokens returned at each position."""
     scores_prompt: bool = False
 
     @property
     def texts(self) -> int:
-        """Texts that come back."""
+        """Number of texts in the answer."""
         return len(self.prompts) * self.copies * int(self.settings.get("num_return_sequences") or 1)
 
     @property
     def sequences(self) -> int:
-        """Texts that are written at the same time, beams included."""
+        """Number of sequences generated at the same time, beams included."""
         wide = max(int(self.settings.get(name) or 1) for name in ("num_return_sequences", "num_beams"))
         return len(self.prompts) * self.copies * wide
 
@@ -72,29 +72,29 @@ class Work:
 
     jobs: list[Job] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    """What the client should know of how the request was read."""
+    """What the client should know about how the request was interpreted."""
 
     @property
     def prompt_tokens(self) -> int:
-        """Of all prompts, each counted once however many texts were asked for."""
+        """Tokens of all prompts, each counted once however many texts were requested."""
         return sum(len(ids) for ids in {id(job.ids): job.ids for job in self.jobs}.values())
 
     @property
     def written(self) -> int:
-        """Tokens that were written."""
+        """Tokens generated."""
         return sum(output.count for job in self.jobs for output in job.outputs)
 
 
 class Channel:
-    """A queue that any thread puts events into, and the loop takes them from."""
+    """A queue that any thread puts events into, and that the event loop reads."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
 
     def send(self, event: Event | None) -> None:
-        """Put an event in, from any thread. None: the client has gone."""
-        with suppress(RuntimeError):  # the loop has ended, so that nobody reads any more
+        """Put an event in, from any thread. None: the client is gone."""
+        with suppress(RuntimeError):  # the loop has ended, so nobody reads any more
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
 
     async def take(self) -> Event | None:
@@ -107,7 +107,7 @@ class ClientGoneError(Exception):
 
 
 def check_limits(request: TextRequest, limits: ServeSettings) -> None:
-    """Raise a fault for more than the server gives."""
+    """Raise a fault for a request beyond the server's limits."""
     most = min(limits.max_sequences, limits.slots + limits.queue)
     if request.sequences > most:
         raise bad_request(
@@ -170,7 +170,7 @@ def check_ids(request: TextRequest, rows: int) -> None:
 
 
 def note_idle(request: TextRequest, config: GenerationConfig) -> list[str]:
-    """A notice for parameters of sampling without sampling."""
+    """A notice about sampling parameters without sampling."""
     idle = [name for name in SAMPLING if request.settings.get(name) is not None]
     if config.do_sample or not idle:
         return []
@@ -180,7 +180,7 @@ def note_idle(request: TextRequest, config: GenerationConfig) -> list[str]:
 def fit_prompt(
     prompt: Prompt, request: TextRequest, served: Served, limits: ServeSettings, notices: list[str]
 ) -> tuple[list[int], int]:
-    """(ids of the prompt, new tokens), which fit the context together. Special tokens in a text are text."""
+    """(ids of the prompt, new tokens), which together fit the context. Special tokens in a text are text."""
     new, context = request.new_tokens, served.context
     if new is not None and new >= context:
         raise bad_request(f"{new} new tokens: the context has {context}. Give at most {context - 1}.", "max_tokens")
@@ -201,7 +201,7 @@ def fit_prompt(
 
 
 def resolve_new_tokens(request: TextRequest, length: int, served: Served, limits: ServeSettings) -> int:
-    """Tokens that max_length leaves for the text."""
+    """New tokens that max_length leaves after the prompt."""
     most = min(served.context, length + limits.max_new_tokens)
     longest = request.max_length or most
     if not length < longest <= most:
@@ -213,7 +213,7 @@ def resolve_new_tokens(request: TextRequest, length: int, served: Served, limits
 
 
 def settle_lengths(config: GenerationConfig, new: int) -> GenerationConfig:
-    """The config with the length as new tokens. What this server does itself, generate must not do too: stop strings, time."""
+    """The config with the length as max_new_tokens, and without stop strings and time, which this server handles itself."""
     import copy
 
     own = copy.deepcopy(config)
@@ -228,8 +228,7 @@ def settle_lengths(config: GenerationConfig, new: int) -> GenerationConfig:
 
 
 async def follow(channel: Channel, work: Work, request: Request) -> Pieces:
-    """What comes of the jobs, until all texts are finished. Raises what the engine raised, or that the client has gone.
-
+    """Pieces of the jobs, until all texts are finished. Raises what the engine raised, or ClientGoneError.
     However it ends, the jobs are cancelled: their slots are free at the next step.
     """
     left = sum(job.sequences for job in work.jobs)
@@ -253,7 +252,7 @@ async def follow(channel: Channel, work: Work, request: Request) -> Pieces:
 
 
 async def _watch(request: Request, channel: Channel) -> None:
-    """Tell the channel when the client goes."""
+    """Notify the channel when the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         continue
     channel.send(None)

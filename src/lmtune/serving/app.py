@@ -62,9 +62,9 @@ class Model(BaseModel):
     created: int
     owned_by: str = "lmtune"
     context: int
-    """Tokens that a prompt and its text have together."""
+    """Tokens of a prompt and its text together, at most."""
     examples: list[str]
-    """Prompts to begin with."""
+    """Prompts to start with."""
 
 
 class ModelList(BaseModel):
@@ -75,7 +75,7 @@ class ModelList(BaseModel):
 
 
 class Service:
-    """What the routes do."""
+    """The handlers of the routes."""
 
     def __init__(self, models: Models, settings: ServeSettings, metrics: Metrics) -> None:
         self.models = models
@@ -90,7 +90,7 @@ class Service:
         composer = Composer(asked, served, work)
         if not asked.stream:
             return _as_json(await completions.collect(composer, pieces))
-        # What is wrong with a request shows before its first piece, while there is still a status to say it with.
+        # Errors of a request appear before its first piece, while the status can still be set.
         first = await anext(pieces)
         events = completions.render_stream(composer, _put_back(first, pieces))
         return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -127,10 +127,10 @@ class Service:
         return served
 
     async def _write(self, request: Request, text: TextRequest, served: Served) -> tuple[Work, Pieces]:
-        """Begin to write the texts of a request. Raises what speaks against it."""
+        """Start generating the texts of a request. Raises a fault if it cannot be served."""
         began = time.monotonic()
         check_limits(text, self.settings)
-        served.engine.check_room(text.texts)  # before work is put into the prompts
+        served.engine.check_room(text.texts)  # before the prompts are encoded
         if self.settings.log_prompts:
             logger.info("prompts: %r", text.prompts)
         channel = Channel()
@@ -170,7 +170,7 @@ async def _put_back(first: Piece | PromptTokens, rest: Pieces) -> Pieces:
 
 
 def build_app(models: Models, settings: ServeSettings, access: Access, metrics: Metrics) -> Gate:
-    """The whole application, with what stands around it."""
+    """The whole application, inside its gate."""
     service = Service(models, settings, metrics)
     api = FastAPI(title="lmtune", version=__version__, docs_url=None, redoc_url=None)
     page = files("lmtune.serving").joinpath("page.html").read_text(encoding="utf-8")
@@ -215,14 +215,14 @@ def build_app(models: Models, settings: ServeSettings, access: Access, metrics: 
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """Any error as JSON. One of ours that is none of these goes on to the gate, which logs it."""
+    """Any error as JSON. Starlette raises an unexpected one again, for the gate to log."""
     fault = _name_status(error) if isinstance(error, HTTPException) else explain_fault(error)
     body = fault.render(request.url.path)
     return Response(body, fault.status, headers=dict(fault.headers), media_type="application/json")
 
 
 def _name_status(error: HTTPException) -> FaultError:
-    """Paths and methods that there are not."""
+    """The fault for a path or method that does not exist."""
     messages = {404: "There is no such path.", 405: "This path does not take that method."}
     return FaultError(error.status_code, messages.get(error.status_code, error.detail), headers=error.headers or {})
 
@@ -246,7 +246,7 @@ def _run_schema() -> dict[str, Any]:
 
 
 def render_policy(page: str) -> str:
-    """A Content-Security-Policy that lets the page run its own script, and ask its own server, and nothing else."""
+    """A Content-Security-Policy that lets the page run its own script and contact its own server, and nothing else."""
     hashes = {
         kind: f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
         for kind in ("script", "style")

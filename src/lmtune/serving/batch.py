@@ -1,4 +1,4 @@
-"""Texts that are written side by side: one forward pass makes a token of each."""
+"""Texts that are generated in a batch: one forward pass gives the next token of each."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Row:
     chooser: Chooser
     output: Output
     token: int = 0
-    """The last one, which the model has not read yet."""
+    """The last token, which the model has not read yet."""
 
 
 class Batch:
-    """The rows of one model. What goes wrong with one row ends that row alone."""
+    """The rows of one model. An error in one row ends only that row."""
 
     def __init__(self, model: PreTrainedModel, decoder: Decoder) -> None:
         self.rows: list[Row] = []
@@ -52,7 +52,7 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Write a token of each row."""
+        """Generate a token for each row."""
         for row in self.rows:
             if row.job.is_over:
                 row.job.close()
@@ -62,7 +62,7 @@ class Batch:
             self._drop()
 
     def clear(self, error: Exception) -> None:
-        """Give all rows up."""
+        """Drop all rows with an error."""
         fail([row.job for row in self.rows], error)
         self.rows = []
         self._decoder.keep([])
@@ -79,7 +79,7 @@ class Batch:
             with explaining_settings():
                 chooser = Chooser(self._model, job.config, job.ids, job.seed, processors)
             return Row(job, chooser, job.open_outputs(chooser.ends)[0])
-        except Exception as error:  # a setting that its own code refuses
+        except Exception as error:  # a setting that transformers refuses
             fail([job], error)
             return None
 
@@ -102,7 +102,7 @@ class Batch:
         return None if row.job.top is None else row.job.describe(row.token, scores[0].log_softmax(dim=-1))
 
     def _drop(self) -> None:
-        """Let rows go that are finished or that nobody waits for."""
+        """Drop rows that are finished or cancelled."""
         kept = [number for number, row in enumerate(self.rows) if not (row.output.finish or row.job.cancelled)]
         if len(kept) < len(self.rows):
             self._decoder.keep(kept)
@@ -110,7 +110,7 @@ class Batch:
 
 
 def group_by_length(rows: list[Row]) -> list[list[Row]]:
-    """Rows whose prompts are read together: the longest of a group is at most twice as long as its shortest."""
+    """Groups of rows whose prompts are read together: the longest of a group is at most twice as long as the shortest."""
     groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: len(row.job.ids)):
         if groups and len(row.job.ids) <= 2 * len(groups[-1][0].job.ids):
@@ -128,7 +128,7 @@ def describe_prompt(model: PreTrainedModel, job: Job) -> tuple[Token, ...]:
 
 
 def fail(jobs: list[Job], error: Exception) -> None:
-    """Tell those who wait for jobs what went wrong; they get nothing more."""
+    """Send the error to those who wait for the jobs, and cancel these."""
     for job in jobs:
         job.give(error)
         job.cancelled = True

@@ -1,4 +1,4 @@
-"""The body of a request: JSON of a limited size, read as it is meant and no further."""
+"""The body of a request: JSON of limited size and depth."""
 
 import asyncio
 import json
@@ -9,11 +9,11 @@ from starlette.requests import Request
 from lmtune.serving.faults import FaultError, bad_request
 
 SECONDS = 30.0
-"""In which a body has to come."""
+"""Time limit for a body to arrive."""
 THROWN_AWAY = 32_000_000
-"""Bytes beyond the limit that are still read."""
+"""Bytes beyond the limit that are still read and discarded."""
 DEEPEST = 32
-"""Lists and objects in one another."""
+"""Limit on nested lists and objects."""
 
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
@@ -22,7 +22,7 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """What is too large is read and thrown away for a while: a client that is still writing would not see the answer."""
+    """A body that is too large is read and discarded for a while: a client that is still writing would not see the answer."""
     size, body = 0, bytearray()
     try:
         async with asyncio.timeout(SECONDS):
@@ -42,7 +42,7 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object. Raises a fault for anything else: NaN, numbers of thousands of digits, depths that no request needs."""
+    """A JSON object. Raises a fault for anything else: NaN, numbers of thousands of digits, excessive nesting."""
     try:
         value = json.loads(body, parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -62,7 +62,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _check(value: object, depth: int) -> None:
-    """Raise a fault for depths that no request needs, and for halves of characters, which no text has."""
+    """Raise a fault for excessive nesting, and for lone surrogates, which no text has."""
     if depth < 0:
         raise bad_request(f"The body is too deep: expected at most {DEEPEST} lists and objects in one another.")
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Keys and values of rows that come, grow by a token at each step, and leave: padded on the left to the longest."""
+"""Keys and values of rows that join, grow by a token at each step, and leave; left-padded to the longest row."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ States: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """Keys and values."""
 
 ROOM = 64
-"""Columns that are added when there is no room left. One at a time, each step would copy all keys and values."""
+"""Columns added when there is no room left. Adding one at a time would copy all keys and values at each step."""
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values, [rows, heads, columns, width], with free columns behind them in memory."""
+    """Keys and values, [rows, heads, columns, width], with free columns allocated after them."""
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> States:
         """Append columns, as a model does in its forward pass; return all of them."""
@@ -42,7 +42,7 @@ class RoomyLayer(DynamicLayer):
         return cast("States", (self.keys, self.values))
 
     def fill(self, keys: torch.Tensor, values: torch.Tensor, room: int = 0) -> None:
-        """Hold these. room: columns to have, those of the keys included; by default some more than they have."""
+        """Store these. room: columns to allocate, including those of the keys; by default ROOM more than these."""
         columns = keys.shape[-2]
         shape = (*keys.shape[:2], room or columns + ROOM)
         self._keys, self._values = (each.new_zeros((*shape, each.shape[3])) for each in (keys, values))
@@ -60,7 +60,7 @@ class RowCache(Cache):
         self.roomy = [RoomyLayer() for _ in range(depth)]
         super().__init__(layers=list(self.roomy))
         self.pads = pads
-        """Columns of padding, for each row."""
+        """Columns of padding of each row."""
 
     @property
     def columns(self) -> int:
@@ -69,22 +69,22 @@ class RowCache(Cache):
 
     @property
     def values_of_token(self) -> int:
-        """Numbers that are kept of one token of one row."""
+        """Numbers stored per token of a row."""
         return sum(states.shape[1] * states.shape[3] for layer in self.roomy for states in layer.states)
 
     def join(self, other: RowCache) -> None:
-        """Take the rows of another cache in, behind one's own."""
+        """Append the rows of another cache."""
         width = max(self.columns, other.columns)
         grown = [
             _stack(one.states, another.states, width) for one, another in zip(self.roomy, other.roomy, strict=True)
         ]
         pads = [pad + width - cache.columns for cache in (self, other) for pad in cache.pads]
-        for layer, states in zip(self.roomy, grown, strict=True):  # after all had the memory
+        for layer, states in zip(self.roomy, grown, strict=True):  # only once all are allocated
             layer.fill(*states)
         self.pads = pads
 
     def keep(self, rows: list[int]) -> None:
-        """Let all other rows go, and the columns that none of the rest needs. rows: at least one, in their order."""
+        """Drop all other rows, and columns that none of the rest needs. rows: at least one, in order."""
         first = min(self.pads[row] for row in rows)
         for layer in self.roomy:
             keys, values = layer.states
@@ -105,7 +105,7 @@ def _pad(states: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def count_layers(model: PreTrainedModel) -> int | None:
-    """Layers whose keys and values can be kept in a RowCache; None for a model that remembers in another way."""
+    """Layers whose keys and values can be kept in a RowCache; None for a model with another kind of cache."""
     supports = cast("Callable[[], bool]", model._supports_default_dynamic_cache)
     if not supports():
         return None

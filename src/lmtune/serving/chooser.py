@@ -1,4 +1,4 @@
-"""The next token of one text, chosen as model.generate chooses it with the same settings and seed."""
+"""The next token of one text, chosen as model.generate would with the same settings and seed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ Processor: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Chooser:
-    """The logits processors of one text, which are those that generate makes, and its own source of random numbers.
-
-    torch.multinomial draws from a generator with a seed what it draws from the global one after torch.manual_seed.
+    """The logits processors of one text, as generate builds them, and its own random generator.
+    torch.multinomial draws the same from a generator with a seed as from the global one after torch.manual_seed.
     """
 
     def __init__(
@@ -44,11 +43,11 @@ class Chooser:
 
     @property
     def is_plain(self) -> bool:
-        """True if the token with the best score is taken, whatever stands before it."""
+        """True if the token with the best score is always taken, without any processor."""
         return self._random is None and not self._processors
 
     def choose(self, logits: torch.Tensor) -> int:
-        """The next token. logits: [1, vocabulary]; raises ModelError or ConfigError where nothing can be chosen from."""
+        """The next token. logits: [1, vocabulary]; raises ModelError or ConfigError if there is nothing to choose from."""
         ids = self._ids[:, : self._length]
         with explaining_settings():
             scores = check_scores(self._model, ids, self._processors(ids, logits.clone()))
@@ -57,7 +56,7 @@ class Chooser:
         return int(torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=self._random))
 
     def append(self, token: int) -> None:
-        """Remember a token that was chosen."""
+        """Append a chosen token."""
         self._ids[0, self._length] = token
         self._length += 1
 
@@ -69,7 +68,7 @@ def settle_config(model: PreTrainedModel, config: GenerationConfig, length: int)
     """
     parts = cast("Any", model)
     settled: GenerationConfig = parts._prepare_generation_config(copy.deepcopy(config))[0]
-    # Before 5.23 transformers asks for no number of rows.
+    # transformers before 5.23 takes no batch size.
     rows = {"batch_size": 1} if "batch_size" in signature(parts._prepare_special_tokens).parameters else {}
     parts._prepare_special_tokens(settled, device=model.device, **rows)
     settled.max_length = length + int(settled.max_new_tokens or 0)
@@ -97,7 +96,7 @@ def _list_ids(ids: Any) -> list[int]:
 
 
 class CountPenalties:
-    """OpenAI's penalties: a token's score falls with how often it was written, and once for that it was.
+    """OpenAI's penalties: a token's score falls with its count in the text, and once if it occurs at all.
 
     Source: the definition of presence_penalty and frequency_penalty in OpenAI's API reference. The prompt does not count.
     """

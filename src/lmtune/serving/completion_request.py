@@ -1,6 +1,5 @@
-"""What POST /v1/completions takes: OpenAI's parameters, and every parameter of generate by its own name beside them.
-
-Source: the reference of OpenAI's completions API. What differs is in docs/serving.md: other parameters are refused.
+"""Requests to POST /v1/completions: OpenAI's parameters, and also every parameter of generate by its own name.
+Source: the reference of OpenAI's completions API. Differences are listed in docs/serving.md; other parameters are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ NEW_TOKENS = 16
 """OpenAI's default of max_tokens."""
 MOST_PROMPTS = 256
 MOST_TOP = 20
-"""Likeliest tokens at each place; OpenAI gives five."""
+"""Likeliest tokens at each position, at most; OpenAI gives five."""
 LARGEST_SEED = 2**62
 
 
@@ -114,7 +113,7 @@ OWN: dict[str, Parameter] = {
     "suffix": Parameter(_text, {"type": "string"}),
     "user": Parameter(_text, {"type": "string"}),
 }
-"""OpenAI's parameters, by their names. The temperature may be 0, for the likeliest token each time."""
+"""OpenAI's parameters by name. The temperature may be 0, for the likeliest token each time."""
 
 PARAMETERS = {**GENERATION, **OWN}
 
@@ -124,12 +123,12 @@ TWINS = (
     ("stop", "stop_strings"),
     ("logit_bias", "sequence_bias"),
 )
-"""Parameters that say the same."""
+"""Pairs of parameters with the same meaning."""
 
 
 @dataclass(slots=True, kw_only=True)
 class CompletionRequest:
-    """A request, read."""
+    """A parsed request."""
 
     text: TextRequest
     model: str | None
@@ -140,7 +139,7 @@ class CompletionRequest:
 
 
 def parse_request(body: dict[str, Any]) -> CompletionRequest:
-    """A request from the object of its body. Raises a fault with status 400 for the first thing that is wrong in it."""
+    """A request from the object of its body. Raises a fault with status 400 for the first mistake in it."""
     check_parameters(body, PARAMETERS)
     given = {name: value for name, value in body.items() if value is not None}
     _check_together(given)
@@ -192,7 +191,7 @@ def _check_together(given: dict[str, Any]) -> None:
 
 
 def _take_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of generate. Unless told otherwise the text is drawn, from all tokens, as OpenAI's is."""
+    """The parameters of generate. By default the text is sampled from all tokens, as OpenAI's is."""
     own = {"max_new_tokens", "max_length", "max_time", "stop_strings"}
     settings = {name: value for name, value in given.items() if name in GENERATION and name not in own}
     greedy = settings.get("temperature") == 0

@@ -1,4 +1,4 @@
-"""What POST /v1/completions answers, whole or as a stream, as OpenAI's API has it."""
+"""Answers of POST /v1/completions, whole or as a stream, in the format of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Completion(BaseModel):
     choices: list[Choice]
     usage: Usage | None = None
     notices: list[str] | None = None
-    """What the client should know of how the request was read; not in OpenAI's API."""
+    """What the client should know about how the request was interpreted; not in OpenAI's API."""
 
 
 @dataclass(slots=True)
 class Composer:
-    """Makes answers out of pieces."""
+    """Builds answers from pieces."""
 
     request: CompletionRequest
     served: Served
@@ -68,7 +68,7 @@ class Composer:
     _offsets: dict[int, int] = field(default_factory=dict)
 
     def begin(self) -> list[Choice]:
-        """What stands before the first piece: the prompts, where they are to be repeated."""
+        """The choices before the first piece: the prompts, if they are to be repeated."""
         if not self.request.echo:
             return []
         return [
@@ -147,7 +147,7 @@ def _join(one: Logprobs | None, other: Logprobs | None) -> Logprobs | None:
 
 
 async def render_stream(composer: Composer, pieces: AsyncIterator[Piece | PromptTokens]) -> AsyncIterator[str]:
-    """The answer as server-sent events. What goes wrong on the way is an event too, and then `[DONE]` does not come."""
+    """The answer as server-sent events. An error on the way is sent as an event, and then `[DONE]` is not."""
     for choice in composer.begin():
         yield _event(composer.build([choice]))
     notices = True

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 1e-2
-"""How far logits may move in the trial, as a share of their spread: with keys and values that are kept, rounding moves those of a
-model of 135M parameters by 1.4e-4, a wrong place or a mask that leaks by far more."""
+"""How far logits may differ in the trial, relative to their standard deviation: with a cache, rounding moves those of a
+model of 135M parameters by 1.4e-4, a wrong position or a leaking mask by far more."""
 
 
 class Decoder:
     """A model with the keys and values of its rows.
 
-    A row that is alone is computed as model.generate computes it, bit for bit: without a mask.
+    A single row is computed as by model.generate, bit for bit: without a mask.
     """
 
     def __init__(self, model: PreTrainedModel, depth: int) -> None:
@@ -30,14 +30,14 @@ class Decoder:
         self._depth = depth
         self._cache = RowCache(depth, [])
         self.values_of_token = 0
-        """Numbers that are kept of one token of one row; known once a row has joined."""
+        """Numbers cached per token of a row; known once a row has joined."""
         names = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in names
         self._remembers = "past_key_values" if "past_key_values" in names else "cache"  # renamed in transformers 5.24
         self._last_alone = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
 
     def join(self, prompts: list[list[int]]) -> torch.Tensor:
-        """Read prompts, one pass for all, and add them behind the rows; [prompts, vocabulary], the logits after each."""
+        """Read prompts in one pass and append them as rows; [prompts, vocabulary], the logits after each."""
         width = max(map(len, prompts))
         pads = [width - len(ids) for ids in prompts]
         cache = RowCache(self._depth, pads)
@@ -55,14 +55,14 @@ class Decoder:
         return self._run([[token] for token in tokens], self._cache, self._cache.columns)
 
     def keep(self, rows: list[int]) -> None:
-        """Let all rows but these go."""
+        """Drop all rows but these."""
         if not rows:
             self._cache = RowCache(self._depth, [])
         elif len(rows) < len(self._cache.pads):
             self._cache.keep(rows)
 
     def _run(self, ids: list[list[int]], cache: RowCache, before: int) -> torch.Tensor:
-        """before: columns that are in the cache already."""
+        """before: columns already in the cache."""
         device, new = self.model.device, len(ids[0])
         pads = torch.tensor(cache.pads, device=device)[:, None]
         columns = torch.arange(before + new, device=device)
@@ -83,7 +83,7 @@ def score_prompt(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
 
 
 def open_decoder(model: PreTrainedModel) -> Decoder | None:
-    """A decoder for the model; None for one whose rows would not be what they are alone, as a trial on a few tokens shows."""
+    """A decoder for the model; None if its rows would differ from what they are alone, as a trial on a few tokens shows."""
     depth = count_layers(model)
     if depth is None:
         return None
@@ -99,7 +99,7 @@ def open_decoder(model: PreTrainedModel) -> Decoder | None:
 
 
 def _is_faithful(decoder: Decoder, ids: list[int]) -> bool:
-    """Rows that join in the middle and are left by others, against each of them alone."""
+    """Compare rows that join late, and whose neighbours leave, with each of them alone."""
     long, short = ids[:6], ids[6:9]
     seen = [(long, decoder.join([long])[0])]
     long = [*long, ids[9]]
@@ -115,6 +115,6 @@ def _is_faithful(decoder: Decoder, ids: list[int]) -> bool:
 
 
 def score_last(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
-    """[vocabulary]: the logits after a row that is read at once."""
+    """[vocabulary]: the logits after a row that is read in one pass."""
     logits = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, -1]
     return cast("torch.Tensor", logits.float())

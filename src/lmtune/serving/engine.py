@@ -1,4 +1,4 @@
-"""The engine of one model: a thread that makes a token of each running text at each step, while texts come and go."""
+"""The engine of one model: a thread that generates a token of each running text at each step, while texts join and leave."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFILL = 4096
-"""Tokens of prompts that are read between two steps, after the first prompt: running texts wait for them."""
+"""Limit on tokens of prompts read between two steps, beyond the first prompt: running texts wait for them."""
 
 
 class QueueFullError(Exception):
-    """More texts were asked for than may wait."""
+    """More texts were requested than may wait."""
 
 
 class StoppingError(Exception):
-    """The server is about to stop, and takes nothing more."""
+    """The server is about to stop and accepts nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much an engine takes."""
+    """Limits of an engine."""
 
     slots: int
-    """Texts that are written at the same time."""
+    """Texts that are generated at the same time."""
     queue: int
     """Texts that may wait."""
 
 
 class Engine:
-    """Writes texts of one model. Without a decoder all of them are written by generate, one after the other."""
+    """Generates texts with one model. Without a decoder, generate writes all of them one after the other."""
 
     def __init__(
         self, model: PreTrainedModel, decoder: Decoder | None, limits: Limits, turns: Turns, lane: PlainLane
@@ -61,7 +61,7 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Texts that are being written side by side."""
+        """Texts that are being generated in the batch."""
         return 0 if self._batch is None else len(self._batch.rows)
 
     @property
@@ -70,7 +70,7 @@ class Engine:
         return len(self._waiting)
 
     def check_room(self, texts: int) -> None:
-        """Raise QueueFullError or StoppingError where so many more texts cannot even wait."""
+        """Raise QueueFullError or StoppingError if there is no room for so many more texts, even waiting."""
         if self._closing:
             raise StoppingError
         free = max(0, self.limits.slots - self.running)
@@ -78,7 +78,7 @@ class Engine:
             raise QueueFullError
 
     def submit(self, jobs: list[Job]) -> None:
-        """Take jobs; raises as check_room does, and takes none then. Their pieces come through them, from another thread."""
+        """Accept jobs; raises as check_room does, and then accepts none. Another thread sends their pieces through them."""
         with self._wake:
             self.check_room(sum(job.sequences for job in jobs))
             for job in jobs:
@@ -89,11 +89,11 @@ class Engine:
             self._wake.notify()
 
     def stop_taking(self) -> None:
-        """Take nothing more; what was taken is written to its end."""
+        """Accept nothing more; accepted texts are finished."""
         self._closing = True
 
     def close(self) -> None:
-        """Wait until all that was taken is written, and end the thread."""
+        """Wait until all accepted texts are finished, and end the thread."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -109,7 +109,7 @@ class Engine:
             self._advance(joining)
 
     def _admit(self) -> list[Job]:
-        """Jobs that have a slot now, in the order in which they came."""
+        """Jobs that get a slot now, in order of arrival."""
         joining: list[Job] = []
         tokens = 0
         while self._waiting and self.running + len(joining) < self.limits.slots:
@@ -121,9 +121,9 @@ class Engine:
         return joining
 
     def _advance(self, joining: list[Job]) -> None:
-        """One step: the first token of each text that joins, then one of each that runs."""
+        """One step: the first token of each joining text, then one of each running text."""
         batch = self._batch
-        assert batch is not None  # without one nothing waits here
+        assert batch is not None  # without a batch nothing waits here
         for job in joining:
             if job.is_over:
                 job.open_outputs(frozenset())
@@ -132,7 +132,7 @@ class Engine:
             with self._turns:
                 batch.join([job for job in joining if not job.is_over])
                 batch.step()
-        except Exception as error:  # memory, or a fault of ours: the texts of this step are lost, the engine goes on
+        except Exception as error:  # memory, or a bug: the texts of this step are lost, the engine continues
             logger.error("the texts that were being written are lost: %s", describe_error(error))
             batch.clear(error)
             fail(joining, error)

@@ -1,4 +1,4 @@
-"""What a client is told of a request that cannot be answered, in the form of OpenAI's errors."""
+"""Error responses to clients, in the format of OpenAI's errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 def explain_fault(error: BaseException) -> FaultError:
-    """Any error as one that a client may read: nothing of ours, no trace."""
+    """Any error as one that a client may see: no internals, no traceback."""
     retry = {"Retry-After": str(RETRY_SECONDS)}
     if isinstance(error, FaultError):
         return error

@@ -1,4 +1,4 @@
-"""Around all routes: the token, the time a request may take, errors as JSON, what is counted and what is logged."""
+"""Around all routes: authentication, the time limit of a request, errors as JSON, metrics and the log."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GRACE = 30.0
-"""Seconds for the body and for a slow reader, beyond what the text may take."""
+"""Seconds for the body and for a slow reader, beyond the time limit of the text."""
 GONE = 499
-"""Status in the log and in the counts for a client that has gone; nothing is sent."""
+"""Status in the log and the metrics for a client that is gone; nothing is sent."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -62,8 +62,8 @@ class Gate:
             logger.info("%s %s %s %.2f s", scope["method"], quote(scope["path"]), reply.status, seconds)
 
     async def _explain(self, path: str, error: Exception, reply: _Reply) -> None:
-        """Say what went wrong, if nothing has been said yet."""
-        if isinstance(error, (ClientGoneError, OSError)):  # TimeoutError too: a reader too slow for its text
+        """Send the error, if no answer has begun."""
+        if isinstance(error, (ClientGoneError, OSError)):  # includes TimeoutError: a reader too slow for its text
             reply.status = GONE
             return
         fault = explain_fault(error)
@@ -75,7 +75,7 @@ class Gate:
 
 
 class _Reply:
-    """What is sent to a client."""
+    """The response to a client."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -83,7 +83,7 @@ class _Reply:
         """0 before an answer has begun."""
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, with the headers that all answers have."""
+        """Pass a message on, with the headers common to all answers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]

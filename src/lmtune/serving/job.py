@@ -1,4 +1,4 @@
-"""What the engine is asked for: a prompt, settings, and where the pieces go."""
+"""The unit of work of the engine: a prompt, settings, and a receiver of the pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PromptTokens:
-    """The tokens of the prompt with their log-probabilities, for an answer that repeats it."""
+    """The tokens of the prompt with their log-probabilities, for an answer that echoes it."""
 
     index: int
     tokens: tuple[Token, ...]
@@ -27,39 +27,39 @@ Event = Piece | PromptTokens | Exception
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """One prompt with its settings; a text for it, or several where generate makes them together."""
+    """One prompt with its settings; gives one text, or several if generate makes them together."""
 
     index: int
-    """Number of its first text among those of its request."""
+    """Index of its first text among those of its request."""
     ids: list[int]
-    """Of the prompt; at least one."""
+    """Ids of the prompt; at least one."""
     config: GenerationConfig
     new_tokens: int
-    """At most; with 0 the prompt alone is scored."""
+    """Tokens to generate, at most; with 0 only the prompt is scored."""
     seed: int
     send: Callable[[Event], None]
-    """Takes what has come, in any thread."""
+    """Receives events, from any thread."""
     tokenizer: PreTrainedTokenizerBase
     stops: Sequence[str] = ()
     penalties: tuple[float, float] = (0.0, 0.0)
     """OpenAI's presence_penalty and frequency_penalty."""
     top: int | None = None
-    """How many likeliest tokens come with each token; None for no log-probabilities."""
+    """How many likeliest tokens are returned with each token; None for no log-probabilities."""
     scores_prompt: bool = False
     deadline: float = float("inf")
     """By time.monotonic(); the text ends there."""
     outputs: list[Output] = field(default_factory=list)
     cancelled: bool = False
-    """Nobody waits for it any more."""
+    """True if nobody waits for it any more."""
 
     @property
     def sequences(self) -> int:
-        """Texts that generate makes of it."""
+        """Number of texts that it gives."""
         return int(self.config.num_return_sequences or 1)
 
     @property
     def alone(self) -> bool:
-        """True where the text is not written token by token beside others: beams, guidance, several texts of one draw."""
+        """True if generate has to write it alone, outside the batch: beams, guidance, several texts of one draw."""
         config = self.config
         return (
             self.sequences > 1
@@ -71,7 +71,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """True if nothing more is to be written."""
+        """True if nothing more is to be generated."""
         return self.cancelled or self.expired
 
     @property
@@ -99,7 +99,7 @@ class Job:
             self.send(piece)
 
     def close(self) -> None:
-        """End its texts where they are."""
+        """End its texts as they are."""
         for output in self.outputs:
             self.give(output.close())
 

@@ -1,4 +1,4 @@
-"""What is counted of all requests, as Prometheus reads it from /metrics. No text and no name of a client is in it."""
+"""Metrics of all requests, in Prometheus format for /metrics. They contain no text and no names of clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Metrics:
             Gauge(f"lmtune_{name}", text, registry=self.registry).set_function(read)
 
     def note(self, path: str, status: int) -> None:
-        """Count a request. Paths that are none of ours count as one."""
+        """Count a request. Unknown paths are counted together."""
         self.requests.labels(path if path in ROUTES else "other", str(status)).inc()
 
     def total(self, counter: Counter) -> int:

@@ -1,4 +1,4 @@
-"""The checkpoints that are served: each with its tokenizer, its engine, and a name that requests choose it by."""
+"""The served checkpoints, each with its tokenizer, its engine, and the name by which requests select it."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_CONTEXT = 4096
-"""Tokens of prompt and text, where serve.context= does not say otherwise."""
+"""Tokens of prompt and text, unless serve.context= is set."""
 SHOWN_EXAMPLES = 8
 
 
 @dataclass(slots=True, kw_only=True)
 class Served:
-    """A checkpoint that answers."""
+    """A served checkpoint."""
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     engine: Engine
     context: int
-    """Tokens that a prompt and its text have together."""
+    """Tokens of a prompt and its text together, at most."""
     examples: list[str]
-    """Prompts to begin with."""
+    """Prompts to start with."""
     created: int = field(default_factory=lambda: int(time.time()))
     encoding: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the tokenizer encodes: it sets its truncation as it does."""
+    """Held while the tokenizer encodes, which changes its truncation settings."""
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, without special tokens."""
@@ -56,7 +56,7 @@ class Served:
 
 
 class Models:
-    """All that are served, by name."""
+    """All served checkpoints, by name."""
 
     def __init__(self, served: Sequence[Served], lane: PlainLane) -> None:
         self._served = {each.name: each for each in served}
@@ -67,16 +67,16 @@ class Models:
 
     @property
     def first(self) -> Served:
-        """The one that is meant where none is named."""
+        """The default if a request names none."""
         return next(iter(self._served.values()))
 
     def find(self, name: str | None) -> Served | None:
-        """The one of that name; the first for None."""
+        """The checkpoint of that name; the first for None."""
         return self.first if name is None else self._served.get(name)
 
     @property
     def running(self) -> int:
-        """Texts that are being written."""
+        """Texts that are being generated."""
         return sum(each.engine.running for each in self) + self._lane.running
 
     @property
@@ -85,12 +85,12 @@ class Models:
         return sum(each.engine.waiting for each in self) + self._lane.waiting
 
     def stop_taking(self) -> None:
-        """Refuse what comes from now on."""
+        """Refuse new requests from now on."""
         for each in self:
             each.engine.stop_taking()
 
     def close(self) -> None:
-        """Wait for what was taken, and end the threads."""
+        """Wait for accepted texts, and end the threads."""
         for each in self:
             each.engine.close()
         self._lane.close()
@@ -109,7 +109,7 @@ def _load(config: ServeConfig, name: str, checkpoint: Checkpoint, turns: Turns, 
     settings = config.serve
     tokenizer, model = loading.load_writer(checkpoint.path, config.check_weights)
     place_model(model, settings.device, "serve.device")
-    decoder = open_decoder(model)  # in float32: in less, its trial would not know an error from rounding
+    decoder = open_decoder(model)  # in float32: in lower precision, its trial could not tell an error from rounding
     cast("torch.nn.Module", model).to(getattr(torch, settings.dtype.value))
     context = resolve_context(settings.context, model)
     if decoder is None:
@@ -134,7 +134,7 @@ def _load(config: ServeConfig, name: str, checkpoint: Checkpoint, turns: Turns, 
 
 
 def resolve_context(wanted: int | None, model: PreTrainedModel) -> int:
-    """serve.context, or the positions of the model as far as LONGEST_CONTEXT. Raises CheckpointError for more than it has."""
+    """serve.context, or the positions of the model up to LONGEST_CONTEXT. Raises CheckpointError for more than it has."""
     positions = count_positions(model)
     if wanted is not None and wanted > positions:
         raise CheckpointError(f"serve.context={wanted}: the model has {positions} positions. Give at most {positions}.")
@@ -142,9 +142,8 @@ def resolve_context(wanted: int | None, model: PreTrainedModel) -> int:
 
 
 def name_checkpoints(found: dict[str, Checkpoint]) -> dict[str, str]:
-    """A short name for each of what `ckpt=` names: name and date of its run, its folder, or its Hub id.
-
-    What has no short name of its own keeps the one that was typed.
+    """A short name for each checkpoint in `ckpt=`: name and date of its run, its folder, or its Hub id.
+    A checkpoint without a unique short name keeps the one that was typed.
     """
     short = {ckpt: _name(each) for ckpt, each in found.items()}
     taken = list(short.values())
@@ -164,7 +163,7 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def find_examples(checkpoint: Checkpoint) -> list[str]:
-    """Prompts to begin with: those of the run, else those of the `widget` of the model card."""
+    """Prompts to start with: those of the run, else those of the `widget` of the model card."""
     if checkpoint.run is not None:
         config = checkpoint.run.load_config()
         prompts = config.get("prompts") or config["data"].get("prompts") or []
@@ -180,6 +179,6 @@ def _load_widgets(card: Path) -> list[dict[str, str]]:
         return []
     try:
         widgets = ModelCard.load(card).data.to_dict().get("widget")
-    except (ValueError, OSError):  # a card that is not ours to mend
+    except (ValueError, OSError):  # a broken card of someone else
         return []
     return [each for each in widgets if isinstance(each, dict)] if isinstance(widgets, list) else []

@@ -1,4 +1,4 @@
-"""One text that is being written: from ids to text that can be shown, cut at the first of its stop strings."""
+"""One text that is being generated: from ids to text that can be shown, cut at the first stop string."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BROKEN = "\ufffd"
-"""What bytes that are no whole character decode to."""
+"""What incomplete characters decode to."""
 CONTEXT = 8
-"""Ids before the first new one that it is decoded with: some vocabularies write a blank only behind another word."""
+"""Ids decoded along with the first new one: some vocabularies decode a space only after another word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +21,38 @@ class Token:
 
     text: str
     logprob: float | None
-    """None for the first token of a prompt, which nothing stands before."""
+    """None for the first token of a prompt, which has no context."""
     top: tuple[tuple[str, float], ...]
-    """The likeliest tokens at this place, the likeliest first."""
+    """The likeliest tokens at this position, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What has come of a text."""
+    """A newly generated part of a text."""
 
     index: int
     """Which text of its request."""
     text: str = ""
     tokens: tuple[Token, ...] = ()
-    """Those of the text, where log-probabilities were asked for."""
+    """Its tokens, if log-probabilities were requested."""
     finish: str | None = None
     """`stop` or `length`, with the last piece."""
 
 
 class TextStream:
-    """Text of ids that come one after the other. A character that is not whole yet is kept back."""
+    """Decodes ids one by one. An incomplete character is held back."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, before: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._ids = list(before[-CONTEXT:])
         self._known = self._decode()
-        if self._known.endswith(BROKEN):  # a prompt of ids that ends within a character
+        if self._known.endswith(BROKEN):  # a prompt of ids that ends inside a character
             self._ids, self._known = [], ""
         self._done = len(self._ids)
-        """Ids whose text has been given out."""
+        """Number of ids whose text has been emitted."""
 
     def push(self, token: int) -> str:
-        """The text that one more id makes whole."""
+        """The text that one more id completes."""
         self._ids.append(token)
         text = self._decode()
         if text.endswith(BROKEN):
@@ -60,7 +60,7 @@ class TextStream:
         return self._give(text)
 
     def flush(self) -> str:
-        """What was kept back."""
+        """The text that was held back."""
         return self._give(self._decode())
 
     def _give(self, text: str) -> str:
@@ -74,16 +74,16 @@ class TextStream:
 
 
 class StopSearch:
-    """Text up to the first stop string. What may become one is kept back."""
+    """Passes text on up to the first stop string. A possible beginning of one is held back."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
         self.met = False
-        """A stop string has come."""
+        """True once a stop string has occurred."""
 
     def push(self, text: str) -> str:
-        """The text that may be shown after this much more of it."""
+        """The text that may be shown after adding this."""
         text = self._held + text
         places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
         if places:
@@ -94,19 +94,19 @@ class StopSearch:
         return text[: len(text) - kept]
 
     def flush(self) -> str:
-        """What was kept back, since nothing more comes."""
+        """The text that was held back, at the end."""
         held, self._held = self._held, ""
         return held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Characters at the end of a text that a stop string begins with."""
+    """Number of characters at the end of a text that begin the stop string."""
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 @dataclass(slots=True)
 class Output:
-    """A text of a request: takes its tokens and gives out pieces."""
+    """A text of a request: takes its tokens and emits pieces."""
 
     index: int
     stream: TextStream
@@ -117,14 +117,14 @@ class Output:
     """Tokens at most."""
     finish: str | None = None
     count: int = 0
-    """Tokens that were written, the one that ended the text included."""
+    """Tokens generated, including the one that ended the text."""
     _shown: int = 0
     _decoded: int = 0
     _pending: list[tuple[Token, int]] = field(default_factory=list)
-    """Tokens whose text is kept back, with where it begins."""
+    """Tokens whose text is held back, with its start."""
 
     def take(self, token: int, described: Token | None = None) -> Piece | None:
-        """One more token; the piece that it completes. described: with its log-probabilities, where they were asked for."""
+        """Take one more token; return the piece that it completes. described: the token with log-probabilities, if requested."""
         self.count += 1
         ended = token in self.ends
         text = self.stream.push(token)
@@ -133,7 +133,7 @@ class Output:
         return self._give(text, "stop" if ended else "length" if self.count >= self.most else None)
 
     def close(self) -> Piece | None:
-        """The last piece of a text that ends before its time."""
+        """The last piece of a text that is ended early."""
         return None if self.finish else self._give("", "length")
 
     def _give(self, text: str, finish: str | None) -> Piece | None:

@@ -1,4 +1,4 @@
-"""What may be asked of a text: each field of GenerationConfig with its type and its range, or why it is not taken.
+"""The parameters that a request may set: each field of GenerationConfig with its type and range, or why it is refused.
 
 The same table checks requests and describes them in /openapi.json.
 """
@@ -15,20 +15,20 @@ from lmtune.serving.faults import bad_request
 from lmtune.upstream import find_nearest
 
 MOST_STOPS = 16
-"""Stop strings of a request."""
+"""Stop strings of a request, at most."""
 LONGEST_STOP = 256
-"""Characters of one."""
+"""Characters of a stop string, at most."""
 MOST_IDS = 1024
-"""Ids in the lists of a request: some are gone through at each token."""
+"""Ids in a list of a request, at most: some lists are scanned at each token."""
 
 Schema = dict[str, Any]
 Check = Callable[[object], str | None]
-"""Gives what was expected of a value, or None where it is as expected."""
+"""Returns what was expected of a value, or None if it is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a parameter takes."""
+    """The check of a parameter, and its JSON schema."""
 
     check: Check
     schema: Schema
@@ -195,7 +195,7 @@ GENERATION: Mapping[str, Parameter] = {
 
 
 def check_parameters(given: Mapping[str, object], known: Mapping[str, Parameter]) -> None:
-    """Raise a fault with status 400 for the first parameter that is not known, not taken, or not as it should be."""
+    """Raise a fault with status 400 for the first parameter that is unknown, refused, or invalid."""
     for name, value in given.items():
         if name in REFUSED:
             raise bad_request(f"{name} is not taken: {REFUSED[name]}. Leave it out.", name)
@@ -210,7 +210,7 @@ def check_parameters(given: Mapping[str, object], known: Mapping[str, Parameter]
 
 
 def find_largest_id(settings: Mapping[str, object]) -> tuple[str, int]:
-    """(parameter, id): the largest id that any of them names; ("", -1) for none."""
+    """(parameter, id): the largest id in any of them; ("", -1) if there is none."""
     named = (*TOKEN_IDS, "bad_words_ids")
     found = [(name, each) for name in named for each in _flatten(settings.get(name))]
     biases = settings.get("sequence_bias")

@@ -1,5 +1,5 @@
 """Texts that model.generate writes, one request at a time: beams, guidance, several texts of one draw, and all texts of models
-whose rows cannot be written side by side."""
+whose rows cannot be batched."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class PlainLane:
-    """A thread that calls generate. One for all models: generate draws from the random numbers of the process."""
+    """A thread that calls generate. One for all models: generate uses the process's global random generator."""
 
     def __init__(self, turns: Turns) -> None:
         self.running = 0
@@ -35,7 +35,7 @@ class PlainLane:
         self._thread.start()
 
     def submit(self, model: PreTrainedModel, job: Job) -> None:
-        """Take a job; its pieces come through it."""
+        """Accept a job; its pieces are sent through it."""
         with self._wake:
             self._waiting.append((model, job))
             self._wake.notify()
@@ -46,7 +46,7 @@ class PlainLane:
         return sum(job.sequences for _, job in list(self._waiting))
 
     def close(self) -> None:
-        """End when nothing waits any more."""
+        """Finish what waits, and end the thread."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -69,7 +69,7 @@ class PlainLane:
 
 
 def write_alone(model: PreTrainedModel, job: Job, turns: Turns) -> None:
-    """All texts of a job by one call of generate; what goes wrong is told to who waits for them."""
+    """Generate all texts of a job by one call of generate; errors are sent to the job's receiver."""
     try:
         with turns:
             if job.scores_prompt:
@@ -78,7 +78,7 @@ def write_alone(model: PreTrainedModel, job: Job, turns: Turns) -> None:
             outputs = job.open_outputs(find_ends(model, job))
             if job.new_tokens:
                 rows = _generate(model, job, turns)
-                if outputs[0].count == 0:  # nothing has come as a stream
+                if outputs[0].count == 0:  # nothing was streamed
                     for output, row in zip(outputs, rows[:, len(job.ids) :].tolist(), strict=True):
                         _take_all(job, output.index - job.index, row)
             job.close()
@@ -93,7 +93,7 @@ def find_ends(model: PreTrainedModel, job: Job) -> frozenset[int]:
 
 
 def _generate(model: PreTrainedModel, job: Job, turns: Turns) -> torch.Tensor:
-    """[texts, tokens]: prompt and text, padded behind its end."""
+    """[texts, tokens]: prompt and text, right-padded."""
     from transformers import LogitsProcessorList, StoppingCriteriaList
 
     ids = torch.tensor([job.ids], device=model.device)
@@ -114,7 +114,7 @@ def _generate(model: PreTrainedModel, job: Job, turns: Turns) -> torch.Tensor:
 
 
 def _pause(turns: Turns, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """A logits processor that changes nothing: between two tokens, others have their turn."""
+    """A logits processor that changes nothing: it lets other threads run between two tokens."""
     turns.pause()
     return scores
 
@@ -134,7 +134,7 @@ def _take_all(job: Job, number: int, tokens: list[int]) -> None:
 
 
 class _Streamer:
-    """What generate gives its tokens to, the prompt first."""
+    """The streamer that receives generate's tokens, the prompt first."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -147,4 +147,4 @@ class _Streamer:
         self.prompt_seen = True
 
     def end(self) -> None:
-        """Nothing is kept back here."""
+        """Do nothing: no token is held back."""

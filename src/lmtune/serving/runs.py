@@ -2,7 +2,7 @@
 
     {"pipeline_id": "pipeline_1", "data": ["Era uma vez", {"response_length": 64, "remove_input": true, "do_sample": true}]}
 
-The answer's `result_preview` is a text that holds JSON: the text, or a list of texts where several were asked for.
+The answer's `result_preview` is a JSON string: the text, or a list of texts if several were requested.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lmtune.serving.faults import FaultError
 from lmtune.serving.parameters import GENERATION, SWITCH, Parameter, check_parameters, number_parameter
 
 NEW_TOKENS = 20
-"""What generate writes unless told otherwise."""
+"""The default of generate."""
 
 KEYWORDS: dict[str, Parameter] = {
     **GENERATION,
@@ -30,7 +30,7 @@ KEYWORDS: dict[str, Parameter] = {
     "remove_input": SWITCH,
     "seed": OWN["seed"],
 }
-"""What the second entry of `data` takes."""
+"""Parameters in the second entry of `data`."""
 
 
 class Run(BaseModel):
@@ -57,7 +57,7 @@ class User(BaseModel):
 
 @dataclass(slots=True, kw_only=True)
 class RunRequest:
-    """A request, read."""
+    """A parsed request."""
 
     text: TextRequest
     pipeline: str
@@ -65,7 +65,7 @@ class RunRequest:
 
 
 def parse_run(body: dict[str, Any]) -> RunRequest:
-    """A request from the object of its body. Raises a fault with status 422 for the first thing that is wrong in it."""
+    """A request from the object of its body. Raises a fault with status 422 for the first mistake in it."""
     try:
         return _parse(body)
     except FaultError as fault:
@@ -104,7 +104,7 @@ def _parse(body: dict[str, Any]) -> RunRequest:
 
 
 def build_run(request: RunRequest, texts: list[str], prompt: str, work: Work, created: datetime) -> Run:
-    """The run object. texts: what was written, without the prompt."""
+    """The run object. texts: without the prompt."""
     ended = datetime.now(UTC)
     results = [prompt + text if request.keeps_prompt else text for text in texts]
     return Run(

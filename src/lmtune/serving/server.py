@@ -1,4 +1,4 @@
-"""The HTTP server: it listens, and after a signal it writes what was begun and stops."""
+"""The HTTP server: it listens, and after a signal finishes what was begun and stops."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lmtune.errors import ConfigError, first_line
 from lmtune.serving.gate import Gate
 
 BACKLOG = 1024
-"""Connections that may wait to be taken."""
+"""Connections that may wait to be accepted."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server whose signals are ours to handle."""
+    """A uvicorn server that leaves signals to lmtune."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own handlers would raise the signal anew once all is done."""
+        """Install no handlers: uvicorn's own would raise the signal again at the end."""
         yield
 
 
 def build_server(app: Gate, settings: ServeSettings) -> Server:
-    """A server for the app, which does not listen yet."""
+    """A server for the app that does not listen yet."""
     return Server(
         uvicorn.Config(
             app,
@@ -48,7 +48,7 @@ def build_server(app: Gate, settings: ServeSettings) -> Server:
 
 
 def open_socket(settings: ServeSettings) -> socket.socket:
-    """A socket that listens. Raises ConfigError for an address or a port that cannot be had."""
+    """A socket that listens. Raises ConfigError for an address or a port that is not available."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)

@@ -1,5 +1,5 @@
-"""One forward pass at a time, in the order in which threads asked: the processor is shared fairly between texts that are
-written side by side and one that generate writes alone."""
+"""One forward pass at a time, in the order in which threads asked: the processor is shared fairly between texts in a
+batch and one that generate writes alone."""
 
 import threading
 from collections import deque
@@ -7,7 +7,7 @@ from types import TracebackType
 
 
 class Turns:
-    """A lock that goes to whoever has waited longest; a plain one would go back to the thread that just let it go."""
+    """A first-come, first-served lock; a plain one would go back to the thread that just released it."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -33,6 +33,6 @@ class Turns:
                 self._taken = False
 
     def pause(self) -> None:
-        """Let all others who wait go first."""
+        """Let all other waiting threads go first."""
         self.__exit__(None, None, None)
         self.__enter__()
