@@ -14,7 +14,7 @@ The packages lie on five floors; imports go down only. Packages of one floor do 
     floor 1  secrets                                          credentials, which no record may hold
     floor 0  environment, launcher                            variables that libraries read; processes that torchrun starts
     floor 0  errors, gauges < screen, stopping < console < patience   errors; signals; messages and progress
-    floor 0  errors < plain_yaml, paths, urls                 YAML of others; paths and URLs that users type
+    floor 0  errors < plain_yaml, paths, urls                 untrusted YAML; paths and URLs that users type
     floor 0  notebook                                         output below a notebook cell
     floor 0  measures, units                                  names and labels of measures; amounts in words
 

@@ -56,8 +56,8 @@ def load_config(command: str, overrides: Sequence[str] = ()) -> Any:
 def train(config: TrainConfig) -> dict[str, Any]:
     """Fine-tune a model; return what `lmtune train format=json` prints: results.json, with the run folder.
 
-    Ctrl-C finishes the current step, saves a checkpoint, and raises KeyboardInterrupt; resume= continues from it. Outside
-    the main thread, signals are not handled.
+    On Ctrl-C, the current step is finished, a checkpoint saved, and KeyboardInterrupt raised; resume= continues from it.
+    Outside the main thread, signals are not handled.
     """
     from lmtune.commands import train as command
 

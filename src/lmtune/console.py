@@ -262,7 +262,7 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def wrap(text: str, label: str = "") -> list[str]:
-    """Wrap a text to the width of the terminal, at most [WIDEST] characters, indented behind a label."""
+    """Wrap a text to the width of the terminal, at most WIDEST characters, indented behind a label."""
     width = min(WIDEST, shutil.get_terminal_size().columns)
     return textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False)
 

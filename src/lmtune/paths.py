@@ -122,7 +122,7 @@ class GivenPath:
             raise self.refuse(expected, describe(path), "Name a file on a disk." if is_there else "Check the path.")
 
     def read_text(self, path: Path, expected: str) -> str:
-        """Read UTF-8 text, no further than the size of the file: files below /proc have none, and may never end.
+        """Read UTF-8 text, no further than the size of the file: those below /proc have size 0, and may never end.
 
         Refused: what is no file, does not open or decode, or has more than MAX_TEXT_BYTES.
         """

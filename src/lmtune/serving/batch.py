@@ -62,7 +62,7 @@ class Batch:
             self._drop()
 
     def clear(self, error: Exception) -> None:
-        """Drop all rows with an error."""
+        """End all rows with this error."""
         fail([row.job for row in self.rows], error)
         self.rows = []
         self._decoder.keep([])

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from lmtune.serving.faults import FaultError, bad_request
 
 SECONDS = 30.0
-"""Time limit for a body to arrive."""
+"""Time limit, in seconds, for a body to arrive."""
 THROWN_AWAY = 32_000_000
 """Bytes beyond the limit that are still read and discarded."""
 DEEPEST = 32

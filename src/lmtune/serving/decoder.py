@@ -99,7 +99,7 @@ def open_decoder(model: PreTrainedModel) -> Decoder | None:
 
 
 def _is_faithful(decoder: Decoder, ids: list[int]) -> bool:
-    """Compare rows that join late, and whose neighbours leave, with each of them alone."""
+    """True if rows that join late, and whose neighbours leave, get the logits that each of them gets alone."""
     long, short = ids[:6], ids[6:9]
     seen = [(long, decoder.join([long])[0])]
     long = [*long, ids[9]]
