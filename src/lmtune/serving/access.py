@@ -47,7 +47,7 @@ class Access:
 
 
 def resolve_access(settings: ServeSettings) -> Access:
-    """The token from the environment or a file, else a new one. Raises ConfigError for a weak one, and for none if others can reach the host."""
+    """The token from the environment or a file, else, on loopback, a new one. Raises ConfigError for a weak or missing one."""
     given = _load_token(settings)
     if given is None:
         if not settings.is_loopback:
