@@ -174,7 +174,7 @@ def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
-    """The optimizer is a variant of Adam."""
+    """The optimizer has Adam's betas."""
     optim = setting(config, "optim")
     if optim not in NO_BETAS:
         return None
@@ -182,7 +182,7 @@ def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
 
 
 def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
-    """The optimizer is a variant of Adam, and its momentum is not set by `finetune=gradual`."""
+    """The optimizer has Adam's betas, and its momentum is not set by `finetune=gradual`."""
     if config.finetune.method.value == "gradual":
         return Idle(
             "with finetune=gradual the momentum follows the rate", "Give finetune.momentum=[0.95,0.85].", "finetune"
@@ -191,7 +191,7 @@ def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
-    """The optimizer is a variant of Adam other than Lion."""
+    """The optimizer has Adam's epsilon; Lion has none."""
     optim = setting(config, "optim")
     if optim in LION:
         return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")

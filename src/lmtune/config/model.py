@@ -83,8 +83,8 @@ class ModelConfig:
     legacy_ids: bool = False
     """Save the special token ids of the old vocabulary, as the published GPorTuguese-2 does."""
     learning_rate: float = number(1e-4, above=0)
-    """Recommended peak learning rate for these weights; `training.learning_rate` follows it. The default was best for a model of
-    135M parameters (docs/experiments.md)."""
+    """Recommended peak learning rate for these weights; `training.learning_rate` follows it. The default suited a model of 135M
+    parameters (docs/experiments.md)."""
     loss: LossChoice = LossChoice.auto
     """How the training loss is computed: `fused` holds no logits in memory, `plain` does as the model's own class, `auto` is
     `fused` if the model allows it."""
