@@ -59,7 +59,7 @@ def build_config(
     """
     try:
         config = _build_config(node, schema, typed)
-    except OmegaConfBaseException as error:  # explained here: Hydra would put a line of its own before it
+    except OmegaConfBaseException as error:  # explained here, since Hydra would print a line of its own first
         raise ConfigError(explain_error(error, name_command(schema))) from error
     told = told or {}
     if isinstance(config, TrainConfig | DataCommandConfig):
@@ -145,7 +145,7 @@ def build_data_config(name: str, key: str) -> DataConfig:
     try:
         node = compose("data", overrides=[f"data={quote(name)}"])
     except MissingConfigException as error:
-        own = slug(PurePath(name).stem or "mine")  # a path is what a name is taken for most often
+        own = slug(PurePath(name).stem or "mine")  # the most frequent mistake is to give a path
         remedy = f"Text of your own gets a name by a file: conf/data/{own}.yaml, with files: and its path in it."
         if own != name:
             raise ConfigError(f"{key}: expected the name of a data set, found {name!r}. {remedy}") from error

@@ -102,7 +102,7 @@ class Dispatch:
         from lmtune.cli.strays import check_strays
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
         keys = spell_out(settle_names(self.name, gather_words(self.name, keys)))
         self.keys = keys
         composition.register(self.name, self.options.config_dir)
@@ -146,7 +146,7 @@ class Dispatch:
         sys.argv = ["lmtune", *self.options.render(), *overrides]
         main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=self.name)
         with ExitStack() as stack:
-            if self.options.shows:  # Hydra prints that
+            if self.options.shows:  # Hydra prints it to stdout
                 stack.enter_context(redirect_stdout(stack.enter_context(console.lend_results())))
             main(self.run_job)()
 
@@ -210,7 +210,7 @@ class Dispatch:
             from lmtune.commands.check import run_range
 
             run = partial(run_range, origins=self.origins or _trace_job())
-        with console.lend_results():  # a process that a launcher has started says words from here on
+        with console.lend_results():  # from here on, a process of a launcher writes to the console too
             try:
                 result: Result = run(config)
             except PushError as error:
@@ -265,7 +265,7 @@ class Dispatch:
             return None
         if hydra.runtime.choices["hydra/launcher"] in ("basic", "processes"):
             return math.nan
-        error.reported = True  # another process has said it; the launcher has to hear of it
+        error.reported = True  # another process has reported it; the launcher must still see it
         raise error
 
 

@@ -45,7 +45,7 @@ def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneErro
 
 def _is_told(fault: Fault, told: list[str]) -> bool:
     if any(fault.key in text.partition(": expected")[0].split() for text in told):
-        return True  # a word that stands in what was told of several
+        return True  # its key is named in a message about several keys
     above = fault.key.rpartition(".")[0]
     begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", "[")), f"{above}: Value '{{}}'")
     return any(fault.text in text or text.startswith(begins) for text in told)
@@ -72,7 +72,7 @@ def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
 def _list_values(override: Override) -> Iterator[Any]:
     """The value of an override, or each value that a sweep tries."""
     if isinstance(override.value(), Glob):
-        return  # of names that only a sweep looks up
+        return  # only a sweep looks up the names
     if not override.is_sweep_override():
         yield override.value()
     elif override.is_discrete_sweep() and not override.is_range_sweep():

@@ -37,7 +37,7 @@ def run(_: IO[str]) -> int:
     main.prepare_process()
     size = int(sys.stdin.buffer.readline())
     dispatch, overrides, number = pickle.loads(sys.stdin.buffer.read(size))
-    dispatch.exit_code = 0  # it comes with that of the sweep, of which other jobs may have failed
+    dispatch.exit_code = 0  # it was copied from the sweep, where other jobs may have failed
     threading.Thread(target=_end_with_sweep, daemon=True).start()
 
     from hydra import initialize_config_dir
@@ -66,7 +66,7 @@ def _run(dispatch: "Dispatch", overrides: list[str], number: int) -> int:
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=HydraContext(loader, Callbacks(config)),
     )
-    _ = done.return_value  # raises what is a fault of ours
+    _ = done.return_value  # raises the exception of a job that crashed
     return int(dispatch.exit_code)
 
 

@@ -36,7 +36,7 @@ def main() -> NoReturn:
     """Entry point of the `lmtune` command."""
     arguments = sys.argv[1:]
     code = run(arguments, begun(arguments))
-    gc.freeze()  # or the end of the process looks through all that torch and transformers have made: a second of CPU
+    gc.freeze()  # else exiting scans all objects of torch and transformers, which takes a second of CPU
     sys.exit(code)
 
 
@@ -68,7 +68,7 @@ def run_guarded(command: Callable[[IO[str]], int], work: AbstractContextManager[
             return 128 + signal.SIGPIPE
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
-        except SystemExit as end:  # Hydra ends so after --help
+        except SystemExit as end:  # how Hydra ends after --help
             return int(end.code or 0)
 
 

@@ -113,7 +113,7 @@ class ProcessesLauncher(Launcher):
         with doing(self.work):
             try:
                 while waiting or self.running:
-                    stopping.check()  # a signal that came in the middle of something may have been swallowed there
+                    stopping.check()  # a signal may have been swallowed by the code that it interrupted
                     if waiting and devices:
                         self._begin(waiting.popleft(), devices, threads)
                     for each in [each for each in self.running if each.process.poll() is not None]:
@@ -153,18 +153,18 @@ class ProcessesLauncher(Launcher):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last for those who look at processes
+                [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last argument is for lists of processes
                 env=build_environment(device, threads),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # or Ctrl-C would reach it twice, which ends it without a checkpoint
+                start_new_session=True,  # else Ctrl-C would reach it twice and end it without a checkpoint
             )
             line = JobLine(job.number, job.name, job.folder)
             self.running.append(Running(job, process, device, log.tell(), line))
         told = pickle.dumps((self.dispatch, job.overrides, job.number))
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already, which is told in its turn
+        with suppress(BrokenPipeError):  # it has ended already, which is reported later
             process.stdin.write(b"%d\n" % len(told) + told)
             process.stdin.flush()  # and stays open: the job ends when it closes
         logger.info("%s begins; what it says: %s", job, shorten(job.log))

@@ -79,7 +79,7 @@ def _resolve_folder(given: GivenPath, folder: Path) -> str:
     if step_of(folder) >= 0:
         return given.given
     runs = survey(folder).runs
-    if not runs:  # a folder of texts may have the name that a run was given
+    if not runs:  # a folder of texts may have the same name as a run
         is_path = "/" in given.given or given.given.startswith((".", "~"))
         named = None if is_path else find_named(given.key, given.given, OUTPUTS)
         return given.given if named is None else _take(given, named)

@@ -47,7 +47,7 @@ class JobLine:
         """The line, at most `width` columns."""
         if now - self._looked >= LOOK:
             self._looked = now
-            with suppress(OSError):  # a file that its run is just replacing: the next look finds it
+            with suppress(OSError):  # its run is replacing the file: the next read finds it
                 self._look()
         label = cut_to(self.label, label_width)
         parts = [f"  {label}{' ' * (label_width - measure_width(label))}"]
@@ -97,4 +97,4 @@ class SweepWork(Work):
         return [*super()._render_amount(), *([f"{self.failed} failed"] if self.failed else [])]
 
     def _render_pace(self, seconds: float) -> list[str]:
-        return []  # jobs in a second are none
+        return []  # jobs per second would be 0

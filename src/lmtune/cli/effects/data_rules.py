@@ -119,7 +119,7 @@ def if_streams_are_mixed(data: DataConfig) -> Idle | None:
     """Several texts are streamed."""
     if not data.streaming:
         return Idle("data.streaming is off, and all text is prepared", "Leave it out.", "data.streaming")
-    return None  # without data.mix it names none of its sources, and is refused
+    return None  # without data.mix there are no sources to name, which is refused
 
 
 DATA_RULES: Mapping[str, DataRule] = {
@@ -150,12 +150,12 @@ def _hold_bytes(given: str | list[str]) -> bool:
     from lmtune.data.tables import is_bytes
 
     if any(map(find_protocol, given if isinstance(given, list) else [given])):
-        return True  # a server is not asked before the text is read
+        return True  # do not ask a server before the text is read
     try:
         schemas = [
             parquet.read_schema(str(file)) for file in list_files("data.files", given) if kind_of(file) == ".parquet"
         ]
-    except (LmtuneError, ArrowException, OSError):  # what reads them will say so
+    except (LmtuneError, ArrowException, OSError):  # reading them will report it
         return True
     return any(is_bytes(kind) for schema in schemas for kind in schema.types)
 
@@ -167,6 +167,6 @@ def _hold_only(given: str | list[str], kinds: tuple[str, ...]) -> bool:
     named: list[TextFile] = [RemoteFile(path, 0, ()) if find_protocol(path) else Path(path) for path in paths]
     try:
         files = named if any(map(find_protocol, paths)) else list_files("data.files", given)
-    except LmtuneError:  # what reads them will say so
+    except LmtuneError:  # reading them will report it
         files = named
     return all(kind_of(file) in kinds for file in files)

@@ -38,7 +38,7 @@ WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
 
 TIMED = ("check.steps", "check.seconds", "check.devices", "check.price_per_hour", "check.watts")
 
-# A label
+# Labels
 
 
 def _if_data_is_own(config: TrainConfig, typed: Typed) -> Idle | None:
@@ -105,7 +105,7 @@ def _if_rate_follows_model(config: TrainConfig, typed: Typed) -> Idle | None:
     return Idle(f"found training.learning_rate={rate}", "Give that instead, or leave it out.", "training.learning_rate")
 
 
-# Which parameters learn
+# Which parameters are trained
 
 
 def _if_gradual(config: TrainConfig, typed: Typed) -> Idle | None:

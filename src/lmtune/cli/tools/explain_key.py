@@ -119,7 +119,7 @@ def find_value(node: DictConfig, key: str, text: KeyText) -> Any:
     """The value of a key in a composed configuration; the library's default if it has none."""
     try:
         value = OmegaConf.select(node, key, throw_on_missing=True)
-    except OmegaConfBaseException:  # '???': left to transformers, or a `${...}` of something that is not typed yet
+    except OmegaConfBaseException:  # '???', left to transformers, or a `${...}` of a key that has no value yet
         return text.default or None
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else getattr(value, "value", value)
 

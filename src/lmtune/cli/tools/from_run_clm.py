@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> Result:
     """Translate a command line. Raises ConfigError for a flag that run_clm does not have, and for an invalid file of arguments."""
     flags = _load_flags(arguments)
     moves = list(move_flags(flags))
-    # A model from the Hub and a set of data bring settings of their own.
+    # Models of the Hub and data sets have settings of their own.
     sources = [f"{key}={quote(value)}" for move in moves for key, value in move.typed if key in SOURCES]
     register("train")
     with composing("train", sources) as usual:

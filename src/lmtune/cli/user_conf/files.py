@@ -109,7 +109,7 @@ def find_defaults(document: Document, name: str) -> Iterator[str]:
             refuse(document, place, "expected overrides at the end of the list, found one before it. Put it above them")
         overriding = "override" in match["keywords"]
         bases = [""] if match["path"].startswith("/") else [f"{name.rpartition('/')[0]}/", f"{find_group(name)}/"]
-        for base in dict.fromkeys(bases):  # of a file in a folder below its group, Hydra starts from either
+        for base in dict.fromkeys(bases):  # for a file in a subfolder of its group, Hydra starts from either
             path = base + match["path"].lstrip("/")
             names = [path] if choices is None else [f"{path}/{choice}" for choice in choices]
             _check_item(document, place, match, path, choices)

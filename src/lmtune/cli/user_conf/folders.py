@@ -199,7 +199,7 @@ def _find_plugins(name: str) -> str | None:
 def _list_stored(group: str) -> Sequence[str]:
     try:
         return ConfigStore.instance().list(group)
-    except OSError:  # as Hydra says that there is no such group
+    except OSError:  # how Hydra reports an unknown group
         return []
 
 
