@@ -44,7 +44,7 @@ class AuditConfig:
     controls: int = count(200, least=20, most=1_000_000)
     """Additional texts that were never planted, ranked like canaries, to measure how often such a text is found."""
     false_alarms: float = number(0.01, above=0, below=1)
-    """Share of texts that were never planted that may be taken for canaries: a canary is found if its rank is within this share."""
+    """Share of never planted texts that may be taken for canaries: a canary is found if its rank is within this share."""
     passages: int = count(500, zero="off", largest=1_000_000)
     """Passages of the training text, and as many of held-out text, that the model is asked to continue; 0 for none."""
     prefix: int = count(50, least=1, unit="tokens")
@@ -97,7 +97,7 @@ class AuditCommandConfig:
     """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
     saved."""
     private: bool = False
-    """Show no text of the corpus. Always so for a run that was trained with `private=true`."""
+    """Show no text of the corpus; implied by a run that was trained with `private=true`."""
     changed_text: bool = False
     """Use the text of the run even if it has changed since training."""
     report: PageConfig = key(PageConfig)

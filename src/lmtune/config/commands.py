@@ -81,7 +81,7 @@ class EvalCommandConfig:
     data: DataConfig | None = key(None, absent="the text is what the run held out")
     """Text to score; by default the held-out text of the run that `ckpt` names."""
     private: bool = False
-    """Show no text of documents. Always so for a run that was trained with `private=true`."""
+    """Show no text of documents; implied by a run that was trained with `private=true`."""
     changed_text: bool = False
     """Score the held-out text of the run even if it has changed since training."""
     suite: SuiteConfig | None = key(None, absent="no benchmark is chosen")

@@ -283,8 +283,7 @@ def if_launched(config: "TrainConfig") -> Idle | None:
 
 
 def if_spread(config: "TrainConfig") -> Idle | None:
-    """A launcher such as `torchrun` has started several processes, each of which keeps a part of the weights
-    ([scale.md](scale.md))."""
+    """A launcher such as `torchrun` has started several processes; each keeps a part of the weights ([scale.md](scale.md))."""
     return if_launched(config)
 
 

@@ -45,7 +45,7 @@ class ServeSettings:
     slots: int = count(16, least=1, largest=1024)
     """Texts of each checkpoint that are written at the same time. Each needs memory for its keys and values."""
     queue: int = count(64, zero="none waits")
-    """Texts that may wait for a slot; a request that exceeds it gets status 429."""
+    """Texts that may wait for a slot; a request that would exceed this gets status 429."""
     context: int | None = count(None, least=2, unit="tokens")
     """Largest number of tokens in a prompt and its text together; by default the positions of the model, at most 4096."""
     long_prompt: LongPrompt = LongPrompt.cut
