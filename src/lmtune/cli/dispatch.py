@@ -210,7 +210,7 @@ class Dispatch:
             from lmtune.commands.check import run_range
 
             run = partial(run_range, origins=self.origins or _trace_job())
-        with console.lend_results():  # from here on, a process of a launcher writes to the console too
+        with console.lend_results():  # in a process that a launcher has started, this sets up the console
             try:
                 result: Result = run(config)
             except PushError as error:
