@@ -1,7 +1,7 @@
-"""`hydra/launcher=processes`, where Hydra looks for plugins: it takes them from below hydra_plugins alone."""
+"""`hydra/launcher=processes`, in the only place where Hydra looks for plugins: hydra_plugins."""
 
 from lmtune.cli import processes
 
 
 class ProcessesLauncher(processes.ProcessesLauncher):
-    """That of lmtune."""
+    """The launcher of lmtune, under a name that Hydra finds."""

@@ -1,1 +1,1 @@
-"""All that knows Hydra and the terminal."""
+"""The command line: the only package that knows Hydra and the terminal."""

@@ -1,4 +1,4 @@
-"""The commands: configuration, module and summary of each. Importing this imports none of them."""
+"""The commands: the configuration, module and summary of each. Importing this imports no command."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,19 +10,19 @@ class Command:
 
     name: str
     module: str
-    """Its `run` does the work."""
+    """The module whose `run` does the work."""
     schema: str
-    """Class of lmtune.config with its configuration."""
+    """Name of its configuration class in lmtune.config."""
     summary: str
     trains: bool = False
-    """It takes the keys of a training."""
+    """Takes the keys of a training."""
     resumes: bool = False
-    """It takes resume=RUN."""
+    """Takes resume=RUN."""
     words: str = ""
-    """The key of its words without one: `lmtune compare RUN RUN`."""
+    """The key that takes words without a key, as in `lmtune compare RUN RUN`."""
 
     def load_schema(self) -> type:
-        """The class of its configuration."""
+        """Its configuration class."""
         schema: type = getattr(import_module("lmtune.config"), self.schema)
         return schema
 

@@ -31,17 +31,18 @@ class CommandConfig(Protocol):
     """The configuration of a command."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what cannot work; changes nothing."""
+        """Raise ConfigError for settings that cannot work; changes nothing."""
 
     def resolve(self, typed: frozenset[str]) -> None:
-        """Settle what follows from what was given."""
+        """Fill in values that follow from those given."""
 
 
 Config = TypeVar("Config", bound=CommandConfig)
 
 
 def register(command: str, config_dirs: Sequence[str] = ()) -> None:
-    """Tell Hydra the command's schema and the folders it may search; ConfigError for one of `config_dirs` that is none."""
+    """Register the command's schema and config folders with Hydra; ConfigError for an entry of `config_dirs` that is not a
+    folder."""
     store_schema(command)
     folders.register(find_conf(), config_dirs)
 
@@ -52,13 +53,13 @@ def build_config(
     typed: upstream.Typed = NOT_TYPED,
     told: Plain | None = None,
 ) -> Config:
-    """The finished configuration: checked, with all that follows from it settled. What was typed has to have an effect.
+    """The finished configuration: checked, with all derived values filled in. Every typed key must have an effect.
 
-    told: config.yaml of a run that goes on; names that it knew mean what they meant then, wherever one stands now.
+    told: config.yaml of a run that is resumed; names that it recorded keep their meaning, wherever the command is run.
     """
     try:
         config = _build_config(node, schema, typed)
-    except OmegaConfBaseException as error:  # explained here: Hydra would put a line of its own before it
+    except OmegaConfBaseException as error:  # explained here, since Hydra would print a line of its own first
         raise ConfigError(explain_error(error, name_command(schema))) from error
     told = told or {}
     if isinstance(config, TrainConfig | DataCommandConfig):
@@ -84,7 +85,7 @@ def _build_config(node: DictConfig, schema: type[Config], typed: upstream.Typed)
 
 
 def _build_sections(node: DictConfig, schema: type) -> dict[str, Any]:
-    """Values by key; ConfigError for all sections that do not hold together by themselves."""
+    """Values by key. Raises ConfigError for all sections that are invalid by themselves."""
     sections, found = {}, Gathering()
     for name, item in walk(schema):
         if holds_plain_list(item):
@@ -99,7 +100,7 @@ def _build_sections(node: DictConfig, schema: type) -> dict[str, Any]:
 
 
 def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
-    """Fill in the data configurations that eval_data= and data.mix= name."""
+    """Fill in the data sets that eval_data= and data.mix= name."""
     mixed = [name for name in config.data.mix if name != config.data.name]
     found = _resolve_names(mixed, "data.mix", config.data.seed, told.get("mixed_sets", {}))
     config.mixed_sets = {name: resolve_mixed(config.data, other) for name, other in found.items()}
@@ -113,7 +114,7 @@ def _resolve_sets(config: TrainConfig | DataCommandConfig, told: Plain) -> None:
 
 
 def _resolve_forgetting(config: TrainConfig, told: Plain) -> None:
-    """Fill in the data configurations that forgetting.on= and forgetting.replay= name."""
+    """Fill in the data sets that forgetting.on= and forgetting.replay= name."""
     watched = [name for name in config.watched if name not in config.eval_sets]
     found = _resolve_names(watched, "forgetting.on", config.data.seed, told.get("eval_sets", {}))
     config.eval_sets |= {name: _hold_out_alike(config, name, data) for name, data in found.items()}
@@ -124,13 +125,13 @@ def _resolve_forgetting(config: TrainConfig, told: Plain) -> None:
 
 
 def _hold_out_alike(config: TrainConfig, name: str, data: DataConfig) -> DataConfig:
-    """A set that is scored. One that is mixed in as a stream is split as such, so that what is scored is what is not learned."""
+    """A data set to score. One that is mixed in as a stream is also split as a stream, so that what is scored is not learned."""
     mixed = config.mixed_sets.get(name)
     return mixed if mixed is not None and mixed.streaming else data
 
 
 def list_choices(told: Plain) -> dict[str, str]:
-    """Group to the choice that was made of it, for lmtune's own groups; where that is the recorded one, what it was then."""
+    """The choice made for each of lmtune's own groups; for a choice that was restored, the recorded one."""
     chosen = HydraConfig.get().runtime.choices
     own = {str(group): str(choice) for group, choice in chosen.items() if "/" not in str(group) and choice is not None}
     recorded = told.get("groups", {})
@@ -139,12 +140,12 @@ def list_choices(told: Plain) -> dict[str, str]:
 
 
 def build_data_config(name: str, key: str) -> DataConfig:
-    """The data section of `data=name`, whatever this command's own data is. `key` is what named it."""
+    """The data section of `data=name`, whatever the data of the running command. `key` is the key that named it."""
     store_schema("data")  # whichever command is running
     try:
         node = compose("data", overrides=[f"data={quote(name)}"])
     except MissingConfigException as error:
-        own = slug(PurePath(name).stem or "mine")  # a path is what a name is taken for most often
+        own = slug(PurePath(name).stem or "mine")  # the most frequent mistake is to give a path
         remedy = f"Text of your own gets a name by a file: conf/data/{own}.yaml, with files: and its path in it."
         if own != name:
             raise ConfigError(f"{key}: expected the name of a data set, found {name!r}. {remedy}") from error
@@ -162,9 +163,9 @@ def build_data_config(name: str, key: str) -> DataConfig:
 
 
 def _resolve_names(names: list[str], key: str, seed: int, told: Plain) -> dict[str, DataConfig]:
-    """Data sections by their names.
+    """Data sections by name.
 
-    seed: of the split of `data=`, which is that of all sets of a run, so that what one holds out is in no other.
+    seed: that of the split of `data=`, which all sets of a run share, so that what one holds out is in no other.
     """
     return {
         name: load_data_config(told[name]) if name in told else replace(build_data_config(name, key), seed=seed)
@@ -173,7 +174,7 @@ def _resolve_names(names: list[str], key: str, seed: int, told: Plain) -> dict[s
 
 
 def check_added(node: DictConfig, command: str) -> None:
-    """Raise ConfigError for keys that `+key=value` has added: nothing would ever read them."""
+    """Raise ConfigError for keys added by `+key=value`, which nothing would read."""
     known = known_keys(command)
     for item in node:
         section = None if OmegaConf.is_missing(node, item) else node[item]

@@ -1,4 +1,4 @@
-"""What is said of a key wherever it is explained: by `lmtune explain`, and in the tables of the docs."""
+"""The description of a key, for `lmtune explain` and the tables of the docs."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -18,25 +18,25 @@ NO_DOC = upstream_docs.ArgumentDoc("any", "", "transformers names it and says no
 
 @dataclass(frozen=True, slots=True)
 class KeyText:
-    """One key, whatever its value is."""
+    """One key, independent of its value."""
 
     kind: str
     """Its type."""
     values: str
-    """The numbers or words that it takes; '' for any."""
+    """The numbers or words that it accepts; '' for any."""
     default: str
-    """As it would be typed; '' where the library names none."""
+    """As it would be typed; '' if the library names none."""
     default_of: str
-    """Whose default: lmtune's or transformers'."""
+    """Whose default it is: lmtune's or transformers'."""
     text: str
     condition: str
-    """Where it works, or why it is refused; '' for one that always works."""
+    """When it works, or why it is refused; '' if it always works."""
     elsewhere: tuple[str, ...]
     """What other programs call it."""
 
 
 def describe_key(command: str, key: str) -> KeyText:
-    """A key of a command. Raises KeyError for one that it does not have."""
+    """Describe a key of a command. Raises KeyError if the command does not have it."""
     section, _, name = key.rpartition(".")
     elsewhere = tuple(f"--{word}" for word, meant in WORDS.items() if key in meant.keys)
     if section == "training":
@@ -54,7 +54,7 @@ def describe_key(command: str, key: str) -> KeyText:
 
 
 def list_below(command: str, section: str) -> list[str]:
-    """Keys right below a section that hold a value, in their order; [] for what is no section."""
+    """Keys directly below a section that hold a value, in order; [] if it is not a section."""
     items = dict(walk(SCHEMAS[command]))
     if section in items and (source := facts_of(items[section]).names):
         return [f"{section}.{name}" for name in _list_theirs(source)]
@@ -63,7 +63,7 @@ def list_below(command: str, section: str) -> list[str]:
 
 
 def _list_theirs(source: str) -> list[str]:
-    """Names of a class of transformers in the order of its documentation."""
+    """Names of the fields of a class of transformers, in the order of its documentation."""
     if source == "training":
         return list(load_fields())
     known = upstream.load_generation_fields()
@@ -83,7 +83,7 @@ def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
 
 
 def _render_kind(item: KeyField) -> str:
-    """A type as a person writes it: `text`, `whole number or null`."""
+    """A type in words: `text`, `whole number or null`."""
     options = getattr(item.type, "__args__", ()) if isinstance(item.type, UnionType) else (item.type,)
     return " or ".join(_name_kind(option) for option in options)
 

@@ -1,4 +1,4 @@
-"""From the keys of a command to its finished configuration and its result, composed by Hydra."""
+"""From the keys of a command to its configuration, composed by Hydra, and to its result."""
 
 import importlib
 import logging
@@ -34,18 +34,18 @@ class Dispatch:
     def __init__(self, name: str, options: Options, *, checks: bool = False) -> None:
         self.name = name
         self.checks = checks
-        """The command is told about by `lmtune check`, and not run."""
+        """`lmtune check` reports on the command instead of running it."""
         self.options = options
         self.exit_code = 0
         self.keys: list[str] = []
         self.typed = Typed()
-        """What stands on the command line."""
+        """What was typed on the command line."""
         self.told: dict[str, Any] = {}
-        """What the run that resume= names was told."""
+        """The recorded configuration of the run that resume= names."""
         self.jobs: list[Path] = []
         """Run folders of the jobs of a sweep that ran in this process."""
         self.origins: dict[str, str] = {}
-        """Where the values of keys come from, for `lmtune check`."""
+        """The place that each key's value comes from, for `lmtune check`."""
 
     def run(self, keys: list[str]) -> int:
         """Run the command, or each job of a sweep; return the exit code."""
@@ -62,7 +62,7 @@ class Dispatch:
         return self.exit_code
 
     def compose(self, keys: list[str]) -> Any:
-        """The finished, checked configuration of one job, which is not run. Raises ConfigError for what cannot work."""
+        """The checked configuration of one job, which is not run. Raises ConfigError for settings that cannot work."""
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.sweeps import composed
 
@@ -72,7 +72,7 @@ class Dispatch:
 
     @contextmanager
     def _gathering(self, keys: list[str]) -> Iterator[None]:
-        """What stops the composition of a configuration, in our words, and beside it every other mistake in the keys."""
+        """Raise errors of composition in our words, together with every other mistake in the keys."""
         try:
             with explained(self.name):
                 yield
@@ -85,7 +85,7 @@ class Dispatch:
             raise found from error
 
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
-        """Overrides as Hydra reads them. The folder of a sweep is made here, after all its jobs have been checked."""
+        """Overrides as Hydra reads them. Makes the folder of a sweep, once all its jobs have been checked."""
         from lmtune.cli import composition, sweeps
         from lmtune.cli.effects.typed import check_sections
         from lmtune.cli.origins import trace
@@ -102,7 +102,7 @@ class Dispatch:
         from lmtune.cli.strays import check_strays
         from lmtune.cli.user_conf.typed import check_hydra_overrides
 
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting by itself
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing and exiting by itself
         keys = spell_out(settle_names(self.name, gather_words(self.name, keys)))
         self.keys = keys
         composition.register(self.name, self.options.config_dir)
@@ -125,7 +125,7 @@ class Dispatch:
         return overrides
 
     def _restore(self, keys: list[str], stack: ExitStack) -> list[str]:
-        """`resume=RUN` goes on with what RUN was told: that stands before what is typed now."""
+        """For `resume=RUN`, put the recorded configuration of RUN before the keys that are typed now."""
         from lmtune.runs import find_resumed
 
         typed = dict(text.split("=", 1) for text in keys if "=" in text)
@@ -146,12 +146,12 @@ class Dispatch:
         sys.argv = ["lmtune", *self.options.render(), *overrides]
         main = hydra.main(version_base="1.3", config_path=str(find_conf()), config_name=self.name)
         with ExitStack() as stack:
-            if self.options.shows:  # Hydra prints that
+            if self.options.shows:  # Hydra prints it to stdout
                 stack.enter_context(redirect_stdout(stack.enter_context(console.lend_results())))
             main(self.run_job)()
 
     def _check_job(self, node: "DictConfig") -> None:
-        """What can be known of a job before any is run."""
+        """Raise the errors of a job that can be found before any is run."""
         config = self._build_config(node)
         if COMMANDS[self.name].trains:
             from lmtune.training.setup import check_training
@@ -168,7 +168,7 @@ class Dispatch:
         return config
 
     def run_job(self, node: "DictConfig") -> float | None:
-        """Hydra's task: one job. Returns what a sweeper minimises."""
+        """Hydra's task function: run one job. Returns the value that a sweeper minimises."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
@@ -183,9 +183,10 @@ class Dispatch:
             return self._end_job(error, sweeping)
 
     def answer_job(self, whole: "DictConfig", *, ended: bool) -> float | None:
-        """Print the results of a job that another process has completed; return what a sweeper minimises, None without results.
+        """Print the results of a job that another process has completed; return the value that a sweeper minimises, or None without
+        results.
 
-        whole: its configuration with Hydra's. ended: the process was of this sweep, so the results lie in the job's folder;
+        whole: its configuration with Hydra's. ended: the process belonged to this sweep, so the results are in the job's folder;
         otherwise they are those that resume=auto finds.
         """
         from lmtune.cli.sweeps import in_force
@@ -198,7 +199,7 @@ class Dispatch:
         return None if result is None else self._print_result(config, result)
 
     def note_failure(self, code: int) -> None:
-        """A job that ran in another process has failed: the sweep ends with 2 where any job did, else with 1."""
+        """Record that a job in another process has failed: the sweep ends with 2 if any job did, else with 1."""
         self.exit_code = 2 if 2 in (code, self.exit_code) else 1
 
     def _run_command(self, config: Any) -> float | None:
@@ -209,7 +210,7 @@ class Dispatch:
             from lmtune.commands.check import run_range
 
             run = partial(run_range, origins=self.origins or _trace_job())
-        with console.lend_results():  # a process that a launcher has started says words from here on
+        with console.lend_results():  # in a process that a launcher has started, this sets up the console
             try:
                 result: Result = run(config)
             except PushError as error:
@@ -230,7 +231,8 @@ class Dispatch:
         return result.objective
 
     def _print_sweep(self, overrides: list[str]) -> None:
-        """The jobs of a sweep side by side, behind their own results; as JSON those are one document each, and stay so."""
+        """Print the jobs of a sweep side by side after their own results. As JSON, only the results are printed, one document per
+        job."""
         from lmtune.cli.output import write_result
         from lmtune.cli.sweeps import find_folder
         from lmtune.commands.compare import compare, find_folders
@@ -250,7 +252,7 @@ class Dispatch:
         logger.info("side by side again, and as a page: lmtune compare %s output=comparison.html", shorten(sweep))
 
     def _end_job(self, error: LmtuneError, sweeping: bool) -> float | None:
-        """Say at once what ended a job, which Hydra would keep until the whole sweep has ended; the others go on."""
+        """Report at once what ended a job, which Hydra would keep until the end of the sweep; the others go on."""
         from hydra.core.hydra_config import HydraConfig
 
         hydra = HydraConfig.get()
@@ -263,12 +265,12 @@ class Dispatch:
             return None
         if hydra.runtime.choices["hydra/launcher"] in ("basic", "processes"):
             return math.nan
-        error.reported = True  # another process has said it; the launcher has to hear of it
+        error.reported = True  # another process has reported it; the launcher must still see it
         raise error
 
 
 def report(error: BaseException) -> int:
-    """Say what went wrong in one paragraph on stderr, once for all processes of a launcher; return the exit code."""
+    """Write what went wrong to stderr in one paragraph, once for all processes of a launcher; return the exit code."""
     if os.environ.get("LMTUNE_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
     if launcher.is_first_to_say(str(error)):
@@ -278,7 +280,7 @@ def report(error: BaseException) -> int:
 
 @contextmanager
 def explained(command: str) -> Iterator[None]:
-    """What Hydra and OmegaConf raise while a configuration is composed, as an LmtuneError in our words."""
+    """Turn errors that Hydra and OmegaConf raise during composition into LmtuneError in our words."""
     from lmtune.cli.explain import HYDRA_ERRORS, explain_error
 
     try:
@@ -298,7 +300,7 @@ def explained(command: str) -> Iterator[None]:
 
 
 def _trace_job() -> dict[str, str]:
-    """Of a job of a sweep: the keys that are its own, or that all jobs were given."""
+    """For a job of a sweep: the origins of the keys that it, or every job, was given; {} otherwise."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -309,7 +311,7 @@ def _trace_job() -> dict[str, str]:
 
 
 def _choose_hydra_folder(config: Any, sweeping: bool) -> None:
-    """Take the folder that Hydra gives a job of a sweep, or that the user gave with hydra.run.dir=."""
+    """Use the folder that Hydra gives to a job of a sweep, or that the user set by hydra.run.dir=."""
     from hydra.core.hydra_config import HydraConfig
 
     folder = str(HydraConfig.get().runtime.output_dir)

@@ -42,7 +42,7 @@ def explain_error(error: Exception, command: str) -> str:
 
 
 def explain_form(argument: str) -> str:
-    """What to say of an argument that is no key=value."""
+    """The text for an argument that is not key=value."""
     return (
         f"{argument!r} is not key=value as Hydra reads it. Expected for instance training.max_steps=100; "
         "a value with blanks, commas or brackets goes between quotes: key=\"'a, b'\"."
@@ -50,7 +50,7 @@ def explain_form(argument: str) -> str:
 
 
 def explain_value(key: str, reason: str, command: str) -> str:
-    """What to say of a value that a key cannot have. reason: what OmegaConf says of it."""
+    """The text for a value that a key cannot have. reason: the message of OmegaConf."""
     reason = reason.splitlines()[0].rstrip(".")
     section = section_of(all_keys()[key].type) if key in all_keys() else None
     inside = [item.name for item in keys_of(section)] if section else []
@@ -72,7 +72,7 @@ def explain_value(key: str, reason: str, command: str) -> str:
 
 
 def explain_unknown(key: str, command: str) -> str:
-    """What to say of a key that a command does not have."""
+    """The text for a key that a command does not have."""
     renamed = RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
     if renamed and key.startswith("training."):
         return f"{key} is gone from transformers. Use {renamed}."
@@ -84,7 +84,8 @@ def explain_unknown(key: str, command: str) -> str:
 
 
 def explain_missing(error: MissingConfigException, command: str, remedy: str | None = None) -> str:
-    """What to say of a choice that a group does not have, or of a config that is not there. remedy: instead of a path."""
+    """The text for a choice that a group does not have, or a config that does not exist. remedy: replaces the advice to name a
+    path."""
     name = error.missing_cfg_file or "?"
     group = find_group(name) or name.rpartition("/")[0]
     choice = name.removeprefix(f"{group}/")
@@ -104,10 +105,10 @@ def explain_missing(error: MissingConfigException, command: str, remedy: str | N
 def explain_choice(
     group: str, choice: str, options: Sequence[str], hint: str | None = None, remedy: str | None = None
 ) -> str:
-    """What to say of a choice that a group does not have.
+    """The text for a choice that a group does not have.
 
-    hint: what may have gone wrong; by default it is looked for. remedy: what to do where no choice is like it; by default to
-    name its path, for the groups that have one.
+    hint: what may have gone wrong; by default it is searched for. remedy: what to do if no choice is similar; by default to name
+    its path, for the groups that have one.
     """
     known = sorted(option for option in options if option != RESUMED)
     said = _suggest_choice(group, choice, known, remedy)
@@ -140,7 +141,7 @@ def _suggest_choice(group: str, choice: str, options: list[str], remedy: str | N
 
 
 def explain_inside(name: str, reason: str, key: str, command: str) -> str:
-    """A file that Hydra cannot merge into the rest: a key that is not there, or a value of the wrong kind."""
+    """The text for a file that Hydra cannot merge: an unknown key, or a value of the wrong kind."""
     file = folders.find_file(name) or f"{name}.yaml"
     if "not in" in reason:
         said = upstream.suggest(key, known_keys(command), command)
@@ -149,7 +150,7 @@ def explain_inside(name: str, reason: str, key: str, command: str) -> str:
 
 
 def _explain_interpolation(error: Exception, command: str) -> str:
-    """A `${...}` that comes to nothing, with the file of the user's that says it."""
+    """The text for a `${...}` that cannot be resolved, with the user's file that contains it."""
     key = str(getattr(error, "full_key", None) or "a value")
     place = folders.UserConf.references.find_place(key.replace("[", ".").replace("]", ""))
     where = f"{place}: {key}" if place else key

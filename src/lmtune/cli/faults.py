@@ -1,7 +1,7 @@
-"""Every key of a command looked at by itself, so that all its mistakes are told at once.
+"""Checks of every key of a command by itself, so that all mistakes are reported at once.
 
-Hydra stops at the first thing that it cannot take, and a check at the first that it refuses. Once that has happened, each key
-that was typed, and each of the configs of one's own that were chosen, is asked for its name, its kind and its range.
+Hydra stops at the first thing that it cannot take, and a check at the first that it refuses. Once that has happened, the name, the
+kind and the range of each typed key are checked, and of each key in the user's own configs that were chosen.
 """
 
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ from lmtune.plain_yaml import load_document
 
 
 class Fault(NamedTuple):
-    """What is wrong with one key."""
+    """A mistake in one key."""
 
     key: str
     text: str
 
 
 def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneError:
-    """The error that stopped a command, with the other mistakes in its keys beside it; itself where there are none."""
+    """The error that stopped a command together with the other mistakes in its keys; the error itself if there are none."""
     told = texts_of(error)
     texts = [*told, *(fault.text for fault in list_faults(command, arguments) if not _is_told(fault, told))]
     found = list(dict.fromkeys(texts))
@@ -45,14 +45,14 @@ def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneErro
 
 def _is_told(fault: Fault, told: list[str]) -> bool:
     if any(fault.key in text.partition(": expected")[0].split() for text in told):
-        return True  # a word that stands in what was told of several
+        return True  # its key is named in a message about several keys
     above = fault.key.rpartition(".")[0]
     begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", "[")), f"{above}: Value '{{}}'")
     return any(fault.text in text or text.startswith(begins) for text in told)
 
 
 def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
-    """The faults of each key that was typed, and of those in the files of one's own that were chosen."""
+    """The faults of each typed key, and of the keys in the user's own files that were chosen."""
     for argument in prepare_overrides([each for each in arguments if not is_word(command, each)]):
         try:
             override = OverridesParser.create().parse_override(argument)
@@ -70,9 +70,9 @@ def list_faults(command: str, arguments: list[str]) -> Iterator[Fault]:
 
 
 def _list_values(override: Override) -> Iterator[Any]:
-    """The value of an override, or each that a sweep tries."""
+    """The value of an override, or each value that a sweep tries."""
     if isinstance(override.value(), Glob):
-        return  # of names that only a sweep looks up
+        return  # only a sweep looks up the names
     if not override.is_sweep_override():
         yield override.value()
     elif override.is_discrete_sweep() and not override.is_range_sweep():
@@ -88,7 +88,7 @@ def _find_typed(command: str, key: str, value: Any) -> Iterator[Fault]:
 
 
 def _find_in_group(command: str, group: str, choice: Any, *, swept: bool) -> Iterator[Fault]:
-    """The faults of a choice, and of its file unless that is of one job among several."""
+    """The faults of a choice, and of its file unless a sweep varies the group."""
     if not isinstance(choice, str):
         return
     choices = list_choices(group)
@@ -99,7 +99,7 @@ def _find_in_group(command: str, group: str, choice: Any, *, swept: bool) -> Ite
 
 
 def _find_in_file(command: str, group: str, choice: str) -> Iterator[Fault]:
-    """The faults of a config of the user's own; nothing of one of lmtune's."""
+    """The faults of a user's own config; none for one of lmtune's."""
     file = find_file(f"{group}/{choice}")
     if file is None:
         return
@@ -117,7 +117,7 @@ def _find_in_file(command: str, group: str, choice: str) -> Iterator[Fault]:
 
 
 def _flatten(command: str, key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of what a section holds; a key that may hold any names is one."""
+    """Yield (dotted key, value) for the contents of a section; a key that takes any names is one item."""
     if isinstance(value, dict) and value and not _is_leaf(command, key) and find_open(key) is None:
         for name, part in value.items():
             yield from _flatten(command, f"{key}.{name}", part)
@@ -126,9 +126,9 @@ def _flatten(command: str, key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def find_fault(command: str, key: str, value: Any, config: str = "") -> str | None:
-    """What is wrong with a key and its value, whatever else is set; None where nothing is.
+    """What is wrong with a key and its value, whatever else is set; None if nothing is.
 
-    config: the one that says it, such as `data/mine`; it was typed where there is none.
+    config: the config that sets it, such as `data/mine`; '' if it was typed.
     """
     if key not in known_keys(command) and find_open(key) is None:
         return explain_inside(config, "not in", key, command) if config else explain_unknown(key, command)
@@ -152,13 +152,13 @@ def find_fault(command: str, key: str, value: Any, config: str = "") -> str | No
 
 
 def _is_leaf(command: str, key: str) -> bool:
-    """True for a key that holds a value, and no keys."""
+    """True for a key that holds a value, and no other keys."""
     known = known_keys(command)
     return key in known and not any(name.startswith(f"{key}.") for name in known)
 
 
 def _check_own(command: str, key: str, value: Any) -> None:
-    """Raise for a value that a key of lmtune's own cannot have, as OmegaConf or the checks of a configuration would."""
+    """Raise for a value that a key of lmtune's own cannot have, as OmegaConf or the checks of the configuration would."""
     above = find_open(key) or key
     item = dict(walk(SCHEMAS[command])).get(above, all_keys()[above])
     for name in reversed(key.removeprefix(above).split(".")[1:]):

@@ -1,6 +1,7 @@
 """One job of a sweep, in the process that the launcher starts for it: `python -m lmtune.cli.job`.
 
-It is told on stdin what to do, and asked to stop, as by SIGTERM, when that closes: so no job outlives its sweep, whatever ends it.
+It reads what to do from stdin. When stdin closes, the job is asked to stop, as by SIGTERM, so no job outlives its sweep, however
+that ends.
 """
 
 import os
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def compose_job(loader: "ConfigLoader", command: str, overrides: list[str], number: int) -> "DictConfig":
-    """The configuration of a job of a sweep with Hydra's own, the same here and in the process of the sweep."""
+    """The configuration of a job of a sweep together with Hydra's, identical here and in the process of the sweep."""
     from hydra.types import RunMode
     from omegaconf import open_dict
 
@@ -32,11 +33,11 @@ def compose_job(loader: "ConfigLoader", command: str, overrides: list[str], numb
 
 
 def run(_: IO[str]) -> int:
-    """Run the job that stdin tells of; return its exit code."""
+    """Run the job described on stdin; return its exit code."""
     main.prepare_process()
     size = int(sys.stdin.buffer.readline())
     dispatch, overrides, number = pickle.loads(sys.stdin.buffer.read(size))
-    dispatch.exit_code = 0  # it comes with that of the sweep, of which other jobs may have failed
+    dispatch.exit_code = 0  # it was copied from the sweep, where other jobs may have failed
     threading.Thread(target=_end_with_sweep, daemon=True).start()
 
     from hydra import initialize_config_dir
@@ -65,7 +66,7 @@ def _run(dispatch: "Dispatch", overrides: list[str], number: int) -> int:
         job_subdir_key="hydra.sweep.subdir",
         hydra_context=HydraContext(loader, Callbacks(config)),
     )
-    _ = done.return_value  # raises what is a fault of ours
+    _ = done.return_value  # raises the exception of a job that crashed
     return int(dispatch.exit_code)
 
 

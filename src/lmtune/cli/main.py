@@ -4,8 +4,8 @@
     lmtune eval ckpt=outputs/...
     lmtune generate ckpt=... prompt="O paciente chegou no hospital"
 
-stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the user can mend it; 130 and 143 stopped by
-a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has been composed and checked.
+stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the user can fix it; 130 and 143 stopped by
+a signal; 1 a bug of ours. Nothing heavy is imported until a configuration has been composed and checked.
 """
 
 import gc
@@ -29,20 +29,20 @@ from lmtune.secrets import check_secrets
 from lmtune.versions import check_versions
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Signals that end a command in an orderly way; SLURM can be asked for the second before it ends a job."""
+"""Signals that end a command in an orderly way; SLURM can be asked to send SIGUSR1 before it ends a job."""
 
 
 def main() -> NoReturn:
     """Entry point of the `lmtune` command."""
     arguments = sys.argv[1:]
     code = run(arguments, begun(arguments))
-    gc.freeze()  # or the end of the process looks through all that torch and transformers have made: a second of CPU
+    gc.freeze()  # else exiting scans all objects of torch and transformers, which takes a second of CPU
     sys.exit(code)
 
 
 @contextmanager
 def begun(arguments: Sequence[str]) -> Iterator[None]:
-    """Show at once that a command has begun, and from then on what it does; libraries take seconds to import."""
+    """Show at once that a command has started, and then what it is doing; libraries take seconds to import."""
     if arguments and arguments[0] in COMMANDS:
         with patience.doing(patience.CommandWork(f"lmtune {__version__} {arguments[0]}")):
             yield
@@ -51,12 +51,12 @@ def begun(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def run(arguments: list[str], work: AbstractContextManager[object] | None = None) -> int:
-    """Run one command; return its exit code. work: entered meanwhile, once words can be said."""
+    """Run one command; return its exit code. work: a context to enter meanwhile, once the console can be written to."""
     return run_guarded(partial(_run, arguments), work)
 
 
 def run_guarded(command: Callable[[IO[str]], int], work: AbstractContextManager[object] | None = None) -> int:
-    """What a command, which is given stdout, comes to as an exit code, however it ends."""
+    """Run a command, which is passed stdout; return its exit code, however it ends."""
     with console.speaking() as stdout, work or nullcontext():
         try:
             return command(stdout)
@@ -68,7 +68,7 @@ def run_guarded(command: Callable[[IO[str]], int], work: AbstractContextManager[
             return 128 + signal.SIGPIPE
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
-        except SystemExit as end:  # Hydra ends so after --help
+        except SystemExit as end:  # how Hydra ends after --help
             return int(end.code or 0)
 
 
@@ -98,7 +98,7 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
 
 
 def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:
-    """Run a command about the command line itself; return its exit code. `--help` tells how it is called."""
+    """Run a command about the command line itself; return its exit code. `--help` shows its usage."""
     from lmtune.cli.output import write_result
     from lmtune.config import OutputFormat
 
@@ -153,7 +153,7 @@ def render_help() -> str:
 
 
 def check_command(name: str, known: Sequence[str] = (*COMMANDS, *TOOLS)) -> None:
-    """Raise LmtuneError for a command that there is not, and where the working directory is gone."""
+    """Raise LmtuneError for an unknown command, and if the working directory is gone."""
     from lmtune.upstream import render_suggestion
 
     if name not in known:

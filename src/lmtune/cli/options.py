@@ -27,7 +27,7 @@ REFUSED = {
     "config_path": OWN_CONFIG,
     "experimental_rerun": "it loads a pickle, which may run code; lmtune train resume=RUN goes on with a run",
 }
-"""Options of Hydra that have no place here."""
+"""Options of Hydra that lmtune refuses, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class Options:
     info: str | None = None
     shell_completion: bool = False
     config_dir: tuple[str, ...] = ()
-    """Folders of configs of the user's own, besides conf/ in the working directory."""
+    """Folders of the user's own configs, besides conf/ in the working directory."""
 
     @property
     def shows(self) -> bool:
-        """Something is shown, and nothing done."""
+        """True if something is shown and nothing is run."""
         return bool(self.help or self.hydra_help or self.cfg or self.info or self.shell_completion)
 
     def render(self) -> list[str]:
-        """As arguments for Hydra; --config-dir is not its business."""
+        """The options as arguments for Hydra, except --config-dir, which lmtune handles itself."""
         switches = ("help", "hydra_help", "multirun", "resolve", "shell_completion")
         chosen = [f"--{name.replace('_', '-')}" for name in switches if getattr(self, name)]
         return chosen + [f"--{name}={value}" for name in ("cfg", "package", "info") if (value := getattr(self, name))]
@@ -64,9 +64,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...".format) -> tuple[Options, list[str]]:
-    """(options, keys): each in its order. Raises ConfigError for an option that there is not, or a value that it does not take.
+    """(options, keys), each in the order given. Raises ConfigError for an unknown option or a value that it does not take.
 
-    spell_out: what to type instead of an option of another program.
+    spell_out: gives what to type instead of an option of another program.
     """
     taken, keys = _build_parser().parse_known_args(_complete_info(arguments))
     found = Gathering()
@@ -95,7 +95,7 @@ def take_options(arguments: list[str], spell_out: Callable[[str], str] = "{}=...
 
 
 def check_line_ends(arguments: Sequence[str]) -> None:
-    """Raise ConfigError for arguments of a script with Windows line ends; a shell takes the carriage return for text."""
+    """Raise ConfigError for arguments with a carriage return, from a script with Windows line ends; a shell takes it for text."""
     ended = next((each for each in arguments if each.endswith("\r")), None)
     if ended is not None:
         raise ConfigError(
@@ -105,7 +105,7 @@ def check_line_ends(arguments: Sequence[str]) -> None:
 
 
 def _check_no_option(argument: str, spell_out: Callable[[str], str]) -> None:
-    """Raise ConfigError for what is written as an option, with the key that is meant."""
+    """Raise ConfigError for an argument written as an option, naming the key that is meant."""
     if argument.startswith("-"):
         name = argument.partition("=")[0]
         near = difflib.get_close_matches(name, _list_options(), n=1, cutoff=0.75)
@@ -147,7 +147,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _complete_info(arguments: list[str]) -> list[str]:
-    """`--info` alone means all of it: what follows may be a key."""
+    """Make `--info` alone mean `--info=all`: what follows may be a key."""
     followed = dict(zip(range(len(arguments)), arguments[1:], strict=False))
     return [
         f"{argument}=all" if argument in ("--info", "-i") and followed.get(place) not in INFO else argument

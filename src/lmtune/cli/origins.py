@@ -30,25 +30,25 @@ IMPLIED = "follows from the command line"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One place that gives a key its value."""
+    """One place that gives a key a value."""
 
     value: Any
-    """As it stands there: a `${...}` is not followed."""
+    """As written there: a `${...}` is not resolved."""
     place: str
     """'FILE, line N', TYPED or IMPLIED."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One config as Hydra merges it: its keys lie below `package`."""
+    """One config as Hydra merges it; its keys are placed below `package`."""
 
     name: str
-    """Its file as it is shown: one of lmtune's own without the folder that it is installed in."""
+    """Its file as shown to users; lmtune's own without the folder of the installation."""
     document: Document
     package: str
 
     def find(self, key: str) -> Origin | None:
-        """What it says of a dotted key; None where it says nothing."""
+        """The value it gives to a dotted key; None if it gives none."""
         inside = key
         if self.package:
             if not key.startswith(f"{self.package}."):
@@ -61,17 +61,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What a command would be told."""
+    """The configuration that a command would get."""
 
     node: DictConfig
-    """As Hydra composes it; not checked any further."""
+    """As Hydra composes it, without further checks."""
     layers: tuple[Layer, ...]
-    """In the order in which they are merged: the last one that says something of a key has the say."""
+    """In the order in which they are merged: of several that set a key, the last one counts."""
     typed: dict[str, Any]
     implied: dict[str, Any]
 
     def find_origins(self, key: str) -> list[Origin]:
-        """Every place that says something of a dotted key, the one in effect last; [] where it has its default."""
+        """Every place that sets a dotted key, the one in effect last; [] if it has its default."""
         layers = (layer.find(key) for layer in self.layers)
         found = list({origin.place: origin for origin in layers if origin is not None}.values())
         for values, place in ((self.implied, IMPLIED), (self.typed, TYPED)):
@@ -83,9 +83,9 @@ class Composition:
 
 @contextmanager
 def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
-    """What a command line comes to, with the places of its values. Hydra's own configuration is in force meanwhile.
+    """Compose a command line, and record where its values come from. Hydra's own configuration is in force meanwhile.
 
-    The command has been registered (composition.register). Raises ConfigError for a key that is none.
+    The command must have been registered (composition.register). Raises ConfigError for an unknown key.
     """
     arguments = spell_out(arguments)
     check_forms(arguments)
@@ -101,7 +101,7 @@ def composing(command: str, arguments: list[str]) -> Iterator[Composition]:
 
 
 def trace(command: str, arguments: list[str]) -> dict[str, str]:
-    """Key to place, for each key of a training whose value some config or the command line gives."""
+    """The place of each key of a training that a config or the command line sets."""
     with composing(command, arguments) as found:
         names = known_keys(command) | set(_list_open(command, found.node))
         places = {key: found.find_origins(key) for key in sorted(names)}
@@ -109,14 +109,14 @@ def trace(command: str, arguments: list[str]) -> dict[str, str]:
 
 
 def _list_open(command: str, node: DictConfig) -> Iterator[str]:
-    """Keys of sections that may hold any name, such as model.config."""
+    """Keys in sections that take any name, such as model.config."""
     for key in known_keys(command):
         if find_open(key) == key:
             yield from (f"{key}.{name}" for name in OmegaConf.select(node, key, default=None) or {})
 
 
 def find_below(values: Any, key: str) -> tuple[Any] | None:
-    """(value,) of a dotted key in nested mappings; None where it is not there. A `null` is a value."""
+    """(value,) of a dotted key in nested mappings; None if it is absent. `null` is a value."""
     for name in key.split("."):
         if not isinstance(values, dict) or name not in values:
             return None
@@ -125,7 +125,7 @@ def find_below(values: Any, key: str) -> tuple[Any] | None:
 
 
 def _find_inside(name: str, value: Any, key: str) -> tuple[Any] | None:
-    """(value,) of a key that was given, by itself or inside another: `eval={context: 64}`."""
+    """(value,) of a key given by itself or inside another: `eval={context: 64}`."""
     if name == key:
         return (value,)
     return find_below(value, key.removeprefix(f"{name}.")) if key.startswith(f"{name}.") else None

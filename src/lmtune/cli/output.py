@@ -9,9 +9,9 @@ from lmtune.storage import render_json
 
 
 def write_result(result: Result, form: Enum, stdout: IO[str]) -> None:
-    """Print a result as one JSON document or in lines, as its format says, from the first process alone.
+    """Print a result as one JSON document or as lines, from the first process only.
 
-    Raises OutputError where stdout does not take it.
+    Raises OutputError if stdout cannot be written to.
     """
     if is_first_process():
         lines = [render_json(result.as_dict())] if form.value == "json" else result.lines()

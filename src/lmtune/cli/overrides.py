@@ -24,14 +24,14 @@ _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[A-Za-z_][\w./@:-]*)=(?P<val
 
 
 def spell_out(arguments: list[str]) -> list[str]:
-    """`tracker=[tensorboard,wandb]` as `tracker.name=[...]`: a group takes one choice, and its name several trackers."""
+    """`tracker=[tensorboard,wandb]` as `tracker.name=[...]`: a group takes one choice, its name several trackers."""
     return [
         text.replace("=", ".name=", 1) if text.startswith("tracker=") and "[" in text else text for text in arguments
     ]
 
 
 def prepare_overrides(arguments: list[str]) -> list[str]:
-    """Arguments of the command line as Hydra understands them; options such as `-m` pass through."""
+    """Arguments of the command line in Hydra's grammar; options such as `-m` pass through."""
     typed = [_OVERRIDE.fullmatch(argument) for argument in arguments]
     given = {match["key"] for match in typed if match}
     prepared = [
@@ -42,9 +42,9 @@ def prepare_overrides(arguments: list[str]) -> list[str]:
 
 
 def gather_words(command: str, arguments: list[str]) -> list[str]:
-    """Words without a key, such as the runs that a shell makes of outputs/*, as values of the key that takes them.
+    """Turn words without a key, such as the runs that a shell expands outputs/* to, into values of the key that takes them.
 
-    A path that is there is one of them, though it holds a `=`. Raises ConfigError beside that key itself.
+    An existing path is such a word even if it contains `=`. Raises ConfigError if that key is given too.
     """
     key = COMMANDS[command].words
     words = [each for each in arguments if is_word(command, each)]
@@ -61,12 +61,12 @@ def gather_words(command: str, arguments: list[str]) -> list[str]:
 
 
 def is_word(command: str, argument: str) -> bool:
-    """True for an argument without a key, of a command that takes such."""
+    """True for an argument without a key, if the command takes such arguments."""
     return bool(COMMANDS[command].words) and ("=" not in argument or is_path(argument))
 
 
 def is_path(word: str) -> bool:
-    """True for the path of something that is there."""
+    """True for a path that exists."""
     try:
         return bool(word) and Path(word).exists()
     except (OSError, ValueError):
@@ -74,14 +74,14 @@ def is_path(word: str) -> bool:
 
 
 def list_implied(command: str, arguments: list[str]) -> list[str]:
-    """Overrides that follow from what is typed and stand before it: `eval` scores files of one's own whole."""
+    """Overrides that follow from those typed, and precede them: `eval` scores all of the user's own files."""
     own = any(argument.startswith(("data.files=", "data.sources=")) for argument in arguments)
     return ["eval.split=all"] if command == "eval" and own else []
 
 
 def check_forms(arguments: list[str]) -> None:
-    """Raise ConfigError for forms of Hydra's grammar that can come to nothing here: `~key`, glob(...) of a plain key, a group
-    that is given anything but the name of a choice."""
+    """Raise ConfigError for forms of Hydra's grammar that have no meaning here: `~key`, glob(...) of a plain key, a group that is
+    given anything but the name of a choice."""
     found = Gathering()
     for argument in arguments:
         with found.noting():
@@ -126,13 +126,13 @@ def _is_group(key: str) -> bool:
 
 
 def _names_choice(group: str, value: object) -> bool:
-    """True for the name of a file of a group; several experiments may stand together."""
+    """True for the name of a choice of a group; several experiments may be combined."""
     several = group == "experiment" and isinstance(value, list)
     return several or isinstance(value, str)
 
 
 def find_typed(arguments: list[str]) -> Typed:
-    """Keys and groups that were typed, those inside a section too (`eval={context:64}`); null asks for nothing."""
+    """Keys and groups that were typed, also inside a section (`eval={context:64}`); null asks for nothing."""
     keys, values, swept = set(), {}, set()
     for argument in arguments:
         match = _OVERRIDE.fullmatch(argument)
@@ -158,7 +158,7 @@ def _flatten(key: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def _own_groups(given: set[str]) -> list[str]:
-    """The groups that a source alone implies; of several sources the last in the order of their fields decides."""
+    """Choices of groups that a source implies by itself; of several sources, the last in field order decides."""
     chosen: dict[str, str] = {}
     for key, item in all_keys().items():
         group, _, _ = key.partition(".")
@@ -168,7 +168,7 @@ def _own_groups(given: set[str]) -> list[str]:
 
 
 def _own_source(given: set[str]) -> list[str]:
-    """Resets of what a named data set or model says of its own source, where another source is typed; filters stay."""
+    """Overrides that reset what a named data set or model says of its own source, if another source is typed; filters stay."""
     taken_back = {}
     for key, item in all_keys().items():
         section = key.rpartition(".")[0]
@@ -179,9 +179,9 @@ def _own_source(given: set[str]) -> list[str]:
 
 
 def quote(text: str) -> str:
-    """A quoted string of Hydra's grammar whose value is exactly `text`.
+    """A quoted string in Hydra's grammar whose value is exactly `text`.
 
-    An interpolation is escaped with a backslash; backslashes right before it are doubled, as OmegaConf reads them so.
+    An interpolation is escaped with a backslash; backslashes right before it are doubled, as OmegaConf expects.
     """
     literal = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
     return QuotedString(text=literal, quote=Quote.single).with_quotes()
@@ -211,7 +211,7 @@ def _literal(key: str, value: str) -> str:
 
 
 def split_list(value: str) -> list[str]:
-    """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot read (accents, brackets in names)."""
+    """Items of `[a, 'b, c', d]`, for lists that Hydra's grammar cannot parse (accents, brackets in names)."""
     inner = value[1:].removesuffix("]")
     items = re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(?:,|$)""", inner)
     found = [next(filter(None, item), "") for item in items]
@@ -223,7 +223,7 @@ def _parses(key: str, value: str) -> bool:
 
 
 def _parse(argument: str) -> Override | None:
-    """An argument as Hydra reads it, None for one that it does not read."""
+    """An argument as Hydra parses it; None if it cannot."""
     try:
         return _parser().parse_override(argument)
     except HydraException:

@@ -2,7 +2,7 @@
 
 lmtune train -m seed=1,2,3,4 sweep.jobs=2
 
-What a job says stands in <job>.log beside its folder. A job that has completed is answered from its results.json.
+The output of a job is in <job>.log beside its folder. A job that has completed is not run again: its results.json is used.
 """
 
 import logging
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.1
-"""Seconds between two looks at the jobs."""
+"""Seconds between two checks of the jobs."""
 LAST_LINES = 5
-"""Of what a job said, where its end was no error that lmtune words."""
+"""Lines of a job's log to show if it did not end with one of lmtune's own errors."""
 
 
 @dataclass
@@ -53,12 +53,12 @@ class Job:
 
     number: int
     name: str
-    """What is its own among the overrides."""
+    """The overrides that are its own."""
     overrides: list[str]
-    """All of them, with Hydra's own."""
+    """All overrides, Hydra's own included."""
     config: DictConfig
     objective: float = math.nan
-    """What the sweeper minimises; nan for a job that has not completed."""
+    """The value that the sweeper minimises; nan if the job has not completed."""
 
     @property
     def folder(self) -> Path:
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What its process says."""
+        """The output of its process."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def __str__(self) -> str:
@@ -76,18 +76,18 @@ class Job:
 
 @dataclass
 class Running:
-    """A job that has a process."""
+    """A job whose process is running."""
 
     job: Job
     process: subprocess.Popen[bytes]
     device: str | None
     said: int
-    """Bytes that an earlier process has left in the log."""
+    """Bytes in the log that an earlier process wrote."""
     line: JobLine
 
 
 class ProcessesLauncher(Launcher):
-    """Hydra makes one for each sweep, from its name below hydra_plugins."""
+    """The launcher; Hydra creates one for each sweep, by its name in hydra_plugins."""
 
     dispatch: "Dispatch"
     context: HydraContext
@@ -102,7 +102,7 @@ class ProcessesLauncher(Launcher):
         self.context, self.config, self.running = hydra_context, config, []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of jobs to their end; those that fail leave the others alone."""
+        """Run a batch of jobs to their end; a job that fails does not stop the others."""
         setup_globals()
         jobs = [self._build_job(list(each), number) for number, each in enumerate(job_overrides, initial_job_idx)]
         waiting, devices = deque(jobs), deque(list_slots(self.config, len(jobs)))
@@ -113,7 +113,7 @@ class ProcessesLauncher(Launcher):
         with doing(self.work):
             try:
                 while waiting or self.running:
-                    stopping.check()  # a signal that came in the middle of something may have been swallowed there
+                    stopping.check()  # a signal may have been swallowed by the code that it interrupted
                     if waiting and devices:
                         self._begin(waiting.popleft(), devices, threads)
                     for each in [each for each in self.running if each.process.poll() is not None]:
@@ -139,7 +139,7 @@ class ProcessesLauncher(Launcher):
         return Job(number, own, [*overrides, settled], config)
 
     def _begin(self, job: Job, devices: deque[str | None], threads: int | None) -> None:
-        """Answer a job that has completed, or start a process for it on the first of the devices."""
+        """Report the results of a job that has completed, or start a process for it on the first of the devices."""
         try:
             objective = self.dispatch.answer_job(job.config, ended=False)
         except LmtuneError as error:
@@ -153,18 +153,18 @@ class ProcessesLauncher(Launcher):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last for those who look at processes
+                [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last argument is for lists of processes
                 env=build_environment(device, threads),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # or Ctrl-C would reach it twice, which ends it without a checkpoint
+                start_new_session=True,  # else Ctrl-C would reach it twice and end it without a checkpoint
             )
             line = JobLine(job.number, job.name, job.folder)
             self.running.append(Running(job, process, device, log.tell(), line))
         told = pickle.dumps((self.dispatch, job.overrides, job.number))
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already, which is told in its turn
+        with suppress(BrokenPipeError):  # it has ended already, which is reported later
             process.stdin.write(b"%d\n" % len(told) + told)
             process.stdin.flush()  # and stays open: the job ends when it closes
         logger.info("%s begins; what it says: %s", job, shorten(job.log))
@@ -189,7 +189,7 @@ class ProcessesLauncher(Launcher):
         self.work.failed += 1
 
     def _stop(self, number: int) -> None:
-        """Hand a signal on to the jobs and wait for them, which save a checkpoint; a second one ends them at once."""
+        """Forward a signal to the jobs, which save a checkpoint, and wait for them; a second signal ends them at once."""
         while self.running:
             logger.info("handing %s on to %d jobs", signal.Signals(number).name, len(self.running))
             for each in self.running:
@@ -205,14 +205,14 @@ class ProcessesLauncher(Launcher):
 
 
 def name_own(overrides: Sequence[str], typed: Typed) -> str:
-    """Those that a sweep varies; where another sweeper than Hydra's chose them, those that nobody typed."""
+    """The overrides that a sweep varies or, if a sweeper other than Hydra's own chose them, those that were not typed."""
     keys = {text: text.partition("=")[0].lstrip("+") for text in overrides}
     swept = [text for text in overrides if keys[text] in typed.swept]
     return ", ".join(swept or [text for text in overrides if keys[text] not in typed.keys])
 
 
 def list_slots(config: DictConfig, jobs: int) -> list[str | None]:
-    """For each of the jobs that run at once, what it sees as CUDA_VISIBLE_DEVICES; None on a machine without GPUs."""
+    """The CUDA_VISIBLE_DEVICES of each job that runs at the same time; None on a machine without GPUs."""
     import torch
 
     use_cpu = OmegaConf.select(config, "training.use_cpu", throw_on_missing=False)
@@ -225,7 +225,7 @@ def list_slots(config: DictConfig, jobs: int) -> list[str | None]:
 
 
 def count_threads(at_once: int) -> int | None:
-    """Threads for each of several jobs; None where each has all, or the user has said how many."""
+    """CPU threads for each of several jobs; None if a job has all of them, or the user has set the number."""
     import torch
 
     if at_once == 1 or "OMP_NUM_THREADS" in os.environ:
@@ -234,7 +234,7 @@ def count_threads(at_once: int) -> int | None:
 
 
 def build_environment(device: str | None, threads: int | None) -> dict[str, str]:
-    """The environment of a job, which finds its modules where this process does, and not where the user stands."""
+    """The environment of a job, which imports modules from where this process does, not from the working directory."""
     places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
     environment = {**os.environ, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"}
     if device is not None:
@@ -245,14 +245,14 @@ def build_environment(device: str | None, threads: int | None) -> dict[str, str]
 
 
 def find_reason(log: Path, said: int) -> str:
-    """What ended a job: the error that its log ends with, or its last lines. said: bytes to pass over."""
+    """What ended a job: the error at the end of its log, or the last lines. said: bytes to skip."""
     text = log.read_bytes()[said:].decode(errors="replace").strip()
     _, error, reason = f"\n{text}".rpartition("\nerror: ")
     return f"error: {reason}" if error else "\n".join([*text.splitlines()[-LAST_LINES:], f"all of it: {shorten(log)}"])
 
 
 def _signal_of(error: BaseException) -> int:
-    """The signal to hand on to the jobs where this ends the sweep."""
+    """The signal to forward to the jobs if this error ends the sweep."""
     usual = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
     return getattr(error, "signal_number", usual)
 

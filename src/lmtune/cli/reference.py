@@ -1,18 +1,18 @@
-"""The tables of docs/configuration.md: each key with its default, the values that it takes, and the text under its field;
-and those of docs/coming-from.md: what the names of other programs are called here.
+"""The tables of docs/configuration.md, which list each key with its default, the values that it accepts and the docstring
+under its field, and of docs/coming-from.md, which list the names of other programs with their names here.
 
     python -m lmtune.cli.reference docs/configuration.md docs/coming-from.md      regenerates their tables
 
-A table follows a line that names a command, and a section of it unless the keys are those of the command itself:
+A table follows a line that names a command and, unless the keys are the command's own, one of its sections:
 
     <!-- keys: train -->
     <!-- keys: train data -->
 
-and one of training arguments a line that names which: refused, unread, conditional or works.
+A table of training arguments follows a line that names which: refused, unread, conditional or works.
 
     <!-- arguments: refused -->
 
-and one of the names of other programs a line that says whose: run_clm, trainer, factories or nanogpt.
+A table of names of other programs follows a line that says whose: run_clm, trainer, factories or nanogpt.
 
     <!-- words: run_clm -->
 """
@@ -43,20 +43,20 @@ _ARGUMENTS = re.compile(r"(<!-- arguments: (?P<which>\w+) -->\n)(?:\|.*\n)*")
 
 
 def rewrite(text: str) -> str:
-    """A page with its tables as the fields have them now."""
+    """The text of a page with its tables regenerated from the fields."""
     text = _TABLE.sub(lambda found: found[1] + render_table(found["command"], found["section"] or ""), text)
     text = _WORDS.sub(lambda found: found[1] + render_words(WORDS[found["whose"]]), text)
     return _ARGUMENTS.sub(lambda found: found[1] + render_arguments(found["which"]), text)
 
 
 def render_table(command: str, section: str) -> str:
-    """The table of one section of a command; of the keys that are in none for ''."""
+    """The table of one section of a command; section '' is the keys outside of sections."""
     rows = (_render_row(name, item, text) for name, item, text in _list_keys(command, section))
     return "".join(f"{line}\n" for line in (*HEADER, *rows))
 
 
 def render_words(words: Mapping[str, Word]) -> str:
-    """The table of the names of another program; names of which the same is said share a row."""
+    """The table of the names of another program; names with the same row otherwise share it."""
     rows: dict[Word, list[str]] = {}
     for name, word in words.items():
         rows.setdefault(word, []).append(f"`{name}`")
@@ -68,9 +68,9 @@ def render_words(words: Mapping[str, Word]) -> str:
 
 
 def render_arguments(which: str) -> str:
-    """The table of the training arguments that are refused, refused where they are typed (unread), conditional, or that work.
+    """The table of training arguments that are refused, refused if typed (unread), conditional, or that work.
 
-    Arguments of which the same is said share a row.
+    Arguments with the same row otherwise share it.
     """
     rows: dict[tuple[str, str], list[str]] = {}
     for name, argument in ARGUMENTS.items():
@@ -100,7 +100,7 @@ def _render_reason(argument: Argument) -> str:
 
 
 def _render_accepted(argument: Argument) -> str:
-    """The values of a training argument that are not refused, where they are few or numbers."""
+    """The accepted values of a training argument, if they are few or numbers."""
     if argument.range is not None:
         return argument.range.render()
     harmless = [render_value(value) for value in argument.harmless if value not in ("", None)]
@@ -109,7 +109,7 @@ def _render_accepted(argument: Argument) -> str:
 
 @cache
 def load_texts(schema: type) -> dict[str, str]:
-    """The text under each field of a dataclass, on one line; those of its bases too. Read from the source."""
+    """The docstring under each field of a dataclass and of its bases, on one line. Read from the source."""
     texts: dict[str, str] = {}
     for kind in reversed(schema.__mro__):
         if hasattr(kind, "__dataclass_fields__"):
@@ -126,7 +126,7 @@ def _read_texts(schema: type) -> Iterator[tuple[str, str]]:
 
 
 def _list_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]]:
-    """(dotted key, field, text) of each key of a section that holds a value, those of its lists included."""
+    """Yield (dotted key, field, text) for each key of a section that holds a value, including those of its lists."""
     inside = f"{section}." if section else ""
     items = dict(walk(SCHEMAS[command]))
     owners = {"": SCHEMAS[command], **{name: kind for name, item in items.items() if (kind := section_of(item.type))}}
@@ -149,7 +149,7 @@ def _render_cells(*cells: str) -> str:
 
 
 def render_values(item: KeyField) -> str:
-    """The numbers or words that a key takes; '' for any text."""
+    """The numbers or words that a key accepts; '' for any text."""
     allowed = item.metadata.get("range")
     if isinstance(allowed, Range):
         return allowed.render()
@@ -157,7 +157,7 @@ def render_values(item: KeyField) -> str:
 
 
 def list_words(item: KeyField) -> list[str]:
-    """The words that a key takes; [] for any text."""
+    """The words that a key accepts; [] for any text."""
     options = getattr(item.type, "__args__", (item.type,))
     return [word.value for kind in options if isinstance(kind, type) and issubclass(kind, Enum) for word in kind]
 

@@ -26,12 +26,12 @@ from lmtune.units import render_count
 
 MADE = "<!-- make docs writes this page; what stands here comes from the package itself -->"
 KEYS = "configuration.md"
-"""The page of all keys, which stands above these."""
+"""The page of all keys, in the folder above."""
 _MARKER = re.compile(r"^#+ (?P<head>.*)$|^<!-- keys: (?P<command>\S+)(?: (?P<section>\S+))? -->$", re.MULTILINE)
 
 
 def render_commands(configuration: str) -> str:
-    """The page of the commands. configuration: the text of docs/configuration.md, whose sections are linked to."""
+    """The page of the commands. configuration: the text of docs/configuration.md, to whose sections it links."""
     places = {(where["command"], where["section"] or ""): head for head, where in _list_tables(configuration)}
     parts = [render_command(command, places) for command in COMMANDS.values()]
     parts += [
@@ -49,7 +49,7 @@ in [configuration.md](../{KEYS}). `lmtune <command> --help` shows the same with 
 
 
 def render_command(command: Command, places: dict[tuple[str, str], str]) -> str:
-    """One command. places: (command, section) to the heading of the page of all keys below which its table stands."""
+    """The section of one command. places: for (command, section), the heading in docs/configuration.md that its table is under."""
     shown = _load_conf(command.name)["hydra"]["help"]
     _, _, usage = shown["header"].partition("\n\n")
     parts = [f"## lmtune {command.name}", f"{_open(command.summary)}.", _quote(usage)]
@@ -95,7 +95,7 @@ def _summary(kind: type) -> str:
 
 
 def _render_groups(command: str) -> str:
-    """The groups of a command with their choices, and the one that is chosen when nothing is said."""
+    """The groups of a command with their choices and defaults."""
     known = [group for group in GROUPS if group in known_keys(command)]
     chosen = _find_chosen(command)
     rows = []
@@ -108,7 +108,7 @@ def _render_groups(command: str) -> str:
 
 
 def _render_keys(command: str, places: dict[tuple[str, str], str]) -> str:
-    """The keys of a command: its own with their defaults, those of a section by their number and place."""
+    """The keys of a command: its own with their defaults, and for each section their number and where they are explained."""
     items = dict(walk(SCHEMAS[command]))
     rows = []
     own = [item for item in keys_of(SCHEMAS[command]) if not _is_section(item)]
@@ -133,7 +133,8 @@ def _render_key(item: KeyField) -> str:
 
 
 def _link(command: str, section: str, places: dict[tuple[str, str], str]) -> str:
-    """Where a section of a command is explained: in its own part of the page of all keys, else in that of lmtune train."""
+    """A link to where a section of a command is explained: in its own part of the page of all keys, else in that of lmtune
+    train."""
     named = {"training": "training.*", "generation": "generation.*"}.get(section)
     head = (
         named or places.get((command, section)) or places.get(("train", section)) or places.get(("eval", section)) or ""
@@ -142,7 +143,7 @@ def _link(command: str, section: str, places: dict[tuple[str, str], str]) -> str
 
 
 def _list_tables(configuration: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """(heading, marker) of each table of keys."""
+    """Yield (heading, marker) for each table of keys."""
     head = ""
     for found in _MARKER.finditer(configuration):
         if found["head"] is not None:
@@ -152,12 +153,12 @@ def _list_tables(configuration: str) -> Iterator[tuple[str, re.Match[str]]]:
 
 
 def _slug(head: str) -> str:
-    """The name of a heading in a link."""
+    """The anchor of a heading."""
     return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", head.lower()))
 
 
 def _find_chosen(command: str) -> dict[str, str | None]:
-    """Group to the choice of a command when nothing is said."""
+    """The default choice of each group of a command."""
     entries = _load_conf(command)["defaults"]
     if "groups" in entries:
         entries = [*_load_conf("groups")["defaults"], *entries]
@@ -184,7 +185,7 @@ def _quote(text: str) -> str:
 
 
 def main(folders: Iterable[Path]) -> None:
-    """Write the pages into their folder, which stands beside the page of all keys."""
+    """Write the pages into their folder, which is beside the page of all keys."""
     for folder in folders:
         configuration = (folder.parent / KEYS).read_text(encoding="utf-8")
         (folder / "commands.md").write_text(render_commands(configuration), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""The recorded configuration of a run, given to Hydra again: config.yaml of its folder, with what is typed now on top.
+"""Resuming a run: its recorded config.yaml is given to Hydra again, and overridden by what is typed now.
 
-config.yaml is the only record that is read, and its paths are absolute, so a run goes on from wherever one stands, from a
-copy as well, and without the conf/ that its names came from. Hydra gets each section as a choice of its group that takes
-the place of the shipped one, so that nothing of another choice shines through.
+config.yaml is the only record that is read, and its paths are absolute. So a run can be resumed from any directory, from a
+copy, and without the conf/ that its names came from. Hydra gets each section as a choice of its group that replaces the
+shipped one, so that no setting of another choice remains.
 """
 
 import re
@@ -17,19 +17,19 @@ from lmtune.config.training_arguments import ARGUMENTS, PHASED
 from lmtune.errors import ConfigError
 
 SECTIONS = tuple(name for name in GROUPS if name in {item.name for item in keys_of(TrainConfig)})
-"""Groups of a training that each have a section of its configuration."""
+"""Groups that each have a section in the configuration of a training."""
 FOLLOWERS = {
     **{f"training.{name}": argument.follows for name, argument in ARGUMENTS.items() if argument.follows},
     **{name: facts_of(item).follows for name, item in walk(TrainConfig) if facts_of(item).follows},
 }
-"""Keys that take over the value of another unless they are set; what is typed for that has to reach them at a resume too."""
+"""Keys that take the value of another unless they are set; values typed for the other must reach them when a run is resumed."""
 
 
 def restore_overrides(told: Plain, typed: list[str]) -> list[str]:
-    """Overrides that restore the recorded configuration, to be put before those typed now; sections go to the ConfigStore.
+    """Overrides that restore the recorded configuration, to be put before those typed now; stores its sections in the ConfigStore.
 
-    typed: overrides of the command line. A group that is chosen anew takes the place of the recorded section. Raises
-    ConfigError for another experiment, which could mean anything.
+    typed: overrides from the command line. A group that is chosen anew replaces the recorded section. Raises ConfigError for
+    another experiment, which could mean anything.
     """
     told = follow(told)
     chosen = dict(text.split("=", 1) for text in typed if "=" in text)
@@ -44,20 +44,20 @@ def restore_overrides(told: Plain, typed: list[str]) -> list[str]:
 
 
 def forget() -> None:
-    """Take the recorded sections away again: the next command of this process has nothing to do with them."""
+    """Remove the recorded sections from the ConfigStore, which the next command in this process must not see."""
     repository = ConfigStore.instance().repo
     for name in (*SECTIONS, "experiment"):
         repository.get(name, {}).pop(f"{RESUMED}.yaml", None)
 
 
 def drop_repeated(told: Plain, typed: list[str]) -> list[str]:
-    """What was typed, without choices of groups that are the recorded ones: restore_overrides restores those."""
+    """The typed overrides without choices of groups that equal the recorded ones, which restore_overrides restores."""
     recorded = recorded_choices(told)
     return [text for text in typed if text.partition("=")[0] not in recorded or not _repeats(text, recorded)]
 
 
 def recorded_choices(told: Plain) -> dict[str, str | None]:
-    """Group to the recorded choice; `experiment` too."""
+    """The recorded choice of each group and of `experiment`."""
     named = {name: told[name]["name"] for name in SECTIONS if "name" in told[name]}
     return {**dict.fromkeys((*SECTIONS, "experiment")), **told.get("groups", {}), **named}
 
@@ -68,7 +68,7 @@ def _repeats(text: str, recorded: dict[str, str | None]) -> bool:
 
 
 def follow(told: Plain) -> Plain:
-    """The recorded configuration before keys took over the values of others and phases settled theirs."""
+    """The recorded configuration as it was before keys took the values of others and phases set theirs."""
     training = dict(told["training"])
     if told["finetune"]["method"] == FinetuneMethod.gradual.value:
         training |= dict.fromkeys(PHASED)
@@ -83,11 +83,11 @@ def follow(told: Plain) -> Plain:
 
 
 class Follow(str):
-    """The key whose value another one takes."""
+    """The key that another one takes its value from."""
 
 
 def literal(value: object) -> Any:
-    """A value as a configuration that resolves to exactly it: nothing in a record is resolved again."""
+    """A value as a configuration that resolves to exactly that value: interpolations in a record are not resolved again."""
     if isinstance(value, Follow):
         return f"${{{value}}}"
     if isinstance(value, dict):
@@ -98,12 +98,12 @@ def literal(value: object) -> Any:
 
 
 def escape(text: str) -> str:
-    """Text that OmegaConf takes literally: an interpolation gets a backslash, and those right before it are doubled."""
+    """Text that OmegaConf takes literally: a backslash is put before an interpolation, and backslashes before it are doubled."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
 def _build_rest(told: Plain, kept: list[str]) -> Plain:
-    """Everything beside the groups, and the names that conf/train.yaml takes from the choices."""
+    """Everything besides the groups, and the names that conf/train.yaml takes from their choices."""
     known = {item.name for item in keys_of(TrainConfig) if not facts_of(item).of_start}
     rest = {key: literal(value) for key, value in told.items() if key in known - {*SECTIONS}}
     return {**rest, **{name: {"name": literal(told[name]["name"])} for name in kept if "name" in told[name]}}

@@ -1,6 +1,6 @@
-"""`ckpt=last`, `ckpt=NAME`, `model.path=PART`: names of runs among what is typed, replaced by their folders.
+"""`ckpt=last`, `ckpt=NAME`, `model.path=PART`: replace typed names of runs by their folders.
 
-This happens once for a command, before Hydra: each job of a sweep means the same run, also when the jobs themselves are newer.
+This happens once per command, before Hydra, so that each job of a sweep uses the same run even if the jobs themselves are newer.
 """
 
 import logging
@@ -20,16 +20,15 @@ from lmtune.runs.search import OUTPUTS
 logger = logging.getLogger(__name__)
 
 WITHOUT_OWNER = frozenset(["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt", "ctrl"])
-"""Language models of the Hub whose ids have no owner; new ones need one, so any other word without one is free for runs."""
+"""Language models of the Hub whose ids have no owner. New ids need one, so any other word without an owner can name a run."""
 RESERVED = frozenset(["off", "auto", "null", "none", "learn", ""])
-"""Values of these keys that mean something else."""
+"""Values of such keys that have another meaning."""
 
 
 def settle_names(command: str, keys: list[str]) -> list[str]:
-    """Arguments of the command line of a command with each run that is named replaced by its folder, which is said on stderr.
+    """Replace each run that is named in a command's arguments by its folder, and report it on stderr.
 
-    A path that exists, and a Hub id that is in the cache or a well-known one, keep what they mean. Raises CheckpointError
-    where several runs have what was typed.
+    Existing paths, and Hub ids that are cached or well known, keep their meaning. Raises CheckpointError if several runs match.
     """
     known = known_keys(command)
     return [_settle(*found.groups()) if (found := _match(argument, known)) else argument for argument in keys]
@@ -52,7 +51,7 @@ def _settle(key: str, value: str) -> str:
 
 
 def _resolve(key: str, text: str) -> str:
-    """The folder of the run that a text names, else the text."""
+    """The folder of the run that a text names, or the text itself."""
     given = GivenPath(key, text, CheckpointError)
     if text in RESERVED or text.startswith(("pkg://", "$")):
         return text
@@ -74,13 +73,13 @@ def _resolve(key: str, text: str) -> str:
 
 
 def _resolve_folder(given: GivenPath, folder: Path) -> str:
-    """A folder that is there; where it is no model and no run, but one run lies below it, that run."""
+    """An existing folder; if it is neither a model nor a run but contains exactly one run, that run."""
     if any(given.is_file(folder / name) for name in (MARK, "config.yaml", "config.json", "adapter_config.json")):
         return given.given
     if step_of(folder) >= 0:
         return given.given
     runs = survey(folder).runs
-    if not runs:  # a folder of texts may have the name that a run was given
+    if not runs:  # a folder of texts may have the same name as a run
         is_path = "/" in given.given or given.given.startswith((".", "~"))
         named = None if is_path else find_named(given.key, given.given, OUTPUTS)
         return given.given if named is None else _take(given, named)
@@ -91,7 +90,7 @@ def _resolve_folder(given: GivenPath, folder: Path) -> str:
 
 
 def _take(given: GivenPath, folder: Path | None, where: str = "") -> str:
-    """A run that was found, said aloud; raise CheckpointError where none was."""
+    """The folder of a run, reported on stderr; raises CheckpointError if none was found."""
     if folder is None:
         raise given.refuse("a run", f"none {where}", "lmtune runs lists those there are.")
     logger.info("%s: the run %s", given, shorten(folder.absolute()))

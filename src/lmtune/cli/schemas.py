@@ -19,10 +19,10 @@ from lmtune.config.training_arguments import load_fields
 SCHEMAS: dict[str, type] = {name: command.load_schema() for name, command in COMMANDS.items()}
 
 GROUPS = ("data", "model", "training", "finetune", "generation", "tracker", "experiment", "suite")
-"""Keys whose values are names of files below conf/."""
+"""Keys whose values are names of files in conf/."""
 
 RESUMED = "resumed"
-"""Name of the recorded section of a run that goes on, in each group."""
+"""Choice that stands for the recorded section of a resumed run, in each group."""
 
 
 def find_conf() -> Path:
@@ -33,17 +33,17 @@ def find_conf() -> Path:
 
 
 def store_schema(command: str) -> None:
-    """Tell Hydra the schema of a command."""
+    """Register the schema of a command with Hydra."""
     ConfigStore.instance().store(name=f"schema_{command}", node=_build_schema(SCHEMAS[command]))
 
 
 def name_command(schema: type) -> str:
-    """The command whose configuration this is."""
+    """The command that a configuration class belongs to."""
     return next(name for name, candidate in SCHEMAS.items() if candidate is schema)
 
 
 def keys_of(schema: type) -> list[KeyField]:
-    """Fields that are keys; the others are filled in by composition."""
+    """Fields that are keys; composition fills in the others."""
     return [item for item in fields(schema) if not facts_of(item).internal]
 
 
@@ -56,18 +56,18 @@ def known_keys(command: str) -> set[str]:
 
 @cache
 def all_keys() -> Mapping[str, KeyField]:
-    """The field of each key, by its dotted name; of a key of several commands, that of the first."""
+    """The field of each key by its dotted name; for a key of several commands, that of the first."""
     return {name: item for schema in reversed(SCHEMAS.values()) for name, item in walk(schema)}
 
 
 def facts_for(key: str) -> Facts:
-    """The facts of a key, of whichever command takes it; no more than the defaults for one that none has."""
+    """The facts about a key, whichever command takes it; the defaults if none does."""
     found = all_keys().get(key)
     return USUAL if found is None else facts_of(found)
 
 
 def find_open(key: str) -> str | None:
-    """The key itself or one above it whose keys may have any name; None where names are fixed."""
+    """The key, or the one above it, whose keys may have any name; None if names are fixed."""
     while key and not facts_for(key).open:
         key = key.rpartition(".")[0]
     return key or None
@@ -81,7 +81,7 @@ def hydra_keys() -> set[str]:
 
 @cache
 def _build_schema(schema: type) -> type:
-    """The dataclass that Hydra checks against: as `schema`, with the names of transformers' own classes filled in."""
+    """The dataclass that Hydra checks against: `schema` with the fields of transformers' own classes filled in."""
     names: dict[str, Callable[[], Any]] = {
         "training": load_fields,
         "generation": upstream.load_generation_fields,

@@ -1,4 +1,4 @@
-"""Arguments that are no key=value: what a shell has taken apart at blanks, a path without its key, a colon for a `=`.
+"""Arguments that are not key=value: a value that the shell split at blanks, a path without its key, a colon instead of `=`.
 
 lmtune train training.learning_rate = 3e-5
 lmtune train data.files=my texts
@@ -14,11 +14,11 @@ from lmtune.cli.schemas import facts_for, known_keys
 from lmtune.errors import ConfigError, Gathering
 
 MODEL_FILES = ("config.yaml", "config.json", "adapter_config.json")
-"""What a folder has that `ckpt=` takes, itself or below: a run, a saved model, an adapter."""
+"""Files by which a folder, or one inside it, is recognised as a value of `ckpt=`: a run, a saved model, an adapter."""
 
 
 def check_strays(command: str, arguments: Sequence[str]) -> None:
-    """Raise ConfigError for arguments that have no key, with what was meant by each."""
+    """Raise ConfigError for arguments without a key, saying what was probably meant."""
     found = Gathering()
     for pieces in _gather_pieces(arguments, known_keys(command)):
         for text in _explain_pieces(command, pieces):
@@ -28,7 +28,7 @@ def check_strays(command: str, arguments: Sequence[str]) -> None:
 
 
 def _gather_pieces(arguments: Sequence[str], known: set[str]) -> list[list[str]]:
-    """Each argument with those behind it that have no key of their own."""
+    """Each argument together with the following ones that have no key of their own."""
     pieces: list[list[str]] = []
     for argument in arguments:
         stray = argument.startswith("=") or ("=" not in argument and argument not in known and argument[:1] != "~")
@@ -58,7 +58,7 @@ def _explain_pieces(command: str, pieces: list[str]) -> Iterator[str]:
 
 
 def _explain_word(command: str, word: str) -> str:
-    """What to say of one argument without a key; empty where Hydra's grammar says enough."""
+    """The text for an argument without a key; '' if Hydra's grammar says enough."""
     known = known_keys(command)
     key, colon, value = word.partition(":")
     if word in known:
@@ -72,7 +72,7 @@ def _explain_word(command: str, word: str) -> str:
 
 
 def _find_home(word: str, known: set[str]) -> str:
-    """The key that takes a path which is there, or `last`."""
+    """The key that takes an existing path, or `last`; '' if there is none."""
     if word == "last" and "ckpt" in known:
         return "ckpt"
     if not is_path(word):

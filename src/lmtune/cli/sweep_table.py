@@ -16,20 +16,20 @@ from lmtune.patience import Work
 from lmtune.runs import Run
 
 MOST_LINES = 12
-"""Jobs that have a line; of those that run besides them their number is told."""
+"""Most jobs that get a line of their own; further ones are only counted."""
 LOOK = 2.0
-"""Seconds between two looks into a run folder."""
+"""Seconds between two reads of a run folder."""
 NUMBERS = 56
-"""Columns for what stands behind a job's name, where the name would take them."""
+"""Columns reserved for what follows a job's name, if the name is too long."""
 SHORTEST = 24
-"""Of a name that is cut."""
+"""Shortest width of a name that is cut."""
 GROUPS = re.compile(r"(?:^|(?<=, ))[\w.]+\.(?=\w+=)")
-"""What stands before the last name of a key."""
+"""The part of a key before its last name."""
 SCORE = "eval_bits_per_byte"
 
 
 class JobLine:
-    """A running job, as its run folder tells of it. own: the overrides that no other job has."""
+    """A running job, as its run folder describes it. own: the overrides that no other job has."""
 
     def __init__(self, number: int, own: str, folder: Path) -> None:
         self.label = f"job {number}  {GROUPS.sub('', own)}"
@@ -37,9 +37,9 @@ class JobLine:
         self._run = Run(folder)
         self._looked = -math.inf
         self._size = -1
-        """Bytes of metrics.jsonl when it was read."""
+        """Bytes of metrics.jsonl when it was last read."""
         self.step, self.steps = 0, 0
-        """The last one that was logged, and how many there will be; 0 before that is known."""
+        """The last logged step and the total number; 0 until they are known."""
         self.lowest: tuple[float, int] | None = None
         """Bits per byte of the best evaluation, and its step."""
 
@@ -47,7 +47,7 @@ class JobLine:
         """The line, at most `width` columns."""
         if now - self._looked >= LOOK:
             self._looked = now
-            with suppress(OSError):  # a file that its run is just replacing: the next look finds it
+            with suppress(OSError):  # its run is replacing the file: the next read finds it
                 self._look()
         label = cut_to(self.label, label_width)
         parts = [f"  {label}{' ' * (label_width - measure_width(label))}"]
@@ -72,9 +72,9 @@ class JobLine:
 
 
 class SweepWork(Work):
-    """A sweep on a terminal. A log is told as each job begins and ends.
+    """The progress of a sweep on a terminal; a log gets a line as each job begins and ends.
 
-    running: the jobs that have a process now, as they are to be shown.
+    running: returns the jobs that have a process now, for display.
     """
 
     stays = True
@@ -86,7 +86,7 @@ class SweepWork(Work):
         self._running = running
 
     def render_lines(self, width: int, now: float, glyphs: Glyphs = FINE) -> list[str]:
-        """The bar, and below it the jobs that run."""
+        """The bar, and below it the running jobs."""
         jobs = self._running()
         shown, more = jobs[:MOST_LINES], len(jobs) - MOST_LINES
         longest = max((measure_width(job.label) for job in shown), default=0)
@@ -97,4 +97,4 @@ class SweepWork(Work):
         return [*super()._render_amount(), *([f"{self.failed} failed"] if self.failed else [])]
 
     def _render_pace(self, seconds: float) -> list[str]:
-        return []  # jobs in a second are none
+        return []  # jobs per second would be 0

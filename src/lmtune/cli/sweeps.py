@@ -1,4 +1,5 @@
-"""A sweep before its first job: every job's keys are checked, and one folder is settled for all jobs, ranks and launchers."""
+"""Preparation of a sweep before its first job: check the keys of all jobs, and settle one folder for all jobs, ranks and
+launchers."""
 
 import itertools
 import os
@@ -33,11 +34,11 @@ LAUNCHER = "hydra/launcher"
 AT_ONCE = "sweep.jobs"
 ABOUT = "lmtune made this folder for the jobs of one sweep, each in a folder of its own."
 RECORDS = frozenset([SWEEP_MARK, "multirun.yaml"])
-"""Files in the folder of a sweep, besides the folders of its jobs."""
+"""Files in the folder of a sweep besides the folders of its jobs."""
 
 
 def check_single(overrides: list[str]) -> None:
-    """Raise ConfigError for several values, or jobs at once, where no sweep was asked for."""
+    """Raise ConfigError for several values of a key, or sweep.jobs=, if no sweep was asked for."""
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.get_key_element() == AT_ONCE:
             raise ConfigError(f"{AT_ONCE} has no effect: there is one job. Leave it out, or sweep with -m.")
@@ -50,9 +51,9 @@ def check_single(overrides: list[str]) -> None:
 
 
 def settle_launcher(overrides: list[str]) -> list[str]:
-    """The overrides, with Hydra's own launcher where torchrun has started the processes that share the jobs.
+    """The overrides, with Hydra's own launcher if torchrun has started the processes that share the jobs.
 
-    Raises ConfigError for sweep.jobs= that comes to nothing.
+    Raises ConfigError if sweep.jobs= would have no effect.
     """
     typed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(overrides)}
     own, ranks = typed.get(LAUNCHER), int(os.environ.get("WORLD_SIZE") or 1)
@@ -72,7 +73,7 @@ def settle_launcher(overrides: list[str]) -> list[str]:
 
 
 def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
-    """The overrides of each job; None where another sweeper than Hydra's own decides what comes next.
+    """The overrides of each job; None if a sweeper other than Hydra's own decides what comes next.
 
     conf: the folder of configs, whose choices `glob(*)` of a group stands for.
 
@@ -97,7 +98,7 @@ def list_jobs(overrides: list[str], conf: Path) -> list[list[str]] | None:
 
 
 def check_jobs(jobs: list[list[str]], command: str, conf: Path, check: Callable[[DictConfig], None]) -> None:
-    """Compose each job as Hydra will, and check it; raise ConfigError or its like with the job that it is about."""
+    """Compose each job as Hydra will, and check it. Raises ConfigError, or the error of the check, naming the job."""
     for number, overrides in enumerate(jobs):
         own = [text for text in overrides if not text.startswith("hydra.")]
         with composed(command, overrides, conf) as node:
@@ -111,7 +112,7 @@ def check_jobs(jobs: list[list[str]], command: str, conf: Path, check: Callable[
 
 @contextmanager
 def composed(command: str, overrides: list[str], conf: Path) -> Iterator[DictConfig]:
-    """What Hydra composes for one job, with Hydra's own configuration in force meanwhile."""
+    """The configuration that Hydra composes for one job, with Hydra's own in force meanwhile."""
     with (
         initialize_config_dir(str(conf), version_base="1.3"),
         in_force(compose(command, overrides=overrides, return_hydra_config=True)) as node,
@@ -140,7 +141,7 @@ def _without_hydra(node: DictConfig) -> DictConfig:
 
 @contextmanager
 def passing_folder(overrides: list[str]) -> Iterator[list[str]]:
-    """The overrides with a folder for what Hydra writes of a sweep whose jobs have no run folders; it is removed with it."""
+    """The overrides with a temporary folder for what Hydra writes during a sweep whose jobs have no run folders."""
     with TemporaryDirectory(prefix="lmtune-sweep-") as folder:
         given = any(text.startswith(f"{SWEEP_FOLDER}=") for text in overrides)
         yield overrides if given else [*overrides, f"{SWEEP_FOLDER}={quote(folder)}"]
@@ -148,9 +149,9 @@ def passing_folder(overrides: list[str]) -> Iterator[list[str]]:
 
 @contextmanager
 def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
-    """The overrides, with the folder of the sweep among them: made now, and the same for every job, rank and launcher.
+    """The overrides with the folder of the sweep: made now, and the same for every job, rank and launcher.
 
-    A folder that holds no job in the end is removed. Raises CheckpointError for one that holds anything but a sweep.
+    A folder that holds no job in the end is removed. Raises CheckpointError for a folder that holds anything but a sweep.
     """
     given = find_folder(overrides)
     made: list[Path] = []
@@ -166,7 +167,7 @@ def settled_folder(overrides: list[str]) -> Iterator[list[str]]:
 
 
 def find_folder(overrides: list[str]) -> Path | None:
-    """The folder that hydra.sweep.dir= names, with what Hydra makes of ${now:...} in it."""
+    """The folder that hydra.sweep.dir= names, with ${now:...} resolved as Hydra does; None if it was not typed."""
     typed = [text for text in overrides if text.startswith(f"{SWEEP_FOLDER}=")]
     if not typed:
         return None
@@ -205,7 +206,7 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def _agree(choose: Callable[[], str]) -> str:
-    """What rank 0 chooses, on every rank of a launcher; ranks learn it from the store that torchrun keeps for them."""
+    """The choice of rank 0, on every rank of a launcher; the others read it from the store that torchrun keeps for them."""
     if int(os.environ.get("WORLD_SIZE") or 1) == 1:
         return choose()
     if not launcher.has_store():

@@ -1,7 +1,7 @@
 """The configuration: dataclasses that explain and check each key. Nothing here imports torch.
 
-The values live in conf/ (one YAML group for each class); these classes give Hydra the names and types that it
-checks the command line and every YAML file against, and raise ConfigError where a value cannot work.
+The values live in conf/ (one YAML group for each class). These classes give Hydra the names and types that it checks the command
+line and every YAML file against, and raise ConfigError for values that cannot work.
 """
 
 from lmtune.config.audit import AuditCommandConfig, AuditConfig, CanaryConfig

@@ -17,11 +17,11 @@ class CanaryConfig:
     """What is planted in the training text, for `lmtune audit` to look for."""
 
     canaries: int | None = count(None, least=1, most=10_000)
-    """Canaries for each number of `audit.repeats`: short texts with random digits, drawn by `data.seed`, planted as documents of
-    their own into the training text and never into what is held out; off by default."""
+    """Canaries to plant for each number in `audit.repeats`: short texts with random digits, drawn by `data.seed` and planted as
+    separate documents in the training text, never in held-out text. Off by default."""
     repeats: list[int] | None = count(None, least=1, most=100_000)
-    """How often each of them is planted; by default `[1,4,16,64]`, so that four times as many are planted as `audit.canaries`
-    says."""
+    """How often each canary of a group is planted, one group per number; by default `[1,4,16,64]`, which makes four times as many
+    canaries as `audit.canaries`."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "audit.")
@@ -31,39 +31,39 @@ class CanaryConfig:
 
     @property
     def groups(self) -> list[int]:
-        """The repeats of each group of canaries; [] where none is planted."""
+        """The repeats of each group of canaries; [] if none are planted."""
         return [] if self.canaries is None else list(REPEATS if self.repeats is None else self.repeats)
 
 
 @dataclass(kw_only=True, slots=True)
 class AuditConfig:
-    """How much `lmtune audit` looks at."""
+    """How much `lmtune audit` examines."""
 
     candidates: int = count(1000, zero="off", largest=1_000_000)
-    """Texts of the form of a canary that were never planted, among which each canary is ranked; 0 looks for none."""
+    """Texts of the form of a canary that were never planted, among which each canary is ranked; with 0, none are looked for."""
     controls: int = count(200, least=20, most=1_000_000)
-    """Further such texts, ranked as if they were canaries: they measure how often one is found that was never planted."""
+    """Additional texts that were never planted, ranked like canaries, to measure how often such a text is found."""
     false_alarms: float = number(0.01, above=0, below=1)
-    """Share of never planted texts that may be taken for canaries: a canary is found where its rank is within this share."""
+    """Share of never planted texts that may be taken for canaries: a canary is found if its rank is within this share."""
     passages: int = count(500, zero="off", largest=1_000_000)
-    """Passages of the training text, and as many of what is held out, that the model is asked to go on with; 0 for none."""
+    """Passages of the training text, and as many of held-out text, that the model is asked to continue; 0 for none."""
     prefix: int = count(50, least=1, unit="tokens")
-    """What of a passage, or before an identifier, the model is given."""
+    """Tokens of a passage, or before an identifier, that the model is given."""
     continuation: int = count(50, least=1, unit="tokens")
-    """What of a passage has to come back, all of it."""
+    """Tokens of a passage that have to come back, all of them."""
     tries: int = count(100, least=1)
-    """Texts drawn from one prefix: what comes back in at least half of such series comes back by likelihood."""
+    """Texts in a series drawn from one prefix. What would come back in at least half of all such series comes back by
+    likelihood."""
     identifiers: int = count(200, zero="off", largest=1_000_000)
-    """Personal identifiers of the training text, and as many of what is held out, that are asked for; 0 for none. Needs the extra
-    `audit`."""
+    """Personal identifiers of the training text, and as many of held-out text, to ask for; 0 for none. Needs the extra `audit`."""
     scan_bytes: int = count(20_000_000, zero="all", largest=2**53)
-    """Bytes of the training text that are searched for identifiers, from its first on."""
+    """Bytes of the training text to search for identifiers, from its start."""
     base: bool = True
-    """Ask the weights that the run began with the same, to tell what tuning has added from what was known before."""
+    """Also ask the weights that the run began with, to tell what training added from what was known before."""
     show: int = count(3)
-    """Passages that came back and stand in the page, their digits and addresses masked; none of a private run."""
+    """Passages that came back to show in the page, with digits and addresses masked; none for a private run."""
     batch_size: int = count(16, least=1)
-    """Rows scored at once."""
+    """Rows per batch."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "audit.")
@@ -77,7 +77,7 @@ class AuditConfig:
 
     @property
     def reads_text(self) -> bool:
-        """True where the text of the run is needed."""
+        """True if the text of the run is needed."""
         return bool(self.passages or self.identifiers)
 
 
@@ -86,24 +86,25 @@ class AuditCommandConfig:
     """`lmtune audit`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
-    """Run (folder, `last` or part of its name) or one of its checkpoints."""
+    """Model to audit: a run (its folder, `last` or part of its name) or one of its checkpoints."""
     output: str | None = key(None, literal=True, one_per_job=True)
-    """Folder of audit.json and audit.html, instead of `outputs/<name>-audit/<date>`."""
+    """Folder for audit.json and audit.html, instead of `outputs/<name>-audit/<date>`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
     private: bool = False
-    """Show no text of the corpus, as for a run that was trained so."""
+    """Show no text of the corpus; implied by a run that was trained with `private=true`."""
     changed_text: bool = False
-    """Look at the text of the run although it has changed since the run was trained."""
+    """Use the text of the run even if it has changed since training."""
     report: PageConfig = key(PageConfig)
     audit: AuditConfig = key(AuditConfig)
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_given("ckpt", self.ckpt, "lmtune audit", "a run folder (outputs/...) or one of its checkpoints")
         budgets = self.audit
         require(
@@ -114,4 +115,4 @@ class AuditCommandConfig:
         )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
+        """Nothing to resolve."""

@@ -15,44 +15,44 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual")
 
 @dataclass(kw_only=True, slots=True)
 class CardConfig:
-    """What a model card says that no run can know; what is left empty stands in it as not stated."""
+    """What a model card says that no run can know; empty fields appear in it as not stated."""
 
     license: str | None = key(None, literal=True)
-    """Of the model, as the Hub calls it: `cc-by-sa-4.0`, `mit`, `other`."""
+    """Licence of the model, as the Hub calls it: `cc-by-sa-4.0`, `mit`, `other`."""
     license_name: str | None = key(None, literal=True)
-    """Of a licence that the Hub has no name for, with `card.license=other`."""
+    """Name of a licence that the Hub does not know, with `card.license=other`."""
     license_link: str | None = key(None, literal=True)
-    """Where the text of that licence stands."""
+    """Where to find the text of that licence."""
     language: list[str] = key(list, several=True)
     """Codes of the languages that the model writes, `card.language=[pt,en]`; by default `data.language`."""
     summary: str | None = key(None, literal=True)
     """What the model is, in a sentence or two."""
     authors: str | None = key(None, literal=True)
-    """Who made it and answers for it."""
+    """Who made the model and answers for it."""
     contact: str | None = key(None, literal=True)
-    """Where questions, complaints and wishes for deletion go."""
+    """Where to send questions, complaints and requests for deletion."""
     intended_use: str | None = key(None, literal=True)
-    """What it is for, and for whom."""
+    """What the model is for, and for whom."""
     out_of_scope: str | None = key(None, literal=True)
-    """What it must not be used for."""
+    """What the model must not be used for."""
     limits: str | None = key(None, literal=True)
-    """Known weaknesses, biases and risks."""
+    """Known weaknesses, biases and risks of the model."""
     personal_data: str | None = key(None, literal=True)
-    """Whether the training text tells of persons, on what ground it was used, and how it was made anonymous."""
+    """Whether the training text contains personal data, on what ground it was used, and how it was made anonymous."""
     ethics: str | None = key(None, literal=True)
-    """Approval of a board, with its number."""
+    """Approval by an ethics board, with its number."""
     data: str | None = key(None, literal=True)
     """Where the training text comes from, how it was chosen, and who may use it."""
     data_license: str | None = key(None, literal=True)
-    """Licence of the training text, in place of `data.license`."""
+    """Licence of the training text, instead of `data.license`."""
     energy: float | None = number(None, least=0, unit="kWh")
-    """That the training took, as it was measured."""
+    """Energy that the training took, as measured."""
     citation: str | None = key(None, literal=True)
-    """How the model is cited, in BibTeX or words."""
+    """How to cite the model, in BibTeX or words."""
     overwrite: bool = False
-    """Replace a card in the repository that was written or edited by hand."""
+    """Replace a card in the repository even if it was written or edited by hand."""
     allow_unstated: bool = False
-    """Push a model although no licence, or no language, is stated."""
+    """Push a model even if no licence, or no language, is stated."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "card.")
@@ -64,7 +64,7 @@ class CardConfig:
             require(LANGUAGE.fullmatch(language) is not None, "card.language", language, expected)
 
     def check_license(self) -> None:
-        """Raise ConfigError for a name or an address of a licence that says which it is by itself, or lacks them."""
+        """Raise ConfigError for the name or link of a licence without card.license=other, and for `other` without a name."""
         named = [name for name in ("license_name", "license_link") if getattr(self, name) is not None]
         if named and self.license != "other":
             raise ConfigError(
@@ -78,7 +78,7 @@ class CardConfig:
             )
 
     def complete(self, recorded: Plain) -> "CardConfig":
-        """What is left open here as it was recorded with a run; what is for one push alone is not taken over."""
+        """This card with empty fields taken from the record of a run, except those that concern one push only."""
         known = {item.name: item for item in fields(self) if item.name not in OF_PUSH}
         told = {
             name: recorded[name]
@@ -91,4 +91,4 @@ class CardConfig:
 
 
 OF_PUSH = ("overwrite", "allow_unstated")
-"""Keys that say how to push, and nothing of the card."""
+"""Keys that say how to push, not what the card says."""

@@ -1,4 +1,4 @@
-"""What every part of a configuration is checked with."""
+"""Checks that all parts of a configuration share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -14,13 +14,13 @@ Paths: TypeAlias = str | list[str] | None
 
 
 def require(holds: bool, key: str, found: object, expected: str) -> None:
-    """Raise ConfigError, with what was found and expected, unless something holds."""
+    """Raise ConfigError, saying what was found and expected, unless `holds`."""
     if not holds:
         raise ConfigError(f"{key}={found}: expected {expected}.")
 
 
 def check_words(key: str, values: Iterable[object]) -> None:
-    """Raise ConfigError for keys and values in a list of words or numbers, where OmegaConf lets them through."""
+    """Raise ConfigError for mappings and lists inside a list of words or numbers, which OmegaConf lets through."""
     for value in values:
         if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
             raise ConfigError(f"{key}: expected a list of plain values, found {value} in it. Write {key}=[a,b].")
@@ -36,12 +36,12 @@ def check_given(key: str, value: str | None, command: str, expected: str = ANY_M
 
 
 def list_checkpoints(ckpt: Any) -> list[str]:
-    """What a `ckpt` of one or several names."""
+    """The checkpoints that a `ckpt` names, one or several."""
     return [str(each or "") for each in (ckpt if isinstance(ckpt, list) else [ckpt])]
 
 
 def check_checkpoints(checkpoints: list[str], command: str) -> None:
-    """Raise ConfigError for a command that is given no checkpoint, or one of them twice."""
+    """Raise ConfigError if a command is given no checkpoint, or one of them twice."""
     for ckpt in checkpoints or [""]:
         check_given("ckpt", ckpt, command)
     if len(set(checkpoints)) < len(checkpoints):
@@ -49,7 +49,7 @@ def check_checkpoints(checkpoints: list[str], command: str) -> None:
 
 
 def check_paths(key: str, value: Paths) -> None:
-    """Raise ConfigError for anything but a path or a list of paths, and for a path that nothing could have."""
+    """Raise ConfigError for anything but a path or a list of paths, and for a path that cannot exist."""
     if value is None:
         return
     paths = value if isinstance(value, list) else [value]
@@ -62,7 +62,7 @@ def check_paths(key: str, value: Paths) -> None:
 
 
 def is_there(path: str) -> bool:
-    """True for a path of something that can be looked at; False for one that is absent, forbidden or no path at all."""
+    """True for a path that exists and may be looked at; False for one that is absent, forbidden or no path at all."""
     given = GivenPath("path", path)
     try:
         return given.find_kind(given.expand()) not in (Kind.NOTHING, Kind.BROKEN_LINK)
@@ -71,8 +71,8 @@ def is_there(path: str) -> bool:
 
 
 def anchor_paths(paths: Paths) -> Paths:
-    """Relative paths, one or a list, made absolute from the working directory; those inside the package stay, and addresses. See
-    check_paths."""
+    """Paths, one or a list, with relative ones made absolute from the working directory; addresses and paths inside the package
+    stay. See check_paths."""
     if isinstance(paths, list):
         return [_anchor(path) for path in paths]
     return paths if paths is None else _anchor(paths)

@@ -34,12 +34,12 @@ class CacheAction(Enum):
 
 
 class ExportFormat(Enum):
-    """The form in which a model leaves."""
+    """The file format of an exported model."""
 
     gguf = "gguf"
-    """One file for llama.cpp, Ollama and what is built on them, with a Modelfile beside it."""
+    """One file for llama.cpp, Ollama and programs built on them, with a Modelfile beside it."""
     safetensors = "safetensors"
-    """A folder for transformers, vLLM and others, with its adapter merged."""
+    """A folder for transformers, vLLM and others, with an adapter merged."""
 
 
 class ExportDtype(Enum):
@@ -49,14 +49,14 @@ class ExportDtype(Enum):
     bfloat16 = "bfloat16"
     float16 = "float16"
     q8_0 = "q8_0"
-    """Eight bits a weight, and one scale for 32 of them."""
+    """Eight bits per weight, and one scale per 32 weights."""
 
 
 EXPORTED = {
     ExportFormat.gguf: (ExportDtype.float32, ExportDtype.float16, ExportDtype.q8_0),
     ExportFormat.safetensors: (ExportDtype.float32, ExportDtype.bfloat16, ExportDtype.float16),
 }
-"""The precisions of each form."""
+"""The precisions that each format supports."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -64,37 +64,38 @@ class EvalCommandConfig:
     """`lmtune eval`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run="model")
-    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; several are compared
-    with the first: `ckpt=[A,B]`."""
+    """Model to score: a run (its folder, `last` or part of its name), a `checkpoint-<step>`, a model folder or a Hub id. Several,
+    `ckpt=[A,B]`, are compared with the first."""
     against: Any = key(None, literal=True, several=True, names_run="model")
-    """What `ckpt` is compared with: `ckpt=[A1,A2,A3] against=[B1,B2,B3]` holds the runs of two ways of training, one a seed,
-    against each other, over runs and documents."""
+    """Models to compare `ckpt` with: `ckpt=[A1,A2,A3] against=[B1,B2,B3]` compares two ways of training with one run per seed, over
+    runs and documents."""
     output: str | None = key(None, literal=True, one_per_job=True)
-    """Folder for a file of `eval.per_document`, with all documents; without it none is written."""
+    """Folder for the file of `eval.per_document`, with all documents; without it no file is written."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
     data: DataConfig | None = key(None, absent="the text is what the run held out")
-    """By default the held-out text of the run that `ckpt` names."""
+    """Text to score; by default the held-out text of the run that `ckpt` names."""
     private: bool = False
-    """Show no text of documents, as for a run that was trained so."""
+    """Show no text of documents; implied by a run that was trained with `private=true`."""
     changed_text: bool = False
-    """Score the held-out text of the run although it has changed since the run was trained."""
+    """Score the held-out text of the run even if it has changed since training."""
     suite: SuiteConfig | None = key(None, absent="no benchmark is chosen")
-    """Benchmarks instead of text."""
+    """Benchmarks to run instead of scoring text."""
     eval: EvalConfig = key(EvalConfig)
 
     @property
     def checkpoints(self) -> list[str]:
-        """What `ckpt` names, one or several."""
+        """The checkpoints that `ckpt` names."""
         return list_checkpoints(self.ckpt)
 
     @property
     def opponents(self) -> list[str]:
-        """What `against` names: none, one or several."""
+        """The checkpoints that `against` names; [] if there are none."""
         return [] if self.against is None else list_checkpoints(self.against)
 
     @property
@@ -103,7 +104,7 @@ class EvalCommandConfig:
         return dict.fromkeys(self.checkpoints, "ckpt") | dict.fromkeys(self.opponents, "against")
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_checkpoints(self.checkpoints, "lmtune eval")
         self._check_opponents()
         if self.suite is not None:
@@ -134,18 +135,18 @@ class EvalCommandConfig:
 
 @dataclass(kw_only=True, slots=True)
 class GridConfig:
-    """Values to try beside each other, every combination."""
+    """Sampling parameters to try, in every combination."""
 
     temperature: list[float] = number(list, above=0)
-    """Values to try beside each other: `grid.temperature=[0.5,1.0]`."""
+    """Temperatures to try: `grid.temperature=[0.5,1.0]`."""
     top_k: list[int] = count(list, zero="off")
-    """The same of `top_k`; with both, every combination."""
+    """Values of `top_k` to try; with `grid.temperature`, every combination is tried."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "grid.")
 
     def settings(self) -> list[dict[str, Any]]:
-        """generation.* of each cell; one cell without settings where nothing is to be tried."""
+        """`generation.*` of each combination; one empty combination if there is nothing to try."""
         axes = {name: values for name, values in (("temperature", self.temperature), ("top_k", self.top_k)) if values}
         return [dict(zip(axes, cell, strict=True)) for cell in product(*axes.values())]
 
@@ -155,28 +156,29 @@ class GenerateConfig:
     """`lmtune generate`."""
 
     ckpt: str | None = key(None, literal=True, several=True, names_run="model")
-    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id."""
+    """Model to use: a run (its folder, `last` or part of its name), a `checkpoint-<step>`, a model folder or a Hub id."""
     prompt: str | None = key(None, literal=True)
-    """The beginning of a text."""
+    """Beginning of a text, which the model continues."""
     prompts: list[str] = key(list, literal=True, several=True)
-    """Further prompts."""
+    """Additional prompts."""
     prompts_file: str | None = key(None, literal=True)
-    """A text file with a prompt on each line; blank lines are left out."""
+    """Text file with one prompt per line; blank lines are skipped."""
     top: int = count(0, zero="off")
-    """Print this many likeliest next tokens with their probabilities, instead of a text."""
+    """Print this many of the likeliest next tokens with their probabilities, instead of a text."""
     grid: GridConfig = key(GridConfig)
     seed: int = seed(42)
-    """Of sampling; set again for each prompt, so that its text depends on no other prompt."""
+    """Seed of sampling, set again for each prompt, so that a text does not depend on other prompts."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
     generation: dict[str, Any] = key(dict, names="generation")
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_given("ckpt", self.ckpt, "lmtune generate")
         check_ranges(self, "")
         check_generation(self.generation)
@@ -186,7 +188,7 @@ class GenerateConfig:
             )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Settle the length of a text. typed: keys of the command line."""
+        """Resolve the length of a text. typed: keys given on the command line."""
         settle_generation(self.generation, typed)
 
 
@@ -197,23 +199,23 @@ class DataCommandConfig:
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     private: bool = False
-    """Show no text of documents and blocks."""
+    """Show no text of documents or blocks."""
     cache: CacheAction = CacheAction.off
-    """list: what is kept of prepared text; prune: remove it."""
+    """`list` shows the prepared texts in the cache, `prune` removes them."""
     shard: str | None = key(None, literal=True)
-    """Prepare one part of the files into the folder of `output`: `3/8` is the third of eight."""
+    """Prepare one part of the files, such as `3/8`, the third of eight, into the folder `output`."""
     output: str | None = key(None, literal=True, one_per_job=True)
     """Folder for the part that `shard` names."""
     merge: Any = key(None, literal=True, several=True)
-    """Folders of all parts, or a pattern for them: they become the prepared text that `lmtune train` starts from."""
+    """Folders of all parts, or a pattern for them, to join into the prepared text that `lmtune train` starts from."""
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
-    """The model whose tokenizer is used for counting."""
+    """Model whose tokenizer counts the tokens."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """Configurations that data.mix names, without that of `data=` itself."""
+    """The data sets named by data.mix, except that of `data=` itself."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_ranges(self, "")
         self.data.check_source()
         self.model.check_source()
@@ -221,7 +223,7 @@ class DataCommandConfig:
         self._check_parts()
 
     def _check_parts(self) -> None:
-        """Raise ConfigError for parts of a text that cannot be."""
+        """Raise ConfigError for combinations of shard, merge and output that cannot work."""
         given = [name for name in ("shard", "merge") if getattr(self, name) is not None]
         require(
             len(given) < 2, "shard, merge", f"{self.shard}, {self.merge}", "one of them: parts first, then all of them"
@@ -248,21 +250,22 @@ class ExportConfig:
     """`lmtune export`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
-    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; the adapter of one is
-    merged in float32."""
+    """Model to export: a run (its folder, `last` or part of its name), a `checkpoint-<step>`, a model folder or a Hub id. An
+    adapter is merged in float32."""
     to: ExportFormat | None = None
-    """`gguf` is one file for llama.cpp and Ollama, `safetensors` a folder for transformers, vLLM and others."""
+    """Format to write: `gguf`, one file for llama.cpp and Ollama, or `safetensors`, a folder for transformers, vLLM and others."""
     dtype: ExportDtype = ExportDtype.float32
-    """Precision of the weights; `bfloat16` for safetensors alone, `q8_0` for gguf alone."""
+    """Precision of the weights; `bfloat16` only for safetensors, `q8_0` only for gguf."""
     output: str | None = key(None, literal=True, one_per_job=True)
-    """Folder of what is written, instead of `outputs/<name>-<to>/<date>`."""
+    """Folder to write to, instead of `outputs/<name>-<to>/<date>`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_given("ckpt", self.ckpt, "lmtune export")
         if self.to is None:
             raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
@@ -270,4 +273,4 @@ class ExportConfig:
         require(self.dtype.value in allowed, "dtype", self.dtype.value, f"{', '.join(allowed)} for to={self.to.value}")
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
+        """Nothing to resolve."""

@@ -1,7 +1,7 @@
-"""When a training argument has no effect: what else was set that makes it meaningless.
+"""When a training argument has no effect: the other settings that make it meaningless.
 
-Each condition takes the configuration of a training and returns why, or None where the argument works. Its docstring says
-where it works, in the words of docs/configuration.md.
+Each condition takes the configuration of a training and returns the reason, or None if the argument works. Its docstring says when
+the argument works, in the words of docs/configuration.md.
 """
 
 import os
@@ -19,7 +19,7 @@ class Idle(NamedTuple):
     """A setting that does nothing."""
 
     because: str
-    """The setting that does it, in words."""
+    """The setting that is responsible, in words."""
     remedy: str
     by: str = ""
     """The key of that setting."""
@@ -36,30 +36,30 @@ LIBRARY = {
     "optim": "adamw_torch_fused",
     "train_sampling_strategy": "random",
 }
-"""Defaults of TrainingArguments that conditions ask for, where conf/training/default.yaml has none."""
+"""Defaults of TrainingArguments that conditions need and conf/training/default.yaml does not set."""
 
 NO_WARMUP = frozenset(["constant", "reduce_lr_on_plateau", "greedy"])
 NO_SCHEDULE_KWARGS = frozenset(["constant", "constant_with_warmup"])
 FOLLOWS_METRIC = frozenset(["reduce_lr_on_plateau", "greedy"])
-"""Schedules of transformers' get_scheduler, by what it hands to them."""
+"""Schedules of transformers' get_scheduler, grouped by the arguments that it passes to them."""
 
 LAUNCHERS = ("WORLD_SIZE", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Variables by which accelerate knows that a launcher has started several processes."""
+"""Environment variables that tell accelerate that a launcher has started several processes."""
 
 
 def setting(config: "TrainConfig", name: str) -> Any:
-    """A training argument as it will be, but for what lmtune chooses by device."""
+    """The value that a training argument will have, except for what lmtune chooses by device."""
     value = config.training.get(name)
     return LIBRARY.get(name) if value is None else value
 
 
 def evaluation_strategy_of(config: "TrainConfig") -> str:
-    """When the model is evaluated while it learns: steps, epoch or no."""
+    """When the model is evaluated during training: steps, epoch or no."""
     return str(setting(config, "eval_strategy")) if config.evaluates else "no"
 
 
 def saving_strategy_of(config: "TrainConfig") -> str:
-    """When checkpoints are written: at evaluations, unless save_strategy says otherwise."""
+    """When checkpoints are written: at evaluations, unless save_strategy is set."""
     given = config.training.get("save_strategy")
     if given is not None:
         return str(given)
@@ -118,7 +118,7 @@ def if_best_can_be_kept(config: "TrainConfig") -> Idle | None:
 
 
 def if_best_is_sought(config: "TrainConfig") -> Idle | None:
-    """There are evaluations, and the checkpoint that is kept, the end of the run or the rate goes by the metric."""
+    """There are evaluations, and the metric decides the best checkpoint, early stopping or the learning rate."""
     sought = (
         config.training.get("load_best_model_at_end")
         or config.early_stopping.patience
@@ -164,7 +164,7 @@ def if_schedule_warms_up(config: "TrainConfig") -> Idle | None:
 
 
 def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
-    """The schedule takes some: not `constant` or `constant_with_warmup`."""
+    """The schedule takes arguments: not `constant` or `constant_with_warmup`."""
     schedule = setting(config, "lr_scheduler_type")
     if schedule not in NO_SCHEDULE_KWARGS:
         return None
@@ -174,7 +174,7 @@ def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
-    """The optimizer is of Adam's kind."""
+    """The optimizer has Adam's betas."""
     optim = setting(config, "optim")
     if optim not in NO_BETAS:
         return None
@@ -182,7 +182,7 @@ def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
 
 
 def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
-    """The optimizer is of Adam's kind, and its momentum is not set by `finetune=gradual`."""
+    """The optimizer has Adam's betas, and its momentum is not set by `finetune=gradual`."""
     if config.finetune.method.value == "gradual":
         return Idle(
             "with finetune=gradual the momentum follows the rate", "Give finetune.momentum=[0.95,0.85].", "finetune"
@@ -191,7 +191,7 @@ def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
-    """The optimizer is of Adam's kind, and not Lion."""
+    """The optimizer has Adam's epsilon; Lion has none."""
     optim = setting(config, "optim")
     if optim in LION:
         return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
@@ -199,7 +199,7 @@ def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_reads_arguments(config: "TrainConfig") -> Idle | None:
-    """The optimizer reads the names in it (`sgd`, `adagrad`, `rmsprop`, ...)."""
+    """The optimizer reads the names given (`sgd`, `adagrad`, `rmsprop`, ...)."""
     optim = setting(config, "optim")
     known = OPTIM_ARGS.get(optim)
     if known is None:
@@ -218,7 +218,7 @@ def if_optimizer_reads_arguments(config: "TrainConfig") -> Idle | None:
 
 
 def if_optimizer_takes_targets(config: "TrainConfig") -> Idle | None:
-    """The optimizer is of GaLore's or APOLLO's kind."""
+    """The optimizer is a variant of GaLore or APOLLO."""
     optim = setting(config, "optim")
     if optim in (*GALORE, *APOLLO):
         return None
@@ -343,12 +343,12 @@ def beside(name: str) -> Condition:
 
 
 def unless_renamed(name: str) -> Condition:
-    """The condition that the newer name of the same argument says nothing else."""
+    """The condition that the newer name of the same argument is not set."""
 
     def condition(config: "TrainConfig") -> Idle | None:
         if config.training.get(name) is None:
             return None
         return Idle(f"training.{name} is its name by now", "Leave the old name out.", f"training.{name}")
 
-    condition.__doc__ = f"`{name}`, its name by now, is not set."
+    condition.__doc__ = f"`{name}`, its newer name, is not set."
     return condition

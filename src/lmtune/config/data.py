@@ -10,18 +10,18 @@ from lmtune.config.ranges import Range, check_number, check_ranges
 from lmtune.errors import ConfigError
 
 MANY = 2**53
-"""Documents, bytes and tokens are counted up to here."""
+"""The largest number of documents, bytes or tokens."""
 
 MOST_EPOCHS = 1_000_000
 
 MOST_LANES = 65_536
 
 MOST_MIXED = 10_000
-"""Rows of another source that an epoch takes for each of its own, at most."""
+"""Rows of another source per row of `data=` in an epoch, at most."""
 
 
 SOURCES = ("files", "sources", "path")
-"""Keys that name a source; given beside a group, they replace what the group says of its own source."""
+"""Keys that name a source; given with a group, they replace the group's own source."""
 
 
 class DocumentRule(Enum):
@@ -40,7 +40,7 @@ class DocumentRule(Enum):
 
 
 class UnicodeForm(Enum):
-    """In which form text is encoded."""
+    """The Unicode form of the text before it is encoded."""
 
     as_is = "as_is"
     nfc = "nfc"
@@ -51,7 +51,7 @@ class SplitRule(Enum):
     """How documents are held out."""
 
     hash = "hash"
-    """By a seeded hash of the text: a document stays on its side when others are added."""
+    """By a seeded hash of the text: a document stays on its side of the split when others are added."""
     stretches = "stretches"
     """Contiguous stretches of few, large documents."""
     given = "given"
@@ -60,7 +60,7 @@ class SplitRule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """Files with the settings that they are read with."""
+    """Files and the settings for reading them."""
 
     files: Any
     text_column: Any
@@ -69,7 +69,7 @@ class FilePart:
 
 
 def load_part(number: int, entry: Plain, own: FilePart) -> FilePart:
-    """An entry of data.sources; what it leaves out is that of `own`. Raises ConfigError for another key or value."""
+    """An entry of data.sources; what it leaves out is taken from `own`. Raises ConfigError for unknown keys and wrong values."""
     key = f"data.sources.{number}"
     names = [item.name for item in fields(FilePart)]
     require(
@@ -108,89 +108,92 @@ class DataConfig:
     """Where the text comes from, what a document is, and what is held out."""
 
     name: str = key("files", identity=False)
-    """Name of the group, used for the run folder and in results.json. A label: it chooses nothing."""
+    """Name of the group, used for the run folder and in results.json. Only a label: it selects nothing."""
     language: str | None = key(None, identity=False)
-    """ISO 639-1 code for the model card."""
+    """Language of the text as an ISO 639-1 code, for the model card."""
     license: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
-    """Of the text, for the model card."""
+    """Licence of the text, for the model card."""
     homepage: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
-    """Where the text is described, for the model card."""
+    """Web page that describes the text, for the model card."""
     citation: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
-    """How the text is cited, for the model card."""
+    """How to cite the text, for the model card."""
     path: str | None = key(None, literal=True, chooses="hub", located=True, yields_to=("files", "sources"))
-    """Hub id of a dataset, or a folder of one; alone it means `data=hub`."""
+    """Hub id of a dataset, or a folder with one; alone it means `data=hub`."""
     subset: str | None = key(None, located=True, yields_to=SOURCES)
     """Configuration of the Hub dataset, such as `20231101.pt`."""
     revision: str | None = key(None, located=True, yields_to=SOURCES)
     """Branch, tag or commit of the Hub dataset."""
     train_split: str = key("train", located=True, yields_to=SOURCES)
-    """The split of the Hub dataset to learn from."""
+    """Split of the Hub dataset to train on."""
     validation_split: str | None = key(None, yields_to=SOURCES)
-    """A split of the Hub dataset to hold out; without one, documents are held out of the training split."""
+    """Split of the Hub dataset to hold out; without one, documents of the training split are held out."""
     test_split: str | None = key(None, yields_to=SOURCES)
-    """A split of the Hub dataset for a test, which `eval.split=test` scores."""
+    """Split of the Hub dataset to keep as a test set, which `eval.split=test` scores."""
     files: Any = key(None, literal=True, several=True, chooses="files", located=True, yields_to=("path", "sources"))
-    """Path, glob, folder or list of them; replaces the Hub dataset."""
+    """Path, glob or folder of the text, or a list of them; replaces the Hub dataset."""
     validation_files: Any = key(None, literal=True, several=True, located=True, yields_to=("path",))
-    """Files to hold out, instead of documents of `files`."""
+    """Files to hold out, instead of documents from `files`."""
     sources: Any = key(None, chooses="files", located=True, yields_to=("path", "files"))
-    """Instead of `files`, a list of them with settings of their own: `[{files: a.csv, text_column: body}, {files: b.txt,
-    documents: line, encoding: cp1252}]`; what an entry leaves out is as for all."""
+    """Instead of `files`, a list of files with settings of their own: `[{files: a.csv, text_column: body}, {files: b.txt,
+    documents: line, encoding: cp1252}]`. Settings that an entry leaves out are those of `data.*`."""
     text_column: Any = key("text", literal=True, several=True, yields_to=SOURCES)
-    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`); or a list of them,
-    of which the first counts that is there."""
+    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`) of the text; of a list of
+    them, the first that exists is used."""
     documents: DocumentRule | None = key(None, yields_to=SOURCES)
-    """What one document is; by default the file for .txt, the row for tables."""
+    """What one document is; by default a file for .txt, a row for tables."""
     rows_per_document: int = count(1, least=1, yields_to=SOURCES)
-    """Consecutive rows joined by a line break into one document, for sources whose rows are sentences."""
+    """Number of consecutive rows to join by line breaks into one document, for sources whose rows are sentences."""
     deduplicate: bool = False
-    """Drop exact repetitions of a row (or document), before rows are joined."""
+    """Drop exact duplicates of rows (or documents), before rows are joined."""
     where: dict[str, Any] = key(dict, open=True)
-    """Keep only rows of tables with these values, or one of a list of them, in these columns or paths: `data.where={lang:pt}`."""
+    """Keep only table rows with these values in these columns or paths: `data.where={lang:pt}`. A list accepts any of its
+    values."""
     unicode: UnicodeForm = UnicodeForm.as_is
-    """`nfc` composes accents with their letters."""
+    """Unicode form of the text: `as_is` leaves it unchanged, `nfc` composes accents with their letters."""
     min_chars: int = count(0)
-    """Drop documents with fewer characters."""
+    """Drop documents with fewer characters than this."""
     max_documents: int | None = count(None, least=1, largest=MANY)
-    """Keep only the first documents of the source."""
+    """Keep only this many documents, the first of the source."""
     max_bytes: int | None = count(None, least=1, largest=MANY)
-    """Keep only the documents that start within this many UTF-8 bytes from the first."""
+    """Keep only documents that begin within this many UTF-8 bytes of the start of the source."""
     encoding: str = "utf-8"
-    """Of text files, of text in tables, and of columns of bytes. A byte-order mark is recognised."""
+    """Encoding of text files, of text in tables and of columns of bytes. A byte-order mark is recognised."""
     validation_fraction: float = number(0.05, least=0, below=1)
-    """Share of the documents to hold out. Not where the source keeps a part to hold out itself."""
+    """Share of the documents to hold out. Has no effect if the source names what to hold out, by `data.validation_split` or
+    `data.validation_files`."""
     test_fraction: float = number(0.0, least=0, below=1)
-    """The same for a test, which `eval.split=test` scores."""
+    """Share of the documents to keep as a test set, which `eval.split=test` scores."""
     split_by: SplitRule | None = None
-    """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
+    """How documents are held out; by default `hash`, or `stretches` if there are fewer than 20 or one has over a quarter of the
+    text."""
     seed: int = seed(42)
-    """Of the split: it decides which documents are held out, whatever `seed=` a training has."""
+    """Seed of the split, which decides which documents are held out, whatever the `seed=` of a training."""
     block_size: int | None = count(None, least=2, unit="tokens", identity=False)
-    """Tokens of a training row; by default the positions of the model, at most 1024."""
+    """Tokens per training row; by default the positions of the model, at most 1024."""
     packing: bool = key(True, identity=False, always_asks=True)
-    """Rows hold the text end to end; with `false` each document has rows of its own, the last one filled up."""
+    """Fill rows with the text end to end. With `false` each document has rows of its own, the last of them padded."""
     stride: int = count(0, unit="tokens", identity=False)
-    """Tokens that a row repeats from the end of the one before, as context: they are not learned again."""
+    """Tokens that a row repeats from the end of the previous one as context; they are not learned again."""
     isolate_documents: bool = key(False, identity=False)
-    """No token attends to another document of its row: positions start again at each. Refused where a trial shows that the
-    model does not keep them apart. Its mask keeps a GPU from flash attention."""
+    """Keep tokens from attending to other documents in their row; positions restart at each document. Refused if a trial shows that
+    the model does not keep documents apart. The mask rules out flash attention on a GPU."""
     mix: dict[str, float] = key(dict, open=True, identity=False)
-    """Sources by the names of their groups, with the shares of an epoch that they make up: `data.mix={bio:0.7,pt-wiki:0.3}`.
-    `data=` itself is one of them; an epoch has each of its rows once, and of the others as many as that asks for. While streaming
-    they are streams too."""
+    """Sources by group name, with their shares of an epoch: `data.mix={bio:0.7,pt-wiki:0.3}`. `data=` itself is one of them and
+    gives each of its rows once per epoch; the others give as many rows as their shares require. While streaming, all sources are
+    streams."""
     prepared: list[str] = key(list, several=True, identity=False)
-    """While streaming: sources of `data.mix` that are prepared whole, such as small ones of few files."""
+    """While streaming: sources of `data.mix` to prepare whole, such as small ones with few files."""
     streaming: bool = key(False, late=True)
-    """Read and encode the text while it is trained on; needs `training.max_steps`."""
+    """Read and encode the text during training; needs `training.max_steps`."""
     shuffle_blocks: int = count(8192, least=1, identity=False)
-    """Consecutive rows that are shuffled together while streaming; 1 keeps the order of the source."""
+    """While streaming: number of consecutive rows to shuffle together; 1 keeps the order of the source."""
     lanes: int = count(1, least=1, most=MOST_LANES, identity=False)
-    """While streaming: into how many lanes the files are dealt. Batches come from each in turn, so that a process reads only the
-    lanes of its own batches. The processes have to divide them."""
+    """While streaming: number of lanes that the files are dealt into. Batches come from the lanes in turn, so that a process reads
+    only the lanes of its own batches. Must be a multiple of the number of processes."""
     epochs: float = number(3.0, above=0, most=MOST_EPOCHS, identity=False)
-    """Passes over the text that suit it; `training.num_train_epochs` follows it."""
+    """Recommended number of passes over the text; `training.num_train_epochs` follows it."""
     prompts: list[str] = key(list, literal=True, several=True, identity=False, weights=False)
-    """Prompts in the language of the data, which the model continues while it learns."""
+    """Prompts in the language of the data, which the model continues at each evaluation."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "data.")
@@ -220,7 +223,7 @@ class DataConfig:
         check_paths("data.validation_files", self.validation_files)
 
     def _check_lanes(self) -> None:
-        """Raise ConfigError for what is kept of a file because of files that another lane has."""
+        """Raise ConfigError for settings by which what is kept of a file depends on files of other lanes."""
         if self.streaming and self.lanes > 1 and self.counted:
             key = f"data.{self.counted[0]}"
             raise ConfigError(
@@ -260,21 +263,21 @@ class DataConfig:
 
     @property
     def given_files(self) -> Any:
-        """Path, glob, folder or list of them, of `files` or of all `sources`; None for a data set of the Hub."""
+        """Path, glob or folder, or a list of them, from `files` or all `sources`; None for a data set of the Hub."""
         if self.sources is None:
             return self.files
         return [path for part in self.parts for path in (part.files if isinstance(part.files, list) else [part.files])]
 
     @property
     def origin(self) -> Plain:
-        """Where the text is and which of it is read: equal for two names of one text."""
+        """Where the text is and which part of it is read; equal for two names of one text."""
         files = anchor_paths(self.given_files)
         names = ("path", "subset", "revision", "train_split", "text_column", "where")
         return {name: getattr(self, name) for name in names} | {"files": [files] if isinstance(files, str) else files}
 
     @property
     def parts(self) -> list[FilePart]:
-        """Files to learn from, with the settings that they are read with. Raises ConfigError for what is none."""
+        """Files to train on, with the settings for reading them. Raises ConfigError for invalid `sources`."""
         own = FilePart(self.files, self.text_column, self.encoding, self.documents)
         if self.sources is None:
             return [own]
@@ -306,9 +309,9 @@ class DataConfig:
 
 
 def select_settings(config: DataConfig, *, located: bool = False) -> dict[str, Any]:
-    """By name, the settings that decide which text is read and which of it is held out.
+    """Settings, by name, that decide which text is read and which part of it is held out.
 
-    located: those too that say where the text is to be found, for which prepared text has its content instead.
+    located: include those that say where the text is; prepared text is identified by its content instead.
     """
     chosen = {}
     for item in fields(config):
@@ -321,7 +324,7 @@ def select_settings(config: DataConfig, *, located: bool = False) -> dict[str, A
 def load_data_config(plain: Plain, run_seed: int = 42) -> DataConfig:
     """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again.
 
-    run_seed: that of the run, by which a run split its text before the split had a seed of its own.
+    run_seed: the seed of the run, which split the text before the split had a seed of its own.
     """
     rules: dict[str, type[Enum]] = {"documents": DocumentRule, "split_by": SplitRule, "unicode": UnicodeForm}
     enums = {name: kind(plain[name]) for name, kind in rules.items() if plain.get(name)}

@@ -21,11 +21,11 @@ class EvalSplit(Enum):
 
 
 WHILE_TRAINING = 250_000
-"""Held-out tokens that an evaluation while training scores, unless eval.max_tokens= says otherwise."""
+"""Held-out tokens to score in an evaluation during training, unless eval.max_tokens= is set."""
 
 
 class EvalPrecision(Enum):
-    """In which precision a model is evaluated. The softmax is at least float32, the sums are float64."""
+    """The precision of an evaluation. The softmax is at least float32, the sums are float64."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -38,36 +38,37 @@ class EvalConfig:
     """How held-out text is scored."""
 
     context: int | None = count(None, least=1, unit="tokens")
-    """Tokens of a window; by default the positions of the model, at most 1024."""
+    """Tokens per window; by default the positions of the model, at most 1024."""
     stride: int | None = count(None, least=1, unit="tokens")
-    """Tokens from one window to the next; by default the whole window. Less gives each token more context, at more cost."""
+    """Tokens from the start of one window to the next; by default a whole window. A smaller stride gives each token more context,
+    at more cost."""
     dtype: EvalPrecision = EvalPrecision.float32
-    """Of weights and activations while scoring."""
+    """Precision of weights and activations while scoring."""
     batch_size: int = count(8, least=1)
-    """Windows scored at once by `lmtune eval` (while training: `training.per_device_eval_batch_size`)."""
+    """Windows per batch in `lmtune eval` (during training: `training.per_device_eval_batch_size`)."""
     max_tokens: int | None = count(None, zero="all", largest=2**53)
-    """Tokens scored, the same ones each time; 0 for all. While training 250,000 by default, in `lmtune eval` all."""
+    """Tokens to score, the same ones each time; 0 for all. By default 250,000 during training, and all in `lmtune eval`."""
     final_max_tokens: int = count(0, zero="all", largest=2**53)
-    """Held-out tokens scored by the final evaluation of a training; by default all."""
+    """Held-out tokens to score in the final evaluation of a training; by default all."""
     max_lost: float = number(0.01, least=0, most=1)
-    """Share of a scored text's bytes that the vocabulary may lose (unknown words, case, accents, blanks); more is an error."""
+    """Largest share of a text's bytes that the vocabulary may lose (unknown words, case, accents, blanks); more is an error."""
     split: EvalSplit | None = None
     """Which documents `lmtune eval` scores; by default `validation`, and `all` for `data.files`."""
     per_document: bool = False
-    """`lmtune eval` lists every document with its bits per byte, the worst first: in the JSON, or in a .csv file
-    below `output=`."""
+    """Make `lmtune eval` list every document with its bits per byte, the worst first: in the JSON, or in a .csv file below
+    `output=`."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "eval.")
 
     @property
     def selection(self) -> int:
-        """Tokens that an evaluation while training scores; 0 for all."""
+        """Tokens to score in an evaluation during training; 0 for all."""
         return WHILE_TRAINING if self.max_tokens is None else self.max_tokens
 
 
 class SuiteProfile(Enum):
-    """Whose protocol the tasks of `suite=gpt2-zeroshot` follow."""
+    """The protocol that the tasks of `suite=gpt2-zeroshot` follow."""
 
     paper = "paper"
     hf_docs = "hf_docs"
@@ -79,19 +80,19 @@ class SuiteConfig:
     """Benchmarks that `lmtune eval` runs instead of scoring text."""
 
     name: str = "gpt2-zeroshot"
-    """Name of the group. A label: it chooses nothing."""
+    """Name of the group. Only a label: it selects nothing."""
     harness: bool = False
-    """True for tasks of EleutherAI's harness (the extra `bench`), false for GPT-2's zero-shot table."""
+    """Run tasks of EleutherAI's harness (needs the extra `bench`); `false` runs GPT-2's zero-shot table."""
     profile: SuiteProfile = SuiteProfile.paper
-    """Of gpt2-zeroshot, whose protocol: that of the paper, of transformers' documentation (a strided loop) or of lm-eval."""
+    """Protocol of gpt2-zeroshot: that of the paper, of transformers' documentation (a strided loop) or of lm-eval."""
     tasks: list[str] = key(list)
-    """Which tasks, by name; by default all of gpt2-zeroshot."""
+    """Tasks to run, by name; by default all of gpt2-zeroshot."""
     files: dict[str, Any] = key(dict, open=True, literal=True)
-    """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
+    """Local copies of the data by task: `suite.files.lambada=lambada.jsonl`; by default it comes from the Hub."""
     include: str | None = None
     """Folder with your own task files for the harness."""
     limit: int | None = count(None, least=1, unit="examples")
-    """Only this many examples (lines of running text) of each task, from the first; for a try."""
+    """Score only this many examples (lines of running text) of each task, the first ones; for a quick try."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "suite.")

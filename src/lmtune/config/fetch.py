@@ -15,18 +15,18 @@ class FetchConfig:
     """`lmtune fetch`."""
 
     output: str = key("fetched", literal=True)
-    """Folder that is filled: a new one, or one that `lmtune fetch` has filled before."""
+    """Folder to fill: a new one, or one that `lmtune fetch` has filled before."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     data: DataConfig | None = key(None, absent="no data set is fetched")
     """The data set to fetch; none by default."""
     model: ModelConfig | None = key(None, absent="no model is fetched")
-    """The model to fetch, with the base of an adapter and another tokenizer; none by default."""
+    """The model to fetch, with the base model of an adapter and another tokenizer; none by default."""
     suite: SuiteConfig | None = key(None, absent="no benchmark is fetched")
     """The benchmark whose data sets are fetched; none by default."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before the Hub is asked."""
+        """Raise ConfigError for mistakes that can be found before the Hub is asked."""
         if self.data is None and self.model is None and self.suite is None:
             raise ConfigError(
                 "lmtune fetch needs what to fetch, found none. Name it as lmtune train does: data=bio, model=gpt2-small-pt, "

@@ -1,4 +1,4 @@
-"""`finetune=`: which parameters learn, and when."""
+"""`finetune=`: which parameters are trained, and when."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,7 @@ from lmtune.errors import ConfigError
 
 
 class FinetuneMethod(Enum):
-    """Which parameters learn, and when."""
+    """Which parameters are trained, and when."""
 
     full = "full"
     """All of them, from the first step."""
@@ -24,16 +24,16 @@ class FinetuneMethod(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class PhaseConfig:
-    """A stretch of finetune=gradual."""
+    """One phase of finetune=gradual."""
 
     epochs: float = number(1.0, above=0, most=1_000_000)
     """Passes over the text."""
     groups: int = count(1, least=1)
-    """Layer groups that learn, counted from the top: 1 is embeddings, head and final norm."""
+    """Layer groups to train, counted from the top: 1 is embeddings, head and final norm."""
     learning_rate: float = number(1e-3, above=0)
-    """Highest rate of the top group."""
+    """Peak learning rate of the top group."""
     lowest_learning_rate: float | None = number(None, above=0)
-    """Highest rate of the lowest group; those between have equal ratios. By default all groups have the same."""
+    """Peak learning rate of the lowest group; those between have equal ratios. By default all groups have the same."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "finetune.phases.")
@@ -41,26 +41,26 @@ class PhaseConfig:
 
 @dataclass(kw_only=True, slots=True)
 class FinetuneConfig:
-    """Which parameters learn."""
+    """Which parameters are trained."""
 
     name: str = "full"
-    """Name of the group. A label: it chooses nothing."""
+    """Name of the group. Only a label: it selects nothing."""
     method: FinetuneMethod = FinetuneMethod.full
-    """full: all of them. gradual: layer group by layer group, in phases. lora: a low-rank adapter
-    (needs the extra `lora`)."""
+    """Which parameters are trained: all of them (full), layer group by layer group in phases (gradual), or a low-rank adapter
+    (lora; needs the extra `lora`)."""
     block_groups: int = count(3, least=1)
     """gradual: number of equal groups of blocks; embeddings, head and final norm form one more group above them."""
     phases: list[PhaseConfig] = key(list)
-    """gradual: one after the other, each with its own one-cycle: `finetune.phases=[{epochs: 1, groups: 1, learning_rate:
-    2e-3}, ...]`. `conf/finetune/gradual.yaml` has the four of GPorTuguese-2."""
+    """gradual: the phases in order, each with a one-cycle schedule of its own: `finetune.phases=[{epochs: 1, groups: 1,
+    learning_rate: 2e-3}, ...]`. `conf/finetune/gradual.yaml` has the four of GPorTuguese-2."""
     pct_start: float = number(0.25, least=0, most=1)
-    """gradual: share of a phase in which the rate rises."""
+    """gradual: share of a phase in which the learning rate rises."""
     div: float = number(25.0, above=0)
-    """gradual: the rate starts at its highest value divided by this."""
+    """gradual: the learning rate starts at its peak divided by this."""
     div_final: float = number(1e5, above=0)
-    """gradual: the rate ends at its highest value divided by this."""
+    """gradual: the learning rate ends at its peak divided by this."""
     momentum: list[float] = number(lambda: [0.95, 0.85], least=0, below=1)
-    """gradual: Adam's first beta at the lowest and at the highest rate."""
+    """gradual: Adam's first beta at the lowest and at the peak learning rate."""
     rank: int = count(8, least=1, largest=2**16)
     """lora: rank of the adapter's matrices."""
     alpha: float = number(16.0, above=0)
@@ -68,18 +68,18 @@ class FinetuneConfig:
     dropout: float = number(0.0, least=0, below=1)
     """lora: dropout of the adapter's input."""
     target_modules: list[str] = key(list)
-    """lora: names of the layers that get one; by default all linear layers of the blocks."""
+    """lora: names of the layers that get an adapter; by default all linear layers of the blocks."""
     embeddings: bool = False
-    """lora: let embedding and head learn whole, tied as before."""
+    """lora: also train the whole embedding and head, tied as before."""
     merge: bool = key(True, always_asks=True)
-    """lora: save the model with the adapter merged in, in float32; false saves the adapter alone."""
+    """lora: save the model with the adapter merged in, in float32; `false` saves only the adapter."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "finetune.")
         require(len(self.momentum) == 2, "finetune.momentum", self.momentum, "two numbers, at least 0 and below 1")
 
     def check(self, training: Plain) -> None:
-        """Raise ConfigError where `training` sets what the phases settle, unless it is what they settle."""
+        """Raise ConfigError if `training` sets what the phases determine, unless to the same values."""
         if self.method is not FinetuneMethod.gradual:
             return
         require(bool(self.phases), "finetune.phases", self.phases, "one phase or more")
@@ -98,12 +98,12 @@ class FinetuneConfig:
             )
 
     def leave_out_phased(self, training: Plain) -> Plain:
-        """`training` without what the phases settle; all of it for other methods."""
+        """`training` without what the phases determine; unchanged for other methods."""
         phased = PHASED if self.method is FinetuneMethod.gradual else ()
         return {name: value for name, value in training.items() if name not in phased}
 
     def settle_phases(self, training: Plain) -> None:
-        """Fill in what the phases settle; nothing for other methods."""
+        """Set in `training` what the phases determine; does nothing for other methods."""
         if self.method is FinetuneMethod.gradual and not self._has_settled(training):
             for name in PHASED:
                 training.pop(name, None)
@@ -118,6 +118,6 @@ class FinetuneConfig:
         return {
             "num_train_epochs": epochs,
             "learning_rate": max(phase.learning_rate for phase in self.phases),
-            "lr_scheduler_type": "constant",  # rates are set before each step
-            "ddp_find_unused_parameters": True,  # frozen ones get no gradient
+            "lr_scheduler_type": "constant",  # lmtune sets the rates before each step
+            "ddp_find_unused_parameters": True,  # frozen parameters get no gradient
         }

@@ -1,4 +1,4 @@
-"""`forgetting.*`: how much of what the model knew a training may cost, and the text that keeps it."""
+"""`forgetting.*`: a budget for forgetting, and the old text that is replayed to keep it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,30 +15,29 @@ if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
 
 SELF = "self"
-"""As `forgetting.replay`: text that the model writes itself."""
+"""Value of `forgetting.replay` for text that the model writes itself."""
 LARGEST_SHARE = 0.9
-"""Of old text in a step: with it nine old rows come to each new one, and a step takes ten times as long."""
+"""Largest share of old text in a step: nine old rows for each new one, so that a step takes ten times as long."""
 
 
 @dataclass(kw_only=True, slots=True)
 class ForgettingConfig:
-    """A budget for what a training may forget, held by old text that is learned again beside the new."""
+    """A budget for forgetting, kept by replaying old text beside the new."""
 
     on: str | None = None
-    """The text that is not to be forgotten, by the name of its group: `forgetting.on=pt-wiki`. Its held-out part is scored at each
-    evaluation, as that of `eval_data`; without it there is no budget."""
+    """Data set that must not be forgotten, by group name: `forgetting.on=pt-wiki`. Its held-out part is scored at each evaluation,
+    as those of `eval_data` are. Without it there is no budget."""
     budget: str = "1%"
-    """How much its bits per byte may rise over those of the untouched model: `1%` or `0.01`. What share of each step is old
-    text follows from it, anew at each evaluation; the best checkpoint is one of those that keep it."""
+    """Largest relative rise of its bits per byte over those of the untouched model: `1%` or `0.01`. It determines the share of old
+    text in each step, anew at each evaluation; the best checkpoint is one that keeps the budget."""
     replay: str | None = None
-    """Where old text comes from: the name of a group, or `self` for text that the untouched model writes before the first
-    step. By default the training part of `forgetting.on`."""
+    """Where old text comes from: a group by name, or `self` for text that the untouched model writes before the first step. By
+    default the training part of `forgetting.on`."""
     most: str = "50%"
-    """The largest share of old text in a step, at most 90%. It comes on top of the new text, of which nothing is left out: a
-    half makes a step twice as long. The first share is a quarter, or this if it is less."""
+    """Largest share of old text in a step, at most 90%. Old text is added to the new, of which nothing is left out: with one half,
+    a step takes twice as long. The first share is a quarter, or this if it is less."""
     tokens: int | None = count(None, least=1, largest=MANY, unit="tokens")
-    """replay=self: how many are written. By default as many as the run replays at a share of a quarter, at most
-    500,000."""
+    """replay=self: number of tokens to write. By default as many as the run replays at a share of a quarter, at most 500,000."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "forgetting.")
@@ -53,26 +52,26 @@ class ForgettingConfig:
 
     @property
     def rise(self) -> float:
-        """The budget as a part of 1."""
+        """The budget as a fraction."""
         return read_share("forgetting.budget", self.budget)
 
     @property
     def most_share(self) -> float:
-        """The largest share of old text as a part of 1."""
+        """The largest share of old text as a fraction."""
         return read_share("forgetting.most", self.most)
 
     @property
     def writes(self) -> bool:
-        """True where the model writes the old text."""
+        """True if the model writes the old text."""
         return self.on is not None and self.replay == SELF
 
     @property
     def source(self) -> str | None:
-        """The group of the old text; None where there is none."""
+        """The group of the old text; None if there is none."""
         return None if self.writes else self.replay or self.on
 
     def check(self, config: "TrainConfig") -> None:
-        """Raise ConfigError for what the budget cannot be held beside."""
+        """Raise ConfigError for settings that cannot be combined with a budget."""
         if self.on is None:
             return
         found = Gathering()
@@ -82,7 +81,7 @@ class ForgettingConfig:
         found.raise_all()
 
     def check_sets(self, config: "TrainConfig") -> None:
-        """Raise ConfigError where what is named is the text that is learned, under another name."""
+        """Raise ConfigError if a named data set is the training text under another name."""
         sets = config.eval_sets | config.replay_sets
         for name, value in (("on", self.on), ("replay", self.replay)):
             if value in sets and sets[value].origin == config.data.origin:
@@ -115,7 +114,7 @@ class ForgettingConfig:
             )
 
     def _list_complaints_of_text(self, data: DataConfig) -> Iterator[str]:
-        """Text that cannot be the old one, since the run learns it anyway."""
+        """Complaints about old text that the run trains on anyway."""
         for name, value in (("on", self.on), ("replay", self.replay)):
             if value == data.name:
                 yield _ask_for_older(name, value)
@@ -132,7 +131,7 @@ def _ask_for_older(name: str, value: str | None) -> str:
 
 
 def read_share(key: str, text: str) -> float:
-    """`1%` or `0.01` as a part of 1. Raises ConfigError for anything else."""
+    """`1%` or `0.01` as a fraction. Raises ConfigError for anything else."""
     digits, percent = text.removesuffix("%"), text.endswith("%")
     try:
         share = float(digits) / (100 if percent else 1)

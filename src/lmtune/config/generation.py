@@ -1,4 +1,4 @@
-"""`generation.*`: what GenerationConfig takes, and which of it says something about a text."""
+"""`generation.*`: the parameters of GenerationConfig, and which of them concern the text."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ SAMPLING = (
     "epsilon_cutoff",
     "eta_cutoff",
 )
-"""Parameters that shape what is drawn: without drawing (do_sample=false) they mean nothing."""
+"""Parameters of sampling, which have no meaning without it (do_sample=false)."""
 
 BEAMS = ("length_penalty", "early_stopping")
 """Parameters of beam search."""
@@ -55,7 +55,7 @@ NUMBERS = {
     "begin_suppress_tokens": Range(least=0, whole=True),
     "prefill_chunk_size": Range(least=1, whole=True, largest=LARGEST),
 }
-"""Numbers, and lists of them."""
+"""Parameters that are numbers, or lists of them."""
 
 TOKEN_IDS = (
     "pad_token_id",
@@ -66,12 +66,12 @@ TOKEN_IDS = (
     "suppress_tokens",
     "begin_suppress_tokens",
 )
-"""Entries of the vocabulary, one or several."""
+"""Parameters that are ids of tokens, one or several."""
 
 SWITCHES = frozenset(
     ["do_sample", "use_cache", "renormalize_logits", "remove_invalid_values", "token_healing", "disable_compile"]
 )
-"""true or false."""
+"""Parameters that are true or false."""
 
 NO_TEXT = frozenset(
     [
@@ -86,7 +86,7 @@ NO_TEXT = frozenset(
         "continuous_batching_config",
     ]
 )
-"""Parameters of generate that are not about the text; one of them even changes the model for good."""
+"""Parameters of generate that do not concern the text; one of them even changes the model for good."""
 
 FOREIGN = frozenset(
     [
@@ -99,7 +99,7 @@ FOREIGN = frozenset(
         "low_memory",
     ]
 )
-"""Ways to generate that transformers 5 no longer has: it would run code of a repository of the Hub for them."""
+"""Ways to generate that transformers 5 no longer has: for them it would run code from a repository of the Hub."""
 
 ASSISTED = frozenset(
     [
@@ -113,11 +113,11 @@ ASSISTED = frozenset(
         "speculation_type",
     ]
 )
-"""What a second model has to be there for."""
+"""Parameters that need a second model."""
 
 
 FOR_ENCODERS = ("encoder_no_repeat_ngram_size", "decoder_start_token_id")
-"""What models with an encoder take."""
+"""Parameters of models with an encoder."""
 
 
 def check_generation(generation: Plain) -> None:
@@ -144,7 +144,7 @@ def check_generation(generation: Plain) -> None:
 
 
 def take_floats(generation: Plain) -> dict[str, Any]:
-    """The same with floats where generate takes no whole number: it refuses a temperature of 2."""
+    """`generation` with floats for parameters that generate does not take as whole numbers: it refuses a temperature of 2."""
     real = [
         name for name, value in generation.items() if name in NUMBERS and not NUMBERS[name].whole and type(value) is int
     ]
@@ -152,6 +152,6 @@ def take_floats(generation: Plain) -> dict[str, Any]:
 
 
 def settle_generation(generation: Plain, typed: frozenset[str]) -> None:
-    """Take lmtune's own length back where another was asked for: of the two, generate would obey max_new_tokens."""
+    """Drop lmtune's own max_new_tokens if max_length was asked for: of the two, generate would obey max_new_tokens."""
     if generation.get("max_length") is not None and "generation.max_new_tokens" not in typed:
         generation.pop("max_new_tokens", None)

@@ -1,11 +1,11 @@
-"""What is true of a key besides its type and its default, kept in the metadata of its field.
+"""Facts about a key besides its type and its default, kept in the metadata of its field.
 
     min_chars: int = count(0, unit="characters")
     language: str | None = key(None, identity=False)
 
-A key counts for prepared text and for the weights of a run unless it says otherwise: a fact that was forgotten costs a
-computation, and never gives a number of another text. For the fields of TrainingArguments, which are not ours,
-training_arguments.py says the same.
+By default a key counts for prepared text and for the weights of a run: a fact that was forgotten costs a computation, but
+never gives the numbers of another text. The facts about the fields of TrainingArguments, which are not ours, are in
+training_arguments.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,61 +18,61 @@ from lmtune.config.ranges import LARGEST_SEED, Range
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What commands ask about a key."""
+    """The facts about a key that commands use."""
 
     literal: bool = False
     """Free text: everything after `=` is the value, quotes, commas and braces included."""
     several: bool = False
-    """Takes one value or a list: a text that opens with `[` is one, and a key that holds a list makes one of a single value."""
+    """Takes one value or a list: text that opens with `[` is a list, and a key that holds a list takes a single value too."""
     open: bool = False
-    """Its own keys may have any name; they are checked once the model or the table is known."""
+    """The keys below it may have any name; they are checked once the model or the table is known."""
     chooses: str = ""
-    """The choice of its group that it implies where no group is chosen: data.files=x means data=files."""
+    """The choice that it implies if its group is not chosen: data.files=x means data=files."""
     yields_to: tuple[str, ...] = ()
-    """Keys of its section: where one of them is typed, this key is reset to its default, whatever the chosen group says."""
+    """Keys of its section: if one of them is typed, this key is reset to its default, whatever the chosen group sets."""
     absent: str = ""
-    """Of a section that is absent unless a group is chosen: what happens without."""
+    """For a section that is absent unless its group is chosen: what happens without it."""
     always_asks: bool = False
-    """Its 0 or false asks for something, and does not merely leave something out."""
+    """0 or false asks for something, instead of leaving something out."""
     follows: str = ""
-    """The key whose value it takes over unless it is set itself."""
+    """The key whose value it takes unless it is set itself."""
     names_run: str = ""
-    """`last` and parts of the name of a run mean that one. model: a folder has to hold one; folder: it may hold several."""
+    """Takes `last` and parts of the name of a run for that run. model: it has to lead to one run; folder: a folder may hold
+    several."""
     one_per_job: bool = False
-    """Names a folder, of which each job of a sweep needs one of its own."""
+    """Names a folder that each job of a sweep needs for itself."""
     of_start: bool = False
-    """Says how a process starts, and nothing about the run; it is not restored when the run is resumed."""
+    """Says how a process starts, not what the run is; it is not restored when the run is resumed."""
 
     identity: bool = True
-    """Of data=: decides which text is read and which of it is held out, so that prepared text of another value is another."""
+    """In data=: decides which text is read and which part is held out, so that another value means other prepared text."""
     located: bool = False
-    """Of data=: says where text is to be found. What is found there counts instead: its content, or while streaming its
-    name, size and date."""
+    """In data=: says where text is. What is found there counts instead: its content, or while streaming its name, size and date."""
     late: bool = False
-    """Of data=: came later, and counts only where it is not the default: text that was prepared before is as good."""
+    """In data=: was added later, and counts only if it differs from the default, so that text prepared before stays valid."""
 
     weights: bool = True
-    """Of a training: decides the weights, so that a run is resumed with the same value only. Of a section: all below it."""
+    """In a training: decides the weights, so that a run is resumed only with the same value. For a section: all keys below it."""
     anew: bool = False
-    """Of a training: a run that has completed may be asked about with another value."""
+    """In a training: a completed run may be asked for with another value."""
 
     internal: bool = False
-    """No key: composition fills it in."""
+    """Not a key: composition fills it in."""
     names: str = ""
-    """A section whose keys are those of a class of transformers: training or generation."""
+    """For a section whose keys are those of a class of transformers: training or generation."""
 
 
 USUAL = Facts()
 
 Plain: TypeAlias = dict[str, Any]
-"""A configuration, or settings of transformers by their names, as the plain values that YAML holds."""
+"""A configuration, or settings of transformers by name, as plain YAML values."""
 
 KeyField: TypeAlias = "Field[Any]"
-"""The field of a key, whatever its values are."""
+"""The dataclass field of a key, of any type."""
 
 
 def key(default: object, allowed: Range | None = None, **facts: Any) -> Any:
-    """A field with facts. default: a value, or what makes one (list, dict, a class)."""
+    """A field with facts. default: a value, or a callable that makes one (list, dict, a class)."""
     metadata: dict[str, Facts | Range] = {"facts": Facts(**facts)}
     if allowed is not None:
         metadata["range"] = allowed
@@ -109,7 +109,7 @@ def default_of(item: KeyField) -> Any:
 
 
 def holds_list(item: KeyField) -> bool:
-    """True for a field whose value is a list, or a list or None, and not one or several."""
+    """True for a field whose value is a list, or a list or None, but not for one that takes one or several values."""
     options = (item.type, *getattr(item.type, "__args__", ()))
     return any(getattr(option, "__origin__", None) is list for option in options)
 
@@ -120,15 +120,15 @@ def holds_plain_list(item: KeyField) -> bool:
 
 
 def section_of(annotation: Any) -> type | None:
-    """The dataclass that an annotation names, `X | None` and list[X] included; None where it names none."""
+    """The dataclass that an annotation names, also in `X | None` and list[X]; None if it names none."""
     options = getattr(annotation, "__args__", (annotation,))
     return next((option for option in options if hasattr(option, "__dataclass_fields__")), None)
 
 
 def walk(schema: type, prefix: str = "", *, internal: bool = False) -> Iterator[tuple[str, KeyField]]:
-    """(dotted key, field) of a dataclass and of those in it, in their order.
+    """Yield (dotted key, field) for a dataclass and its nested sections, in order.
 
-    internal: fields that are no keys too, but nothing below them.
+    internal: include internal fields, but nothing below them.
     """
     for item in fields(schema):
         hidden = facts_of(item).internal

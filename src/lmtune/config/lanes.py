@@ -1,4 +1,4 @@
-"""What goes beside data.lanes: a number of processes that divides it, and batches that stay as they are."""
+"""What data.lanes needs: a number of processes that divides it, and a fixed batch size."""
 
 import os
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def check_lanes(config: "TrainConfig") -> None:
-    """Raise ConfigError where processes could not each have lanes of their own, or batches would be dealt otherwise later."""
+    """Raise ConfigError if processes could not each have lanes of their own, or batches could be dealt otherwise later."""
     lanes = config.data.lanes
     if not config.data.streaming or lanes == 1:
         return

@@ -7,9 +7,9 @@ from lmtune.errors import ConfigError
 
 
 def resolve_mixed(lead: DataConfig, other: DataConfig) -> DataConfig:
-    """Another source of the mixture of `lead`: a stream where that is one, unless data.prepared names it.
+    """Another source of the mixture of `lead`: a stream if `lead` is one, unless data.prepared names it.
 
-    Raises ConfigError where it cannot be streamed.
+    Raises ConfigError if it cannot be streamed.
     """
     if not lead.streaming:
         return other

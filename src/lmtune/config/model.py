@@ -25,15 +25,15 @@ class LossChoice(Enum):
     """How the training loss is computed."""
 
     auto = "auto"
-    """`fused` where the model allows it, else `plain`."""
+    """`fused` if the model allows it, else `plain`."""
     fused = "fused"
-    """Head and cross-entropy together, some rows at a time: no logits in memory."""
+    """Head and cross-entropy together, a few rows at a time: no logits in memory."""
     plain = "plain"
-    """As the model's own class does."""
+    """As the model's own class computes it."""
 
 
 class SaveDtype(Enum):
-    """In which precision model/ is saved."""
+    """The precision of the weights in model/."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -41,17 +41,17 @@ class SaveDtype(Enum):
 
 
 class Transplant(Enum):
-    """How embeddings move to another vocabulary. Rows of tokens that both have are copied."""
+    """How embeddings move to another vocabulary. Rows of tokens that both vocabularies have are copied."""
 
     off = "off"
-    """They do not: a vocabulary other than the model's own is refused."""
+    """Not at all: a vocabulary other than the model's own is refused."""
     mean = "mean"
-    """Other rows get the mean of all old ones (Guillou 2020)."""
+    """Other rows get the mean of all old rows (Guillou 2020)."""
     fvt = "fvt"
     """Other rows get the mean of the old rows of their pieces (Gee et al. 2022, arXiv:2402.09977)."""
     omp = "omp"
-    """Other rows get a weighted sum of copied ones, that which rebuilds the token's row in the model of `model.tokenizer`
-    (Goddard and Fernandes Neto 2025, arXiv:2506.06607)."""
+    """Other rows get the weighted sum of copied rows that rebuilds the token's row in the model of `model.tokenizer` (Goddard and
+    Fernandes Neto 2025, arXiv:2506.06607)."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,36 +59,38 @@ class ModelConfig:
     """Which model, from which weights, with which vocabulary."""
 
     name: str = "hub"
-    """Name of the group, used for the run folder. A label: it chooses nothing."""
+    """Name of the group, used for the run folder. Only a label: it selects nothing."""
     path: str | None = key(None, literal=True, chooses="hub", names_run="model")
-    """Hub id, folder or run, `last` included. With `init=scratch` it lends only its config (and its tokenizer)."""
+    """Hub id, model folder or run (`last` too). With `init=scratch` only its config (and its tokenizer) is used."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""
     license: str | None = key(None, literal=True, yields_to=("path",), weights=False)
-    """Of these weights, for the model card."""
+    """Licence of these weights, for the model card."""
     citation: str | None = key(None, literal=True, yields_to=("path",), weights=False)
-    """How these weights are cited, for the model card."""
+    """How to cite these weights, for the model card."""
     init: ModelInit = ModelInit.pretrained
-    """Where the weights come from; from `scratch` they are drawn at random, by `seed`."""
+    """Where the weights come from: `pretrained` loads them, `scratch` draws them at random, by `seed`."""
     config: dict[str, Any] = key(dict, open=True)
     """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
     tokenizer: str | None = key(None, literal=True)
-    """Hub id or folder, if other than the model's own; `learn` learns one from the training text."""
+    """Hub id or folder of a tokenizer other than the model's own; `learn` learns one from the training text."""
     vocab_size: int = count(1024, least=257, largest=MOST_ENTRIES)
-    """Entries of a learned vocabulary."""
+    """Entries of the vocabulary that `model.tokenizer=learn` learns."""
     transplant: Transplant = Transplant.off
-    """How pretrained embeddings move to the vocabulary of `model.tokenizer`: tokens that both have are copied, others get the
-    mean of all old rows, of the old rows of their pieces, or, where `model.tokenizer` names a whole model, a sum of copied rows
-    that rebuilds the token there."""
+    """How pretrained embeddings move to the vocabulary of `model.tokenizer`. Tokens that both have are copied; others get the mean
+    of all old rows (`mean`), the mean of the old rows of their pieces (`fvt`) or, if `model.tokenizer` names a whole model, a sum
+    of copied rows that rebuilds the token there (`omp`)."""
     legacy_ids: bool = False
-    """Save the special ids that the old vocabulary had, as the published GPorTuguese-2 does."""
+    """Save the special token ids of the old vocabulary, as the published GPorTuguese-2 does."""
     learning_rate: float = number(1e-4, above=0)
-    """Peak rate that suits these weights; `training.learning_rate` follows it. By default what a model of 135M parameters wanted
-    (docs/experiments.md)."""
+    """Recommended peak learning rate for these weights; `training.learning_rate` follows it. The default suited a model of 135M
+    parameters (docs/experiments.md)."""
     loss: LossChoice = LossChoice.auto
-    """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
+    """How the training loss is computed: `fused` holds no logits in memory, `plain` does as the model's own class, `auto` is
+    `fused` if the model allows it."""
     save_dtype: SaveDtype = key(SaveDtype.float32, weights=False)
-    """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
+    """Precision of the weights in model/. They are rounded before the final evaluation, so that its numbers are those of the saved
+    model."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.")
@@ -119,7 +121,7 @@ class ModelConfig:
                 check_number(f"model.config.{name}", value, Range())
         model_type = self.config.get("model_type")
         if model_type is None:
-            return  # the config of model.path decides; checked once that is loaded
+            return  # checked once the config of model.path is loaded, which decides
         known = upstream.load_model_config_fields(str(model_type))
         if known is None:
             raise ConfigError(
@@ -172,7 +174,7 @@ SIZES = frozenset(
         "head_dim",
     ]
 )
-"""Keys of model configs that count something there has to be."""
+"""Keys of model configs whose values are counts of 1 or more."""
 
 
 def load_model_config(plain: dict[str, Any]) -> ModelConfig:

@@ -30,7 +30,7 @@ OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
     **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), ("weight_lr_power", "r")),
 }
-"""What transformers' trainer_optimizer.py reads of optim_args, by optimizer; all others read nothing of it."""
+"""The names in optim_args that transformers' trainer_optimizer.py reads, by optimizer; all others read none."""
 
 NO_BETAS = frozenset(
     [
@@ -66,4 +66,4 @@ UNFIT_OPTIMIZERS: Mapping[str, str] = {
     **dict.fromkeys((name for name in (*GALORE, *APOLLO) if name.endswith("_layerwise")), UNSAVED),
     **dict.fromkeys(("adalomo", "grokadamw"), UNSAVED),
 }
-"""Optimizers that would break a promise, and how."""
+"""Optimizers that would break a promise of lmtune, and how."""

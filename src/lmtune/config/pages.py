@@ -20,9 +20,9 @@ class ReportConfig:
     """report.html, the page of a run."""
 
     enabled: bool = True
-    """Write it, anew at each evaluation, so that it can be watched."""
+    """Write report.html, anew at each evaluation, so that the run can be watched."""
     language: ReportLanguage = ReportLanguage.en
-    """Of its texts, numbers and dates."""
+    """Language of the page's texts, numbers and dates."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class PageConfig:
     """How a page is written."""
 
     language: ReportLanguage | None = None
-    """Of its texts, numbers and dates; by default that of the run."""
+    """Language of the page's texts, numbers and dates; by default that of the run."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,17 +38,17 @@ class ReportCommandConfig:
     """`lmtune report`."""
 
     run: str | None = key(None, literal=True, names_run="folder")
-    """Run (folder, `last` or part of its name), or the folder of a sweep; `lmtune report RUN` says the same."""
+    """Run (its folder, `last` or part of its name) or the folder of a sweep; `lmtune report RUN` sets it too."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     report: PageConfig = key(PageConfig)
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         if not self.run:
             raise ConfigError(
                 "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
             )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
+        """Nothing to resolve."""

@@ -19,7 +19,7 @@ class Shard(NamedTuple):
 
 
 def read_shard(given: str) -> Shard:
-    """What `shard=3/8` names. Raises ConfigError for anything else."""
+    """The part that `shard=3/8` names. Raises ConfigError for anything else."""
     match = re.fullmatch(r"(\d{1,7})/(\d{1,7})", given)
     shard = Shard(int(match[1]), int(match[2])) if match else Shard(0, 0)
     fits = 1 <= shard.number <= shard.of <= MOST_PARTS

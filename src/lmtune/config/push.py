@@ -14,28 +14,29 @@ class PushConfig:
     """`lmtune push`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
-    """Run folder of a run that has completed; its model goes, with its card and its numbers."""
+    """Folder of a completed run; its model is pushed, with its card and its numbers."""
     repo: str | None = key(None, literal=True)
-    """Where to: `owner/name`, or a `name` of your own."""
+    """Repository to push to: `owner/name`, or a `name` of your own."""
     branch: str = key("main", literal=True)
-    """Made where there is none."""
+    """Branch to push to, created if it does not exist."""
     public: bool = False
-    """Make a new repository public; one that is there stays what it is."""
+    """Make a new repository public; an existing one stays as it is."""
     dry_run: bool = False
-    """List what would go and what would stay, with the reasons; nobody is asked and nothing is sent."""
+    """List what would be pushed and what would not, with reasons; the Hub is not asked, and nothing is sent."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document, with the card in it."""
     check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
     card: CardConfig = key(CardConfig)
-    """What was recorded with the run holds unless it is given anew."""
+    """Fields of the card; those not given are as recorded with the run."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_given("ckpt", self.ckpt, "lmtune push")
         if not self.repo:
             raise ConfigError("lmtune push needs repo=, found none. Give owner/name, or a name of your own.")
         self.card.check_license()
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
+        """Nothing to resolve."""

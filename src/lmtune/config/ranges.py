@@ -1,4 +1,4 @@
-"""What a number may be: a range kept beside the field that holds it (see keys.py), and one function that checks them all.
+"""Ranges of numbers, kept beside the fields that hold them (see keys.py), and the function that checks them all.
 
 nan and infinity are never inside a range.
 """
@@ -17,34 +17,34 @@ LARGEST = 2**31 - 1
 """The largest whole number that every library takes: their indices and sizes have 32 bits."""
 
 LARGEST_SEED = 2**32 - 1
-"""NumPy takes none beyond it."""
+"""The largest seed that NumPy takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """The numbers that a setting takes; without bounds, every finite one."""
+    """The numbers that a setting takes; without bounds, all finite ones."""
 
     least: float | None = None
     above: float | None = None
-    """Lower bound that is itself outside."""
+    """Exclusive lower bound."""
     most: float | None = None
     below: float | None = None
-    """Upper bound that is itself outside."""
+    """Exclusive upper bound."""
     whole: bool = False
     steps: bool = False
-    """Below 1 it is a share of the run, from 1 on a whole number of steps."""
+    """Values below 1 are a share of the run; from 1 on, a whole number of steps."""
     largest: int = LARGEST
-    """Of whole numbers without another bound."""
+    """Upper bound of whole numbers that have no other."""
     unit: str = ""
     zero: str = ""
     """What 0 means: off, all."""
     special: Mapping[float, str] = field(default_factory=dict)
-    """Values outside that have a meaning, with their description: {-1: "-1 for whole epochs"}."""
+    """Values outside the range that have a meaning, with its description: {-1: "-1 for whole epochs"}."""
     remedy: str = ""
     """What to do instead, as a sentence."""
 
     def find_fault(self, value: object) -> str | None:
-        """What was expected, for a value that is outside; None for one inside."""
+        """What was expected, for a value outside the range; None for one inside."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"a number, {self.render()}"
         if value in self.special:

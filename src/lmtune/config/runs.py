@@ -16,10 +16,10 @@ class ComparisonFormat(Enum):
     table = "table"
     json = "json"
     csv = "csv"
-    """One line a run, for spreadsheets and scripts."""
+    """One line per run, for spreadsheets and scripts."""
     markdown = "markdown"
     latex = "latex"
-    """A tabular with the rules of the package booktabs."""
+    """A tabular with rules from the package booktabs."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,18 +27,18 @@ class RunsConfig:
     """`lmtune runs`."""
 
     folder: str | None = key(None, literal=True)
-    """Runs below this folder, `outputs` by default."""
+    """Folder to list the runs of, `outputs` by default."""
     limit: int = count(50, zero="all")
-    """List no more than this many, those begun last."""
+    """List at most this many runs, the most recently started."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is looked at."""
+        """Raise ConfigError for mistakes that can be found before any run is read."""
         check_ranges(self, "")
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
+        """Nothing to resolve."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,19 +46,19 @@ class CompareConfig:
     """`lmtune compare`."""
 
     runs: list[str] = key(list, literal=True, several=True, names_run="folder")
-    """Runs, sweeps or folders with runs below them; the words behind `lmtune compare`."""
+    """Runs, sweeps or folders with runs below them; `lmtune compare RUN RUN` sets it too."""
     output: str | None = key(None, literal=True, one_per_job=True)
-    """File of the page with curves and intervals, such as `comparison.html`; none is written without."""
+    """File for a page with curves and intervals, such as `comparison.html`; by default none is written."""
     format: ComparisonFormat = ComparisonFormat.table
     """What is written to stdout."""
     report: PageConfig = key(PageConfig)
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is looked at."""
+        """Raise ConfigError for mistakes that can be found before any run is read."""
         if not self.runs:
             raise ConfigError(
                 "lmtune compare needs runs, found none. Name them, a sweep or a folder: lmtune compare outputs/sweeps/<date>."
             )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""
+        """Nothing to resolve."""

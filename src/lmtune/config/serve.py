@@ -1,4 +1,4 @@
-"""`lmtune serve`: where it listens, who may ask, and how much."""
+"""`lmtune serve`: where it listens, who may use it, and within which limits."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,7 @@ from lmtune.config.ranges import check_ranges
 
 
 class LongPrompt(Enum):
-    """What becomes of a prompt that does not fit the context together with the text that is asked for."""
+    """What happens to a prompt that does not fit the context together with the requested text."""
 
     cut = "cut"
     """Its end is kept, and the answer says so."""
@@ -21,7 +21,7 @@ class LongPrompt(Enum):
 
 
 class ServePrecision(Enum):
-    """In which precision a model is served."""
+    """The precision that a model is served in."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -33,35 +33,36 @@ class ServeSettings:
     """The server."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; another than a loopback address needs a token of your own."""
+    """Address to listen on; any but a loopback address requires a token of your own."""
     port: int = count(8000, most=65535, zero="any that is free")
     """Port to listen on; 0 for any that is free."""
     token_file: str | None = key(None, literal=True)
-    """File whose text is the token that requests have to bring. Without it `LMTUNE_SERVE_TOKEN`, else one is made and shown."""
+    """File with the token that requests must send. By default that of `LMTUNE_SERVE_TOKEN`, or one that is generated and shown."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: ServePrecision = ServePrecision.float32
-    """Of weights and activations."""
+    """Precision of weights and activations."""
     slots: int = count(16, least=1, largest=1024)
-    """Texts of each checkpoint that are written at the same time. Each takes memory for its keys and values."""
+    """Texts of each checkpoint that are written at the same time. Each needs memory for its keys and values."""
     queue: int = count(64, zero="none waits")
-    """Texts that may wait for a slot; a request that would make them more gets status 429."""
+    """Texts that may wait for a slot; a request that would exceed this gets status 429."""
     context: int | None = count(None, least=2, unit="tokens")
-    """Tokens that a prompt and its text have together; by default the positions of the model, at most 4096."""
+    """Largest number of tokens in a prompt and its text together; by default the positions of the model, at most 4096."""
     long_prompt: LongPrompt = LongPrompt.cut
-    """A prompt that does not fit: its end is kept and the answer says so, or it is refused."""
+    """What happens to a prompt that does not fit: `cut` keeps its end and says so in the answer, `refuse` answers with status
+    400."""
     max_new_tokens: int = count(1024, least=1, unit="tokens")
-    """The longest text that a request may ask for."""
+    """Longest text that a request may ask for."""
     max_sequences: int = count(16, least=1)
-    """Texts that one request may ask for: prompts x n x the larger of beams and num_return_sequences."""
+    """Largest number of texts that one request may ask for: prompts x n x the larger of beams and num_return_sequences."""
     max_body: int = count(1_000_000, least=1000, unit="bytes")
-    """The largest body of a request; a larger one gets status 413."""
+    """Largest body of a request; a larger one gets status 413."""
     max_seconds: float = number(300.0, above=0, unit="seconds")
-    """The longest that a request may take; its text ends there."""
+    """Time limit of a request; its text ends there."""
     drain_seconds: int = count(30, least=1, unit="seconds")
-    """How long running requests may go on after a signal to stop."""
+    """Time that running requests have to finish after a signal to stop."""
     log_prompts: bool = False
-    """Write prompts into the log. Otherwise no text of a request is written anywhere."""
+    """Write prompts to the log. By default no text of a request is written anywhere."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "serve.")
@@ -80,22 +81,23 @@ class ServeConfig:
     """`lmtune serve`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run="model")
-    """Run (folder, `last` or part of its name), `checkpoint-<step>`, model folder or Hub id; of several,
-    `ckpt=[A,B]`, requests choose one by `model`."""
+    """Model to serve: a run (its folder, `last` or part of its name), a `checkpoint-<step>`, a model folder or a Hub id. Of
+    several, `ckpt=[A,B]`, requests choose one by `model`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout when the server has stopped: a line for people, or one JSON document."""
     check_weights: bool = True
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
     serve: ServeSettings = key(ServeSettings)
 
     @property
     def checkpoints(self) -> list[str]:
-        """What `ckpt` names, one or several."""
+        """The checkpoints that `ckpt` names."""
         return list_checkpoints(self.ckpt)
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_checkpoints(self.checkpoints, "lmtune serve")
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing has to be settled."""
+        """Nothing to resolve."""

@@ -1,4 +1,4 @@
-"""What goes beside training.fsdp=true: settings that were tried with weights spread over processes."""
+"""What training.fsdp=true can be combined with: settings that were tried with sharded weights."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
 
 ELEMENTWISE = ("adamw_torch_fused", "adamw_torch", "sgd")
-"""Optimizers that change a weight by what belongs to it alone, so that each process can change its part; those that were tried."""
+"""Optimizers that update a weight from its own state alone, so that each process can update its shard; only those that were
+tried."""
 
 UNTRIED = (
     "fp16",
@@ -27,15 +28,15 @@ UNTRIED = (
     "neftune_noise_alpha",
     "debug",
 )
-"""Training arguments that would change how weights lie, or read them where they are not whole."""
+"""Training arguments that would change the layout of weights, or read them while they are sharded."""
 
 
 TRANSFORMERS = "5.23"
-"""From here on Trainer lets a model be that is spread already."""
+"""The first version whose Trainer leaves a sharded model as it is."""
 
 
 def check_sharding(config: "TrainConfig") -> None:
-    """Raise ConfigError for settings that were not tried with spread weights, and for accelerate's way of spreading them."""
+    """Raise ConfigError for settings that were not tried with sharded weights, and for sharding by accelerate."""
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1"):
         raise ConfigError(
             "Expected whole weights on each device, or weights that lmtune spreads itself, found ACCELERATE_USE_FSDP in the "
@@ -51,7 +52,7 @@ def check_sharding(config: "TrainConfig") -> None:
 
 
 def refuse_sharding(config: "TrainConfig", command: str) -> None:
-    """Raise ConfigError for a command that tries steps of a training, and has not been tried with spread weights."""
+    """Raise ConfigError for a command that runs steps of a training but was not tried with sharded weights."""
     if config.training.get("fsdp"):
         raise ConfigError(
             f"training.fsdp=true: expected whole weights, since {command} does not spread them. Give training.fsdp=false; "

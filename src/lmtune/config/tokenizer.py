@@ -28,16 +28,17 @@ class TokenizerConfig:
     """A byte-level BPE vocabulary to learn."""
 
     vocab_size: int = count(50257, least=257, largest=MOST_ENTRIES)
-    """Entries: 256 bytes, the special tokens, and merges for the rest; GPT-2 has 50,257."""
+    """Entries of the vocabulary: 256 bytes, the special tokens, and merges for the rest; GPT-2 has 50,257."""
     min_frequency: int = count(2, least=1)
-    """Pairs seen less often than this are not merged, even if the vocabulary stays smaller for it."""
+    """Pairs seen less often than this are not merged, even if the vocabulary stays smaller than asked for."""
     special_tokens: list[str] = key(lambda: ["<|endoftext|>"])
-    """They get the first ids; the first of them separates documents. Each once, of two characters or more: single ones
-    stand for bytes."""
+    """Special tokens, which get the first ids; the first of them separates documents. Each must be unique and have two characters
+    or more: single characters stand for bytes."""
     text: TokenizerText = TokenizerText.train
-    """Learned from the training documents, or from all, as the original of GPorTuguese-2 did."""
+    """Text to learn from: `train`, the training documents only, or `all`, held-out ones included, as for the original
+    GPorTuguese-2."""
     max_length: int = count(1024, least=2, unit="tokens")
-    """Tokens that a model with this vocabulary will take (model_max_length)."""
+    """Largest number of tokens that a model with this vocabulary takes (model_max_length)."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "tokenizer.")
@@ -68,18 +69,18 @@ class TokenizerCommandConfig:
     """`lmtune tokenizer`."""
 
     output: str | None = key(None, literal=True, one_per_job=True)
-    """Folder of the tokenizer, instead of `outputs/<data>-tokenizer/<date>`."""
+    """Folder for the tokenizer, instead of `outputs/<data>-tokenizer/<date>`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     extend: int = count(0, largest=MOST_ENTRIES)
-    """New entries for the vocabulary of `model=`, a byte-level BPE, whose ids and merges stay; 0 learns one of its own."""
+    """Entries to add to the vocabulary of `model=`, a byte-level BPE, whose ids and merges stay; 0 learns a new vocabulary."""
     tokenizer: TokenizerConfig = key(TokenizerConfig)
     data: DataConfig = MISSING
     model: ModelConfig | None = key(None, absent="no vocabulary is compared with")
-    """The model whose tokenizer is compared with, or extended; none by default."""
+    """Model whose tokenizer is compared with, or extended; none by default."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_ranges(self, "")
         self.data.check_source()
         if self.model is not None:

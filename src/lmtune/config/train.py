@@ -37,7 +37,7 @@ from lmtune.errors import ConfigError, Gathering
 from lmtune.measures import MEASURES
 
 FORECAST_SHARES = (0.03, 0.06, 0.12, 0.24, 0.48)
-"""Of the planned steps: probes that a forecast is calibrated for."""
+"""Probe lengths, as shares of the planned steps, that the forecast is calibrated for."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,19 +45,19 @@ class SweepConfig:
     """The jobs of `lmtune train -m`."""
 
     jobs: int | None = count(None, least=1, most=1024)
-    """How many run at once, each in a process of its own; by default one on each GPU, or one. Of several, each has its share of
-    the CPU threads unless `OMP_NUM_THREADS` is set."""
+    """How many jobs run at once, each in its own process; by default one per GPU, or one on a machine without. Several jobs share
+    the CPU threads evenly unless `OMP_NUM_THREADS` is set."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "sweep.")
 
 
 class Twin(NamedTuple):
-    """A training argument that was given although a key of lmtune's own says the same."""
+    """A training argument for which lmtune has a key of its own."""
 
     name: str
     home: str
-    """That key, dotted."""
+    """The dotted name of that key."""
     value: Any
 
 
@@ -66,30 +66,32 @@ class TrainConfig:
     """`lmtune train`."""
 
     name: str | None = key(None, literal=True, weights=False)
-    """First folder under outputs/; by default `<data>-<model>`."""
+    """Name of the folder below outputs/, which gets one folder per run; by default `<data>-<model>`."""
     output: str | None = key(None, literal=True, weights=False, anew=True, one_per_job=True, of_start=True)
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
-    """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
+    """Seed of new weights, the order of rows and dropout. The held-out split has a seed of its own, `data.seed`."""
     resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
-    """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
+    """Run to resume: `off`, `auto` (the newest run with the same name and configuration, or a new one if there is none) or a run
+    folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
-    """Resume although settings that change the result differ."""
+    """Resume even if settings that change the result differ from those of the run."""
     stop_on_failed_save: bool = key(False, weights=False)
-    """End the run when a checkpoint cannot be saved; otherwise a warning is logged and the next save tries again."""
+    """End the run if a checkpoint cannot be saved. By default a warning is logged and the next save tries again."""
     check_weights: bool = key(True, weights=False)
-    """Refuse a model whose files lack weights, hold others than its config describes, or are not as they were sealed."""
+    """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
+    saved."""
     format: OutputFormat = key(OutputFormat.table, weights=False, anew=True)
     """What is written to stdout: a table for people, or one JSON document."""
     objective: str = key("bits_per_byte", weights=False, anew=True)
-    """What a sweep minimises: a metric of the first evaluation set, or `<set>.<metric>`."""
+    """Metric that a sweep minimises: one of the first evaluation set, or `<set>.<metric>`."""
     private: bool = key(False, weights=False)
-    """Show no text of the corpus or of the model on stdout, on stderr or in pages, and push nothing; what is written into the
-    run folder stays there."""
+    """Show no text of the corpus or the model on stdout, on stderr or in pages, and push nothing. Files that the run needs, such as
+    samples.md, still contain it."""
     prompts: list[str] = key(list, literal=True, several=True, weights=False, follows="data.prompts")
-    """Prompts that the model continues while it learns; by default those of the data."""
+    """Prompts that the model continues at each evaluation; by default `data.prompts`."""
     eval_data: list[str] = key(list, several=True)
-    """Further sets to evaluate on, by the names of their groups: `eval_data=[pt-wiki,wikitext]`."""
+    """Additional data sets to evaluate on, by group name: `eval_data=[pt-wiki,wikitext]`."""
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
     finetune: FinetuneConfig = MISSING
@@ -107,18 +109,18 @@ class TrainConfig:
     report: ReportConfig = key(ReportConfig, weights=False)
     sweep: SweepConfig = key(SweepConfig, weights=False, anew=True)
     eval_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """Configurations that eval_data and forgetting.on name."""
+    """The data sets named by eval_data and forgetting.on."""
     mixed_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """Configurations that data.mix names, without that of `data=` itself."""
+    """The data sets named by data.mix, except that of `data=` itself."""
     replay_sets: dict[str, DataConfig] = key(dict, internal=True)
-    """The configuration of old text that is learned again, if it comes from a data set."""
+    """The data set that old text is replayed from, if it comes from one."""
     groups: dict[str, str] = key(dict, internal=True, weights=False, anew=True)
-    """Group to the choice that was made of it."""
+    """The choice made for each group."""
     job_folder: str | None = key(None, internal=True, weights=False, anew=True)
-    """The run folder, where a sweep gives it."""
+    """The run folder, if a sweep sets it."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for what can be known before anything is loaded."""
+        """Raise ConfigError for mistakes that can be found before anything is loaded."""
         found = Gathering()
         for check in (
             lambda: check_training(self.finetune.leave_out_phased(self.training)),
@@ -128,7 +130,7 @@ class TrainConfig:
         ):
             with found.noting():
                 check()
-        found.raise_all()  # what contradicts what can be asked of sound values alone
+        found.raise_all()  # contradictions can be looked for only among sound values
         for check in (
             self.data.check_source,
             self.model.check_source,
@@ -158,7 +160,7 @@ class TrainConfig:
             )
 
     def _check_average(self) -> None:
-        """Raise ConfigError for an average that nothing could tell the worth of, or of weights that no process has whole."""
+        """Raise ConfigError for averaging without held-out text to judge the result, or with sharded weights."""
         if self.average.last is None:
             return
         if not self.evaluates:
@@ -174,9 +176,9 @@ class TrainConfig:
                 )
 
     def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Fill in what follows from the given values, once they have been checked.
+        """Fill in values that follow from others, once all have been checked.
 
-        typed: keys of the command line.
+        typed: keys given on the command line.
         """
         self.data.anchor()
         self.model.anchor()
@@ -196,17 +198,17 @@ class TrainConfig:
 
     @property
     def watched(self) -> list[str]:
-        """Sets besides that of `data=` that the model is scored on: those of eval_data, and what is not to be forgotten."""
+        """Data sets to score besides that of `data=`: those of eval_data and forgetting.on."""
         on = self.forgetting.on
         return self.eval_data if on is None or on in self.eval_data else [*self.eval_data, on]
 
     @property
     def goldfish(self) -> int | None:
-        """One in so many targets is left out of the loss; None where all are learned."""
+        """One in this many targets is left out of the loss; None if all are learned."""
         return self.training.get("goldfish")
 
     def _check_measures(self) -> None:
-        """Raise ConfigError for an objective, or a metric of the best model, that no evaluation will have."""
+        """Raise ConfigError for an objective, or a metric of the best model, that no evaluation computes."""
         sets = [self.data.name, *self.watched]
         name, _, measure = self.objective.rpartition(".")
         if measure not in MEASURES or ("." in self.objective and name not in sets):
@@ -243,7 +245,7 @@ class TrainConfig:
             )
 
     def _count_steps(self) -> int:
-        """Steps of the run; -1 where epochs decide."""
+        """Steps of the run; -1 if epochs decide."""
         return self.training.get("max_steps") or -1
 
     def _list_twins(self) -> Iterator[Twin]:
@@ -255,12 +257,12 @@ class TrainConfig:
                 yield Twin(name, home, value)
 
     def _home_of(self, twin: Twin) -> "tuple[TrainConfig | TrackerConfig, str]":
-        """(section, name) of the key that says the same."""
+        """(section, name) of lmtune's own key for the same setting."""
         section, _, own = twin.home.rpartition(".")
         return getattr(self, section) if section else self, own
 
     def _check_twins(self) -> None:
-        """Raise ConfigError for a training argument that says otherwise than the key of lmtune's own."""
+        """Raise ConfigError for a training argument that contradicts lmtune's own key for the same setting."""
         untouched = TrainConfig(tracker=TrackerConfig())
         for twin in self._list_twins():
             current, usual = (getattr(*config._home_of(twin)) for config in (self, untouched))
@@ -272,7 +274,7 @@ class TrainConfig:
 
 
 def list_keys(holds: Callable[[Facts | Argument], bool]) -> list[str]:
-    """Dotted keys of a training of which a fact holds, internal fields included; a section means all keys below it."""
+    """Dotted keys of a training for which `holds` is true, internal fields included; a section stands for all keys below it."""
     own = [name for name, item in walk(TrainConfig, internal=True) if holds(facts_of(item))]
     return [*own, *(f"training.{name}" for name, argument in ARGUMENTS.items() if holds(argument))]
 
@@ -282,13 +284,14 @@ class RangeConfig:
     """The LR range test (Smith 2017, arXiv:1506.01186)."""
 
     start: float = number(1e-7, least=1e-30)
-    """The first rate."""
+    """The first learning rate."""
     end: float = number(1.0, above=0, most=1e30)
-    """The last rate, above `range.start`."""
+    """The last learning rate, above `range.start`."""
     steps: int = count(100, least=10)
-    """From start to end in equal ratios, or until the loss is four times the lowest."""
+    """Steps of the test, in which the rate grows from start to end by equal ratios. It ends early once the loss is four times the
+    lowest."""
     phase: int = count(1, least=1)
-    """With finetune=gradual: the phase whose layer groups learn, from 1."""
+    """With finetune=gradual: the phase whose layer groups are trained, counted from 1."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "range.")
@@ -302,7 +305,7 @@ class LrFindConfig(TrainConfig):
     range: RangeConfig = key(RangeConfig)
 
     def check_settings(self) -> None:
-        """As lmtune train does; raise ConfigError for a phase that there is not."""
+        """As lmtune train does; also raise ConfigError for a phase that does not exist."""
         TrainConfig.check_settings(self)
         phases = max(1, len(self.finetune.phases))
         require(self.range.phase <= phases, "range.phase", self.range.phase, f"at most {phases}, the last phase")
@@ -319,25 +322,27 @@ class LrFindConfig(TrainConfig):
 
 @dataclass(kw_only=True, slots=True)
 class ForesightConfig:
-    """What `lmtune check` looks at besides the settings."""
+    """What `lmtune check` measures and forecasts."""
 
     forecast: bool = False
-    """Tell the held-out bits per byte at the end, with a 90 % interval, from the first steps of a run at this learning rate, at
-    half and at twice of it. For small models like those that docs/benchmarks.md lists; of others nothing is told but why."""
+    """Forecast the final held-out bits per byte, with a 90 % interval, from the first steps of three runs: at this learning rate,
+    at half of it and at twice it. Only for small models like those in docs/benchmarks.md; for others the reason is given
+    instead."""
     forecast_share: float = number(FORECAST_SHARES[0], above=0, most=FORECAST_SHARES[-1])
-    """Of the planned steps, which each of the three takes: 0.03, 0.06, 0.12, 0.24 or 0.48. The more, the narrower."""
+    """Share of the planned steps that each of the three runs takes: 0.03, 0.06, 0.12, 0.24 or 0.48. A larger share narrows the
+    interval."""
     probe: bool = True
-    """Take a few real steps, score a part of the held-out text and save once, to tell time and memory; nothing of it is kept."""
+    """Take a few real steps, score part of the held-out text and save once, to measure time and memory; none of it is kept."""
     steps: int = count(8, least=3)
-    """Steps that are taken; fewer where they have lasted `check.seconds`."""
+    """Steps of the probe; fewer if they have taken `check.seconds`."""
     seconds: float = number(60.0, above=0, unit="seconds")
-    """What the steps may last; the first two are always taken."""
+    """Time limit for the steps of the probe; the first two are always taken."""
     devices: int | None = count(None, least=1)
-    """Tell steps and time for this number of devices too, each with the rows of this one."""
+    """Also estimate steps and time for this many devices, each with as many rows as this one."""
     price_per_hour: float | None = number(None, least=0)
-    """Of one device, in any currency."""
+    """Price of one device per hour, in any currency, to estimate the cost."""
     watts: float | None = number(None, least=0, unit="watts")
-    """That one device takes while it trains."""
+    """Power that one device draws during training, to estimate the energy."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "check.")
@@ -347,8 +352,8 @@ class ForesightConfig:
 
 @dataclass(kw_only=True, slots=True)
 class CheckConfig(TrainConfig):
-    """`lmtune check`: the configuration of `lmtune train`, and what to look at."""
+    """`lmtune check`: the configuration of `lmtune train`, and what to measure."""
 
     check: ForesightConfig = key(ForesightConfig)
     origins: dict[str, str] = key(dict, internal=True)
-    """Where the value of a key comes from, for those that have not their default."""
+    """Where the value of each key comes from, for keys that do not have their default."""

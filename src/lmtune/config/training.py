@@ -1,4 +1,4 @@
-"""The sections of a training besides TrainingArguments, and the checks of these."""
+"""The sections of a training besides TrainingArguments, and the checks of `training.*`."""
 
 import importlib.util
 import re
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class TrackerConfig:
-    """Where the curves go besides metrics.jsonl."""
+    """Experiment trackers, which get the curves besides metrics.jsonl."""
 
     name: Any = "none"
-    """none, or one or several of tensorboard, wandb, mlflow, trackio and codecarbon: `tracker=[tensorboard,wandb]`."""
+    """Experiment trackers: none, or one or several of tensorboard, wandb, mlflow, trackio and codecarbon:
+    `tracker=[tensorboard,wandb]`."""
     project: str = "lmtune"
-    """Of trackio; of Weights & Biases and, as the name of an experiment, of MLflow, unless `WANDB_PROJECT` or
-    `MLFLOW_EXPERIMENT_NAME` says otherwise."""
+    """Project in trackio, in Weights & Biases unless `WANDB_PROJECT` is set, and, as the name of an experiment, in MLflow unless
+    `MLFLOW_EXPERIMENT_NAME` is set."""
 
     def check(self) -> None:
-        """Raise ConfigError for anything but names, and for none among others."""
+        """Raise ConfigError for anything but names of trackers, and for `none` beside others."""
         given = self.name
         sound = isinstance(given, str) or (isinstance(given, list) and all(isinstance(each, str) for each in given))
         if not sound or given == [] or (isinstance(given, list) and len(given) > 1 and "none" in given):
@@ -39,7 +40,7 @@ class TrackerConfig:
 
     @property
     def names(self) -> list[str]:
-        """The trackers, in the order in which they were named; [] for none."""
+        """The trackers, in the order given; [] for none."""
         given = self.name if isinstance(self.name, list) else [self.name]
         return [] if given == ["none"] else given
 
@@ -49,7 +50,7 @@ class EarlyStoppingConfig:
     """When to stop before the last step."""
 
     patience: int | None = count(None, least=1)
-    """Evaluations without a better objective before the run stops; off by default."""
+    """Stop after this many evaluations without a better value of `training.metric_for_best_model`; off by default."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "early_stopping.")
@@ -57,11 +58,11 @@ class EarlyStoppingConfig:
 
 @dataclass(kw_only=True, slots=True)
 class AverageConfig:
-    """The mean of the weights over the end of the training."""
+    """Averaging of the weights over the end of the training."""
 
     last: float | None = number(None, above=0, most=1)
-    """Share of the steps, from the last one back, over which weights are averaged: `0.2`. The average is scored at the end beside
-    the weights that the run would end with, and the better of both is kept; off by default."""
+    """Average the weights over this last share of the steps, such as `0.2`. The average is scored at the end beside the weights
+    that the run would end with, and the better of the two is kept; off by default."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "average.")
@@ -72,8 +73,8 @@ class BatchConfig:
     """How much text goes into one optimizer step."""
 
     tokens: int | None = count(None, least=1, largest=2**53)
-    """Tokens of one optimizer step, over all devices; rows per device and accumulation follow from it. By default
-    `training.*` says both."""
+    """Tokens per optimizer step, over all devices, from which rows per device and accumulation follow. By default `training.*` sets
+    both."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "batch.")
@@ -81,14 +82,14 @@ class BatchConfig:
 
 @dataclass(kw_only=True, slots=True)
 class SamplesConfig:
-    """Texts written by the model while it learns."""
+    """Texts that the model writes during training."""
 
     enabled: bool = True
     """Write samples at each evaluation."""
     show: int = count(1)
-    """How many of them appear on stderr at each evaluation; all of them are in samples.md."""
+    """Samples shown on stderr at each evaluation; samples.md has all of them."""
     seed: int = seed(0)
-    """Of the samples alone: they neither read nor touch the random numbers of the training."""
+    """Seed of the samples, which neither read nor change the random state of the training."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "samples.")
@@ -104,7 +105,7 @@ def is_greater_better(metric: str) -> bool:
 
 
 def settle_training(training: Plain) -> None:
-    """Fill in what follows from the metric of the best model: transformers would take more of anything but a loss for better.
+    """Set greater_is_better from the metric of the best model: transformers takes more for better unless the metric is a loss.
 
     Betas become floats: torch refuses a pair of which one was typed as 0.
     """
@@ -115,14 +116,14 @@ def settle_training(training: Plain) -> None:
         if isinstance(training.get(name), dict):
             training[name].setdefault(
                 "use_reentrant", False
-            )  # as without any of its keys; torch asks for one of the two
+            )  # the default if no key is given; torch demands one of the two
     metric = training.get("metric_for_best_model")
     if isinstance(metric, str):
         training.setdefault("greater_is_better", is_greater_better(metric))
 
 
 def check_training(training: Plain) -> None:
-    """Raise ConfigError for names, types and values that cannot work, and for what would change what numbers mean."""
+    """Raise ConfigError for names, types and values that cannot work, and for settings that would change the meaning of numbers."""
     known = load_fields()
     for name in training.keys() & (ARGUMENTS.keys() - known):
         raise ConfigError(
@@ -158,7 +159,7 @@ def check_training(training: Plain) -> None:
 
 
 def check_argument(name: str, value: object, argument: Argument) -> None:
-    """Raise ConfigError for a value out of range, not among the choices, or against a promise."""
+    """Raise ConfigError for a value that is out of range, not among the choices, or refused."""
     key = f"training.{name}"
     if argument.range is not None:
         check_number(key, value, argument.range)
@@ -178,7 +179,7 @@ def check_argument(name: str, value: object, argument: Argument) -> None:
 
 
 def check_accelerator(given: Plain) -> None:
-    """Raise ConfigError for names that accelerate does not have, and for what it would do to batches and their order."""
+    """Raise ConfigError for names that accelerate does not have, and for settings that would change batches or their order."""
     upstream.check_names(given, upstream.load_accelerator_fields(), "training.accelerator_config.")
     for name, (usual, reason) in ACCELERATE.items():
         if given.get(name, usual) not in (usual, None):
@@ -193,7 +194,7 @@ def check_accelerator(given: Plain) -> None:
 
 
 def check_best(config: "TrainConfig") -> None:
-    """Raise ConfigError where evaluations have no checkpoint, so that the best of them could not be kept."""
+    """Raise ConfigError if evaluations have no checkpoint, so that the best model could not be kept."""
     evaluation, saving = evaluation_strategy_of(config), saving_strategy_of(config)
     if not config.training.get("load_best_model_at_end") or "no" in (evaluation, saving) or saving == "best":
         return
@@ -212,7 +213,7 @@ _NOT_BEST = "or training.load_best_model_at_end=false."
 
 
 def _check_intervals(every: float, saved: float) -> None:
-    """Raise ConfigError unless there is an evaluation at each checkpoint. Steps, or shares of the run."""
+    """Raise ConfigError unless there is an evaluation at each checkpoint. every, saved: steps, or shares of the run."""
     if (every < 1) != (saved < 1):
         raise ConfigError(
             f"training.save_steps={saved}: expected {'a share of the run' if every < 1 else 'a number of steps'}, as "

@@ -1,7 +1,7 @@
-"""Every field of TrainingArguments (transformers 5.23), what becomes of it in lmtune, and the fields that lmtune adds.
+"""Every field of TrainingArguments (transformers 5.23), how lmtune treats it, and the fields that lmtune adds.
 
-One works as transformers documents it, one works only beside other settings, one is refused: because it contradicts what
-lmtune promises, or because nothing would ever read it. A test holds the table against the fields that are installed.
+A field works as transformers documents it, works only with certain other settings, or is refused: because it contradicts a promise
+of lmtune, or because nothing would ever read it. A test compares the table with the fields of the installed version.
 """
 
 from collections.abc import Mapping
@@ -25,71 +25,71 @@ class Argument:
     range: Range | None = None
     choices: tuple[str, ...] = ()
     kind: str = ""
-    """An enumeration of transformers whose values are the choices, as `file.Class`."""
+    """The enumeration of transformers whose values are the choices, as `file.Class`."""
     remedy: str = ""
-    """Added to the error where none of the choices was given."""
+    """Added to the error for a value that is not among the choices."""
     annotation: str = ""
-    """Of an argument that is lmtune's own, and not transformers': its type, as transformers writes types."""
+    """For an argument of lmtune's own: its type, as transformers writes types."""
     text: str = ""
-    """Of such an argument: what it does."""
+    """For an argument of lmtune's own: what it does."""
     condition: Condition | None = None
-    """Why it would have no effect; asked of what was typed and is not off."""
+    """Finds why it would have no effect; called if the argument was typed and is not off."""
     refusal: str = ""
     """Why it is refused, and what to do instead."""
     unfit: Mapping[str, str] = field(default_factory=dict)
     """Choices that are refused, and why."""
     harmless: tuple[Any, ...] = ()
-    """Values of a refused argument that say what lmtune does anyway."""
+    """Values of a refused argument that ask for what lmtune does anyway."""
     contradicts: bool = False
-    """Refused wherever it is set, and not only where it was typed: it would break a promise."""
+    """Refused wherever it is set, not only if typed: it would break a promise."""
     home: str = ""
-    """lmtune's own key for the same; the two are one setting."""
+    """lmtune's own key for the same setting; the two are one."""
     follows: str = ""
-    """The key whose value it takes over unless it is set itself."""
+    """The key whose value it takes unless it is set itself."""
     phased: bool = False
-    """Settled by the phases of finetune=gradual."""
+    """Determined by the phases of finetune=gradual."""
     withheld: bool = False
-    """Read by lmtune itself; Trainer is not given it."""
+    """Read by lmtune itself, and not passed to Trainer."""
     weights: bool = True
-    """It decides the weights, so that a run is resumed with the same value only."""
+    """It decides the weights, so that a run is resumed only with the same value."""
     anew: bool = False
-    """A run that has completed may be asked about with another value."""
+    """A completed run may be asked for with another value."""
     always_asks: bool = False
-    """0 asks for something, and does not merely leave something out."""
+    """0 asks for something, instead of leaving something out."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The choices, those of transformers' enumeration among them."""
+        """The choices, including those of transformers' enumeration."""
         return self.choices or (upstream.load_choices(self.kind) if self.kind else ())
 
 
 def works(**facts: Any) -> Argument:
-    """It does what transformers' documentation says."""
+    """An argument that works as transformers documents it."""
     return Argument(**facts)
 
 
 def needs(condition: Condition, **facts: Any) -> Argument:
-    """It does so only beside other settings."""
+    """An argument that works only with certain other settings."""
     return Argument(condition=condition, **facts)
 
 
 def unread(refusal: str, *harmless: Any) -> Argument:
-    """Nothing in lmtune reads it."""
+    """An argument that nothing in lmtune reads."""
     return Argument(refusal=refusal, harmless=harmless)
 
 
 def against(refusal: str, *harmless: Any, **facts: Any) -> Argument:
-    """It would break a promise of lmtune."""
+    """An argument that would break a promise of lmtune."""
     return Argument(refusal=refusal, harmless=harmless, contradicts=True, **facts)
 
 
 def ours(annotation: str, text: str, **facts: Any) -> Argument:
-    """transformers has none; lmtune reads it, and Trainer is not given it."""
+    """An argument of lmtune's own, which is not passed to Trainer."""
     return Argument(annotation=annotation, text=text, **facts)
 
 
 def both(first: Condition, second: Condition) -> Condition:
-    """The condition that two hold."""
+    """The condition that both hold."""
 
     def condition(config: "TrainConfig") -> Idle | None:
         return first(config) or second(config)
@@ -123,7 +123,7 @@ SPREAD = (
 )
 
 OF_HUB = {"withheld": True, "weights": False, "anew": True}
-"""Of what is asked for once the model has been trained."""
+"""Facts of what is asked for once the model has been trained."""
 
 ARGUMENTS: Mapping[str, Argument] = {
     # length of the run, and what goes into a step
@@ -151,7 +151,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "label_smoothing_factor": against("not supported, since it would change what the loss means. Leave it out.", 0),
     "goldfish": ours(
         "int | None",
-        "One in so many tokens is left out of the loss, chosen by a hash of the 13 tokens before it: the same passage always loses "
+        "Leave one in this many tokens out of the loss, chosen by a hash of the 13 tokens before it: the same passage always loses "
         "the same tokens ([audit.md](audit.md#against-it)). Off by default.",
         range=whole(
             2,
@@ -298,15 +298,15 @@ ARGUMENTS: Mapping[str, Argument] = {
 """In the order of transformers' own documentation, more or less."""
 
 HOMES: Mapping[str, str] = {name: argument.home for name, argument in ARGUMENTS.items() if argument.home}
-"""Arguments that have a name of lmtune's own, and that name."""
+"""Arguments that have a key of lmtune's own, and that key."""
 OWN: Mapping[str, str] = {name: argument.annotation for name, argument in ARGUMENTS.items() if argument.annotation}
-"""Arguments that are lmtune's own, and their types."""
+"""Arguments of lmtune's own, and their types."""
 PHASED = tuple(name for name, argument in ARGUMENTS.items() if argument.phased)
 WITHHELD = tuple(name for name, argument in ARGUMENTS.items() if argument.withheld)
 
 
 def load_fields() -> Mapping[str, str]:
-    """Names and types of all that stands in `training.*`: transformers' own, as installed, and lmtune's."""
+    """Names and types of all keys of `training.*`: those of the installed transformers, and lmtune's own."""
     return {**upstream.load_training_fields(), **OWN}
 
 
@@ -319,8 +319,8 @@ RECOMPUTING = (
     "debug",
     "early_stop",
 )
-"""Keys of training.activation_checkpointing_kwargs: those of Trainer, and of torch.utils.checkpoint.checkpoint that YAML can say.
-Any other would be handed to the blocks of the model, which take it and do nothing with it."""
+"""Keys of training.activation_checkpointing_kwargs: those of Trainer, and those of torch.utils.checkpoint.checkpoint that YAML can
+express. Any other would be passed to the model's blocks, which ignore it."""
 
 ACCELERATE: Mapping[str, tuple[Any, str]] = {
     "split_batches": (False, "a batch would be another than training.per_device_train_batch_size says"),
@@ -329,4 +329,4 @@ ACCELERATE: Mapping[str, tuple[Any, str]] = {
     "use_configured_state": (False, "lmtune sets up its process itself"),
     "even_batches": (True, "batches are even already, so it would change nothing"),
 }
-"""Keys of training.accelerator_config with the one value that goes, and why."""
+"""Keys of training.accelerator_config with the one value that is accepted, and why."""

@@ -1,1 +1,1 @@
-"""Typed and without effect is an error: which keys do nothing, for which command, beside what else."""
+"""A typed key without effect is an error: which keys do nothing, for which command, beside which others."""

@@ -1,4 +1,4 @@
-"""Which keys of canaries and of `lmtune audit` do nothing beside which others."""
+"""When keys of canaries and of `lmtune audit` have no effect."""
 
 from collections.abc import Callable, Mapping
 
@@ -24,7 +24,7 @@ def if_planted(config: TrainConfig, typed: Typed) -> Idle | None:
 
 
 def _if_asked(*budgets: str) -> AuditRule:
-    """Something is asked for of at least one of some budgets."""
+    """At least one of some budgets is above 0."""
 
     def check(config: AuditCommandConfig, typed: Typed) -> Idle | None:
         if any(getattr(config.audit, name) for name in budgets):

@@ -1,4 +1,4 @@
-"""Keys of the model card and of pushing it that do nothing beside others."""
+"""When keys of the model card, and of pushing it, have no effect."""
 
 from collections.abc import Callable, Mapping
 
@@ -28,9 +28,9 @@ CARD_RULES: Mapping[str, Callable[[TrainConfig, Typed], Idle | None]] = {
     **dict.fromkeys((f"card.{name}" for name in OF_PUSH), _if_pushed),
     **dict.fromkeys(("model.license", "model.citation"), _if_base_is_on_hub),
 }
-"""Of a training."""
+"""Rules of a training."""
 
 PUSH_RULES: Mapping[str, Callable[[PushConfig, Typed], Idle | None]] = dict.fromkeys(
     ("branch", "public", "card.overwrite"), _if_asked
 )
-"""Of `lmtune push`."""
+"""Rules of `lmtune push`."""

@@ -1,4 +1,4 @@
-"""Which `data.*` keys do nothing beside which others: a source has one home, and each reads only its own settings."""
+"""When `data.*` keys have no effect: a source has one place, and each kind of source reads only its own settings."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ def if_on_hub(data: DataConfig) -> Idle | None:
 
 
 def if_revised(data: DataConfig) -> Idle | None:
-    """It comes in several revisions."""
+    """Text comes from a source that has revisions."""
     if data.given_files is None and data.path is not None and is_there(data.path):
         return Idle(f"data.path={data.path} is a folder, which has no revisions", "Leave it out.", "data.path")
     return if_on_hub(data)
@@ -54,7 +54,7 @@ def if_in_columns(data: DataConfig) -> Idle | None:
 
 
 def if_encoded(data: DataConfig) -> Idle | None:
-    """Some file is text in an encoding."""
+    """Some file holds encoded text."""
     if data.given_files is None:
         return Idle("the text comes from a data set of the Hub, which is decoded", "Leave it out.", "data.path")
     if _hold_only(data.given_files, (".parquet", ".arrow")) and not _hold_bytes(data.given_files):
@@ -78,7 +78,7 @@ def if_validation_is_drawn(data: DataConfig) -> Idle | None:
 
 
 def if_test_is_drawn(data: DataConfig) -> Idle | None:
-    """Documents are drawn for a test."""
+    """Documents are drawn for a test set."""
     if data.split_by is SplitRule.given:
         return Idle("found data.split_by=given", LEAVE_ONE, "data.split_by")
     if data.given_files is None and data.test_split is not None:
@@ -119,7 +119,7 @@ def if_streams_are_mixed(data: DataConfig) -> Idle | None:
     """Several texts are streamed."""
     if not data.streaming:
         return Idle("data.streaming is off, and all text is prepared", "Leave it out.", "data.streaming")
-    return None  # without data.mix it names none of its sources, and is refused
+    return None  # without data.mix there are no sources to name, which is refused
 
 
 DATA_RULES: Mapping[str, DataRule] = {
@@ -144,28 +144,29 @@ DATA_RULES: Mapping[str, DataRule] = {
 
 
 def _hold_bytes(given: str | list[str]) -> bool:
-    """True if some parquet file behind the paths has columns of bytes, which say nothing of their encoding."""
+    """True if a parquet file among the paths has binary columns, whose encoding is not recorded."""
     from pyarrow import ArrowException, parquet
 
     from lmtune.data.tables import is_bytes
 
     if any(map(find_protocol, given if isinstance(given, list) else [given])):
-        return True  # a server is not asked before the text is read
+        return True  # do not ask a server before the text is read
     try:
         schemas = [
             parquet.read_schema(str(file)) for file in list_files("data.files", given) if kind_of(file) == ".parquet"
         ]
-    except (LmtuneError, ArrowException, OSError):  # what reads them will say so
+    except (LmtuneError, ArrowException, OSError):  # reading them will report it
         return True
     return any(is_bytes(kind) for schema in schemas for kind in schema.types)
 
 
 def _hold_only(given: str | list[str], kinds: tuple[str, ...]) -> bool:
-    """True if all files behind paths, globs and folders are of these kinds; of addresses and what is not there, the name tells."""
+    """True if all files that paths, globs and folders name are of these kinds; for addresses and missing files, the name
+    decides."""
     paths = given if isinstance(given, list) else [given]
     named: list[TextFile] = [RemoteFile(path, 0, ()) if find_protocol(path) else Path(path) for path in paths]
     try:
         files = named if any(map(find_protocol, paths)) else list_files("data.files", given)
-    except LmtuneError:  # what reads them will say so
+    except LmtuneError:  # reading them will report it
         files = named
     return all(kind_of(file) in kinds for file in files)

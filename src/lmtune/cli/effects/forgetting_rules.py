@@ -1,4 +1,4 @@
-"""Which keys of a budget for forgetting do nothing beside which others."""
+"""When keys of a budget for forgetting have no effect."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,6 +1,5 @@
-"""By command: which keys do nothing beside which others. A rule takes the configuration and what was typed, and returns why a
-key has no effect, or None where it works; its name says what would have to hold.
-"""
+"""By command: when keys have no effect. A rule takes the configuration and what was typed, and returns why a key has no effect, or
+None if it works; its name says what has to hold."""
 
 import os
 from collections.abc import Mapping
@@ -39,7 +38,7 @@ WithModel = DataCommandConfig | TokenizerCommandConfig | TrainConfig
 
 TIMED = ("check.steps", "check.seconds", "check.devices", "check.price_per_hour", "check.watts")
 
-# A label
+# Labels
 
 
 def _if_data_is_own(config: TrainConfig, typed: Typed) -> Idle | None:
@@ -106,7 +105,7 @@ def _if_rate_follows_model(config: TrainConfig, typed: Typed) -> Idle | None:
     return Idle(f"found training.learning_rate={rate}", "Give that instead, or leave it out.", "training.learning_rate")
 
 
-# Which parameters learn
+# Which parameters are trained
 
 
 def _if_gradual(config: TrainConfig, typed: Typed) -> Idle | None:
@@ -186,7 +185,7 @@ def _if_resumed(config: TrainConfig, typed: Typed) -> Idle | None:
 
 
 def _if_tracker_has_projects(config: TrainConfig, typed: Typed) -> Idle | None:
-    """Some tracker of the run is told of tracker.project, and no variable of the environment says otherwise."""
+    """Some tracker of the run takes tracker.project, and no environment variable overrides it."""
     told = {"trackio": "", "wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_EXPERIMENT_NAME"}
     names = [name for name in config.tracker.names if name in told]
     if not names:
@@ -342,4 +341,4 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "chat": generation_rules(),
     "serve": {},
 }
-"""By command: why a key, or one below it, would do nothing beside what else was set."""
+"""By command: the rule for a key and those below it."""

@@ -1,4 +1,4 @@
-"""Which keys of texts that are written (`generation.*`, `grid.*`, `seed=`, `top=`) do nothing beside which others."""
+"""When keys of generated texts (`generation.*`, `grid.*`, `seed=`, `top=`) have no effect."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ LEAVE_ONE = "Leave one of the two out."
 
 
 def _if_parameter_counts(config: TrainConfig | GenerateConfig | ChatConfig, typed: Typed, name: str) -> Idle | None:
-    """Of GenerationConfig's parameters, which mean nothing beside which others."""
+    """Why a parameter of GenerationConfig has no effect beside others."""
     given = config.generation
     if name in SAMPLING and given.get("do_sample") is False:
         return Idle("generation.do_sample=false takes the likeliest token each time", LEAVE_ONE, "generation.do_sample")
@@ -36,7 +36,7 @@ def _if_parameter_counts(config: TrainConfig | GenerateConfig | ChatConfig, type
 
 
 def generation_rules(*first: Rule) -> dict[str, Rule]:
-    """A rule for each parameter, those of the whole section first."""
+    """A rule for each parameter, which asks `first`, the rules of the whole section, first."""
 
     def build(name: str) -> Rule:
         return first_of(*first, lambda config, typed: _if_parameter_counts(config, typed, name))
@@ -46,7 +46,7 @@ def generation_rules(*first: Rule) -> dict[str, Rule]:
 
 
 def first_of(*rules: Rule) -> Rule:
-    """What the first of some rules says that says something."""
+    """The first reason that one of several rules gives."""
     return lambda config, typed: next((found for rule in rules if (found := rule(config, typed)) is not None), None)
 
 

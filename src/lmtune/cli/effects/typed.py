@@ -1,8 +1,8 @@
-"""Typed and without effect is an error: one rule over all keys of all commands.
+"""A typed key without effect is an error: one rule for all keys of all commands.
 
-What was typed on the command line has to do something. A setting that another one makes meaningless, that its command
-never reads, or that belongs to another command is refused, with what does it and what to do instead. What comes from a
-file (an experiment, a group) may lie idle: nobody typed it for this run.
+What was typed on the command line must do something. A setting that another one makes meaningless, that its command never reads, or
+that belongs to another command is refused, naming the cause and the remedy. Settings from a file (an experiment, a group) may have
+no effect: nobody typed them for this run.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from lmtune.upstream import Typed
 Found = TypeVar("Found")
 
 OFF: tuple[Any, ...] = (None, False, 0, "", [], {}, "off", "none", "no")
-"""Values that ask for nothing, so that nothing is missing where they have no effect."""
+"""Values that ask for nothing, so that nothing is lost if they have no effect."""
 
 
 def check_effects(command: str, config: Any, typed: Typed) -> None:
-    """Raise ConfigError for the typed keys that do nothing. What a sweep varies makes no other key idle."""
+    """Raise ConfigError for typed keys without effect. A value that a sweep varies makes no other key idle."""
     gathering = Gathering()
     with gathering.noting():
         _check_twins(typed)
@@ -45,7 +45,7 @@ def _check_effect(command: str, config: Any, key: str, typed: Typed) -> None:
 
 
 def check_sections(command: str, typed: Typed) -> None:
-    """Raise ConfigError for keys of a section that is absent unless a group is chosen, before Hydra stumbles over them."""
+    """Raise ConfigError for keys of a section that is absent because its group is not chosen, before Hydra fails on them."""
     items = dict(walk(SCHEMAS[command]))
     for section, absent in ((name, facts_of(item).absent) for name, item in items.items()):
         below = [key for key in sorted(typed.keys) if absent and key.startswith(f"{section}.")]
@@ -55,7 +55,7 @@ def check_sections(command: str, typed: Typed) -> None:
 
 
 def _check_twins(typed: Typed) -> None:
-    """Raise ConfigError for two names of one setting that were typed with different values."""
+    """Raise ConfigError if two names of one setting were typed with different values."""
     for twin, home in HOMES.items():
         key = home.removesuffix(".name")
         if typed.keys >= {key, f"training.{twin}"}:
@@ -69,7 +69,7 @@ def _take_one(value: object) -> object:
 
 
 def _check_unrefused(config: Any, key: str) -> None:
-    """Raise ConfigError for a training argument that nothing reads, unless it says what is done anyway."""
+    """Raise ConfigError for a refused training argument, unless its value asks for what is done anyway."""
     section, _, name = key.partition(".")
     argument = ARGUMENTS.get(name, works())
     if section == "training" and argument.refusal:
@@ -83,7 +83,7 @@ def _find_unread(command: str, key: str, typed: Typed) -> Idle | None:
 
 
 def _find_idle(command: str, config: Any, key: str, typed: Typed) -> Idle | None:
-    """Why a key does nothing beside what else was set."""
+    """Why a key has no effect beside the other settings; None if it has one."""
     if _is_off(key, typed):
         return None
     section, _, name = key.partition(".")
@@ -107,7 +107,7 @@ def _is_off(key: str, typed: Typed) -> bool:
 
 
 def _match(table: Mapping[str, Found], key: str) -> Found | None:
-    """What a table says of a key or of what it is a part of; the longest name wins."""
+    """The entry of a table for a key or a section above it; the longest name wins."""
     while key:
         if key in table:
             return table[key]

@@ -1,6 +1,5 @@
-"""What each command never reads, whatever else is set: refused where it is typed. tests/test_effects.py runs every command
-and holds these tables against what was read.
-"""
+"""Keys that a command never reads, whatever else is set; they are refused if typed. tests/test_effects.py runs every command and
+compares these tables with what was read."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -153,4 +152,4 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "audit": {},
     "serve": {},
 }
-"""By command: keys, each with all below it, and why nothing there reads them."""
+"""By command: keys, each including those below it, and why nothing reads them."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One of them."""
+    """A command about the command line."""
 
     name: str
     module: str
-    """Its `run` takes the arguments and returns a Result."""
+    """The module whose `run` takes the arguments and returns a Result."""
     summary: str
 
 

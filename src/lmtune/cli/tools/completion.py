@@ -24,7 +24,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def run(arguments: list[str]) -> Result:
-    """The script of a shell. Raises ConfigError for a shell that there is none for."""
+    """The completion script of a shell. Raises ConfigError for a shell that is not supported."""
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         found = " ".join(arguments) or "nothing"
         raise ConfigError(f"completion: expected one of {', '.join(SHELLS)}, found {found}. Give one of them.")
@@ -33,9 +33,9 @@ def run(arguments: list[str]) -> Result:
 
 
 def render_script(shell: str) -> str:
-    """The script of a shell: commands, keys and choices stand in it, so that completing starts no process of lmtune.
+    """The script of a shell. It contains commands, keys and choices, so that completion starts no lmtune process.
 
-    What the user adds, configs in conf/ and runs in outputs/, the shell looks up itself.
+    The shell itself looks up what the user adds: configs in conf/ and runs in outputs/.
     """
     template = files("lmtune.cli.tools").joinpath(f"completion.{shell}").read_text(encoding="utf-8")
     register(find_conf())
@@ -54,7 +54,7 @@ def _list_keys(command: str) -> list[str]:
 
 
 def _list_values() -> dict[str, list[str]]:
-    """The words that a key or a group takes, where they are few."""
+    """The words that keys and groups accept, for those that accept a few words only."""
     found = {name: list(list_choices(name)) for name in GROUPS}
     for schema in SCHEMAS.values():
         found |= {name: words for name, item in walk(schema) if (words := _list_key(item))}
@@ -62,12 +62,12 @@ def _list_values() -> dict[str, list[str]]:
 
 
 def _list_argument(name: str) -> list[str]:
-    """The words that a training argument takes."""
+    """The words that a training argument accepts."""
     switch = upstream.load_training_fields().get(name) in ("bool", "bool | None")
     return list(ARGUMENTS[name].words) or (SWITCH if switch else [])
 
 
 def _list_key(item: KeyField) -> list[str]:
-    """The words that a key of lmtune's own takes."""
+    """The words that a key of lmtune's own accepts."""
     switch = bool in getattr(item.type, "__args__", (item.type,))
     return list_words(item) or (SWITCH if switch else [])

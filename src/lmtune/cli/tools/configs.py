@@ -23,7 +23,7 @@ USAGE = "lmtune config list [GROUP], lmtune config show GROUP/CHOICE, or lmtune 
 
 
 def run(arguments: list[str]) -> Result:
-    """List, show or copy configs. Raises ConfigError for a group, a choice or a place that there is not."""
+    """List, show or copy configs. Raises ConfigError for an unknown group or choice, or an unsuitable target."""
     register(find_conf())
     verb, *rest = arguments or [""]
     verbs: dict[str, tuple[Callable[..., Result], tuple[int, ...]]] = {
@@ -55,7 +55,7 @@ def _list_group(group: str) -> Iterator[dict[str, Any]]:
 
 
 def _summarize(file: Path) -> str:
-    """The first sentence of a file, or why it cannot be read: one bad file of the user's does not hide the others."""
+    """The first sentence of a file, or why it cannot be read: an invalid file of the user's does not hide the others."""
     try:
         return _find_summary(load_document(file))
     except ConfigError as error:

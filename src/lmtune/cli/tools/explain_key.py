@@ -31,23 +31,23 @@ NEIGHBOURS = 6
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of one key of one command."""
+    """What is known about one key of one command."""
 
     key: str
     command: str
     commands: list[str]
-    """All that take it."""
+    """All commands that take it."""
     value: Any
     origins: list[dict[str, Any]]
     """Every place that gives it a value, the one in effect last."""
     text: KeyText
     neighbours: list[str]
     asked: str
-    """What was asked for: the key, or another name for it."""
+    """The name that was asked for: the key, or another name for it."""
 
 
 def run(arguments: list[str]) -> Result:
-    """Explain one key, or list those of a section. Raises ConfigError for what is no key of any command."""
+    """Explain one key, or list those of a section. Raises ConfigError for a name that is not a key of any command."""
     asked, command, rest = _read_arguments(arguments)
     key = _find_key(asked, command)
     register(command)
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> Result:
 
 
 def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
-    """(key, command, the rest): the command is the first that has the key unless one is named."""
+    """(key, command, the rest). The command is the first that has the key, unless one is named."""
     if not arguments or not arguments[0] or "=" in arguments[0]:
         raise ConfigError(
             f"explain: expected a key, found none. {USAGE}; for instance: lmtune explain data.block_size."
@@ -84,7 +84,7 @@ def _is_known(key: str, command: str) -> bool:
 
 
 def _find_key(asked: str, command: str) -> str:
-    """The key that is meant by a name without its section, or by that of another program; empty where none is."""
+    """The key meant by a name without its section, or by a name from another program; '' if there is none."""
     if _is_known(asked, command):
         return asked
     meant = upstream.find_meant(asked, known_keys(command), command).what.partition("=")[0]
@@ -109,17 +109,17 @@ def _explain(key: str, command: str, composition: Composition, asked: str) -> An
 
 
 def _choose_near(key: str, beside: list[str]) -> list[str]:
-    """Those that stand next to it: keys of one purpose stand together."""
+    """The keys next to it: keys of one purpose are declared together."""
     place = beside.index(key) if key in beside else 0
     near = beside[max(0, place - NEIGHBOURS // 2) : place + NEIGHBOURS // 2 + 1]
     return [name for name in near if name != key]
 
 
 def find_value(node: DictConfig, key: str, text: KeyText) -> Any:
-    """The value that a composed configuration has for a key; the library's default where it has none."""
+    """The value of a key in a composed configuration; the library's default if it has none."""
     try:
         value = OmegaConf.select(node, key, throw_on_missing=True)
-    except OmegaConfBaseException:  # '???': left to transformers, or a `${...}` of something that is not typed yet
+    except OmegaConfBaseException:  # '???', left to transformers, or a `${...}` of a key that has no value yet
         return text.default or None
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else getattr(value, "value", value)
 
@@ -152,7 +152,7 @@ def _render(answer: Answer) -> list[str]:
 
 
 def _render_origin(origin: dict[str, Any], value: Any) -> str:
-    """Where a value stands, and how it stands there if it refers to another key."""
+    """The place that sets a value, and the text written there if it refers to another key."""
     written = render_value(origin["value"])
     return f"{origin['place']}: {written}" if written.startswith("${") and written != value else origin["place"]
 

@@ -27,15 +27,15 @@ from lmtune.errors import ConfigError, LmtuneError, first_line
 from lmtune.familiar.run_clm import Flag, Moved, move_flags, read_flags, read_json, render_command
 
 SOURCES = ("model.path", "data.path", "data.files")
-"""Keys that choose a group, and with it what is usual."""
+"""Keys that choose a group, and with it other defaults."""
 
 
 CHOSEN = ("training.bf16", "training.fp16", "training.tf32", "training.optim", "training.torch_compile")
-"""Keys that lmtune chooses for the device where they are left open, so that no value of theirs goes without saying."""
+"""Keys that lmtune sets for the device if they are left open, so that none of their values may be left out."""
 
 
 class Answer(NamedTuple):
-    """What becomes of one flag."""
+    """What one flag is translated to."""
 
     flag: str
     outcome: str
@@ -45,10 +45,10 @@ class Answer(NamedTuple):
 
 
 def run(arguments: list[str]) -> Result:
-    """Translate a command line. Raises ConfigError for a flag that run_clm does not have, and for a file that is none of its."""
+    """Translate a command line. Raises ConfigError for a flag that run_clm does not have, and for an invalid file of arguments."""
     flags = _load_flags(arguments)
     moves = list(move_flags(flags))
-    # A model from the Hub and a set of data bring settings of their own.
+    # Models of the Hub and data sets have settings of their own.
     sources = [f"{key}={quote(value)}" for move in moves for key, value in move.typed if key in SOURCES]
     register("train")
     with composing("train", sources) as usual:
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> Result:
 
 
 def _find_refusal(pairs: list[tuple[str, str]]) -> str | None:
-    """What `lmtune train` would say of the new command before it looks for any file; None where it is content."""
+    """The error that `lmtune train` would raise for the new command before it looks for any file; None if there is none."""
     try:
         Dispatch("train", Options()).compose([f"{key}={value}" for key, value in pairs])
     except LmtuneError as error:
@@ -112,12 +112,12 @@ def _answer(moved: Moved, usual: Composition) -> Answer:
 
 
 def _is_switch(key: str) -> bool:
-    """True for a key that may be true, so that its flag may stand alone."""
+    """True for a key that may be true, so that its flag needs no value."""
     return any(word in describe_key("train", key).kind for word in ("bool", "true", "False"))
 
 
 def _is_usual(key: str, value: str, usual: Composition) -> bool:
-    """True for what lmtune does unless it is told; numbers are compared as numbers."""
+    """True for lmtune's own default; numbers are compared as numbers."""
     if key in (*SOURCES, *CHOSEN):
         return False
     return _read(value) == _read(render_value(_find_usual(key, usual)))
@@ -132,7 +132,7 @@ def _find_usual(key: str, usual: Composition) -> Any:
 
 
 def _read(text: str) -> object:
-    """Text as YAML has it, so that 5e-5 is 0.00005 and "linear" is linear."""
+    """Text as YAML reads it, so that 5e-5 equals 0.00005 and "linear" equals linear."""
     lowered = text.strip("\"'")
     try:
         return float(lowered)

@@ -1,1 +1,1 @@
-"""conf/ of the user's own: where it is, what it may hold, and what it cannot do."""
+"""The user's own conf/: where it is, what it may contain, and what it cannot do."""

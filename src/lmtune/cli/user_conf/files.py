@@ -1,7 +1,7 @@
-"""What a config file of the user's may say: settings of its own group, names of other configs, and nothing that runs code.
+"""What a user's config file may contain: settings of its own group, names of other configs, and nothing that runs code.
 
-Hydra makes objects of what stands under hydra.callbacks, hydra.launcher and hydra.sweeper by the name in `_target_`, and sets
-up logging, folders and the environment from the rest of hydra.*. A file that came with somebody's project has no say in that.
+Hydra instantiates what is under hydra.callbacks, hydra.launcher and hydra.sweeper by the name in `_target_`, and sets up logging,
+folders and the environment from the rest of hydra.*. A file that came with somebody's project must not control that.
 """
 
 import re
@@ -22,16 +22,16 @@ from lmtune.plain_yaml import Document, shorten
 from lmtune.secrets import SECRET_VARIABLE, find_secret
 
 GROUPS = (*OWN_GROUPS, "hydra/launcher", "hydra/sweeper")
-"""Groups that a file of the user's may add a choice to."""
+"""Groups that a user's file may add a choice to."""
 
 RESOLVERS = frozenset(["oc.env", "oc.select", "oc.dict.keys", "oc.dict.values", "hydra", "now", "python_version"])
-"""Resolvers that are allowed before the colon of `${...:...}`. Others make mappings of text: `_target_` could hide in it."""
+"""Resolvers that are allowed before the colon of `${...:...}`. Others build mappings from text, in which `_target_` could hide."""
 
 _CODE_KEYS = frozenset(["_target_", "_args_", "_partial_", "_recursive_", "_convert_", "custom_search_space"])
-"""Keys that Hydra or a sweeper of it takes for the name of code."""
+"""Keys that Hydra, or one of its sweepers, takes as the name of code."""
 
 _HYDRA_KEY = re.compile(r"(^|\.)[+~]*hydra([./@]|$)|@[\w.]*hydra")
-"""A key of Hydra's own, wherever it is: the parameters of a sweep are overrides, and may be taken from another key."""
+"""A key of Hydra's own, anywhere: parameters of a sweep are overrides, and may be taken from another key."""
 
 _REMEDIES = {
     "hydra.run": "Type output=FOLDER",
@@ -41,7 +41,7 @@ _REMEDIES = {
     "hydra.job": "Type it, or set it in your shell",
     "hydra.launcher": "Write conf/hydra/launcher/mine.yaml, and type hydra/launcher=mine",
 }
-"""What to do instead of setting something of Hydra's own in a config."""
+"""What to do instead of setting one of Hydra's own keys in a config."""
 
 _ITEM = re.compile(r"(?P<keywords>(?:(?:optional|override) )*)(?P<path>/?[\w.+-]+(?:/[\w.+-]+)*)")
 _RESOLVER = re.compile(r"(?<!\\)(?:\\\\)*\$\{\s*([\w.-]+)\s*:")
@@ -49,17 +49,17 @@ _VARIABLE = re.compile(r"oc\.env\s*:([^,}]*)")
 
 
 def find_group(name: str) -> str | None:
-    """The group that a config belongs to, `data` of `data/pt/news`; None for a file that is none of lmtune's business."""
+    """The group that a config belongs to, such as `data` for `data/pt/news`; None for a file that does not concern lmtune."""
     return next((group for group in GROUPS if name.startswith(f"{group}/") and ".." not in name.split("/")), None)
 
 
 def resolve_prefix(group: str) -> str:
-    """Where the keys of a group's files go: '' for an experiment, which sets keys of all groups."""
+    """The prefix of keys in a group's files; '' for an experiment, which sets keys of all groups."""
     return "" if group == "experiment" else group.replace("/", ".") + "."
 
 
 def check_document(document: Document, group: str) -> None:
-    """Raise ConfigError for anything that a file of this group has no business to say."""
+    """Raise ConfigError for anything that a file of this group may not contain."""
     _check_package(document, group)
     if group == "experiment":
         _check_sections(document)
@@ -71,7 +71,7 @@ def check_document(document: Document, group: str) -> None:
 
 
 def build_node(document: Document) -> DictConfig:
-    """The values as Hydra takes them; ConfigError for a `${` that nothing closes."""
+    """The values as Hydra takes them. Raises ConfigError for a `${` that is never closed."""
     try:
         return OmegaConf.create(document.values)
     except (OmegaConfBaseException, RecursionError) as error:
@@ -93,7 +93,7 @@ def find_strings(values: object, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def find_defaults(document: Document, name: str) -> Iterator[str]:
-    """Names of the configs that the config `name` takes in by its defaults list; ConfigError for a list that is none."""
+    """Names of the configs that the config `name` includes by its defaults list. Raises ConfigError for an invalid list."""
     listed = document.values.get("defaults", [])
     if not isinstance(listed, list):
         refuse(document, "defaults", f"expected a list of names, found {shorten(listed)}. Write defaults: [NAME]")
@@ -109,7 +109,7 @@ def find_defaults(document: Document, name: str) -> Iterator[str]:
             refuse(document, place, "expected overrides at the end of the list, found one before it. Put it above them")
         overriding = "override" in match["keywords"]
         bases = [""] if match["path"].startswith("/") else [f"{name.rpartition('/')[0]}/", f"{find_group(name)}/"]
-        for base in dict.fromkeys(bases):  # of a file in a folder below its group, Hydra starts from either
+        for base in dict.fromkeys(bases):  # for a file in a subfolder of its group, Hydra starts from either
             path = base + match["path"].lstrip("/")
             names = [path] if choices is None else [f"{path}/{choice}" for choice in choices]
             _check_item(document, place, match, path, choices)
@@ -138,7 +138,7 @@ def _check_package(document: Document, group: str) -> None:
 
 
 def _check_sections(document: Document) -> None:
-    """Keys of an experiment that hold keys of their own hold nothing else."""
+    """Raise ConfigError if a section of an experiment holds anything but keys."""
     sweep = document.values.get("hydra")
     inner = {"hydra.sweeper": sweep["sweeper"]} if isinstance(sweep, dict) and "sweeper" in sweep else {}
     for key, value in {**document.values, **inner}.items():
@@ -155,7 +155,7 @@ def _section_names() -> frozenset[str]:
 
 
 def _check_keys(document: Document, group: str) -> None:
-    """Names of code, and all settings of Hydra itself but those of a sweep."""
+    """Raise ConfigError for names of code, and for settings of Hydra itself other than those of a sweep."""
     for key in document.lines:
         if _CODE_KEYS.intersection(key.split(".")):
             refuse(
@@ -179,7 +179,7 @@ def _check_keys(document: Document, group: str) -> None:
 
 
 def _check_builds_on(document: Document, group: str) -> None:
-    """A launcher or sweeper has its class from the one that its defaults list names."""
+    """Raise ConfigError unless a launcher or sweeper names, in its defaults list, the one it takes its class from."""
     listed = document.values.get("defaults", [])
     if document.values and isinstance(listed, list) and not set(map(str, listed)) - {"_self_"}:
         kind = group.removeprefix("hydra/")
@@ -226,7 +226,7 @@ def _check_secret(document: Document, key: str, text: str) -> None:
 
 
 def _check_text(document: Document, group: str) -> None:
-    """Where text is wanted, a number whose characters do not survive: `revision: 1.10` would be 1.1."""
+    """Raise ConfigError for a number whose text is lost where text is expected: `revision: 1.10` would become 1.1."""
     for key, (written, value) in document.written.items():
         if value is None or str(value) == written or not _takes_text(resolve_prefix(group) + key):
             continue
@@ -256,7 +256,7 @@ def _text_keys() -> frozenset[str]:
 
 
 def _parse_item(document: Document, place: str, item: object) -> tuple[re.Match[str], list[str] | None]:
-    """An item of a defaults list: the part before the colon, and the choices after it, None without a colon."""
+    """An item of a defaults list: the part before the colon, and the choices after it, or None without a colon."""
     name, choice = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
     match = _ITEM.fullmatch(name) if isinstance(name, str) else None
     choices = choice if isinstance(choice, list) else [] if choice is None else [choice]
@@ -269,7 +269,8 @@ def _parse_item(document: Document, place: str, item: object) -> tuple[re.Match[
 
 
 def _check_item(document: Document, place: str, match: re.Match[str], path: str, choices: list[str] | None) -> None:
-    """An item of a defaults list is of a group of lmtune's, and says `override /GROUP` of what is chosen already."""
+    """Raise ConfigError unless an item of a defaults list belongs to one of lmtune's groups, and is written as `override /GROUP` if
+    the group has a choice already."""
     group = path if choices is not None else path.rpartition("/")[0]
     name = match["path"].lstrip("/")
     if match["path"].startswith("/"):

@@ -1,7 +1,7 @@
-"""conf/ in the working directory, and the folders of --config-dir: what they add to the groups of lmtune's own configs.
+"""conf/ in the working directory and the folders of --config-dir: what they add to the groups of lmtune's own configs.
 
-Hydra asks the source here before the package's own files. It answers for groups that lmtune has, and for nothing else: what
-else a folder holds, of another project perhaps, neither blocks nor matters. A name in both is an error once it is asked for.
+Hydra searches this source before the package's own files. It serves the groups that lmtune has and nothing else: whatever else a
+folder holds, perhaps from another project, is ignored. A name in both is an error once it is used.
 """
 
 import os
@@ -33,30 +33,30 @@ from lmtune.plain_yaml import Document, load_document
 
 SCHEME = "lmtune-user"
 MAX_CONFIGS = 50
-"""Configs that one may take in by defaults lists, each counted as often as it is taken in."""
+"""Configs that one may include by defaults lists, each counted as often as it is included."""
 MAX_ENTRIES = 5000
-"""Entries of folders that are looked through for a file that is in the wrong place."""
+"""Entries of folders that are searched for a misplaced file."""
 
 
 class UserConf(SearchPathPlugin):
-    """Puts the user's folders on Hydra's search path. What `register` was given holds for this process."""
+    """Puts the user's folders on Hydra's search path. The arguments of `register` hold for this process."""
 
     shipped: ClassVar[Path | None] = None
     folders: ClassVar[tuple[Path, ...]] = ()
     blank: ClassVar[References] = References()
-    """One for the sources of a search path, which Hydra copies together for each composition."""
+    """Shared by the sources of a search path, which Hydra copies together for each composition."""
     references: ClassVar[References] = References()
-    """Of the composition that was the last to read a file: an error in it is reported with its place."""
+    """From the last composition that read a file: an error in it is reported with its place."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """First in the row, so that a name in both is noticed; last in effect, since such a name is refused."""
+        """First in the search path, so that a name in both is noticed; last in effect, since such a name is refused."""
         UserConf.blank = References()
         for folder in reversed(self.folders):
             search_path.prepend("user", f"{SCHEME}://{folder}")
 
 
 class UserConfSource(ConfigSource):
-    """Reads one folder of the user's, each file checked."""
+    """Reads one of the user's folders, and checks each file."""
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, path)
@@ -74,7 +74,7 @@ class UserConfSource(ConfigSource):
         return bool(known) and _is_folder(self._join(config_path))
 
     def is_config(self, config_path: str) -> bool:
-        """True for a file that is there, whatever it turns out to be. Raise ConfigError where the name is taken."""
+        """True for a file that exists, whatever it contains. Raises ConfigError if the name is taken."""
         name = config_path.removesuffix(".yaml")
         if find_group(name) is None or not os.path.lexists(self._join(f"{name}.yaml")):
             return False
@@ -108,7 +108,8 @@ class UserConfSource(ConfigSource):
 
 
 def register(shipped: Path, config_dirs: Sequence[str] = ()) -> None:
-    """Let Hydra search the user's folders beside `shipped`, the package's own; ConfigError for a folder that is none."""
+    """Let Hydra search the user's folders beside `shipped`, the package's own. Raises ConfigError for a path that is not a
+    folder."""
     UserConf.shipped = shipped
     UserConf.folders = tuple(_find_folders(shipped, config_dirs))
     UserConf.blank = UserConf.references = References()
@@ -117,7 +118,7 @@ def register(shipped: Path, config_dirs: Sequence[str] = ()) -> None:
 
 
 def find_file(name: str) -> Path | None:
-    """The user's file of a config, `conf/data/mine.yaml` of `data/mine`; None where it is one of ours."""
+    """The user's file of a config, such as `conf/data/mine.yaml` for `data/mine`; None if the config is one of ours."""
     files = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in UserConf.folders)
     return next((_show(file) for file in files if find_group(name) and os.path.lexists(file)), None)
 
@@ -130,7 +131,7 @@ def list_choices(group: str) -> dict[str, Path]:
 
 
 def find_hint(group: str, choice: str) -> str:
-    """What may have gone wrong with a file of the user's that was not found; '' where nothing is near."""
+    """What may have gone wrong with a user's file that was not found; '' if no file is similar."""
     if choice.endswith((".yaml", ".yml")) or choice.startswith("conf/"):
         return f" A choice is the name of a file without folder and ending: {group}={Path(choice).stem}."
     right = [folder / group for folder in UserConf.folders]
@@ -171,7 +172,7 @@ def _find_conf() -> Path | None:
 
 
 def _check_unique(folder: Path, name: str) -> bool:
-    """True; ConfigError where another folder has the same name, which would be read in its place or hide it."""
+    """True, or ConfigError if another folder has the same name, which would be read instead or hide it."""
     others = [UserConf.shipped, *UserConf.folders]
     rivals = (other / f"{name}.yaml" for other in others if other is not None and other != folder)
     ours = next((str(file) for file in rivals if os.path.lexists(file)), None) or _find_plugins(name)
@@ -185,7 +186,7 @@ def _check_unique(folder: Path, name: str) -> bool:
 
 
 def _is_hydras_own(name: str) -> bool:
-    """True for the choices that Hydra takes unasked, which a file of another project must not block."""
+    """True for the choices that Hydra uses by default, which a file of another project must not block."""
     return name in ("hydra/launcher/basic", "hydra/sweeper/basic")
 
 
@@ -198,12 +199,12 @@ def _find_plugins(name: str) -> str | None:
 def _list_stored(group: str) -> Sequence[str]:
     try:
         return ConfigStore.instance().list(group)
-    except OSError:  # as Hydra says that there is no such group
+    except OSError:  # how Hydra reports an unknown group
         return []
 
 
 def _count_configs(name: str, document: Document, above: tuple[str, ...]) -> int:
-    """How many configs of the user's one takes in; ConfigError for one that takes in itself, or too many."""
+    """The number of the user's configs that one includes. Raises ConfigError for one that includes itself, or too many."""
     count = 1
     for inner in (listed.removesuffix(".yaml") for listed in find_defaults(document, name)):
         if inner in (*above, name):
@@ -217,7 +218,7 @@ def _count_configs(name: str, document: Document, above: tuple[str, ...]) -> int
 
 
 def _find_near(group: str, choice: str) -> Iterator[Path]:
-    """Files of the user's whose name is that of the choice, but for case, ending or folder."""
+    """The user's files whose name is that of the choice except for case, ending or folder."""
     here = _load_here()
     confs = dict.fromkeys([*UserConf.folders, here / "conf", here / "config", here / "configs"])
     folders = [here, here / group, *(folder for conf in confs for folder in _folders_below(conf, 2))]
@@ -252,7 +253,7 @@ def _is_closed(folder: Path) -> bool:
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:
-    """What a folder holds; nothing where it is none or may not be read."""
+    """The entries of a folder; [] if it is not a folder or may not be read."""
     try:
         with os.scandir(folder) as entries:
             return list(islice(entries, MAX_ENTRIES))
@@ -267,7 +268,7 @@ def _show(file: Path) -> Path:
 
 
 def _load_here() -> Path:
-    """The working directory; one that was removed has no name."""
+    """The working directory, or `.` if it was removed and has no name."""
     try:
         return Path.cwd()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which keys of the user's files refer to which by `${...}`: circles and explosions, found before OmegaConf follows them."""
+"""References by `${...}` between keys of the user's files: finds cycles and explosions before OmegaConf follows them."""
 
 import re
 from bisect import bisect_left
@@ -14,10 +14,10 @@ MAX_REFERENCES = 10_000
 MAX_CHARACTERS = 1_000_000
 """Characters of one value once its references are followed."""
 MAX_STEPS = 20
-"""References behind each other; each costs OmegaConf some forty calls inside each other."""
+"""Length of a chain of references; each costs OmegaConf some forty nested calls."""
 
 OURS = {"prompts": "${data.prompts}"}
-"""Texts of lmtune's own configs that may refer to what the user writes and be long."""
+"""Texts of lmtune's own configs that may refer to a long text of the user's."""
 
 _PLAIN = re.compile(r"(?<!\\)(?:\\\\)*\$\{\s*(\.*[\w.\[\]-]+)\s*\}")
 _SELECTED = re.compile(r"(oc\.select|oc\.dict\.keys|oc\.dict\.values|hydra)\s*:\s*'?\"?(\.*[\w.\[\]-]+)")
@@ -33,12 +33,12 @@ class References:
         self._weights: dict[str, tuple[int, int]] = {}
 
     def add(self, key: str, text: str, place: str) -> None:
-        """One text of a file. Where two files set the same key, the first is kept: Hydra reads the one that wins first."""
+        """Add one text of a file. If two files set the same key, the first is kept: Hydra reads the one that wins first."""
         self.texts.setdefault(key, text)
         self.places.setdefault(key, place)
 
     def check(self) -> None:
-        """Raise ConfigError for keys that refer to each other in a circle, or that grow beyond all use."""
+        """Raise ConfigError for keys that refer to each other in a cycle, or that grow beyond all use."""
         self._keys = sorted(self.texts)
         self._weights = {}
         for key in self._keys:
@@ -46,7 +46,7 @@ class References:
                 self._weigh(key, ())
 
     def find_place(self, key: str) -> str | None:
-        """'FILE, line N' where the user set a key, or the nearest one above or below it that refers to another."""
+        """'FILE, line N' where the user set a key, or the nearest key above or below it that refers to another; None if nowhere."""
         while key:
             near = [key, *self._below(key)]
             place = next(
@@ -58,7 +58,7 @@ class References:
         return None
 
     def _weigh(self, key: str, above: tuple[str, ...]) -> tuple[int, int]:
-        """Characters and references of the value that a key comes to."""
+        """The number of characters and references in the resolved value of a key."""
         if key in above:
             circle = [*above[above.index(key) :], key]
             self._refuse(key, f"refers to itself: {shorten(' -> '.join(circle))}. Give one of them a value")
@@ -109,7 +109,7 @@ def _find_targets(key: str, text: str) -> Iterator[str]:
 
 
 def _resolve(key: str, name: str) -> str:
-    """The full key of a name in `${...}`: leading dots go up from the key that says it."""
+    """The full key of a name in `${...}`: leading dots go up from the key that contains it."""
     path = name.replace("[", ".").replace("]", "")
     up = len(name) - len(name.lstrip("."))
     above = key.split(".")[:-up] if up else []

@@ -1,4 +1,4 @@
-"""What a person types about Hydra itself."""
+"""Settings of Hydra itself that are typed."""
 
 import re
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ _HYDRA_SETTINGS: dict[str, tuple[tuple[object, ...], str]] = {
     "hydra.hydra_logging": (("none", "disabled"), "Logs go to stderr"),
     "hydra.searchpath": ((None,), "--config-dir FOLDER adds a folder of configs"),
 }
-"""Settings of Hydra that write to the working directory, change folders under lmtune, or read files around its checks: the values
-that do not, and what does the job instead."""
+"""Settings of Hydra that write to the working directory, change folders under lmtune, or read files around its checks: their
+harmless values, and what to do instead."""
 
 
 def check_hydra_overrides(arguments: list[str]) -> None:
-    """Raise ConfigError for settings of Hydra's that write files, change folders or read around lmtune's checks."""
+    """Raise ConfigError for settings of Hydra that write files, change folders or bypass lmtune's checks."""
     for argument in arguments:
         for key, value in _parse_hydra(argument):
             name = next((name for name in _HYDRA_SETTINGS if f"{key}.".startswith(f"{name}.")), None)
@@ -36,7 +36,7 @@ def check_hydra_overrides(arguments: list[str]) -> None:
 
 
 def _parse_hydra(argument: str) -> Iterator[tuple[str, object]]:
-    """Keys of Hydra's own that an override sets, with their values; groups as keys, `hydra/job_logging` too."""
+    """Yield Hydra's own keys that an override sets, with their values; groups count as keys, such as `hydra/job_logging`."""
     if not re.match(r"[+~]*hydra\b", argument):
         return
     try:
