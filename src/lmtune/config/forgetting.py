@@ -37,7 +37,8 @@ class ForgettingConfig:
     """Largest share of old text in a step, at most 90%. Old text is added to the new, of which nothing is left out: with one half,
     a step takes twice as long. The first share is a quarter, or this if it is less."""
     tokens: int | None = count(None, least=1, largest=MANY, unit="tokens")
-    """replay=self: number of tokens to write. By default as many as the run replays at a share of a quarter, at most 500,000."""
+    """replay=self: number of tokens to write. By default as many as the run could replay, at most 500,000; fewer
+    are learned several times, which makes them worth less."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "forgetting.")
