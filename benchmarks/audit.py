@@ -123,7 +123,7 @@ def measure_records(folder, epochs, settings):
 
 
 def measure_real(folder, epochs, settings, seeds):
-    """The same of a pretrained model that is continued as it is by default, but for the length."""
+    """The same of a pretrained model that is trained on for some epochs at the default rate."""
     file = folder / "abstracts.txt"
     write_abstracts(file)
     told = (f"data.files={file}", "data.block_size=128", f"model.path={os.environ['LMTUNE_TEST_MODEL']}")

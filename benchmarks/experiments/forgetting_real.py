@@ -1,4 +1,4 @@
-"""A real English model learns Portuguese: what a budget keeps of its English, replayed from its own text and from other English.
+"""A real English model learns Portuguese: what a budget keeps of its English, replayed from given text and from its own.
 
     LMTUNE_TEST_DATA=... LMTUNE_TEST_MODEL=... python benchmarks/experiments/forgetting_real.py --seeds 1 2
 
@@ -9,7 +9,7 @@ Steps of 512 tokens, cosine; ten evaluations.
     plain      nothing is done against forgetting
     start-D    nothing, but the weights are pulled to those they began with (decay_to_start in small_corpus.py)
     real-B     forgetting.budget=B, articles
-    self-B     forgetting.budget=B, text that the model writes before the first step
+    self-B     forgetting.budget=B, text that the model writes before the first step; --tokens says how much
 """
 
 import argparse
@@ -25,24 +25,24 @@ from small_corpus import decay_to_start
 import lmtune
 
 
-def build_settings(arm, most):
+def build_settings(arm, most, tokens):
     kind, _, budget = arm.partition("-")
     kept = ["forgetting.on=english", f"forgetting.budget={budget}", f"forgetting.most={most}"]
     return {
         "plain": ["eval_data=[english]"],
         "start": ["eval_data=[english]"],
         "real": kept,
-        "self": [*kept, "forgetting.replay=self"],
+        "self": [*kept, "forgetting.replay=self", *([f"forgetting.tokens={tokens}"] if tokens else [])],
     }[kind]
 
 
 def train(model, arm, seed, arguments):
     """results.json of a run; one that has ended is not run again, and its weights are removed."""
-    name = f"{arm}-{arguments.rate:g}-{arguments.steps}-{seed}".replace("%", "")
+    name = f"{arm}-{arguments.most}-{arguments.rate:g}-{arguments.steps}-{arguments.tokens}-{seed}".replace("%", "")
     kept = Path(name) / "results.json"
     if not kept.exists() or json.loads(kept.read_text())["status"] != "completed":
         settings = [
-            "data=language", f"model.path={model}", f"seed={seed}", *build_settings(arm, arguments.most),
+            "data=language", f"model.path={model}", f"seed={seed}", *build_settings(arm, arguments.most, arguments.tokens),
             f"training.max_steps={arguments.steps}", f"training.eval_steps={arguments.steps // 10}",
             f"training.learning_rate={arguments.rate}", "training.per_device_train_batch_size=4",
             "training.bf16=true", "eval.max_tokens=2500", *NO_CHECKPOINT, *QUIET, f"output={name}", "resume=auto",
@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--rate", type=float, default=4e-4, help="highest learning rate, one that harms the English")
     parser.add_argument("--most", default="50%", help="forgetting.most")
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--tokens", type=int, help="that `self` writes; by default as many as the run could replay")
     arguments, data, model = begin_real(parser, "forgetting-real")
     write_text("english", read_articles(data), train_bytes=150_000)
     write_text("language", read_works(data), train_bytes=300_000)

@@ -209,8 +209,10 @@ class Corpus:
         ledger.withdraw("copied", 0, all_copied)
 
     def _load_given(self, split: str, training: np.ndarray, ledger: Ledger) -> list[Texts]:
-        """Documents that the source itself keeps apart, without those that were trained on or will be. Of text that is not scored
-        there may be none: what is held out of it is often that which another source, or the run itself, holds out already.
+        """Documents that the source itself keeps apart, without those that were trained on or will be.
+
+        Raises DataError if none are left of text that is scored. Of other text all may be gone: old text that is replayed keeps
+        apart the very documents that the run watches.
 
         training: [documents] uint64 hashes of the training text. Of a stream they are not known and so none; it leaves out
         of what is trained on what is held out here.

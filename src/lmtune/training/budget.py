@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 START = 0.25
-"""The share before anything was measured, where more is not forbidden."""
+"""The share before anything was measured, unless `most` is less."""
 AIM = 0.75
 """Part of the budget that the share steers for; the rest is for what an evaluation later shows."""
 FASTEST = 2.0
