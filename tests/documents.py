@@ -77,8 +77,10 @@ def list_code(page):
 
 
 def list_shown(page):
-    """What a page shows to be typed or copied, in its order, without what differs between languages: the remark behind a
-    line, and the language of a report."""
+    """What a page shows to be typed or copied, in its order, without what differs between languages.
+
+    That is the remark behind a line, and the language of a report.
+    """
     pieces = [piece.commands if isinstance(piece, Block) else _list_indented(piece) for piece in _cut(page)]
     lines = [re.split(r" {3,}| +# ", line)[0] for piece in pieces for line in piece]
     return [line.replace(" report.language=pt", "") for line in lines]

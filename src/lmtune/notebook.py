@@ -1,4 +1,5 @@
 """Output in a notebook: the messages of a running command, in one output that is updated in place, and inline pages.
+
 IPython is not needed: outside a kernel this module does nothing.
 """
 

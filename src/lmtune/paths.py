@@ -53,6 +53,7 @@ _TESTS: tuple[tuple[Callable[[int], bool], Kind], ...] = (
 @dataclass(frozen=True, slots=True)
 class GivenPath:
     """A path as typed after `key=`, and the class of errors about it, which its methods raise.
+
     They take this path, or paths below it.
     """
 

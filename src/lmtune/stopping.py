@@ -1,4 +1,5 @@
 """Signals that ask the process to stop, recorded so that none is lost.
+
 A handler raises wherever the program happens to be. In a `__del__` or a library's callback the exception is swallowed; so
 the signal is recorded too, and checked at the next safe place.
 """

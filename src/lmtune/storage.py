@@ -36,6 +36,7 @@ def load_json(file: Path) -> dict[str, Any]:
 
 def load_record(file: Path, read: Callable[[Record], T], expected: str, otherwise: str) -> T:
     """What `read` takes from a record of a run. Raises CheckpointError if the file is missing or its content is not as expected.
+
     expected: what the file is, in words. otherwise: how to do without it.
     """
     try:

@@ -112,6 +112,7 @@ class TokenStream:
 
     def select(self, max_tokens: int, decode: Decode) -> "TokenStream":
         """Documents with at most `max_tokens` in total (0: all), drawn by their hash, in the order of the stream.
+
         The same ones for the same stream, so that evaluations of one run are comparable. Documents are whole; but if whole
         ones come to less than half of the limit, the next one drawn is represented by its end.
         """
@@ -140,6 +141,7 @@ class TokenStream:
 
     def _cut_start(self, number: int, tokens: int, decode: Decode) -> np.void | None:
         """Table row for at most the last `tokens` of a document, starting at a character boundary.
+
         None if there is none nearby: text that cannot be decoded in parts has no exact byte count.
         """
         end, opened = int(self.ends[number]), len(self.opening)

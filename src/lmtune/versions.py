@@ -1,4 +1,5 @@
 """Library versions that lmtune works with, and names that differ in older ones.
+
 The ranges come from pyproject.toml by way of the installed package's metadata; constraints/ names the versions that
 the tests pass with.
 """
@@ -30,6 +31,7 @@ WITHDRAWN = frozenset(["logging_dir", "warmup_ratio"])
 
 def check_versions() -> None:
     """Raise LmtuneError if a library is missing, or in a version that lmtune does not work with.
+
     Only metadata is read. If lmtune itself is not installed (a folder on PYTHONPATH), nothing is checked.
     """
     from packaging.requirements import Requirement

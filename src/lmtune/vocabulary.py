@@ -38,6 +38,7 @@ SHOWN_SPECIAL = ("{0}", "a{0}b", "a {0} b", "{0} {0}\n")
 
 def encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text with nothing added; special tokens in it are plain text.
+
     transformers' own split_special_tokens is not enough if the model itself matches a special string, as
     Unigram and word-level ones do: those entries are then hidden from the text.
     """
@@ -145,6 +146,7 @@ def count_entries(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 def hash_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Hash of everything that determines the ids: vocabulary, merges, normalisation, separator, opening.
+
     Names and truncation do not change it.
     """
     described = describe_tokenizer(tokenizer, len(tokenizer))

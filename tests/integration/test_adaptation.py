@@ -21,8 +21,10 @@ def train(folder, *arguments, launcher=(sys.executable,)):
 
 @pytest.mark.slow
 def test_two_processes_cross_a_phase_edge_as_one_does(tmp_path):
-    """Frozen groups are equal to the bit, the others as near as sums over two processes are: in float32, as Adam makes
-    much of bfloat16's rounding where a gradient is nearly zero."""
+    """Frozen groups are equal to the bit, the others as near as sums over two processes are.
+
+    In float32, since Adam amplifies bfloat16's rounding where a gradient is nearly zero.
+    """
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     shared = ("finetune=gradual", PHASES, "training.load_best_model_at_end=false", "training.bf16=false")
     train(tmp_path, *shared, "training.per_device_train_batch_size=4", "output=two", launcher=torchrun)

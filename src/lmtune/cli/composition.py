@@ -41,8 +41,10 @@ Config = TypeVar("Config", bound=CommandConfig)
 
 
 def register(command: str, config_dirs: Sequence[str] = ()) -> None:
-    """Register the command's schema and config folders with Hydra; ConfigError for an entry of `config_dirs` that is not a
-    folder."""
+    """Register the command's schema and config folders with Hydra.
+
+    Raises ConfigError for an entry of `config_dirs` that is not a folder.
+    """
     store_schema(command)
     folders.register(find_conf(), config_dirs)
 

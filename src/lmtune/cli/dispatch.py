@@ -183,9 +183,9 @@ class Dispatch:
             return self._end_job(error, sweeping)
 
     def answer_job(self, whole: "DictConfig", *, ended: bool) -> float | None:
-        """Print the results of a job that another process has completed; return the value that a sweeper minimises, or None without
-        results.
+        """Print the results of a job that another process has completed.
 
+        Returns the value that a sweeper minimises, or None without results.
         whole: its configuration with Hydra's. ended: the process belonged to this sweep, so the results are in the job's folder;
         otherwise they are those that resume=auto finds.
         """
@@ -231,8 +231,10 @@ class Dispatch:
         return result.objective
 
     def _print_sweep(self, overrides: list[str]) -> None:
-        """Print the jobs of a sweep side by side after their own results. As JSON, only the results are printed, one document per
-        job."""
+        """Print the jobs of a sweep side by side after their own results.
+
+        As JSON, only the results are printed, one document per job.
+        """
         from lmtune.cli.output import write_result
         from lmtune.cli.sweeps import find_folder
         from lmtune.commands.compare import compare, find_folders

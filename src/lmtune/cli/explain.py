@@ -84,8 +84,10 @@ def explain_unknown(key: str, command: str) -> str:
 
 
 def explain_missing(error: MissingConfigException, command: str, remedy: str | None = None) -> str:
-    """The text for a choice that a group does not have, or a config that does not exist. remedy: replaces the advice to name a
-    path."""
+    """The text for a choice that a group does not have, or a config that does not exist.
+
+    remedy: replaces the advice to name a path.
+    """
     name = error.missing_cfg_file or "?"
     group = find_group(name) or name.rpartition("/")[0]
     choice = name.removeprefix(f"{group}/")

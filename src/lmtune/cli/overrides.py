@@ -80,8 +80,10 @@ def list_implied(command: str, arguments: list[str]) -> list[str]:
 
 
 def check_forms(arguments: list[str]) -> None:
-    """Raise ConfigError for forms of Hydra's grammar that have no meaning here: `~key`, glob(...) of a plain key, a group that is
-    given anything but the name of a choice."""
+    """Raise ConfigError for forms of Hydra's grammar that have no meaning here.
+
+    These are `~key`, glob(...) of a plain key, and a group that is given anything but the name of a choice.
+    """
     found = Gathering()
     for argument in arguments:
         with found.noting():

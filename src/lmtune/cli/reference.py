@@ -1,5 +1,7 @@
-"""The tables of docs/configuration.md, which list each key with its default, the values that it accepts and the docstring
-under its field, and of docs/coming-from.md, which list the names of other programs with their names here.
+"""The tables of docs/configuration.md and docs/coming-from.md.
+
+The first list each key with its default, the values that it accepts and the docstring under its field, the others the names of
+other programs with their names here.
 
     python -m lmtune.cli.reference docs/configuration.md docs/coming-from.md      regenerates their tables
 

@@ -133,8 +133,7 @@ def _render_key(item: KeyField) -> str:
 
 
 def _link(command: str, section: str, places: dict[tuple[str, str], str]) -> str:
-    """A link to where a section of a command is explained: in its own part of the page of all keys, else in that of lmtune
-    train."""
+    """A link to where a section of a command is explained: its own part of the page of all keys, else that of train."""
     named = {"training": "training.*", "generation": "generation.*"}.get(section)
     head = (
         named or places.get((command, section)) or places.get(("train", section)) or places.get(("eval", section)) or ""

@@ -1,5 +1,4 @@
-"""Preparation of a sweep before its first job: check the keys of all jobs, and settle one folder for all jobs, ranks and
-launchers."""
+"""Before the first job of a sweep: check the keys of all jobs, and settle one folder for all jobs, ranks and launchers."""
 
 import itertools
 import os

@@ -50,8 +50,9 @@ def run(config: PushConfig) -> Result:
 
 
 def load_finished(config: PushConfig) -> Run:
-    """The run whose finished model is named. Raises CheckpointError for anything else: its card would have no numbers;
-    PushError for a private run.
+    """The run whose finished model is named.
+
+    Raises CheckpointError for anything else, whose card would have no numbers, and PushError for a private run.
     """
     finished = resolve_checkpoint(str(config.ckpt), config.check_weights).find_finished()
     if finished is None:

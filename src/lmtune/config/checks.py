@@ -71,8 +71,10 @@ def is_there(path: str) -> bool:
 
 
 def anchor_paths(paths: Paths) -> Paths:
-    """Paths, one or a list, with relative ones made absolute from the working directory; addresses and paths inside the package
-    stay. See check_paths."""
+    """Paths, one or a list, with relative ones made absolute from the working directory. See check_paths.
+
+    Addresses and paths inside the package stay.
+    """
     if isinstance(paths, list):
         return [_anchor(path) for path in paths]
     return paths if paths is None else _anchor(paths)

@@ -31,9 +31,9 @@ def _read_constant(name: str) -> Numeral | None:
 
 
 def render_value(value: object, column: str, where: str, row: int, encoding: str) -> str:
-    """A value as text; nothing for no value. Raise DataError for what is no text: lists, objects, spans of time, and bytes
-    that do not decode.
+    """A value as text; "" for a missing value.
 
+    Raises DataError for lists, objects, spans of time, and bytes that do not decode.
     row: number of the row, from 1, for messages.
     """
     if isinstance(value, str):

@@ -90,6 +90,7 @@ def ask_who(api: HfApi) -> dict[str, Any]:
 
 def make_repository(api: HfApi, repo: str, private: bool) -> bool:
     """True if the repository is new; raise if it exists and is not writable.
+
     Without exist_ok, which would accept a repository of somebody else that can only be read.
     """
     try:
@@ -124,6 +125,7 @@ def load_card(api: HfApi, repo: str, revision: str, files: list[str]) -> str | N
 
 def push(request: dict[str, Any]) -> dict[str, Any]:
     """Upload files and texts in one commit, which also deletes files of an earlier model that they do not replace.
+
     card: the text that the existing card must have, None for no card; without this key any card is accepted.
     """
     api = _build_api(TRANSFER_LIMIT)

@@ -153,6 +153,7 @@ def find_trace(name: str, text: str, traces: list[Trace]) -> str | None:
 
 def build_traces(run: Path, public: str) -> list[Trace]:
     """Traces that must not be published: folders, the user's name, the machine's.
+
     run: the run folder. public: text that is published anyway; a name in it reveals nothing.
     """
     folders = [("the run folder", run), *_own_folders()]

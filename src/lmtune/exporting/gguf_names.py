@@ -1,4 +1,5 @@
 """GGUF's names for the sizes and the weights of an architecture, and the order of their rows.
+
 Only architectures are listed whose logits llama.cpp was shown to reproduce (tests/integration/test_llama_cpp.py), with the sizes
 that GGUF has a key for. Other settings of a config are checked against the values with which llama.cpp computes.
 """

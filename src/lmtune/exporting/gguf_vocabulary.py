@@ -1,4 +1,5 @@
 """A byte-level BPE vocabulary in GGUF, and the tokenizer that llama.cpp makes of it.
+
 GGUF names the way a text is split, and llama.cpp has a regular expression for each name. So a vocabulary is written only if it
 splits like one of SPLITTERS, which were shown to give the same ids (tests/integration/test_llama_cpp.py).
 """

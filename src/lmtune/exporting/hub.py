@@ -1,4 +1,5 @@
 """The repository on the Hub for a finished model, checked before anything else is done, and the push.
+
 huggingface_hub runs in a separate process (client.py), which a time limit can end.
 """
 
@@ -143,6 +144,7 @@ def check_repository(key: str, repo: str) -> None:
 
 def open_target(wish: Wish) -> Target:
     """Create the repository, or find it writable.
+
     Raises PushError if neither works, or if it holds a card that was written by hand and is not to be replaced.
     """
     asked = {"task": "open", "repo": wish.repo, "private": wish.private, "revision": wish.revision}

@@ -1,4 +1,5 @@
 """Reading a written file back and comparing it with the model: its settings, each weight, its vocabulary, its logits.
+
 No runtime is needed. The model for the comparison is built only from what is in the file.
 """
 

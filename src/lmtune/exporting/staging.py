@@ -16,6 +16,7 @@ from lmtune.storage import sync, sync_folder
 @contextmanager
 def staged(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder inside `folder` to write in; its content is moved up at the end, flushed to disk, with `last` last.
+
     On failure nothing is moved and it is removed. Raises CheckpointError if the disk cannot be written.
     """
     aside = folder / f".{token_hex(4)}"

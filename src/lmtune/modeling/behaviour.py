@@ -91,6 +91,7 @@ def run(model: PreTrainedModel, ids: torch.Tensor, **settings: Any) -> torch.Ten
 
 def moved(before: torch.Tensor, after: torch.Tensor, tolerance: float = TOLERANCE) -> bool:
     """True if two tensors of logits differ by more than rounding. False if one is not finite: other checks find that.
+
     tolerance: relative to their standard deviation.
     """
     import torch

@@ -1,6 +1,6 @@
-"""BPE learning continued from an existing vocabulary (continued BPE training: Purason, Chizhov, Yamshchikov, Fishel 2025,
-arXiv:2512.03989).
+"""BPE learning continued from an existing vocabulary.
 
+Continued BPE training: Purason, Chizhov, Yamshchikov, Fishel 2025, arXiv:2512.03989.
 Words are tokenized by the existing merges; pairs of tokens are counted and merged as in learning from bytes, the most
 frequent first, and of equally frequent ones that with the smaller ids. Continued on the text that a vocabulary was learned from,
 it gives the same merges as learning more entries at once. Trainers of the tokenizers library start from characters only.

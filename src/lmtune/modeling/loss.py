@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def install_loss(model: PreTrainedModel, choice: LossChoice) -> list[str]:
     """Make `model(..., labels=...)` compute the loss that training needs, without logits in memory if possible.
+
     Returns remarks on it. A class that does not shift its labels (BartForCausalLM) would learn to copy its input,
     so if the plain loss is not the cross-entropy of the model's logits at shift_labels, lmtune computes that itself.
 
@@ -79,6 +80,7 @@ def find_obstacle(model: PreTrainedModel) -> str | None:
 
 def find_misfit(model: PreTrainedModel) -> str | None:
     """Why the loss of the model's class is not the one that training needs, None if it is; tried on eight tokens.
+
     Training needs the cross-entropy of its logits at shift_labels, over num_items_in_batch, as Trainer passes them to it.
     """
     name = type(model).__name__

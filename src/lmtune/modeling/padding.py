@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Set the padding id of the model's config to the tokenizer's; return a remark if it has to stay another.
+
     The separator's id is not set as padding: models that pass it to nn.Embedding would never learn the separator's row,
     and forward would warn of padding at every document's end. If the architecture needs one (RoBERTa counts positions by it),
     that of its weights stays.

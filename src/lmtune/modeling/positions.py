@@ -51,6 +51,7 @@ def check_length(key: str, value: int | None, model_config: PreTrainedConfig) ->
 
 def resolve_length(key: str, value: int | None, model: PreTrainedModel, training: bool = False) -> int:
     """`value`, or the default context as far as the model takes it; raise ConfigError if it does not take `value`.
+
     training: rows are for training, for which some models (Reformer) take only one length.
     """
     check_length(key, value, model.config)

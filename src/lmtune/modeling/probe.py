@@ -1,4 +1,5 @@
 """Is a model a plain linear head on its base? Only then are its logits head(base(ids)), so that they can be computed in parts.
+
 Neither class nor config shows this for all architectures, so a few tokens decide. Equal losses would not prove it: Gemma 2's
 cap moves that of a new model by 1e-5. The head has to get the base model's output and give the logits themselves, bit for bit.
 """

@@ -15,6 +15,7 @@ EXACT = 1e-6
 
 def pursue(targets: torch.Tensor, atoms: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(places, weights), both [targets, k]: indices and weights of the atoms whose sum approximates each target.
+
     Each step adds the atom that correlates most with the residual, and all weights are solved for again. A target that is
     matched by fewer atoms has weights of 0 at the end.
 

@@ -24,6 +24,7 @@ and normalises texts in its own way, whatever tokenizer_class says.
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer beside the config of its model, so that it reads back as it is; raise ModelError if it does not.
+
     Settings needed for that stay in the tokenizer, so that Trainer's saves beside the same model contain it too.
     """
     with saying("saving the tokenizer and reading it back"):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def round_weights(model: PreTrainedModel, dtype: SaveDtype) -> None:
     """Round float32 weights in place to values that `dtype` can hold, so that scores belong to what save_model will write.
+
     With an adapter, only trainable weights are rounded: the base is not written.
     """
     import torch
@@ -47,6 +48,7 @@ def save_model(
 
 def check_saveable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError before training, not after it, if config, generation config or tokenizer cannot be saved.
+
     They are written into a temporary folder; if there is no room for one, they are not checked.
     """
     try:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def mend_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, moved: bool = False) -> list[str]:
     """Set the special ids of config and generation config to the tokenizer's; return remarks on what disagreed.
+
     If several ids end a text and the tokenizer's is among them, they stay as they are, unless the vocabulary has changed
     and they mean something else. moved: the ids of the model were those of another vocabulary.
     """

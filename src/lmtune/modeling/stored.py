@@ -1,4 +1,5 @@
 """Comparing weights in a folder with those in memory: loading has to be the inverse of saving.
+
 transformers saves some architectures under other names than their modules have, or in other pieces, and converts back only in
 from_pretrained.
 """
@@ -21,6 +22,7 @@ SHOWN_NAMES = 3
 
 def restore(model: PreTrainedModel, folder: Path) -> None:
     """Load all weights of a checkpoint into `model`; raise CheckpointError if one is missing or has no place.
+
     model: the whole model, or one with a peft adapter, of which a checkpoint holds the adapter alone.
     """
     import torch

@@ -63,6 +63,7 @@ def load_tokenizer(
     path: str, revision: str | None = None, separates: bool = True, key: str = "ckpt"
 ) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the Hub, ready for documents that end in a separator. For a bare adapter, its base's.
+
     key: the key that named it, for messages. Raises ModelError if it does not load, or, with `separates`, has no end-of-text
     token.
     """

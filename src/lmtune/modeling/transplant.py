@@ -108,6 +108,7 @@ def plan_transfer(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, me
 
 def sum_as(donor: PreTrainedModel, transfer: EmbeddingTransfer) -> EmbeddingTransfer:
     """The transfer for `omp`: new rows start as the sums that rebuild them in a model with the new vocabulary.
+
     Raises ModelError if the donor has fewer rows than the new vocabulary has ids.
     """
     rows, head = embedding_weight(donor).detach(), donor.get_output_embeddings()

@@ -1,4 +1,5 @@
 """Sections of the model card that describe a run: its text, its training, its hardware, and citations.
+
 What the run did not record and its author did not state appears as not stated.
 """
 

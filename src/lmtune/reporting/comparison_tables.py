@@ -179,6 +179,7 @@ def _render_mean_behind(family: Record) -> str:
 
 def render_measure(name: str, value: float | None, mean: float | None = None) -> str:
     """A number in a table; large word perplexities have no decimals, which would mean nothing.
+
     mean: for a deviation, the mean that decides its decimals.
     """
     size = value if mean is None else mean

@@ -1,4 +1,5 @@
 """The figure of a training: held-out and training text in bits per byte over the steps, the learning rate below.
+
 Every figure is drawn twice, for wide and for narrow pages, and the style sheet shows one of them, so that text keeps its size.
 """
 

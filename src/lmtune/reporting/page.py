@@ -1,4 +1,5 @@
 """report.html: what happened in a run, on one page, from its records alone.
+
 Each build_ function returns the content of one section of report.html.j2, or None for a section that has nothing to show.
 """
 

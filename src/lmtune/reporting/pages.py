@@ -45,6 +45,7 @@ class Span:
 
 def render_page(template: str, language: Language, title: str, *, runs: bool = False, **values: object) -> str:
     """A page as HTML. template: a file here that extends base.html.j2; runs: the page reloads, as it is being rewritten.
+
     Text in `values` is escaped, except for the markup of figures, which templates mark as safe.
     """
     refresh = REFRESH if runs else None

@@ -36,6 +36,7 @@ def survey(root: Path) -> Survey:
 
 def load_entries(root: Path) -> tuple[list[Entry], Survey]:
     """(runs, survey): an entry for each run below `root`, the most recent first.
+
     The order is that of the numbers in run.json, which are independent of clocks; copies of runs from elsewhere come last.
     """
     found = survey(root)

@@ -102,6 +102,7 @@ class Run(RunFiles):
 
     def restore_mark(self) -> bool:
         """Restore a damaged or missing run.json from the newest checkpoint; True if that was done.
+
         Raises CheckpointError if no checkpoint holds a copy, and for a folder in place of a record.
         """
         for name in (MARK, *RECORDS):
@@ -208,6 +209,7 @@ class Run(RunFiles):
 
     def cut_back(self, step: int) -> None:
         """Drop lines of metrics.jsonl and samples.jsonl after `step`, so that nothing is recorded twice.
+
         Also drop the summary of the training, which is logged again in any case.
         """
         for file, found in ((self.metrics_file, self.load_metrics()), (self.samples_file, self.load_samples())):
@@ -251,6 +253,7 @@ class Run(RunFiles):
 
     def discard(self, folder: Path) -> bool:
         """Delete a sealed folder so that it is never seen half deleted: rename it first, then remove it.
+
         Returns False, and does nothing, if it is not the run's own or holds files that are not.
         """
         if not self.owns(folder):
@@ -289,6 +292,7 @@ class Run(RunFiles):
 
     def place(self, staged: Path) -> Path:
         """Move a sealed folder out of the staging folder, replacing one of the run's own of the same name.
+
         Raises FileExistsError if something is there that the run has not made.
         """
         final = self.folder / staged.name

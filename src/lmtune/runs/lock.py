@@ -24,6 +24,7 @@ NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLC
 
 def lock_folder(folder: Path) -> BaseFileLock:
     """Lock a run folder for the lifetime of this process; raise CheckpointError if another holds the lock.
+
     The operating system releases the lock when the process ends. If the file system has no locks, a heartbeat in
     the folder replaces it. Raises OSError for a folder that cannot be written to.
     """

@@ -16,6 +16,7 @@ NOT_OF_MODEL = frozenset([".md", ".pt", ".pth", ".npz"])
 
 def seal(folder: Path, manifest: dict[str, Any], private: frozenset[str] = frozenset()) -> None:
     """Write manifest.json, with the size and checksum of every file and its own checksum, once all files are on disk.
+
     private: names of files that hold people's text, which only their owner may read.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
@@ -55,6 +56,7 @@ def find_fault(folder: Path) -> str | None:
 
 def find_damage(folder: Path, pattern: str = "*") -> str | None:
     """What is wrong with the model files of a folder that was sealed; None if nothing, or if it never was.
+
     Pages, which people may edit, and training state, from which no model is loaded, are ignored.
     pattern: of the names of the files to check.
     """

@@ -14,6 +14,7 @@ SHOWN = 8
 
 def find_named(key: str, text: str, root: Path) -> Path | None:
     """The folder of the run below `root` that a text names; None if it names none.
+
     `last` is the most recent run, `NAME/last` the most recent one of that name or below that folder. Any other text is
     looked for in the folders of the runs, relative to `root`, and in their names: whole parts of them win over substrings.
     Raises CheckpointError, which names `key`, if several runs match.

@@ -29,6 +29,7 @@ def begin_below(root: Path, name: str, now: datetime) -> Run:
 
 def begin_at(given: GivenPath, root: Path) -> Run:
     """Start a run in a given folder, which must be new or empty.
+
     Raises CheckpointError for a folder that cannot be created or is not empty.
     """
     made = make_given(given)
@@ -39,6 +40,7 @@ def begin_at(given: GivenPath, root: Path) -> Run:
 @contextmanager
 def new_folder(output: str | None, name: str) -> Iterator[Path]:
     """A folder for the output of a command: that of output=, else a new one below outputs/<name>/.
+
     It is created before the work, which would otherwise be lost if it cannot be created; if the work fails, it is removed
     unless something was written. Raises CheckpointError for one that cannot be created or is not empty.
     """

@@ -1,4 +1,5 @@
 """Serving a model: an engine that generates many texts at once, and HTTP in front of it.
+
 Path of a request: body -> parameters -> jobs -> engine -> pieces -> wire. The engine and modules below it know no HTTP, and
 modules above it know no tensors.
 

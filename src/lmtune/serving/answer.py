@@ -229,6 +229,7 @@ def settle_lengths(config: GenerationConfig, new: int) -> GenerationConfig:
 
 async def follow(channel: Channel, work: Work, request: Request) -> Pieces:
     """Pieces of the jobs, until all texts are finished. Raises what the engine raised, or ClientGoneError.
+
     However it ends, the jobs are cancelled: their slots are free at the next step.
     """
     left = sum(job.sequences for job in work.jobs)

@@ -20,6 +20,7 @@ Processor: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 class Chooser:
     """The logits processors of one text, as generate builds them, and its own random generator.
+
     torch.multinomial draws the same from a generator with a seed as from the global one after torch.manual_seed.
     """
 

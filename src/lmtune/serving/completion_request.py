@@ -1,4 +1,5 @@
 """Requests to POST /v1/completions: OpenAI's parameters, and also every parameter of generate by its own name.
+
 Source: the reference of OpenAI's completions API. Differences are listed in docs/serving.md; other parameters are refused.
 """
 

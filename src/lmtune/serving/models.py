@@ -143,6 +143,7 @@ def resolve_context(wanted: int | None, model: PreTrainedModel) -> int:
 
 def name_checkpoints(found: dict[str, Checkpoint]) -> dict[str, str]:
     """A short name for each checkpoint in `ckpt=`: name and date of its run, its folder, or its Hub id.
+
     A checkpoint without a unique short name keeps the one that was typed.
     """
     short = {ckpt: _name(each) for ckpt, each in found.items()}

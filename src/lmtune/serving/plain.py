@@ -1,5 +1,7 @@
-"""Texts that model.generate writes, one request at a time: beams, guidance, several texts of one draw, and all texts of models
-whose rows cannot be batched."""
+"""Texts that model.generate writes, one request at a time.
+
+These are beams, guidance, several texts of one draw, and all texts of models whose rows cannot be batched.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""One forward pass at a time, in the order in which threads asked: the processor is shared fairly between texts in a
-batch and one that generate writes alone."""
+"""One forward pass at a time, in the order in which threads asked.
+
+So the processor is shared fairly between texts in a batch and one that generate writes alone.
+"""
 
 import threading
 from collections import deque

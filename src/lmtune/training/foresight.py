@@ -56,8 +56,10 @@ class Course:
 
     @property
     def tokens(self) -> int:
-        """Tokens that the whole run learns; of an epoch that is not whole, as many as its steps have on average where the order of
-        rows does not tell."""
+        """Tokens that the whole run learns.
+
+        Of an incomplete epoch, as many as its steps have on average, unless the order of rows tells.
+        """
         if self.targets_per_epoch is None:
             return round(self.steps * self.tokens_per_step * self.share_learned)
         epochs, rest = divmod(self.steps, self.steps_per_epoch)

@@ -161,8 +161,10 @@ def _hold_bytes(given: str | list[str]) -> bool:
 
 
 def _hold_only(given: str | list[str], kinds: tuple[str, ...]) -> bool:
-    """True if all files that paths, globs and folders name are of these kinds; for addresses and missing files, the name
-    decides."""
+    """True if all files that paths, globs and folders name are of these kinds.
+
+    For addresses and missing files, the name decides.
+    """
     paths = given if isinstance(given, list) else [given]
     named: list[TextFile] = [RemoteFile(path, 0, ()) if find_protocol(path) else Path(path) for path in paths]
     try:

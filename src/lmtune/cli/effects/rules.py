@@ -1,5 +1,8 @@
-"""By command: when keys have no effect. A rule takes the configuration and what was typed, and returns why a key has no effect, or
-None if it works; its name says what has to hold."""
+"""By command: when keys have no effect.
+
+A rule takes the configuration and what was typed, and returns why a key has no effect, or None if it works; its name says what has
+to hold.
+"""
 
 import os
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
-"""Keys that a command never reads, whatever else is set; they are refused if typed. tests/test_effects.py runs every command and
-compares these tables with what was read."""
+"""Keys that a command never reads, whatever else is set; they are refused if typed.
+
+tests/test_effects.py runs every command and compares these tables with what was read.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields

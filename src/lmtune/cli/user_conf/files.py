@@ -269,8 +269,10 @@ def _parse_item(document: Document, place: str, item: object) -> tuple[re.Match[
 
 
 def _check_item(document: Document, place: str, match: re.Match[str], path: str, choices: list[str] | None) -> None:
-    """Raise ConfigError unless an item of a defaults list belongs to one of lmtune's groups, and is written as `override /GROUP` if
-    the group has a choice already."""
+    """Raise ConfigError unless an item of a defaults list belongs to one of lmtune's groups.
+
+    It has to be written as `override /GROUP` if the group has a choice already.
+    """
     group = path if choices is not None else path.rpartition("/")[0]
     name = match["path"].lstrip("/")
     if match["path"].startswith("/"):

@@ -108,8 +108,10 @@ class UserConfSource(ConfigSource):
 
 
 def register(shipped: Path, config_dirs: Sequence[str] = ()) -> None:
-    """Let Hydra search the user's folders beside `shipped`, the package's own. Raises ConfigError for a path that is not a
-    folder."""
+    """Let Hydra search the user's folders beside `shipped`, the package's own.
+
+    Raises ConfigError for a path that is not a folder.
+    """
     UserConf.shipped = shipped
     UserConf.folders = tuple(_find_folders(shipped, config_dirs))
     UserConf.blank = UserConf.references = References()

@@ -115,8 +115,10 @@ def measure_compression(task: Task, rows: Rows, subject: Subject) -> Outcome:
 def score_running_text(
     text: str, subject: Subject, context: int, separator: int, stride: int | None = None
 ) -> tuple[float, int]:
-    """(nll, tokens) of one long text; its first token predicted from what the tokenizer opens a text with, or else from the
-    separator, or not scored without either.
+    """(nll, tokens) of one long text.
+
+    The first token is predicted from the tokens with which the tokenizer opens a text, or else from the separator; without
+    either it is not scored.
     """
     ids = subject.encode(text)
     opening = () if subject.opening == (separator,) else subject.opening
