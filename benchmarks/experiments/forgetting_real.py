@@ -38,7 +38,9 @@ def build_settings(arm, most, tokens):
 
 def train(model, arm, seed, arguments):
     """results.json of a run; one that has ended is not run again, and its weights are removed."""
-    name = f"{arm}-{arguments.most}-{arguments.rate:g}-{arguments.steps}-{arguments.tokens}-{seed}".replace("%", "")
+    name = f"{arm}-{arguments.most}-{arguments.rate:g}-{arguments.steps}-{arguments.tokens or 'all'}-{seed}".replace(
+        "%", ""
+    )
     kept = Path(name) / "results.json"
     if not kept.exists() or json.loads(kept.read_text())["status"] != "completed":
         settings = [
