@@ -28,14 +28,16 @@ from lmtune.errors import LmtuneError, Stopped, first_line
 from lmtune.secrets import check_secrets
 from lmtune.versions import check_versions
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Signals that end a command in an orderly way; SLURM can be asked for the second before it ends a job."""
-
 
 def main() -> NoReturn:
     """Entry point of the `lmtune` command."""
     arguments = sys.argv[1:]
-    code = run(arguments, begun(arguments))
+    leave(run(arguments, begun(arguments)))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process of a command that has come to its end."""
+    stopping.leave()
     gc.freeze()  # or the end of the process looks through all that torch and transformers have made: a second of CPU
     sys.exit(code)
 
@@ -57,19 +59,28 @@ def run(arguments: list[str], work: AbstractContextManager[object] | None = None
 
 def run_guarded(command: Callable[[IO[str]], int], work: AbstractContextManager[object] | None = None) -> int:
     """What a command, which is given stdout, comes to as an exit code, however it ends."""
-    with console.speaking() as stdout, work or nullcontext():
-        try:
-            return command(stdout)
-        except LmtuneError as error:
-            return report(error)
-        except Stopped as stopped:
-            return stopped.exit_code
-        except BrokenPipeError:  # `| head` has read enough
-            return 128 + signal.SIGPIPE
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
-        except SystemExit as end:  # Hydra ends so after --help
-            return int(end.code or 0)
+    try:
+        with console.speaking() as stdout, work or nullcontext():
+            return _guard(command, stdout)
+    except Stopped as stopped:  # the signal came while another end was being told
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _guard(command: Callable[[IO[str]], int], stdout: IO[str]) -> int:
+    try:
+        return command(stdout)
+    except LmtuneError as error:
+        return report(error)
+    except Stopped as stopped:
+        return stopped.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except SystemExit as end:  # Hydra ends so after --help
+        return int(end.code or 0)
 
 
 def _run(arguments: list[str], stdout: IO[str]) -> int:
@@ -117,12 +128,7 @@ def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:
 def prepare_process() -> None:
     """Settle what libraries read when they are imported, and what signals do."""
     set_environment()
-    stopping.forget()
-    for number in STOPPING:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, stopping.request)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, stopping.interrupt)
+    stopping.listen()
 
 
 def _spell_out(command: str, option: str) -> str:

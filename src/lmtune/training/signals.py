@@ -14,9 +14,6 @@ from lmtune.errors import Stopped
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[int, FrameType | None], object] | int | None
-"""What signal.signal takes and returns."""
-
 
 class StopOnSignal(TrainerCallback):
     """SIGTERM, SIGINT, SIGUSR1 or SIGHUP: finish the running step, save a checkpoint at its boundary, then raise Stopped.
@@ -38,7 +35,7 @@ class StopOnSignal(TrainerCallback):
         self.waits = True
         """True once a signal must wait for a step boundary: a step was taken, or other ranks must agree."""
         self.stopping = False
-        self.previous: dict[int, Handler] = {}
+        self.previous: dict[int, stopping.Handler] = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         stopping.check()
@@ -94,6 +91,7 @@ class StopOnSignal(TrainerCallback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        stopping.pass_over_simultaneous(number, self.previous)
         for each in self.previous:
             signal.signal(each, signal.SIG_IGN if each == number == signal.SIGHUP else signal.SIG_DFL)
         if not self.waits:
