@@ -184,6 +184,9 @@ class FileSource:
     def count_shards(self, split: str) -> int:
         return len(self.files[split])
 
+    def find_empty(self, split: str) -> frozenset[int]:
+        return frozenset(number for number, file in enumerate(self.files[split]) if not size_of(file))
+
     def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
         file = self.files[split][shard]
         reading = Reading(file, self._part_of(file).encoding)
