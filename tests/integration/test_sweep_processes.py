@@ -172,6 +172,41 @@ def test_the_end_of_a_job_is_told_in_its_own_words(tmp_path):
     log.write_text("".join(f"line {number}\n" for number in range(9)))
     assert processes.find_reason(log, 0).splitlines()[:-1] == [f"line {number}" for number in range(4, 9)]
     assert processes.find_reason(log, 0).endswith("0.log")
+    log.unlink()
+    assert re.fullmatch(r"what it has said is lost: .*0\.log: No such file or directory", processes.find_reason(log, 0))
+
+
+def test_a_job_that_cannot_be_started_fails_alone_and_says_why(lmtune, monkeypatch):
+    """Its log lies where nothing can be written; that of the other job does not, whose process ends without any results."""
+    popen = subprocess.Popen
+
+    def begin(command, **settings):
+        return popen([sys.executable, "-c", "import sys; sys.stdin.read()"], **settings)
+
+    log = processes.Job.log.fget
+    monkeypatch.setattr(
+        processes.Job, "log", property(lambda job: log(job) if job.number else Path("/dev/null", "0.log"))
+    )
+    monkeypatch.setattr(processes.subprocess, "Popen", begin)
+    monkeypatch.setattr(processes.ProcessesLauncher, "_start", close_afterwards(processes.ProcessesLauncher._start))
+    answer = lmtune("train", "-m", *TINY, "seed=1,2")
+    assert answer.code == 2
+    assert (
+        "job 0 of the sweep (seed=1) cannot run:\nerror: job 0 of the sweep (seed=1): expected a process for it"
+        in answer.err
+    )
+    assert "found: File exists. Make room" in answer.err
+    assert "job 1 of the sweep (seed=2) has ended, and left no results:\nerror: " in answer.err
+
+
+def close_afterwards(start):
+    """Starting a job, whose process then hears that there is nothing more to come."""
+
+    def wrapped(launcher, *arguments):
+        start(launcher, *arguments)
+        launcher.running[-1].process.stdin.close()
+
+    return wrapped
 
 
 @pytest.mark.parametrize(

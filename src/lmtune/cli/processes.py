@@ -30,7 +30,7 @@ from lmtune import stopping
 from lmtune.cli.job import compose_job
 from lmtune.cli.overrides import quote
 from lmtune.cli.sweep_table import JobLine, SweepWork
-from lmtune.errors import LmtuneError, Stopped
+from lmtune.errors import CheckpointError, LmtuneError, Stopped
 from lmtune.paths import shorten
 from lmtune.patience import doing
 from lmtune.units import render_count, render_duration
@@ -142,6 +142,9 @@ class ProcessesLauncher(Launcher):
         """Answer a job that has completed, or start a process for it on the first of the devices."""
         try:
             objective = self.dispatch.answer_job(job.config, ended=False)
+            if objective is None:
+                self._start(job, devices[0], threads)
+                devices.popleft()
         except LmtuneError as error:
             self._tell_failure(job, "cannot run", f"error: {error}", error.exit_code)
             return
@@ -149,38 +152,54 @@ class ProcessesLauncher(Launcher):
             job.objective = objective
             logger.info("%s: this run has completed", job)
             return
-        device = devices.popleft()
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last for those who look at processes
-                env=build_environment(device, threads),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # or Ctrl-C would reach it twice, which ends it without a checkpoint
-            )
-            line = JobLine(job.number, job.name, job.folder)
-            self.running.append(Running(job, process, device, log.tell(), line))
+        logger.info("%s begins; what it says: %s", job, shorten(job.log))
+
+    def _start(self, job: Job, device: str | None, threads: int | None) -> None:
+        """Start the process of a job. Raises CheckpointError where it cannot be started, or has no place for what it says."""
+        try:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            with job.log.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last for those who look at processes
+                    env=build_environment(device, threads),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # or Ctrl-C would reach it twice, which ends it without a checkpoint
+                )
+                line = JobLine(job.number, job.name, job.folder)
+                self.running.append(Running(job, process, device, log.tell(), line))
+        except OSError as error:
+            raise CheckpointError(
+                f"{job}: expected a process for it, and {shorten(job.log)} for what it says; found: {error.strerror or error}. Make room "
+                "or mend the folder, then give the same command with "
+                f"hydra.sweep.dir={self.config.hydra.sweep.dir} resume=auto."
+            ) from error
         told = pickle.dumps((self.dispatch, job.overrides, job.number))
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already, which is told in its turn
             process.stdin.write(b"%d\n" % len(told) + told)
             process.stdin.flush()  # and stays open: the job ends when it closes
-        logger.info("%s begins; what it says: %s", job, shorten(job.log))
 
     def _end(self, ended: Running) -> None:
         job, code = ended.job, ended.process.returncode
         assert ended.process.stdin is not None
         ended.process.stdin.close()
-        objective = self.dispatch.answer_job(job.config, ended=True)
+        try:
+            objective = self.dispatch.answer_job(job.config, ended=True)
+        except LmtuneError as error:  # the folder is not as the job has left it
+            self._tell_failure(job, "has ended, and its results do not read", f"error: {error}", error.exit_code)
+            return
         job.objective = math.nan if objective is None else objective
         if code != 0:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             self._tell_failure(job, how, find_reason(job.log, ended.said), code)
-            return
-        took = render_duration(time.monotonic() - ended.line.begun)
-        logger.info("%s is done after %s; run folder: %s", job, took, shorten(self.dispatch.jobs[-1]))
+        elif objective is None:
+            reason = f"error: {shorten(job.folder)}: expected the results of a run, found none. Was the folder moved?"
+            self._tell_failure(job, "has ended, and left no results", reason, CheckpointError.exit_code)
+        else:
+            took = render_duration(time.monotonic() - ended.line.begun)
+            logger.info("%s is done after %s; run folder: %s", job, took, shorten(self.dispatch.jobs[-1]))
 
     def _tell_failure(self, job: Job, how: str, reason: str, code: int) -> None:
         logger.info("%s %s:", job, how)
@@ -246,7 +265,10 @@ def build_environment(device: str | None, threads: int | None) -> dict[str, str]
 
 def find_reason(log: Path, said: int) -> str:
     """What ended a job: the error that its log ends with, or its last lines. said: bytes to pass over."""
-    text = log.read_bytes()[said:].decode(errors="replace").strip()
+    try:
+        text = log.read_bytes()[said:].decode(errors="replace").strip()
+    except OSError as error:
+        return f"what it has said is lost: {shorten(log)}: {error.strerror}"
     _, error, reason = f"\n{text}".rpartition("\nerror: ")
     return f"error: {reason}" if error else "\n".join([*text.splitlines()[-LAST_LINES:], f"all of it: {shorten(log)}"])
 
