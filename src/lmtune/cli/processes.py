@@ -171,9 +171,9 @@ class ProcessesLauncher(Launcher):
                 self.running.append(Running(job, process, device, log.tell(), line))
         except OSError as error:
             raise CheckpointError(
-                f"{job}: expected a process for it, and {shorten(job.log)} for what it says; found: {error.strerror or error}. Make room "
-                "or mend the folder, then give the same command with "
-                f"hydra.sweep.dir={self.config.hydra.sweep.dir} resume=auto."
+                f"{job}: expected a process for it, and {shorten(job.log)} for what it says; found: {error.strerror or error}. "
+                f"Make room or mend the folder, then give the same command with hydra.sweep.dir={self.config.hydra.sweep.dir} "
+                "resume=auto."
             ) from error
         told = pickle.dumps((self.dispatch, job.overrides, job.number))
         assert process.stdin is not None
