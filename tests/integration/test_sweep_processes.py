@@ -13,7 +13,8 @@ import psutil
 import pytest
 from helpers import TINY_MODEL
 
-from lmtune.cli import processes
+from lmtune.cli import processes, sweeps
+from lmtune.errors import CheckpointError
 from lmtune.upstream import Typed
 
 TINY = (
@@ -197,6 +198,28 @@ def test_a_job_that_cannot_be_started_fails_alone_and_says_why(lmtune, monkeypat
     )
     assert "found: File exists. Make room" in answer.err
     assert "job 1 of the sweep (seed=2) has ended, and left no results:\nerror: " in answer.err
+
+
+def test_a_job_that_is_counted_anew_does_not_want_the_folder_of_another(lmtune, monkeypatch):
+    Path("sweep").mkdir()
+    sweeps._mark(Path("sweep"))
+    for name in ("0", "0-2"):
+        Path("sweep", name).mkdir()
+        Path("sweep", name, "results.json").write_text("{}")
+    began = {}
+
+    def refuse(launcher, job, *_):
+        began[job.folder.name] = (job.log.name, job.overrides[-1])
+        raise CheckpointError("not now")
+
+    monkeypatch.setattr(processes.ProcessesLauncher, "_start", refuse)
+    answer = lmtune("train", "-m", *TINY, "seed=1,2")
+    assert "job 0 of the sweep (seed=1): sweep/0 holds the run of another job, so it gets 0-3" in answer.err
+    assert began == {"0-3": ("0-3.log", "hydra.sweep.subdir='0-3'"), "1": ("1.log", "hydra.sweep.subdir='1'")}
+    began.clear()
+    answer = lmtune("train", "-m", *TINY, "seed=1,2", "resume=off")
+    assert began.keys() == {"1"}, "without resume=auto the sweep may be typed again by mistake"
+    assert "sweep/0: expected a new folder or an empty one" in answer.err
 
 
 def close_afterwards(start):

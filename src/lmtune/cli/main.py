@@ -8,6 +8,7 @@ stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the u
 a signal; 1 a fault of ours. Nothing heavy is imported until a configuration has been composed and checked.
 """
 
+import errno
 import gc
 import signal
 import sys
@@ -25,8 +26,12 @@ from lmtune.cli.options import check_line_ends, take_options
 from lmtune.cli.tools import TOOLS
 from lmtune.environment import set_environment
 from lmtune.errors import LmtuneError, Stopped, first_line
+from lmtune.paths import show
 from lmtune.secrets import check_secrets
 from lmtune.versions import check_versions
+
+FULL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+"""What a disk answers that takes no more."""
 
 
 def main() -> NoReturn:
@@ -77,6 +82,10 @@ def _guard(command: Callable[[IO[str]], int], stdout: IO[str]) -> int:
         return stopped.exit_code
     except BrokenPipeError:  # `| head` has read enough
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return report(explain_full(error))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except SystemExit as end:  # Hydra ends so after --help
@@ -106,6 +115,17 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
         told, *keys = keys
         return Dispatch("check" if told == "train" else told, options, checks=told != "train").run(keys)
     return Dispatch(name, options).run(keys)
+
+
+def explain_full(error: OSError) -> LmtuneError:
+    """A disk that took no more, somewhere on the way, as a mistake that the user can mend."""
+    place = f"{show(error.filename)}: " if error.filename is not None else ""
+    explained = LmtuneError(
+        f"{place}expected a disk that takes what is written, found: {error.strerror}. Make room, or name another folder with "
+        "output=, LMTUNE_CACHE= or TMPDIR=; then give the command again."
+    )
+    explained.__cause__ = error  # with LMTUNE_DEBUG=1 it is told where
+    return explained
 
 
 def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lmtune import stopping
 from lmtune.cli.job import compose_job
@@ -33,6 +33,7 @@ from lmtune.cli.sweep_table import JobLine, SweepWork
 from lmtune.errors import CheckpointError, LmtuneError, Stopped
 from lmtune.paths import shorten
 from lmtune.patience import doing
+from lmtune.storage import number_names
 from lmtune.units import render_count, render_duration
 from lmtune.upstream import Typed
 
@@ -64,6 +65,16 @@ class Job:
     def folder(self) -> Path:
         """The run folder, unless resume= finds another."""
         return Path(self.config.hydra.runtime.output_dir)
+
+    def move(self, subdir: str) -> None:
+        """Let it run in this folder below that of the sweep."""
+        folder = Path(self.config.hydra.sweep.dir, subdir).absolute()
+        with read_write(self.config.hydra), open_dict(self.config.hydra):  # Hydra locks what it has been given
+            self.config.hydra.runtime.output_dir = str(folder)
+            self.config.hydra.sweep.subdir = subdir
+        key = "hydra.sweep.subdir="
+        others = [text for text in self.overrides if not text.startswith(key)]
+        self.overrides = [*others, f"{key}{quote(subdir)}"]
 
     @property
     def log(self) -> Path:
@@ -132,15 +143,14 @@ class ProcessesLauncher(Launcher):
         for_all = cast("list[str]", OmegaConf.to_container(self.config.hydra.overrides.hydra, resolve=False))
         overrides = [*for_all, *overrides]
         config = compose_job(self.context.config_loader, self.dispatch.name, overrides, number)
-        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
-        with open_dict(config):
-            config.hydra.runtime.output_dir = str(folder)
-        settled = f"hydra.sweep.subdir={quote(config.hydra.sweep.subdir)}"
-        return Job(number, own, [*overrides, settled], config)
+        job = Job(number, own, overrides, config)
+        job.move(str(config.hydra.sweep.subdir))
+        return job
 
     def _begin(self, job: Job, devices: deque[str | None], threads: int | None) -> None:
         """Answer a job that has completed, or start a process for it on the first of the devices."""
         try:
+            self._settle_folder(job)
             objective = self.dispatch.answer_job(job.config, ended=False)
             if objective is None:
                 self._start(job, devices[0], threads)
@@ -153,6 +163,19 @@ class ProcessesLauncher(Launcher):
             logger.info("%s: this run has completed", job)
             return
         logger.info("%s begins; what it says: %s", job, shorten(job.log))
+
+    def _settle_folder(self, job: Job) -> None:
+        """Give a job the next free folder where its own is that of another job and resume=auto finds no run of it.
+
+        Jobs are counted anew where a value is added to a sweep that goes on, or its values come in another order.
+        """
+        taken = is_taken(job.folder)
+        if not taken or not self.dispatch.begins_job(job.config):
+            return
+        parent, name = job.folder.parent, job.folder.name
+        free = next(each for each in number_names(name) if not is_taken(parent / each))
+        job.move(str(Path(job.config.hydra.sweep.subdir).with_name(free)))
+        logger.info("%s: %s holds the run of another job, so it gets %s", job, shorten(parent / name), free)
 
     def _start(self, job: Job, device: str | None, threads: int | None) -> None:
         """Start the process of a job. Raises CheckpointError where it cannot be started, or has no place for what it says."""
@@ -221,6 +244,16 @@ class ProcessesLauncher(Launcher):
             except (Stopped, KeyboardInterrupt) as again:
                 number = _signal_of(again)
         logger.info("to go on: the same command with hydra.sweep.dir=%s resume=auto", self.config.hydra.sweep.dir)
+
+
+def is_taken(folder: Path) -> bool:
+    """True for a name that stands for anything but an empty folder."""
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:  # a file, or a folder that may not be looked into
+        return True
 
 
 def name_own(overrides: Sequence[str], typed: Typed) -> str:

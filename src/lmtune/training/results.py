@@ -133,8 +133,6 @@ def save_model(
 
     Raises ModelError where what was written does not read back as the model in memory.
     """
-    from safetensors import SafetensorError
-
     staged = run.staging_folder / run.model_folder.name
     try:
         with saying("saving the model", unit=MEGABYTES) as work:
@@ -144,7 +142,7 @@ def save_model(
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
         run.place(staged)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(
             f"{run.model_folder} could not be written: {error}. Its training is done and its last checkpoint is whole: "
             f"make room, then resume={run.folder}."

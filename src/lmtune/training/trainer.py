@@ -31,6 +31,7 @@ from lmtune.data.blocks import LEFT_OUT, TrainingRows, collate
 from lmtune.gauges import MEGABYTES
 from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
+from lmtune.modeling.saved_tokenizer import write_tokenizer
 from lmtune.patience import saying
 from lmtune.runs import STATE, Run, step_of
 from lmtune.runs.evaluations import flatten_measures
@@ -293,7 +294,7 @@ class LmTrainer(Trainer):
         if not self.is_deepspeed_enabled:  # its weights lie in other files
             self.checkpoints.check_reads_back(self.model, staged)
         self.state.save_to_json(str(staged / STATE))
-        self.tokenizer.save_pretrained(staged)
+        write_tokenizer(self.tokenizer, staged)
         self.rows.save_position(staged)
         self.checkpoints.publish(staged, progress)
         best = self.state.best_model_checkpoint
