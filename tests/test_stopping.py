@@ -1,12 +1,15 @@
 """Signals that stop a process: together they ask for one stop, and at its end there is nothing left to stop."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import accelerate
 import pytest
+import torch
 
 from lmtune import stopping
 from lmtune.errors import Stopped
@@ -68,6 +71,48 @@ def test_signals_of_one_instant_let_a_training_finish_its_step(complaints, numbe
     assert complaints == []
     assert stop.received in numbers
     assert set(handlers) <= {signal.SIG_DFL, signal.SIG_IGN}, "another one ends the process at once"
+
+
+class Patient(torch.utils.data.Dataset):
+    """Rows that tell which process has read them, once that has got the signals that stop a training."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, row):
+        for number in StopOnSignal.SIGNALS:
+            os.kill(os.getpid(), number)
+        return os.getpid()
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_the_workers_of_a_training_leave_signals_to_it(start):
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {start} here")
+    loader = accelerate.Accelerator(cpu=True).prepare(
+        torch.utils.data.DataLoader(Patient(), num_workers=1, multiprocessing_context=start, worker_init_fn=print)
+    )
+    stop = StopOnSignal(lambda value: value)
+    stop.on_train_begin(SimpleNamespace(world_size=1), None, None, train_dataloader=loader)
+    try:
+        began = [int(row) for row in accelerate.skip_first_batches(loader, 1)]
+    finally:
+        stop.restore()
+    assert len(began) == 3
+    assert os.getpid() not in began
+    assert stop.received == 0
+
+
+def test_a_worker_that_has_just_been_forked_leaves_a_signal_to_the_training():
+    stop = StopOnSignal(lambda value: value)
+    stop.on_train_begin(SimpleNamespace(world_size=1), None, None)
+    stop.process += 1  # as a child sees it
+    try:
+        send_at_once()
+        assert signal.getsignal(signal.SIGINT) == stop._note
+    finally:
+        stop.restore()
+    assert stop.received == 0
 
 
 def test_a_signal_after_the_end_of_a_command_ends_the_process_without_a_word():

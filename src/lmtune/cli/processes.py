@@ -300,8 +300,8 @@ def find_reason(log: Path, said: int) -> str:
     """What ended a job: the error that its log ends with, or its last lines. said: bytes to pass over."""
     try:
         text = log.read_bytes()[said:].decode(errors="replace").strip()
-    except OSError as error:
-        return f"what it has said is lost: {shorten(log)}: {error.strerror}"
+    except OSError as fault:
+        return f"what it has said is lost: {shorten(log)}: {fault.strerror}"
     _, error, reason = f"\n{text}".rpartition("\nerror: ")
     return f"error: {reason}" if error else "\n".join([*text.splitlines()[-LAST_LINES:], f"all of it: {shorten(log)}"])
 
