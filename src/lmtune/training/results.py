@@ -144,9 +144,19 @@ def save_model(
         run.place(staged)
     except OSError as error:
         raise CheckpointError(
-            f"{run.model_folder} could not be written: {error}. Its training is done and its last checkpoint is whole: "
-            f"make room, then resume={run.folder}."
+            f"{run.model_folder} could not be written: {error}. Its training is done{_render_way_on(run)}"
         ) from error
+
+
+def _render_way_on(run: Run) -> str:
+    """What is left of a training whose model could not be written, and what to do."""
+    last, _ = run.find_checkpoint()
+    if last is None:
+        return (
+            ", and there is no whole checkpoint to go on from, so it is lost. Make room, and train anew; with "
+            "stop_on_failed_save=true a run ends at the first save that fails."
+        )
+    return f", and {last.name} is whole: make room, then resume={run.folder} goes on from it."
 
 
 def load_card(run: Run, results: Record, repo: str | None = None, card: CardConfig | None = None) -> str:

@@ -285,8 +285,9 @@ class LmTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        # Each rank has a random state of its own, and not each has the disk of the run.
-        with TemporaryDirectory() as own:
+        # Each rank has a random state of its own, and not each has the disk of the run. One that has writes there: a /tmp that is
+        # full or gone would cost every checkpoint.
+        with TemporaryDirectory(dir=Path(output_dir).parent if self.args.should_save else None) as own:
             super()._save_rng_state(own)
             self._random_state = {file.name: file.read_bytes() for file in Path(own).iterdir()}
 
