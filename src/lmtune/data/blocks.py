@@ -193,7 +193,7 @@ class TrainingRows(ABC):
         """Give no loss to the targets that it chooses; batches then tell how many these were, see LEFT_OUT."""
 
     def check_start(self, process: int, processes: int) -> None:  # noqa: B027  rows on disk are at hand
-        """Raise DataError where this process has nothing to train on in what it is to read; what it reads for that is kept."""
+        """Raise DataError where this process has nothing to train on in what it is to read; nothing is begun."""
 
     def build_sampler(self, seed: int) -> Iterable[int] | None:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""

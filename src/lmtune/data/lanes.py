@@ -100,6 +100,10 @@ class Lane:
         """Give no loss to the targets that it chooses. Called before anything is read."""
         self._reader.goldfish = goldfish
 
+    def check_text(self) -> None:
+        """Raise DataError where there is none to train on; nothing is begun."""
+        self._reader.check_text()
+
     def load_window(self, row: int) -> Window:
         """The window of a row: reads on to it, or again from the last mark before it."""
         if self._coming is None or (self._windows and row < self._windows[0].mark.row):

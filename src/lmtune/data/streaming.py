@@ -128,7 +128,7 @@ class StreamedBlocks(TrainingRows):
                 continue
             for (_, _, text), rows in zip(self.sources, taken, strict=True):
                 if rows:
-                    text.read_to(lane, 0)
+                    text.check_text(lane)
 
     def build_sampler(self, seed: int) -> Iterable[int]:
         from torch.utils.data import SequentialSampler
