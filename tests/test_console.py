@@ -109,6 +109,26 @@ def test_a_log_file_whose_disk_is_full_is_said_once(tmp_path, capfd):
     assert sorted(lines) == ["one", "train.log could not be written: [Errno 28] No space left on device", "two"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_no_more_is_told_by_whichever_command(capfd, number):
+    def write(stdout):
+        raise OSError(number, os.strerror(number), "outputs/page.html")
+
+    assert main.run_guarded(write) == 2
+    said = capfd.readouterr().err
+    assert said.startswith(
+        f"error: outputs/page.html: expected a disk that takes what is written, found: {os.strerror(number)}."
+    )
+
+
+def test_other_errors_of_the_system_are_faults_of_ours():
+    def write(stdout):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main.run_guarded(write)
+
+
 def test_a_signal_that_is_swallowed_is_heard_later():
     with pytest.raises(Stopped):
         stopping.request(signal.SIGTERM, None)

@@ -1,7 +1,9 @@
 """Vocabularies that are extended: what was there stays, what is new is what learning would have found next."""
 
+import errno
 import gzip
 import json
+import os
 from collections import Counter
 from itertools import pairwise
 
@@ -9,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2TokenizerFast, PreTrainedTokenizerFast
 
+from lmtune.commands import tokenizer as command
 from lmtune.errors import ModelError
 from lmtune.modeling.continued_bpe import continue_merges
 from lmtune.modeling.extending import check_extensible, extend_tokenizer
@@ -167,6 +170,32 @@ def test_settings_that_do_not_go_with_extending_are_refused(lmtune, tokenizer, t
     answer = lmtune("tokenizer", *settings)
     assert answer.code == 2
     assert message in answer.err
+
+
+def test_a_vocabulary_that_does_not_fit_on_the_disk_leaves_nothing_and_the_same_command_again_is_whole(
+    lmtune, tokenizer, tmp_path, monkeypatch
+):
+    tokenizer.save_pretrained(tmp_path / "old")
+    (tmp_path / "text.txt").write_text("\n".join(OTHER * 3))
+    asked = ("tokenizer", "data.files=text.txt", "data.documents=line", "model.path=old", "extend=40", "output=new")
+
+    def fill_up(file, value):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    write = command.write_json
+    monkeypatch.setattr(
+        command, "write_json", lambda file, value: (fill_up if "unused" not in file.name else write)(file, value)
+    )
+    answer = lmtune(*asked)
+    assert answer.code == 2
+    assert "could not be written: [Errno 28] No space left on device" in answer.err
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(command, "write_json", write)
+    answer = lmtune(*asked)
+    assert answer.code == 0, answer.err
+    assert {"tokenizer.json", "tokenizer_config.json", "unused.json", "lmtune.json"} <= {
+        file.name for file in (tmp_path / "new").iterdir()
+    }
 
 
 @pytest.mark.slow

@@ -88,6 +88,15 @@ def test_each_shard_is_dealt_to_one_lane(shards, lanes, seed):
     assert all(lane == sorted(lane) for lane in dealt)
 
 
+@given(shards=st.integers(1, 60), lanes=st.integers(1, 9), seed=st.integers(0, 2**40), data=st.data())
+def test_a_shard_that_holds_nothing_stands_in_for_no_other(shards, lanes, seed, data):
+    empty = data.draw(st.sets(st.integers(0, shards - 1)))
+    dealt = deal_shards(shards, lanes, seed, empty)
+    assert sorted(chain.from_iterable(dealt)) == list(range(shards))
+    assert sum(bool(set(lane) - empty) for lane in dealt) == min(lanes, shards - len(empty))
+    assert empty or dealt == deal_shards(shards, lanes, seed)
+
+
 @given(lanes=st.integers(1, 24), rows=st.integers(1, 5), data=st.data())
 def test_a_process_reads_its_lanes_alone_and_each_in_order(lanes, rows, data):
     ranks = data.draw(st.sampled_from([number for number in range(1, lanes + 1) if lanes % number == 0]))
@@ -207,6 +216,44 @@ def test_what_does_not_go_with_lanes_is_refused(folder):
         DataError, match=r"data\.lanes=8: expected at least as many files .*found 7.*data\.lanes=7 or less"
     ):
         check_shards(config, build_source(config))
+
+
+def test_empty_files_are_no_files_for_lanes(tmp_path, tokenizer):
+    for number in range(4):
+        write_texts(tmp_path / f"{number}.jsonl", [f"texto {number} {line}" for line in range(9)])
+        (tmp_path / f"{number}-empty.jsonl").touch()
+    config = DataConfig(files=f"{tmp_path}/*.jsonl", streaming=True, lanes=5)
+    with pytest.raises(DataError, match=r"found 4 with something in them, and 4 empty,.*Give data\.lanes=4 or less"):
+        check_shards(config, build_source(config))
+    config = DataConfig(files=f"{tmp_path}/*.jsonl", streaming=True, lanes=4, validation_fraction=0.1)
+    prepared = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8)
+    prepared.blocks.set_batch_shape(2, 100)
+    prepared.blocks.check_start(0, 1)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_lane_without_text_is_refused_before_the_first_step(tmp_path, tokenizer, ranks):
+    """Its only file holds nothing but white space, which is known once it is read."""
+    for number in range(LANES):
+        write_texts(tmp_path / f"{number}.jsonl", ["  " if number == 2 else f"texto {line}" for line in range(30)])
+    config = DataConfig(files=f"{tmp_path}/*.jsonl", streaming=True, lanes=LANES, validation_fraction=0.1)
+    prepared = prepare_stream(EncodedCorpus(build_corpus(config, 3), tokenizer), 8)
+    prepared.blocks.set_batch_shape(ROWS * ranks, BATCHES, ranks)
+    found = []
+    for rank in range(ranks):
+        try:
+            prepared.blocks.check_start(rank, ranks)
+        except DataError as error:
+            found.append(str(error))
+    assert len(found) == 1
+    assert "no training text in one of data.lanes=4" in found[0]
+
+
+def test_what_was_looked_at_before_the_first_step_is_read_no_other_way(prepare):
+    (looked,), (plain,) = prepare(shuffle_blocks=2), prepare(shuffle_blocks=2)
+    looked.blocks.check_start(0, 1)
+    assert read([looked]) == read([plain])
+    assert collect([looked]).ledger == collect([plain]).ledger
 
 
 def test_the_processes_have_to_divide_the_lanes(monkeypatch):

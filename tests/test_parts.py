@@ -154,6 +154,33 @@ def merging(tmp_path, cache_folder, tokenizer, files):
     return merge
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"content": "parts of a machine", "files": []},
+        {"content": {"part": 1}},
+        {"content": {"part": 1, "of": 3}, "files": {}, "key": "0" * 32, "xxh3_128": "0" * 32},
+        {"content": None},
+        [1, 2],
+    ],
+)
+def test_a_record_that_lmtune_has_not_written_is_no_part(tmp_path, record):
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps(record))
+    with pytest.raises(
+        DataError, match=r"record\.json: expected the record of a part as lmtune has written it.*leave this one out"
+    ):
+        load_parts(str(tmp_path))
+    assert json.loads(file.read_text()) == record
+
+
+def test_a_part_whose_record_was_changed_is_not_believed(tmp_path, merging):
+    file = tmp_path / "parts" / "2" / "record.json"
+    file.write_text(file.read_text().replace('"of": 3', '"of": 2'))
+    with pytest.raises(DataError, match="found one that was changed"):
+        merging()
+
+
 def test_what_does_not_fit_together_is_refused_by_name(tmp_path, merging, tokenizer, texts):
     from lmtune.modeling.tokenizer import learn_tokenizer
 

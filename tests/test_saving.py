@@ -2,15 +2,18 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config
 from vocabularies import build_byte_level
 
+from lmtune import storage
 from lmtune.config import ModelConfig
 from lmtune.errors import ModelError
 from lmtune.modeling import loading, saved_tokenizer, saving
-from lmtune.modeling.saved_tokenizer import save_tokenizer
+from lmtune.modeling.saved_tokenizer import save_tokenizer, write_tokenizer
 from lmtune.vocabulary import find_difference
 
 
@@ -118,3 +121,15 @@ def test_a_tokenizer_that_reads_back_as_another_is_refused_without_a_trace(kind,
         save_beside(tokenizer, BESIDE[kind](), tmp_path / "model")
     assert "auto_map" not in tokenizer.init_kwargs
     assert "auto_map" not in json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_whichever_library_writes_to_it(tmp_path, tokenizer):
+    """tokenizers raises a bare Exception, safetensors an error of its own: neither is an OSError."""
+    (tmp_path / "tokenizer.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        write_tokenizer(tokenizer, tmp_path)
+    with pytest.raises(OSError, match="No space left on device"), storage.naming_disk_errors(tmp_path):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError), storage.naming_disk_errors(tmp_path):
+        raise SafetensorError("HeaderTooSmall")

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import re
 
 import datasets
@@ -255,3 +256,45 @@ def test_wikitext_falls_into_articles(real_data):
     articles = read(real_data / "wikitext-2" / "test.txt.gz", documents=DocumentRule.wikitext)
     assert 60 <= len(articles) <= 65
     assert all(article.startswith(" = ") for article in articles)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda file: file.write_text("olá e mais"), "5 bytes that are 11 now"),
+        (lambda file: file.write_text(""), "5 bytes that are 0 now"),
+        (lambda file: file.unlink(), "expected a file, found nothing"),
+    ],
+    ids=["grown", "emptied", "gone"],
+)
+def test_a_file_that_changes_after_it_was_found_is_refused(tmp_path, streaming, change, found):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("olá\n")
+    source = FileSource(DataConfig(files=f"{tmp_path}/*.txt", streaming=streaming))
+    change(tmp_path / "b.txt")
+    assert list(source.load_rows("train", 0))
+    with pytest.raises(DataError, match=found):
+        list(source.load_rows("train", 1))
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "um"}\n' * 5000)
+    rows = FileSource(DataConfig(files=str(file))).load_rows("train", 0)
+    next(rows)
+    file.write_text('{"text": "um"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl: expected a file that stays as it is while it is read"):
+        list(rows)
+
+
+def test_a_new_date_alone_ends_no_stream_and_is_told(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("olá")
+    streamed, prepared = (FileSource(DataConfig(files=str(file), streaming=each)) for each in (True, False))
+    os.utime(file, (1, 1))
+    assert rows_of(streamed) == ["olá"]
+    (remark,) = streamed.remarks
+    assert "a.txt has another date than when it was found, and as many bytes" in remark
+    with pytest.raises(DataError, match="found another date now"):
+        rows_of(prepared)

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,9 @@ import xxhash
 from lmtune.errors import CheckpointError
 
 T = TypeVar("T")
+
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+"""What Rust's standard library writes behind the words of an error of the operating system."""
 
 Record = dict[str, Any]
 """A JSON object, such as results.json, or a line of metrics.jsonl."""
@@ -94,6 +97,22 @@ def write_text(file: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+@contextmanager
+def naming_disk_errors(place: Path) -> Iterator[None]:
+    """What libraries written in Rust raise of the operating system, as the OSError that it is.
+
+    tokenizers raises a bare Exception where it cannot write, safetensors an error of its own. place: where they write.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = None if isinstance(error, OSError) else RUST_ERROR.search(str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(place)) from error
 
 
 def render_json(value: Any, indent: int | None = None) -> str:

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from helpers import TINY_MODEL
 
-from lmtune.cli import processes
+from lmtune.cli import processes, sweeps
+from lmtune.errors import CheckpointError
 from lmtune.upstream import Typed
 
 TINY = (
@@ -172,6 +173,63 @@ def test_the_end_of_a_job_is_told_in_its_own_words(tmp_path):
     log.write_text("".join(f"line {number}\n" for number in range(9)))
     assert processes.find_reason(log, 0).splitlines()[:-1] == [f"line {number}" for number in range(4, 9)]
     assert processes.find_reason(log, 0).endswith("0.log")
+    log.unlink()
+    assert re.fullmatch(r"what it has said is lost: .*0\.log: No such file or directory", processes.find_reason(log, 0))
+
+
+def test_a_job_that_cannot_be_started_fails_alone_and_says_why(lmtune, monkeypatch):
+    """Its log lies where nothing can be written; that of the other job does not, whose process ends without any results."""
+    popen = subprocess.Popen
+
+    def begin(command, **settings):
+        return popen([sys.executable, "-c", "import sys; sys.stdin.read()"], **settings)
+
+    log = processes.Job.log.fget
+    monkeypatch.setattr(
+        processes.Job, "log", property(lambda job: log(job) if job.number else Path("/dev/null", "0.log"))
+    )
+    monkeypatch.setattr(processes.subprocess, "Popen", begin)
+    monkeypatch.setattr(processes.ProcessesLauncher, "_start", close_afterwards(processes.ProcessesLauncher._start))
+    answer = lmtune("train", "-m", *TINY, "seed=1,2")
+    assert answer.code == 2
+    assert (
+        "job 0 of the sweep (seed=1) cannot run:\nerror: job 0 of the sweep (seed=1): expected a process for it"
+        in answer.err
+    )
+    assert "found: File exists. Make room" in answer.err
+    assert "job 1 of the sweep (seed=2) has ended, and left no results:\nerror: " in answer.err
+
+
+def test_a_job_that_is_counted_anew_does_not_want_the_folder_of_another(lmtune, monkeypatch):
+    Path("sweep").mkdir()
+    sweeps._mark(Path("sweep"))
+    for name in ("0", "0-2"):
+        Path("sweep", name).mkdir()
+        Path("sweep", name, "results.json").write_text("{}")
+    began = {}
+
+    def refuse(launcher, job, *_):
+        began[job.folder.name] = (job.log.name, job.overrides[-1])
+        raise CheckpointError("not now")
+
+    monkeypatch.setattr(processes.ProcessesLauncher, "_start", refuse)
+    answer = lmtune("train", "-m", *TINY, "seed=1,2")
+    assert "job 0 of the sweep (seed=1): sweep/0 holds the run of another job, so it gets 0-3" in answer.err
+    assert began == {"0-3": ("0-3.log", "hydra.sweep.subdir='0-3'"), "1": ("1.log", "hydra.sweep.subdir='1'")}
+    began.clear()
+    answer = lmtune("train", "-m", *TINY, "seed=1,2", "resume=off")
+    assert began.keys() == {"1"}, "without resume=auto the sweep may be typed again by mistake"
+    assert "sweep/0: expected a new folder or an empty one" in answer.err
+
+
+def close_afterwards(start):
+    """Starting a job, whose process then hears that there is nothing more to come."""
+
+    def wrapped(launcher, *arguments):
+        start(launcher, *arguments)
+        launcher.running[-1].process.stdin.close()
+
+    return wrapped
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from datetime import datetime
 
 import killing
 import pytest
@@ -14,7 +16,10 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lmtune.runs import Run, find_fault
+from lmtune.config import SaveDtype
+from lmtune.errors import CheckpointError
+from lmtune.runs import Run, begin_below, find_fault
+from lmtune.training import results, trainer
 
 SETTINGS = (
     *(text for text in killing.SETTINGS if "max_steps" not in text and "eval_steps" not in text),
@@ -29,10 +34,10 @@ def fail(monkeypatch):
 
     def install(errors):
         def failing(part, whole):
-            def wrapped(trainer, *arguments, **settings):
-                if error := errors.get((trainer.state.global_step, part)):
+            def wrapped(self, *arguments, **settings):
+                if error := errors.get((self.state.global_step, part)):
                     raise error
-                whole(trainer, *arguments, **settings)
+                whole(self, *arguments, **settings)
 
             return wrapped
 
@@ -42,6 +47,19 @@ def fail(monkeypatch):
     return install
 
 
+@pytest.fixture
+def no_temporary_folder(monkeypatch):
+    """There is none for whoever does not say where, as where /tmp is full."""
+
+    def make(dir=None):
+        if dir is None:
+            raise FULL
+        return tempfile.TemporaryDirectory(dir=dir)
+
+    monkeypatch.setattr(trainer, "TemporaryDirectory", make)
+
+
+@pytest.mark.usefixtures("no_temporary_folder")
 def test_failed_saves_are_said_and_the_next_one_tried(lmtune, fail):
     """The loss falls at every evaluation: the last would be the best, were its weights not lost."""
     fail(
@@ -76,6 +94,21 @@ def test_a_failed_save_ends_the_run_that_asks_for_it(lmtune, fail):
     assert answer.code == 2
     assert "checkpoint-1 could not be saved ([Errno 28] No space left on device)" in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_model_that_does_not_fit_tells_what_is_left_of_its_training(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise FULL
+
+    monkeypatch.setattr(results.saving, "save_model", refuse)
+    run = begin_below(tmp_path, "full", datetime.now())
+    with pytest.raises(CheckpointError, match="no whole checkpoint to go on from, so it is lost"):
+        results.save_model(run, None, None, SaveDtype.float32, "")
+    staged = run.staging_folder / "checkpoint-7"
+    staged.mkdir(parents=True)
+    run.publish(staged, {})
+    with pytest.raises(CheckpointError, match=r"checkpoint-7 is whole: make room, then resume=.* goes on from it"):
+        results.save_model(run, None, None, SaveDtype.float32, "")
 
 
 @contextlib.contextmanager

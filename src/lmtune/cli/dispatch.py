@@ -189,14 +189,26 @@ class Dispatch:
         whole: its configuration with Hydra's. ended: the process belonged to this sweep, so the results are in the job's folder;
         otherwise they are those that resume=auto finds.
         """
-        from lmtune.cli.sweeps import in_force
         from lmtune.commands.train import find_answer
+
+        config = self._build_job_config(whole)
+        result = find_answer(config, ended=ended)
+        return None if result is None else self._print_result(config, result)
+
+    def begins_job(self, whole: "DictConfig") -> bool:
+        """True for a job of a sweep that resume=auto finds no run of, so that it begins one."""
+        from lmtune.commands.train import begins
+
+        return begins(self._build_job_config(whole))
+
+    def _build_job_config(self, whole: "DictConfig") -> Any:
+        """The configuration of a job of a sweep, from its own with Hydra's."""
+        from lmtune.cli.sweeps import in_force
 
         with in_force(whole) as node:
             config = self._build_config(node)
             _choose_hydra_folder(config, sweeping=True)
-        result = find_answer(config, ended=ended)
-        return None if result is None else self._print_result(config, result)
+        return config
 
     def note_failure(self, code: int) -> None:
         """Record that a job in another process has failed: the sweep ends with 2 if any job did, else with 1."""

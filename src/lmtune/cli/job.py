@@ -77,4 +77,4 @@ def _end_with_sweep() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main.run_guarded(run, main.begun(["train"])))
+    main.leave(main.run_guarded(run, main.begun(["train"])))

@@ -8,6 +8,7 @@ stdout is for results, stderr for progress and logs. Exit codes: 0 done; 2 the u
 a signal; 1 a bug of ours. Nothing heavy is imported until a configuration has been composed and checked.
 """
 
+import errno
 import gc
 import signal
 import sys
@@ -25,17 +26,23 @@ from lmtune.cli.options import check_line_ends, take_options
 from lmtune.cli.tools import TOOLS
 from lmtune.environment import set_environment
 from lmtune.errors import LmtuneError, Stopped, first_line
+from lmtune.paths import show
 from lmtune.secrets import check_secrets
 from lmtune.versions import check_versions
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Signals that end a command in an orderly way; SLURM can be asked to send SIGUSR1 before it ends a job."""
+FULL = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+"""Error numbers of a disk that takes no more."""
 
 
 def main() -> NoReturn:
     """Entry point of the `lmtune` command."""
     arguments = sys.argv[1:]
-    code = run(arguments, begun(arguments))
+    leave(run(arguments, begun(arguments)))
+
+
+def leave(code: int) -> NoReturn:
+    """Exit after a command has ended."""
+    stopping.leave()
     gc.freeze()  # else exiting scans all objects of torch and transformers, which takes a second of CPU
     sys.exit(code)
 
@@ -57,19 +64,32 @@ def run(arguments: list[str], work: AbstractContextManager[object] | None = None
 
 def run_guarded(command: Callable[[IO[str]], int], work: AbstractContextManager[object] | None = None) -> int:
     """Run a command, which is passed stdout; return its exit code, however it ends."""
-    with console.speaking() as stdout, work or nullcontext():
-        try:
-            return command(stdout)
-        except LmtuneError as error:
-            return report(error)
-        except Stopped as stopped:
-            return stopped.exit_code
-        except BrokenPipeError:  # `| head` has read enough
-            return 128 + signal.SIGPIPE
-        except KeyboardInterrupt:
-            return 128 + signal.SIGINT
-        except SystemExit as end:  # how Hydra ends after --help
-            return int(end.code or 0)
+    try:
+        with console.speaking() as stdout, work or nullcontext():
+            return _guard(command, stdout)
+    except Stopped as stopped:  # the signal came while another end was being reported
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _guard(command: Callable[[IO[str]], int], stdout: IO[str]) -> int:
+    try:
+        return command(stdout)
+    except LmtuneError as error:
+        return report(error)
+    except Stopped as stopped:
+        return stopped.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return report(explain_full(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except SystemExit as end:  # how Hydra ends after --help
+        return int(end.code or 0)
 
 
 def _run(arguments: list[str], stdout: IO[str]) -> int:
@@ -97,6 +117,17 @@ def _run(arguments: list[str], stdout: IO[str]) -> int:
     return Dispatch(name, options).run(keys)
 
 
+def explain_full(error: OSError) -> LmtuneError:
+    """Turn the error of a full disk, wherever it was met, into one that the user can fix."""
+    place = f"{show(error.filename)}: " if error.filename is not None else ""
+    explained = LmtuneError(
+        f"{place}expected a disk that takes what is written, found: {error.strerror}. Make room, or name another folder with "
+        "output=, LMTUNE_CACHE= or TMPDIR=; then give the command again."
+    )
+    explained.__cause__ = error  # LMTUNE_DEBUG=1 shows where
+    return explained
+
+
 def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:
     """Run a command about the command line itself; return its exit code. `--help` shows its usage."""
     from lmtune.cli.output import write_result
@@ -117,12 +148,7 @@ def run_tool(name: str, arguments: list[str], stdout: IO[str]) -> int:
 def prepare_process() -> None:
     """Settle what libraries read when they are imported, and what signals do."""
     set_environment()
-    stopping.forget()
-    for number in STOPPING:
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, stopping.request)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, stopping.interrupt)
+    stopping.listen()
 
 
 def _spell_out(command: str, option: str) -> str:

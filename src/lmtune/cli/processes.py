@@ -24,15 +24,16 @@ from typing import TYPE_CHECKING, cast
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lmtune import stopping
 from lmtune.cli.job import compose_job
 from lmtune.cli.overrides import quote
 from lmtune.cli.sweep_table import JobLine, SweepWork
-from lmtune.errors import LmtuneError, Stopped
+from lmtune.errors import CheckpointError, LmtuneError, Stopped
 from lmtune.paths import shorten
 from lmtune.patience import doing
+from lmtune.storage import number_names
 from lmtune.units import render_count, render_duration
 from lmtune.upstream import Typed
 
@@ -64,6 +65,16 @@ class Job:
     def folder(self) -> Path:
         """The run folder, unless resume= finds another."""
         return Path(self.config.hydra.runtime.output_dir)
+
+    def move(self, subdir: str) -> None:
+        """Use this folder, below that of the sweep."""
+        folder = Path(self.config.hydra.sweep.dir, subdir).absolute()
+        with read_write(self.config.hydra), open_dict(self.config.hydra):  # Hydra makes its config read-only
+            self.config.hydra.runtime.output_dir = str(folder)
+            self.config.hydra.sweep.subdir = subdir
+        key = "hydra.sweep.subdir="
+        others = [text for text in self.overrides if not text.startswith(key)]
+        self.overrides = [*others, f"{key}{quote(subdir)}"]
 
     @property
     def log(self) -> Path:
@@ -132,16 +143,18 @@ class ProcessesLauncher(Launcher):
         for_all = cast("list[str]", OmegaConf.to_container(self.config.hydra.overrides.hydra, resolve=False))
         overrides = [*for_all, *overrides]
         config = compose_job(self.context.config_loader, self.dispatch.name, overrides, number)
-        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
-        with open_dict(config):
-            config.hydra.runtime.output_dir = str(folder)
-        settled = f"hydra.sweep.subdir={quote(config.hydra.sweep.subdir)}"
-        return Job(number, own, [*overrides, settled], config)
+        job = Job(number, own, overrides, config)
+        job.move(str(config.hydra.sweep.subdir))
+        return job
 
     def _begin(self, job: Job, devices: deque[str | None], threads: int | None) -> None:
         """Report the results of a job that has completed, or start a process for it on the first of the devices."""
         try:
+            self._settle_folder(job)
             objective = self.dispatch.answer_job(job.config, ended=False)
+            if objective is None:
+                self._start(job, devices[0], threads)
+                devices.popleft()
         except LmtuneError as error:
             self._tell_failure(job, "cannot run", f"error: {error}", error.exit_code)
             return
@@ -149,38 +162,67 @@ class ProcessesLauncher(Launcher):
             job.objective = objective
             logger.info("%s: this run has completed", job)
             return
-        device = devices.popleft()
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last argument is for lists of processes
-                env=build_environment(device, threads),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # else Ctrl-C would reach it twice and end it without a checkpoint
-            )
-            line = JobLine(job.number, job.name, job.folder)
-            self.running.append(Running(job, process, device, log.tell(), line))
+        logger.info("%s begins; what it says: %s", job, shorten(job.log))
+
+    def _settle_folder(self, job: Job) -> None:
+        """Give a job the next free folder if its own holds another job's run and resume=auto finds no run of it.
+
+        Jobs are renumbered if a sweep is resumed with another value, or with its values in another order.
+        """
+        taken = is_taken(job.folder)
+        if not taken or not self.dispatch.begins_job(job.config):
+            return
+        parent, name = job.folder.parent, job.folder.name
+        free = next(each for each in number_names(name) if not is_taken(parent / each))
+        job.move(str(Path(job.config.hydra.sweep.subdir).with_name(free)))
+        logger.info("%s: %s holds the run of another job, so it gets %s", job, shorten(parent / name), free)
+
+    def _start(self, job: Job, device: str | None, threads: int | None) -> None:
+        """Start the process of a job. Raises CheckpointError if it cannot be started, or its log cannot be written."""
+        try:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            with job.log.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "lmtune.cli.job", str(job)],  # the last argument is for lists of processes
+                    env=build_environment(device, threads),
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # else Ctrl-C would reach it twice and end it without a checkpoint
+                )
+                line = JobLine(job.number, job.name, job.folder)
+                self.running.append(Running(job, process, device, log.tell(), line))
+        except OSError as error:
+            raise CheckpointError(
+                f"{job}: expected a process for it, and {shorten(job.log)} for what it says; found: {error.strerror or error}. "
+                f"Make room or mend the folder, then give the same command with hydra.sweep.dir={self.config.hydra.sweep.dir} "
+                "resume=auto."
+            ) from error
         told = pickle.dumps((self.dispatch, job.overrides, job.number))
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already, which is reported later
             process.stdin.write(b"%d\n" % len(told) + told)
             process.stdin.flush()  # and stays open: the job ends when it closes
-        logger.info("%s begins; what it says: %s", job, shorten(job.log))
 
     def _end(self, ended: Running) -> None:
         job, code = ended.job, ended.process.returncode
         assert ended.process.stdin is not None
         ended.process.stdin.close()
-        objective = self.dispatch.answer_job(job.config, ended=True)
+        try:
+            objective = self.dispatch.answer_job(job.config, ended=True)
+        except LmtuneError as error:  # the folder is not as the job has left it
+            self._tell_failure(job, "has ended, and its results do not read", f"error: {error}", error.exit_code)
+            return
         job.objective = math.nan if objective is None else objective
         if code != 0:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             self._tell_failure(job, how, find_reason(job.log, ended.said), code)
-            return
-        took = render_duration(time.monotonic() - ended.line.begun)
-        logger.info("%s is done after %s; run folder: %s", job, took, shorten(self.dispatch.jobs[-1]))
+        elif objective is None:
+            reason = f"error: {shorten(job.folder)}: expected the results of a run, found none. Was the folder moved?"
+            self._tell_failure(job, "has ended, and left no results", reason, CheckpointError.exit_code)
+        else:
+            took = render_duration(time.monotonic() - ended.line.begun)
+            logger.info("%s is done after %s; run folder: %s", job, took, shorten(self.dispatch.jobs[-1]))
 
     def _tell_failure(self, job: Job, how: str, reason: str, code: int) -> None:
         logger.info("%s %s:", job, how)
@@ -202,6 +244,16 @@ class ProcessesLauncher(Launcher):
             except (Stopped, KeyboardInterrupt) as again:
                 number = _signal_of(again)
         logger.info("to go on: the same command with hydra.sweep.dir=%s resume=auto", self.config.hydra.sweep.dir)
+
+
+def is_taken(folder: Path) -> bool:
+    """True if something other than an empty folder has this name."""
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:  # a file, or a folder that may not be read
+        return True
 
 
 def name_own(overrides: Sequence[str], typed: Typed) -> str:
@@ -246,7 +298,10 @@ def build_environment(device: str | None, threads: int | None) -> dict[str, str]
 
 def find_reason(log: Path, said: int) -> str:
     """What ended a job: the error at the end of its log, or the last lines. said: bytes to skip."""
-    text = log.read_bytes()[said:].decode(errors="replace").strip()
+    try:
+        text = log.read_bytes()[said:].decode(errors="replace").strip()
+    except OSError as fault:
+        return f"what it has said is lost: {shorten(log)}: {fault.strerror}"
     _, error, reason = f"\n{text}".rpartition("\nerror: ")
     return f"error: {reason}" if error else "\n".join([*text.splitlines()[-LAST_LINES:], f"all of it: {shorten(log)}"])
 

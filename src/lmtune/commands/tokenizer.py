@@ -14,6 +14,7 @@ from lmtune.data.build import build_corpus
 from lmtune.data.corpus import Corpus
 from lmtune.data.hub_source import check_data_source
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.exporting.staging import staged
 from lmtune.modeling.extending import check_extensible, extend_tokenizer
 from lmtune.modeling.saved_tokenizer import save_tokenizer
 from lmtune.modeling.source import check_model_source
@@ -26,28 +27,34 @@ from lmtune.storage import slug, write_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""Without it transformers does not take a folder for a tokenizer."""
+
 UNUSED = "unused.json"
 """Entries of the old vocabulary that occur nowhere in the text, in the form of a vocab.json."""
 
 
 def run(config: TokenizerCommandConfig) -> Result:
-    """Learn or extend the vocabulary, save it, and measure how it fits the text beside that of the model."""
+    """Learn or extend the vocabulary, save it whole or not at all, and measure how it fits the text beside that of the model."""
     check_sources(config)
     theirs = load_theirs(config)
     corpus = build_corpus(config.data)
-    with new_folder(config.output, f"{slug(config.data.name)}-tokenizer") as folder:
+    with (
+        new_folder(config.output, f"{slug(config.data.name)}-tokenizer") as folder,
+        staged(folder, last=TOKENIZER_CONFIG) as aside,
+    ):
         if config.extend and theirs is not None:
-            tokenizer, extends = extend(config, corpus, theirs, folder)
+            tokenizer, extends = extend(config, corpus, theirs, aside)
         else:
             tokenizer, extends = learn(config, corpus), {}
-        save_tokenizer(tokenizer, folder)
-    account = build_account(config, corpus, tokenizer, folder) | extends
-    if theirs is not None:
-        account["source"] = {
-            "tokenizer": name_theirs(config),
-            "fit": measure_fit(theirs, corpus.texts(account["measured_on"]))._asdict(),
-        }
-    write_json(folder / "lmtune.json", account)
+        save_tokenizer(tokenizer, aside)
+        account = build_account(config, corpus, tokenizer, folder) | extends
+        if theirs is not None:
+            account["source"] = {
+                "tokenizer": name_theirs(config),
+                "fit": measure_fit(theirs, corpus.texts(account["measured_on"]))._asdict(),
+            }
+        write_json(aside / "lmtune.json", account)
     return Result(account, lambda: render_tokenizer(account))
 
 

@@ -47,6 +47,11 @@ def build_result(config: TrainConfig, run: Run, results: Record) -> Result:
     )
 
 
+def begins(config: TrainConfig) -> bool:
+    """True where resume=auto finds no run to go on with."""
+    return config.resume == "auto" and find_run(config, render_settings(config)) is None
+
+
 def find_answer(config: TrainConfig, *, ended: bool) -> Result | None:
     """What a job of a sweep has found, read from its results.json; None where it has not completed.
 

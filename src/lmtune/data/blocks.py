@@ -192,6 +192,9 @@ class TrainingRows(ABC):
     def leave_out(self, goldfish: Goldfish) -> None:
         """Give no loss to the targets that it chooses; batches then tell how many these were, see LEFT_OUT."""
 
+    def check_start(self, process: int, processes: int) -> None:  # noqa: B027  rows on disk are at hand
+        """Raise DataError where this process has nothing to train on in what it is to read; nothing is begun."""
+
     def build_sampler(self, seed: int) -> Iterable[int] | None:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""
         return None

@@ -112,6 +112,11 @@ def check_kept(key: str) -> None:
         )
 
 
+def is_sound(record: dict[str, Any]) -> bool:
+    """True for the record of an entry of lmtune's as it was written, whatever its key."""
+    return _is_record(record, str(record.get("key")))
+
+
 def find_content(folder: Path) -> dict[str, Any] | None:
     """The content in the record of an entry; None unless all of its files have the sizes and checksums that were recorded."""
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmtune.config import DataConfig, DocumentRule
 from lmtune.config.data import FilePart
@@ -49,6 +49,8 @@ class FileSource:
     """Splits of one file, which has to have rows."""
     _parts: dict[TextFile, FilePart] = field(init=False, default_factory=dict)
     """The settings of each file."""
+    _looks: "dict[TextFile, Look]" = field(init=False)
+    """Of the files on disk, as they were found."""
 
     def __post_init__(self) -> None:
         passed_over: PassedOver = {}
@@ -61,6 +63,7 @@ class FileSource:
                 f"{self.config.given_files or self.config.path}: expected text, found {_count(self.files['train'])}. "
                 "Give files with something in them."
             )
+        self._looks = {file: look_at(file) for files in self.files.values() for file in files if isinstance(file, Path)}
         self._alone = {split for split, files in self.files.items() if len(files) == 1}
         found = {self.rule_of(file) for files in self.files.values() for file in files}
         self.rules = tuple(rule for rule in DocumentRule if rule in found)
@@ -184,8 +187,12 @@ class FileSource:
     def count_shards(self, split: str) -> int:
         return len(self.files[split])
 
+    def find_empty(self, split: str) -> frozenset[int]:
+        return frozenset(number for number, file in enumerate(self.files[split]) if not size_of(file))
+
     def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
         file = self.files[split][shard]
+        self._check_unchanged(file)
         reading = Reading(file, self._part_of(file).encoding)
         is_text = kind_of(file) in TEXT_SUFFIXES
         batches = self._read_text(reading) if is_text else self._read_table(reading, split)
@@ -201,10 +208,33 @@ class FileSource:
                     yield last
                 rows += len(whole.texts) + whole.unwanted
                 last = whole
+        self._check_unchanged(file)
         if not rows and not is_text and split in self._alone:
             raise DataError(f"{show(file)}: expected rows, found none.")
         end = self._close(reading, used)
         yield _add_beside(last or Rows(build_texts([])), end)  # with the last rows: who has them has read all
+
+    def _check_unchanged(self, file: TextFile) -> None:
+        """Raise DataError for a file that is not as it was found, whose text nobody has accounted for.
+
+        Of a stream, which may be read for days, another date is told alone: its content has not been read to compare it with.
+        """
+        if isinstance(file, RemoteFile):
+            return
+        was, now = self._looks[file], look_at(file)
+        if was == now:
+            return
+        if was.bytes == now.bytes and self.config.streaming:
+            self.remark(
+                f"{show(file)} has another date than when it was found, and as many bytes: whether it is still the same text is "
+                "not known"
+            )
+            return
+        found = f"{was.bytes:,} bytes that are {now.bytes:,} now" if was.bytes != now.bytes else "another date now"
+        raise DataError(
+            f"{show(file)}: expected a file that stays as it is while it is read, found {found}. Let nothing write to it, and give "
+            "the command again; a run that was reading it goes on with resume= once the file is as it was."
+        )
 
     def explain_empty(self, split: str) -> str:
         names = ", ".join(show(file) for file in self.files[split][:3])
@@ -247,6 +277,19 @@ class FileSource:
         if reading.content and rest:  # what is known of parquet and Arrow is the texts alone
             left["table"] = rest
         return left
+
+
+class Look(NamedTuple):
+    """What tells whether a file may have been changed, with none of it read."""
+
+    bytes: int
+    modified: int
+    """Of a folder, when a file in it came or went; nanoseconds."""
+
+
+def look_at(file: Path) -> Look:
+    """A file, or the folder of a saved dataset, as it is now. Raises DataError for one that is gone."""
+    return Look(size_of(file), file.stat().st_mtime_ns)
 
 
 def _add_beside(rows: Rows, more: dict[str, int]) -> Rows:

@@ -72,6 +72,9 @@ class HubSource:
     def count_shards(self, split: str) -> int:
         return int(self._load(split).num_shards) if self.config.streaming else 1
 
+    def find_empty(self, split: str) -> frozenset[int]:
+        return frozenset()
+
     def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
         dataset = self._load(split)
         if self.config.streaming:

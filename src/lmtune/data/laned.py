@@ -45,6 +45,9 @@ class LanedText(ABC):
     def describe(self) -> dict[str, Any]:
         """How much there is of it, as far as that is known before it is read."""
 
+    def check_text(self, lane: int) -> None:  # noqa: B027  what lies on disk has rows
+        """Raise DataError for a lane without text to train on; nothing is begun."""
+
     def read_to(self, lane: int, row: int) -> None:  # noqa: B027  rows on disk are at hand
         """Read a lane on to a row, as every process does whose batches come from that lane."""
 
@@ -110,6 +113,9 @@ class LanedStream(LanedText):
 
     def describe(self) -> dict[str, Any]:
         return {}
+
+    def check_text(self, lane: int) -> None:
+        self.lanes[lane].check_text()
 
     def read_to(self, lane: int, row: int) -> None:
         self.lanes[lane].load_window(row)

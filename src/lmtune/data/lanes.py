@@ -5,7 +5,7 @@ in which batch does not depend on how many processes there are, as long as their
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,10 +18,14 @@ from lmtune.data.stream_reader import Mark, StreamReader, Window
 from lmtune.errors import DataError
 
 
-def deal_shards(shards: int, lanes: int, seed: int) -> list[list[int]]:
-    """Numbers of shards, of each lane in their order; lanes differ by one shard at most."""
-    dealt = np.random.default_rng([seed, 0, 0, 2]).permutation(shards)
-    return [sorted(dealt[lane::lanes].tolist()) for lane in range(lanes)]
+def deal_shards(shards: int, lanes: int, seed: int, empty: Collection[int] = ()) -> list[list[int]]:
+    """Numbers of shards, of each lane in their order; lanes differ by one shard at most.
+
+    empty: shards that hold nothing. They are dealt last, so that no lane gets them alone while others have several that do.
+    """
+    dealt = np.random.default_rng([seed, 0, 0, 2]).permutation(shards).tolist()
+    dealt.sort(key=lambda shard: shard in empty)
+    return [sorted(dealt[lane::lanes]) for lane in range(lanes)]
 
 
 def find_lane(row: int, rows_per_batch: int, lanes: int) -> tuple[int, int]:
@@ -34,12 +38,14 @@ def check_shards(config: DataConfig, source: Source, *, mixed: bool = False) -> 
     """Raise DataError where a lane of a stream would have nothing to read. mixed: it is another source of data.mix."""
     if not config.streaming or config.lanes == 1:
         return
-    shards = source.count_shards("train")
+    empty = len(source.find_empty("train"))
+    shards = source.count_shards("train") - empty
     if shards < config.lanes:
         name = config.name
         raise DataError(
             f"data.lanes={config.lanes}: expected at least as many files{f' of {name}' if mixed else ''} (of the Hub: shards), "
-            f"found {shards:,}, and each is read in one lane. Give data.lanes={shards} or less, or cut the text into more files"
+            f"found {shards:,}{f' with something in them, and {empty:,} empty' if empty else ''}, and each is read in one lane. "
+            f"Give data.lanes={shards} or less, or cut the text into more files"
             f"{f', or prepare it whole: data.prepared=[{name}]' if mixed else ''}."
         )
 
@@ -93,6 +99,10 @@ class Lane:
     def leave_out(self, goldfish: Goldfish) -> None:
         """Give no loss to the targets that it chooses. Called before anything is read."""
         self._reader.goldfish = goldfish
+
+    def check_text(self) -> None:
+        """Raise DataError where there is none to train on; nothing is begun."""
+        self._reader.check_text()
 
     def load_window(self, row: int) -> Window:
         """The window of a row: reads on to it, or again from the last mark before it."""

@@ -73,21 +73,37 @@ def load_part(folder: Path) -> Part:
     """The part in a folder. Raises DataError for one that is unfinished, damaged, or no part."""
     try:
         record = load_json(folder / cache.RECORD)
-    except (OSError, CheckpointError):
+    except FileNotFoundError:
         record = {}
+    except OSError as error:
+        raise DataError(
+            f"{show(folder / cache.RECORD)} cannot be read: {error.strerror}. Check its permissions, or leave the part out."
+        ) from error
+    except CheckpointError as error:
+        raise _refuse_record(folder) from error
+    if record and not cache.is_sound(record):
+        raise _refuse_record(folder)
     content = record.get("content", {})
     if "part" not in content:
         raise DataError(
-            f"Expected a finished part in {show(folder)}, found none. Prepare it with lmtune data shard=K/N "
-            f"output={show(folder)}, or leave it out."
+            f"Expected a finished part in {show(folder)}, found {'other prepared text' if record else 'none'}. Prepare it "
+            f"with lmtune data shard=K/N output={show(folder)}, or leave it out."
         )
-    fault = cache.find_fault(folder, record, record.get("key", ""), cache.checksum_file)
+    fault = cache.find_fault(folder, record, record["key"], cache.checksum_file)
     if fault is not None:
         raise DataError(
             f"{show(folder / fault)} is not as it was written, so part {content['part']}/{content['of']} is damaged. "
             "Remove its folder, and prepare it again."
         )
     return Part(folder, content, record["files"])
+
+
+def _refuse_record(folder: Path) -> DataError:
+    """For a record whose content nobody can answer for, so that none of it is believed."""
+    return DataError(
+        f"{show(folder / cache.RECORD)}: expected the record of a part as lmtune has written it, found one that was changed or cut "
+        "off, or is another program's. Prepare the part in a folder of its own, and leave this one out."
+    )
 
 
 def load_parts(given: str | list[str]) -> list[Part]:

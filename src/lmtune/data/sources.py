@@ -39,6 +39,9 @@ class Source(Protocol):
     def count_shards(self, split: str) -> int:
         """Parts of a split that can be read one by one."""
 
+    def find_empty(self, split: str) -> frozenset[int]:
+        """Shards of a split that are known to hold nothing, with none of them read."""
+
     def load_rows(self, split: str, shard: int) -> Iterator[Rows]:
         """Batches of rows of one shard, in the order of the source."""
 

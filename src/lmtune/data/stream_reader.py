@@ -167,6 +167,11 @@ class StreamReader:
         self._size = self._shuffled * max(1, LEAST_ROWS // self._shuffled)
         self._unread = ledger.as_dict()
 
+    def check_text(self) -> None:
+        """Raise DataError where a pass has no text to train on. Reads as far as the first of it, and counts nothing."""
+        if not any(len(ids) for _, ids in self._text.encode(0, Place(), Ledger())):
+            raise DataError(self._explain_empty())
+
     def read(self, mark: Mark) -> Iterator[Window]:
         """Windows in order, the one of the mark first. Raises DataError where a pass has no text to train on."""
         while True:

@@ -58,10 +58,11 @@ def open_lanes(encoded: EncodedCorpus, ledger: Ledger, block_size: int) -> list[
     hashes = [hash_texts(texts, seed=0) for split in corpus.kept_apart for texts in corpus.split.held_out[split]]
     kept_apart, seed = np.concatenate([np.empty(0, np.uint64), *hashes]), corpus.order_seed
     lanes = []
-    for number, shards in enumerate(deal_shards(corpus.source.count_shards("train"), count, seed)):
+    source = corpus.source
+    for number, shards in enumerate(deal_shards(source.count_shards("train"), count, seed, source.find_empty("train"))):
         seeds = (seed,) if count == 1 else (seed, number)
         text = StreamedText(
-            corpus.config, corpus.source, corpus.assigner, encoded.encoder, kept_apart, corpus.left_out, shards, seeds
+            corpus.config, source, corpus.assigner, encoded.encoder, kept_apart, corpus.left_out, shards, seeds
         )
         own = ledger if count == 1 else ledger.open_part(shards)
         lanes.append(Lane(StreamReader(text, own, block_size, encoded.dtype)))
@@ -108,13 +109,26 @@ class StreamedBlocks(TrainingRows):
     @property
     def rows_per_run(self) -> list[int]:
         """Rows that the run takes of each source."""
+        return [sum(taken) for taken in zip(*self._rows_per_lane, strict=True)]
+
+    @property
+    def _rows_per_lane(self) -> list[list[int]]:
+        """[lanes][sources] rows that the run takes."""
         batches = range(self._length // self._rows_per_batch)
         rows = [len(batches[lane :: self._lanes]) * self._rows_per_batch for lane in range(self._lanes)]
-        return [sum(taken) for taken in zip(*map(self._turns.count, range(self._lanes), rows), strict=True)]
+        return list(map(self._turns.count, range(self._lanes), rows))
 
     def leave_out(self, goldfish: Goldfish) -> None:
         for source in self.sources:
             source.text.leave_out(goldfish)
+
+    def check_start(self, process: int, processes: int) -> None:
+        for lane, taken in enumerate(self._rows_per_lane):
+            if self._lanes > 1 and lane % processes != process:
+                continue
+            for (_, _, text), rows in zip(self.sources, taken, strict=True):
+                if rows:
+                    text.check_text(lane)
 
     def build_sampler(self, seed: int) -> Iterable[int]:
         from torch.utils.data import SequentialSampler

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from safetensors import SafetensorError
-
 from lmtune.errors import CheckpointError, one_line
 from lmtune.storage import sync, sync_folder
 
@@ -27,7 +25,7 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
         for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
             path.rename(folder / path.name)
         sync_folder(folder)
-    except (OSError, SafetensorError) as fault:
+    except OSError as fault:
         raise CheckpointError(
             f"{folder} could not be written: {one_line(fault)}. Nothing was left in it. Make room, or give another output=."
         ) from fault

@@ -9,6 +9,7 @@ from lmtune import foreign
 from lmtune.errors import ModelError
 from lmtune.modeling.tokenizer import complete
 from lmtune.patience import saying
+from lmtune.storage import naming_disk_errors
 from lmtune.vocabulary import find_difference, hash_tokenizer
 
 if TYPE_CHECKING:
@@ -31,10 +32,16 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         _save(tokenizer, folder)
 
 
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the files of a tokenizer. Raises OSError if the disk does not take them."""
+    with naming_disk_errors(folder):
+        tokenizer.save_pretrained(folder)
+
+
 def _save(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     if tokenizer.init_kwargs.get("auto_map") == NO_CODE:
         del tokenizer.init_kwargs["auto_map"]  # from a save beside a model of another type; this type may not accept it
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(tokenizer, folder)
     read = _load_back(tokenizer, folder)
     difference = find_difference(tokenizer, read)
     if difference is None and hash_tokenizer(read) == hash_tokenizer(tokenizer):
@@ -51,7 +58,7 @@ def _save_without_code(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool
     """Save with NO_CODE and return True if that reads back as it is; otherwise save as before."""
     before = tokenizer.init_kwargs.copy()
     tokenizer.init_kwargs["auto_map"] = NO_CODE
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(tokenizer, folder)
     try:
         mended = find_difference(tokenizer, _load_back(tokenizer, folder)) is None
     except (
@@ -60,7 +67,7 @@ def _save_without_code(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool
         mended = False
     if not mended:
         tokenizer.init_kwargs = before
-        tokenizer.save_pretrained(folder)
+        write_tokenizer(tokenizer, folder)
     return mended
 
 

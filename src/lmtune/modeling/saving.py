@@ -11,6 +11,7 @@ from lmtune.config import SaveDtype
 from lmtune.errors import ModelError, one_line
 from lmtune.modeling.layers import is_adapted
 from lmtune.modeling.saved_tokenizer import save_tokenizer
+from lmtune.storage import naming_disk_errors
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -35,12 +36,16 @@ def round_weights(model: PreTrainedModel, dtype: SaveDtype) -> None:
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: SaveDtype = SaveDtype.float32
 ) -> None:
-    """Write a folder that from_pretrained and pipeline("text-generation") load as it is; the model is in `dtype` afterwards."""
+    """Write a folder that from_pretrained and pipeline("text-generation") load as it is; the model is in `dtype` afterwards.
+
+    Raises OSError if the disk does not take it.
+    """
     import torch
 
     model.config.use_cache = True  # Trainer switches it off for training; generation without it is quadratic
     cast("torch.nn.Module", model).to(getattr(torch, dtype.value))
-    model.save_pretrained(folder)
+    with naming_disk_errors(folder):
+        model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes 0600
@@ -64,7 +69,8 @@ def check_saveable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 def _try_to_save(what: Saveable, folder: str) -> None:
     try:
-        what.save_pretrained(folder)
+        with naming_disk_errors(Path(folder)):
+            what.save_pretrained(folder)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmtune import launcher
 from lmtune.console import compiled_code_aside
-from lmtune.errors import DataError, LostProcessError, TrainingError, describe_error, first_line
+from lmtune.errors import DataError, LmtuneError, LostProcessError, TrainingError, describe_error, first_line
 from lmtune.evaluation.protocol import hash_model
 from lmtune.modeling.layers import runs_in_step
 
@@ -122,6 +122,18 @@ def gather(value: Value) -> list[Value]:
     found: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, value)
     return found
+
+
+def check_everywhere(check: Callable[[], None]) -> None:
+    """Have each process check what is its own; what one of them raises is raised on all."""
+    raised: LmtuneError | None = None
+    try:
+        check()
+    except LmtuneError as error:
+        raised = error
+    for found in gather(None if raised is None else _make_sendable(raised)):
+        if found is not None:
+            raise found from raised
 
 
 def gather_first(value: Value) -> list[Value]:

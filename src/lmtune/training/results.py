@@ -133,8 +133,6 @@ def save_model(
 
     Raises ModelError where what was written does not read back as the model in memory.
     """
-    from safetensors import SafetensorError
-
     staged = run.staging_folder / run.model_folder.name
     try:
         with saying("saving the model", unit=MEGABYTES) as work:
@@ -144,11 +142,21 @@ def save_model(
         write_text(staged / "README.md", card)
         seal(staged, {"run": run.mark.id})
         run.place(staged)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(
-            f"{run.model_folder} could not be written: {error}. Its training is done and its last checkpoint is whole: "
-            f"make room, then resume={run.folder}."
+            f"{run.model_folder} could not be written: {error}. Its training is done{_render_way_on(run)}"
         ) from error
+
+
+def _render_way_on(run: Run) -> str:
+    """What is left of a training whose model could not be written, and what to do."""
+    last, _ = run.find_checkpoint()
+    if last is None:
+        return (
+            ", and there is no whole checkpoint to go on from, so it is lost. Make room, and train anew; with "
+            "stop_on_failed_save=true a run ends at the first save that fails."
+        )
+    return f", and {last.name} is whole: make room, then resume={run.folder} goes on from it."
 
 
 def load_card(run: Run, results: Record, repo: str | None = None, card: CardConfig | None = None) -> str:

@@ -353,10 +353,16 @@ def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> Non
         if before["facts"].get(key) != now["facts"].get(key)
     ]
     if changed and not force:
+        streams = now["told"]["data"].get("streaming")
+        told = (
+            " Of a stream the names, sizes and dates of its files count, since its text is not read for this."
+            if streams
+            else ""
+        )
         raise CheckpointError(
             f"{run.folder}: the {' and the '.join(changed)} changed since its checkpoint was written, so its result "
-            "would belong to neither. Put it back as it was, or say resume_force=true; to begin a run on the new text from its "
-            f"weights: model.path={run.folder}."
+            f"would belong to neither.{told} Put it back as it was, or say resume_force=true; to begin a run on the new text from "
+            f"its weights: model.path={run.folder}."
         )
     then = {"fsdp": False, **before["machine"]}
     differences = [

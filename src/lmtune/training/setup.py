@@ -28,7 +28,7 @@ from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_failure
 from lmtune.training.disk import count_steps
-from lmtune.training.distributed import agree, check_same_text, join
+from lmtune.training.distributed import agree, check_everywhere, check_same_text, join
 from lmtune.training.planning import Plan, choose_rows, plan_steps
 from lmtune.training.vocabulary import build_tokenizer
 
@@ -98,6 +98,8 @@ def build_setup(config: TrainConfig) -> Setup:
     batches = arguments.max_steps * arguments.gradient_accumulation_steps
     ranks = arguments.world_size
     prepared.blocks.set_batch_shape(arguments.train_batch_size * ranks, batches, ranks)
+    if agree(lambda: resumed is None or not resumed.checkpoints()):  # a run that goes on reads where it stood
+        check_everywhere(lambda: prepared.blocks.check_start(arguments.process_index, ranks))
     plan = agree(lambda: plan_training(config, arguments, model, prepared, begins=resumed is None))
     training_arguments.change_arguments(arguments, **plan.chosen)
     chosen |= plan.chosen

@@ -1,21 +1,42 @@
 """Stopping at the end of a step, with a checkpoint, when a signal asks for it."""
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune import stopping
 from lmtune.errors import Stopped
 
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[int, FrameType | None], object] | int | None
-"""What signal.signal takes and returns."""
+
+def shield_workers(loader: "DataLoader[Any]") -> None:
+    """Have the processes that read rows for a training ignore the signals that stop it.
+
+    Ctrl-C reaches all processes of a terminal, and the end of a job's time all of the job: without its workers the training could
+    not finish its step. They end with it, however it ends.
+    """
+    base = getattr(
+        loader, "base_dataloader", loader
+    )  # accelerate passes what it is asked on to its own, not what it is told
+    base.worker_init_fn = partial(_begin_worker, base.worker_init_fn)
+
+
+def _begin_worker(before: Callable[[int], object] | None, worker: int) -> None:
+    for number in StopOnSignal.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if before is not None:
+        before(worker)
 
 
 class StopOnSignal(TrainerCallback):
@@ -38,10 +59,22 @@ class StopOnSignal(TrainerCallback):
         self.waits = True
         """True once a signal must wait for a step boundary: a step was taken, or other ranks must agree."""
         self.stopping = False
-        self.previous: dict[int, Handler] = {}
+        self.process = 0
+        """The one that trains."""
+        self.previous: dict[int, stopping.Handler] = {}
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: "DataLoader[Any] | None" = None,
+        **_: Any,
+    ) -> None:
         stopping.check()
+        self.process = os.getpid()
+        if train_dataloader is not None and train_dataloader.num_workers:
+            shield_workers(train_dataloader)
         self.waits = args.world_size > 1
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         heard = [number for number in self.SIGNALS if not (nohup and number == signal.SIGHUP)]
@@ -93,7 +126,10 @@ class StopOnSignal(TrainerCallback):
         control.should_save = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:
+            return  # a worker that has just been forked: see shield_workers
         self.received = number
+        stopping.pass_over_simultaneous(number, self.previous)
         for each in self.previous:
             signal.signal(each, signal.SIG_IGN if each == number == signal.SIGHUP else signal.SIG_DFL)
         if not self.waits:

@@ -31,6 +31,7 @@ from lmtune.data.blocks import LEFT_OUT, TrainingRows, collate
 from lmtune.gauges import MEGABYTES
 from lmtune.modeling import stored
 from lmtune.modeling.layers import find_blocks
+from lmtune.modeling.saved_tokenizer import write_tokenizer
 from lmtune.patience import saying
 from lmtune.runs import STATE, Run, step_of
 from lmtune.runs.evaluations import flatten_measures
@@ -284,8 +285,9 @@ class LmTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        # Each rank has a random state of its own, and not each has the disk of the run.
-        with TemporaryDirectory() as own:
+        # Each rank has a random state of its own, and not each has the disk of the run. One that has writes there: a /tmp that is
+        # full or gone would cost every checkpoint.
+        with TemporaryDirectory(dir=Path(output_dir).parent if self.args.should_save else None) as own:
             super()._save_rng_state(own)
             self._random_state = {file.name: file.read_bytes() for file in Path(own).iterdir()}
 
@@ -293,7 +295,7 @@ class LmTrainer(Trainer):
         if not self.is_deepspeed_enabled:  # its weights lie in other files
             self.checkpoints.check_reads_back(self.model, staged)
         self.state.save_to_json(str(staged / STATE))
-        self.tokenizer.save_pretrained(staged)
+        write_tokenizer(self.tokenizer, staged)
         self.rows.save_position(staged)
         self.checkpoints.publish(staged, progress)
         best = self.state.best_model_checkpoint

@@ -9,6 +9,7 @@ from lmtune.data.cache import cached, key_of
 from lmtune.data.corpus import Corpus
 from lmtune.modeling import loading
 from lmtune.modeling.tokenizer import LEARN, wrap_learned
+from lmtune.storage import naming_disk_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +29,9 @@ def build_tokenizer(config: ModelConfig, corpus: Corpus) -> "PreTrainedTokenizer
     }
 
     def learn(folder: Path) -> dict[str, Any]:
-        _build(config, corpus).backend_tokenizer.save(str(folder / FILE))
+        learned = _build(config, corpus).backend_tokenizer
+        with naming_disk_errors(folder / FILE):
+            learned.save(str(folder / FILE))
         return {}
 
     def load(folder: Path, _: dict[str, Any]) -> "PreTrainedTokenizerBase":
