@@ -405,6 +405,9 @@ def test_the_start_says_what_share_learns_and_for_how_long():
     args = SimpleNamespace(learning_rate=1e-3, lr_scheduler_type="cosine", get_warmup_steps=lambda steps: 66)
     trainer = SimpleNamespace(timeline=None, args=args)
     assert plan.render_schedule(trainer, COURSE) == "learning rate 0.001, cosine, 66 steps of warm-up"
+    for schedule in ("constant", "reduce_lr_on_plateau", "greedy"):  # transformers gives them none
+        args.lr_scheduler_type = schedule
+        assert plan.render_schedule(trainer, COURSE) == f"learning rate 0.001, {schedule}"
     assert plan.render_epochs(COURSE) == "3 epochs"
 
 

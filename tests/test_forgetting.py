@@ -13,7 +13,9 @@ from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
 from lmtune.reporting.forgetting import build_forgetting, render_forgetting
 from lmtune.reporting.language import EN, PT
 from lmtune.reporting.record import RunRecord
+from lmtune.training.budget import Gauge
 from lmtune.training.lengthening import find_obstacle
+from lmtune.training.replay import Replay
 
 MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
 
@@ -124,6 +126,15 @@ def test_rows_are_written_once_and_learned_whole(build_tiny, tokenizer):
     batch = second.blocks.__getitems__([0, 1, 2])
     assert np.array_equal(batch["input_ids"], rows[:, :-1])
     assert np.array_equal(batch["shift_labels"], rows[:, 1:])
+
+
+def test_the_share_of_old_text_is_one_of_the_tokens_learned(build_tiny, tokenizer):
+    """Rows of new text that are filled up hold fewer: 2 rows of old text in 8, but 16 tokens in 36."""
+    key = build_key(tokenizer, {"model": "share", "rows": 3})
+    written = load_written(key, tokenizer, 8, lambda: write_rows(build_tiny(), tokenizer, 9, 3, seed=0))
+    replay = Replay(written.blocks, "old", 0.01, 0.25, "self", past=[Gauge(0, 2.0, 0.25)])
+    found = replay.describe(rows=3, steps=2, learned=16 + 20, after=None)
+    assert (found["rows"], found["tokens"], found["share"]) == (2, 16, 16 / 36)
 
 
 def line(step, bits, share):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lmtune.evaluation.comparison import DocumentBits, bound_bits
-from lmtune.evaluation.gain import Spread, bound_runs, compare_runs, count_seeds, find_quantile, find_share, plan_seeds
+from lmtune.evaluation.gain import Spread, bound_runs, compare_runs, count_seeds, plan_seeds
+from lmtune.evaluation.intervals import find_quantile, find_share
 from lmtune.reporting.tables import render_gain, render_over_runs
 
 DOCUMENTS, BITS = 40, 1.0

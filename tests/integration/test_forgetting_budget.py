@@ -159,6 +159,7 @@ def test_a_budget_goes_with(lmtune, world, given):
     results = Run(world / "run").load_results()
     assert results["forgetting"]["rows"] > 0
     assert results["forgetting"]["tokens"] <= results["forgetting"]["rows"] * 32
+    assert results["forgetting"]["share"] == results["forgetting"]["tokens"] / results["train"]["tokens"]
     ledger = json.loads(Run(world / "run").ledger_file.read_text())
     assert ledger["replay"]["tokens_learned"] == results["forgetting"]["tokens"]
 

@@ -97,9 +97,10 @@ def test_the_snippet_of_the_card_works(run, monkeypatch):
 def test_the_card_says_how_the_model_learned(run):
     card = (run / "model" / "README.md").read_text(encoding="utf-8")
     train = json.loads((run / "results.json").read_text())["train"]
-    rate = "a highest learning rate of 0.001, reached in the first 3 % of the steps; the schedule was cosine."
+    rate = "a highest learning rate of 0.001, reached after a warm-up of 1 step; the schedule was cosine."
     assert (
-        f"Each of the 6 steps learned from 8 rows of 128 tokens; {train['tokens']:,} tokens were learned in all" in card
+        f"Each of the 6 steps learned from at most 8 rows of 128 tokens; {train['tokens']:,} tokens were learned in all"
+        in card
     )
     assert all(each in card for each in (rate, "| sample | pt | cc0-1.0 |", "| device | cpu", "| learned from | 101 |"))
 

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from lmtune.evaluation.intervals import CONFIDENCE, RESAMPLES, bound_resampled
 from lmtune.storage import Record
 
-RESAMPLES = 2_000
-CONFIDENCE = 0.95
 MIN_DOCUMENTS = 10
 """With fewer, resampling them says little about another text."""
 _DRAWS_AT_ONCE = 1 << 22
@@ -48,10 +47,10 @@ class DocumentBits:
 
 
 def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0) -> Difference:
-    """Bits per byte of `model` less those of `baseline` on the same documents, with a percentile interval.
+    """Bits per byte of `model` less those of `baseline` on the same documents, with a bootstrap interval.
 
     Documents are drawn with replacement, the same draw for both models, since a hard document is hard for both (paired
-    percentile bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13).
+    bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; its tails: bound_resampled).
     """
     documents = len(model.nll)
     effective = count_effective(baseline.sizes)
@@ -62,18 +61,19 @@ def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0
     whole = float(differ(np.arange(documents)))
     if effective < MIN_DOCUMENTS:
         return Difference(whole, None, None, documents, effective)
-    low, high = _bound(resample(differ, documents, seed))
+    low, high = bound_resampled(resample(differ, documents, seed), effective)
     return Difference(whole, low, high, documents, effective)
 
 
 def bound_bits(model: DocumentBits, seed: int = 0) -> tuple[float, float] | None:
-    """A percentile interval of the bits per byte of one model, over texts like this one; None for too few documents.
+    """A bootstrap interval of the bits per byte of one model, over texts like this one; None for too few documents.
 
     Intervals of two models that overlap do not tell that the models are alike: compare_documents tells more.
     """
-    if count_effective(model.sizes) < MIN_DOCUMENTS:
+    effective = count_effective(model.sizes)
+    if effective < MIN_DOCUMENTS:
         return None
-    return _bound(resample(model.bits_per_byte, len(model.nll), seed))
+    return bound_resampled(resample(model.bits_per_byte, len(model.nll), seed), effective)
 
 
 def resample(measure: Callable[[np.ndarray], np.ndarray], documents: int, seed: int) -> np.ndarray:
@@ -82,12 +82,6 @@ def resample(measure: Callable[[np.ndarray], np.ndarray], documents: int, seed: 
     rows = max(1, _DRAWS_AT_ONCE // documents)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
     return np.concatenate([measure(draw.integers(documents, size=(size, documents))) for size in sizes])
-
-
-def _bound(resampled: np.ndarray) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def count_effective(sizes: np.ndarray) -> float:

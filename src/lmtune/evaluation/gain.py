@@ -12,14 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lmtune.evaluation.comparison import (
-    CONFIDENCE,
-    MIN_DOCUMENTS,
-    RESAMPLES,
-    DocumentBits,
-    count_effective,
-    resample,
-)
+from lmtune.evaluation.comparison import MIN_DOCUMENTS, DocumentBits, count_effective, resample
+from lmtune.evaluation.intervals import CONFIDENCE, MOST_FREEDOM, RESAMPLES, find_quantile, find_share
 from lmtune.storage import Record
 
 SOUGHT = 0.005
@@ -27,8 +21,6 @@ SOUGHT = 0.005
 POWER = 0.8
 """Share of comparisons in which that many seeds would show it."""
 MOST_SEEDS = 100
-_MOST_FREEDOM = 200
-"""Above, Student's distribution is taken as that of 200 degrees of freedom: 1.972 where the normal one has 1.960."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ class Spread(NamedTuple):
         seeds = self.run * weight
         variance = seeds + self.document
         parts = seeds**2 / self.run_freedom + self.document**2 / self.document_freedom
-        freedom = min(variance**2 / parts, _MOST_FREEDOM) if parts else _MOST_FREEDOM
+        freedom = min(variance**2 / parts, MOST_FREEDOM) if parts else MOST_FREEDOM
         return math.sqrt(variance), max(1, int(freedom))
 
 
@@ -180,26 +172,3 @@ def _find_chance(difference: float, error: float, freedom: int) -> float:
     if error == 0:
         return float(difference == 0)
     return 1 - find_share(abs(difference) / error, freedom)
-
-
-def find_share(t: float, freedom: int) -> float:
-    """The share of Student's distribution within -t and t, by its finite series (Abramowitz and Stegun 1964, 26.7.3-4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term = total = (cosine if odd else 1.0) if freedom > 1 else 0.0
-    for power in range(2 + odd, freedom - 1, 2):
-        term *= (power - 1) / power * cosine**2
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
-
-
-def find_quantile(share: float, freedom: int) -> float:
-    """The t within which a share of Student's distribution lies, to 1e-7."""
-    low, high = 0.0, 1.0
-    while find_share(high, freedom) < share:
-        low, high = high, 2 * high
-    while high - low > 1e-7:
-        middle = (low + high) / 2
-        low, high = (middle, high) if find_share(middle, freedom) < share else (low, middle)
-    return low

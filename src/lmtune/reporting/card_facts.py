@@ -144,8 +144,9 @@ def render_training(config: Record, results: Record) -> list[str]:
     sentences = [_say_method(config)]
     if settings is not None:
         rows, length = settings["rows_per_step"], settings["block_size"]
+        text = " of new text" if results.get("forgetting") else ""
         sentences += [
-            f"Each of the {train['steps']:,} steps learned from {rows:,} rows of {length:,} tokens; "
+            f"Each of the {train['steps']:,} steps learned from at most {rows:,} rows of {length:,} tokens{text}; "
             f"{train['tokens']:,} tokens were learned in all, {train['epochs']:.2f} passes over the text.",
             *_say_left_out(config, train),
             *_say_kept(results.get("forgetting")),
@@ -207,8 +208,8 @@ def _say_rate(config: Record, settings: Record) -> str:
     if config["finetune"]["method"] == "gradual":
         return f"{optimizer}{cut}; rates are those of the phases below."
     warmup = settings["warmup_steps"]
-    length = f"{100 * warmup:g} % of the steps" if 0 < warmup < 1 else f"{warmup:g} steps"
-    rise = f", reached in the first {length}" if warmup else ""
+    length = f"{100 * warmup:g} % of the steps" if 0 < warmup < 1 else render_count(warmup, "step")
+    rise = f", reached after a warm-up of {length}" if warmup else ""
     return (
         f"{optimizer}{cut} and a highest learning rate of {settings['learning_rate']:g}{rise}; "
         f"the schedule was {settings['lr_scheduler_type']}."

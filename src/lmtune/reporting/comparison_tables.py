@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from lmtune.config import ComparisonFormat
 from lmtune.config.ranges import render_value
-from lmtune.evaluation.comparison import CONFIDENCE
 from lmtune.evaluation.gain import plan_seeds
+from lmtune.evaluation.intervals import CONFIDENCE
 from lmtune.evaluation.side_by_side import SEEDS, TEXT
 from lmtune.measures import BITS_PER_BYTE, LOSS, SHOWN, WORD_PERPLEXITY
 from lmtune.paths import show

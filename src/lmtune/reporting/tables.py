@@ -3,9 +3,10 @@
 from pathlib import Path
 from statistics import NormalDist
 
-from lmtune.evaluation.comparison import CONFIDENCE, MIN_DOCUMENTS
+from lmtune.evaluation.comparison import MIN_DOCUMENTS
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.evaluation.gain import MOST_SEEDS, POWER, SOUGHT
+from lmtune.evaluation.intervals import CONFIDENCE
 from lmtune.measures import SHOWN
 from lmtune.reporting.average import render_average
 from lmtune.reporting.card import render_epochs

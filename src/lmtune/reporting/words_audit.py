@@ -23,7 +23,7 @@ AUDIT_ENGLISH = {
     "audit_canaries_note": (
         "Short texts with {digits} random digits were planted in the training text. Each is ranked by its log-"
         "perplexity among {n} texts of the same form that were never planted; its exposure is the negative logarithm "
-        "to base 2 of the share of them up to its rank: about 1 where the model does not know it, and {most} at most."
+        "to base 2 of the share of them up to its rank: 1.4 in the mean where the model does not know them, and {most} at most."
         " It is found where it is among the best {allowed}."
     ),
     "audit_exposure_told": (
@@ -130,7 +130,7 @@ AUDIT_PORTUGUESE = {
     "audit_canaries_note": (
         "Textos curtos com {digits} dígitos aleatórios foram plantados no texto de treino. Cada um é posicionado, "
         "pela sua log-perplexidade, entre {n} textos da mesma forma que nunca foram plantados; a sua exposição é o "
-        "logaritmo negativo de base 2 da parte deles que fica até a sua posição: perto de 1 se o modelo não o "
+        "logaritmo negativo de base 2 da parte deles que fica até a sua posição: 1,4 em média se o modelo não os "
         "conhece, e no máximo {most}. Ele é encontrado se está entre os melhores {allowed}."
     ),
     "audit_exposure_told": (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lmtune.config import TrainConfig
-from lmtune.config.conditions import FOLLOWS_METRIC
+from lmtune.config.conditions import FOLLOWS_METRIC, NO_WARMUP
 from lmtune.config.ranges import render_value
 from lmtune.config.training import is_greater_better
 from lmtune.config.training_arguments import OWN, WITHHELD
@@ -235,6 +235,11 @@ def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") ->
             _check_rates([factor(step) for factor in schedule.lr_lambdas for step in range(TOY_STEPS + 1)])
 
 
+def count_warmup(arguments: "TrainingArguments", steps: int) -> int:
+    """Steps of warm-up in a run of so many; 0 for a schedule that transformers gives none, whatever was asked for."""
+    return 0 if name_of(arguments.lr_scheduler_type) in NO_WARMUP else int(arguments.get_warmup_steps(steps))
+
+
 def build_schedule(arguments: "TrainingArguments", steps: int) -> Callable[[int], float] | None:
     """The factor of the learning rate at each step of a run; None for a schedule that follows what is measured."""
     import torch
@@ -243,7 +248,7 @@ def build_schedule(arguments: "TrainingArguments", steps: int) -> Callable[[int]
     schedule = get_scheduler(
         arguments.lr_scheduler_type,
         optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]),
-        num_warmup_steps=arguments.get_warmup_steps(steps),
+        num_warmup_steps=count_warmup(arguments, steps),
         num_training_steps=steps,
         scheduler_specific_kwargs=cast("dict[str, Any] | None", arguments.lr_scheduler_kwargs),
     )

@@ -6,7 +6,7 @@ What cannot work at all is refused elsewhere; these run, and are hardly what was
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lmtune.training.arguments import name_of
+from lmtune.training.arguments import count_warmup, name_of
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -28,7 +28,7 @@ def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list
 
 
 def _warn_of_warmup(args: "TrainingArguments", steps: int) -> Iterator[str]:
-    warmup = args.get_warmup_steps(steps)
+    warmup = count_warmup(args, steps)
     if warmup >= steps > 1:
         yield (
             f"training.warmup_steps={args.warmup_steps:g} is a warm-up of {warmup:,} steps, and the run has {steps:,}: the rate "

@@ -10,7 +10,7 @@ from lmtune.data.ledger import Ledger
 from lmtune.data.predecessor import find_predecessor
 from lmtune.storage import Record
 from lmtune.training import devices
-from lmtune.training.arguments import count_devices, name_of
+from lmtune.training.arguments import count_devices, count_warmup, name_of
 from lmtune.training.batches import BatchPlan
 from lmtune.training.context import RunContext
 from lmtune.training.foresight import Course
@@ -64,7 +64,7 @@ def render_schedule(trainer: "LmTrainer", course: Course) -> str:
         phases = trainer.timeline.phases
         peaks = f"{max(max(phase.peaks) for phase in phases):.3g}"
         return f"{len(phases)} phases of one cycle each, learning rates up to {peaks}"
-    warmup = args.get_warmup_steps(course.steps)
+    warmup = count_warmup(args, course.steps)
     first = f", {render_count(warmup, 'step')} of warm-up" if warmup else ""
     return f"learning rate {args.learning_rate:.3g}, {name_of(args.lr_scheduler_type)}{first}"
 

@@ -89,12 +89,14 @@ class Replay:
         rest = self.find_places(range(rows // count * count, rows))
         return rows // count * whole + self.blocks.count_targets(rest)
 
-    def describe(self, rows: int, steps: int, after: Measures | None) -> Record:
+    def describe(self, rows: int, steps: int, learned: int, after: Measures | None) -> Record:
         """What results.json tells: shares, tokens, and whether the budget was kept.
 
-        rows: of new text in a step. after: measures of the final model on what was scored while training; None where none were.
+        rows: of new text in a step. learned: tokens of the run, old and new. after: measures of the final model on what was
+        scored while training; None where none were.
         """
         replayed = count_rows(self.past, rows, steps)
+        tokens = self.count_tokens(replayed)
         rise = None if after is None else measure_rise(self.past[0].bits, after[BITS_PER_BYTE.name])
         return {
             "on": self.on,
@@ -103,11 +105,11 @@ class Replay:
             "kept": None if rise is None else rise <= self.budget,
             "before": self.past[0].bits if self.past else None,
             "replay": self.source,
-            "share": replayed / max(1, replayed + rows * steps),
+            "share": tokens / max(1, learned),  # of tokens: rows of new text may be filled up, or left out in parts
             "most": self.most,
             "last_share": find_share(self.past, steps),
             "rows": replayed,
-            "tokens": self.count_tokens(replayed),
+            "tokens": tokens,
         }
 
 

@@ -25,7 +25,7 @@ from lmtune.reporting.samples import load_final
 from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
-from lmtune.training.arguments import name_of, name_precision
+from lmtune.training.arguments import count_warmup, name_of, name_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -70,7 +70,7 @@ def build_results(
             "world_size": context.world_size,
             "distributed": "FSDP" if runs_in_step(trainer.model) else trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
-            "settings": describe_settings(trainer.args, prepared.ledger.block_size),
+            "settings": describe_settings(trainer.args, prepared.ledger.block_size, trainer.state.max_steps),
         },
         "starts": context.run.find_results().get("starts", []) if context.is_main else [],
         "eval": sets,
@@ -78,14 +78,14 @@ def build_results(
     }
 
 
-def describe_settings(arguments: "TrainingArguments", block_size: int) -> Record:
-    """What the steps were made of and how they were taken, as Trainer was told."""
+def describe_settings(arguments: "TrainingArguments", block_size: int, steps: int) -> Record:
+    """What the steps were made of and how they were taken, as Trainer was told. steps: of the whole run, as planned."""
     return {
         "rows_per_step": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
         "block_size": block_size,
         "learning_rate": arguments.learning_rate,
         "lr_scheduler_type": name_of(arguments.lr_scheduler_type),
-        "warmup_steps": arguments.warmup_steps,
+        "warmup_steps": count_warmup(arguments, steps),
         "optim": name_of(arguments.optim),
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.max_grad_norm,

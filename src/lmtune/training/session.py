@@ -222,7 +222,7 @@ class Session:
             results["average"] = average.record
             results["train"]["best_step"] = None if average.sets is not None else results["train"]["best_step"]
         if self.replay is not None:
-            results["forgetting"] = self._close_budget(self.replay, selected)
+            results["forgetting"] = self._close_budget(self.replay, results["train"]["tokens"], selected)
         if self.setup.move is not None:
             results["transplant"] = self.setup.move.report()
         context.check_place()
@@ -321,11 +321,11 @@ class Session:
             record_first(self.context.run, self.held_out.sets[name].sample, self.held_out.nll[name])
         self.report()
 
-    def _close_budget(self, replay: "Replay", selected: dict[str, Measures]) -> Record:
-        """What became of the budget; the ledger is told what was learned again."""
+    def _close_budget(self, replay: "Replay", learned: int, selected: dict[str, Measures]) -> Record:
+        """What became of the budget, of so many tokens learned; the ledger is told what was learned again."""
         state, settings = self.trainer.state, self.trainer.args
         rows = settings.train_batch_size * settings.world_size * settings.gradient_accumulation_steps
-        record = replay.describe(rows, state.global_step, selected.get(replay.on))
+        record = replay.describe(rows, state.global_step, learned, selected.get(replay.on))
         self.setup.prepared.ledger.replay |= {"blocks_learned": record["rows"], "tokens_learned": record["tokens"]}
         logger.info("%s", render_forgetting(record))
         return record

@@ -9,7 +9,8 @@ import numpy as np
 
 from lmtune.data.canaries import Canary, draw_candidates
 from lmtune.evaluation.audit.rows import Row, RowScores
-from lmtune.evaluation.audit.shares import CONFIDENCE, Exposure, count_true, rank_among
+from lmtune.evaluation.audit.shares import Exposure, count_true, rank_among
+from lmtune.evaluation.intervals import RESAMPLES, bound_resampled
 from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from lmtune.storage import Record
 
 SEED = 0
-RESAMPLES = 2000
 
 
 class CanaryTexts(NamedTuple):
@@ -80,10 +80,8 @@ def _measure_group(repeats: int, exposures: Sequence[Exposure], false_alarms: fl
 
 
 def _bound_mean(values: np.ndarray) -> tuple[float, float] | tuple[None, None]:
-    """A percentile interval of the mean, over values drawn with replacement; none for a single one."""
+    """A bootstrap interval of the mean; none for a single value."""
     if len(values) < 2:
         return None, None
     drawn = np.random.default_rng(SEED).integers(len(values), size=(RESAMPLES, len(values)))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
-    return float(low), float(high)
+    return bound_resampled(values[drawn].mean(axis=1), len(values))
