@@ -55,7 +55,7 @@ def settle_launcher(overrides: list[str]) -> list[str]:
     Raises ConfigError for sweep.jobs= that comes to nothing.
     """
     typed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(overrides)}
-    own, ranks = typed.get(LAUNCHER), int(os.environ.get("WORLD_SIZE") or 1)
+    own, ranks = typed.get(LAUNCHER), launcher.count_processes()
     name = "processes" if own is None and ranks == 1 else "basic" if own is None else str(own.value())
     if name == "processes" and ranks > 1:
         raise ConfigError(
@@ -206,7 +206,7 @@ def _is_sweep(folder: Path) -> bool:
 
 def _agree(choose: Callable[[], str]) -> str:
     """What rank 0 chooses, on every rank of a launcher; ranks learn it from the store that torchrun keeps for them."""
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+    if launcher.count_processes() == 1:
         return choose()
     if not launcher.has_store():
         raise ConfigError(

@@ -211,6 +211,11 @@ def count_devices(arguments: "TrainingArguments") -> int:
     return int(arguments.world_size) * max(1, int(arguments.n_gpu))
 
 
+def count_rows_per_step(arguments: "TrainingArguments") -> int:
+    """Rows of an optimizer step, over all devices and all passes of it."""
+    return int(arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps)
+
+
 def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") -> None:
     """Raise ConfigError for an optimizer or a schedule that cannot be built, before a run folder is: build both on a toy."""
     import torch

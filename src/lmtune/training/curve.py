@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.training.arguments import change_arguments
-from lmtune.training.distributed import reduce_sum
 
 if TYPE_CHECKING:
     from lmtune.training.held_out import HeldOut
@@ -47,9 +45,7 @@ class CurveCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        # Losses of accumulated batches are shares that add up; over processes they are averaged.
-        loss = torch.stack([batch.loss for batch in self.trainer.losses.take()]).sum()
-        self.curve.losses.append(float(reduce_sum(loss) / args.world_size))
+        self.curve.losses.append(self.trainer.losses.take_step(args.world_size))
         if state.global_step in self.marks:
             measures = self.held_out.score_sample(self.trainer.accelerator.unwrap_model(self.trainer.model))
             self.curve.scores[state.global_step] = next(iter(measures.values()))["bits_per_byte"]

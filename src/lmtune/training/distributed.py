@@ -43,7 +43,7 @@ LOST = re.compile(
 
 def are_several() -> bool:
     """True under a launcher that has started more than one process."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return launcher.count_processes() > 1
 
 
 def is_joined() -> bool:

@@ -16,6 +16,8 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from lmtune.evaluation.metrics import exp
+
 MOST_EPOCHS = 4.0
 """Beyond, text that is read again teaches less and less (Muennighoff et al. 2023, arXiv:2305.16264)."""
 PARTS = (0.5, 1.0)
@@ -120,15 +122,7 @@ def foretell(law: Law, planned: Planned, scores: Mapping[int, float]) -> Forecas
     """The last score of a run, from those of its probe."""
     quantities, last = list_quantities(planned, scores), scores[max(scores)]
     middle = math.log(last) + sum(weight * quantities[name] for name, weight in law["weights"].items())
-    return Forecast(*(exponentiate(middle + side * law["half_width"]) for side in (0, -1, 1)))
-
-
-def exponentiate(value: float) -> float:
-    """e to a power, infinite where no float is that large: a law of few runs may be that uncertain."""
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
+    return Forecast(*(exp(middle + side * law["half_width"]) for side in (0, -1, 1)))
 
 
 class Ended(NamedTuple):

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,14 @@ from lmtune.config import ForesightConfig, RangeConfig
 from lmtune.data.blocks import Blocks
 from lmtune.runs.settings import flatten
 from lmtune.storage import Record
-from lmtune.training.arguments import build_schedule, count_devices, name_of, name_precision, settle_intervals
+from lmtune.training.arguments import (
+    build_schedule,
+    count_devices,
+    count_rows_per_step,
+    name_of,
+    name_precision,
+    settle_intervals,
+)
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
@@ -65,18 +72,20 @@ class Course:
             return epochs * self.targets_per_epoch + self.targets_of_rest
         return epochs * self.targets_per_epoch + round(rest * self.targets_per_epoch / self.steps_per_epoch)
 
+    def as_dict(self) -> Record:
+        """As format=json prints it."""
+        return {**asdict(self), "tokens": self.tokens}
+
     def with_factor(self, factor: float) -> "Course":
         """The same epochs in steps of `factor` times as many rows."""
         steps = max(1, math.ceil(self.steps / factor))
-        return Course(
+        return replace(
+            self,
             steps=steps,
             first=min(steps, round(self.first / factor)),
             steps_per_epoch=max(1, math.ceil(self.steps_per_epoch / factor)),
             tokens_per_step=round(self.tokens_per_step * factor),
-            targets_per_epoch=self.targets_per_epoch,
-            evaluations=self.evaluations,
-            saves=self.saves,
-            share_learned=self.share_learned,
+            targets_of_rest=None,  # rows come in another order
         )
 
 
@@ -85,7 +94,7 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
     args, counts = trainer.args, trainer.count_steps()
     steps = counts.total_steps
     settle_intervals(args, steps)
-    rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
+    rows = count_rows_per_step(args)
     per_epoch = counts.steps_per_epoch
     evaluations = _count_events(name_of(args.eval_strategy), args.eval_steps, first, steps, per_epoch) + int(first == 0)
     return Course(
@@ -127,7 +136,7 @@ def _count_rest(trainer: "LmTrainer", setup: "Setup", epoch: int, steps: int) ->
 def plan_range(setup: "Setup", settings: RangeConfig) -> Course:
     """The course of an LR range test: at most its steps, for it ends once the loss has grown."""
     args = setup.arguments
-    rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
+    rows = count_rows_per_step(args)
     blocks = setup.prepared.ledger.blocks
     return Course(
         steps=settings.steps,
@@ -254,11 +263,6 @@ def list_settings(plain: Record, origins: dict[str, str]) -> list[Record]:
     """Each setting that some config or the command line gives, with the place that does."""
     flat = flatten(plain)
     return [{"key": key, "value": flat[key], "from": place} for key, place in origins.items() if key in flat]
-
-
-def describe_course(course: Course) -> Record:
-    """A course as a record."""
-    return {**asdict(course), "tokens": course.tokens}
 
 
 def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> Record:

@@ -8,7 +8,6 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from lmtune.config import RangeConfig
 from lmtune.storage import Record
-from lmtune.training.distributed import reduce_sum
 from lmtune.training.layer_groups import build_groups
 from lmtune.training.schedules import exponential, smooth
 from lmtune.training.step_losses import StepLosses
@@ -44,9 +43,7 @@ class LrRangeCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        # Losses of accumulated batches are shares that add up; over processes they are averaged.
-        loss = torch.stack([batch.loss for batch in self.step_losses.take()]).sum()
-        self.losses.append(float(reduce_sum(loss) / args.world_size))
+        self.losses.append(self.step_losses.take_step(args.world_size))
         smoothed = smooth(self.losses)
         control.should_training_stop |= not math.isfinite(smoothed[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
         return control

@@ -109,7 +109,7 @@ def measure_activations(
     inner.train(arguments.device.type == "cpu")
     try:
         with (
-            _unlogged("torch._subclasses.fake_tensor"),
+            _unlogged_fakes(),
             FakeTensorMode() as mode,
             torch.autocast("cpu", half, enabled=bool(arguments.bf16 or arguments.fp16)),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -128,9 +128,9 @@ def measure_activations(
 
 
 @contextmanager
-def _unlogged(name: str) -> Iterator[None]:
-    """Silence a logger: torch logs tracebacks of operations that it could not follow, which is no error here."""
-    logger = logging.getLogger(name)
+def _unlogged_fakes() -> Iterator[None]:
+    """Silence FakeTensorMode: it logs tracebacks of operations that it could not follow, which is no error here."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
         yield

@@ -13,6 +13,7 @@ from lmtune.data.written import build_key, is_kept, load_written
 from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
 from lmtune.patience import turn_to
 from lmtune.storage import Record
+from lmtune.training.arguments import count_rows_per_step
 from lmtune.training.disk import count_steps
 from lmtune.training.distributed import check_same_text
 from lmtune.training.replay import Replay
@@ -96,8 +97,8 @@ def plan_writing(setup: "Setup") -> Writing:
 def count_replayed(setup: "Setup") -> int:
     """Rows of old text that a run learns if each step has the largest share of it."""
     args, most = setup.arguments, setup.config.forgetting.most_share
-    rows = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-    return math.ceil(count_steps(args, len(setup.prepared.blocks)) * rows * most / (1 - most))
+    steps = count_steps(args, len(setup.prepared.blocks))
+    return math.ceil(steps * count_rows_per_step(args) * most / (1 - most))
 
 
 def _take_written(setup: "Setup") -> Replay:

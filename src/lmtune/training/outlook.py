@@ -39,10 +39,10 @@ class Outlook:
         evaluations = max(0, self.course.evaluations - self.evaluations_done)
         return (self.course.steps - step) * self.step + evaluations * self.evaluation + self._final
 
-    def find_fitting(self, seconds: float = FITTING) -> int:
-        """Steps of a run that takes so long, evaluations and all; 0 where these alone take longer."""
+    def find_fitting(self) -> int:
+        """Steps of a run that takes FITTING seconds, evaluations and all; 0 where these alone take longer."""
         fixed = self.course.evaluations * self.evaluation + self._final
-        return max(0, int((seconds - fixed) / self.step)) if self.step else 0
+        return max(0, int((FITTING - fixed) / self.step)) if self.step else 0
 
     @property
     def _final(self) -> float:

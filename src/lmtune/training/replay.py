@@ -19,6 +19,7 @@ from lmtune.data.turns import draw_rows
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.runs.evaluations import Measures
 from lmtune.storage import Record
+from lmtune.training.arguments import count_rows_per_step
 from lmtune.training.budget import Gauge, count_rows, decide, divide, find_share, measure_rise
 from lmtune.training.distributed import agree
 from lmtune.training.trainer import LmTrainer
@@ -118,12 +119,6 @@ class ReplayTrainer(LmTrainer):
         self.replay = replay
         super().__init__(**given)
 
-    @property
-    def rows_per_step(self) -> int:
-        """Rows of new text in a step, over all processes."""
-        args = self.args
-        return int(args.train_batch_size * args.world_size * args.gradient_accumulation_steps)
-
     def fit(self, checkpoint: Path | None = None) -> None:
         super().fit(checkpoint)
         self.replay.restore(self.state.log_history)  # a run that had come to its end has started no loop
@@ -136,7 +131,7 @@ class ReplayTrainer(LmTrainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         # Here the step is known, whatever was loaded ahead of it. Batches of all processes are filled up evenly.
-        numbers = self.replay.list_rows(self.rows_per_step, self.state.global_step)
+        numbers = self.replay.list_rows(count_rows_per_step(self.args), self.state.global_step)
         processes, rank = self.args.world_size, self.args.process_index
         own = divide(numbers.start, numbers.stop, num_batches * processes)[rank::processes]
         return super().get_batch_samples(map(self._extend, epoch_iterator, own), num_batches, device)

@@ -274,9 +274,8 @@ def plan_training(
     """
     given = config.training if begins else {**config.training, "torch_compile": arguments.torch_compile}
     block_size = prepared.ledger.block_size
-    steps = count_steps(arguments, len(prepared.blocks))
-    rows = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    return plan_steps(given, arguments, model, block_size, steps * rows * block_size)
+    rows = count_steps(arguments, len(prepared.blocks)) * training_arguments.count_rows_per_step(arguments)
+    return plan_steps(given, arguments, model, block_size, rows * block_size)
 
 
 def render_settings(config: TrainConfig) -> dict[str, Any]:
