@@ -104,7 +104,7 @@ class AuditCommandConfig:
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune audit", "a run folder (outputs/...) or one of its checkpoints")
+        check_given(self.ckpt, "lmtune audit", "a run folder (outputs/...) or one of its checkpoints")
         budgets = self.audit
         require(
             bool(budgets.candidates or budgets.reads_text),

@@ -29,10 +29,10 @@ def check_words(key: str, values: Iterable[object]) -> None:
 ANY_MODEL = "a run folder (outputs/...), a checkpoint, a model folder or a Hub id"
 
 
-def check_given(key: str, value: str | None, command: str, expected: str = ANY_MODEL) -> None:
+def check_given(ckpt: str | None, command: str, expected: str = ANY_MODEL) -> None:
     """Raise ConfigError unless a checkpoint is named."""
-    if not value:
-        raise ConfigError(f"{command} needs {key}=, found none. Give {expected}.")
+    if not ckpt:
+        raise ConfigError(f"{command} needs ckpt=, found none. Give {expected}.")
 
 
 def list_checkpoints(ckpt: Any) -> list[str]:
@@ -43,7 +43,7 @@ def list_checkpoints(ckpt: Any) -> list[str]:
 def check_checkpoints(checkpoints: list[str], command: str) -> None:
     """Raise ConfigError for a command that is given no checkpoint, or one of them twice."""
     for ckpt in checkpoints or [""]:
-        check_given("ckpt", ckpt, command)
+        check_given(ckpt, command)
     if len(set(checkpoints)) < len(checkpoints):
         raise ConfigError(f"ckpt=[{','.join(checkpoints)}]: expected each checkpoint once.")
 

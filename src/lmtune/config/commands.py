@@ -177,7 +177,7 @@ class GenerateConfig:
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune generate")
+        check_given(self.ckpt, "lmtune generate")
         check_ranges(self, "")
         check_generation(self.generation)
         if not (self.prompt or self.prompts or self.prompts_file):
@@ -263,7 +263,7 @@ class ExportConfig:
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune export")
+        check_given(self.ckpt, "lmtune export")
         if self.to is None:
             raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
         allowed = [each.value for each in EXPORTED[self.to]]

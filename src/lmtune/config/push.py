@@ -32,7 +32,7 @@ class PushConfig:
 
     def check_settings(self) -> None:
         """Raise ConfigError for what can be known before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune push")
+        check_given(self.ckpt, "lmtune push")
         if not self.repo:
             raise ConfigError("lmtune push needs repo=, found none. Give owner/name, or a name of your own.")
         self.card.check_license()

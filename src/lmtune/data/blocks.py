@@ -8,7 +8,7 @@ target exactly once per epoch; a row of block_size ids has only block_size - 1 t
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -246,9 +246,7 @@ class Blocks(StoredRows):
         self._multiple = 1
 
     @classmethod
-    def load(
-        cls, file: Path, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
-    ) -> "Blocks":
+    def load(cls, file: Path, block_size: int, targets: int, separator: int | None = None, overlap: int = 0) -> Self:
         """Memory-map rows written by write_blocks."""
         import datasets
 
@@ -328,18 +326,10 @@ class Blocks(StoredRows):
 
 
 class PaddedBlocks(Blocks):
-    """Rows on disk that hold one document each, as write_padded writes them."""
+    """Rows on disk that hold one document each, as write_padded writes them; they need no separator."""
 
     def _lay_out(self, ids: np.ndarray, step: int) -> np.ndarray:
         return ids[:, 1:].reshape(-1)
-
-    def __getitems__(self, indices: list[int]) -> "Batch":
-        numbers = np.asarray(indices)
-        rows = self.rows[np.minimum(numbers, len(self.rows) - 1)]
-        first, learned = self._learned_places(numbers)
-        ids = np.asarray(rows["ids"])
-        left_out = self._choose(np.minimum(numbers, len(self.rows) - 1), ids)
-        return build_batch(ids, first, learned, separator=None, left_out=left_out)
 
     def _load_before(self, numbers: np.ndarray, ids: np.ndarray, separator: int) -> np.ndarray:
         # A row goes on with the document of the one before it where it starts with the last id of that, which ends no document.

@@ -6,17 +6,16 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
-import pyarrow as pa
 
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import splits
-from lmtune.data.columns import Texts, count_bytes, hash_texts, iterate_strings
+from lmtune.data.columns import Texts, hash_texts, iterate_strings
 from lmtune.data.first_pass import FirstPass, read_first_pass
 from lmtune.data.identity import build_key
 from lmtune.data.ledger import Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
-from lmtune.data.selection import Selection, leave_out
+from lmtune.data.selection import Selection, leave_out, withdraw
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split, count_withheld
 from lmtune.errors import DataError
@@ -222,12 +221,10 @@ class Corpus:
             if self.past is not None:
                 before = self.past.mark_learned(texts) & ~known
                 ledger.documents_learned_before += int(before.sum())
-                ledger.withdraw("learned_before", int(before.sum()), int(count_bytes(texts)[before].sum()))
-                texts, known = texts.filter(pa.array(~before)), known[~before]
+                texts, known = withdraw(texts, before, "learned_before", ledger), known[~before]
             dropped += int(known.sum())
-            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(texts)[known].sum()))
-            if not known.all():
-                kept.append(texts.filter(pa.array(~known)))
+            if len(left := withdraw(texts, known, "in_training", ledger)):
+                kept.append(left)
         self._check_found(split, ledger.documents_read - read, found)
         ledger.documents_in_training += dropped
         if not kept:

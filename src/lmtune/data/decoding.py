@@ -119,8 +119,8 @@ def _check_magic(file: TextFile, raw: bytes) -> None:
 
 
 @contextmanager
-def name_faults(file: TextFile, place: str = "") -> Iterator[None]:
-    """Raise DataError, with the file and a place in it, for whatever the code of others raises in here."""
+def name_faults(file: TextFile) -> Iterator[None]:
+    """Raise DataError, with the file, for whatever the code of others raises in here."""
     try:
         yield
     except (LmtuneError, LedgerError):
@@ -135,9 +135,8 @@ def name_faults(file: TextFile, place: str = "") -> Iterator[None]:
             "It is cut off, or not what its name says; fetch or pack it again."
         ) from error
     except Exception as error:  # readers of many formats, which raise the errors of the libraries below them
-        where = f", {place}," if place else ""
         raise DataError(
-            f"{show(file)}{where} does not read: {type(error).__name__}, {first_line(error)}. Mend the file, or leave it out."
+            f"{show(file)} does not read: {type(error).__name__}, {first_line(error)}. Mend the file, or leave it out."
         ) from error
 
 

@@ -54,7 +54,6 @@ def load_written(
 
     def load(folder: Path, content: dict[str, Any]) -> Written:
         rows = blocks.PaddedBlocks.load(folder / FILE, block_size, content["targets"])
-        assert isinstance(rows, blocks.PaddedBlocks)
         return Written(rows, content["targets"], content["checksum"])
 
     return cache.cached(key, build, load)

@@ -20,11 +20,6 @@ MOST = 2_000
 BARS = 14
 
 
-def measure_documents(stream: TokenStream, nll: np.ndarray) -> np.ndarray:
-    """[documents] bits per byte. nll: [documents] nats of their text."""
-    return np.asarray(nll / math.log(2) / np.maximum(stream.documents["bytes"], 1))
-
-
 def name_documents(stream: TokenStream) -> list[str]:
     """A name for each document by its text, one that is scored in part apart from the whole."""
     rows = stream.documents

@@ -81,9 +81,14 @@ def have_same_vocabulary(scored: dict[str, Record]) -> bool:
     return len({measures["protocol"]["tokenizer"] for measures in scored.values()}) == 1
 
 
+def measure_documents(stream: TokenStream, nll: np.ndarray) -> np.ndarray:
+    """[documents] bits per byte. nll: [documents] nats of their text."""
+    return np.asarray(nll / math.log(2) / np.maximum(stream.documents["bytes"], 1))
+
+
 def list_documents(stream: TokenStream, scored: ScoredCheckpoint, tokenizer: PreTrainedTokenizerBase) -> list[Record]:
     """Every document with its bits per byte and its beginning, the worst first."""
-    bits = scored.documents.nll / math.log(2) / np.maximum(stream.documents["bytes"], 1)
+    bits = measure_documents(stream, scored.documents.nll)
     return [describe_document(stream, int(place), bits, tokenizer) for place in np.argsort(-bits, kind="stable")]
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from lmtune import __version__
 from lmtune.errors import CheckpointError
-from lmtune.storage import checksum_of, load_json, render_json, write_json
+from lmtune.storage import find_signed, load_json, render_json, sign, write_json
 
 MARK = "run.json"
-CHECKSUM = "xxh3_128"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,8 @@ class Mark:
 
     def as_dict(self) -> dict[str, Any]:
         """As it is written, with a checksum of its own."""
-        content = {"about": ABOUT, **asdict(self), "made": list(self.made), "made_folders": list(self.made_folders)}
-        return {**content, CHECKSUM: checksum_of(render_json(content))}
+        lists = {"made": list(self.made), "made_folders": list(self.made_folders)}
+        return sign({"about": ABOUT, **asdict(self), **lists})
 
     def with_names(self, names: tuple[str, ...]) -> "Mark":
         """With further names that are the run's own."""
@@ -75,11 +74,11 @@ def find_mark(folder: Path) -> Mark | None:
 
 def parse_mark(content: dict[str, Any]) -> Mark | None:
     """A mark from what as_dict gave, None where it was changed since."""
-    content = dict(content)
-    if content.pop(CHECKSUM, None) != checksum_of(render_json(content)):
+    record = find_signed(content)
+    if record is None:
         return None
-    lists = {name: tuple(content[name]) for name in ("made", "made_folders")}
-    return Mark(**{item.name: content[item.name] for item in fields(Mark)} | lists)
+    lists = {name: tuple(record[name]) for name in ("made", "made_folders")}
+    return Mark(**{item.name: record[item.name] for item in fields(Mark)} | lists)
 
 
 def place_mark(folder: Path, mark: Mark) -> None:
