@@ -277,6 +277,13 @@ def list_keys(holds: Callable[[Facts | Argument], bool]) -> list[str]:
     return [*own, *(f"training.{name}" for name, argument in ARGUMENTS.items() if holds(argument))]
 
 
+FOLLOWERS = {
+    **{f"training.{name}": argument.follows for name, argument in ARGUMENTS.items() if argument.follows},
+    **{name: facts_of(item).follows for name, item in walk(TrainConfig) if facts_of(item).follows},
+}
+"""Keys that take over the value of another unless they are set, each with that other, which nothing else reads."""
+
+
 @dataclass(kw_only=True, slots=True)
 class RangeConfig:
     """The LR range test (Smith 2017, arXiv:1506.01186)."""

@@ -224,7 +224,7 @@ def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") ->
     toy = torch.nn.Parameter(torch.zeros(1))
     names = ("optim", "optim_args", "lr_scheduler_type", "lr_scheduler_kwargs")
     given = {name: value for name in names if (value := getattr(arguments, name))}
-    keys = ", ".join(f"training.{name}={render_value(getattr(value, 'value', value))}" for name, value in given.items())
+    keys = ", ".join(f"training.{name}={render_value(value)}" for name, value in given.items())
     with explained("no optimizer and schedule of these settings", keys):
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         needs_model = groups_parameters(settings)
