@@ -77,7 +77,7 @@ def find_checkpoint(config: AuditCommandConfig) -> tuple[Checkpoint, Run]:
 
 
 def find_start(config: AuditCommandConfig, told: Record) -> ModelConfig | None:
-    """The weights that a run began with; None where they were drawn at random, are not asked, or nothing would be asked of them.
+    """The weights that a run began with; None if they were random, with audit.base=false, or if no part of the audit reads text.
 
     Raises ModelError where they are not there any more.
     """
@@ -190,7 +190,7 @@ def find(
     tokenizer: PreTrainedTokenizerBase,
     absent: dict[str, str],
 ) -> Record:
-    """What came back."""
+    """The findings of the audit."""
     from lmtune.evaluation.audit.findings import build_findings
 
     private = config.private or run.is_private
@@ -198,7 +198,7 @@ def find(
 
 
 def describe(config: AuditCommandConfig, checkpoint: Checkpoint, run: Run, start: ModelConfig | None) -> Record:
-    """Of what, when and with which versions."""
+    """What was audited, when, and with which versions."""
     from lmtune.evaluation.audit.shares import CONFIDENCE
     from lmtune.evaluation.protocol import collect_versions
 

@@ -37,7 +37,7 @@ def run(config: CheckConfig) -> Result:
 
 @restored_determinism()
 def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[Record]) -> Result:
-    """What the training would do, of all that is known before its first step; with check.probe, of steps that are tried."""
+    """What the training would do, as far as that is known before its first step; with check.probe, measured on real steps."""
     from lmtune.training.old_text import describe_budget
 
     held_out = load_held_out(setup)

@@ -41,7 +41,7 @@ def id_type(vocabulary: int) -> np.dtype:
 class RowCutter:
     """Cuts a stream that comes in pieces into rows of block_size + 1 ids, of which neighbours share overlap + 1.
 
-    before: ids that stand before the stream; as many before each row can be looked at.
+    before: ids that precede the stream; look_back gives as many before each row.
     """
 
     def __init__(self, block_size: int, overlap: int, dtype: np.dtype, before: np.ndarray | None = None) -> None:
@@ -190,17 +190,17 @@ class TrainingRows(ABC):
 
     @abstractmethod
     def leave_out(self, goldfish: Goldfish) -> None:
-        """Give no loss to the targets that it chooses; batches then tell how many these were, see LEFT_OUT."""
+        """Leave the targets that it chooses out of the loss; batches count them, see LEFT_OUT."""
 
     def build_sampler(self, seed: int) -> Iterable[int] | None:
         """The order of rows; None for Trainer's own, a new permutation for each epoch."""
         return None
 
     def collect_positions(self, gather: "Callable[[Positions], list[Positions]]") -> None:  # noqa: B027
-        """Let process 0 know where each process reads. All call it. gather: the values of all by rank, there alone."""
+        """Tell process 0 where each process reads. All call it. gather: gives the values of all ranks, on process 0 alone."""
 
     def close_ledger(self) -> None:  # noqa: B027
-        """Write into the account what is known at the end alone, on process 0 after collect_positions."""
+        """Enter into the ledger what is known only at the end; on process 0, after collect_positions."""
 
     def save_position(self, folder: Path) -> None:  # noqa: B027  rows on disk need nothing
         """Write what is needed to go on from here into the folder of a checkpoint."""

@@ -40,9 +40,8 @@ class Corpus:
 
     seed: decides what is held out. order_seed: decides the order in which a stream is trained on; by default the same.
     left_out: [documents] uint64 hashes (with this seed) of documents held out elsewhere, which are not trained on here.
-    past: what the model that is trained here has learned before, none of which is held out, and what was held out from it,
-    none of which is trained on where anything is held out here. withholds: nor where nothing is; so it is with text beside another,
-    which is not scored, and of which nothing has to be held out.
+    past: what the model has learned before, none of which is held out here, and what was held out from it, none of which is
+    trained on if this text holds anything out. withholds: nor if it does not, as for text of data.mix, which is not scored.
     """
 
     def __init__(
@@ -184,7 +183,7 @@ class Corpus:
         return rule, drawn
 
     def _describe_split(self, rule: SplitRule, documents: int) -> str:
-        """How the validation split came to be; in which documents are cut, that is said of the test split too."""
+        """How the validation split was made; and the test split, if that alone cuts documents."""
         if not self.assigner.shares.validation:
             return "given and stretches" if rule is SplitRule.stretches else "given"
         return f"{rule.value}, among the first {documents:,} documents" if self.config.streaming else rule.value

@@ -120,7 +120,7 @@ def _check_magic(file: TextFile, raw: bytes) -> None:
 
 @contextmanager
 def name_faults(file: TextFile) -> Iterator[None]:
-    """Raise DataError, with the file, for whatever the code of others raises in here."""
+    """Turn the errors of readers and decompressors into DataErrors that name the file."""
     try:
         yield
     except (LmtuneError, LedgerError):

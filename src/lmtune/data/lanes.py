@@ -91,7 +91,7 @@ class Lane:
         return bool(self._windows)
 
     def leave_out(self, goldfish: Goldfish) -> None:
-        """Give no loss to the targets that it chooses. Called before anything is read."""
+        """Leave the targets that it chooses out of the loss. Called before anything is read."""
         self._reader.goldfish = goldfish
 
     def load_window(self, row: int) -> Window:

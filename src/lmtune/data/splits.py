@@ -93,8 +93,7 @@ def move_documents(parts: Parts, past: Past, shares: Shares, withholds: bool = F
     """Whole documents: what the model knows goes to the training split, what was held out from it to validation.
 
     Passages that were held out from it are cut out of the documents that are trained on, and those that it knows out of the
-    documents that are held out again. withholds: what was held out is not
-    trained on either where no validation split is drawn.
+    documents that are held out again. withholds: what was held out is not trained on even if no validation split is drawn.
     """
     training = parts.get("train", build_texts([]))
     asked = bool(shares.validation) or withholds

@@ -21,7 +21,7 @@ class Written(NamedTuple):
 
     blocks: blocks.PaddedBlocks
     tokens: int
-    """That were drawn; what a row opens with was not."""
+    """Sampled tokens; what opens a row was not sampled."""
     checksum: str
     """xxh3-128 of the rows."""
 

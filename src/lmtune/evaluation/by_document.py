@@ -21,7 +21,7 @@ BARS = 14
 
 
 def name_documents(stream: TokenStream) -> list[str]:
-    """A name for each document by its text, one that is scored in part apart from the whole."""
+    """A name for each document from its text; one that is scored in part has another name than the whole."""
     rows = stream.documents
     return [f"{order:016x}-{size}" for order, size in zip(rows["order"].tolist(), rows["bytes"].tolist(), strict=True)]
 

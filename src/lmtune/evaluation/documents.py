@@ -66,7 +66,7 @@ def _compare_sides(name: str, scored: dict[str, ScoredCheckpoint], against: Sequ
 
 
 def find_repeated(scored: dict[str, ScoredCheckpoint], against: Sequence[str]) -> dict[str, str]:
-    """Checkpoints whose weights one before them on their side has too, with that one: a second run tells nothing then."""
+    """Checkpoints with the weights of an earlier one of their side, mapped to that: they are no further run of it."""
     first: dict[tuple[bool, str], str] = {}
     repeated = {}
     for ckpt, each in scored.items():

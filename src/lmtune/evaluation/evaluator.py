@@ -95,7 +95,7 @@ def score_documents(
 ) -> np.ndarray:
     """[documents] of DOCUMENT_SCORES. Each process scores every size-th batch; all return the sums over all processes.
 
-    Where they have to run the model equally often, those with fewer batches run the first one for company.
+    Where all have to run the model equally often, those with fewer batches repeat the first one.
     """
     workers = workers or Workers()
     check_scorable(model, stream)

@@ -106,7 +106,7 @@ def find_differences(runs: list[ComparedRun]) -> dict[str, list[Any]]:
 
 
 def list_idle(keys: Iterable[str]) -> list[str]:
-    """Those of these keys that leave the weights and the numbers as they are."""
+    """The keys among these that change neither weights nor scores."""
     idle = {*list_keys(lambda facts: not facts.weights), *IN_PROTOCOL} - {"model.save_dtype"}
     return [key for key in keys if is_below(key, idle)]
 

@@ -1,4 +1,4 @@
-"""The beginning of a training as a curve: the loss of each step, and what is held out scored along the way; nothing is kept."""
+"""The first steps of a training as a loss curve, with held-out scores along the way; nothing is kept."""
 
 import math
 from collections.abc import Collection
@@ -30,7 +30,7 @@ class Curve:
 
 
 class CurveCallback(TrainerCallback):
-    """Takes a curve, and ends the training at the last of `marks`, or at a loss that is no number; nothing is saved.
+    """Records a curve, and ends the training at the last of `marks` or at a loss that is not finite; nothing is saved.
 
     marks: the steps after which the held-out text is scored.
     """

@@ -60,7 +60,7 @@ def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
 
 
 def keep_settings(chosen: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Settings chosen at the start of a run, for the device it is resumed on: TF32 and float16 are refused where there is none."""
+    """Settings chosen at the start of a run, without those that the present device lacks (TF32, float16)."""
     there = {"tf32": device.tf32, "fp16": device.kind == "cuda"}
     return {name: value for name, value in chosen.items() if there.get(name, True)}
 

@@ -21,15 +21,15 @@ from lmtune.evaluation.metrics import exp
 MOST_EPOCHS = 4.0
 """Beyond, text that is read again teaches less and less (Muennighoff et al. 2023, arXiv:2305.16264)."""
 PARTS = (0.5, 1.0)
-"""Of a probe, after which the held-out text is scored."""
+"""Fractions of a probe after which the held-out text is scored."""
 LEAST_STEPS = 3
-"""Before the first score of a probe."""
+"""Steps before the first score of a probe, at least."""
 ENDING = 10
-"""The last of so many parts of a run is its end."""
+"""The end of a run is its last 1/ENDING."""
 COVERAGE = 0.9
 """Of the interval."""
 RIDGE = 1.0
-"""Weight of the penalty, for quantities in units of their spread over the runs."""
+"""Weight of the L2 penalty, for standardised quantities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _solve(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def list_bounded(planned: Planned) -> dict[str, float]:
-    """What a calibration is bounded by, under the words in which it is told."""
+    """The quantities whose range a calibration records, by the names that messages use."""
     return {
         "parameters": planned.parameters,
         "steps": planned.steps,
@@ -179,7 +179,7 @@ def list_bounded(planned: Planned) -> dict[str, float]:
 
 
 def find_outside(ranges: Mapping[str, Sequence[float]], planned: Planned, marks: Sequence[int]) -> str | None:
-    """Why nothing is known of the end of this run, None where something is."""
+    """Why this run is outside of what was calibrated; None if it is inside."""
     if planned.epochs > MOST_EPOCHS:
         return (
             f"{planned.epochs:.3g} epochs are planned: text that is read more than {MOST_EPOCHS:.0f} times teaches less each time "

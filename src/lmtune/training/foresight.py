@@ -1,4 +1,4 @@
-"""What a training will do, told before its first step: reckoned from what has been loaded, nothing is run."""
+"""What a training will do, computed before its first step from what has been loaded; nothing is run."""
 
 import math
 import shutil
@@ -245,7 +245,7 @@ def describe_schedule(trainer: "LmTrainer", course: Course) -> Record:
 
 
 def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", course: Course) -> list[str]:
-    """What else is to be said of the steps to come; what their memory is stands by itself."""
+    """Remarks on the steps to come, without that on memory, which describe_memory covers."""
     remarks = list_remarks_of_setup(setup)
     if trainer.timeline is not None and len(trainer.timeline.phases) > 1:
         remarks.append("the probe is of the first phase: steps of later ones take longer, as more layer groups learn")
@@ -255,7 +255,7 @@ def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", cour
 
 
 def list_remarks_of_setup(setup: "Setup") -> list[str]:
-    """What is to be said of the steps to come, but for their memory."""
+    """The remarks of the setup, without that on memory."""
     return [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
 
 
@@ -268,7 +268,7 @@ def list_settings(plain: Record, origins: dict[str, str]) -> list[Record]:
 def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> Record:
     """Time to the end, energy and money, from the record of a check with its probe; on another number of devices too.
 
-    There, a step is taken to last as long as here: what the devices have to say to each other is not known.
+    A step is assumed to take as long there as here: what communication costs is not known.
     """
     devices = found["model"]["devices"]
     costs = {"here": _estimate(found, course, devices, settings)}
@@ -279,7 +279,7 @@ def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> 
 
 
 def _estimate(found: Record, course: Course, devices: int, settings: ForesightConfig) -> Record:
-    """Of one number of devices: steps, seconds (middle, low, high), kWh and money."""
+    """For one number of devices: steps, seconds (median, low, high), kWh and money."""
     probe, sets = found["probe"], list(found["text"]["held_out"].values())
     pace = (probe["scored_tokens_per_second"] or math.inf) * devices / found["model"]["devices"]
     scoring = course.evaluations * sum(each["scored"] for each in sets) / pace

@@ -19,7 +19,7 @@ DIVERGED = 4.0
 class LrRangeCallback(TrainerCallback):
     """Sets the rate before each step and records its loss after it; ends the training where the loss has diverged.
 
-    step_losses: those of the trainer, which are taken before it can refuse one that is not finite.
+    step_losses: the trainer's, taken here before its check for finite losses sees them.
     """
 
     def __init__(self, settings: RangeConfig, step_losses: StepLosses) -> None:

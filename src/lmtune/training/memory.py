@@ -139,7 +139,7 @@ def _unlogged_fakes() -> Iterator[None]:
 
 
 def measure_free_memory(device: "torch.device") -> int:
-    """Bytes that a process may use: what is free on its device, of a CPU's its share among the processes on the machine."""
+    """Bytes available to a process: free memory of its device; on a CPU, its share among the processes of the host."""
     import psutil
     import torch
 

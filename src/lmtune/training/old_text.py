@@ -56,7 +56,7 @@ def prepare_replay(setup: "Setup", held_out: "HeldOut") -> Replay | None:
 
 
 def describe_budget(setup: "Setup", held_out: "HeldOut") -> Record | None:
-    """What a budget will cost, told before the first step; None without one. Text of a set is prepared, and none is written."""
+    """What a budget will cost; None without one. The text of a data set is prepared, that of a model is not written yet."""
     forgetting = setup.config.forgetting
     if forgetting.on is None:
         return None

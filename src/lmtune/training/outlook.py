@@ -8,7 +8,7 @@ from lmtune.training.foresight import Course
 from lmtune.units import render_duration
 
 LONG = 3600.0
-"""Seconds to the end from which on it is said what would fit into FITTING."""
+"""Seconds to the end beyond which a run of FITTING seconds is suggested."""
 FITTING = 1200.0
 RECENT = 50
 """Steps whose times count."""
@@ -31,7 +31,7 @@ class Outlook:
 
     @property
     def step(self) -> float:
-        """Of a usual step; 0 while none has been timed."""
+        """Median seconds of the recent steps; 0 before any has been timed."""
         return statistics.median(self.recent) if self.recent else 0.0
 
     def estimate_left(self, step: int) -> float:

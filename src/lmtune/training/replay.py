@@ -57,7 +57,7 @@ class Replay:
         self.past = [Gauge(line["step"], line[bits], line[SHARE]) for line in history if SHARE in line]
 
     def measure(self, step: int, bits: float) -> float:
-        """Take in an evaluation; the share of old text that follows from it, for all processes."""
+        """Record an evaluation; return the share of old text from now on, the same on all processes."""
         share = agree(lambda: decide(self.past, bits, self.budget, self.most))
         self.past.append(Gauge(step, bits, share))
         return share

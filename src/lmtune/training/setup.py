@@ -179,7 +179,7 @@ class Parts(NamedTuple):
 
 
 def build_parts(config: TrainConfig, corpus: Corpus, arguments: "TrainingArguments", *, first: bool) -> Parts:
-    """Load and try all that depends on the model. first: rank 0 does, and no other process holds the weights.
+    """Load and try all that depends on the model. first: on rank 0 alone, so that no other process holds the weights.
 
     Raises LmtuneError for what the model does not do.
     """
@@ -244,7 +244,7 @@ def prepare_finetune(
 def apply_batch(
     config: TrainConfig, arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, *, begins: bool
 ) -> dict[str, Any]:
-    """Set what a step of batch.tokens is made of; return what was chosen for it, which the bits of a resumed run depend on."""
+    """Set rows and accumulation for batch.tokens; return what lmtune chose, which a resumed run has to repeat."""
     rows = choose_rows(config.training, arguments, model, block_size) if begins and config.batch.tokens else None
     chosen = {} if rows is None else {"per_device_train_batch_size": rows}
     training_arguments.change_arguments(arguments, **chosen)

@@ -21,7 +21,7 @@ OF_TRANSFORMERS = ("every_n_layers", "offload")
 
 @contextmanager
 def explained(what: str = "Trainer does not start with these settings", keys: str = "training.*") -> Iterator[None]:
-    """Raise whatever the libraries raise for settings that they do not take as ConfigError: `what` fails, of `keys`."""
+    """Turn any error of the libraries into a ConfigError that names `keys` and says `what` is wrong with them."""
     try:
         yield
     except LmtuneError:

@@ -26,7 +26,7 @@ Scores = Mapping[str, RowScores]
 
 
 def score_all(model: PreTrainedModel, rows: Mapping[str, list[Row]], batch_size: int) -> Scores:
-    """All rows in one go, and their scores apart again."""
+    """Score all rows in one pass; return their scores by name."""
     every = [row for each in rows.values() for row in each]
     scores = score_rows(model, every, batch_size)
     ends = np.cumsum([len(each) for each in rows.values()]).tolist()
