@@ -26,6 +26,18 @@ def check_words(key: str, values: Iterable[object]) -> None:
             raise ConfigError(f"{key}: expected a list of plain values, found {value} in it. Write {key}=[a,b].")
 
 
+class CommandConfig:
+    """The configuration of a command."""
+
+    __slots__ = ()
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what cannot work, before anything is loaded; changes nothing."""
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Settle what follows from what was given, once it has been checked. typed: keys of the command line."""
+
+
 ANY_MODEL = "a run folder (outputs/...), a checkpoint, a model folder or a Hub id"
 
 

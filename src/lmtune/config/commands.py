@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lmtune.config.checks import check_checkpoints, check_given, check_paths, list_checkpoints, require
+from lmtune.config.checks import CommandConfig, check_checkpoints, check_given, check_paths, list_checkpoints, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.generation import check_generation, settle_generation
@@ -60,7 +60,7 @@ EXPORTED = {
 
 
 @dataclass(kw_only=True, slots=True)
-class EvalCommandConfig:
+class EvalCommandConfig(CommandConfig):
     """`lmtune eval`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run="model")
@@ -151,7 +151,7 @@ class GridConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class GenerateConfig:
+class GenerateConfig(CommandConfig):
     """`lmtune generate`."""
 
     ckpt: str | None = key(None, literal=True, several=True, names_run="model")
@@ -191,7 +191,7 @@ class GenerateConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class DataCommandConfig:
+class DataCommandConfig(CommandConfig):
     """`lmtune data`."""
 
     format: OutputFormat = OutputFormat.table
@@ -244,7 +244,7 @@ class DataCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class ExportConfig:
+class ExportConfig(CommandConfig):
     """`lmtune export`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
@@ -268,6 +268,3 @@ class ExportConfig:
             raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
         allowed = [each.value for each in EXPORTED[self.to]]
         require(self.dtype.value in allowed, "dtype", self.dtype.value, f"{', '.join(allowed)} for to={self.to.value}")
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing is left open."""

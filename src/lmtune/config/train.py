@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from lmtune.config.audit import CanaryConfig
 from lmtune.config.card import CardConfig
-from lmtune.config.checks import require
+from lmtune.config.checks import CommandConfig, require
 from lmtune.config.commands import OutputFormat
 from lmtune.config.conditions import evaluation_strategy_of
 from lmtune.config.data import DataConfig
@@ -62,7 +62,7 @@ class Twin(NamedTuple):
 
 
 @dataclass(kw_only=True, slots=True)
-class TrainConfig:
+class TrainConfig(CommandConfig):
     """`lmtune train`."""
 
     name: str | None = key(None, literal=True, weights=False)
