@@ -113,7 +113,7 @@ def test_the_order_in_lanes_does_not_depend_on_the_processes(prepare, tmp_path, 
     assert close(second) == close(straight)
 
 
-def test_a_process_that_learns_no_row_of_a_source_knows_where_it_stands(prepare, tmp_path):
+def test_a_process_that_learns_no_row_of_a_source_knows_where_it_stands(prepare):
     chosen = {"rows": 1, "mix": {"new": 1.0, "old": 1.0}}
     processes, alone = prepare(2, **chosen), prepare(**chosen)
     expected = read(alone, rows=1)
