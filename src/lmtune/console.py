@@ -80,7 +80,7 @@ def lend_results() -> Iterator[IO[str]]:
 
 @contextmanager
 def painting() -> Iterator[None]:
-    """Show how far work is at the bottom of stderr, where that is a terminal, in a program that says its words itself."""
+    """Show how far work is at the bottom of stderr, where that is a terminal, in a program that logs by itself."""
     outer, words = sys.stderr, WordStream(sys.stderr)
     words.screen = open_screen(words)
     if words.screen is None:

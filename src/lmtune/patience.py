@@ -1,4 +1,4 @@
-"""Work that takes long is not silent: a terminal shows how far it is, a log is told within two seconds, and again ever more rarely.
+"""Progress of long work: a terminal shows it throughout, a log gets a line within two seconds, then ever more rarely.
 
 with saying("encoding", total=size, unit=MEGABYTES) as work:
     work.advance(1000)

@@ -1,4 +1,4 @@
-"""Allocations that fail, told with what to change."""
+"""Failed allocations, reported with what to change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -49,7 +49,7 @@ def save_model(
 def check_saveable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError where config, generation config or tokenizer could not be saved: now, not after the training.
 
-    They are written into a temporary folder; where there is no room for one, nothing is learned of them.
+    They are written into a temporary folder; if there is no room for one, the check is skipped.
     """
     try:
         with TemporaryDirectory(prefix="lmtune-") as folder:

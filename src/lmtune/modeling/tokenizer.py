@@ -31,7 +31,7 @@ LEARNING_CHARS = 32_000_000
 MEASURED_CHARS = 5_000_000
 """Characters that a vocabulary is measured on."""
 LEAST_ENTRIES = 2
-"""For text, of a vocabulary that was read: where there is no file, transformers makes one up of special tokens, or of a blank."""
+"""Entries for text that a loaded vocabulary has at least: without a file, transformers makes one of special tokens, or a blank."""
 MOST_RUN = 500
 """Characters of a word that a vocabulary is learned from; those of languages are shorter."""
 LONG_RUN = re.compile(
@@ -230,7 +230,7 @@ def check_same_vocabulary(given: PreTrainedTokenizerBase, own: PreTrainedTokeniz
 
 
 def cut_runs(texts: Iterable[str], work: Work) -> Iterator[str]:
-    """The texts to learn from, in pieces where they have long runs; how much has come is said of `work`."""
+    """The texts to learn from, in pieces where they have long runs; `work` is told how much has come."""
     cut = 0
     for text in texts:
         work.advance(len(text))

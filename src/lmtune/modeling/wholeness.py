@@ -1,6 +1,6 @@
 """Whether a model that was loaded is what its files hold: every weight, no other, as they were sealed.
 
-transformers draws what a file lacks at random, leaves out what it has too much, and only warns of both.
+transformers initialises missing weights at random, ignores surplus ones, and only warns of both.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REPORT, REPORTER = "LOAD REPORT", "transformers.modeling_utils"
 
 @contextmanager
 def speaking_for_transformers(source: Source) -> Iterator[None]:
-    """Leave out transformers' own table, which calls weights without a place harmless, where check_complete speaks of them."""
+    """Suppress transformers' load report, which calls surplus weights harmless, if check_complete reports them."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not source.whole or REPORT not in record.getMessage()

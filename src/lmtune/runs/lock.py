@@ -42,7 +42,7 @@ def lock_folder(folder: Path) -> BaseFileLock:
 
 
 class Place:
-    """A folder that is held open: renamed, deleted or replaced by another, it is noticed and found again."""
+    """A folder that is held open, so that it is noticed if it is renamed, deleted or replaced, and found again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
