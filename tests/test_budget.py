@@ -9,9 +9,9 @@ import pytest
 from lmtune.config import ForgettingConfig
 from lmtune.config.forgetting import read_share
 from lmtune.errors import ConfigError
-from lmtune.training.budget import FASTEST, LEAST, Gauge, count_rows, decide, divide, find_share, measure_rise
+from lmtune.training.budget import FASTEST, LEAST, START, Gauge, count_rows, decide, divide, find_share, measure_rise
 
-BUDGET, MOST = 0.01, 0.25
+BUDGET, MOST = 0.01, 0.5
 
 
 def histories(count=200):
@@ -29,10 +29,15 @@ def test_a_share_lies_between_its_bounds_and_changes_by_a_factor_of_two_at_most(
     for past in histories():
         shares = [gauge.share for gauge in past]
         assert all(MOST * LEAST <= share <= MOST for share in shares)
-        assert shares[0] == MOST
+        assert shares[0] == START
         for before, after, gauge in zip(shares, shares[1:], past[1:], strict=False):
             spent = measure_rise(past[0].bits, gauge.bits) > BUDGET
             assert after == MOST if spent else before / FASTEST <= after <= before * FASTEST
+
+
+def test_the_first_share_is_no_larger_than_the_largest():
+    assert decide([], 2.0, BUDGET, most=0.1) == 0.1
+    assert decide([], 2.0, BUDGET, most=0.9) == START
 
 
 def test_more_is_forgotten_never_less_is_learned_again():
@@ -55,7 +60,7 @@ def test_nothing_forgotten_lets_the_share_sink_to_its_floor_and_no_further():
     past = []
     for number in range(20):
         past.append(Gauge(number, 2.0, decide(past, 2.0, BUDGET, MOST)))
-    assert past[1].share == MOST / 2
+    assert past[1].share == START / 2
     assert past[-1].share == MOST * LEAST
 
 

@@ -435,6 +435,21 @@ def test_what_one_source_holds_out_is_not_learned_from_another(tmp_path, tokeniz
     EncodedCorpus(left, tokenizer).prepare(16).ledger.check()
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_text_that_is_not_scored_may_have_all_that_it_keeps_apart_held_out_elsewhere(tmp_path, tokenizer, streaming):
+    texts = [f"um documento, número {n}, com algumas palavras" for n in range(60)]
+    apart = [f"outro documento, número {n}" for n in range(5)]
+    files = {"files": write_corpus(tmp_path, texts), "validation_files": write_corpus(tmp_path, apart, "apart.jsonl")}
+    config = DataConfig(name="old", streaming=streaming, test_fraction=0, **files)
+    hashes = np.concatenate([hash_texts(part, 0) for part in Corpus(config, 0).batches("validation")])
+    replayed = Corpus(config, 0, left_out=hashes, withholds=True)
+    assert sorted(replayed.texts("train")) == sorted(texts)
+    assert list(replayed.texts("validation")) == []
+    assert replayed.ledger.documents_held_elsewhere == len(apart)
+    if not streaming:
+        EncodedCorpus(replayed, tokenizer).prepare(16).ledger.check()
+
+
 @pytest.mark.parametrize("block_size", [3, 8, 64])
 def test_padded_rows_hold_one_document_each_and_learn_all_of_it(tmp_path, tokenizer, block_size):
     texts = [f"documento {n}" + ", com mais palavras" * (n % 5) for n in range(60)]

@@ -5,6 +5,8 @@
 One model is trained on English articles (WikiText-2). From it, on the same Portuguese text and with the same number of steps:
 
     plain      nothing is done against forgetting
+    start-D    nothing, but the weights are pulled to those they began with (decay_to_start in small_corpus.py)
+    fixed-S    the share S of each step is old text (data.mix), in as many more steps as the new text needs
     real-B     forgetting.budget=B, old text from the English training part
     self-B     forgetting.budget=B, old text that the model writes before the first step
 
@@ -12,11 +14,14 @@ The seeds change the order of the Portuguese rows. English is held out of both t
 """
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
 import statistics
 from pathlib import Path
+
+from small_corpus import decay_to_start
 
 import lmtune
 
@@ -52,19 +57,24 @@ def write_texts(folder, data, english_bytes, portuguese_bytes):
     (groups / "portuguese.yaml").write_text("files: portuguese.jsonl\nlanguage: pt\nblock_size: 128\n")
 
 
-def run_arm(folder, arm, seed, steps, rate, most):
+def run_arm(folder, arm, seed, steps, rate, most, rows):
     kind, _, budget = arm.partition("-")
     kept = ["forgetting.on=english", f"forgetting.budget={budget}", f"forgetting.most={most}"]
+    old = float(budget.removesuffix("%")) / 100 if kind == "fixed" else 0
     settings = {
         "plain": ["eval_data=[english]"],
+        "start": ["eval_data=[english]"],
+        "fixed": ["eval_data=[english]", f"data.mix={{portuguese: {1 - old:g}, english: {old:g}}}"],
         "real": kept,
         "self": [*kept, "forgetting.replay=self"],
     }[kind]
-    name = f"{arm}-{most}-{rate:g}-{seed}".replace("%", "")
-    return train(
-        folder, name, "data=portuguese", "model.path=source", *settings, f"seed={seed}",
-        f"training.max_steps={steps}", f"training.learning_rate={rate}", "eval.max_tokens=8000",
-    )  # fmt: skip
+    name = f"{arm}-{most}-{rate:g}-{steps}-{rows}-{seed}".replace("%", "")
+    with decay_to_start(float(budget)) if kind == "start" else contextlib.nullcontext():
+        return train(
+            folder, name, "data=portuguese", "model.path=source", *settings, f"seed={seed}", "eval.max_tokens=8000",
+            f"training.max_steps={round(steps / (1 - old))}", f"training.per_device_train_batch_size={rows}",
+            f"training.learning_rate={rate}",
+        )  # fmt: skip
 
 
 def describe(results):
@@ -81,8 +91,9 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate on Portuguese")
-    parser.add_argument("--most", default="25%", help="forgetting.most")
+    parser.add_argument("--most", default="50%", help="forgetting.most")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=8, help="of a step, of 128 tokens each")
     parser.add_argument("--folder", type=Path, default=Path("outputs/forgetting"))
     parser.add_argument("--english-bytes", type=int, default=400_000)
     parser.add_argument("--portuguese-bytes", type=int, default=400_000)
@@ -108,9 +119,10 @@ def main():
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for arm in arguments.arms:
-        runs = [run_arm(folder, arm, seed, arguments.steps, arguments.rate, arguments.most) for seed in arguments.seeds]
+        given = (arguments.steps, arguments.rate, arguments.most, arguments.rows)
+        runs = [run_arm(folder, arm, seed, *given) for seed in arguments.seeds]
         targets, rises, shares, tokens, seconds = zip(*map(describe, runs), strict=True)
-        kept = sum(bool(run["forgetting"]["kept"]) for run in runs) if arm != "plain" else "-"
+        kept = sum(bool(run["forgetting"]["kept"]) for run in runs) if arm.startswith(("real", "self")) else "-"
         print(
             f"| {arm} | {statistics.mean(targets):.4f} | {statistics.mean(rises):+.2%} ({min(rises):+.2%} to {max(rises):+.2%}) | "
             f"{kept} | {statistics.mean(shares):.1%} | {statistics.mean(tokens):,.0f} | {statistics.median(seconds):.0f} |",

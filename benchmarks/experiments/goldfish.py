@@ -5,10 +5,11 @@
 
     memory  from scratch, on pieces of works of Machado de Assis of which some stand sixteen times in the text, with canaries, for
             many epochs: what lmtune audit finds, and which of the repeated passages come back
+    within  the same, but each copy of a repeated piece stands within another text of its own, so that no two rows are alike
     prose   from scratch, on 400 kB of his works, read twice: what is lost where nothing is repeated
 
-The model is gpt2-tiny at half its width, and in memory with half its layers. What a command printed is kept in --folder, and it is
-not run again.
+The model is gpt2-tiny at half its width, and in memory and within with half its layers. What a command printed is kept in --folder,
+and it is not run again.
 """
 
 import argparse
@@ -51,21 +52,29 @@ MEMORY = {
 PROSE = {"all tokens": (), "`goldfish=4`": ("training.goldfish=4",), "`goldfish=3`": ("training.goldfish=3",)}
 
 
-def write_pieces(data, once, held_out):
+def write_pieces(data, once, held_out, within):
     """text.jsonl, `once` pieces and REPEATED more TIMES each, in a drawn order; held-out.jsonl, pieces of other works.
 
-    Returns the repeated ones.
+    Returns the repeated ones. With `within` each of their copies stands between the halves of a further piece.
     """
     with gzip.open(data / "pt-wiki" / "machado.jsonl.gz", "rt", encoding="utf-8") as lines:
         works = [json.loads(line)["text"] for line in lines]
     draw = random.Random(0)
     learned, apart = (cut_pieces(some, draw) for some in (works[::2], works[1::2]))
     repeated = learned[:REPEATED]
-    texts = [*learned[REPEATED : REPEATED + once], *repeated * TIMES]
+    copies, others = repeated * TIMES, learned[REPEATED + once :]
+    if within:
+        copies = [put_within(other, piece) for other, piece in zip(others[: len(copies)], copies, strict=True)]
+    texts = [*learned[REPEATED : REPEATED + once], *copies]
     draw.shuffle(texts)
     for name, some in (("text", texts), ("held-out", apart[:held_out])):
         Path(f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in some), encoding="utf-8")
     return repeated
+
+
+def put_within(other, piece):
+    lines = other.split("\n")
+    return "\n".join((*lines[: LINES // 2], piece, *lines[LINES // 2 :]))
 
 
 def cut_pieces(works, draw):
@@ -174,18 +183,19 @@ def print_prose(seeds, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["memory", "prose"])
+    parser.add_argument("what", choices=["memory", "within", "prose"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--once", type=int, default=100, help="pieces that stand once in the text")
     parser.add_argument("--steps", type=int, default=800, help="of 8 rows of 128 tokens")
-    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate of memory")
+    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate of memory and within")
     parser.add_argument("--folder", type=Path, default=Path("outputs/goldfish"))
     given = parser.parse_args()
     data = Path(os.environ["LMTUNE_TEST_DATA"]).resolve()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(given.folder)
-    if given.what == "memory":
-        pieces = write_pieces(data, given.once, held_out=60)
+    place = given.folder / given.what
+    place.mkdir(parents=True, exist_ok=True)
+    os.chdir(place)
+    if given.what != "prose":
+        pieces = write_pieces(data, given.once, held_out=60, within=given.what == "within")
         learn((*TEXT, "data.deduplicate=true"), ENTRIES, "vocabulary")
         print_memory(given.seeds, given.steps, given.rate, pieces)
     else:

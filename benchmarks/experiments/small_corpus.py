@@ -9,6 +9,7 @@ its best step. Seeds change the order of the rows.
 
     length    1, 4 and 16 epochs at three rates
     decay     weight decay 0, 0.1, 0.3, 1 and 3
+    start     likewise 0.1, 0.3, 1 and 3, but towards the weights that the training began with (arXiv:1802.01483, L2-SP, decoupled)
     second    Adam's beta2 0.9, 0.95, 0.99 and 0.999
     batch     2, 4, 8 and 16 rows a step, with the rate as it is and in proportion to the root of the batch
     average   the mean of the last fifth of the weights, under a cosine and under a constant rate
@@ -17,9 +18,11 @@ What a command printed is kept in --folder, and it is not run again.
 """
 
 import argparse
+import contextlib
 import math
 import re
 
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transplant import QUIET, SOURCE, begin, build_source, lmtune, render_spread
 
 
@@ -35,6 +38,11 @@ def vary_length(_usual, _rate):
 def vary_decay(usual, _rate):
     for decay in (0, 0.1, 0.3, 1, 3):
         yield f"decay {decay}", (*usual, f"training.weight_decay={decay}")
+
+
+def vary_start(usual, _rate):
+    for strength in (0.1, 0.3, 1, 3):
+        yield f"start {strength}", usual
 
 
 def vary_second(usual, _rate):
@@ -60,6 +68,7 @@ def vary_average(usual, _rate):
 STAGES = {
     "length": vary_length,
     "decay": vary_decay,
+    "start": vary_start,
     "second": vary_second,
     "batch": vary_batch,
     "average": vary_average,
@@ -67,9 +76,34 @@ STAGES = {
 """Each gives (name, settings) of its arms, from the length and rate that are usual and that rate."""
 
 
-def train(text, name, settings):
+@contextlib.contextmanager
+def decay_to_start(strength):
+    """Before each step of an optimizer, pull matrices to where its first step found them, by the rate times `strength`.
+
+    Vectors (biases, norms) are left alone, as by weight decay.
+    """
+    starts = {}
+
+    def pull(optimizer, _arguments, _named):
+        for group in optimizer.param_groups:
+            for weights in group["params"]:
+                if weights.ndim > 1:
+                    start = starts.setdefault(weights, weights.detach().clone())
+                    weights.data.lerp_(start, group["lr"] * strength)
+
+    handle = register_optimizer_step_pre_hook(pull)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def train(text, name, arm, settings):
     """What `lmtune train` prints of an arm, its best evaluation kept."""
-    return lmtune("train", *text, SOURCE[0], *settings, *QUIET, "data.name=pt", f"output={name}")
+    kind, _, strength = arm.partition(" ")
+    pulled = decay_to_start(float(strength)) if kind == "start" else contextlib.nullcontext()
+    with pulled:
+        return lmtune("train", *text, SOURCE[0], *settings, *QUIET, "data.name=pt", f"output={name}")
 
 
 def score(account):
@@ -90,7 +124,7 @@ def main():
     usual = (f"training.num_train_epochs={arguments.epochs}", f"training.learning_rate={arguments.rate}")
     for name, settings in STAGES[arguments.stage](usual, arguments.rate):
         place = re.sub(r"[ ,=]+", "-", f"{arguments.epochs} {arguments.rate:g} {name}")
-        runs = [train(text, f"{place}-{seed}", (*settings, f"seed={seed}")) for seed in arguments.seeds]
+        runs = [train(text, f"{place}-{seed}", name, (*settings, f"seed={seed}")) for seed in arguments.seeds]
         seconds = sum(run["cpu"] for run in runs) / len(runs)
         print(f"| {name} | {render_spread([score(run) for run in runs])} | {seconds:.0f} |", flush=True)
 

@@ -41,6 +41,7 @@ def read_shares(run):
     ("replay", "beside"),
     [
         ("old", ()),
+        ("apart", ()),
         ("self", ()),
         ("old", ("data.files=[new.txt,more.txt]", "data.streaming=true", "data.lanes=2")),
         ("self", ("audit.canaries=1", "audit.repeats=[1,2]")),
@@ -48,8 +49,21 @@ def read_shares(run):
 )
 def test_a_run_with_a_budget_is_resumed_to_the_same_bits(lmtune, world, replay, beside):
     shutil.copy("new.txt", "more.txt")
+    (world / "apart.txt").write_text("\n".join(f"A nurse {n} wrote it down." for n in range(9)), encoding="utf-8")
+    (world / "conf" / "data" / "apart.yaml").write_text(
+        "files: old.txt\nvalidation_files: apart.txt\ndocuments: line\n"
+    )
+    watched = "apart" if replay == "apart" else "old"
     answer = lmtune(
-        *("train", *FAST, "forgetting.on=old", f"forgetting.replay={replay}", *beside, "output=run", "format=json")
+        *(
+            "train",
+            *FAST,
+            f"forgetting.on={watched}",
+            f"forgetting.replay={replay}",
+            *beside,
+            "output=run",
+            "format=json",
+        )
     )
     assert answer.code == 0, answer.err
     run = Run(world / "run")
@@ -57,9 +71,9 @@ def test_a_run_with_a_budget_is_resumed_to_the_same_bits(lmtune, world, replay, 
     assert len(shares) == 3
     assert shares[0] == 0.25
     found = results["forgetting"]
-    assert (found["on"], found["replay"], found["budget"]) == ("old", replay, 0.01)
+    assert (found["on"], found["replay"], found["budget"]) == (watched, replay, 0.01)
     assert found["kept"] == (found["rise"] <= 0.01)
-    assert "forgetting: old" in answer.err
+    assert f"forgetting: {watched}" in answer.err
     ledger = json.loads(run.ledger_file.read_text())
     assert ledger["replay"]["source"] == replay
     assert ledger["replay"]["blocks_learned"] == found["rows"] > 0

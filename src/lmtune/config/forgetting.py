@@ -33,11 +33,12 @@ class ForgettingConfig:
     replay: str | None = None
     """Where old text comes from: the name of a group, or `self` for text that the untouched model writes before the first
     step. By default the training part of `forgetting.on`."""
-    most: str = "25%"
+    most: str = "50%"
     """The largest share of old text in a step, at most 90%. It comes on top of the new text, of which nothing is left out: a
-    quarter makes a step longer by a third."""
+    half makes a step twice as long. The first share is a quarter, or this if it is less."""
     tokens: int | None = count(None, least=1, largest=MANY, unit="tokens")
-    """replay=self: how many are written. By default as many as the run could replay, at most 500,000."""
+    """replay=self: how many are written. By default as many as the run replays at a share of a quarter, at most
+    500,000."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "forgetting.")
@@ -47,7 +48,7 @@ class ForgettingConfig:
             0 < most <= LARGEST_SHARE,
             "forgetting.most",
             self.most,
-            f"a share above 0 and at most {LARGEST_SHARE:.0%}, such as 25% or 0.25",
+            f"a share above 0 and at most {LARGEST_SHARE:.0%}, such as 50% or 0.5",
         )
 
     @property

@@ -109,8 +109,8 @@ class Corpus:
         splits.check_splits(drawn.documents, first.chars, wanted, knows=drawn.learned)
         ledger.split_by = self._describe_split(rule, len(first.chars))
         ledger.documents_spared, ledger.documents_held_again = drawn.learned, drawn.held_again
-        held_out = {split: texts for split, texts in drawn.held_out.items() if texts}
-        return Split(rule, {**held_out, **given}, ledger.split_by, ledger)
+        held_out = {split: texts for split, texts in {**drawn.held_out, **given}.items() if texts}
+        return Split(rule, held_out, ledger.split_by, ledger)
 
     @property
     def kept_apart(self) -> list[str]:
@@ -207,7 +207,8 @@ class Corpus:
         ledger.withdraw("copied", 0, all_copied)
 
     def _load_given(self, split: str, training: np.ndarray, ledger: Ledger) -> list[Texts]:
-        """Documents that the source itself keeps apart, without those that were trained on or will be.
+        """Documents that the source itself keeps apart, without those that were trained on or will be. Of text that is not scored
+        there may be none: what is held out of it is often that which another source, or the run itself, holds out already.
 
         training: [documents] uint64 hashes of the training text. Of a stream they are not known and so none; it leaves out
         of what is trained on what is held out here.
@@ -224,9 +225,10 @@ class Corpus:
             dropped += int(known.sum())
             if len(left := withdraw(texts, known, "in_training", ledger)):
                 kept.append(left)
-        self._check_found(split, ledger.documents_read - read, found)
+        if self._scored:
+            self._check_found(split, ledger.documents_read - read, found)
         ledger.documents_in_training += dropped
-        if not kept:
+        if self._scored and not kept:
             raise DataError(
                 f"Every held-out document also stands in the training text ({dropped:,} of them), or in that of the run that the "
                 f"model comes from ({ledger.documents_learned_before:,}). Give other files to hold out."

@@ -1,8 +1,8 @@
 """How much old text a training learns again, so that it does not forget more than it may: a pure function of what was measured.
 
-The share starts at its largest, where learning is fast and nothing has been measured, and falls as long as the rise of the
-watched text's bits per byte leaves room; it grows again before the budget is spent. Which rows of old text belong to a step
-follows from the shares alone, so a resumed run cannot differ.
+The share starts at a quarter, since learning is fast then and nothing has been measured, and falls as long as the rise of the
+watched text's bits per byte leaves room; it grows again before the budget is spent, and is the largest where it is. Which rows of
+old text belong to a step follows from the shares alone, so a resumed run cannot differ.
 """
 
 import math
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+START = 0.25
+"""The share before anything was measured, where more is not forbidden."""
 AIM = 0.75
 """Fraction of the budget that the share aims for; the rest is for what shows only at the next evaluation."""
 FASTEST = 2.0
@@ -40,7 +42,7 @@ def decide(past: Sequence[Gauge], bits: float, budget: float, most: float) -> fl
     Never less for a higher measure.
     """
     if not past:
-        return most
+        return min(START, most)
     rise = measure_rise(past[0].bits, bits)
     if not rise <= budget:  # also true of NaN
         return most

@@ -14,6 +14,7 @@ from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
 from lmtune.patience import turn_to
 from lmtune.storage import Record
 from lmtune.training.arguments import count_rows_per_step
+from lmtune.training.budget import START
 from lmtune.training.disk import count_steps
 from lmtune.training.distributed import check_same_text
 from lmtune.training.replay import Replay
@@ -62,7 +63,7 @@ def describe_budget(setup: "Setup", held_out: "HeldOut") -> Record | None:
         return None
     most, block_size = forgetting.most_share, setup.prepared.ledger.block_size
     told = {"on": forgetting.on, "budget": forgetting.rise, "most": most, "replay": forgetting.source or SELF}
-    told |= {"replayed_tokens": count_replayed(setup) * block_size, "longer_steps": most / (1 - most)}
+    told |= {"replayed_tokens": count_replayed(setup, most) * block_size, "longer_steps": most / (1 - most)}
     if not forgetting.writes:
         return {**told, "tokens": len(_take_set(setup, held_out).blocks.rows) * block_size, "written": None}
     writing = plan_writing(setup)
@@ -81,8 +82,8 @@ def time_writing(setup: "Setup") -> float:
 def plan_writing(setup: "Setup") -> Writing:
     """How much the model is to write for a run, and where that is kept."""
     args, block_size, forgetting = setup.arguments, setup.prepared.ledger.block_size, setup.config.forgetting
-    most = count_replayed(setup) * block_size
-    rows = math.ceil((forgetting.tokens or max(1, min(USUAL_TOKENS, most))) / block_size)
+    replayed = count_replayed(setup, min(START, forgetting.most_share)) * block_size
+    rows = math.ceil((forgetting.tokens or max(1, min(USUAL_TOKENS, replayed))) / block_size)
     parts = {
         "model": setup.untouched,
         "block_size": block_size,
@@ -94,11 +95,11 @@ def plan_writing(setup: "Setup") -> Writing:
     return Writing(rows, rows * block_size, build_key(setup.tokenizer, parts))
 
 
-def count_replayed(setup: "Setup") -> int:
-    """Rows of old text that a run learns if each step has the largest share of it."""
-    args, most = setup.arguments, setup.config.forgetting.most_share
+def count_replayed(setup: "Setup", share: float) -> int:
+    """Rows of old text that a run learns if each step has such a share of it."""
+    args = setup.arguments
     steps = count_steps(args, len(setup.prepared.blocks))
-    return math.ceil(steps * count_rows_per_step(args) * most / (1 - most))
+    return math.ceil(steps * count_rows_per_step(args) * share / (1 - share))
 
 
 def _take_written(setup: "Setup") -> Replay:
