@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 GIT_DIGITS = 40
-"""Of a SHA-1 in hexadecimal; a SHA-256 has 64."""
+"""Hexadecimal digits of a SHA-1; a SHA-256 has 64."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ class WordStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # a property here, an attribute there
-        """Of the stream below."""
+        """The encoding of the stream below."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 CARRIED = "lmtune-fetch.sha256"
-"""In a folder that `lmtune fetch` has filled: the checksum of each file in it, as `sha256sum --check` reads them."""
+"""File in a folder that `lmtune fetch` has filled: the checksum of each file in it, in the format of `sha256sum --check`."""
 
 BUSY = 50.0
 """Percent of a processor's time from which on it counts as taken."""

@@ -12,7 +12,7 @@ class Glyphs(NamedTuple):
     done: str
     rest: str
     levels: str
-    """From low to high."""
+    """Signs for levels, from low to high."""
 
 
 HARMLESS: dict[int, str | int | None] = {
@@ -26,7 +26,7 @@ of pairs, and the one for broken characters."""
 
 FINE = Glyphs("━", "╌", "▁▂▃▄▅▆▇█")
 ASCII = Glyphs("#", "-", "_.-~=+*#")
-"""For a terminal whose encoding lacks the others."""
+"""Glyphs for a terminal whose encoding lacks the others."""
 
 
 class Unit(NamedTuple):

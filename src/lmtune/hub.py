@@ -115,7 +115,7 @@ def load_listing(kind: str, repository: str, revision: str | None) -> list[tuple
 
 
 def choose_files(names: Iterable[str], weights: bool) -> list[str]:
-    """Of the files of a model, those that are read: settings, tokenizer, and weights as safetensors where there are any."""
+    """The files of a model that are read: settings, tokenizer, and weights as safetensors if there are any."""
     top = [name for name in names if "/" not in name]
     safe = [name for name in top if name.endswith(".safetensors")]
     pickled = [name for name in top if name.endswith(".bin")]

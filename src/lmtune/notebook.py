@@ -15,11 +15,11 @@ from typing import Any
 logger = logging.getLogger("lmtune")
 
 MOST_LINES = 100
-"""Of one output: a notebook is kept and mailed, and train.log holds all of them."""
+"""Most lines of one output: a notebook is kept and mailed, and train.log holds all of them."""
 EVERY = 0.2
 """Seconds between two updates."""
 HEIGHT = 640
-"""Of a page, in pixels."""
+"""Height of a page, in pixels."""
 
 
 def is_notebook() -> bool:

@@ -20,11 +20,11 @@ from pathlib import Path
 from lmtune.errors import ConfigError, LmtuneError
 
 SHOWN_CHARS = 160
-"""Of a path in a message; a longer one keeps its ends."""
+"""Most characters of a path in a message; a longer one keeps its ends."""
 NAME_BYTES, PATH_BYTES = 255, 4095
 """What file systems and Linux take for one name, and for a whole path."""
 MAX_TEXT_BYTES = 100_000_000
-"""Of a text that is read in one piece."""
+"""Largest text that is read in one piece."""
 CIRCLE = "a link that leads round in a circle"
 GONE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ESRCH])
 """Nothing stands there, or no longer: processes come and go below /proc."""
@@ -257,7 +257,7 @@ def _is_possible(given: str) -> bool:
 
 
 def _find_barrier(path: Path) -> Path:
-    """Of a forbidden path, the outermost part that may not be looked into."""
+    """The outermost part of a forbidden path that may not be looked into."""
     whole = [*reversed(path.parents), path]
     for above, part in zip([path, *whole], whole, strict=False):
         try:

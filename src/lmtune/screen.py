@@ -85,5 +85,5 @@ def _erase(lines: list[str]) -> str:
 
 
 def _go_up(lines: list[str]) -> str:
-    """To the beginning of the first of them."""
+    """The control sequence that moves the cursor to the beginning of the first of these lines."""
     return f"\x1b[{len(lines) - 1}A\r" if len(lines) > 1 else "\r"

@@ -24,13 +24,13 @@ PLAIN_TEXT = {"add_special_tokens": False, "split_special_tokens": True, "verbos
 """Arguments with which a tokenizer of transformers encodes plain text: nothing is added, special tokens typed in it are text."""
 
 Decode = Callable[[np.ndarray], str]
-"""From ids to their text, character by character."""
+"""Decodes ids to their text, character by character."""
 
 CUT_TRIES, CUT_CONTEXT = 64, 8
 """Positions at which a document may be cut, and tokens on either side of it that show whether a character is divided."""
 
 NO_SEPARATOR = -1
-"""In place of the id, for a vocabulary without an end-of-text token."""
+"""Stands for the id in a vocabulary without an end-of-text token."""
 
 
 @dataclass(frozen=True, slots=True)

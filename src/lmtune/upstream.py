@@ -63,7 +63,7 @@ class Typed(NamedTuple):
     keys: frozenset[str] = frozenset()
     """Dotted keys and names of groups that were given something other than null."""
     values: Mapping[str, object] = {}
-    """Of those that were given one value."""
+    """Values of those that were given one."""
     swept: frozenset[str] = frozenset()
     """Those that were given several, one for each job."""
 

@@ -23,7 +23,7 @@ class ArgumentDoc(NamedTuple):
 
 @cache
 def load_training_docs() -> Mapping[str, ArgumentDoc]:
-    """Of TrainingArguments, by name."""
+    """The docs of TrainingArguments, by argument."""
     return _read_docs(
         class_source((transformers_folder() / "training_args.py").read_text("utf-8"), "TrainingArguments")
     )
@@ -31,7 +31,7 @@ def load_training_docs() -> Mapping[str, ArgumentDoc]:
 
 @cache
 def load_generation_docs() -> Mapping[str, ArgumentDoc]:
-    """Of GenerationConfig, by name."""
+    """The docs of GenerationConfig, by parameter."""
     file = transformers_folder() / "generation" / "configuration_utils.py"
     return _read_docs(class_source(file.read_text("utf-8"), "GenerationConfig"))
 

@@ -119,7 +119,7 @@ class Backend(NamedTuple):
     model: dict[str, Any]
     """What the model says before its vocabulary, such as type and unk_id."""
     text: str
-    """From the model on."""
+    """The text from the model on."""
 
 
 def open_backend(tokenizer: "PreTrainedTokenizerBase") -> Backend:

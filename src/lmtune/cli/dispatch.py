@@ -298,7 +298,7 @@ def explained(command: str) -> Iterator[None]:
 
 
 def _trace_job() -> dict[str, str]:
-    """Of a job of a sweep: the keys that are its own, or that all jobs were given."""
+    """For a job of a sweep: the origin of the keys that were given to it alone, or to all jobs."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

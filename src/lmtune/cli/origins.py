@@ -66,7 +66,7 @@ class Composition:
     node: DictConfig
     """As Hydra composes it; not checked any further."""
     layers: tuple[Layer, ...]
-    """In the order in which they are merged: the last one that says something of a key has the say."""
+    """Layers in the order in which they are merged: the last one that sets a key wins."""
     typed: dict[str, Any]
     implied: dict[str, Any]
 

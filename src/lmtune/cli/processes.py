@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 PAUSE = 0.1
 """Seconds between two looks at the jobs."""
 LAST_LINES = 5
-"""Of what a job said, where its end was no error that lmtune words."""
+"""Lines of a job's output that are shown if it did not end with an error of lmtune's."""
 
 
 @dataclass

@@ -22,7 +22,7 @@ LOOK = 2.0
 NUMBERS = 56
 """Columns for what stands behind a job's name, where the name would take them."""
 SHORTEST = 24
-"""Of a name that is cut."""
+"""Columns that a name has at least when it is cut."""
 GROUPS = re.compile(r"(?:^|(?<=, ))[\w.]+\.(?=\w+=)")
 """What stands before the last name of a key."""
 SCORE = "eval_bits_per_byte"

@@ -119,7 +119,7 @@ def load_block_size(run: Run) -> int:
 
 
 def list_reasons(config: AuditCommandConfig, told: Record) -> dict[str, str]:
-    """By part of an audit, why it is left out: the end of a text's name in words_audit.py."""
+    """Why parts of an audit are left out, by part: the end of a text's name in words_audit.py."""
     budgets = config.audit
     asked = dict(zip(PARTS, (budgets.candidates, budgets.passages, budgets.identifiers), strict=True))
     reasons = {name: "not_asked" for name, budget in asked.items() if not budget}
@@ -220,6 +220,6 @@ def name_run(run: Run) -> str:
 
 
 def choose_language(config: AuditCommandConfig, told: Record) -> Language:
-    """That which was asked for, else that of the run."""
+    """The language that was asked for, else that of the run."""
     asked = config.report.language
     return LANGUAGES[(told.get("report") or {}).get("language") or "en" if asked is None else asked.value]

@@ -30,7 +30,7 @@ HASHED_AT_ONCE = 1 << 17
 IGNORED = -100
 """Label of a position without a loss (torch's default ignore_index)."""
 LEFT_OUT = "left_out"
-"""In a batch: how many targets of each row training.goldfish has left out, [rows]. The model is not given it."""
+"""Key of a batch: how many targets of each row training.goldfish has left out, [rows]. The model is not given it."""
 
 
 def id_type(vocabulary: int) -> np.dtype:
@@ -294,7 +294,7 @@ class Blocks(StoredRows):
         return total
 
     def _learned_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each row, the first target that is learned and the one behind the last."""
+        """The first target of each row that is learned, and the one behind the last."""
         step = self.block_size - self.overlap
         return np.where(numbers > 0, self.overlap, 0), self.targets - numbers * step
 

@@ -35,7 +35,7 @@ FORMAT = 4
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
 ELSEWHERE = "elsewhere"
-"""In the content of a record: by their paths, files that belong to an entry and lie outside of it, in order."""
+"""Key in the content of a record: paths of files that belong to an entry and lie outside of it, in order."""
 NAMES = re.compile(
     r"(record|tokenizer)\.json|train\.(arrow|ids)|(validation|test)(-(ids|documents)\.npy|\.arrow)|(sums|past)\.npz"
 )

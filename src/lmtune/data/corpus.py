@@ -28,7 +28,7 @@ RULES_IN_WORDS = {
     DocumentRule.wikitext: "articles, from one ` = Title = ` to the next",
 }
 STREAM_HELD_OUT_BYTES = 4_000_000
-"""Of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
+"""Bytes of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
 
 
 class Corpus:

@@ -31,7 +31,7 @@ BYTE_ORDER_MARKS = {
 NEEDS_MARK = {"utf-16": "utf-16-le or utf-16-be", "utf-32": "utf-32-le or utf-32-be"}
 """Encodings whose order of bytes only a mark tells."""
 MOST_NULS = 0.001
-"""Of the characters of a piece; text has none, and other encodings read as UTF-8 have one after each letter."""
+"""Largest share of NUL characters in a piece; text has none, and other encodings read as UTF-8 have one after each letter."""
 POINTERS = {
     b"version https://git-lfs.github.com/spec/": ("Git LFS", "git lfs pull"),
     b"version https://hawser.github.com/spec/": ("Git LFS", "git lfs pull"),

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_DOCUMENTS = 64
 SAMPLE_CHARS = 4_000
-"""Of each document in the sample that both tokenizers encode."""
+"""Characters of each document in the sample that both tokenizers encode."""
 
 
 class Encoder:

@@ -21,7 +21,7 @@ Gather = Callable[[Positions], list[Positions]]
 """The positions of all processes by rank, on process 0."""
 
 ARRAYS = ("rest", "before")
-"""Of a mark, written beside its numbers."""
+"""Arrays of a mark, written beside its numbers."""
 
 
 class LanedText(ABC):

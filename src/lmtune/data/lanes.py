@@ -66,7 +66,7 @@ class Position(NamedTuple):
 
 
 Positions: TypeAlias = dict[int, Position]
-"""By the number of the lane."""
+"""Positions by the number of the lane."""
 
 
 class Lane:

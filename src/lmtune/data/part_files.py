@@ -19,7 +19,7 @@ from lmtune.storage import load_json
 IDS, SUMS = "train.ids", "sums.npz"
 """Files of a part: the training ids without a header, and its counts."""
 COLUMN = "text"
-"""Of the held-out documents."""
+"""Name of the column of held-out documents."""
 SHOWN_PARTS = 10
 
 
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """Number of the part, from 1."""
         return int(self.record["part"])
 
     def __str__(self) -> str:

@@ -50,7 +50,7 @@ class EncodedCorpus:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of ids on disk."""
+        """The dtype of ids on disk."""
         return blocks.id_type(count_ids(self.tokenizer))
 
     def identify(self) -> Identity:
@@ -73,7 +73,7 @@ class EncodedCorpus:
         return cache.cached(self.build_key(block_size), lambda aside: self._build(aside, block_size), load)
 
     def build_key(self, block_size: int) -> str:
-        """Of the entry in the cache that holds the rows."""
+        """The key of the cache entry that holds the rows."""
         config = self.corpus.config
         shape = {"block_size": block_size, "overlap": config.stride, "packing": config.packing}
         planted = {"canaries": identify_canaries(self.canaries)} if self.canaries else {}

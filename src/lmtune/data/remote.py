@@ -43,7 +43,7 @@ class RemoteFile:
 
     url: str
     size: int
-    """In bytes."""
+    """Size in bytes."""
     facts: tuple[tuple[str, str], ...]
     """What its server says of its content, by name: `etag`, `modified`, or the checksum of the content itself."""
 

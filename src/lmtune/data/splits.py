@@ -26,7 +26,7 @@ MAX_STRETCHES = 64
 HELD_OUT = ("validation", "test")
 
 Parts = dict[str, Texts]
-"""Of one batch of documents, those of each split that gets any."""
+"""The documents of one batch by split, for splits that get any."""
 
 
 class Shares(NamedTuple):
@@ -86,7 +86,7 @@ class Assigned(NamedTuple):
     """Were held out from the model, and are in no split: other text is held out here."""
     withheld_bytes: int = 0
     copied_bytes: int = 0
-    """Of passages in training documents that were held out from the model; they are cut out."""
+    """Bytes of passages in training documents that were held out from the model; they are cut out."""
 
 
 def move_documents(parts: Parts, past: Past, shares: Shares, withholds: bool = False) -> Assigned:
@@ -212,7 +212,7 @@ class Split:
     held_out: dict[str, list[Texts]]
     """The documents of `validation` and `test`, where there are any."""
     note: str
-    """For records: how the validation split came to be, and of a stream among how many documents."""
+    """For records: how the validation split was chosen, and for a stream among how many documents."""
     ledger: Ledger
     """What was read for it."""
 

@@ -47,7 +47,7 @@ class Mark(NamedTuple):
     rest: np.ndarray = np.empty(0, np.uint32)
     """[tokens] read already, and in no row before the mark."""
     before: np.ndarray = np.empty(0, np.uint32)
-    """With training.goldfish, the last tokens before those of the first row; none at the start of a pass."""
+    """With training.goldfish, the last tokens before those of the first row; empty at the start of a pass."""
     left_out: int = 0
     """Targets of this pass before the mark that training.goldfish has left out."""
 

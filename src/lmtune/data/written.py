@@ -27,7 +27,7 @@ class Written(NamedTuple):
 
 
 def build_key(tokenizer: "PreTrainedTokenizerBase", parts: dict[str, Any]) -> str:
-    """Of the entry in the cache. parts: the hash of the weights, and all settings that decide what they write."""
+    """The key of the cache entry. parts: the hash of the weights, and all settings that decide what they write."""
     return cache.key_of({"written": parts, "tokenizer": hash_tokenizer(tokenizer)})
 
 

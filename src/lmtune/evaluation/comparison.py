@@ -11,7 +11,7 @@ from lmtune.storage import Record
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 SEED = 0
-"""Of what is drawn: an interval of the same numbers is the same each time."""
+"""Seed of the bootstrap, fixed so that the same numbers have the same interval each time."""
 MIN_DOCUMENTS = 10
 """With fewer, resampling them says little about another text."""
 _DRAWS_AT_ONCE = 1 << 22
@@ -45,7 +45,7 @@ class DocumentBits:
     """[documents] UTF-8 bytes scored; the same for all models whose vocabulary has an end-of-text token."""
 
     def bits_per_byte(self, chosen: np.ndarray) -> np.ndarray:
-        """Of the documents in each row of `chosen` [..., documents]."""
+        """Bits per byte of the documents in each row of `chosen` [..., documents]."""
         return self.nll[chosen].sum(axis=-1) / math.log(2) / self.sizes[chosen].sum(axis=-1)
 
 

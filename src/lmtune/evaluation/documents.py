@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BEGINNING_TOKENS = 24
 STEM_CHARS = 50
-"""Of each part of a file's name: file systems take 255 bytes for all of it."""
+"""Most characters of each part of a file's name: file systems allow 255 bytes for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def build_results(name: str, scored: dict[str, ScoredCheckpoint], against: Seque
 
 
 def compare_with(baseline: str, scored: dict[str, ScoredCheckpoint]) -> dict[str, Difference]:
-    """For each checkpoint but one, its bits per byte less those of that one."""
+    """The bits per byte of each other checkpoint less those of the baseline."""
     theirs = scored[baseline].documents
     return {ckpt: compare_documents(each.documents, theirs) for ckpt, each in scored.items() if ckpt != baseline}
 

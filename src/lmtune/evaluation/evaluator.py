@@ -45,7 +45,7 @@ class Scoring:
     stride: int | None = None
     """Tokens from one window to the next; by default the whole window."""
     dtype: str = "float32"
-    """Of weights and activations: a torch dtype by name."""
+    """The dtype of weights and activations, by torch's name."""
 
     @property
     def step(self) -> int:

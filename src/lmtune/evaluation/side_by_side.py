@@ -37,7 +37,7 @@ class ComparedRun:
     run: Run
     results: Record
     settings: Record
-    """By dotted key, without the place of the run; TEXT among them."""
+    """Settings by dotted key, without the place of the run; TEXT among them."""
     choices: Record
     """Group to its choice."""
 

@@ -45,7 +45,7 @@ WRITE_REFUSED = (401, 402, 403, 409)
 """What creating a repository is answered with where it exists already, or where the token has no right to make one."""
 
 XET = re.compile(r"\b(xet|cas)\b", re.IGNORECASE)
-"""In what hf_xet says of a store that it cannot reach: its errors have no kind of their own."""
+"""Matches what hf_xet says of a store that it cannot reach: its errors have no type of their own."""
 
 FAULT_OF_KIND: dict[type[BaseException], str] = {
     HfHubHTTPError: "other",  # its status tells

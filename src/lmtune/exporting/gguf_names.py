@@ -27,7 +27,7 @@ class Architecture:
 
     name: str
     sizes: Mapping[str, str]
-    """By key of GGUF, the key of the model's config."""
+    """Keys of the model's config by GGUF's key."""
     settings: Mapping[str, tuple[object, ...]]
     """Keys of the config that GGUF has no word for, and the values with which llama.cpp computes."""
     transposed: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ ARCHITECTURES = {
     "mistral": Architecture("llama", ROTARY_SIZES, {**ROTARY_SETTINGS, "sliding_window": (None,)}, rotated=ROTATED),
     "qwen2": Architecture("qwen2", ROTARY_SIZES, {**ROTARY_SETTINGS, "use_sliding_window": (False,)}),
 }
-"""By model type of transformers."""
+"""Architectures by transformers' model type."""
 
 
 def find_architecture(config: PreTrainedConfig, path: str) -> Architecture:

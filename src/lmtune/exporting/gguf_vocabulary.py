@@ -26,7 +26,7 @@ SPLITTERS: dict[str, list[Json]] = {
     "gpt-2": [BYTE_LEVEL],
     "smollm": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL],
 }
-"""By GGUF's name (tokenizer.ggml.pre): the steps of tokenizers that split a text so."""
+"""Steps of tokenizers that split a text as GGUF's tokenizer.ggml.pre of that name does."""
 PLAIN_MODEL: dict[str, tuple[object, ...]] = {
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
@@ -35,7 +35,7 @@ PLAIN_MODEL: dict[str, tuple[object, ...]] = {
 }
 """Settings of a BPE, and the values with which llama.cpp merges."""
 FLAGS = ("single_word", "lstrip", "rstrip")
-"""Of an added token: it takes blanks around it, or counts between blanks alone. llama.cpp has none of them."""
+"""Flags of an added token that change how blanks or words around it are treated. llama.cpp has none of them."""
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """GGUF's types of tokens."""
 SPECIAL_IDS = {
@@ -59,11 +59,11 @@ class Vocabulary:
     merges: list[str]
     """Two tokens each, a blank between them, the first merged first."""
     ids: dict[str, int]
-    """By GGUF's key."""
+    """Special ids by GGUF's key."""
     opens: bool
     """BOS stands before each text."""
     template: str | None
-    """Of a chat, in Jinja."""
+    """The chat template, in Jinja."""
 
     @property
     def unused(self) -> int:

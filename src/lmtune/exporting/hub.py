@@ -31,7 +31,7 @@ PUSH_LIMIT, SLOWEST = 600, 100_000
 """Seconds for a push, besides those that its bytes take at the slowest rate (bytes a second) that is waited for."""
 
 MOST_NAMES = 8
-"""That are listed in a line."""
+"""Most names that are listed in a line."""
 
 CLIENT = Path(__file__).with_name("client.py")
 
@@ -73,7 +73,7 @@ class Wish:
     """`owner/name`, or a `name` of the token's user."""
     revision: str = "main"
     private: bool = True
-    """Of a repository that is new."""
+    """Whether a new repository is private."""
     overwrite: bool = False
     """A card that was written by hand is replaced."""
     key: str = "repo"

@@ -17,7 +17,7 @@ PARAMETERS = {
     "min_p": ("min_p", 0.0),
     "repetition_penalty": ("repeat_penalty", 1.0),
 }
-"""Of a GenerationConfig: what Ollama calls it, and what transformers takes where it is unset. Ollama's own defaults differ."""
+"""Ollama's name for a field of GenerationConfig, and transformers' default for it. Ollama's own defaults differ."""
 PLAIN = "{{ .Prompt }}"
 """The template of a model that continues what it is given."""
 TRIPLE = '"""'

@@ -36,7 +36,7 @@ TEXT = (
 )
 """What logits are compared on."""
 MOST_TOKENS, LONGEST_ROW = 512, 128
-"""Of the text, and of a row of it."""
+"""Most tokens of the text, and of a row of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Bounds:
     """How far a file may be from its model."""
 
     divergence: float
-    """Of its distributions, the mean over all positions of the Kullback-Leibler divergence from the model's, in nats."""
+    """Kullback-Leibler divergence of its distributions from the model's, in nats: the mean over all positions."""
     agreement: float
     """Positions with the same likeliest token, as a share of all."""
     step: float
@@ -57,7 +57,7 @@ BOUNDS = {
     ExportDtype.float16: Bounds(1e-4, 0.98, 2**-11),
     ExportDtype.q8_0: Bounds(3e-2, 0.9, 0.6 / 127),
 }
-"""By precision. float32 is exact; others round each weight to the nearest that they have."""
+"""Bounds by precision. float32 is exact; others round each weight to the nearest that they have."""
 SMALLEST = 2.0**-18
 """Error of any weight that is allowed besides: of the smallest numbers, float16 keeps few digits or none."""
 
@@ -73,7 +73,7 @@ class Closeness:
     """Difference between two logits."""
 
     def as_dict(self) -> Record:
-        """For results and JSON."""
+        """Plain values for results and JSON."""
         return asdict(self)
 
 

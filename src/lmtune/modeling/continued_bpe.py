@@ -20,7 +20,7 @@ class Continuation(NamedTuple):
     """What a vocabulary is continued by."""
 
     merges: list[Pair]
-    """Of old and new ids, in the order in which they are made. The one at place i makes the id `first + i`."""
+    """Pairs of old and new ids, in the order in which they are merged. The one at place i makes the id `first + i`."""
     counts: Counter[int]
     """How often each id occurs in the words, cut by old and new merges."""
 

@@ -20,9 +20,9 @@ class Chunk(NamedTuple):
     """Rows that are in memory together."""
 
     product: int
-    """Of one matrix product in half precision; in float32 half as many. Each adds to the head's gradient once."""
+    """Rows of one matrix product in half precision; in float32 half as many. Each product adds to the head's gradient once."""
     softmax: int
-    """Of one softmax that is not compiled: its float32 values should stay in the cache of a CPU, and take little of a GPU."""
+    """Rows of one softmax without torch.compile: its float32 values should fit the cache of a CPU, and take little of a GPU."""
 
 
 CHUNKS = {"cpu": Chunk(1024, 16), "cuda": Chunk(8192, 2048)}
@@ -75,7 +75,7 @@ def measure_workspace(kind: str, shape: tuple[int, int, int], *, half: bool, fus
 
 
 def _choose_chunk(kind: str) -> Chunk:
-    """Of a device of this kind; one that is not known is taken for a GPU, which wants few kernels."""
+    """The chunk for a kind of device; an unknown one is taken for a GPU, which wants few kernels."""
     return CHUNKS.get(kind, CHUNKS["cuda"])
 
 

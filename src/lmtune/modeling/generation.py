@@ -28,8 +28,9 @@ DEFAULT_NEW_TOKENS = 60
 UNLIMITED = 10**9
 """Positions of a model that has no limit."""
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
+"""Fields of a generation config that transformers refuses to save without beams."""
 OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
-"""Of a generation config; transformers refuses to save these without return_dict_in_generate, and those without beams."""
+"""Fields that it refuses to save without return_dict_in_generate."""
 NOTHING_LEFT = (
     "generation.*: with these settings nothing is left to draw from (nan). Bring temperature, guidance_scale and penalties nearer "
     "to 1."

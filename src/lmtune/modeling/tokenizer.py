@@ -44,9 +44,9 @@ LONG_RUN = re.compile(
         )
     )
 )
-"""Of letters and digits, of other signs, or of blanks: what byte-level vocabularies take for one word."""
+"""Long runs of letters and digits, of other signs, or of blanks: each is one word to a byte-level vocabulary."""
 SHOWN_FILES = 5
-"""Of a folder without a tokenizer, in a message."""
+"""Files of a folder without a tokenizer that a message lists."""
 TOKENIZER_CLASS = re.compile(r"\w*(Tokenizer|TokenizerFast|Backend)")
 """How the tokenizers of transformers are called."""
 REMEDIES = {
@@ -54,7 +54,7 @@ REMEDIES = {
     "model.path": "Name another with model.tokenizer=.",
     "model.tokenizer": "Name another folder or Hub id.",
 }
-"""By the key that named what holds no tokenizer that can be used."""
+"""Remedies by the key that named what holds no usable tokenizer."""
 BROKEN = "\ufffd"
 """What bytes that are no whole character decode to."""
 

@@ -56,15 +56,15 @@ class EmbeddingTransfer:
     sources: np.ndarray
     """[new rows] int64: the old row that is copied, -1 where there is none."""
     pieces: dict[int, list[int]]
-    """For `fvt`: new row to the old rows whose mean it starts as."""
+    """For `fvt`: the old rows whose mean a new row starts as."""
     old_entries: int
-    """Of the old vocabulary; rows of the old embedding beyond them belong to no token."""
+    """Entries of the old vocabulary; rows of the old embedding beyond them belong to no token."""
     same_id: int
     """Tokens that keep their id."""
     sums: Sums | None = None
-    """For `omp`, of the embedding."""
+    """For `omp`: the sums of the embedding."""
     head_sums: Sums | None = None
-    """For `omp`, of an untied head."""
+    """For `omp`: the sums of an untied head."""
 
     def report(self) -> dict[str, Any]:
         """Counts of rows: copied, newly initialised, and left behind; the content of transplant.json."""

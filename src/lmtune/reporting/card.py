@@ -168,7 +168,7 @@ def _table(key: str, measures: Record) -> list[str]:
 
 
 def _say_evaluated(results: Record) -> list[str]:
-    """Of which text the numbers while training are, which need not be all of the held-out text."""
+    """Which text the numbers while training are of, which need not be all of the held-out text."""
     name, measures = next(iter(results["eval"].items()), (None, None))
     if measures is None or not results["epochs"]:
         return []

@@ -22,9 +22,9 @@ from lmtune.storage import Record, render_number
 MOST_SETTINGS = 5
 """Columns of settings in a terminal; more are told below the table."""
 SHOWN_RUNS = 4
-"""Of those that share a value, in a line."""
+"""Most runs with the same value that a line names."""
 VALUE_CHARS = 24
-"""Of a value in a cell."""
+"""Most characters of a value in a cell."""
 
 
 class Table(NamedTuple):
@@ -102,7 +102,7 @@ RENDERERS: dict[ComparisonFormat, Callable[[Record], list[str]]] = {
     ComparisonFormat.markdown: render_markdown,
     ComparisonFormat.latex: render_latex,
 }
-"""By the form that was asked for; JSON is the values themselves."""
+"""Renderers by the form that was asked for; JSON is the values themselves."""
 
 
 def name_settings(keys: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ ROW = 26
 LABEL = 330
 """Pixels of the column of labels on a wide page."""
 CHARS = {False: 46, True: 50}
-"""Of a label, on a wide and on a narrow page."""
+"""Characters of a label, on a wide and on a narrow page."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ class Frame:
     width: float
     left: float
     right: float
-    """Of the plot; labels stand right of it."""
+    """Right end of the plot; labels stand right of it."""
     top: float
     bottom: float
     ticks: int
-    """Of the steps, at most."""
+    """Most ticks on the axis of steps."""
 
 
 WIDE = Frame("wide", 960, 42, 812, 12, 262, 8)
@@ -34,7 +34,7 @@ FRAMES = (WIDE, NARROW)
 LABEL, STRIP = 15, 34
 """Pixels of a label's line, and of the strip of a learning rate."""
 POINTS = 400
-"""Of a line, at most; of a longer one the highest and the lowest of neighbours are kept."""
+"""Most points of a line; of a longer one the highest and the lowest of neighbours are kept."""
 SMOOTHED = 80
 """Points from which a line of the training loss is drawn with its mean over neighbours."""
 

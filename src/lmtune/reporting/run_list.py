@@ -15,7 +15,7 @@ from lmtune.storage import Record, render_number
 SHOWN_OTHERS = 3
 """Folders that are no runs, by name; more are counted."""
 TEXT_CHARS = 6
-"""Of the hash by which a held-out text is known."""
+"""Characters that are shown of the hash of a held-out text."""
 
 
 def build_list(root: Path, entries: list[Entry], survey: Survey, limit: int) -> Record:
@@ -32,7 +32,7 @@ def build_list(root: Path, entries: list[Entry], survey: Survey, limit: int) -> 
 
 
 def label_jobs(entries: list[Entry]) -> dict[Path, list[str]]:
-    """Of each job of a sweep, by its folder: what was typed for it that was not typed for all jobs here of that sweep."""
+    """The overrides that tell the jobs of a sweep apart, by folder: those of a job that not all jobs here of that sweep share."""
     found: dict[Path, list[str]] = {}
     sweeps = [(sweep, entry) for entry in entries if (sweep := find_sweep(entry.run.folder)) is not None]
     for _, jobs in groupby(sorted(sweeps, key=lambda pair: str(pair[0])), key=lambda pair: pair[0]):

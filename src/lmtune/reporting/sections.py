@@ -34,7 +34,7 @@ def find_tokens_per_byte(record: RunRecord) -> float | None:
 
 
 def render_scored(record: RunRecord, name: str, language: Language) -> str:
-    """Of how much text the numbers before and after are."""
+    """How much of the text the scores before and after are based on."""
     final = record.results.get("eval", {}).get(name)
     if final is None:
         return language.say("tokens", n=int(record.evaluations[-1].sets[name]["tokens"]))

@@ -22,7 +22,7 @@ LONGEST_NAME = 40
 """Characters of the name of a checkpoint."""
 SHOWN_DOCUMENTS = 10
 SHOWN_CHARS = 90
-"""Of the beginning of a document."""
+"""Characters that are shown of the beginning of a document."""
 
 
 def render_run(results: Record) -> list[str]:

@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
     kind: str
     share: float
-    """Of all bytes that were read, in percent."""
+    """Percentage of all bytes that were read."""
 
 
 class Source(NamedTuple):

@@ -19,7 +19,7 @@ from lmtune.storage import Record, load_json
 
 STATUSES = ("completed", "stopped", "failed", "running")
 BROKEN_OFF = "broken off"
-"""Of a run that says it is running, and whose process on this machine is gone: it was killed."""
+"""Status of a run that is recorded as running and whose process on this machine is gone: it was killed."""
 UNKNOWN = "unknown"
 TAIL = 1 << 16
 """Bytes at the end of metrics.jsonl that are read of a run without results."""
@@ -38,7 +38,7 @@ class Entry:
     steps: int | None
     """Training steps that were done."""
     bits_per_byte: float | None
-    """Of its first held-out set: the final number, or that of the last evaluation where there is none yet."""
+    """Bits per byte of its first held-out set: the final score, else that of the last evaluation."""
     scored_at: int | None
     """The step of that evaluation; None for the final number."""
     set: str

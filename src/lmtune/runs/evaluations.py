@@ -25,7 +25,7 @@ class Evaluation:
     step: int
     epoch: float
     train_seconds: float
-    """Of training up to it, over all starts of the run."""
+    """Seconds of training up to it, over all starts of the run."""
     sets: dict[str, Measures]
 
 
@@ -59,7 +59,7 @@ def read_evaluations(history: list[Record], names: Iterable[str]) -> list[Evalua
 
 
 def find_evaluation(evaluations: list[Evaluation], step: int) -> Evaluation | None:
-    """That at a step, the last one if there were several."""
+    """The evaluation at a step, the last one if there were several."""
     return next((evaluation for evaluation in reversed(evaluations) if evaluation.step == step), None)
 
 

@@ -31,7 +31,7 @@ class Mark:
     made: tuple[str, ...] = ()
     """Names in the folder that the run has made, or is about to: nothing else in it is touched."""
     checksums: dict[str, str] | None = None
-    """Of records that are as they have to be: config.yaml, and results.json of a run that has completed."""
+    """Checksums of records that are final: config.yaml, and results.json of a run that has completed."""
     lmtune: str = __version__
 
     def as_dict(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Mark:
         return sign({"about": ABOUT, **asdict(self), **lists})
 
     def with_names(self, names: tuple[str, ...]) -> "Mark":
-        """With further names that are the run's own."""
+        """The mark with further names that are the run's own."""
         return replace(self, made=(*self.made, *(name for name in names if name not in self.made)))
 
     def without_name(self, name: str) -> "Mark":
@@ -48,7 +48,7 @@ class Mark:
         return replace(self, made=tuple(each for each in self.made if each != name))
 
     def with_checksum(self, name: str, value: str | None) -> "Mark":
-        """With the checksum of a record, or without one."""
+        """The mark with the checksum of a record, or without one."""
         others = {key: each for key, each in (self.checksums or {}).items() if key != name}
         return replace(self, checksums=others if value is None else {**others, name: value})
 

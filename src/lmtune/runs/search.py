@@ -15,7 +15,7 @@ from lmtune.storage import number_names
 
 OUTPUTS = Path("outputs")
 SWEEP_MARK = "sweep.json"
-"""In the folder of a sweep, whose jobs lie below it."""
+"""File in the folder of a sweep, whose jobs lie below it."""
 SHOWN_NAMES = 3
 
 
@@ -126,7 +126,7 @@ def find_runs(root: Path) -> Iterator[Run]:
 
 
 def find_newest(root: Path, is_sought: Callable[[Run], bool]) -> Run | None:
-    """Of the runs that are sought below `root`, the one that was begun last; of copies, the one that lies where it was begun."""
+    """The run below `root` that is sought and began last; of copies, the one that lies where it began."""
     found = [
         (mark.number, mark.began, Path(mark.folder) == run.folder.absolute(), str(run.folder), run)
         for run in find_runs(root)

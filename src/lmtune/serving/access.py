@@ -77,5 +77,5 @@ def _load_token(settings: ServeSettings) -> str | None:
 
 
 def _digest(text: str) -> bytes:
-    """Of equal length for all texts: the comparison takes the same time for each."""
+    """A digest, so that comparing takes the same time for texts of any length."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()

@@ -76,7 +76,7 @@ class Work:
 
     @property
     def prompt_tokens(self) -> int:
-        """Of all prompts, each counted once however many texts were asked for."""
+        """Tokens of all prompts, each counted once however many texts were asked for."""
         return sum(len(ids) for ids in {id(job.ids): job.ids for job in self.jobs}.values())
 
     @property

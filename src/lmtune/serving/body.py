@@ -9,7 +9,7 @@ from starlette.requests import Request
 from lmtune.serving.faults import FaultError, bad_request
 
 SECONDS = 30.0
-"""In which a body has to come."""
+"""Seconds in which a body has to arrive."""
 THROWN_AWAY = 32_000_000
 """Bytes beyond the limit that are still read."""
 DEEPEST = 32

@@ -32,7 +32,7 @@ class Job:
     index: int
     """Number of its first text among those of its request."""
     ids: list[int]
-    """Of the prompt; at least one."""
+    """Ids of the prompt; at least one."""
     config: GenerationConfig
     new_tokens: int
     """At most; with 0 the prompt alone is scored."""
@@ -47,7 +47,7 @@ class Job:
     """How many likeliest tokens come with each token; None for no log-probabilities."""
     scores_prompt: bool = False
     deadline: float = float("inf")
-    """By time.monotonic(); the text ends there."""
+    """Time by time.monotonic() at which the text ends."""
     outputs: list[Output] = field(default_factory=list)
     cancelled: bool = False
     """Nobody waits for it any more."""

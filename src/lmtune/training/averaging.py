@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lmtune.training.trainer import LmTrainer
 
 FOLDER, FILE = "average", "weights.safetensors"
-"""In a checkpoint: a folder, since whoever loads the checkpoint as a model reads the safetensors files beside its config."""
+"""Place in a checkpoint: a folder, since loaders of the checkpoint read the safetensors files beside its config."""
 MOST_POINTS = 100
 """Steps whose weights are averaged, at most: more take time, and the weights of neighbouring steps hardly differ."""
 

@@ -1,4 +1,4 @@
-"""From tokens a step to rows per device and accumulation, for any number of devices."""
+"""Rows per device and accumulation for a number of tokens per step, on any number of devices."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -27,7 +27,7 @@ class Gauge(NamedTuple):
     bits: float
     """Bits per byte."""
     share: float
-    """Of old text in the steps that follow, decided on this evaluation."""
+    """Share of old text in the steps that follow, decided on this evaluation."""
 
 
 def measure_rise(before: float, after: float) -> float:

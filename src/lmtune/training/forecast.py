@@ -27,7 +27,7 @@ LEAST_STEPS = 3
 ENDING = 10
 """The end of a run is its last 1/ENDING."""
 COVERAGE = 0.9
-"""Of the interval."""
+"""Coverage of the interval."""
 RIDGE = 1.0
 """Weight of the L2 penalty, for standardised quantities."""
 
@@ -39,7 +39,7 @@ class Planned:
     parameters: int
     tokens_per_step: int
     bytes_per_token: float
-    """Of the held-out text."""
+    """Bytes per token of the held-out text."""
     epochs: float
     learning_rate: float
     factors: tuple[float, ...]
@@ -67,9 +67,9 @@ class Law(TypedDict):
     """Fitted constants for probes of one share."""
 
     weights: dict[str, float]
-    """Of each quantity; `one` is the constant term."""
+    """Coefficients by quantity; `one` is the constant term."""
     half_width: float
-    """Of the 90 % interval, in the logarithm."""
+    """Half the width of the 90 % interval, in the logarithm."""
 
 
 class Calibration(TypedDict):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lmtune.training.trainer import LmTrainer
 
 POINTS = 40
-"""Of the curve of learning rates."""
+"""Points of the learning-rate curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Course:
     """How long a training is, and what interrupts it."""
 
     steps: int
-    """Of the whole run."""
+    """Steps of the whole run."""
     first: int
     """The step from which it goes on, 0 at its start."""
     steps_per_epoch: int
@@ -49,11 +49,11 @@ class Course:
     targets_per_epoch: int | None
     """None for text of unknown length."""
     evaluations: int
-    """Of what is left, the one before the first step and the last one included."""
+    """Evaluations that are left, the one before the first step and the last one included."""
     saves: int
-    """Of what is left."""
+    """Checkpoints that are left to write."""
     share_learned: float = 1.0
-    """Of the tokens of a step; the others are those that training.goldfish leaves out."""
+    """Fraction of the tokens of a step that are learned; training.goldfish leaves out the others."""
     targets_of_rest: int | None = None
     """Tokens that the steps behind the last whole epoch learn, where the order of rows tells; None where it does not."""
 
@@ -279,7 +279,7 @@ def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> 
 
 
 def _estimate(found: Record, course: Course, devices: int, settings: ForesightConfig) -> Record:
-    """For one number of devices: steps, seconds (median, low, high), kWh and money."""
+    """Steps, seconds (median, low, high), kWh and money for one number of devices."""
     probe, sets = found["probe"], list(found["text"]["held_out"].values())
     pace = (probe["scored_tokens_per_second"] or math.inf) * devices / found["model"]["devices"]
     scoring = course.evaluations * sum(each["scored"] for each in sets) / pace

@@ -61,7 +61,7 @@ class HeldOut:
     """Tokens of an evaluation window."""
     arguments: "TrainingArguments"
     nll: dict[str, np.ndarray] = field(default_factory=dict)
-    """By set: [documents] nats of the text of each, when it was last scored."""
+    """Nats of each document when it was last scored, [documents], by set."""
 
     def score_sample(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored while the model learns. All processes take part."""

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from lmtune.training.setup import Setup
 
 SEED = 0
-"""Of what a model writes, and of the order in which old text comes: all seeds of a sweep learn the same again."""
+"""Seed of what a model writes, and of the order of old text: all runs of a sweep over seeds replay the same text."""
 USUAL_TOKENS = 500_000
-"""That a model writes at most, where forgetting.tokens leaves it open."""
+"""Most tokens that a model writes, unless forgetting.tokens says so."""
 TRIED = 32
 """Tokens of a row that are written to tell how long all of it takes."""
 
@@ -37,7 +37,7 @@ class Writing(NamedTuple):
     rows: int
     tokens: int
     key: str
-    """Of its place in the cache."""
+    """Key of the entry in the cache."""
 
     @property
     def kept(self) -> bool:

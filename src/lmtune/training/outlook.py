@@ -24,9 +24,9 @@ class Outlook:
     final_share: float = 1.0
     """How much more text is scored at the end than in each evaluation."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    """Of steps."""
+    """Seconds of the latest steps."""
     evaluation: float = 0.0
-    """Of the last pause in which something was scored, with what was sampled and saved in it."""
+    """Seconds of the last pause in which something was scored, with what was sampled and saved in it."""
     evaluations_done: int = 0
 
     @property
@@ -35,7 +35,7 @@ class Outlook:
         return statistics.median(self.recent) if self.recent else 0.0
 
     def estimate_left(self, step: int) -> float:
-        """To the end of the run, its final scoring included."""
+        """Seconds to the end of the run, its final scoring included."""
         evaluations = max(0, self.course.evaluations - self.evaluations_done)
         return (self.course.steps - step) * self.step + evaluations * self.evaluation + self._final
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHARE = "replay_share"
-"""In the history of a run: beside an evaluation, the share of old text that it led to."""
+"""Key in the history of a run: the share of old text that an evaluation led to."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Replay:
     source: str
     """Where the old text comes from: the name of a set, or self."""
     corpus: Corpus | None = None
-    """Of a set."""
+    """The corpus of a set; None for text that the model writes."""
     seed: int = 0
     past: list[Gauge] = field(default_factory=list)
     """The evaluations so far."""

@@ -56,7 +56,7 @@ class Setup:
     tokenizer: "PreTrainedTokenizerBase"
     model: "PreTrainedModel"
     move: EmbeddingTransfer | None
-    """From the vocabulary that the weights came with to that of `tokenizer`."""
+    """The move from the vocabulary that the weights came with to that of `tokenizer`."""
     context: int
     """Tokens of an evaluation window."""
     corpus: Corpus

@@ -49,7 +49,7 @@ from lmtune.training.throughput import build_flops_meter
 from lmtune.training.trained_tokens import TokenCounter, TrainedTokens
 
 Scorer = Callable[[PreTrainedModel], dict[str, dict[str, Any]]]
-"""From a model to the measures of each held-out set; the first set is the one that decides."""
+"""Measures a model on each held-out set; the first set is the one that decides."""
 
 
 class LmTrainer(Trainer):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOKENS = 8
 OF_TRANSFORMERS = ("every_n_layers", "offload")
-"""Of the settings of activation checkpointing, those that Trainer takes out; torch.utils.checkpoint takes the others."""
+"""Settings of activation checkpointing that Trainer reads; torch.utils.checkpoint gets the others."""
 
 
 @contextmanager

@@ -25,9 +25,9 @@ CARD_RULES: Mapping[str, Callable[[TrainConfig, Typed], Idle | None]] = {
     **dict.fromkeys((f"card.{name}" for name in OF_PUSH), by(if_published)),
     **dict.fromkeys(("model.license", "model.citation"), _if_base_is_on_hub),
 }
-"""Of a training."""
+"""Rules of a training."""
 
 PUSH_RULES: Mapping[str, Callable[[PushConfig, Typed], Idle | None]] = dict.fromkeys(
     ("branch", "public", "card.overwrite"), _if_asked
 )
-"""Of `lmtune push`."""
+"""Rules of `lmtune push`."""

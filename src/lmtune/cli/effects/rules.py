@@ -334,4 +334,4 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "chat": generation_rules(),
     "serve": {},
 }
-"""By command: why a key, or one below it, would do nothing beside what else was set."""
+"""Rules by command and key: why a key, or one below it, would have no effect beside what else was set."""

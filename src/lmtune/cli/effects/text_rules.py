@@ -12,7 +12,7 @@ Rule = Callable[[Any, Typed], Idle | None]
 
 
 def _if_parameter_counts(config: TrainConfig | GenerateConfig | ChatConfig, typed: Typed, name: str) -> Idle | None:
-    """Of GenerationConfig's parameters, which mean nothing beside which others."""
+    """Why a parameter of generation would have no effect beside the others, if so."""
     given = config.generation
     if name in SAMPLING and given.get("do_sample") is False:
         return Idle("generation.do_sample=false takes the likeliest token each time", LEAVE_ONE, "generation.do_sample")

@@ -151,4 +151,4 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "audit": {},
     "serve": {},
 }
-"""By command: keys, each with all below it, and why nothing there reads them."""
+"""Keys that a command does not read, each with all below it, and why."""

@@ -46,7 +46,7 @@ class UserConf(SearchPathPlugin):
     blank: ClassVar[References] = References()
     """One for the sources of a search path, which Hydra copies together for each composition."""
     references: ClassVar[References] = References()
-    """Of the composition that was the last to read a file: an error in it is reported with its place."""
+    """References of the latest composition: an error in a file is reported with its place."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """First in the row, so that a name in both is noticed; last in effect, since such a name is refused."""

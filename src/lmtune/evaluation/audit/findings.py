@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lmtune.storage import Record
 
 Scores = Mapping[str, RowScores]
-"""By what the rows belong to; see Material.build_rows."""
+"""Scores by what the rows belong to; see Material.build_rows."""
 
 
 def score_all(model: PreTrainedModel, rows: Mapping[str, list[Row]], batch_size: int) -> Scores:

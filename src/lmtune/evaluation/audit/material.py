@@ -28,7 +28,7 @@ class Material(NamedTuple):
     canaries: CanaryTexts | None
     passages: Sides | None
     identifiers: tuple[Prompts, Prompts] | None
-    """Of the training text, and of what is held out and not in it."""
+    """Those of the training text, and those of held-out text that the training text does not have."""
 
     def build_rows(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Row]]:
         """All rows, by what they belong to. Canaries are asked of the model alone."""

@@ -24,7 +24,7 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """From 0 to 1; None of none."""
+        """Between 0 and 1; None if there are no items."""
         return self.count / self.of if self.of else None
 
     def bound(self) -> tuple[float, float]:
