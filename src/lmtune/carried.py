@@ -33,7 +33,7 @@ GIT_DIGITS = 40
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the Hub says of a file."""
+    """The size and hash of a file, according to the Hub."""
 
     bytes: int
     checksum: str

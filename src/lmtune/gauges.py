@@ -30,11 +30,11 @@ ASCII = Glyphs("#", "-", "_.-~=+*#")
 
 
 class Unit(NamedTuple):
-    """What is counted."""
+    """A unit of progress."""
 
     name: str
     size: float = 1.0
-    """How much of what is counted makes one."""
+    """The number of counted items in one unit."""
     digits: int = 0
 
     def render(self, amount: float) -> str:
@@ -52,7 +52,7 @@ TOKENS = Unit("tokens")
 
 
 def choose_glyphs(encoding: str) -> Glyphs:
-    """Those that an encoding has."""
+    """The glyphs that an encoding has."""
     try:
         "".join(FINE).encode(encoding)
     except (UnicodeError, LookupError):

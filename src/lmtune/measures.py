@@ -50,7 +50,7 @@ SHOWN = (BITS_PER_BYTE, PERPLEXITY, WORD_PERPLEXITY, LOSS, ACCURACY)
 """Those of a table in a terminal or on a model card, from top to bottom."""
 
 REPORTED = (*SHOWN, SEPARATOR_LOSS)
-"""Those of the report."""
+"""Measures of the report."""
 
 BY_EVALUATION = (LOSS, ACCURACY, PERPLEXITY, BITS_PER_BYTE)
 """Those of each evaluation during training: the columns of GPorTuguese-2's card, then bits per byte."""

@@ -180,7 +180,7 @@ class CommandWork(Work):
         self.turn_to("starting")
 
     def turn_to(self, doing: str) -> None:
-        """What it is doing now."""
+        """Change the words for what is being done."""
         self.doing = f"{self.name}: {doing}"
 
 

@@ -11,7 +11,7 @@ USUAL_WIDTH = 80
 
 
 class Terminal(Protocol):
-    """What is painted on."""
+    """A terminal to draw on."""
 
     @property
     def encoding(self) -> str: ...

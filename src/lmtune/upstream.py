@@ -58,7 +58,7 @@ class Meant(NamedTuple):
 
 
 class Typed(NamedTuple):
-    """What stood on the command line."""
+    """The overrides of a command line."""
 
     keys: frozenset[str] = frozenset()
     """Dotted keys and names of groups that were given something other than null."""

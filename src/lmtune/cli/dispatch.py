@@ -41,7 +41,7 @@ class Dispatch:
         self.typed = Typed()
         """What stands on the command line."""
         self.told: dict[str, Any] = {}
-        """What the run that resume= names was told."""
+        """The recorded configuration of the run that resume= names."""
         self.jobs: list[Path] = []
         """Run folders of the jobs of a sweep that ran in this process."""
         self.origins: dict[str, str] = {}

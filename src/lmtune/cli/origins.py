@@ -61,7 +61,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What a command would be told."""
+    """The composed configuration of a command."""
 
     node: DictConfig
     """As Hydra composes it; not checked any further."""

@@ -53,7 +53,7 @@ class Job:
 
     number: int
     name: str
-    """What is its own among the overrides."""
+    """The overrides that are its own."""
     overrides: list[str]
     """All of them, with Hydra's own."""
     config: DictConfig
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What its process says."""
+        """The file that its process logs to."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def __str__(self) -> str:

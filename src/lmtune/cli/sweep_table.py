@@ -24,7 +24,7 @@ NUMBERS = 56
 SHORTEST = 24
 """Columns that a name has at least when it is cut."""
 GROUPS = re.compile(r"(?:^|(?<=, ))[\w.]+\.(?=\w+=)")
-"""What stands before the last name of a key."""
+"""The sections of a key, before its last name."""
 SCORE = "eval_bits_per_byte"
 
 

@@ -1,4 +1,4 @@
-"""What a command has found."""
+"""The result of a command."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

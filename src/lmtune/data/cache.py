@@ -274,7 +274,7 @@ def adopt_note(file: TextFile, note: dict[str, Any]) -> None:
 
 
 def _look_at(file: Path) -> dict[str, int]:
-    """What tells whether a file may have changed."""
+    """Facts that differ if a file may have changed."""
     status = file.stat()
     return {
         "bytes": status.st_size,

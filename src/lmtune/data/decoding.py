@@ -20,7 +20,7 @@ from lmtune.errors import DataError, LedgerError, LmtuneError, first_line
 from lmtune.paths import show
 
 PIECE_BYTES = 16_000_000
-"""Read and decoded at once."""
+"""Bytes that are read and decoded at once."""
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",  # starts with the mark of UTF-16, so it is asked for first
@@ -68,7 +68,7 @@ class Reading:
     """Bytes by the kinds of lmtune.data.ledger.LEFT_OUT, since take_left."""
 
     def take_left(self) -> dict[str, int]:
-        """What is in no row since the last time."""
+        """Take out the bytes that went into no row since the last call."""
         taken = dict(self.left)
         self.left.clear()
         return taken

@@ -52,7 +52,7 @@ class LanedText(ABC):
         """See TrainingRows."""
 
     def pack(self) -> dict[str, np.ndarray]:
-        """Where it stands, as arrays by name."""
+        """The position as arrays by name."""
         return {}
 
     def go_on(self, arrays: Mapping[str, np.ndarray], start: str) -> None:  # noqa: B027

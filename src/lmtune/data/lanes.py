@@ -58,7 +58,7 @@ def render_lanes(config: DataConfig, source: Source, processes: int) -> str | No
 
 
 class Position(NamedTuple):
-    """How far a lane has been read."""
+    """The position of reading in a lane."""
 
     marks: list[Mark]
     """Where reading can start: the windows at hand, with the ids that were read ahead of them."""
@@ -76,7 +76,7 @@ class Lane:
         self.shards = reader.shards
         self._reader = reader
         self._marks = [Mark()]
-        """Where reading can start, in order."""
+        """Marks at which reading can start, in order."""
         self._windows: deque[Window] = deque(maxlen=2)  # two, since processes and prefetching are not in step
         self._coming: Iterator[Window] | None = None
 
@@ -111,7 +111,7 @@ class Lane:
         return Position(marks, self.ledger.as_dict())
 
     def go_on(self, position: Position) -> None:
-        """Read on from there."""
+        """Continue reading at a position."""
         self.ledger.restore(position.ledger)
         self._marks = [Mark(), *position.marks]
         self._windows.clear()

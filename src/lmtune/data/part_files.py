@@ -47,7 +47,7 @@ class Part:
         return [source for source in self.record["read"]["sources"] if source["split"] == "train"]
 
     def describe(self) -> dict[str, Any]:
-        """How much is in it."""
+        """Counts of its files, bytes, documents and tokens."""
         train = self.record["learned"]["sides"]["train"]
         held_out = {split: count for split, count in self.record["drawn"]["documents"].items() if split != "train"}
         return {

@@ -81,7 +81,7 @@ class RemoteFile:
 
 
 TextFile: TypeAlias = Path | RemoteFile
-"""What text is read from."""
+"""A file that text is read from, on disk or elsewhere."""
 
 
 class _Whole(io.RawIOBase):

@@ -41,7 +41,7 @@ class Wanted:
     """Rows that were wanted."""
 
     def explain(self) -> str:
-        """Which values there are where none was wanted."""
+        """Why no row was wanted, with the values that there are."""
         unmet = [
             f"no row has {name}={value}: it has {_list_values(self.met.get(name, Counter()))}"
             for name, value in self.values.items()

@@ -214,7 +214,7 @@ class Split:
     note: str
     """For records: how the validation split was chosen, and for a stream among how many documents."""
     ledger: Ledger
-    """What was read for it."""
+    """The ledger of the text that was read for it."""
 
 
 def check_splits(documents: dict[str, int], chars: np.ndarray, shares: Shares, knows: int = 0) -> None:

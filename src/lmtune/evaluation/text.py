@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class EvalText(NamedTuple):
-    """What is scored."""
+    """The text of an evaluation."""
 
     data: DataConfig
     split: EvalSplit

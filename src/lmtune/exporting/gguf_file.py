@@ -105,7 +105,7 @@ def _choose_type(name: str, shape: torch.Size, dtype: ExportDtype) -> GGMLQuanti
 
 
 def read_sizes(reader: GGUFReader, architecture: Architecture) -> Sizes:
-    """What a file says of the sizes of its model."""
+    """The sizes of a model, from its file."""
     return {key: read_field(reader, f"{architecture.name}.{key}") for key in architecture.sizes}
 
 

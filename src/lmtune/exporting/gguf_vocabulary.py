@@ -49,7 +49,7 @@ SAFETENSORS = "Give to=safetensors, which takes every tokenizer."
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What stands in a GGUF file of a tokenizer."""
+    """The tokenizer, as a GGUF file holds it."""
 
     splitter: str
     """A key of SPLITTERS."""

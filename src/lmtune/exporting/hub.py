@@ -97,7 +97,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Where people find it."""
+        """Address of the repository's page."""
         return f"{self.endpoint}/{self.repo}"
 
 

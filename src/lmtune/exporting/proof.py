@@ -34,14 +34,14 @@ TEXT = (
     "Zwölf Boxkämpfer, naïve café, δ = 2π, Привет, мир! 日本語の文。 العربية 🙂👩‍⚕️\n"
     "\tIt's what they'll say:  \"I don't know\", he said -- and left...   \n"
 )
-"""What logits are compared on."""
+"""The text that logits are compared on."""
 MOST_TOKENS, LONGEST_ROW = 512, 128
 """Most tokens of the text, and of a row of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a file may be from its model."""
+    """The largest allowed differences between a file and its model."""
 
     divergence: float
     """Kullback-Leibler divergence of its distributions from the model's, in nats: the mean over all positions."""
@@ -64,7 +64,7 @@ SMALLEST = 2.0**-18
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """How near two models are on the same text."""
+    """How close the outputs of two models are on the same text."""
 
     tokens: int
     divergence: float

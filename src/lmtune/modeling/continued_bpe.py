@@ -17,7 +17,7 @@ Pair: TypeAlias = tuple[int, int]
 
 
 class Continuation(NamedTuple):
-    """What a vocabulary is continued by."""
+    """The new merges of a vocabulary."""
 
     merges: list[Pair]
     """Pairs of old and new ids, in the order in which they are merged. The one at place i makes the id `first + i`."""

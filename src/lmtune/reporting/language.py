@@ -21,9 +21,9 @@ class Language:
     """As HTML has it: en, pt-BR."""
     texts: dict[str, str]
     thousands: str
-    """What stands between thousands."""
+    """The separator between thousands."""
     decimal: str
-    """What stands before decimals."""
+    """The decimal separator."""
     months: tuple[str, ...]
 
     def say(self, key: str, **values: object) -> str:

@@ -52,7 +52,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What the figure shows."""
+    """The data of the figure of a training."""
 
     curves: list[Curve]
     """The last one is drawn on top."""
@@ -63,7 +63,7 @@ class Learning:
     ring: Point | None = None
     resumes: Sequence[int] = ()
     rate: Sequence[Point] = ()
-    """What the strip below shows."""
+    """Points of the strip below the curves."""
     strip: str = ""
     """Its label, where that is no learning rate."""
     told: str = ""

@@ -41,7 +41,7 @@ class Span:
     change: str = ""
     rose: bool = False
     places: tuple[float, float] = (0.0, 0.0)
-    """Where both stand, in percent of the track."""
+    """Places of both values, in percent of the track."""
 
 
 def is_own_page(file: Path) -> bool:

@@ -21,7 +21,7 @@ class Job(NamedTuple):
     """A run of a sweep."""
 
     label: str
-    """What was set for it and not for all of them."""
+    """The overrides that its job has and not all jobs of the sweep."""
     record: RunRecord
 
     @property

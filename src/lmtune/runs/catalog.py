@@ -17,7 +17,7 @@ LEFTOVERS = frozenset(["config.yaml", "results.json"])
 
 @dataclass(slots=True)
 class Survey:
-    """What lies below a folder."""
+    """The runs and other folders below a folder."""
 
     runs: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)

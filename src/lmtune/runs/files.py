@@ -14,9 +14,9 @@ HYDRA_RECORDS = ("hydra.yaml", "overrides.yaml")
 RECORDS = ("config.yaml", "ledger.json", "results.json", "metrics.jsonl", "samples.jsonl", "samples.md", "train.log")
 PAGE, SCORES = "report.html", "scores.npz"
 START_NAMES = (*RECORDS, PAGE, SCORES, HYDRA, *LOCK_NAMES)
-"""What a run may make from its start on."""
+"""Names that a run may create from its start on."""
 END_NAMES = ("model", PAGE, SCORES)
-"""What it makes when it completes."""
+"""Names that it creates when it completes."""
 
 
 CHECKPOINT_FILE = re.compile(
@@ -28,7 +28,7 @@ CHECKPOINT_FILE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """Where the records of one run folder lie."""
+    """Paths of the records in a run folder."""
 
     folder: Path
 

@@ -42,7 +42,7 @@ class Run(RunFiles):
 
     @property
     def trash_folder(self) -> Path:
-        """Where parts of the run are deleted."""
+        """The folder in which parts of the run are deleted."""
         return self.folder / f".trash-{self.mark.id}"
 
     # What is the run's own

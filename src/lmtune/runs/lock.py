@@ -19,7 +19,7 @@ HEARTBEAT_LIMIT = 60
 PATIENCE = 65
 """Seconds to watch for that sign: clocks of other machines are not trusted."""
 NO_LOCKS = frozenset([errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])
-"""What a file system without locks answers."""
+"""Errors of a file system without locks."""
 
 
 def lock_folder(folder: Path) -> BaseFileLock:

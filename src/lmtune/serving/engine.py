@@ -34,7 +34,7 @@ class StoppingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much an engine takes."""
+    """Limits on the work of an engine."""
 
     slots: int
     """Texts that are written at the same time."""

@@ -75,7 +75,7 @@ class Gate:
 
 
 class _Reply:
-    """What is sent to a client."""
+    """The response to a client."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -28,7 +28,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What has come of a text."""
+    """New text of a sequence."""
 
     index: int
     """Which text of its request."""
@@ -60,7 +60,7 @@ class TextStream:
         return self._give(text)
 
     def flush(self) -> str:
-        """What was kept back."""
+        """The text that was held back."""
         return self._give(self._decode())
 
     def _give(self, text: str) -> str:

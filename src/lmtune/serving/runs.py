@@ -22,7 +22,7 @@ from lmtune.serving.faults import FaultError
 from lmtune.serving.parameters import GENERATION, SWITCH, Parameter, check_parameters, number_parameter
 
 NEW_TOKENS = 20
-"""What generate writes unless told otherwise."""
+"""New tokens of generate, unless told otherwise."""
 
 KEYWORDS: dict[str, Parameter] = {
     **GENERATION,

@@ -41,7 +41,7 @@ def takes(step: int, steps: int, share: float) -> bool:
 
 
 class Outcome(NamedTuple):
-    """What became of an average."""
+    """The result of averaging weights."""
 
     record: Record
     """As results.json has it."""

@@ -11,7 +11,7 @@ USUAL_ROWS = 8
 
 
 class StepCounts(NamedTuple):
-    """How long a training is."""
+    """Steps of a training, per epoch and in all."""
 
     steps_per_epoch: int
     samples: float
@@ -21,7 +21,7 @@ class StepCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What goes into one optimizer step."""
+    """The batch of one optimizer step."""
 
     per_device: int
     """Rows of one forward pass on one device."""

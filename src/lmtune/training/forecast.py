@@ -34,7 +34,7 @@ RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What is known of a run before it starts."""
+    """The quantities of a run that are known before it starts."""
 
     parameters: int
     tokens_per_step: int

@@ -32,7 +32,7 @@ TRIED = 32
 
 
 class Writing(NamedTuple):
-    """What a model is to write."""
+    """Old text that a model has to write."""
 
     rows: int
     tokens: int

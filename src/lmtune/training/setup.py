@@ -51,7 +51,7 @@ class Setup:
     chosen: dict[str, Any]
     """Training arguments that lmtune chose for the device and the steps to come."""
     remarks: list[str]
-    """What is to be said of the steps to come."""
+    """Remarks on the training, for the plan in the log and for `lmtune check`."""
     arguments: "TrainingArguments"
     tokenizer: "PreTrainedTokenizerBase"
     model: "PreTrainedModel"

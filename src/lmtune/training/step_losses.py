@@ -30,7 +30,7 @@ class StepLosses:
         self._batches.append(BatchLoss(step, learning_rate, loss.detach()))
 
     def take(self) -> list[BatchLoss]:
-        """Those since the last look, oldest first."""
+        """The losses since the last call, oldest first."""
         taken, self._batches = self._batches, []
         return taken
 

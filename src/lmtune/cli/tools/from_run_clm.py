@@ -35,7 +35,7 @@ CHOSEN = ("training.bf16", "training.fp16", "training.tf32", "training.optim", "
 
 
 class Answer(NamedTuple):
-    """What becomes of one flag."""
+    """The translation of one flag."""
 
     flag: str
     outcome: str

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Material(NamedTuple):
-    """What is asked for; None of what is not."""
+    """The rows that an audit scores, by its parts; None for a part that is left out."""
 
     canaries: CanaryTexts | None
     passages: Sides | None

@@ -67,7 +67,7 @@ def _cut(pieces: Iterable[np.ndarray], size: int, structural: Sequence[int], dra
 
 
 def _choose(passages: np.ndarray, config: AuditConfig, draw: np.random.Generator) -> list[Row]:
-    """At most audit.passages= of different passages."""
+    """Draw up to audit.passages= different passages."""
     different = np.unique(passages, axis=0)
     chosen = draw.permutation(len(different))[: config.passages]
     return [Row(different[number].tolist(), config.prefix) for number in chosen]

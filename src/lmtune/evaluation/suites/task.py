@@ -18,7 +18,7 @@ class Outcome:
     values: dict[str, float]
     """Values by the name of the column, without that of the task."""
     counts: dict[str, int]
-    """What the values were divided by."""
+    """The denominators of the values."""
     protocol: Record = field(default_factory=dict)
     """How they were measured, beyond what run_task says of every task."""
 
