@@ -18,9 +18,9 @@ class CardConfig:
     """What a model card says that no run can know; what is left empty stands in it as not stated."""
 
     license: str | None = key(None, literal=True)
-    """Of the model, as the Hub calls it: `cc-by-sa-4.0`, `mit`, `other`."""
+    """Licence of the model, as the Hub calls it: `cc-by-sa-4.0`, `mit`, `other`."""
     license_name: str | None = key(None, literal=True)
-    """Of a licence that the Hub has no name for, with `card.license=other`."""
+    """Name of a licence that the Hub has none for, with `card.license=other`."""
     license_link: str | None = key(None, literal=True)
     """Where the text of that licence stands."""
     language: list[str] = key(list, several=True)
@@ -46,7 +46,7 @@ class CardConfig:
     data_license: str | None = key(None, literal=True)
     """Licence of the training text, in place of `data.license`."""
     energy: float | None = number(None, least=0, unit="kWh")
-    """That the training took, as it was measured."""
+    """Energy that the training took, as it was measured."""
     citation: str | None = key(None, literal=True)
     """How the model is cited, in BibTeX or words."""
     overwrite: bool = False

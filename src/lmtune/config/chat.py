@@ -20,7 +20,7 @@ class ChatConfig(CommandConfig):
     top: int = count(0, zero="off")
     """Show this many likeliest next tokens with their probabilities, instead of a text."""
     seed: int = seed(42)
-    """Of sampling; set again for each text. `/again` takes the next one."""
+    """Seed of sampling; set again for each text. `/again` takes the next one."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: each text as it comes, or one JSON document at the end."""
     device: str = "auto"

@@ -166,7 +166,7 @@ class GenerateConfig(CommandConfig):
     """Print this many likeliest next tokens with their probabilities, instead of a text."""
     grid: GridConfig = key(GridConfig)
     seed: int = seed(42)
-    """Of sampling; set again for each prompt, so that its text depends on no other prompt."""
+    """Seed of sampling; set again for each prompt, so that its text depends on no other prompt."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
     device: str = "auto"

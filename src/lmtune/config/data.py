@@ -112,7 +112,7 @@ class DataConfig:
     language: str | None = key(None, identity=False)
     """ISO 639-1 code for the model card."""
     license: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
-    """Of the text, for the model card."""
+    """Licence of the text, for the model card."""
     homepage: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
     """Where the text is described, for the model card."""
     citation: str | None = key(None, literal=True, yields_to=SOURCES, identity=False, weights=False)
@@ -156,7 +156,7 @@ class DataConfig:
     max_bytes: int | None = count(None, least=1, largest=MANY)
     """Keep only the documents that start within this many UTF-8 bytes from the first."""
     encoding: str = "utf-8"
-    """Of text files, of text in tables, and of columns of bytes. A byte-order mark is recognised."""
+    """Encoding of text files, of text in tables, and of columns of bytes. A byte-order mark is recognised."""
     validation_fraction: float = number(0.05, least=0, below=1)
     """Share of the documents to hold out. Not where the source keeps a part to hold out itself."""
     test_fraction: float = number(0.0, least=0, below=1)
@@ -164,7 +164,7 @@ class DataConfig:
     split_by: SplitRule | None = None
     """By default `hash`, and `stretches` for fewer than 20 documents or one with over a quarter of the text."""
     seed: int = seed(42)
-    """Of the split: it decides which documents are held out, whatever `seed=` a training has."""
+    """Seed of the split: it decides which documents are held out, whatever `seed=` a training has."""
     block_size: int | None = count(None, least=2, unit="tokens", identity=False)
     """Tokens of a training row; by default the positions of the model, at most 1024."""
     packing: bool = key(True, identity=False, always_asks=True)

@@ -42,7 +42,7 @@ class EvalConfig:
     stride: int | None = count(None, least=1, unit="tokens")
     """Tokens from one window to the next; by default the whole window. Less gives each token more context, at more cost."""
     dtype: EvalPrecision = EvalPrecision.float32
-    """Of weights and activations while scoring."""
+    """Precision of weights and activations while scoring."""
     batch_size: int = count(8, least=1)
     """Windows scored at once by `lmtune eval` (while training: `training.per_device_eval_batch_size`)."""
     max_tokens: int | None = count(None, zero="all", largest=2**53)
@@ -83,9 +83,9 @@ class SuiteConfig:
     harness: bool = False
     """True for tasks of EleutherAI's harness (the extra `bench`), false for GPT-2's zero-shot table."""
     profile: SuiteProfile = SuiteProfile.paper
-    """Of gpt2-zeroshot, whose protocol: that of the paper, of transformers' documentation (a strided loop) or of lm-eval."""
+    """Protocol of gpt2-zeroshot: that of the paper, of transformers' documentation (a strided loop) or of lm-eval."""
     tasks: list[str] = key(list)
-    """Which tasks, by name; by default all of gpt2-zeroshot."""
+    """Names of tasks; by default all of gpt2-zeroshot."""
     files: dict[str, Any] = key(dict, open=True, literal=True)
     """Local copies by task: `suite.files.lambada=lambada.jsonl`; otherwise the Hub."""
     include: str | None = None

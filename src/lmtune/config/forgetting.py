@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SELF = "self"
 """As `forgetting.replay`: text that the model writes itself."""
 LARGEST_SHARE = 0.9
-"""Of old text in a step: with it nine old rows come to each new one, and a step takes ten times as long."""
+"""Largest share of old text in a step: with it nine old rows come to each new one, and a step takes ten times as long."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -31,7 +31,7 @@ class Facts:
     yields_to: tuple[str, ...] = ()
     """Keys of its section: where one of them is typed, this key is reset to its default, whatever the chosen group says."""
     absent: str = ""
-    """Of a section that is absent unless a group is chosen: what happens without."""
+    """What happens without a section that is absent unless a group is chosen."""
     always_asks: bool = False
     """Its 0 or false asks for something, and does not merely leave something out."""
     follows: str = ""
@@ -44,12 +44,12 @@ class Facts:
     """Says how a process starts, and nothing about the run; it is not restored when the run is resumed."""
 
     identity: bool = True
-    """Of data=: decides which text is read and which of it is held out, so that prepared text of another value is another."""
+    """Under data=: decides which text is read and which of it is held out, so that prepared text of another value is another."""
     located: bool = False
-    """Of data=: says where text is to be found. What is found there counts instead: its content, or while streaming its
+    """Under data=: says where text is to be found. What is found there counts instead: its content, or while streaming its
     name, size and date."""
     late: bool = False
-    """Of data=: came later, and counts only where it is not the default: text that was prepared before is as good."""
+    """Under data=: came later, and counts only where it is not the default: text that was prepared before is as good."""
 
     weights: bool = True
     """Of a training: decides the weights, so that a run is resumed with the same value only. Of a section: all below it."""

@@ -65,7 +65,7 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""
     license: str | None = key(None, literal=True, yields_to=("path",), weights=False)
-    """Of these weights, for the model card."""
+    """Licence of these weights, for the model card."""
     citation: str | None = key(None, literal=True, yields_to=("path",), weights=False)
     """How these weights are cited, for the model card."""
     init: ModelInit = ModelInit.pretrained
@@ -88,7 +88,7 @@ class ModelConfig:
     loss: LossChoice = LossChoice.auto
     """`fused` computes the training loss without holding logits in memory; `auto` does where the model allows it."""
     save_dtype: SaveDtype = key(SaveDtype.float32, weights=False)
-    """Of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
+    """Precision of the weights in model/. They are rounded before the final evaluation, so that its numbers are theirs."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.")

@@ -23,7 +23,7 @@ class ReportConfig:
     enabled: bool = True
     """Write it, anew at each evaluation, so that it can be watched."""
     language: ReportLanguage = ReportLanguage.en
-    """Of its texts, numbers and dates."""
+    """Language of its texts, numbers and dates."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class PageConfig:
     """How a page is written."""
 
     language: ReportLanguage | None = None
-    """Of its texts, numbers and dates; by default that of the run."""
+    """Language of its texts, numbers and dates; by default that of the run."""
 
 
 @dataclass(kw_only=True, slots=True)

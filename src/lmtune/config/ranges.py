@@ -35,7 +35,7 @@ class Range:
     steps: bool = False
     """Below 1 it is a share of the run, from 1 on a whole number of steps."""
     largest: int = LARGEST
-    """Of whole numbers without another bound."""
+    """Largest whole number where no other bound is set."""
     unit: str = ""
     zero: str = ""
     """What 0 means: off, all."""

@@ -41,7 +41,7 @@ class ServeSettings:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: ServePrecision = ServePrecision.float32
-    """Of weights and activations."""
+    """Precision of weights and activations."""
     slots: int = count(16, least=1, largest=1024)
     """Texts of each checkpoint that are written at the same time. Each takes memory for its keys and values."""
     queue: int = count(64, zero="none waits")

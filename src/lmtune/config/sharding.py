@@ -31,7 +31,7 @@ UNTRIED = (
 
 
 TRANSFORMERS = "5.23"
-"""From here on Trainer lets a model be that is spread already."""
+"""First version whose Trainer leaves a sharded model as it is."""
 
 
 def check_sharding(config: "TrainConfig") -> None:

@@ -37,7 +37,7 @@ from lmtune.errors import ConfigError, Gathering
 from lmtune.measures import MEASURES
 
 FORECAST_SHARES = (0.03, 0.06, 0.12, 0.24, 0.48)
-"""Of the planned steps: probes that a forecast is calibrated for."""
+"""Shares of the planned steps that a forecast is calibrated for."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class Twin(NamedTuple):
 
     name: str
     home: str
-    """That key, dotted."""
+    """The key of lmtune's own, dotted."""
     value: Any
 
 
@@ -70,7 +70,7 @@ class TrainConfig(CommandConfig):
     output: str | None = key(None, literal=True, weights=False, anew=True, one_per_job=True, of_start=True)
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
-    """Of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
+    """Seed of new weights, of the order of rows and of dropout. The split has its own, `data.seed`."""
     resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
     """off, auto (the newest run of the same name and configuration, else a new one) or a run folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
@@ -293,7 +293,7 @@ class RangeConfig:
     end: float = number(1.0, above=0, most=1e30)
     """The last rate, above `range.start`."""
     steps: int = count(100, least=10)
-    """From start to end in equal ratios, or until the loss is four times the lowest."""
+    """Steps from start to end in equal ratios, or until the loss is four times the lowest."""
     phase: int = count(1, least=1)
     """With finetune=gradual: the phase whose layer groups learn, from 1."""
 
@@ -332,7 +332,7 @@ class ForesightConfig:
     """Tell the held-out bits per byte at the end, with a 90 % interval, from the first steps of a run at this learning rate, at
     half and at twice of it. For small models like those that docs/benchmarks.md lists; of others nothing is told but why."""
     forecast_share: float = number(FORECAST_SHARES[0], above=0, most=FORECAST_SHARES[-1])
-    """Of the planned steps, which each of the three takes: 0.03, 0.06, 0.12, 0.24 or 0.48. The more, the narrower."""
+    """Share of the planned steps that each of the three takes: 0.03, 0.06, 0.12, 0.24 or 0.48. The more, the narrower."""
     probe: bool = True
     """Take a few real steps, score a part of the held-out text and save once, to tell time and memory; nothing of it is kept."""
     steps: int = count(8, least=3)
@@ -342,9 +342,9 @@ class ForesightConfig:
     devices: int | None = count(None, least=1)
     """Tell steps and time for this number of devices too, each with the rows of this one."""
     price_per_hour: float | None = number(None, least=0)
-    """Of one device, in any currency."""
+    """Price of one device, in any currency."""
     watts: float | None = number(None, least=0, unit="watts")
-    """That one device takes while it trains."""
+    """Power that one device takes while it trains."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "check.")

@@ -24,7 +24,7 @@ class TrackerConfig:
     name: Any = "none"
     """none, or one or several of tensorboard, wandb, mlflow, trackio and codecarbon: `tracker=[tensorboard,wandb]`."""
     project: str = "lmtune"
-    """Of trackio; of Weights & Biases and, as the name of an experiment, of MLflow, unless `WANDB_PROJECT` or
+    """Project of trackio; of Weights & Biases and, as the name of an experiment, of MLflow, unless `WANDB_PROJECT` or
     `MLFLOW_EXPERIMENT_NAME` says otherwise."""
 
     def check(self) -> None:
@@ -88,7 +88,7 @@ class SamplesConfig:
     show: int = count(1)
     """How many of them appear on stderr at each evaluation; all of them are in samples.md."""
     seed: int = seed(0)
-    """Of the samples alone: they neither read nor touch the random numbers of the training."""
+    """Seed of the samples alone: they neither read nor touch the random numbers of the training."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "samples.")

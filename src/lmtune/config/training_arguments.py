@@ -29,9 +29,9 @@ class Argument:
     remedy: str = ""
     """Added to the error where none of the choices was given."""
     annotation: str = ""
-    """Of an argument that is lmtune's own, and not transformers': its type, as transformers writes types."""
+    """Type of an argument of lmtune's own, as transformers writes types."""
     text: str = ""
-    """Of such an argument: what it does."""
+    """What an argument of lmtune's own does."""
     condition: Condition | None = None
     """Why it would have no effect; asked of what was typed and is not off."""
     refusal: str = ""
@@ -123,7 +123,7 @@ SPREAD = (
 )
 
 OF_HUB = {"withheld": True, "weights": False, "anew": True}
-"""Of what is asked for once the model has been trained."""
+"""Facts of arguments that count only once the model has been trained."""
 
 ARGUMENTS: Mapping[str, Argument] = {
     # length of the run, and what goes into a step
