@@ -24,7 +24,7 @@ SHOWN_CHARS = 160
 NAME_BYTES, PATH_BYTES = 255, 4095
 """What file systems and Linux take for one name, and for a whole path."""
 MAX_TEXT_BYTES = 100_000_000
-"""Largest text that is read in one piece."""
+"""Of a text that is read in one piece."""
 CIRCLE = "a link that leads round in a circle"
 GONE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ESRCH])
 """Nothing stands there, or no longer: processes come and go below /proc."""

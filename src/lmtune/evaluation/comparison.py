@@ -10,8 +10,6 @@ from lmtune.storage import Record
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
-SEED = 0
-"""Seed of the bootstrap, fixed so that the same numbers have the same interval each time."""
 MIN_DOCUMENTS = 10
 """With fewer, resampling them says little about another text."""
 _DRAWS_AT_ONCE = 1 << 22
@@ -45,11 +43,11 @@ class DocumentBits:
     """[documents] UTF-8 bytes scored; the same for all models whose vocabulary has an end-of-text token."""
 
     def bits_per_byte(self, chosen: np.ndarray) -> np.ndarray:
-        """Bits per byte of the documents in each row of `chosen` [..., documents]."""
+        """Of the documents in each row of `chosen` [..., documents]."""
         return self.nll[chosen].sum(axis=-1) / math.log(2) / self.sizes[chosen].sum(axis=-1)
 
 
-def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = SEED) -> Difference:
+def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = 0) -> Difference:
     """Bits per byte of `model` less those of `baseline` on the same documents, with a percentile interval.
 
     Documents are drawn with replacement, the same draw for both models, since a hard document is hard for both (paired
@@ -64,30 +62,29 @@ def compare_documents(model: DocumentBits, baseline: DocumentBits, seed: int = S
     whole = float(differ(np.arange(documents)))
     if effective < MIN_DOCUMENTS:
         return Difference(whole, None, None, documents, effective)
-    low, high = bound(resample(differ, documents, seed))
+    low, high = _bound(resample(differ, documents, seed))
     return Difference(whole, low, high, documents, effective)
 
 
-def bound_bits(model: DocumentBits) -> tuple[float, float] | None:
+def bound_bits(model: DocumentBits, seed: int = 0) -> tuple[float, float] | None:
     """A percentile interval of the bits per byte of one model, over texts like this one; None for too few documents.
 
     Intervals of two models that overlap do not tell that the models are alike: compare_documents tells more.
     """
     if count_effective(model.sizes) < MIN_DOCUMENTS:
         return None
-    return bound(resample(model.bits_per_byte, len(model.nll)))
+    return _bound(resample(model.bits_per_byte, len(model.nll), seed))
 
 
-def resample(measure: Callable[[np.ndarray], np.ndarray], items: int, seed: int = SEED) -> np.ndarray:
-    """[RESAMPLES, ...] what `measure` gives [rows, ...] for rows [rows, items] of places drawn with replacement."""
+def resample(measure: Callable[[np.ndarray], np.ndarray], documents: int, seed: int) -> np.ndarray:
+    """[RESAMPLES, ...] what `measure` gives [rows, ...] for rows [rows, documents] of places drawn with replacement."""
     draw = np.random.default_rng(seed)
-    rows = max(1, _DRAWS_AT_ONCE // items)
+    rows = max(1, _DRAWS_AT_ONCE // documents)
     sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
-    return np.concatenate([measure(draw.integers(items, size=(size, items))) for size in sizes])
+    return np.concatenate([measure(draw.integers(documents, size=(size, documents))) for size in sizes])
 
 
-def bound(resampled: np.ndarray) -> tuple[float, float]:
-    """The percentile interval of what `resample` gives."""
+def _bound(resampled: np.ndarray) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)

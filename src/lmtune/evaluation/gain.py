@@ -79,7 +79,7 @@ class Spread(NamedTuple):
         return math.sqrt(variance), max(1, int(freedom))
 
 
-def compare_runs(runs: Sequence[DocumentBits], others: Sequence[DocumentBits]) -> RunsDifference:
+def compare_runs(runs: Sequence[DocumentBits], others: Sequence[DocumentBits], seed: int = 0) -> RunsDifference:
     """The mean of `runs` less that of `others`, three runs or more in all, each scored on the same documents.
 
     Documents are drawn with replacement, the same draw for all runs. The spread of runs is taken from their variance,
@@ -99,7 +99,7 @@ def compare_runs(runs: Sequence[DocumentBits], others: Sequence[DocumentBits]) -
     )
     if effective < MIN_DOCUMENTS:
         return found
-    spread = _measure_spread(sides)
+    spread = _measure_spread(sides, seed)
     error, freedom = spread.measure_error(1 / len(runs) + 1 / len(others))
     reach = find_quantile(CONFIDENCE, freedom) * error
     return replace(
@@ -112,14 +112,14 @@ def compare_runs(runs: Sequence[DocumentBits], others: Sequence[DocumentBits]) -
     )
 
 
-def bound_runs(runs: Sequence[DocumentBits]) -> tuple[float, float] | None:
+def bound_runs(runs: Sequence[DocumentBits], seed: int = 0) -> tuple[float, float] | None:
     """An interval of the mean bits per byte of two runs or more, over runs and over texts like this one.
 
     None for too few documents. It is wider than that of a difference: compare_runs tells more.
     """
     if count_effective(runs[0].sizes) < MIN_DOCUMENTS:
         return None
-    error, freedom = _measure_spread([runs]).measure_error(1 / len(runs))
+    error, freedom = _measure_spread([runs], seed).measure_error(1 / len(runs))
     mean, reach = float(_measure(runs).mean()), find_quantile(CONFIDENCE, freedom) * error
     return mean - reach, mean + reach
 
@@ -157,13 +157,13 @@ def _count_freedom(sides: Sequence[Sequence[DocumentBits]]) -> int:
     return sum(map(len, sides)) - len(sides)
 
 
-def _measure_spread(sides: Sequence[Sequence[DocumentBits]]) -> Spread:
+def _measure_spread(sides: Sequence[Sequence[DocumentBits]], seed: int) -> Spread:
     every = [each for side in sides for each in side]
 
     def measure(chosen: np.ndarray) -> np.ndarray:
         return np.stack([each.bits_per_byte(chosen) for each in every], axis=-1)
 
-    drawn = resample(measure, len(every[0].nll))  # [resamples, runs]
+    drawn = resample(measure, len(every[0].nll), seed)  # [resamples, runs]
     halves = np.split(drawn, [len(sides[0])], axis=1)[: len(sides)]
     means = [half.mean(axis=1) for half in halves]
     apart = sum(

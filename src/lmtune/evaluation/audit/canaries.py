@@ -9,8 +9,7 @@ import numpy as np
 
 from lmtune.data.canaries import Canary, draw_candidates
 from lmtune.evaluation.audit.rows import Row, RowScores
-from lmtune.evaluation.audit.shares import Exposure, count_true, rank_among
-from lmtune.evaluation.comparison import bound, resample
+from lmtune.evaluation.audit.shares import CONFIDENCE, Exposure, count_true, rank_among
 from lmtune.vocabulary import encode_opening, encode_plain
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from lmtune.storage import Record
 
 SEED = 0
+RESAMPLES = 2000
 
 
 class CanaryTexts(NamedTuple):
@@ -72,9 +72,18 @@ def measure_canaries(texts: CanaryTexts, scores: RowScores, false_alarms: float)
 
 
 def _measure_group(repeats: int, exposures: Sequence[Exposure], false_alarms: float) -> Record:
-    """Canaries planted equally often: how many are found, and their mean exposure; of several its bootstrap interval."""
+    """Canaries planted equally often: their mean exposure with a bootstrap interval over them, and how many are found."""
     bits = np.array([each.bits for each in exposures])
-    several = len(bits) > 1
-    low, high = bound(resample(lambda drawn: bits[drawn].mean(axis=-1), len(bits), SEED)) if several else (None, None)
+    low, high = _bound_mean(bits)
     found = count_true(np.array([each.p <= false_alarms for each in exposures]))
     return {"repeats": repeats, "exposure": float(bits.mean()), "low": low, "high": high, "found": found.as_dict()}
+
+
+def _bound_mean(values: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+    """A percentile interval of the mean, over values drawn with replacement; none for a single one."""
+    if len(values) < 2:
+        return None, None
+    drawn = np.random.default_rng(SEED).integers(len(values), size=(RESAMPLES, len(values)))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
