@@ -8,11 +8,11 @@ import statistics
 import numpy as np
 
 from lmtune.config import FORECAST_SHARES
+from lmtune.evaluation.metrics import exp
 from lmtune.training.forecast import (
     MOST_EPOCHS,
     Ended,
     Planned,
-    exponentiate,
     find_outside,
     fit_law,
     foretell,
@@ -169,7 +169,7 @@ def render_calibration(runs, place):
         panels.append((kind, share, judged, verdict["found"]))
         lines.append(
             f"| {kind} | {share:.0%} | {verdict['runs']} | {verdict['inside']} | {verdict['inside'] / verdict['runs']:.0%} | "
-            f"{verdict['error']:.1%} | {verdict['largest']:.1%} | {exponentiate(law['half_width']) - 1:.1%} |"
+            f"{verdict['error']:.1%} | {verdict['largest']:.1%} | {exp(law['half_width']) - 1:.1%} |"
         )
     ranges = {kind: bounds_of([run for run in runs if run["kind"] == kind]) for kind in KINDS}
     place("forecast.json").write_text(json.dumps({"ranges": ranges, "laws": laws}, indent=1) + "\n", "utf-8")

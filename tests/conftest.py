@@ -1,8 +1,11 @@
 """A toy world: a tiny tokenizer and tiny models made on the spot, a cache of their own, no network."""
 
+import builtins
+import io
 import json
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +108,23 @@ def lmtune(capfd, tmp_path, monkeypatch):
         return Answer(code, out, err)
 
     return call
+
+
+@pytest.fixture
+def stand(tmp_path, monkeypatch):
+    """Stands in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def unasked(monkeypatch):
+    """A terminal whose person says yes to everything; the test fails if anybody asks."""
+    asked, typed = [], io.StringIO("y\n" * 1000)
+    monkeypatch.setattr(builtins, "input", lambda *prompt: asked.append(prompt) or "y")
+    monkeypatch.setattr(sys, "stdin", typed)
+    yield
+    assert asked == []
+    assert typed.tell() == 0
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ class Terminal:
 
 
 @pytest.mark.slow
-def test_at_a_terminal_a_mistake_costs_a_line_and_the_chat_goes_on(chat, tmp_path):
+def test_at_a_terminal_a_mistake_costs_a_line_and_the_chat_goes_on(chat):
     chat([], "ckpt=one")
     terminal = Terminal(sys.executable, "-m", "lmtune", "chat", "ckpt=one", SHORT)
     terminal.wait_for("> ")
@@ -185,7 +185,7 @@ def test_at_a_terminal_a_mistake_costs_a_line_and_the_chat_goes_on(chat, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_chat_is_ended_by_a_signal(chat, tmp_path):
+def test_a_chat_is_ended_by_a_signal(chat):
     chat([], "ckpt=one")
     command = [sys.executable, "-m", "lmtune", "chat", "ckpt=one", SHORT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:

@@ -23,11 +23,13 @@ from vocabularies import (
 )
 
 from lmtune import console
-from lmtune.data import pieces, progress
+from lmtune.data import pieces
 from lmtune.data.columns import build_texts, sum_bytes
 from lmtune.data.encoding import Encoder
 from lmtune.data.gigatokens import Gigatoken
 from lmtune.data.pieces import PieceEncoder
+from lmtune.gauges import MEGABYTES
+from lmtune.patience import saying
 from lmtune.screen import Screen
 from lmtune.vocabulary import encode_plain
 
@@ -165,17 +167,17 @@ def test_one_long_document_is_shown_while_it_is_encoded(monkeypatch, caplog):
     encoder = Encoder(CUT["WordPiece"], WORDS)
     with (
         mock.patch.multiple(pieces, PIECE=1000, AT_ONCE=4000),
-        progress.showing("encoding", sum_bytes(column)) as advance,
+        saying("encoding", sum_bytes(column), MEGABYTES) as work,
     ):
-        encoder.encode(column, advance)
+        encoder.encode(column, work.advance)
         time.sleep(1.3)
     assert "encoding" in written.getvalue()
     assert "/s" in written.getvalue()
     caplog.set_level(logging.INFO, "lmtune")
     monkeypatch.setattr(console, "find_screen", lambda: None)
     monkeypatch.setattr("lmtune.patience.SILENCE", 0.0)
-    with progress.showing("encoding", sum_bytes(column)) as advance:
-        encoder.encode(column, advance)
+    with saying("encoding", sum_bytes(column), MEGABYTES) as work:
+        encoder.encode(column, work.advance)
         time.sleep(0.3)
     assert f"encoding: 0.0 of {sum_bytes(column) / 1e6:,.1f} MB" in caplog.text
 

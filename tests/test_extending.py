@@ -77,7 +77,7 @@ def test_going_on_is_learning_more_at_once(texts):
     assert extended.tokenizer.get_vocab() == more.get_vocab()
 
 
-def test_old_entries_keep_ids_and_merges_and_texts_are_cut_at_fewer_places(tokenizer, texts, tmp_path):
+def test_old_entries_keep_ids_and_merges_and_texts_are_cut_at_fewer_places(tokenizer, texts):
     extended, added, _ = extend_tokenizer(tokenizer, OTHER, 40)
     assert added == 40
     old, new = tokenizer.get_vocab(), extended.get_vocab()

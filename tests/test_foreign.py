@@ -1,9 +1,7 @@
 """Nothing that comes with a model, a tokenizer, an adapter, a data set or a task file runs, and nobody is asked whether it may."""
 
 import ast
-import builtins
 import importlib.util
-import io
 import json
 import os
 import pickle
@@ -38,15 +36,7 @@ def generate(*arguments, **settings): pass
 AUTO_MAP = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
 
 
-@pytest.fixture(autouse=True)
-def stdin(monkeypatch):
-    """A terminal whose person says yes to everything; the test fails if anybody asks."""
-    asked, typed = [], io.StringIO("y\n" * 1000)
-    monkeypatch.setattr(builtins, "input", lambda *prompt: asked.append(prompt) or "y")
-    monkeypatch.setattr(sys, "stdin", typed)
-    yield
-    assert asked == []
-    assert typed.tell() == 0
+pytestmark = pytest.mark.usefixtures("unasked")
 
 
 @pytest.fixture

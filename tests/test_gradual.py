@@ -11,7 +11,7 @@ from lmtune.config import DataConfig, FinetuneConfig, FinetuneMethod, PhaseConfi
 from lmtune.data.corpus import Corpus
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import ConfigError
-from lmtune.evaluation.evaluator import Scoring, evaluate_stream
+from lmtune.evaluation.evaluator import Scoring, evaluate_documents
 from lmtune.runs import Run
 from lmtune.storage import load_jsonl
 from lmtune.training.arguments import build_arguments
@@ -126,9 +126,12 @@ def build_trainer(tmp_path, tokenizer, texts, build_tiny, begin_run):
             args=build_arguments(config, run.folder, has_validation=True),
             rows=prepared.blocks,
             tokenizer=tokenizer,
-            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(64, 8))},
-            callbacks=[MetricsCallback(run), *callbacks, EvaluateAndSaveAtEnd()],
+            score=lambda scored: {
+                "text": evaluate_documents(scored, prepared.held_out["validation"], Scoring(64, 8))[0]
+            },
         )
+        for callback in [MetricsCallback(run), *callbacks, EvaluateAndSaveAtEnd()]:
+            trainer.add_callback(callback)
         trainer.attach(run, {"lmtune": "test"})
         unfreeze_gradually(trainer, SHORT)
         return trainer

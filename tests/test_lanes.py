@@ -9,6 +9,7 @@ import pytest
 from helpers import write_texts
 from hypothesis import given
 from hypothesis import strategies as st
+from streams import WORDS, collect, read
 
 from lmtune.config import DataConfig, SplitRule
 from lmtune.config.lanes import check_lanes
@@ -22,7 +23,6 @@ from lmtune.data.streaming import prepare_stream
 from lmtune.errors import ConfigError, DataError
 
 ROWS, LANES, BATCHES = 2, 4, 72
-WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,27 +57,6 @@ def prepare(folder, tokenizer):
         return found
 
     return call
-
-
-def read(processes, begin=0, end=BATCHES):
-    """The batches as the processes read them, by their numbers."""
-    found = {}
-    for rank, prepared in enumerate(processes):
-        for batch in range(begin, end):
-            if batch % len(processes) == rank:
-                rows = range(batch * ROWS, (batch + 1) * ROWS)
-                found[batch] = prepared.blocks.__getitems__(list(rows))["shift_labels"].tolist()
-    return [found[batch] for batch in range(begin, end)]
-
-
-def collect(processes):
-    """What a save does before process 0 writes: it is told where the others stand. Return process 0's."""
-    first, *others = processes
-    sent = []
-    for other in others:
-        other.blocks.collect_positions(lambda own: sent.append(own) or [])
-    first.blocks.collect_positions(lambda own: [own, *sent])
-    return first
 
 
 @given(shards=st.integers(1, 60), lanes=st.integers(1, 9), seed=st.integers(0, 2**40))

@@ -181,7 +181,7 @@ def test_a_part_whose_record_was_changed_is_not_believed(tmp_path, merging):
         merging()
 
 
-def test_what_does_not_fit_together_is_refused_by_name(tmp_path, merging, tokenizer, texts):
+def test_what_does_not_fit_together_is_refused_by_name(tmp_path, merging, texts):
     from lmtune.modeling.tokenizer import learn_tokenizer
 
     parts, source = tmp_path / "parts", tmp_path / "texts"
@@ -237,7 +237,7 @@ def test_text_is_prepared_anew_where_a_part_that_it_was_merged_from_is_gone(
     assert "parts/1/train.ids), so it is prepared anew" in caplog.text
 
 
-def test_training_reads_no_text_after_a_merge(tmp_path, merging, tokenizer, files, monkeypatch):
+def test_training_reads_no_text_after_a_merge(merging, tokenizer, files, monkeypatch):
     rows = read_rows(merging())
     config = DataConfig(files=files, split_by=SplitRule.hash)
     monkeypatch.setattr(Corpus, "load_documents", lambda *_: pytest.fail("text was read"))
@@ -453,7 +453,7 @@ def test_what_cannot_be_a_part_is_refused(lmtune, tmp_path, tokenizer, texts, ar
     assert complaint in answer.err
 
 
-def test_a_merge_without_a_cache_is_refused(tmp_path, cache_folder, tokenizer, files, monkeypatch):
+def test_a_merge_without_a_cache_is_refused(cache_folder):
     cache_folder("own")
     with pytest.raises(DataError, match="Prepared text has to stay for others"):
         cache.check_kept("0" * 32)

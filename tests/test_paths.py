@@ -93,7 +93,7 @@ def test_below_a_forbidden_folder_that_folder_is_named(forbidden):
         "".join
     )
 )
-def test_whatever_is_typed_is_a_kind_or_one_line(tmp_path_factory, text):
+def test_whatever_is_typed_is_a_kind_or_one_line(text):
     typed = GivenPath("model.path", text, ModelError)
     try:
         assert isinstance(typed.find_kind(typed.expand()), Kind)

@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from lmtune.errors import DataError, ModelError, TrainingError
-from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_stream, score_documents, sum_documents
+from lmtune.evaluation.evaluator import Scoring, Workers, evaluate_documents, score_documents, sum_documents
 from lmtune.evaluation.metrics import Sums
 from lmtune.token_stream import DOCUMENT_TABLE, NO_SEPARATOR, TokenStream
 from lmtune.versions import find_precision_switches
 
 KINDS = ["gpt2", "llama", "qwen2", "gpt_neox"]
+
+
+def evaluate_stream(*given):
+    return evaluate_documents(*given)[0]
 
 
 def build_stream(lengths, seed=0, vocabulary=320, separator=0):

@@ -186,7 +186,7 @@ def test_pointers_are_known_in_every_kind_of_file(tmp_path, name):
         read(tmp_path / name)
 
 
-def test_utf8_read_as_latin1_is_told(tmp_path, caplog):
+def test_utf8_read_as_latin1_is_told(tmp_path):
     text = "A saúde não é só ausência de doença, é também atenção à população. " * 5
     (tmp_path / "right.txt").write_text(text, encoding="utf-8")
     (tmp_path / "twice.txt").write_text(text.encode().decode("latin-1"), encoding="utf-8")

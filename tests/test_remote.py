@@ -46,7 +46,7 @@ def read(files, **settings):
     return [text for shard in shards for rows in source.load_rows("train", shard) for text in rows.texts.to_pylist()]
 
 
-def test_every_kind_reads_as_from_a_disk(bucket, tmp_path):
+def test_every_kind_reads_as_from_a_disk(bucket):
     column = pa.table({"text": ["um", "dois"]})
     bucket.pipe("/b/plain.txt", b"um\n\ndois\n")
     bucket.pipe("/b/packed.jsonl.gz", gzip.compress(lines_of(["um", "dois"])))

@@ -22,9 +22,7 @@ from lmtune.runs.search import SWEEP_MARK
 OUTPUTS = Path("outputs")
 
 
-@pytest.fixture(autouse=True)
-def stand(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("stand")
 
 
 def begin(name, day=1, status="completed", bits=1.25, text="ab" * 16):

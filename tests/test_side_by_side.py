@@ -19,9 +19,7 @@ from lmtune.runs import begin_below
 NLL, SIZES = np.linspace(100.0, 300.0, 40), np.full(40, 200)
 
 
-@pytest.fixture(autouse=True)
-def stand(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("stand")
 
 
 def begin(name, bits=1.0, *, text="aa" * 16, status="completed", tokenizer="t", rate=1e-3, seed=1, **more):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import write_texts
+from streams import WORDS, collect, read
 
 from lmtune.config import DataConfig, SplitRule
 from lmtune.config.mixing import resolve_mixed
@@ -16,7 +17,6 @@ from lmtune.data.sources import build_source
 from lmtune.errors import ConfigError, DataError
 
 ROWS, BATCHES = 2, 96
-WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,28 +52,6 @@ def prepare(folder, tokenizer):
         return found
 
     return call
-
-
-def read(processes, begin=0, end=BATCHES, rows=ROWS):
-    """The batches as the processes read them, by their numbers."""
-    found = {}
-    for rank, prepared in enumerate(processes):
-        for batch in range(begin, end):
-            if batch % len(processes) == rank:
-                numbers = range(batch * rows, (batch + 1) * rows)
-                found[batch] = prepared.blocks.__getitems__(list(numbers))["shift_labels"].tolist()
-    return [found[batch] for batch in range(begin, end)]
-
-
-def collect(processes):
-    """What a save does before process 0 writes: it is told where the others stand, source by source. Return process 0's."""
-    first, *others = processes
-    sent = [[] for _ in others]
-    for positions, other in zip(sent, others, strict=True):
-        other.blocks.collect_positions(lambda own, positions=positions: positions.append(own) or [])
-    told = iter(zip(*sent, strict=True))
-    first.blocks.collect_positions(lambda own: [own, *next(told, ())])
-    return first
 
 
 def close(processes):
@@ -135,7 +113,7 @@ def test_the_order_in_lanes_does_not_depend_on_the_processes(prepare, tmp_path, 
     assert close(second) == close(straight)
 
 
-def test_a_process_that_learns_no_row_of_a_source_knows_where_it_stands(prepare, tmp_path):
+def test_a_process_that_learns_no_row_of_a_source_knows_where_it_stands(prepare):
     chosen = {"rows": 1, "mix": {"new": 1.0, "old": 1.0}}
     processes, alone = prepare(2, **chosen), prepare(**chosen)
     expected = read(alone, rows=1)

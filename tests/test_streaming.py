@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from streams import WORDS
 
 from lmtune.config import DataConfig, SplitRule
 from lmtune.data import stream_reader
 from lmtune.data.build import build_corpus, prepare_training
 from lmtune.data.sources import build_source
 from lmtune.errors import ConfigError
-
-WORDS = ["saúde", "médica", "exame", "a", "dor", "…", "🙂", "hospital"]
 
 
 def write_shards(folder, shards=3, rows=40, seed=0):

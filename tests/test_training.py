@@ -16,7 +16,7 @@ from lmtune.data.blocks import collate
 from lmtune.data.corpus import Corpus
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import ConfigError, Stopped, TrainingError
-from lmtune.evaluation.evaluator import Scoring, evaluate_stream
+from lmtune.evaluation.evaluator import Scoring, evaluate_documents
 from lmtune.modeling.generation import generate_aside
 from lmtune.runs import MANIFEST, Run, find_fault
 from lmtune.runs.evaluations import Evaluation, check_set_names, find_evaluation, flatten_measures, read_evaluations
@@ -61,9 +61,12 @@ def build_trainer(tmp_path, tokenizer, prepared, build_tiny, begin_run):
             args=arguments,
             rows=prepared.blocks,
             tokenizer=tokenizer,
-            score=lambda scored: {"text": evaluate_stream(scored, prepared.held_out["validation"], Scoring(16, 4))},
-            callbacks=[*chosen, EvaluateAndSaveAtEnd(), StopOnSignal(int)],
+            score=lambda scored: {
+                "text": evaluate_documents(scored, prepared.held_out["validation"], Scoring(16, 4))[0]
+            },
         )
+        for callback in [*chosen, EvaluateAndSaveAtEnd(), StopOnSignal(int)]:
+            trainer.add_callback(callback)
         trainer.attach(run, {"lmtune": "test"})
         return trainer
 
@@ -305,7 +308,7 @@ def test_training_and_evaluation_agree(build_trainer, prepared):
     trainer = build_trainer()
     trainer.fit(None)
     last = [line for line in load_jsonl(trainer.run.metrics_file) if "eval_loss" in line][-1]
-    fresh = evaluate_stream(copy.deepcopy(trainer.model), prepared.held_out["validation"], Scoring(16, 1))
+    fresh = evaluate_documents(copy.deepcopy(trainer.model), prepared.held_out["validation"], Scoring(16, 1))[0]
     assert trainer.state.best_global_step == last["step"]
     for name in ("loss", "bits_per_byte", "accuracy", "word_perplexity"):
         assert last[f"eval_{name}"] == pytest.approx(fresh[name], rel=1e-6)

@@ -108,7 +108,7 @@ def test_sums_are_short_beside_the_width_and_take_shared_rows_alone():
         assert set(sums.terms.flatten().tolist()) <= set(sources[sources >= 0].tolist())
 
 
-def test_the_end_of_text_keeps_its_row_under_another_name(build_tiny, tokenizer):
+def test_the_end_of_text_keeps_its_row_under_another_name(tokenizer):
     renamed = learn_tokenizer(OTHER_TEXTS, vocab_size=300, max_length=64, special_tokens=["</s>"])
     move = plan_transfer(tokenizer, renamed, Transplant.mean)
     assert move.sources[renamed.eos_token_id] == tokenizer.eos_token_id

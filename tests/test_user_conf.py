@@ -343,7 +343,7 @@ def test_a_folder_of_configs_that_is_none_is_told(tmp_path, monkeypatch, folder)
         composition.register("train", take_options(["--config-dir", folder])[0].config_dir)
 
 
-def test_a_conf_folder_that_cannot_be_read_holds_nothing(write, tmp_path, monkeypatch):
+def test_a_conf_folder_that_cannot_be_read_holds_nothing(write, monkeypatch):
     write("data/mine", "files: x\n")
 
     def refuse(path):

@@ -181,7 +181,7 @@ def test_running_text_is_scored_as_each_profile_says(subject):
     assert docs.counts["tokens"] == len(subject.encode("\n\n".join(WIKI_LINES))) - 1
 
 
-def test_the_strided_loop_of_the_documentation_gives_the_same_sum(build_tiny, subject):
+def test_the_strided_loop_of_the_documentation_gives_the_same_sum(subject):
     """docs/source/en/perplexity.md of transformers, on ids, each window's mean times what it is a mean of."""
     text = "A médica examinou o braço e pediu um exame. " * 20
     model, stride, length = subject.model, 16, 64

@@ -81,7 +81,7 @@ def generate(config: GenerateConfig) -> Values:
 
     check_config(config, "generate", GenerateConfig)
     with _running():
-        return command.run(config).as_dict()
+        return command.run(config).values
 
 
 def show(results: Mapping[str, Any] | str | Path) -> None:
@@ -111,7 +111,7 @@ def check_config(config: object, command: str, kind: type) -> None:
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
-    values = result.as_dict()
+    values = result.values
     assert isinstance(values, dict)
     return values
 

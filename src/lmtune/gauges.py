@@ -12,7 +12,7 @@ class Glyphs(NamedTuple):
     done: str
     rest: str
     levels: str
-    """From low to high."""
+    """Signs for levels, from low to high."""
 
 
 HARMLESS: dict[int, str | int | None] = {
@@ -25,7 +25,7 @@ HARMLESS: dict[int, str | int | None] = {
 
 FINE = Glyphs("━", "╌", "▁▂▃▄▅▆▇█")
 ASCII = Glyphs("#", "-", "_.-~=+*#")
-"""For a terminal whose encoding lacks the others."""
+"""Glyphs for a terminal whose encoding lacks the others."""
 
 
 class Unit(NamedTuple):

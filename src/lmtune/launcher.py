@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
+def count_processes() -> int:
+    """How many processes a launcher has started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
 def has_store() -> bool:
-    """True for one of several processes that torchrun has started, unless its store is disabled."""
-    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
-    return several and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    """True for one of several processes that torchrun has started, unless it was told to keep no store for them."""
+    return count_processes() > 1 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def open_store() -> Store:

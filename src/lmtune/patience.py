@@ -62,13 +62,13 @@ class Work:
             self.count = self.measure()
 
     def render(self) -> str:
-        """For a log: what is being done, how much of it, and for how long."""
+        """A line for a log: what is being done, how much of it, and for how long."""
         self.look()
         seconds = time.monotonic() - self.begun
         return f"{self.doing}: {', '.join([*self._render_amount(), f'{seconds:.0f} s', *self._render_pace(seconds)])}"
 
     def render_lines(self, width: int, now: float, glyphs: Glyphs = FINE) -> list[str]:
-        """For a terminal: the same with a bar, in a line of at most `width` columns."""
+        """The same for a terminal, with a bar, in lines of at most `width` columns."""
         self.look()
         seconds = now - self.begun
         percent = [f"{min(1.0, self.count / self.total):4.0%}"] if self.total else []

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 """What Rust's standard library writes behind the words of an error of the operating system."""
+CHECKSUM = "xxh3_128"
+"""Key of a checksum in a record."""
 
 Record = dict[str, Any]
 """A JSON object, such as results.json, or a line of metrics.jsonl."""
@@ -167,6 +169,17 @@ def checksum(file: Path) -> str:
 def checksum_of(text: str) -> str:
     """xxh3-128 of a text, in hexadecimal."""
     return xxhash.xxh3_128_hexdigest(text.encode())
+
+
+def sign(record: Record) -> Record:
+    """A record with a checksum of itself."""
+    return {**record, CHECKSUM: checksum_of(render_json(record))}
+
+
+def find_signed(signed: Record) -> Record | None:
+    """What `sign` was given; None where it has been changed since."""
+    record = {name: value for name, value in signed.items() if name != CHECKSUM}
+    return record if signed.get(CHECKSUM) == checksum_of(render_json(record)) else None
 
 
 def sync(file: Path) -> None:

@@ -43,7 +43,7 @@ def test_without_a_gpu_the_script_says_so(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_check_tells_is_held_against_a_run(tmp_path, real_data):
+def test_what_check_tells_is_held_against_a_run(real_data):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, str(ROOT / "benchmarks" / "foresight.py"), "--smoke"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

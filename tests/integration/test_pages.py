@@ -42,7 +42,7 @@ def seen(monkeypatch):
     return pages
 
 
-def test_the_page_is_written_at_each_evaluation_and_changes_nothing(lmtune, tmp_path, seen):
+def test_the_page_is_written_at_each_evaluation_and_changes_nothing(lmtune, seen):
     assert lmtune("train", *SHORT, "output=with").code == 0
     running = [("running", 0, 0), ("running", 0, 1), ("running", 2, 2), ("running", 4, 3), ("running", 6, 4)]
     assert seen == [*running, ("completed", 6, 4)]

@@ -57,7 +57,7 @@ def test_a_text_that_has_changed_is_not_scored_as_held_out(lmtune, notes, tmp_pa
     assert accepted.json["eval"]["files"]["protocol"]["changed_text"] is True
 
 
-def test_text_that_was_added_where_nothing_is_held_out_changes_nothing(lmtune, notes, tmp_path, texts):
+def test_text_that_was_added_where_nothing_is_held_out_changes_nothing(lmtune, notes, texts):
     train(lmtune, *notes(), "training.max_steps=1")
     before = lmtune("eval", "ckpt=run", CPU, "format=json").json
     assert lmtune("eval", "ckpt=run", CPU, "eval.split=train").code == 0
@@ -80,7 +80,7 @@ def test_the_split_has_a_seed_of_its_own(lmtune, notes, tmp_path):
     assert models[0] != models[1]
 
 
-def test_a_limit_is_kept_and_said_in_eval(lmtune, notes, tmp_path):
+def test_a_limit_is_kept_and_said_in_eval(lmtune, notes):
     train(lmtune, *notes(), "training.max_steps=1", "data.validation_fraction=0.3")
     whole = lmtune("eval", "ckpt=run", CPU, "format=json").json["eval"]["files"]
     part = lmtune("eval", "ckpt=run", CPU, "format=json", "eval.max_tokens=200").json["eval"]["files"]
@@ -94,7 +94,7 @@ def test_a_limit_is_kept_and_said_in_eval(lmtune, notes, tmp_path):
     assert f"of {whole['tokens']:,} tokens" in table
 
 
-def test_checkpoints_of_two_vocabularies_are_scored_on_the_same_part(lmtune, notes, tmp_path):
+def test_checkpoints_of_two_vocabularies_are_scored_on_the_same_part(lmtune, notes):
     text = notes()
     train(lmtune, *text, "training.max_steps=1", "data.validation_fraction=0.3")
     train(lmtune, *text, "training.max_steps=1", "model.vocab_size=300", output="other")
@@ -179,7 +179,7 @@ def test_every_measure_has_its_place_in_results():
     assert set(MEASURES) == set(FORMULAS)
 
 
-def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_path, texts, monkeypatch):
+def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_path, monkeypatch):
     answer = train(lmtune, *notes(), "training.max_steps=1")
     measures = results(tmp_path / "run")["eval"]["files"]
     account = lmtune("data", *notes(), "model=gpt2-tiny", "data.block_size=32", "format=json").json
@@ -316,7 +316,7 @@ def test_text_that_a_run_knows_wholly_cannot_be_held_out(lmtune, notes, tmp_path
     assert ledger["documents_learned_before"] == 3
 
 
-def test_a_resumed_run_keeps_to_what_it_knew_when_it_began(lmtune, notes, tmp_path, texts):
+def test_a_resumed_run_keeps_to_what_it_knew_when_it_began(lmtune, notes, tmp_path):
     train(lmtune, *notes(), "training.max_steps=1")
     again = ("model.path=run", *notes(), "data.block_size=32", *QUIET, "training.max_steps=4", "training.save_steps=2")
     assert lmtune("train", *again, "training.eval_steps=2", "output=next").code == 0

@@ -601,7 +601,7 @@ def test_another_model_than_that_of_a_finished_run_is_not_pushed(lmtune, hub, ru
     assert hub.requests == []
 
 
-def test_a_private_run_is_not_pushed(lmtune, hub, tmp_path):
+def test_a_private_run_is_not_pushed(lmtune, hub):
     assert lmtune("train", *SHORT, "private=true", "output=kept").code == 0
     for more in ((), ("dry_run=true",)):
         answer = lmtune("push", "ckpt=kept", "repo=ana/bio", *more)

@@ -174,7 +174,7 @@ def test_a_run_without_a_decay_is_made_longer_to_the_bits_of_one_that_was_begun_
     assert "this run has completed" in again.err
 
 
-def test_a_warm_up_that_is_a_share_of_the_run_cannot_grow_with_it(lmtune, tmp_path):
+def test_a_warm_up_that_is_a_share_of_the_run_cannot_grow_with_it(lmtune):
     assert lmtune("train", *STEPS, CONSTANT[0], "training.warmup_steps=0.5", "output=run").code == 0
     answer = lmtune("train", "resume=run", "training.max_steps=8")
     assert answer.code == 2

@@ -1,10 +1,7 @@
 """Every command, with a terminal that says yes: foreign code does not run. And paths that cannot be looked at cost one paragraph."""
 
-import builtins
-import io
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +21,7 @@ FAST = ("training.use_cpu=true", "training.max_steps=1", "samples.enabled=false"
 
 
 @pytest.fixture
-def world(build_tiny, tokenizer, tmp_path, monkeypatch):
+def world(build_tiny, tokenizer, tmp_path, unasked):
     """A strange model, a strange data set and a text, at a terminal whose person says yes to everything."""
     for name in ("strange", "known"):
         build_tiny().save_pretrained(tmp_path / name)
@@ -36,12 +33,7 @@ def world(build_tiny, tokenizer, tmp_path, monkeypatch):
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "corpus.py").write_text(CODE)
     (tmp_path / "a.txt").write_text("".join(f"O paciente {number} voltou para casa.\n" for number in range(60)))
-    asked, typed = [], io.StringIO("y\n" * 1000)
-    monkeypatch.setattr(builtins, "input", lambda *prompt: asked.append(prompt) or "y")
-    monkeypatch.setattr(sys, "stdin", typed)
     yield
-    assert asked == []
-    assert typed.tell() == 0
     assert not (tmp_path / "it-ran").exists()
 
 

@@ -289,7 +289,7 @@ def test_resume_auto_looks_among_runs_of_the_same_name(lmtune, run, tmp_path):
     assert other.run.parent == tmp_path / "outputs" / "other"
 
 
-def test_resume_auto_takes_up_the_folder_that_output_names(lmtune, tmp_path):
+def test_resume_auto_takes_up_the_folder_that_output_names(lmtune):
     command = ("train", *SHORT, "samples.enabled=false", "output=here", "resume=auto", "format=json")
     first, again = lmtune(*command), lmtune(*command)
     assert first.code == again.code == 0, again.err

@@ -183,7 +183,7 @@ def test_a_text_that_the_vocabulary_does_not_know_is_refused(lmtune, save_with, 
     assert "The vocabulary does not hold all of the training text: 5 unknown tokens" in trained.err
 
 
-def test_a_vocabulary_moved_onto_qwen2_reads_back_as_it_is(lmtune, save_with, tokenizer, tmp_path):
+def test_a_vocabulary_moved_onto_qwen2_reads_back_as_it_is(lmtune, save_with, tmp_path):
     from transformers import AutoTokenizer
 
     from lmtune.modeling.tokenizer import learn_tokenizer

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -18,25 +18,13 @@ from lmtune.cli.overrides import quote
 from lmtune.cli.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
 from lmtune.cli.user_conf import folders
 from lmtune.config import DataCommandConfig, DataConfig, TrainConfig, load_data_config
-from lmtune.config.checks import check_words
+from lmtune.config.checks import CommandConfig, check_words
 from lmtune.config.keys import KeyField, Plain, facts_of, holds_plain_list, walk
 from lmtune.config.mixing import resolve_mixed
 from lmtune.errors import ConfigError, Gathering
 from lmtune.storage import slug
 
 NOT_TYPED = upstream.Typed()
-
-
-class CommandConfig(Protocol):
-    """The configuration of a command."""
-
-    def check_settings(self) -> None:
-        """Raise ConfigError for settings that cannot work; changes nothing."""
-
-    def resolve(self, typed: frozenset[str]) -> None:
-        """Fill in values that follow from those given."""
-
-
 Config = TypeVar("Config", bound=CommandConfig)
 
 

@@ -47,8 +47,7 @@ def describe_key(command: str, key: str) -> KeyText:
     items = dict(walk(SCHEMAS[command]))
     item = items[key]
     owner = section_of(items[section].type) if section else SCHEMAS[command]
-    default = default_of(item)
-    shown = render_value(default.value if isinstance(default, Enum) else default)
+    shown = render_value(default_of(item))
     texts = load_texts(owner) if owner is not None else {}
     return KeyText(_render_kind(item), render_values(item), shown, "lmtune", texts.get(name, ""), "", elsewhere)
 

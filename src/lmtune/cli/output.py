@@ -14,6 +14,6 @@ def write_result(result: Result, form: Enum, stdout: IO[str]) -> None:
     Raises OutputError if stdout cannot be written to.
     """
     if is_first_process():
-        lines = [render_json(result.as_dict())] if form.value == "json" else result.lines()
+        lines = [render_json(result.values)] if form.value == "json" else result.render()
         stdout.write("".join(f"{line}\n" for line in lines))
         stdout.flush()

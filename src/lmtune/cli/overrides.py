@@ -181,12 +181,13 @@ def _own_source(given: set[str]) -> list[str]:
 
 
 def quote(text: str) -> str:
-    """A quoted string in Hydra's grammar whose value is exactly `text`.
+    """A quoted string of Hydra's grammar whose value is exactly `text`."""
+    return QuotedString(text=escape(text), quote=Quote.single).with_quotes()
 
-    An interpolation is escaped with a backslash; backslashes right before it are doubled, as OmegaConf expects.
-    """
-    literal = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
-    return QuotedString(text=literal, quote=Quote.single).with_quotes()
+
+def escape(text: str) -> str:
+    """Text that OmegaConf takes literally: an interpolation gets a backslash, and those right before it are doubled."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
 def _prepare(prefix: str, key: str, value: str) -> str:

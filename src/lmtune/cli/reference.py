@@ -141,7 +141,7 @@ def _list_keys(command: str, section: str) -> Iterator[tuple[str, KeyField, str]
 
 def _render_row(name: str, item: KeyField, text: str) -> str:
     default = default_of(item)
-    shown = "" if default is None else f"`{render_value(default.value if isinstance(default, Enum) else default)}`"
+    shown = "" if default is None else f"`{render_value(default)}`"
     return _render_cells(f"`{name}`", shown, render_values(item), text)
 
 

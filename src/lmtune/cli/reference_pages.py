@@ -9,7 +9,6 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +126,7 @@ def _is_section(item: KeyField) -> bool:
 
 
 def _render_key(item: KeyField) -> str:
-    default = default_of(item)
-    value = default.value if isinstance(default, Enum) else default
+    value = default_of(item)
     return f"`{item.name}`" if value is None else f"`{item.name}` (`{render_value(value)}`)"
 
 

@@ -5,24 +5,20 @@ copy, and without the conf/ that its names came from. Hydra gets each section as
 shipped one, so that no setting of another choice remains.
 """
 
-import re
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from lmtune.cli.overrides import escape
 from lmtune.cli.schemas import GROUPS, RESUMED, keys_of
 from lmtune.config import FinetuneMethod, TrainConfig
-from lmtune.config.keys import Plain, facts_of, walk
-from lmtune.config.training_arguments import ARGUMENTS, PHASED
+from lmtune.config.keys import Plain, facts_of
+from lmtune.config.train import FOLLOWERS
+from lmtune.config.training_arguments import PHASED
 from lmtune.errors import ConfigError
 
 SECTIONS = tuple(name for name in GROUPS if name in {item.name for item in keys_of(TrainConfig)})
-"""Groups that each have a section in the configuration of a training."""
-FOLLOWERS = {
-    **{f"training.{name}": argument.follows for name, argument in ARGUMENTS.items() if argument.follows},
-    **{name: facts_of(item).follows for name, item in walk(TrainConfig) if facts_of(item).follows},
-}
-"""Keys that take the value of another unless they are set; values typed for the other must reach them when a run is resumed."""
+"""Groups of a training that each have a section of its configuration."""
 
 
 def restore_overrides(told: Plain, typed: list[str]) -> list[str]:
@@ -73,7 +69,7 @@ def follow(told: Plain) -> Plain:
     if told["finetune"]["method"] == FinetuneMethod.gradual.value:
         training |= dict.fromkeys(PHASED)
     free = {**told, "training": training}
-    for key, source in FOLLOWERS.items():
+    for key, source in FOLLOWERS.items():  # what is typed now for the source has to reach them too
         section, _, name = key.rpartition(".")
         owner = free[section] if section else free
         group, _, other = source.partition(".")
@@ -95,11 +91,6 @@ def literal(value: object) -> Any:
     if isinstance(value, list):
         return [literal(each) for each in value]
     return escape(value) if isinstance(value, str) else value
-
-
-def escape(text: str) -> str:
-    """Text that OmegaConf takes literally: a backslash is put before an interpolation, and backslashes before it are doubled."""
-    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
 def _build_rest(told: Plain, kept: list[str]) -> Plain:

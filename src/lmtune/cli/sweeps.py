@@ -55,7 +55,7 @@ def settle_launcher(overrides: list[str]) -> list[str]:
     Raises ConfigError if sweep.jobs= would have no effect.
     """
     typed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(overrides)}
-    own, ranks = typed.get(LAUNCHER), int(os.environ.get("WORLD_SIZE") or 1)
+    own, ranks = typed.get(LAUNCHER), launcher.count_processes()
     name = "processes" if own is None and ranks == 1 else "basic" if own is None else str(own.value())
     if name == "processes" and ranks > 1:
         raise ConfigError(
@@ -205,8 +205,8 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def _agree(choose: Callable[[], str]) -> str:
-    """The choice of rank 0, on every rank of a launcher; the others read it from the store that torchrun keeps for them."""
-    if int(os.environ.get("WORLD_SIZE") or 1) == 1:
+    """What rank 0 chooses, on every rank of a launcher; ranks learn it from the store that torchrun keeps for them."""
+    if launcher.count_processes() == 1:
         return choose()
     if not launcher.has_store():
         raise ConfigError(

@@ -77,7 +77,7 @@ def find_checkpoint(config: AuditCommandConfig) -> tuple[Checkpoint, Run]:
 
 
 def find_start(config: AuditCommandConfig, told: Record) -> ModelConfig | None:
-    """The weights that a run began with; None where they were drawn at random, are not asked, or nothing would be asked of them.
+    """The weights that a run began with; None if they were random, with audit.base=false, or if no part of the audit reads text.
 
     Raises ModelError where they are not there any more.
     """
@@ -119,7 +119,7 @@ def load_block_size(run: Run) -> int:
 
 
 def list_reasons(config: AuditCommandConfig, told: Record) -> dict[str, str]:
-    """By part of an audit, why it is left out: the end of a text's name in words_audit.py."""
+    """Why parts of an audit are left out, by part: the end of a text's name in words_audit.py."""
     budgets = config.audit
     asked = dict(zip(PARTS, (budgets.candidates, budgets.passages, budgets.identifiers), strict=True))
     reasons = {name: "not_asked" for name, budget in asked.items() if not budget}
@@ -190,7 +190,7 @@ def find(
     tokenizer: PreTrainedTokenizerBase,
     absent: dict[str, str],
 ) -> Record:
-    """What came back."""
+    """The findings of the audit."""
     from lmtune.evaluation.audit.findings import build_findings
 
     private = config.private or run.is_private
@@ -198,7 +198,7 @@ def find(
 
 
 def describe(config: AuditCommandConfig, checkpoint: Checkpoint, run: Run, start: ModelConfig | None) -> Record:
-    """Of what, when and with which versions."""
+    """What was audited, when, and with which versions."""
     from lmtune.evaluation.audit.shares import CONFIDENCE
     from lmtune.evaluation.protocol import collect_versions
 
@@ -220,6 +220,6 @@ def name_run(run: Run) -> str:
 
 
 def choose_language(config: AuditCommandConfig, told: Record) -> Language:
-    """That which was asked for, else that of the run."""
+    """The language that was asked for, else that of the run."""
     asked = config.report.language
     return LANGUAGES[(told.get("report") or {}).get("language") or "en" if asked is None else asked.value]

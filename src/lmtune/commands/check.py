@@ -37,7 +37,7 @@ def run(config: CheckConfig) -> Result:
 
 @restored_determinism()
 def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[Record]) -> Result:
-    """What the training would do, of all that is known before its first step; with check.probe, of steps that are tried."""
+    """What the training would do, as far as that is known before its first step; with check.probe, measured on real steps."""
     from lmtune.training.old_text import describe_budget
 
     held_out = load_held_out(setup)
@@ -50,7 +50,7 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
         "hub": fetched,
         "text": foresight.describe_text(setup, held_out),
         "model": foresight.describe_model(setup),
-        "course": foresight.describe_course(course),
+        "course": course.as_dict(),
         "schedule": foresight.describe_schedule(trainer, course),
         "memory": foresight.describe_memory(args, model, setup.prepared.ledger.block_size),
         "disk": foresight.describe_disk(
@@ -94,7 +94,7 @@ def run_range(config: LrFindConfig, origins: dict[str, str]) -> Result:
         "hub": fetched,
         "text": foresight.describe_text(setup, None),
         "model": foresight.describe_model(setup),
-        "course": foresight.describe_course(course),
+        "course": course.as_dict(),
         "schedule": foresight.describe_range(config.range),
         "memory": foresight.describe_memory(setup.arguments, setup.model, setup.prepared.ledger.block_size),
         "chosen": setup.chosen,

@@ -18,7 +18,7 @@ from lmtune.reporting.comparison import build_comparison
 from lmtune.reporting.comparison_page import render_comparison_page
 from lmtune.reporting.comparison_tables import RENDERERS
 from lmtune.reporting.language import LANGUAGES
-from lmtune.reporting.pages import GENERATOR
+from lmtune.reporting.pages import is_own_page
 from lmtune.reporting.record import load_record
 from lmtune.runs.catalog import survey
 from lmtune.storage import write_text
@@ -56,7 +56,7 @@ def check_page(output: str) -> None:
     kind = given.find_kind(file)
     if kind is Kind.NOTHING:
         return
-    if kind is not Kind.FILE or GENERATOR not in file.read_text(encoding="utf-8", errors="replace")[:1000]:
+    if kind is not Kind.FILE or not is_own_page(file):
         raise given.refuse("a new file, or a page of lmtune's to replace", describe(file), "Give another output=.")
 
 

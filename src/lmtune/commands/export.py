@@ -128,7 +128,7 @@ def export_safetensors(
 
 
 def describe(model: PreTrainedModel, folder: Path) -> Record:
-    """What was written where."""
+    """The files of an export, and the number of parameters."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),

@@ -56,7 +56,7 @@ def run_test(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
 
 
 def settle(config: LrFindConfig) -> None:
-    """Training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
+    """Set the training arguments of the test: its own number of steps, nothing evaluated, saved or pushed."""
     refuse_sharding(config, "lmtune lr-find")
     config.forgetting, config.replay_sets = ForgettingConfig(), {}
     config.training |= dict.fromkeys(WITHHELD) | {

@@ -12,7 +12,7 @@ from lmtune.errors import CheckpointError
 from lmtune.paths import GivenPath, describe, shorten
 from lmtune.reporting.language import LANGUAGES
 from lmtune.reporting.page import render_report
-from lmtune.reporting.pages import GENERATOR
+from lmtune.reporting.pages import is_own_page
 from lmtune.reporting.record import load_record
 from lmtune.reporting.sweep_page import load_jobs, render_sweep
 from lmtune.runs import MARK, Run
@@ -42,7 +42,7 @@ def run(config: ReportCommandConfig) -> Result:
 
 def check_own_page(file: Path) -> None:
     """Raise CheckpointError for a file in the folder of a sweep that is no page of lmtune's."""
-    if file.exists() and GENERATOR not in file.read_text(encoding="utf-8", errors="replace")[:1000]:
+    if file.exists() and not is_own_page(file):
         raise CheckpointError(f"{file} is not a page of lmtune's and would have to be replaced. Move it elsewhere.")
 
 

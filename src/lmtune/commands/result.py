@@ -1,4 +1,4 @@
-"""What a command has found."""
+"""The result of a command."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,16 +12,10 @@ class Result:
     """One answer in three forms: values for programs, lines for people, a number for a sweep."""
 
     values: Values
+    """As format=json prints it; several prompts of `lmtune generate` make a list."""
     render: Callable[[], list[str]]
+    """The lines that format=table prints."""
     objective: float | None = None
     """What a sweep minimises; None for commands that no sweep is run over."""
     hints: list[str] = field(default_factory=list)
     """What can be typed next: said on stderr, below the table."""
-
-    def as_dict(self) -> Values:
-        """As format=json prints it; several prompts of `lmtune generate` make a list."""
-        return self.values
-
-    def lines(self) -> list[str]:
-        """As format=table prints it."""
-        return self.render()

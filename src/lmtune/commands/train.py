@@ -38,7 +38,7 @@ def run(config: TrainConfig) -> Result:
 
 
 def build_result(config: TrainConfig, run: Run, results: Record) -> Result:
-    """What a completed run has found."""
+    """The result of a completed run."""
     return Result(
         {**results, "folder": str(run.folder)},
         lambda: [*render_run(results), f"run folder: {shorten(run.folder)}"],

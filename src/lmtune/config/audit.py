@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lmtune.config.checks import check_given, require
+from lmtune.config.checks import CommandConfig, check_given, require
 from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import count, key, number
 from lmtune.config.pages import PageConfig
@@ -82,7 +82,7 @@ class AuditConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class AuditCommandConfig:
+class AuditCommandConfig(CommandConfig):
     """`lmtune audit`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
@@ -104,8 +104,8 @@ class AuditCommandConfig:
     audit: AuditConfig = key(AuditConfig)
 
     def check_settings(self) -> None:
-        """Raise ConfigError for mistakes that can be found before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune audit", "a run folder (outputs/...) or one of its checkpoints")
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given(self.ckpt, "lmtune audit", "a run folder (outputs/...) or one of its checkpoints")
         budgets = self.audit
         require(
             bool(budgets.candidates or budgets.reads_text),
@@ -113,6 +113,3 @@ class AuditCommandConfig:
             "0, 0, 0",
             "one of them above 0, since nothing would be looked for",
         )
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""

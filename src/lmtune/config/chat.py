@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lmtune.config.checks import check_checkpoints, list_checkpoints
+from lmtune.config.checks import CommandConfig, check_checkpoints, list_checkpoints
 from lmtune.config.commands import OutputFormat
 from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import count, key, seed
@@ -11,7 +11,7 @@ from lmtune.config.ranges import check_ranges
 
 
 @dataclass(kw_only=True, slots=True)
-class ChatConfig:
+class ChatConfig(CommandConfig):
     """`lmtune chat`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run="model")

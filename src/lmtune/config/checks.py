@@ -26,13 +26,25 @@ def check_words(key: str, values: Iterable[object]) -> None:
             raise ConfigError(f"{key}: expected a list of plain values, found {value} in it. Write {key}=[a,b].")
 
 
+class CommandConfig:
+    """The configuration of a command."""
+
+    __slots__ = ()
+
+    def check_settings(self) -> None:
+        """Raise ConfigError for what cannot work, before anything is loaded; changes nothing."""
+
+    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
+        """Settle what follows from what was given, once it has been checked. typed: keys of the command line."""
+
+
 ANY_MODEL = "a run folder (outputs/...), a checkpoint, a model folder or a Hub id"
 
 
-def check_given(key: str, value: str | None, command: str, expected: str = ANY_MODEL) -> None:
+def check_given(ckpt: str | None, command: str, expected: str = ANY_MODEL) -> None:
     """Raise ConfigError unless a checkpoint is named."""
-    if not value:
-        raise ConfigError(f"{command} needs {key}=, found none. Give {expected}.")
+    if not ckpt:
+        raise ConfigError(f"{command} needs ckpt=, found none. Give {expected}.")
 
 
 def list_checkpoints(ckpt: Any) -> list[str]:
@@ -43,7 +55,7 @@ def list_checkpoints(ckpt: Any) -> list[str]:
 def check_checkpoints(checkpoints: list[str], command: str) -> None:
     """Raise ConfigError if a command is given no checkpoint, or one of them twice."""
     for ckpt in checkpoints or [""]:
-        check_given("ckpt", ckpt, command)
+        check_given(ckpt, command)
     if len(set(checkpoints)) < len(checkpoints):
         raise ConfigError(f"ckpt=[{','.join(checkpoints)}]: expected each checkpoint once.")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from lmtune.config.checks import check_checkpoints, check_given, check_paths, list_checkpoints, require
+from lmtune.config.checks import CommandConfig, check_checkpoints, check_given, check_paths, list_checkpoints, require
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.generation import check_generation, settle_generation
@@ -60,7 +60,7 @@ EXPORTED = {
 
 
 @dataclass(kw_only=True, slots=True)
-class EvalCommandConfig:
+class EvalCommandConfig(CommandConfig):
     """`lmtune eval`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run="model")
@@ -152,7 +152,7 @@ class GridConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class GenerateConfig:
+class GenerateConfig(CommandConfig):
     """`lmtune generate`."""
 
     ckpt: str | None = key(None, literal=True, several=True, names_run="model")
@@ -178,8 +178,8 @@ class GenerateConfig:
     generation: dict[str, Any] = key(dict, names="generation")
 
     def check_settings(self) -> None:
-        """Raise ConfigError for mistakes that can be found before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune generate")
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given(self.ckpt, "lmtune generate")
         check_ranges(self, "")
         check_generation(self.generation)
         if not (self.prompt or self.prompts or self.prompts_file):
@@ -193,7 +193,7 @@ class GenerateConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class DataCommandConfig:
+class DataCommandConfig(CommandConfig):
     """`lmtune data`."""
 
     format: OutputFormat = OutputFormat.table
@@ -246,7 +246,7 @@ class DataCommandConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class ExportConfig:
+class ExportConfig(CommandConfig):
     """`lmtune export`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
@@ -265,12 +265,9 @@ class ExportConfig:
     saved."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for mistakes that can be found before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune export")
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given(self.ckpt, "lmtune export")
         if self.to is None:
             raise ConfigError("lmtune export needs to=, found none. Give to=gguf or to=safetensors.")
         allowed = [each.value for each in EXPORTED[self.to]]
         require(self.dtype.value in allowed, "dtype", self.dtype.value, f"{', '.join(allowed)} for to={self.to.value}")
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
 
 
+LEAVE_ONE = "Leave one of the two out."
+
+
 class Idle(NamedTuple):
     """A setting that does nothing."""
 
@@ -90,7 +93,7 @@ def if_evaluated_while_training(config: "TrainConfig") -> Idle | None:
 def if_evaluated_by_steps(config: "TrainConfig") -> Idle | None:
     """`eval_strategy=steps`."""
     if evaluation_strategy_of(config) == "epoch":
-        return Idle("found training.eval_strategy=epoch", "Leave one of the two out.", "training.eval_strategy")
+        return Idle("found training.eval_strategy=epoch", LEAVE_ONE, "training.eval_strategy")
     found = if_evaluated_while_training(config)
     return found and found._replace(remedy="Leave it out; training.save_steps= says how often to save.")
 
@@ -99,7 +102,7 @@ def if_saved(config: "TrainConfig") -> Idle | None:
     """`save_strategy` is not `no`."""
     if saving_strategy_of(config) != "no":
         return None
-    return Idle("found training.save_strategy=no", "Leave one of the two out.", "training.save_strategy")
+    return Idle("found training.save_strategy=no", LEAVE_ONE, "training.save_strategy")
 
 
 def if_saved_by_steps(config: "TrainConfig") -> Idle | None:
@@ -128,7 +131,7 @@ def if_best_is_sought(config: "TrainConfig") -> Idle | None:
     if not sought:
         return Idle(
             "found training.load_best_model_at_end=false, and nothing else goes by it",
-            "Leave one of the two out.",
+            LEAVE_ONE,
             "training.load_best_model_at_end",
         )
     return if_evaluated_while_training(config)
@@ -139,7 +142,7 @@ def if_logged_by_steps(config: "TrainConfig") -> Idle | None:
     strategy = setting(config, "logging_strategy")
     if strategy == "steps":
         return None
-    return Idle(f"found training.logging_strategy={strategy}", "Leave one of the two out.", "training.logging_strategy")
+    return Idle(f"found training.logging_strategy={strategy}", LEAVE_ONE, "training.logging_strategy")
 
 
 def if_epochs_count(config: "TrainConfig") -> Idle | None:
@@ -168,9 +171,7 @@ def if_schedule_takes_kwargs(config: "TrainConfig") -> Idle | None:
     schedule = setting(config, "lr_scheduler_type")
     if schedule not in NO_SCHEDULE_KWARGS:
         return None
-    return Idle(
-        f"training.lr_scheduler_type={schedule} takes none", "Leave one of the two out.", "training.lr_scheduler_type"
-    )
+    return Idle(f"training.lr_scheduler_type={schedule} takes none", LEAVE_ONE, "training.lr_scheduler_type")
 
 
 def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
@@ -178,7 +179,7 @@ def if_optimizer_has_betas(config: "TrainConfig") -> Idle | None:
     optim = setting(config, "optim")
     if optim not in NO_BETAS:
         return None
-    return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
+    return Idle(f"training.optim={optim} has no such setting", LEAVE_ONE, "training.optim")
 
 
 def if_first_beta_is_free(config: "TrainConfig") -> Idle | None:
@@ -194,7 +195,7 @@ def if_optimizer_has_epsilon(config: "TrainConfig") -> Idle | None:
     """The optimizer has Adam's epsilon; Lion has none."""
     optim = setting(config, "optim")
     if optim in LION:
-        return Idle(f"training.optim={optim} has no such setting", "Leave one of the two out.", "training.optim")
+        return Idle(f"training.optim={optim} has no such setting", LEAVE_ONE, "training.optim")
     return if_optimizer_has_betas(config)
 
 
@@ -244,7 +245,7 @@ def if_on_device(config: "TrainConfig") -> Idle | None:
     """`use_cpu` is not set."""
     if not config.training.get("use_cpu"):
         return None
-    return Idle("found training.use_cpu=true", "Leave one of the two out.", "training.use_cpu")
+    return Idle("found training.use_cpu=true", LEAVE_ONE, "training.use_cpu")
 
 
 def if_order_is_free(config: "TrainConfig") -> Idle | None:
@@ -256,7 +257,7 @@ def if_order_is_free(config: "TrainConfig") -> Idle | None:
             "data.streaming",
         )
     if config.data.mix:
-        return Idle("data.mix draws the rows of an epoch itself", "Leave one of the two out.", "data.mix")
+        return Idle("data.mix draws the rows of an epoch itself", LEAVE_ONE, "data.mix")
     return None
 
 
@@ -267,7 +268,7 @@ def if_rows_are_drawn(config: "TrainConfig") -> Idle | None:
     if setting(config, "train_sampling_strategy") == "sequential" and not config.data.mix:
         return Idle(
             "training.train_sampling_strategy=sequential draws nothing",
-            "Leave one of the two out.",
+            LEAVE_ONE,
             "training.train_sampling_strategy",
         )
     return None
@@ -290,7 +291,7 @@ def if_spread(config: "TrainConfig") -> Idle | None:
 def if_copied(config: "TrainConfig") -> Idle | None:
     """A launcher such as `torchrun` has started the process, and `fsdp` is not set."""
     if config.training.get("fsdp"):
-        return Idle("with training.fsdp=true there is no DDP", "Leave one of the two out.", "training.fsdp")
+        return Idle("with training.fsdp=true there is no DDP", LEAVE_ONE, "training.fsdp")
     return if_launched(config)
 
 

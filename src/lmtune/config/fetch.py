@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lmtune.config.checks import CommandConfig
 from lmtune.config.commands import OutputFormat
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import SuiteConfig
@@ -11,7 +12,7 @@ from lmtune.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
-class FetchConfig:
+class FetchConfig(CommandConfig):
     """`lmtune fetch`."""
 
     output: str = key("fetched", literal=True)

@@ -1,9 +1,9 @@
 """What data.lanes needs: a number of processes that divides it, and a fixed batch size."""
 
-import os
 from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError
+from lmtune.launcher import count_processes
 
 if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
@@ -14,7 +14,7 @@ def check_lanes(config: "TrainConfig") -> None:
     lanes = config.data.lanes
     if not config.data.streaming or lanes == 1:
         return
-    processes = int(os.environ.get("WORLD_SIZE") or 1)
+    processes = count_processes()
     if lanes % processes:
         fitting = [str(number) for number in range(1, processes) if lanes % number == 0]
         raise ConfigError(

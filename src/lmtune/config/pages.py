@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from lmtune.config.checks import CommandConfig
 from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import key
 from lmtune.errors import ConfigError
@@ -34,7 +35,7 @@ class PageConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class ReportCommandConfig:
+class ReportCommandConfig(CommandConfig):
     """`lmtune report`."""
 
     run: str | None = key(None, literal=True, names_run="folder")
@@ -49,6 +50,3 @@ class ReportCommandConfig:
             raise ConfigError(
                 "lmtune report needs a run, found none. Name its folder: lmtune report outputs/<name>/<date>."
             )
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""

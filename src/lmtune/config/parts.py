@@ -14,7 +14,7 @@ class Shard(NamedTuple):
     """One of several parts."""
 
     number: int
-    """From 1."""
+    """Number of the part, from 1."""
     of: int
 
 

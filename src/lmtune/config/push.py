@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from lmtune.config.card import CardConfig
-from lmtune.config.checks import check_given
+from lmtune.config.checks import CommandConfig, check_given
 from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import key
 from lmtune.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
-class PushConfig:
+class PushConfig(CommandConfig):
     """`lmtune push`."""
 
     ckpt: str | None = key(None, literal=True, names_run="model")
@@ -32,11 +32,8 @@ class PushConfig:
     """Fields of the card; those not given are as recorded with the run."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError for mistakes that can be found before anything is loaded."""
-        check_given("ckpt", self.ckpt, "lmtune push")
+        """Raise ConfigError for what can be known before anything is loaded."""
+        check_given(self.ckpt, "lmtune push")
         if not self.repo:
             raise ConfigError("lmtune push needs repo=, found none. Give owner/name, or a name of your own.")
         self.card.check_license()
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""

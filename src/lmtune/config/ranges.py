@@ -6,6 +6,7 @@ nan and infinity are never inside a range.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from lmtune.errors import ConfigError
@@ -107,6 +108,8 @@ def render_value(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
     if isinstance(value, list):
         return f"[{','.join(map(render_value, value))}]"
     if isinstance(value, dict):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from lmtune.config.checks import CommandConfig
 from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import count, key
 from lmtune.config.pages import PageConfig
@@ -23,7 +24,7 @@ class ComparisonFormat(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class RunsConfig:
+class RunsConfig(CommandConfig):
     """`lmtune runs`."""
 
     folder: str | None = key(None, literal=True)
@@ -37,12 +38,9 @@ class RunsConfig:
         """Raise ConfigError for mistakes that can be found before any run is read."""
         check_ranges(self, "")
 
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""
-
 
 @dataclass(kw_only=True, slots=True)
-class CompareConfig:
+class CompareConfig(CommandConfig):
     """`lmtune compare`."""
 
     runs: list[str] = key(list, literal=True, several=True, names_run="folder")
@@ -59,6 +57,3 @@ class CompareConfig:
             raise ConfigError(
                 "lmtune compare needs runs, found none. Name them, a sweep or a folder: lmtune compare outputs/sweeps/<date>."
             )
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""

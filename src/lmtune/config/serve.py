@@ -5,7 +5,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Any
 
-from lmtune.config.checks import check_checkpoints, list_checkpoints
+from lmtune.config.checks import CommandConfig, check_checkpoints, list_checkpoints
 from lmtune.config.commands import OutputFormat
 from lmtune.config.keys import count, key, number
 from lmtune.config.ranges import check_ranges
@@ -77,7 +77,7 @@ class ServeSettings:
 
 
 @dataclass(kw_only=True, slots=True)
-class ServeConfig:
+class ServeConfig(CommandConfig):
     """`lmtune serve`."""
 
     ckpt: Any = key(None, literal=True, several=True, names_run="model")
@@ -98,6 +98,3 @@ class ServeConfig:
     def check_settings(self) -> None:
         """Raise ConfigError for mistakes that can be found before anything is loaded."""
         check_checkpoints(self.checkpoints, "lmtune serve")
-
-    def resolve(self, typed: frozenset[str] = frozenset()) -> None:
-        """Nothing to resolve."""

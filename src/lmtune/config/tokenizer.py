@@ -5,7 +5,7 @@ from enum import Enum
 
 from omegaconf import MISSING
 
-from lmtune.config.checks import require
+from lmtune.config.checks import CommandConfig, require
 from lmtune.config.commands import OutputFormat
 from lmtune.config.data import DataConfig
 from lmtune.config.keys import count, key
@@ -65,7 +65,7 @@ class TokenizerConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class TokenizerCommandConfig:
+class TokenizerCommandConfig(CommandConfig):
     """`lmtune tokenizer`."""
 
     output: str | None = key(None, literal=True, one_per_job=True)

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from lmtune.config.audit import CanaryConfig
 from lmtune.config.card import CardConfig
-from lmtune.config.checks import require
+from lmtune.config.checks import CommandConfig, require
 from lmtune.config.commands import OutputFormat
 from lmtune.config.conditions import evaluation_strategy_of
 from lmtune.config.data import DataConfig
@@ -62,7 +62,7 @@ class Twin(NamedTuple):
 
 
 @dataclass(kw_only=True, slots=True)
-class TrainConfig:
+class TrainConfig(CommandConfig):
     """`lmtune train`."""
 
     name: str | None = key(None, literal=True, weights=False)
@@ -277,6 +277,13 @@ def list_keys(holds: Callable[[Facts | Argument], bool]) -> list[str]:
     """Dotted keys of a training for which `holds` is true, internal fields included; a section stands for all keys below it."""
     own = [name for name, item in walk(TrainConfig, internal=True) if holds(facts_of(item))]
     return [*own, *(f"training.{name}" for name, argument in ARGUMENTS.items() if holds(argument))]
+
+
+FOLLOWERS = {
+    **{f"training.{name}": argument.follows for name, argument in ARGUMENTS.items() if argument.follows},
+    **{name: facts_of(item).follows for name, item in walk(TrainConfig) if facts_of(item).follows},
+}
+"""Keys that take over the value of another unless they are set, each with that other, which nothing else reads."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,7 +8,7 @@ target exactly once per epoch; a row of block_size ids has only block_size - 1 t
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ HASHED_AT_ONCE = 1 << 17
 IGNORED = -100
 """Label of a position without a loss (torch's default ignore_index)."""
 LEFT_OUT = "left_out"
-"""In a batch: how many targets of each row training.goldfish has left out, [rows]. The model is not given it."""
+"""Key of a batch: how many targets of each row training.goldfish has left out, [rows]. The model is not given it."""
 
 
 def id_type(vocabulary: int) -> np.dtype:
@@ -41,7 +41,7 @@ def id_type(vocabulary: int) -> np.dtype:
 class RowCutter:
     """Cuts a stream that comes in pieces into rows of block_size + 1 ids, of which neighbours share overlap + 1.
 
-    before: ids that stand before the stream; as many before each row can be looked at.
+    before: ids that precede the stream; look_back gives as many before each row.
     """
 
     def __init__(self, block_size: int, overlap: int, dtype: np.dtype, before: np.ndarray | None = None) -> None:
@@ -190,7 +190,7 @@ class TrainingRows(ABC):
 
     @abstractmethod
     def leave_out(self, goldfish: Goldfish) -> None:
-        """Give no loss to the targets that it chooses; batches then tell how many these were, see LEFT_OUT."""
+        """Leave the targets that it chooses out of the loss; batches count them, see LEFT_OUT."""
 
     def check_start(self, process: int, processes: int) -> None:  # noqa: B027  rows on disk are at hand
         """Raise DataError where this process has nothing to train on in what it is to read; nothing is begun."""
@@ -200,10 +200,10 @@ class TrainingRows(ABC):
         return None
 
     def collect_positions(self, gather: "Callable[[Positions], list[Positions]]") -> None:  # noqa: B027
-        """Let process 0 know where each process reads. All call it. gather: the values of all by rank, there alone."""
+        """Tell process 0 where each process reads. All call it. gather: gives the values of all ranks, on process 0 alone."""
 
     def close_ledger(self) -> None:  # noqa: B027
-        """Write into the account what is known at the end alone, on process 0 after collect_positions."""
+        """Enter into the ledger what is known only at the end; on process 0, after collect_positions."""
 
     def save_position(self, folder: Path) -> None:  # noqa: B027  rows on disk need nothing
         """Write what is needed to go on from here into the folder of a checkpoint."""
@@ -249,9 +249,7 @@ class Blocks(StoredRows):
         self._multiple = 1
 
     @classmethod
-    def load(
-        cls, file: Path, block_size: int, targets: int, separator: int | None = None, overlap: int = 0
-    ) -> "Blocks":
+    def load(cls, file: Path, block_size: int, targets: int, separator: int | None = None, overlap: int = 0) -> Self:
         """Memory-map rows written by write_blocks."""
         import datasets
 
@@ -299,7 +297,7 @@ class Blocks(StoredRows):
         return total
 
     def _learned_places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of each row, the first target that is learned and the one behind the last."""
+        """The first target of each row that is learned, and the one behind the last."""
         step = self.block_size - self.overlap
         return np.where(numbers > 0, self.overlap, 0), self.targets - numbers * step
 
@@ -331,18 +329,10 @@ class Blocks(StoredRows):
 
 
 class PaddedBlocks(Blocks):
-    """Rows on disk that hold one document each, as write_padded writes them."""
+    """Rows on disk that hold one document each, as write_padded writes them; they need no separator."""
 
     def _lay_out(self, ids: np.ndarray, step: int) -> np.ndarray:
         return ids[:, 1:].reshape(-1)
-
-    def __getitems__(self, indices: list[int]) -> "Batch":
-        numbers = np.asarray(indices)
-        rows = self.rows[np.minimum(numbers, len(self.rows) - 1)]
-        first, learned = self._learned_places(numbers)
-        ids = np.asarray(rows["ids"])
-        left_out = self._choose(np.minimum(numbers, len(self.rows) - 1), ids)
-        return build_batch(ids, first, learned, separator=None, left_out=left_out)
 
     def _load_before(self, numbers: np.ndarray, ids: np.ndarray, separator: int) -> np.ndarray:
         # A row goes on with the document of the one before it where it starts with the last id of that, which ends no document.

@@ -70,7 +70,7 @@ def _prepare(encoded: EncodedCorpus, block_size: int) -> Prepared:
 
 
 def leave_out(goldfish: int | None, blocks: TrainingRows, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Give no loss to one in `goldfish` targets of some rows; None learns all of them."""
+    """Leave one in `goldfish` targets of some rows out of the loss; None leaves out none."""
     if goldfish is not None:
         blocks.leave_out(Goldfish(goldfish, tokenizer.eos_token_id, len(encode_document_opening(tokenizer))))
 

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from lmtune.data.remote import RemoteFile, TextFile
 from lmtune.errors import CheckpointError, DataError
-from lmtune.storage import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
+from lmtune.storage import CHECKSUM, checksum, checksum_of, find_signed, load_json, sign, sync, sync_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ FORMAT = 4
 RECORD = "record.json"
 """Written last: an entry without it was interrupted."""
 ELSEWHERE = "elsewhere"
-"""In the content of a record: by their paths, files that belong to an entry and lie outside of it, in order."""
+"""Key in the content of a record: paths of files that belong to an entry and lie outside of it, in order."""
 NAMES = re.compile(
     r"(record|tokenizer)\.json|train\.(arrow|ids)|(validation|test)(-(ids|documents)\.npy|\.arrow)|(sums|past)\.npz"
 )
@@ -112,11 +112,6 @@ def check_kept(key: str) -> None:
         )
 
 
-def is_sound(record: dict[str, Any]) -> bool:
-    """True for the record of an entry of lmtune's as it was written, whatever its key."""
-    return _is_record(record, str(record.get("key")))
-
-
 def find_content(folder: Path) -> dict[str, Any] | None:
     """The content in the record of an entry; None unless all of its files have the sizes and checksums that were recorded."""
     try:
@@ -149,13 +144,12 @@ def find_fault(folder: Path, record: dict[str, Any], key: str, digest: Callable[
 
 
 def _is_as_recorded(file: Path, expected: dict[str, Any], digest: Callable[[Path], str]) -> bool:
-    return file.is_file() and file.stat().st_size == expected["bytes"] and digest(file) == expected["xxh3_128"]
+    return file.is_file() and file.stat().st_size == expected["bytes"] and digest(file) == expected[CHECKSUM]
 
 
 def _is_record(record: dict[str, Any], key: str) -> bool:
     """True for the record of an entry of lmtune's, as it was written."""
-    content = {name: value for name, value in record.items() if name != "xxh3_128"}
-    return record.get("key") == key and record.get("xxh3_128") == checksum_of(render_json(content))
+    return record.get("key") == key and find_signed(record) is not None
 
 
 def build_entry(folder: Path, build: Build, sweeps: bool) -> dict[str, Any]:
@@ -181,9 +175,8 @@ def _seal(folder: Path, key: str, content: dict[str, Any]) -> None:
     files = {}
     for file in sorted(folder.iterdir()):
         sync(file)
-        files[file.name] = {"bytes": file.stat().st_size, "xxh3_128": checksum(file)}
-    record = {"lmtune": "prepared text", "key": key, "files": files, "content": content}
-    write_json(folder / RECORD, {**record, "xxh3_128": checksum_of(render_json(record))})
+        files[file.name] = {"bytes": file.stat().st_size, CHECKSUM: checksum(file)}
+    write_json(folder / RECORD, sign({"lmtune": "prepared text", "key": key, "files": files, "content": content}))
 
 
 def _place(aside: Path, folder: Path) -> None:
@@ -281,7 +274,7 @@ def adopt_note(file: TextFile, note: dict[str, Any]) -> None:
 
 
 def _look_at(file: Path) -> dict[str, int]:
-    """What tells whether a file may have changed."""
+    """Facts that differ if a file may have changed."""
     status = file.stat()
     return {
         "bytes": status.st_size,

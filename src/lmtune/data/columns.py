@@ -16,7 +16,7 @@ Texts: TypeAlias = pa.LargeStringArray
 """Texts without nulls."""
 
 BATCH_BYTES = 16_000_000
-"""Of text in a batch: enough to keep all cores busy, little enough to keep memory flat."""
+"""Bytes of text in a batch: enough to keep all cores busy, little enough to keep memory flat."""
 MOJIBAKE = re.compile(rb"\xc3[\x82\x83]\xc2[\x80-\xbf]")
 """What a letter of two bytes in UTF-8 becomes, in UTF-8 again, when its bytes are read as Latin-1."""
 MOJIBAKE_BYTES, LEAST_MOJIBAKE = 1_000_000, 5

@@ -6,17 +6,16 @@ from functools import cached_property
 from itertools import chain
 
 import numpy as np
-import pyarrow as pa
 
 from lmtune.config import DataConfig, DocumentRule, SplitRule
 from lmtune.data import splits
-from lmtune.data.columns import Texts, count_bytes, hash_texts, iterate_strings
+from lmtune.data.columns import Texts, hash_texts, iterate_strings
 from lmtune.data.first_pass import FirstPass, read_first_pass
 from lmtune.data.identity import build_key
 from lmtune.data.ledger import Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
-from lmtune.data.selection import Selection, leave_out
+from lmtune.data.selection import Selection, leave_out, withdraw
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split, count_withheld
 from lmtune.errors import DataError
@@ -29,7 +28,7 @@ RULES_IN_WORDS = {
     DocumentRule.wikitext: "articles, from one ` = Title = ` to the next",
 }
 STREAM_HELD_OUT_BYTES = 4_000_000
-"""Of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
+"""Bytes of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
 
 
 class Corpus:
@@ -41,9 +40,8 @@ class Corpus:
 
     seed: decides what is held out. order_seed: decides the order in which a stream is trained on; by default the same.
     left_out: [documents] uint64 hashes (with this seed) of documents held out elsewhere, which are not trained on here.
-    past: what the model that is trained here has learned before, none of which is held out, and what was held out from it,
-    none of which is trained on where anything is held out here. withholds: nor where nothing is; so it is with text beside another,
-    which is not scored, and of which nothing has to be held out.
+    past: what the model has learned before, none of which is held out here, and what was held out from it, none of which is
+    trained on if this text holds anything out. withholds: nor if it does not, as for text of data.mix, which is not scored.
     """
 
     def __init__(
@@ -185,7 +183,7 @@ class Corpus:
         return rule, drawn
 
     def _describe_split(self, rule: SplitRule, documents: int) -> str:
-        """How the validation split came to be; in which documents are cut, that is said of the test split too."""
+        """How the validation split was made; and the test split, if that alone cuts documents."""
         if not self.assigner.shares.validation:
             return "given and stretches" if rule is SplitRule.stretches else "given"
         return f"{rule.value}, among the first {documents:,} documents" if self.config.streaming else rule.value
@@ -225,12 +223,10 @@ class Corpus:
             if self.past is not None:
                 before = self.past.mark_learned(texts) & ~known
                 ledger.documents_learned_before += int(before.sum())
-                ledger.withdraw("learned_before", int(before.sum()), int(count_bytes(texts)[before].sum()))
-                texts, known = texts.filter(pa.array(~before)), known[~before]
+                texts, known = withdraw(texts, before, "learned_before", ledger), known[~before]
             dropped += int(known.sum())
-            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(texts)[known].sum()))
-            if not known.all():
-                kept.append(texts.filter(pa.array(~known)))
+            if len(left := withdraw(texts, known, "in_training", ledger)):
+                kept.append(left)
         if self._scored:
             self._check_found(split, ledger.documents_read - read, found)
         ledger.documents_in_training += dropped

@@ -20,7 +20,7 @@ from lmtune.errors import DataError, LedgerError, LmtuneError, first_line
 from lmtune.paths import show
 
 PIECE_BYTES = 16_000_000
-"""Read and decoded at once."""
+"""Bytes that are read and decoded at once."""
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",  # starts with the mark of UTF-16, so it is asked for first
@@ -31,7 +31,7 @@ BYTE_ORDER_MARKS = {
 NEEDS_MARK = {"utf-16": "utf-16-le or utf-16-be", "utf-32": "utf-32-le or utf-32-be"}
 """Encodings whose order of bytes only a mark tells."""
 MOST_NULS = 0.001
-"""Of the characters of a piece; text has none, and other encodings read as UTF-8 have one after each letter."""
+"""Largest share of NUL characters in a piece; text has none, and other encodings read as UTF-8 have one after each letter."""
 POINTERS = {
     b"version https://git-lfs.github.com/spec/": ("Git LFS", "git lfs pull"),
     b"version https://hawser.github.com/spec/": ("Git LFS", "git lfs pull"),
@@ -68,7 +68,7 @@ class Reading:
     """Bytes by the kinds of lmtune.data.ledger.LEFT_OUT, since take_left."""
 
     def take_left(self) -> dict[str, int]:
-        """What is in no row since the last time."""
+        """Take out the bytes that went into no row since the last call."""
         taken = dict(self.left)
         self.left.clear()
         return taken
@@ -119,8 +119,8 @@ def _check_magic(file: TextFile, raw: bytes) -> None:
 
 
 @contextmanager
-def name_faults(file: TextFile, place: str = "") -> Iterator[None]:
-    """Raise DataError, with the file and a place in it, for whatever the code of others raises in here."""
+def name_faults(file: TextFile) -> Iterator[None]:
+    """Turn the errors of readers and decompressors into DataErrors that name the file."""
     try:
         yield
     except (LmtuneError, LedgerError):
@@ -135,9 +135,8 @@ def name_faults(file: TextFile, place: str = "") -> Iterator[None]:
             "It is cut off, or not what its name says; fetch or pack it again."
         ) from error
     except Exception as error:  # readers of many formats, which raise the errors of the libraries below them
-        where = f", {place}," if place else ""
         raise DataError(
-            f"{show(file)}{where} does not read: {type(error).__name__}, {first_line(error)}. Mend the file, or leave it out."
+            f"{show(file)} does not read: {type(error).__name__}, {first_line(error)}. Mend the file, or leave it out."
         ) from error
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_DOCUMENTS = 64
 SAMPLE_CHARS = 4_000
-"""Of each document in the sample that both tokenizers encode."""
+"""Characters of each document in the sample that both tokenizers encode."""
 
 
 class Encoder:
@@ -84,7 +84,7 @@ class Encoder:
         )
 
     def _choose(self, sample: Sequence[str]) -> tuple[str, Encode]:
-        """The fastest way that gives the ids of the tokenizer on a sample, and the library that goes it."""
+        """(library, encode): the fastest encoder whose ids on a sample are those of the tokenizer."""
         if getattr(self._tokenizer, "backend_tokenizer", None) is None:
             logger.warning("%s has no fast backend; encoding will be slow", type(self._tokenizer).__name__)
             return "tokenizers", self._encode_reference

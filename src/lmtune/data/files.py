@@ -34,7 +34,7 @@ REMEDIES = {
 """What to do with a file of a kind that is not read."""
 
 PassedOver = dict[str, list[TextFile]]
-"""By reason, files that match a folder or pattern and are not read."""
+"""Files that match a folder or pattern and are not read, by reason."""
 
 
 def list_files(key: str, given: str | list[str], passed_over: PassedOver | None = None) -> list[TextFile]:

@@ -21,7 +21,7 @@ class FirstPass(NamedTuple):
     hashes: np.ndarray
     """[documents] uint64: hashes of their texts, where they were asked for; else empty."""
     drawn: Drawn
-    """What a hash of the text would hold out."""
+    """The documents that hashes would hold out."""
     sample: list[tuple[int, str]]
     """(hash, start) of documents from all over the text, to compare encoders on."""
     ledger: Ledger

@@ -51,7 +51,7 @@ class HubSource:
         ]
 
     def _identify_folder(self) -> dict[str, str]:
-        """For a folder that is streamed: names, sizes and dates of its files, since its content is not read beforehand."""
+        """Names, sizes and dates of the files of a folder that is streamed, since its content is not read beforehand."""
         if not (self.config.streaming and self._is_local):
             return {}
         files = sorted(file for file in Path(str(self.config.path)).expanduser().rglob("*") if file.is_file())

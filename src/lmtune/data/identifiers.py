@@ -14,7 +14,7 @@ from typing import NamedTuple
 PACKAGES = {"tarja": "tarja", "stdnum": "python-stdnum"}
 """Modules of the extra, and the packages that they come with."""
 SURE = 0.6
-"""Of tarja's score: what has check digits, or words beside it that say what it is."""
+"""Least score by tarja: what has check digits, or words beside it that say what it is."""
 MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 NIF = re.compile(r"\b(?:NIF|NIPC|contribuinte)\D{0,20}(\d{3}[ .]?\d{3}[ .]?\d{3})\b", re.IGNORECASE)
@@ -53,7 +53,7 @@ def find_identifiers(text: str) -> list[Identifier]:
 
 
 def _without_overlaps(found: list[Identifier]) -> list[Identifier]:
-    """Of identifiers that share characters the longest, of equal ones the first."""
+    """The longest of identifiers that share characters, and of equally long ones the first."""
     kept: list[Identifier] = []
     for each in sorted(found, key=lambda each: each.start - each.end):
         if all(each.end <= other.start or other.end <= each.start for other in kept):

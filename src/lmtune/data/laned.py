@@ -21,7 +21,7 @@ Gather = Callable[[Positions], list[Positions]]
 """The positions of all processes by rank, on process 0."""
 
 ARRAYS = ("rest", "before")
-"""Of a mark, written beside its numbers."""
+"""Arrays of a mark, written beside its numbers."""
 
 
 class LanedText(ABC):
@@ -55,7 +55,7 @@ class LanedText(ABC):
         """See TrainingRows."""
 
     def pack(self) -> dict[str, np.ndarray]:
-        """Where it stands, as arrays by name."""
+        """The position as arrays by name."""
         return {}
 
     def go_on(self, arrays: Mapping[str, np.ndarray], start: str) -> None:  # noqa: B027

@@ -64,7 +64,7 @@ def render_lanes(config: DataConfig, source: Source, processes: int) -> str | No
 
 
 class Position(NamedTuple):
-    """How far a lane has been read."""
+    """The position of reading in a lane."""
 
     marks: list[Mark]
     """Where reading can start: the windows at hand, with the ids that were read ahead of them."""
@@ -72,7 +72,7 @@ class Position(NamedTuple):
 
 
 Positions: TypeAlias = dict[int, Position]
-"""By the number of the lane."""
+"""Positions by the number of the lane."""
 
 
 class Lane:
@@ -82,7 +82,7 @@ class Lane:
         self.shards = reader.shards
         self._reader = reader
         self._marks = [Mark()]
-        """Where reading can start, in order."""
+        """Marks at which reading can start, in order."""
         self._windows: deque[Window] = deque(maxlen=2)  # two, since processes and prefetching are not in step
         self._coming: Iterator[Window] | None = None
 
@@ -97,7 +97,7 @@ class Lane:
         return bool(self._windows)
 
     def leave_out(self, goldfish: Goldfish) -> None:
-        """Give no loss to the targets that it chooses. Called before anything is read."""
+        """Leave the targets that it chooses out of the loss. Called before anything is read."""
         self._reader.goldfish = goldfish
 
     def check_text(self) -> None:
@@ -121,7 +121,7 @@ class Lane:
         return Position(marks, self.ledger.as_dict())
 
     def go_on(self, position: Position) -> None:
-        """Read on from there."""
+        """Continue reading at a position."""
         self.ledger.restore(position.ledger)
         self._marks = [Mark(), *position.marks]
         self._windows.clear()

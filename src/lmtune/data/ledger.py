@@ -132,7 +132,7 @@ class Ledger:
     """Held out by that run, and so held out here too (of stretches: pieces)."""
     documents_kept: int = 0
     bytes_read: int = 0
-    """Of the content of all sources."""
+    """Bytes of the content of all sources."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Bytes that were read and not kept, by the kinds of LEFT_OUT."""
     bytes_kept: int = 0
@@ -150,7 +150,7 @@ class Ledger:
     targets: int = 0
     """Training tokens that are predicted once per epoch: all but the first of the stream."""
     targets_left_out: int = 0
-    """Of the targets, those that training.goldfish leaves out of the loss, in each epoch the same."""
+    """Targets that training.goldfish leaves out of the loss, the same in each epoch."""
     packed: bool = True
     """False where each document has rows of its own (data.packing=false); then all tokens are targets."""
     repeated: int = 0

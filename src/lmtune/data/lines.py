@@ -50,5 +50,5 @@ class LineRows:
         ]
 
     def __getstate__(self) -> dict[str, object]:
-        """For another process, which maps the files itself: a map would travel as a copy of all ids."""
+        """The state for another process, which maps the files itself: a pickled map would be a copy of all ids."""
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}

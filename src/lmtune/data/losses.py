@@ -95,7 +95,7 @@ def render_losses(unknown: int, lost: int, size: int) -> str:
 
 
 def assess_losses(name: str, documents: np.ndarray, most: float) -> str | None:
-    """What is to be said of the losses of a text that is scored, if any; raise DataError where they are above a share of it.
+    """A warning about what the vocabulary loses of a scored text, None if nothing; raise DataError if that is too much.
 
     name: of the text, for the message. most: the share of its bytes.
     """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SETTLED = ("rows", "content_bytes", "bytes_kept", "left_out")
-"""What a ledger says of how a source was used."""
+"""Fields of a source in a ledger that tell how it was used."""
 
 
 class MergedCorpus(Corpus):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WORDS = 13
 """Words in a sequence; long enough that equal ones were copied."""
 MOST_TOKENS = 20_000_000
-"""Of training text that a run compares with what it holds out."""
+"""Most tokens of training text that a run compares with what it holds out."""
 _AT_ONCE, _AGAIN = 1 << 16, 512
 """Tokens at once, so that what is computed of them stays near the processor, and how many of the next are seen with them."""
 _SIEVE = 1 << 22
@@ -72,7 +72,7 @@ class Seen:
     """How much of the held-out text is also in the training text."""
 
     share: float | None
-    """Of the 13-word sequences of the validation split, 0 to 1; None where that was not measured."""
+    """Share of the 13-word sequences of the validation split, 0 to 1; None if it was not measured."""
     reason: str = ""
     """Why it was not."""
 

@@ -14,12 +14,12 @@ from lmtune.data.files import match_pattern
 from lmtune.data.remote import TextFile
 from lmtune.errors import CheckpointError, DataError
 from lmtune.paths import GivenPath, show
-from lmtune.storage import load_json
+from lmtune.storage import find_signed, load_json
 
 IDS, SUMS = "train.ids", "sums.npz"
 """Files of a part: the training ids without a header, and its counts."""
 COLUMN = "text"
-"""Of the held-out documents."""
+"""Name of the column of held-out documents."""
 SHOWN_PARTS = 10
 
 
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """Number of the part, from 1."""
         return int(self.record["part"])
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Part:
         return [source for source in self.record["read"]["sources"] if source["split"] == "train"]
 
     def describe(self) -> dict[str, Any]:
-        """How much is in it."""
+        """Counts of its files, bytes, documents and tokens."""
         train = self.record["learned"]["sides"]["train"]
         held_out = {split: count for split, count in self.record["drawn"]["documents"].items() if split != "train"}
         return {
@@ -81,7 +81,7 @@ def load_part(folder: Path) -> Part:
         ) from error
     except CheckpointError as error:
         raise _refuse_record(folder) from error
-    if record and not cache.is_sound(record):
+    if record and find_signed(record) is None:
         raise _refuse_record(folder)
     content = record.get("content", {})
     if "part" not in content:

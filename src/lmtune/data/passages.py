@@ -178,7 +178,7 @@ def _hash_in_row(cut: Passages, length: int) -> np.ndarray:
 
 
 def _hash_rows(cut: Passages) -> np.ndarray:
-    """Of each text the rows of ROW passages; of one with fewer, all of it."""
+    """Hashes of ROW consecutive passages for each text; of all of it if it has fewer."""
     counts = np.bincount(cut.documents, minlength=1)[cut.documents]
     found = []
     for length in range(1, ROW + 1):
@@ -209,7 +209,7 @@ def cut_runs(texts: Texts, cut: Passages, first: np.ndarray, last: np.ndarray) -
 def _by_document(
     cut: Passages, first: np.ndarray, last: np.ndarray, edges: np.ndarray
 ) -> dict[int, list[tuple[int, int]]]:
-    """By number of the text, the (start, end) of its runs, in its own bytes; blanks before its first passage go with that."""
+    """(start, end) of the runs of each text, in its own bytes, by its number; blanks before its first passage go with that."""
     runs: dict[int, list[tuple[int, int]]] = {}
     for head, tail in zip(first.tolist(), last.tolist(), strict=True):
         number = int(cut.documents[head])

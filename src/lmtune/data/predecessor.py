@@ -15,7 +15,7 @@ from lmtune.runs.mark import find_mark
 logger = logging.getLogger(__name__)
 
 PAST = "past.npz"
-"""In a run folder: hashes of what the model has been trained on by the end of the run."""
+"""File of a run folder with hashes of what the model has been trained on by the end of the run."""
 
 
 def find_predecessor(config: ModelConfig) -> Run | None:

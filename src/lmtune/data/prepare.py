@@ -18,10 +18,10 @@ from lmtune.data.ledger import Ledger
 from lmtune.data.lines import LineRows
 from lmtune.data.losses import check_any_tokens
 from lmtune.data.prepared import Facts, HeldOut, Identity, Prepared
-from lmtune.data.progress import showing
 from lmtune.data.shards import say_remark
 from lmtune.data.splits import HELD_OUT
 from lmtune.errors import ConfigError, DataError
+from lmtune.gauges import MEGABYTES
 from lmtune.patience import saying
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import count_ids, encode_document_opening, hash_tokenizer
@@ -50,7 +50,7 @@ class EncodedCorpus:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of ids on disk."""
+        """The dtype of ids on disk."""
         return blocks.id_type(count_ids(self.tokenizer))
 
     def identify(self) -> Identity:
@@ -73,7 +73,7 @@ class EncodedCorpus:
         return cache.cached(self.build_key(block_size), lambda aside: self._build(aside, block_size), load)
 
     def build_key(self, block_size: int) -> str:
-        """Of the entry in the cache that holds the rows."""
+        """The key of the cache entry that holds the rows."""
         config = self.corpus.config
         shape = {"block_size": block_size, "overlap": config.stride, "packing": config.packing}
         planted = {"canaries": identify_canaries(self.canaries)} if self.canaries else {}
@@ -121,9 +121,9 @@ class EncodedCorpus:
         """
         encoder, seed = self.encoder, self.corpus.seed if measured else None
         batches, size = self._load_batches(split, ledger), self.corpus.first_pass.ledger.bytes_kept
-        with showing("encoding", size) as advance:
+        with saying("encoding", size, MEGABYTES) as work:
             for texts in batches:
-                yield encoder.encode_documents(texts, seed, advance)
+                yield encoder.encode_documents(texts, seed, work.advance)
 
     def _load_batches(self, split: str, ledger: Ledger | None) -> Iterator[Texts]:
         """As Corpus.batches, with the canaries in the training split."""
@@ -146,7 +146,8 @@ class EncodedCorpus:
     def _load_blocks(self, folder: Path, record: dict[str, Any], ledger: Ledger) -> blocks.Blocks:
         """Rows of an entry, or of the files that parts of the text have written elsewhere."""
         config, end = self.corpus.config, self.tokenizer.eos_token_id
-        shape = (ledger.block_size, ledger.targets, end if config.isolate_documents else None, config.stride)
+        separator = end if config.isolate_documents and config.packing else None
+        shape = (ledger.block_size, ledger.targets, separator, config.stride)
         if cache.ELSEWHERE in record:
             files = [Path(name) for name in record[cache.ELSEWHERE]]
             return blocks.Blocks(LineRows(files, self.dtype, ledger.block_size, config.stride, end), *shape)

@@ -30,9 +30,9 @@ class Facts(Identity):
     encoder: str
     """The library that encoded it."""
     unigram_bits_per_byte: NotRequired[float]
-    """Of the validation split, under a unigram model of the training tokens; not of a stream."""
+    """Bits per byte of the validation split under a unigram model of the training tokens; absent for a stream."""
     held_out: NotRequired[dict[str, StreamFacts]]
-    """By split."""
+    """Facts by split."""
     mix: NotRequired[dict[str, str]]
     """Hashes of the other texts of data.mix, by name."""
     replay: NotRequired[str]

@@ -43,7 +43,7 @@ class RemoteFile:
 
     url: str
     size: int
-    """In bytes."""
+    """Size in bytes."""
     facts: tuple[tuple[str, str], ...]
     """What its server says of its content, by name: `etag`, `modified`, or the checksum of the content itself."""
 
@@ -81,7 +81,7 @@ class RemoteFile:
 
 
 TextFile: TypeAlias = Path | RemoteFile
-"""What text is read from."""
+"""A file that text is read from, on disk or elsewhere."""
 
 
 class _Whole(io.RawIOBase):

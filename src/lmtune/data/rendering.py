@@ -36,12 +36,12 @@ class Wanted:
 
     values: dict[str, Any]
     met: dict[str, Counter[str]] = field(default_factory=dict)
-    """By column, how often each value was there."""
+    """How often each value was there, by column."""
     found: int = 0
     """Rows that were wanted."""
 
     def explain(self) -> str:
-        """Which values there are where none was wanted."""
+        """Why no row was wanted, with the values that there are."""
         unmet = [
             f"no row has {name}={value}: it has {_list_values(self.met.get(name, Counter()))}"
             for name, value in self.values.items()
@@ -84,7 +84,7 @@ class _Renderer:
         self._names: dict[str, None] = {}
         """Keys of objects, as far as they are shown."""
         self._inside: dict[str, dict[str, None]] = {}
-        """By a path that ended too early, the names that were there instead."""
+        """Names that were found instead, by a path that ended too early."""
         self._columns = columns if table.names is None else self._choose(columns, table.names)
         self._paths = {each: _list_paths(each, table.names) for each in self._columns}
         paths = [*wanted.values, *(path for paths in self._paths.values() for path in paths)]

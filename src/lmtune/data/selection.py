@@ -123,9 +123,6 @@ class Selection:
 
 def join_rows(batches: Iterable[Texts], many: int) -> Iterator[Texts]:
     """Runs of `many` consecutive rows as one document each, the last one shorter."""
-    if many == 1:
-        yield from batches
-        return
     waiting: list[str] = []
     for batch in batches:
         waiting += batch.to_pylist()
@@ -145,9 +142,14 @@ def leave_out(batches: Iterable[Texts], left_out: np.ndarray, seed: int, ledger:
     for texts in batches:
         known = np.isin(hash_texts(texts, seed), left_out)
         ledger.documents_held_elsewhere += int(known.sum())
-        ledger.withdraw("held_elsewhere", int(known.sum()), int(count_bytes(texts)[known].sum()))
-        if not known.all():
-            yield texts.filter(pa.array(~known))
+        if len(kept := withdraw(texts, known, "held_elsewhere", ledger)):
+            yield kept
+
+
+def withdraw(texts: Texts, mask: np.ndarray, kind: str, ledger: Ledger) -> Texts:
+    """Kept documents without those of the mask, which are counted as left out after all, by a kind of LEFT_OUT."""
+    ledger.withdraw(kind, int(mask.sum()), int(count_bytes(texts)[mask].sum()))
+    return _keep(texts, ~mask)
 
 
 def _keep(texts: Texts, mask: np.ndarray) -> Texts:

@@ -22,9 +22,9 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 OTHER_DELIMITERS = ";\t,|"
 """Tried, in this order, where a header has no delimiter of the file's kind."""
 MOST_ROW_CHARS = 1_000_000_000
-"""Of one row: a quote that is never closed makes one of all the rest."""
+"""Most characters of a row: a quote that is never closed makes one of all the rest."""
 MOST_QUOTED_LINES = 1000
-"""Of one value of a .tsv."""
+"""Most lines of one value of a .tsv."""
 ROWS_AT_ONCE, MAX_ROWS = 100, 10_000
 """Put into columns together, and in a batch, however short they are."""
 
@@ -54,7 +54,7 @@ class _Lines:
         self._lines = iter(lines)
         self._waiting: deque[str] = deque()
         self.number = 0
-        """Of the last line that was given out, from 1."""
+        """Number of the last line that was given out, from 1."""
         self.chars = 0
         """Given out since the row began."""
 

@@ -16,7 +16,7 @@ _said: set[str] = set()
 
 
 def say_remark(remark: str) -> None:
-    """Say once what was guessed about a source, or looks odd."""
+    """Log what was guessed about a source, or looks odd, once per process."""
     if remark not in _said:
         _said.add(remark)
         logger.warning(remark)

@@ -26,7 +26,7 @@ MAX_STRETCHES = 64
 HELD_OUT = ("validation", "test")
 
 Parts = dict[str, Texts]
-"""Of one batch of documents, those of each split that gets any."""
+"""The documents of one batch by split, for splits that get any."""
 
 
 class Shares(NamedTuple):
@@ -86,15 +86,14 @@ class Assigned(NamedTuple):
     """Were held out from the model, and are in no split: other text is held out here."""
     withheld_bytes: int = 0
     copied_bytes: int = 0
-    """Of passages in training documents that were held out from the model; they are cut out."""
+    """Bytes of passages in training documents that were held out from the model; they are cut out."""
 
 
 def move_documents(parts: Parts, past: Past, shares: Shares, withholds: bool = False) -> Assigned:
     """Whole documents: what the model knows goes to the training split, what was held out from it to validation.
 
     Passages that were held out from it are cut out of the documents that are trained on, and those that it knows out of the
-    documents that are held out again. withholds: what was held out is not
-    trained on either where no validation split is drawn.
+    documents that are held out again. withholds: what was held out is not trained on even if no validation split is drawn.
     """
     training = parts.get("train", build_texts([]))
     asked = bool(shares.validation) or withholds
@@ -213,9 +212,9 @@ class Split:
     held_out: dict[str, list[Texts]]
     """The documents of `validation` and `test`, where there are any."""
     note: str
-    """For records: how the validation split came to be, and of a stream among how many documents."""
+    """For records: how the validation split was chosen, and for a stream among how many documents."""
     ledger: Ledger
-    """What was read for it."""
+    """The ledger of the text that was read for it."""
 
 
 def check_splits(documents: dict[str, int], chars: np.ndarray, shares: Shares, knows: int = 0) -> None:

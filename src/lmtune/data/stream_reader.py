@@ -6,15 +6,14 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from lmtune.config import DataConfig
 from lmtune.data.blocks import RowCutter, find_learned
-from lmtune.data.columns import Texts, count_bytes, hash_texts
+from lmtune.data.columns import Texts, hash_texts
 from lmtune.data.encoding import Encoder
 from lmtune.data.goldfish import CONTEXT, Goldfish
 from lmtune.data.ledger import Ledger
-from lmtune.data.selection import Selection, leave_out
+from lmtune.data.selection import Selection, leave_out, withdraw
 from lmtune.data.sources import Source
 from lmtune.data.splits import HELD_OUT, Assigner, count_withheld
 from lmtune.errors import DataError
@@ -48,7 +47,7 @@ class Mark(NamedTuple):
     rest: np.ndarray = np.empty(0, np.uint32)
     """[tokens] read already, and in no row before the mark."""
     before: np.ndarray = np.empty(0, np.uint32)
-    """With training.goldfish, the last tokens before those of the first row; none at the start of a pass."""
+    """With training.goldfish, the last tokens before those of the first row; empty at the start of a pass."""
     left_out: int = 0
     """Targets of this pass before the mark that training.goldfish has left out."""
 
@@ -137,8 +136,7 @@ class StreamedText:
         if training is not None and len(self.kept_apart):
             known = np.isin(hash_texts(training, seed=0), self.kept_apart)
             ledger.documents_in_training += int(known.sum())
-            ledger.withdraw("in_training", int(known.sum()), int(count_bytes(training)[known].sum()))
-            training = training.filter(pa.array(~known))
+            training = withdraw(training, known, "in_training", ledger)
         if training is None or not len(training):
             return np.empty(0, np.uint32)
         return self._encode_counted(training, ledger, "train")

@@ -91,7 +91,7 @@ class StreamedBlocks(TrainingRows):
         self._turns = Turns([source.weight for source in sources], lanes)
         self._length = 0
         self._rows_per_batch = 1
-        """Of one process."""
+        """Rows in a batch of one process."""
 
     def set_batch_shape(self, rows_per_batch: int, batches: int, processes: int = 1) -> None:
         self._length = rows_per_batch * batches

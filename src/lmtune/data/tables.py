@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 1000
 """Objects of a JSON file, or rows of a stream."""
 SHOWN_NAMES = 20
 MAX_ROWS = 100_000
-"""In a batch, however short they are."""
+"""Most rows in a batch, however short they are."""
 ARROW_FILE, ARROW_END = b"ARROW1", b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """First bytes of an Arrow file, and last ones of an Arrow stream."""
 

@@ -22,7 +22,7 @@ class Turns:
         exact = [Fraction(weight) for weight in weights]
         self._lanes = lanes
         self._parts = [weight / sum(exact[number:]) for number, weight in enumerate(exact)]
-        """Of each source, its part of the rows that those before it leave."""
+        """The share of each source in the rows that those before it leave."""
 
     def count(self, lane: int, rows: int) -> list[int]:
         """How many of the first `rows` rows of a lane come from each source."""

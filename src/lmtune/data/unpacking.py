@@ -32,7 +32,7 @@ Take = Callable[[], bytes]
 
 
 class Decompressor(Protocol):
-    """What all decompressors of one member know."""
+    """The interface that all decompressors of one member share."""
 
     @property
     def eof(self) -> bool:

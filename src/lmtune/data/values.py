@@ -1,4 +1,4 @@
-"""Values of tables: which are text, as what they are written, and whether they are those that were asked for.
+"""Values of tables: rendered as the text that they are written as, and compared with what data.where asks for.
 
 Numbers and words are kept as they are written: `007`, `1e5` and `true` are not turned into anything else and back.
 """

@@ -21,13 +21,13 @@ class Written(NamedTuple):
 
     blocks: blocks.PaddedBlocks
     tokens: int
-    """That were drawn; what a row opens with was not."""
+    """Sampled tokens; what opens a row was not sampled."""
     checksum: str
     """xxh3-128 of the rows."""
 
 
 def build_key(tokenizer: "PreTrainedTokenizerBase", parts: dict[str, Any]) -> str:
-    """Of the entry in the cache. parts: the hash of the weights, and all settings that decide what they write."""
+    """The key of the cache entry. parts: the hash of the weights, and all settings that decide what they write."""
     return cache.key_of({"written": parts, "tokenizer": hash_tokenizer(tokenizer)})
 
 
@@ -54,7 +54,6 @@ def load_written(
 
     def load(folder: Path, content: dict[str, Any]) -> Written:
         rows = blocks.PaddedBlocks.load(folder / FILE, block_size, content["targets"])
-        assert isinstance(rows, blocks.PaddedBlocks)
         return Written(rows, content["targets"], content["checksum"])
 
     return cache.cached(key, build, load)

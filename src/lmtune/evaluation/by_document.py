@@ -20,13 +20,8 @@ MOST = 2_000
 BARS = 14
 
 
-def measure_documents(stream: TokenStream, nll: np.ndarray) -> np.ndarray:
-    """[documents] bits per byte. nll: [documents] nats of their text."""
-    return np.asarray(nll / math.log(2) / np.maximum(stream.documents["bytes"], 1))
-
-
 def name_documents(stream: TokenStream) -> list[str]:
-    """A name for each document by its text, one that is scored in part apart from the whole."""
+    """A name for each document from its text; one that is scored in part has another name than the whole."""
     rows = stream.documents
     return [f"{order:016x}-{size}" for order, size in zip(rows["order"].tolist(), rows["bytes"].tolist(), strict=True)]
 

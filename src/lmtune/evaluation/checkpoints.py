@@ -68,7 +68,7 @@ def score_checkpoints(
 
 
 def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.ScoredCheckpoint:
-    """The measures of one checkpoint on a text, and what each document has to do with them."""
+    """The scores of one checkpoint on a text, in total and per document."""
     from lmtune.evaluation.evaluator import Scoring, evaluate_documents
 
     settings = config.eval

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BEGINNING_TOKENS = 24
 STEM_CHARS = 50
-"""Of each part of a file's name: file systems take 255 bytes for all of it."""
+"""Most characters of each part of a file's name: file systems allow 255 bytes for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def build_results(name: str, scored: dict[str, ScoredCheckpoint], against: Seque
 
 
 def compare_with(baseline: str, scored: dict[str, ScoredCheckpoint]) -> dict[str, Difference]:
-    """For each checkpoint but one, its bits per byte less those of that one."""
+    """The bits per byte of each other checkpoint less those of the baseline."""
     theirs = scored[baseline].documents
     return {ckpt: compare_documents(each.documents, theirs) for ckpt, each in scored.items() if ckpt != baseline}
 
@@ -66,7 +66,7 @@ def _compare_sides(name: str, scored: dict[str, ScoredCheckpoint], against: Sequ
 
 
 def find_repeated(scored: dict[str, ScoredCheckpoint], against: Sequence[str]) -> dict[str, str]:
-    """Checkpoints whose weights one before them on their side has too, with that one: a second run tells nothing then."""
+    """Checkpoints with the weights of an earlier one of their side, mapped to that: they are no further run of it."""
     first: dict[tuple[bool, str], str] = {}
     repeated = {}
     for ckpt, each in scored.items():
@@ -81,9 +81,14 @@ def have_same_vocabulary(scored: dict[str, Record]) -> bool:
     return len({measures["protocol"]["tokenizer"] for measures in scored.values()}) == 1
 
 
+def measure_documents(stream: TokenStream, nll: np.ndarray) -> np.ndarray:
+    """[documents] bits per byte. nll: [documents] nats of their text."""
+    return np.asarray(nll / math.log(2) / np.maximum(stream.documents["bytes"], 1))
+
+
 def list_documents(stream: TokenStream, scored: ScoredCheckpoint, tokenizer: PreTrainedTokenizerBase) -> list[Record]:
     """Every document with its bits per byte and its beginning, the worst first."""
-    bits = scored.documents.nll / math.log(2) / np.maximum(stream.documents["bytes"], 1)
+    bits = measure_documents(stream, scored.documents.nll)
     return [describe_document(stream, int(place), bits, tokenizer) for place in np.argsort(-bits, kind="stable")]
 
 

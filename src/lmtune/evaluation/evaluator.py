@@ -45,7 +45,7 @@ class Scoring:
     stride: int | None = None
     """Tokens from one window to the next; by default the whole window."""
     dtype: str = "float32"
-    """Of weights and activations: a torch dtype by name."""
+    """The dtype of weights and activations, by torch's name."""
 
     @property
     def step(self) -> int:
@@ -67,26 +67,17 @@ class Workers:
     """Sum over processes of a float64 tensor, the same on each."""
 
 
-def evaluate_stream(
-    model: PreTrainedModel,
-    stream: TokenStream,
-    scoring: Scoring,
-    workers: Workers | None = None,
-) -> Record:
-    """Measures of `model` on `stream`, with the protocol that they rest on and the seconds they took.
-
-    Raises TrainingError where a loss is not finite, DataError and ModelError for a stream that cannot be scored.
-    """
-    return evaluate_documents(model, stream, scoring, workers)[0]
-
-
 def evaluate_documents(
     model: PreTrainedModel,
     stream: TokenStream,
     scoring: Scoring,
     workers: Workers | None = None,
 ) -> tuple[Record, np.ndarray]:
-    """(measures, scores): as evaluate_stream, in total and per document. scores: [documents] of DOCUMENT_SCORES."""
+    """(measures, scores) of `model` on `stream`: in total, and [documents] of DOCUMENT_SCORES.
+
+    With the measures stand their protocol and the seconds they took. Raises TrainingError where a loss is not finite, DataError
+    and ModelError for a stream that cannot be scored.
+    """
     started = time.perf_counter()
     scores = score_documents(model, stream, scoring, workers)
     measures = measures_of(sum_documents(stream, scores))
@@ -104,7 +95,7 @@ def score_documents(
 ) -> np.ndarray:
     """[documents] of DOCUMENT_SCORES. Each process scores every size-th batch; all return the sums over all processes.
 
-    Where they have to run the model equally often, those with fewer batches run the first one for company.
+    Where all have to run the model equally often, those with fewer batches repeat the first one.
     """
     workers = workers or Workers()
     check_scorable(model, stream)

@@ -18,7 +18,7 @@ class Sums:
     nll: float = 0.0
     """Negative log-likelihood of the text's own tokens, in nats."""
     tokens: float = 0.0
-    """Of the text, separators not among them."""
+    """Tokens of the text, without separators."""
     separator_nll: float = 0.0
     separators: float = 0.0
     correct: float = 0.0
@@ -81,7 +81,7 @@ FORMULAS = {
         separator_loss,
     )
 }
-"""By the name of the measure."""
+"""Measures by name."""
 
 
 def measures_of(sums: Sums) -> dict[str, float]:

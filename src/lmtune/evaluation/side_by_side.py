@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmtune.config.keys import facts_of, walk
-from lmtune.config.train import TrainConfig, list_keys
-from lmtune.config.training_arguments import ARGUMENTS
+from lmtune.config.train import FOLLOWERS, list_keys
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.runs import Run
 from lmtune.runs.settings import is_below, leave_out
@@ -25,13 +23,6 @@ IN_PROTOCOL = ("eval.final_max_tokens", "eval.batch_size", "eval.split", "eval.p
 """Settings of the final evaluation, of which the protocol tells what there is to tell."""
 PLACES = ("name", "output", "job_folder", "format", "resume", "resume_force", "groups", "sweep")
 """Settings that tell runs apart and say nothing about them; the choices of groups are told as such."""
-FOLLOWED = frozenset(
-    [
-        *(argument.follows for argument in ARGUMENTS.values() if argument.follows),
-        *(facts_of(item).follows for _, item in walk(TrainConfig) if facts_of(item).follows),
-    ]
-)
-"""Keys that nothing but other keys read, which take over their value."""
 SEEDS = ("seed",)
 """Settings by which runs may differ whose mean and deviation are taken."""
 TEXT = "training text"
@@ -46,7 +37,7 @@ class ComparedRun:
     run: Run
     results: Record
     settings: Record
-    """By dotted key, without the place of the run; TEXT among them."""
+    """Settings by dotted key, without the place of the run; TEXT among them."""
     choices: Record
     """Group to its choice."""
 
@@ -99,7 +90,7 @@ def load_compared(folder: Path, label: str) -> ComparedRun:
     """A run for a comparison; raise CheckpointError where its settings are lost."""
     run = Run(folder)
     told, results = run.load_config(), run.find_results()
-    settings = leave_out(told, [*PLACES, *FOLLOWED])
+    settings = leave_out(told, [*PLACES, *FOLLOWERS.values()])
     corpus = results.get("text", {}).get("corpus")
     return ComparedRun(label, run, results, settings | {TEXT: corpus}, dict(told.get("groups") or {}))
 
@@ -115,7 +106,7 @@ def find_differences(runs: list[ComparedRun]) -> dict[str, list[Any]]:
 
 
 def list_idle(keys: Iterable[str]) -> list[str]:
-    """Those of these keys that leave the weights and the numbers as they are."""
+    """The keys among these that change neither weights nor scores."""
     idle = {*list_keys(lambda facts: not facts.weights), *IN_PROTOCOL} - {"model.save_dtype"}
     return [key for key in keys if is_below(key, idle)]
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class EvalText(NamedTuple):
-    """What is scored."""
+    """The text of an evaluation."""
 
     data: DataConfig
     split: EvalSplit
@@ -57,7 +57,7 @@ def choose_text(config: EvalCommandConfig, runs: dict[str, Run | None]) -> EvalT
 
 
 def hold_out_differently(one: Run, other: Run, recorded: Record, others: Record) -> bool:
-    """True where two runs did not hold out the same text, as far as they have written it down."""
+    """True if two runs held out different text, as far as their records tell."""
     held, theirs = (load_facts(run).get("held_out", {}).get("validation") for run in (one, other))
     if held is not None and theirs is not None:
         return bool(held["text"] != theirs["text"])

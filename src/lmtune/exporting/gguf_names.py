@@ -82,7 +82,7 @@ ARCHITECTURES = {
     "mistral": Architecture("llama", ROTARY_SIZES, {**ROTARY_SETTINGS, "sliding_window": (None,)}, rotated=ROTATED),
     "qwen2": Architecture("qwen2", ROTARY_SIZES, {**ROTARY_SETTINGS, "use_sliding_window": (False,)}),
 }
-"""By model type of transformers."""
+"""Architectures by transformers' model type."""
 
 
 def find_architecture(config: PreTrainedConfig, path: str) -> Architecture:

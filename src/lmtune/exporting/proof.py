@@ -73,7 +73,7 @@ class Closeness:
     """Largest difference between two logits."""
 
     def as_dict(self) -> Record:
-        """For results and JSON."""
+        """Plain values for results and JSON."""
         return asdict(self)
 
 

@@ -58,7 +58,7 @@ class Flag(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What becomes of a flag."""
+    """The translation of a flag."""
 
     flag: Flag
     typed: tuple[tuple[str, str], ...] = ()

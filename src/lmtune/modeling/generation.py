@@ -28,6 +28,7 @@ DEFAULT_NEW_TOKENS = 60
 UNLIMITED = 10**9
 """Positions of a model that has no limit."""
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
+"""Fields of a generation config that transformers refuses to save without beams."""
 OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """transformers refuses to save these without return_dict_in_generate, and BEAM_SETTINGS without beams."""
 NOTHING_LEFT = (

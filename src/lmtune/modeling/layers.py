@@ -36,7 +36,7 @@ def embedding_weight(model: PreTrainedModel) -> torch.Tensor:
 
 
 def count_rows(model: PreTrainedModel) -> int:
-    """How many ids the model takes."""
+    """Rows of the input embedding, one for each id."""
     return int(embedding_weight(model).shape[0])
 
 

@@ -119,13 +119,13 @@ def build_model(
     return model, remarks + mend_special_ids(model, tokenizer, moved=transfer is not None)
 
 
-def load_model(path: str, revision: str | None = None, key: str = "ckpt", whole: bool = True) -> PreTrainedModel:
+def load_model(path: str, key: str = "ckpt", whole: bool = True) -> PreTrainedModel:
     """A causal language model from a folder or the Hub, in float32 on the CPU; with its adapter on it if that is what was saved.
 
     key: the key that named it, for messages. Raises ModelError if it does not load, or only with code of its own; if it is not
     causal; and, with `whole`, if its files lack weights or hold others.
     """
-    source = foreign.Source(key, path, revision, whole=whole)
+    source = foreign.Source(key, path, whole=whole)
     settings, base = adapters.open_source(source)
     if base is not None and foreign.find_file(source, adapters.WEIGHTS) is None:
         return _load_to_train(source)[0]  # transformers reads no adapter from a pickle; peft does

@@ -56,7 +56,7 @@ class EmbeddingTransfer:
     sources: np.ndarray
     """[new rows] int64: the old row that is copied, -1 if there is none."""
     pieces: dict[int, list[int]]
-    """For `fvt`: new row to the old rows whose mean it starts as."""
+    """For `fvt`: the old rows whose mean a new row starts as."""
     old_entries: int
     """Entries of the old vocabulary; rows of the old embedding beyond them belong to no token."""
     same_id: int

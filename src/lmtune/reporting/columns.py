@@ -1,6 +1,20 @@
-"""The columns of numbers for a held-out set, and the text that each is measured on."""
+"""Columns of a table, and those in which the numbers of a held-out set stand, with the text that each of them is of."""
+
+from collections.abc import Container, Sequence
 
 from lmtune.storage import Record
+
+
+def align(rows: Sequence[Sequence[str]], right: Container[int]) -> list[str]:
+    """Rows of cells as lines, two blanks between columns. right: numbers of the columns that are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def list_columns(measures: Record) -> dict[str, Record]:

@@ -14,8 +14,9 @@ from lmtune.evaluation.intervals import CONFIDENCE
 from lmtune.evaluation.side_by_side import SEEDS, TEXT
 from lmtune.measures import BITS_PER_BYTE, LOSS, SHOWN, WORD_PERPLEXITY
 from lmtune.paths import show
+from lmtune.reporting.columns import align
 from lmtune.reporting.comparison import list_measures
-from lmtune.reporting.tables import render_needed, render_seeds
+from lmtune.reporting.tables import render_needed, render_seeds, render_windows
 from lmtune.storage import Record, render_number
 
 MOST_SETTINGS = 5
@@ -195,22 +196,14 @@ def _render_spread(name: str, family: Record) -> str:
 
 
 def _align(table: Table) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:<{width}}" if place < table.words else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table.rows
-    ]
+    return align(table.rows, right=range(table.words, len(table.rows[0])))
 
 
 def _render_title(group: Record) -> str:
     protocol = group["protocol"]
-    stride = "" if protocol["windows"] == "disjoint" else f" every {protocol['stride']:,}"
     return (
         f"{', '.join(group['sets'])} {protocol['text'][:6]}: {protocol['documents']:,} documents, {group['bytes']:,} bytes held "
-        f"out; windows of {protocol['context']:,}{stride}, {protocol['dtype']}"
+        f"out; {render_windows(protocol)}"
     )
 
 

@@ -11,6 +11,7 @@ from lmtune.paths import shorten
 from lmtune.reporting.card import render_card, render_use
 from lmtune.reporting.samples import load_final
 from lmtune.storage import Record
+from lmtune.units import render_size
 
 if TYPE_CHECKING:
     from lmtune.runs import Run
@@ -27,7 +28,7 @@ def render_export(account: Record) -> list[str]:
         "weights": types,
         "vocabulary": _render_vocabulary(account.get("vocabulary")),
         "read back": _render_proof(account["proof"]),
-        "files": ", ".join(f"{name} ({_render_size(size)})" for name, size in account["files"].items()),
+        "files": ", ".join(f"{name} ({render_size(size)})" for name, size in account["files"].items()),
         "folder": str(shorten(Path(account["folder"]))),
     }
     return [f"{label:<{LABEL}}{text}" for label, text in rows.items() if text]
@@ -52,10 +53,6 @@ def _render_proof(proof: Record) -> str:
         f"on {proof['tokens']} tokens {proof['divergence']:.1e} nats from the model in float32, the same likeliest token at "
         f"{proof['agreement']:.1%}"
     )
-
-
-def _render_size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
 def render_export_card(path: str, name: str, run: Run | None, dtype: str, proof: Record) -> str:

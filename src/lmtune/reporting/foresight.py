@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 from lmtune.config.ranges import render_value
 from lmtune.console import wrap
+from lmtune.gauges import FINE
 from lmtune.storage import Record
 from lmtune.units import render_bytes, render_count, render_duration
 
 LABEL = 12
 """Width of the labels, in characters."""
 OWN = "lmtune's conf/"
-BARS = "▁▂▃▄▅▆▇█"
+BARS = FINE.levels
 
 
 def render_foresight(found: Record) -> list[str]:

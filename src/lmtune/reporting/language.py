@@ -122,4 +122,4 @@ PT = Language(
     ("jan.", "fev.", "mar.", "abr.", "maio", "jun.", "jul.", "ago.", "set.", "out.", "nov.", "dez."),
 )
 LANGUAGES = {"en": EN, "pt": PT}
-"""By the values of report.language."""
+"""Languages by the values of report.language."""

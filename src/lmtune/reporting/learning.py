@@ -52,7 +52,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What the figure shows."""
+    """The data of the figure of a training."""
 
     curves: list[Curve]
     """The last one is drawn on top."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune import __version__
@@ -40,7 +41,12 @@ class Span:
     change: str = ""
     rose: bool = False
     places: tuple[float, float] = (0.0, 0.0)
-    """Positions of both, in percent of the scale's width."""
+    """Places of both values, in percent of the track."""
+
+
+def is_own_page(file: Path) -> bool:
+    """True for a file that is a page of lmtune's, which a new one may replace."""
+    return GENERATOR in file.read_text(encoding="utf-8", errors="replace")[:1000]
 
 
 def render_page(template: str, language: Language, title: str, *, runs: bool = False, **values: object) -> str:

@@ -3,6 +3,7 @@
 from lmtune.config import CardConfig, render_plain
 from lmtune.reporting.card_facts import list_languages
 from lmtune.storage import Record
+from lmtune.units import render_size
 
 SAID = (
     *("license", "authors", "contact", "intended_use", "out_of_scope", "limits", "personal_data", "ethics"),
@@ -33,7 +34,7 @@ def render_push(account: Record) -> list[str]:
     verb = "would go" if account["dry_run"] else "went"
     lines = _render_place(account)
     lines += ["", f"{len(account['files'])} files, {size / 1e6:,.1f} MB, {verb}:"]
-    lines += [f"  {file['name']:<{NAME}}{_render_size(file['bytes']):>12}  {file['why']}" for file in account["files"]]
+    lines += [f"  {file['name']:<{NAME}}{render_size(file['bytes']):>12}  {file['why']}" for file in account["files"]]
     lines += ["", "stays here:"]
     lines += [f"  {file['name']:<{NAME}}{'':>12}  {file['why']}" for file in account["stays"]]
     if account["unstated"]:
@@ -50,7 +51,3 @@ def _render_place(account: Record) -> list[str]:
         f"{'commit':<{LABEL}}{account['url']}{known}",
     ]
     return [*lines, f"{'removed there':<{LABEL}}{', '.join(account['removed'])}"] if account["removed"] else lines
-
-
-def _render_size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from lmtune.paths import shorten, show
+from lmtune.reporting.columns import align
 from lmtune.reporting.settings import hide_override, list_own, tells
 from lmtune.runs import Run
 from lmtune.runs.catalog import Survey, find_sweep
@@ -53,14 +54,7 @@ def render_list(values: Record) -> list[str]:
     root = Path(values["root"])
     rows: list[tuple[str, ...]] = [("run", "begun", "steps", "bits per byte", "held out", "status")]
     rows += [_render_row(row, root) for row in values["runs"]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            _align(cell, width, place) for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    table = lines if values["runs"] else [f"no runs below {show(root)}"]
+    table = align(rows, right=[2]) if values["runs"] else [f"no runs below {show(root)}"]
     return [*table, *_render_rest(values)]
 
 
@@ -84,10 +78,6 @@ def _render_row(row: Record, root: Path) -> tuple[str, ...]:
 
 def _render_date(began: str | None) -> str:
     return "-" if began is None else f"{datetime.fromisoformat(began):%Y-%m-%d %H:%M}"
-
-
-def _align(cell: str, width: int, place: int) -> str:
-    return f"{cell:>{width}}" if place == 2 else f"{cell:<{width}}"
 
 
 def _render_rest(values: Record) -> list[str]:

@@ -205,12 +205,13 @@ def _render_counts(scored: list[Record]) -> str:
     """Amounts, windows and seconds; each of them once if all checkpoints have the same."""
     first = scored[0]
     tokens = " and ".join(dict.fromkeys(f"{measures['tokens']:,}" for measures in scored))
-    windows = " and ".join(dict.fromkeys(_render_windows(measures["protocol"]) for measures in scored))
+    windows = " and ".join(dict.fromkeys(render_windows(measures["protocol"]) for measures in scored))
     seconds = sum(measures["seconds"] for measures in scored)
     return f"{tokens} tokens, {first['words']:,} words, {first['bytes']:,} bytes; {windows}, {seconds:.1f} s"
 
 
-def _render_windows(protocol: Record) -> str:
+def render_windows(protocol: Record) -> str:
+    """`windows of 1,024 every 512, float32`."""
     stride = "" if protocol["windows"] == "disjoint" else f" every {protocol['stride']:,}"
     return f"windows of {protocol['context']:,}{stride}, {protocol['dtype']}"
 

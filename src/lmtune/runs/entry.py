@@ -96,7 +96,7 @@ def load_entry(run: Run) -> Entry:
     return Entry(
         run,
         mark,
-        _find(results, str, "name") or _name_by_folder(run.folder),
+        _find(results, str, "name") or run.folder.absolute().parent.name,
         _tell_status(run, _find(results, str, "status")),
         steps,
         bits,
@@ -194,7 +194,3 @@ def _find(record: object, kind: type | tuple[type, ...], *names: str, default: A
     if isinstance(record, kind) and not isinstance(record, bool):
         return record
     return {} if kind is dict else default
-
-
-def _name_by_folder(folder: Path) -> str:
-    return folder.absolute().parent.name

@@ -42,7 +42,7 @@ class Run(RunFiles):
 
     @property
     def trash_folder(self) -> Path:
-        """Where parts of the run are deleted."""
+        """The folder in which parts of the run are deleted."""
         return self.folder / f".trash-{self.mark.id}"
 
     # Ownership of files
@@ -137,9 +137,7 @@ class Run(RunFiles):
             results = load_json(self.results_file)
         except (OSError, UnicodeDecodeError, CheckpointError):
             return {}
-        mark = find_mark(self.folder)
-        stored = (mark.checksums or {}).get(self.results_file.name) if mark else None
-        return results if stored in (None, checksum_of(text)) else {}
+        return results if self._is_as_sealed(self.results_file, text) else {}
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Replace results.json; for a completed run, seal it by the mark."""
@@ -166,9 +164,7 @@ class Run(RunFiles):
             loaded = load_yaml(self.config_file)
         except (OSError, UnicodeDecodeError, ConfigError):
             return None
-        mark = find_mark(self.folder)
-        stored = (mark.checksums or {}).get(self.config_file.name) if mark else None
-        return loaded if loaded and stored in (None, checksum_of(text)) else None
+        return loaded if loaded and self._is_as_sealed(self.config_file, text) else None
 
     def write_config(self, plain: dict[str, Any]) -> None:
         """Replace config.yaml, and seal it by the mark."""
@@ -186,6 +182,12 @@ class Run(RunFiles):
 
     def _seal_record(self, file: Path) -> None:
         write_mark(self.folder, self.mark.with_checksum(file.name, checksum_of(file.read_text(encoding="utf-8"))))
+
+    def _is_as_sealed(self, file: Path, text: str) -> bool:
+        """False for a record of which the mark has the checksum of another text."""
+        mark = find_mark(self.folder)
+        stored = (mark.checksums or {}).get(file.name) if mark else None
+        return stored in (None, checksum_of(text))
 
     def find_tracker_id(self, name: str) -> str | None:
         """The id of this run in a tracker, or None before it has one."""

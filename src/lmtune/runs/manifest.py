@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lmtune.errors import CheckpointError
-from lmtune.storage import checksum, checksum_of, load_json, render_json, sync, sync_folder, write_json
+from lmtune.storage import CHECKSUM, checksum, find_signed, load_json, sign, sync, sync_folder, write_json
 
 MANIFEST = "manifest.json"
-CHECKSUM = "xxh3_128"
 NOT_OF_MODEL = frozenset([".md", ".pt", ".pth", ".npz"])
 
 
@@ -31,19 +30,16 @@ def seal(folder: Path, manifest: dict[str, Any], private: frozenset[str] = froze
         }
         for each in written:
             each.result()
-    content = {**manifest, "files": files}
-    write_json(folder / MANIFEST, {**content, CHECKSUM: checksum_of(render_json(content))})
+    write_json(folder / MANIFEST, sign({**manifest, "files": files}))
     sync_folder(folder)
 
 
 def load_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a folder, None if it is missing or not as it was written."""
     try:
-        manifest = load_json(folder / MANIFEST)
+        return find_signed(load_json(folder / MANIFEST))
     except (OSError, CheckpointError):
         return None
-    stored = manifest.pop(CHECKSUM, None)
-    return manifest if stored == checksum_of(render_json(manifest)) else None
 
 
 def find_fault(folder: Path) -> str | None:

@@ -9,10 +9,9 @@ from typing import Any
 
 from lmtune import __version__
 from lmtune.errors import CheckpointError
-from lmtune.storage import checksum_of, load_json, render_json, write_json
+from lmtune.storage import find_signed, load_json, render_json, sign, write_json
 
 MARK = "run.json"
-CHECKSUM = "xxh3_128"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +31,16 @@ class Mark:
     made: tuple[str, ...] = ()
     """Names in the folder that the run has made or is about to make: nothing else in it is touched."""
     checksums: dict[str, str] | None = None
-    """Checksums of final records: config.yaml, and results.json of a completed run."""
+    """Checksums of records that are final: config.yaml, and results.json of a run that has completed."""
     lmtune: str = __version__
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of run.json, with its own checksum."""
-        content = {"about": ABOUT, **asdict(self), "made": list(self.made), "made_folders": list(self.made_folders)}
-        return {**content, CHECKSUM: checksum_of(render_json(content))}
+        """As it is written, with a checksum of its own."""
+        lists = {"made": list(self.made), "made_folders": list(self.made_folders)}
+        return sign({"about": ABOUT, **asdict(self), **lists})
 
     def with_names(self, names: tuple[str, ...]) -> "Mark":
-        """A copy with further names that belong to the run."""
+        """The mark with further names that are the run's own."""
         return replace(self, made=(*self.made, *(name for name in names if name not in self.made)))
 
     def without_name(self, name: str) -> "Mark":
@@ -74,12 +73,12 @@ def find_mark(folder: Path) -> Mark | None:
 
 
 def parse_mark(content: dict[str, Any]) -> Mark | None:
-    """A mark from the output of as_dict, None if that was changed since."""
-    content = dict(content)
-    if content.pop(CHECKSUM, None) != checksum_of(render_json(content)):
+    """A mark from what as_dict gave, None where it was changed since."""
+    record = find_signed(content)
+    if record is None:
         return None
-    lists = {name: tuple(content[name]) for name in ("made", "made_folders")}
-    return Mark(**{item.name: content[item.name] for item in fields(Mark)} | lists)
+    lists = {name: tuple(record[name]) for name in ("made", "made_folders")}
+    return Mark(**{item.name: record[item.name] for item in fields(Mark)} | lists)
 
 
 def place_mark(folder: Path, mark: Mark) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
 Processor: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From ids [rows, tokens] and scores [rows, vocabulary] to other scores, as LogitsProcessor does."""
+"""Changes scores [rows, vocabulary] by ids [rows, tokens], as LogitsProcessor does."""
 
 
 class Chooser:

@@ -47,7 +47,7 @@ class Job:
     """How many likeliest tokens are returned with each token; None for no log-probabilities."""
     scores_prompt: bool = False
     deadline: float = float("inf")
-    """By time.monotonic(); the text ends there."""
+    """Time by time.monotonic() at which the text ends."""
     outputs: list[Output] = field(default_factory=list)
     cancelled: bool = False
     """True if nobody waits for it any more."""

@@ -116,10 +116,10 @@ def _take_one_gpu(arguments: "TrainingArguments") -> None:
 
 
 def _leave_precision(arguments: "TrainingArguments") -> None:
-    """Unset the precision of float32 products where none are left: torch's compiler reads the older of its two switches.
+    """Unset torch's newer TF32 switch under half precision, where no float32 product is left to use it.
 
-    transformers turns TF32 on by the newer one whenever something is compiled, and in mode max-autotune the compiler then
-    refuses the mixture.
+    transformers sets it whenever torch.compile is on. The compiler reads the older switch, and in mode max-autotune it refuses
+    to run with the two mixed.
     """
     import torch
 
@@ -128,12 +128,12 @@ def _leave_precision(arguments: "TrainingArguments") -> None:
 
 
 def spreads(given: dict[str, Any], arguments: "TrainingArguments") -> bool:
-    """True where weights are to be spread over processes. given: `training.*`."""
+    """True if the weights will be sharded over several processes. given: `training.*`."""
     return bool(given.get("fsdp")) and arguments.world_size > 1
 
 
 def check_liger(arguments: "TrainingArguments") -> None:
-    """Raise ConfigError where Liger's kernels cannot run: Trainer asks for the package only when the first step is near."""
+    """Raise ConfigError if Liger's kernels cannot run; Trainer would notice only just before the first step."""
     from transformers.utils.import_utils import is_liger_kernel_available
 
     if not arguments.use_liger_kernel:
@@ -150,9 +150,9 @@ def check_liger(arguments: "TrainingArguments") -> None:
 
 
 def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size: int) -> None:
-    """Set rows per device and accumulation so that a step is batch.tokens, with at most the rows that the arguments have.
+    """Set rows per device and accumulation so that a step has batch.tokens tokens.
 
-    Raises ConfigError where none fit.
+    Rows per device stay within those that are set, unless auto_find_batch_size looks for them. Raises ConfigError if nothing fits.
     """
     if config.batch.tokens is None:
         return
@@ -170,7 +170,7 @@ def apply_batch(config: TrainConfig, arguments: "TrainingArguments", block_size:
 
 
 def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingRows) -> None:
-    """Set at most `most_rows` of a process at once, in more passes: a step keeps its rows where they divide."""
+    """Process at most `most_rows` rows at once and accumulate more passes; a step keeps its rows where they divide."""
     of_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     most = max(1, most_rows // max(1, arguments.n_gpu))
     smaller = split_rows(of_step, most, count_devices(arguments), rows.block_size)
@@ -185,7 +185,7 @@ def shrink_batch(arguments: "TrainingArguments", most_rows: int, rows: TrainingR
 
 
 def settle_intervals(arguments: "TrainingArguments", total_steps: int) -> None:
-    """Turn intervals given as a share of the run into steps: as Trainer does itself, but so that a resumed run agrees."""
+    """Convert intervals given as a fraction of the run into steps, as Trainer would, but the same for a resumed run."""
     shares = {name: getattr(arguments, name) for name in ("logging_steps", "eval_steps", "save_steps")}
     for name, share in shares.items():
         if share is not None and 0 < share < 1:
@@ -197,12 +197,12 @@ def settle_intervals(arguments: "TrainingArguments", total_steps: int) -> None:
 
 
 def name_of(strategy: object) -> str:
-    """'steps' of a strategy or a schedule, which transformers keeps as a member of an enumeration."""
+    """The plain name of a strategy or schedule, such as 'steps', which transformers keeps as an enum member."""
     return str(getattr(strategy, "value", strategy))
 
 
 def name_precision(arguments: "TrainingArguments") -> str:
-    """What the products of a step are computed in: `bf16` and `fp16` where autocast takes them for safe, or `float32`."""
+    """The precision of a training step: `bf16` or `fp16`, both under autocast, or `float32`."""
     return "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "float32"
 
 
@@ -211,15 +211,20 @@ def count_devices(arguments: "TrainingArguments") -> int:
     return int(arguments.world_size) * max(1, int(arguments.n_gpu))
 
 
+def count_rows_per_step(arguments: "TrainingArguments") -> int:
+    """Rows of an optimizer step, over all devices and all passes of it."""
+    return int(arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps)
+
+
 def check_optimizer(arguments: "TrainingArguments", model: "PreTrainedModel") -> None:
-    """Raise ConfigError for an optimizer or a schedule that cannot be built, before a run folder is: build both on a toy."""
+    """Raise ConfigError if the optimizer or the schedule cannot be built: both are, for a toy parameter."""
     import torch
     from transformers import Trainer, get_scheduler
 
     toy = torch.nn.Parameter(torch.zeros(1))
     names = ("optim", "optim_args", "lr_scheduler_type", "lr_scheduler_kwargs")
     given = {name: value for name in names if (value := getattr(arguments, name))}
-    keys = ", ".join(f"training.{name}={render_value(getattr(value, 'value', value))}" for name, value in given.items())
+    keys = ", ".join(f"training.{name}={render_value(value)}" for name, value in given.items())
     with explained("no optimizer and schedule of these settings", keys):
         kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
         needs_model = groups_parameters(settings)
@@ -241,7 +246,7 @@ def count_warmup(arguments: "TrainingArguments", steps: int) -> int:
 
 
 def build_schedule(arguments: "TrainingArguments", steps: int) -> Callable[[int], float] | None:
-    """The factor of the learning rate at each step of a run; None for a schedule that follows what is measured."""
+    """The learning-rate factor as a function of the step; None for a schedule that depends on a metric."""
     import torch
     from transformers import get_scheduler
 
@@ -257,7 +262,7 @@ def build_schedule(arguments: "TrainingArguments", steps: int) -> Callable[[int]
 
 
 def _check_rates(factors: list[float | complex]) -> None:
-    """Raise ConfigError for a schedule that leads to no rate somewhere, be it at its last step."""
+    """Raise ConfigError for a schedule whose factor is complex, NaN or infinite at any step."""
     wrong = [factor for factor in factors if isinstance(factor, complex) or not math.isfinite(factor)]
     if wrong:
         raise ConfigError(
@@ -277,7 +282,7 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
             settings.pop(name, None)
         settings.setdefault("save_strategy", "steps")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        settings["use_cpu"] = True  # said, because transformers refuses bf16 on a CPU that was not asked for by name
+        settings["use_cpu"] = True  # transformers refuses bf16 on a CPU unless this is set
     settings.setdefault("dataloader_pin_memory", torch.cuda.is_available())  # elsewhere torch only warns about it
     if settings["dataloader_pin_memory"] and not settings.get("use_cpu"):
         settings.setdefault(
@@ -292,9 +297,9 @@ def _complete(settings: dict[str, Any], has_validation: bool) -> dict[str, Any]:
 
 
 def _follow_metric(settings: dict[str, Any]) -> dict[str, Any]:
-    """What goes by the metric of the best model: whether more of it is better, and so when a rate falls.
+    """Settings implied by the metric of the best model: its direction, and the mode of a schedule that follows it.
 
-    Raises ConfigError where it was said otherwise. transformers would take more of anything but a loss for better.
+    Raises ConfigError if the user set the opposite. transformers assumes that greater is better for anything but a loss.
     """
     metric = settings.get("metric_for_best_model") or "loss"
     greater, given = is_greater_better(metric), settings.get("greater_is_better")

@@ -1,6 +1,6 @@
 """average.last=: the mean of the weights over the end of a training, which may be better than the last of them.
 
-Averaging takes out what single batches have done to the weights, as the decay of the learning rate does (Izmailov et al.
+Averaging removes the noise of single batches from the weights, as learning-rate decay does (Izmailov et al.
 2018, arXiv:1803.05407; Ajroldi et al. 2025, arXiv:2502.06761). Which weights are taken depends on the number of the step
 alone, and checkpoints hold the mean, so a resumed run cannot differ.
 """
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from lmtune.training.trainer import LmTrainer
 
 FOLDER, FILE = "average", "weights.safetensors"
-"""In a checkpoint: a folder, since whoever loads the checkpoint as a model reads the safetensors files beside its config."""
+"""Place in a checkpoint: a folder, since loaders of the checkpoint read the safetensors files beside its config."""
 MOST_POINTS = 100
-"""Weights that are averaged, at most: more cost time, and those of neighbouring steps are nearly the same."""
+"""Steps whose weights are averaged, at most: more take time, and the weights of neighbouring steps hardly differ."""
 
 
 def takes(step: int, steps: int, share: float) -> bool:
@@ -41,7 +41,7 @@ def takes(step: int, steps: int, share: float) -> bool:
 
 
 class Outcome(NamedTuple):
-    """What became of an average."""
+    """The result of averaging weights."""
 
     record: Record
     """As results.json has it."""
@@ -113,10 +113,10 @@ class TailAverage(TrainerCallback):
     def settle(
         self, trainer: LmTrainer, held_out: HeldOut, allows: Callable[[dict[str, Measures]], bool] | None = None
     ) -> Outcome:
-        """Leave the model with the means if they have fewer bits per byte on the first held-out set, else as training ended.
+        """Load the averaged weights into the model if they score better on the first held-out set, else leave it as it is.
 
-        Both are scored on what is scored while the model learns. All processes take part. allows: whether measures of all sets
-        are within what the run may forget; where those of one alone are, it is that one.
+        Both are scored on the sample that is used during training. All processes take part. allows: whether measures of all sets
+        are within the budget for forgetting; if only one of the two is, that one is kept.
         """
         model = trainer.accelerator.unwrap_model(trainer.model)
         current = _find_measured(trainer, held_out) or held_out.score_sample(model)

@@ -1,4 +1,4 @@
-"""From tokens a step to rows per device and accumulation, for any number of devices."""
+"""Rows per device and accumulation for a number of tokens per step, on any number of devices."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ USUAL_ROWS = 8
 
 
 class StepCounts(NamedTuple):
-    """How long a training is."""
+    """Steps of a training, per epoch and in all."""
 
     steps_per_epoch: int
     samples: float
@@ -21,7 +21,7 @@ class StepCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What goes into one optimizer step."""
+    """The batch of one optimizer step."""
 
     per_device: int
     """Rows of one forward pass on one device."""

@@ -13,11 +13,11 @@ from typing import NamedTuple
 START = 0.25
 """The share before anything was measured, unless `most` is less."""
 AIM = 0.75
-"""Part of the budget that the share steers for; the rest is for what an evaluation later shows."""
+"""Fraction of the budget that the share aims for; the rest is for what shows only at the next evaluation."""
 FASTEST = 2.0
-"""The most that a share changes by from one evaluation to the next, up or down, unless the budget is spent."""
+"""Largest factor by which a share changes between evaluations, up or down, unless the budget is spent."""
 LEAST = 1 / 32
-"""The smallest share, as a part of the largest: from nothing, no share could grow."""
+"""The smallest share, as a fraction of the largest. Not 0, which no factor could raise."""
 
 
 class Gauge(NamedTuple):
@@ -27,11 +27,11 @@ class Gauge(NamedTuple):
     bits: float
     """Bits per byte."""
     share: float
-    """Of old text in the steps that follow, decided on this evaluation."""
+    """Share of old text in the steps that follow, decided on this evaluation."""
 
 
 def measure_rise(before: float, after: float) -> float:
-    """How much bits per byte have risen, as a part of what they were."""
+    """The relative increase of bits per byte."""
     return after / before - 1
 
 
@@ -44,7 +44,7 @@ def decide(past: Sequence[Gauge], bits: float, budget: float, most: float) -> fl
     if not past:
         return min(START, most)
     rise = measure_rise(past[0].bits, bits)
-    if not rise <= budget:  # of a measure that is no number neither
+    if not rise <= budget:  # also true of NaN
         return most
     ahead = rise + max(0.0, rise - measure_rise(past[0].bits, past[-1].bits))
     factor = min(FASTEST, max(1 / FASTEST, ahead / (AIM * budget)))
@@ -64,6 +64,6 @@ def count_rows(past: Sequence[Gauge], rows: int, step: int) -> int:
 
 
 def divide(first: int, last: int, parts: int) -> list[range]:
-    """The numbers from `first` up to and without `last` in so many stretches, as equal as they can be."""
+    """range(first, last) in `parts` consecutive ranges of nearly equal length."""
     bounds = [first + part * (last - first) // parts for part in range(parts + 1)]
     return [range(start, end) for start, end in pairwise(bounds)]

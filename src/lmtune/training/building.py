@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def build_trainer(setup: Setup, held_out: HeldOut, replay: "Replay | None" = None) -> "LmTrainer":
-    """The trainer, which has tried what its first step needs: what would fail there fails before there is a run folder."""
+    """The trainer of a run. What its first step needs is tried, so that failures come before there is a run folder."""
     from lmtune.training.gradual import unfreeze_gradually
 
     turn_to("trying the first step")

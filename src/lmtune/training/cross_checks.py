@@ -1,6 +1,6 @@
-"""Settings that are sound by themselves and not beside each other, told before the first step, each with its remedy.
+"""Warnings about combinations of settings that work but were hardly meant, each with a remedy.
 
-What cannot work at all is refused elsewhere; these run, and are hardly what was meant.
+What cannot work at all is refused elsewhere.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list[str]:
-    """One sentence or two for each pair of settings that do not meet. The intervals are settled (foresight.plan_course)."""
+    """The warnings of a run, whose intervals have to be settled (foresight.plan_course)."""
     args = setup.arguments
     return [
         *_warn_of_warmup(args, course.steps),

@@ -1,4 +1,4 @@
-"""The beginning of a training as a curve: the loss of each step, and what is held out scored along the way; nothing is kept."""
+"""The first steps of a training as a loss curve, with held-out scores along the way; nothing is kept."""
 
 import math
 from collections.abc import Collection
@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lmtune.training.arguments import change_arguments
-from lmtune.training.distributed import reduce_sum
 
 if TYPE_CHECKING:
     from lmtune.training.held_out import HeldOut
@@ -32,7 +30,7 @@ class Curve:
 
 
 class CurveCallback(TrainerCallback):
-    """Takes a curve, and ends the training at the last of `marks`, or at a loss that is no number; nothing is saved.
+    """Records a curve, and ends the training at the last of `marks` or at a loss that is not finite; nothing is saved.
 
     marks: the steps after which the held-out text is scored.
     """
@@ -47,9 +45,7 @@ class CurveCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        # Losses of accumulated batches are shares that add up; over processes they are averaged.
-        loss = torch.stack([batch.loss for batch in self.trainer.losses.take()]).sum()
-        self.curve.losses.append(float(reduce_sum(loss) / args.world_size))
+        self.curve.losses.append(self.trainer.losses.take_step(args.world_size))
         if state.global_step in self.marks:
             measures = self.held_out.score_sample(self.trainer.accelerator.unwrap_model(self.trainer.model))
             self.curve.scores[state.global_step] = next(iter(measures.values()))["bits_per_byte"]

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmtune.training.optimizers import name_optimizer
+from lmtune.training.arguments import name_of, name_precision
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -60,17 +60,17 @@ def choose_settings(given: dict[str, Any], device: Device) -> dict[str, Any]:
 
 
 def keep_settings(chosen: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Settings chosen at the start of a run, for the device it is resumed on: TF32 and float16 are refused where there is none."""
+    """Settings chosen at the start of a run, without those that the present device lacks (TF32, float16)."""
     there = {"tf32": device.tf32, "fp16": device.kind == "cuda"}
     return {name: value for name, value in chosen.items() if there.get(name, True)}
 
 
 def describe_device(device: Device, arguments: "TrainingArguments", attention: str | None, loss: str) -> str:
     """One line: what will be used on which chip."""
-    precision = "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32"
+    precision = name_precision(arguments) + (" autocast" if arguments.bf16 or arguments.fp16 else "")
     parts = [
         precision + (" with TF32" if arguments.tf32 else ""),
-        name_optimizer(arguments),
+        name_of(arguments.optim),
         f"{attention or 'its own'} attention",
         f"{loss} loss",
         "torch.compile" if arguments.torch_compile else "no torch.compile",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.errors import CheckpointError
+from lmtune.training.arguments import count_rows_per_step
 from lmtune.training.optimizers import measure_state
 from lmtune.units import render_bytes
 
@@ -45,8 +46,7 @@ def count_steps(arguments: "TrainingArguments", blocks: int) -> int:
     """Optimizer steps of a run over `blocks` blocks."""
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    batch = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    return math.ceil(math.ceil(blocks / batch) * arguments.num_train_epochs)
+    return math.ceil(math.ceil(blocks / count_rows_per_step(arguments)) * arguments.num_train_epochs)
 
 
 def check_disk(folder: Path, need: DiskNeed, present: int) -> None:

@@ -1,7 +1,7 @@
 """What the processes of a training agree on. All of them have to call these at the same point.
 
-There is one mind: the disk, the clock, the device and the decisions of rank 0 are the run's, and every other rank knows
-only what it is told. What only one disk holds goes to the others through mirror.py.
+Rank 0 decides: its disk, clock, device and choices are those of the run, and it broadcasts them. Files that only its disk
+holds reach other hosts through mirror.py.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ LOST = re.compile(
     r"gloo.*(closed by peer|reset by peer|broken pipe|timed out)|NCCL.*(remote process exited|timed? ?out)",
     re.IGNORECASE | re.DOTALL,
 )
-"""What gloo, NCCL and torch's store say where another process is not there any more."""
+"""Messages of gloo and NCCL about another process that is gone."""
 
 
 def are_several() -> bool:
     """True under a launcher that has started more than one process."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return launcher.count_processes() > 1
 
 
 def is_joined() -> bool:
-    """True once the processes talk to each other; without several of them nothing heavy is imported to find out."""
+    """True once the process group is initialised. torch is imported only if there are several processes."""
     if not are_several():
         return False
     import torch
@@ -56,10 +56,10 @@ def is_joined() -> bool:
 
 
 def join(training: dict[str, Any]) -> None:
-    """Let the processes talk to each other from now on, with the settings of `training.*`.
+    """Initialise the process group with the settings of `training.*`; does nothing for a single process.
 
-    TrainingArguments would do that later, when each process has decided much by itself already, and hands no timeout on
-    where training.use_cpu=true. A process of its own does nothing.
+    TrainingArguments would do so only after each process has made choices of its own, and passes no timeout where
+    training.use_cpu=true.
     """
     if not are_several() or is_joined():
         return
@@ -88,7 +88,7 @@ def is_first() -> bool:
 
 
 def agree(find: Callable[[], Value]) -> Value:
-    """What `find` returns on rank 0, on all of them; what it raises there is raised on all."""
+    """The result of `find` on rank 0, broadcast to all ranks; its error is raised on all."""
     if not is_joined():
         return find()
     import torch
@@ -107,7 +107,7 @@ def agree(find: Callable[[], Value]) -> Value:
 
 
 def do_first(work: Callable[[], Value]) -> Value | None:
-    """What `work` returns on rank 0, None on the others, which do not do it; what it raises there is raised on all."""
+    """Do `work` on rank 0 alone: its result there, None elsewhere; its error is raised on all."""
     done: list[Value] = []
     agree(lambda: done.append(work()))
     return done[0] if done else None
@@ -137,7 +137,7 @@ def check_everywhere(check: Callable[[], None]) -> None:
 
 
 def gather_first(value: Value) -> list[Value]:
-    """The values of all ranks by rank, on rank 0; nothing on the others. They come one by one, since they may be large."""
+    """The values of all ranks by rank, on rank 0; [] on the others. Sent one at a time, since they may be large."""
     if not is_joined():
         return [value]
     import torch
@@ -154,7 +154,7 @@ def gather_first(value: Value) -> list[Value]:
 
 
 def wait_for_all() -> None:
-    """Return once all ranks have come here. accelerate's own wait names a GPU, even for ranks that train on CPUs."""
+    """A barrier for all ranks. accelerate's own uses a GPU, even for ranks that train on CPUs."""
     gather(None)
 
 
@@ -189,7 +189,7 @@ def _find_other(value: object) -> int | None:
 
 @contextmanager
 def noticing_loss() -> Iterator[None]:
-    """Raise LostProcessError instead of the pages that a communication library writes when another process has gone."""
+    """Turn the errors of communication libraries about a lost process into LostProcessError."""
     try:
         yield
     except RuntimeError as error:
@@ -202,7 +202,7 @@ def noticing_loss() -> Iterator[None]:
 
 
 def _make_sendable(error: Exception) -> Exception:
-    """The error itself where it can travel, else one with its words."""
+    """The error itself if it can be pickled, else a RuntimeError with its message."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -211,7 +211,7 @@ def _make_sendable(error: Exception) -> Exception:
 
 
 def reduce_max(value: int, device: torch.device) -> int:
-    """The largest value over all processes. device: the one that they talk through."""
+    """The largest value over all processes. device: that of the communication backend."""
     if not is_joined():
         return value
     import torch
@@ -222,7 +222,7 @@ def reduce_max(value: int, device: torch.device) -> int:
 
 
 def reduce_sum(value: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes of a tensor on the device that they talk through."""
+    """The sum over all processes of a tensor on the device of the communication backend."""
     if not is_joined():
         return value
     import torch
@@ -233,5 +233,5 @@ def reduce_sum(value: torch.Tensor) -> torch.Tensor:
 
 
 def sum_over_ranks(sums: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The sum over all processes of a tensor on the CPU, the same on each. device: the one that processes talk through."""
+    """The sum over all processes of a tensor on the CPU, the same on each. device: that of the communication backend."""
     return reduce_sum(sums.to(device)).cpu() if is_joined() else sums

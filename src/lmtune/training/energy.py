@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "codecarbon"
 AMOUNTS = ("kilowatt_hours", "cpu", "gpu", "ram", "seconds")
-"""Of the whole machine while it trains: kWh, those of its parts, and how long was measured."""
+"""What is measured while training: kWh of the whole machine and of its parts, and the seconds that were measured."""
 
 
 class EnergyMeter(TrainerCallback):

@@ -50,7 +50,7 @@ def take_final(trainer: "LmTrainer", config: TrainConfig) -> FinalModel:
 
 
 def merges(finetune: FinetuneConfig) -> bool:
-    """True where an adapter is added into the weights in the end."""
+    """True if an adapter is merged into the weights at the end."""
     return finetune.method is FinetuneMethod.lora and finetune.merge
 
 

@@ -16,28 +16,30 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from lmtune.evaluation.metrics import exp
+
 MOST_EPOCHS = 4.0
 """Beyond, text that is read again teaches less and less (Muennighoff et al. 2023, arXiv:2305.16264)."""
 PARTS = (0.5, 1.0)
-"""Of a probe, after which the held-out text is scored."""
+"""Fractions of a probe after which the held-out text is scored."""
 LEAST_STEPS = 3
-"""Before the first score of a probe."""
+"""Steps before the first score of a probe, at least."""
 ENDING = 10
-"""The last of so many parts of a run is its end."""
+"""The end of a run is its last 1/ENDING."""
 COVERAGE = 0.9
-"""Of the interval."""
+"""Coverage of the interval."""
 RIDGE = 1.0
-"""Weight of the penalty, for quantities in units of their spread over the runs."""
+"""Weight of the L2 penalty, for standardised quantities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What is known of a run before it starts."""
+    """The quantities of a run that are known before it starts."""
 
     parameters: int
     tokens_per_step: int
     bytes_per_token: float
-    """Of the held-out text."""
+    """Bytes per token of the held-out text."""
     epochs: float
     learning_rate: float
     factors: tuple[float, ...]
@@ -65,9 +67,9 @@ class Law(TypedDict):
     """Fitted constants for probes of one share."""
 
     weights: dict[str, float]
-    """Of each quantity; `one` is the constant term."""
+    """Coefficients by quantity; `one` is the constant term."""
     half_width: float
-    """Of the 90 % interval, in the logarithm."""
+    """Half the width of the 90 % interval, in the logarithm."""
 
 
 class Calibration(TypedDict):
@@ -120,15 +122,7 @@ def foretell(law: Law, planned: Planned, scores: Mapping[int, float]) -> Forecas
     """The last score of a run, from those of its probe."""
     quantities, last = list_quantities(planned, scores), scores[max(scores)]
     middle = math.log(last) + sum(weight * quantities[name] for name, weight in law["weights"].items())
-    return Forecast(*(exponentiate(middle + side * law["half_width"]) for side in (0, -1, 1)))
-
-
-def exponentiate(value: float) -> float:
-    """e to a power, infinite where no float is that large: a law of few runs may be that uncertain."""
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
+    return Forecast(*(exp(middle + side * law["half_width"]) for side in (0, -1, 1)))
 
 
 class Ended(NamedTuple):
@@ -174,7 +168,7 @@ def _solve(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def list_bounded(planned: Planned) -> dict[str, float]:
-    """What a calibration is bounded by, under the words in which it is told."""
+    """The quantities whose range a calibration records, by the names that messages use."""
     return {
         "parameters": planned.parameters,
         "steps": planned.steps,
@@ -185,7 +179,7 @@ def list_bounded(planned: Planned) -> dict[str, float]:
 
 
 def find_outside(ranges: Mapping[str, Sequence[float]], planned: Planned, marks: Sequence[int]) -> str | None:
-    """Why nothing is known of the end of this run, None where something is."""
+    """Why this run is outside of what was calibrated; None if it is inside."""
     if planned.epochs > MOST_EPOCHS:
         return (
             f"{planned.epochs:.3g} epochs are planned: text that is read more than {MOST_EPOCHS:.0f} times teaches less each time "

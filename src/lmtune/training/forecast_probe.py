@@ -1,4 +1,4 @@
-"""The first steps of a training at three rates, and what they say of its end; the model has its weights again afterwards."""
+"""Forecasts of the final score from the first steps at three learning rates; the weights are restored afterwards."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -69,7 +69,7 @@ def _try_rates(setup: "Setup", held_out: "HeldOut", tried: list[Planned], law: L
 
 
 def _list_obstacles(setup: "Setup", held_out: "HeldOut", course: Course) -> Iterator[str]:
-    """Why a run is none of those that the forecast was calibrated on, whatever its size."""
+    """Why the calibration does not cover this kind of run, whatever its size."""
     args = setup.arguments
     if not held_out.sets:
         yield "nothing is held out"

@@ -1,8 +1,8 @@
-"""What a training will do, told before its first step: reckoned from what has been loaded, nothing is run."""
+"""What a training will do, computed before its first step from what has been loaded; nothing is run."""
 
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,14 @@ from lmtune.config import ForesightConfig, RangeConfig
 from lmtune.data.blocks import Blocks
 from lmtune.runs.settings import flatten
 from lmtune.storage import Record
-from lmtune.training.arguments import build_schedule, count_devices, name_of, name_precision, settle_intervals
+from lmtune.training.arguments import (
+    build_schedule,
+    count_devices,
+    count_rows_per_step,
+    name_of,
+    name_precision,
+    settle_intervals,
+)
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.disk import check_disk, estimate_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     from lmtune.training.trainer import LmTrainer
 
 POINTS = 40
-"""Of the curve of learning rates."""
+"""Points of the learning-rate curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class Course:
     """How long a training is, and what interrupts it."""
 
     steps: int
-    """Of the whole run."""
+    """Steps of the whole run."""
     first: int
     """The step from which it goes on, 0 at its start."""
     steps_per_epoch: int
@@ -42,11 +49,11 @@ class Course:
     targets_per_epoch: int | None
     """None for text of unknown length."""
     evaluations: int
-    """Of what is left, the one before the first step and the last one included."""
+    """Evaluations that are left, the one before the first step and the last one included."""
     saves: int
-    """Of what is left."""
+    """Checkpoints that are left to write."""
     share_learned: float = 1.0
-    """Of the tokens of a step; the others are those that training.goldfish leaves out."""
+    """Fraction of the tokens of a step that are learned; training.goldfish leaves out the others."""
     targets_of_rest: int | None = None
     """Tokens that the steps behind the last whole epoch learn, where the order of rows tells; None where it does not."""
 
@@ -67,18 +74,20 @@ class Course:
             return epochs * self.targets_per_epoch + self.targets_of_rest
         return epochs * self.targets_per_epoch + round(rest * self.targets_per_epoch / self.steps_per_epoch)
 
+    def as_dict(self) -> Record:
+        """As format=json prints it."""
+        return {**asdict(self), "tokens": self.tokens}
+
     def with_factor(self, factor: float) -> "Course":
         """The same epochs in steps of `factor` times as many rows."""
         steps = max(1, math.ceil(self.steps / factor))
-        return Course(
+        return replace(
+            self,
             steps=steps,
             first=min(steps, round(self.first / factor)),
             steps_per_epoch=max(1, math.ceil(self.steps_per_epoch / factor)),
             tokens_per_step=round(self.tokens_per_step * factor),
-            targets_per_epoch=self.targets_per_epoch,
-            evaluations=self.evaluations,
-            saves=self.saves,
-            share_learned=self.share_learned,
+            targets_of_rest=None,  # rows come in another order
         )
 
 
@@ -87,7 +96,7 @@ def plan_course(trainer: "LmTrainer", setup: "Setup", first: int) -> Course:
     args, counts = trainer.args, trainer.count_steps()
     steps = counts.total_steps
     settle_intervals(args, steps)
-    rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
+    rows = count_rows_per_step(args)
     per_epoch = counts.steps_per_epoch
     evaluations = _count_events(name_of(args.eval_strategy), args.eval_steps, first, steps, per_epoch) + int(first == 0)
     return Course(
@@ -129,7 +138,7 @@ def _count_rest(trainer: "LmTrainer", setup: "Setup", epoch: int, steps: int) ->
 def plan_range(setup: "Setup", settings: RangeConfig) -> Course:
     """The course of an LR range test: at most its steps, for it ends once the loss has grown."""
     args = setup.arguments
-    rows = args.per_device_train_batch_size * count_devices(args) * args.gradient_accumulation_steps
+    rows = count_rows_per_step(args)
     blocks = setup.prepared.ledger.blocks
     return Course(
         steps=settings.steps,
@@ -238,7 +247,7 @@ def describe_schedule(trainer: "LmTrainer", course: Course) -> Record:
 
 
 def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", course: Course) -> list[str]:
-    """What else is to be said of the steps to come; what their memory is stands by itself."""
+    """Remarks on the steps to come, without that on memory, which describe_memory covers."""
     remarks = list_remarks_of_setup(setup)
     if trainer.timeline is not None and len(trainer.timeline.phases) > 1:
         remarks.append("the probe is of the first phase: steps of later ones take longer, as more layer groups learn")
@@ -248,7 +257,7 @@ def list_remarks(setup: "Setup", trainer: "LmTrainer", held_out: "HeldOut", cour
 
 
 def list_remarks_of_setup(setup: "Setup") -> list[str]:
-    """What is to be said of the steps to come, but for their memory."""
+    """The remarks of the setup, without that on memory."""
     return [remark for remark in setup.remarks if not remark.startswith("memory of a step: about")]
 
 
@@ -258,15 +267,10 @@ def list_settings(plain: Record, origins: dict[str, str]) -> list[Record]:
     return [{"key": key, "value": flat[key], "from": place} for key, place in origins.items() if key in flat]
 
 
-def describe_course(course: Course) -> Record:
-    """A course as a record."""
-    return {**asdict(course), "tokens": course.tokens}
-
-
 def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> Record:
     """Time to the end, energy and money, from the record of a check with its probe; on another number of devices too.
 
-    There, a step is taken to last as long as here: what the devices have to say to each other is not known.
+    A step is assumed to take as long there as here: what communication costs is not known.
     """
     devices = found["model"]["devices"]
     costs = {"here": _estimate(found, course, devices, settings)}
@@ -277,7 +281,7 @@ def estimate_costs(found: Record, course: Course, settings: ForesightConfig) -> 
 
 
 def _estimate(found: Record, course: Course, devices: int, settings: ForesightConfig) -> Record:
-    """Of one number of devices: steps, seconds (middle, low, high), kWh and money."""
+    """Steps, seconds (median, low, high), kWh and money for one number of devices."""
     probe, sets = found["probe"], list(found["text"]["held_out"].values())
     pace = (probe["scored_tokens_per_second"] or math.inf) * devices / found["model"]["devices"]
     scoring = course.evaluations * sum(each["scored"] for each in sets) / pace

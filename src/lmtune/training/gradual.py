@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 
 from lmtune.config import FinetuneConfig
 from lmtune.errors import ConfigError
+from lmtune.training.arguments import name_of
 from lmtune.training.layer_groups import build_groups, set_trainable
-from lmtune.training.optimizers import groups_parameters, name_optimizer
+from lmtune.training.optimizers import groups_parameters
 from lmtune.training.schedules import Timeline, build_timeline
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def check_gradual(arguments: TrainingArguments, model: PreTrainedModel, finetune
     _, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     if groups_parameters(settings):
         raise ConfigError(
-            f"training.optim={name_optimizer(arguments)} groups parameters itself, as finetune=gradual does. Choose one of the two."
+            f"training.optim={name_of(arguments.optim)} groups parameters itself, as finetune=gradual does. Choose one of the two."
         )
     if arguments.deepspeed:
         raise ConfigError(

@@ -38,7 +38,7 @@ class HeldOutSet(NamedTuple):
     split_by: str
 
     def render_limits(self, settings: EvalConfig) -> str | None:
-        """Of how much of it the numbers are, where that is not all; None where it is."""
+        """How much of the text is scored when; None if it is all of it at any time."""
         whole = f"{len(self.stream.ids):,}"
         parts = [
             f"{len(part.ids):,} of {whole} tokens {when} ({key}={limit:,})"
@@ -61,7 +61,7 @@ class HeldOut:
     """Tokens of an evaluation window."""
     arguments: "TrainingArguments"
     nll: dict[str, np.ndarray] = field(default_factory=dict)
-    """By set: [documents] nats of the text of each, when it was last scored."""
+    """Nats of each document when it was last scored, [documents], by set."""
 
     def score_sample(self, model: "PreTrainedModel") -> dict[str, Measures]:
         """Measures of each set, of what is scored while the model learns. All processes take part."""
@@ -72,7 +72,7 @@ class HeldOut:
         return self.score(model, {name: held.final for name, held in self.sets.items()})
 
     def collect_final(self) -> dict[str, SetScores]:
-        """How each document was scored by score_final, where that has come last."""
+        """Scores of each document from score_final, which has to be the last evaluation."""
         return {
             name: SetScores(held.final.identify(), DocumentBits(self.nll[name], held.final.documents["bytes"]))
             for name, held in self.sets.items()

@@ -8,7 +8,6 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from lmtune.config import RangeConfig
 from lmtune.storage import Record
-from lmtune.training.distributed import reduce_sum
 from lmtune.training.layer_groups import build_groups
 from lmtune.training.schedules import exponential, smooth
 from lmtune.training.step_losses import StepLosses
@@ -20,7 +19,7 @@ DIVERGED = 4.0
 class LrRangeCallback(TrainerCallback):
     """Sets the rate before each step and records its loss after it; ends the training where the loss has diverged.
 
-    step_losses: those of the trainer, which are taken before it can refuse one that is not finite.
+    step_losses: the trainer's, taken here before its check for finite losses sees them.
     """
 
     def __init__(self, settings: RangeConfig, step_losses: StepLosses) -> None:
@@ -44,9 +43,7 @@ class LrRangeCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        # Losses of accumulated batches are shares that add up; over processes they are averaged.
-        loss = torch.stack([batch.loss for batch in self.step_losses.take()]).sum()
-        self.losses.append(float(reduce_sum(loss) / args.world_size))
+        self.losses.append(self.step_losses.take_step(args.world_size))
         smoothed = smooth(self.losses)
         control.should_training_stop |= not math.isfinite(smoothed[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
         return control

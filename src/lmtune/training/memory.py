@@ -109,7 +109,7 @@ def measure_activations(
     inner.train(arguments.device.type == "cpu")
     try:
         with (
-            _unlogged("torch._subclasses.fake_tensor"),
+            _unlogged_fakes(),
             FakeTensorMode() as mode,
             torch.autocast("cpu", half, enabled=bool(arguments.bf16 or arguments.fp16)),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -128,9 +128,9 @@ def measure_activations(
 
 
 @contextmanager
-def _unlogged(name: str) -> Iterator[None]:
-    """Silence a logger: torch logs tracebacks of operations that it could not follow, which is no error here."""
-    logger = logging.getLogger(name)
+def _unlogged_fakes() -> Iterator[None]:
+    """Silence FakeTensorMode: it logs tracebacks of operations that it could not follow, which is no error here."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
         yield
@@ -139,7 +139,7 @@ def _unlogged(name: str) -> Iterator[None]:
 
 
 def measure_free_memory(device: "torch.device") -> int:
-    """Bytes that a process may use: what is free on its device, of a CPU's its share among the processes on the machine."""
+    """Bytes available to a process: free memory of its device; on a CPU, its share among the processes of the host."""
     import psutil
     import torch
 

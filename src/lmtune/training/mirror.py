@@ -30,7 +30,7 @@ def mirrored(checkpoint: Path, device: torch.device) -> Iterator[Path]:
     """Where this rank finds a sealed checkpoint of rank 0: there, or in a copy that its host keeps meanwhile.
 
     All ranks come here. Hosts that see the folder of rank 0, on a shared disk, take it from there; of the others, one rank
-    writes a copy below TMPDIR for all. device: the one that processes talk through.
+    writes a copy below TMPDIR for all. device: that of the communication backend.
     """
     if not is_joined():
         yield checkpoint

@@ -13,6 +13,7 @@ from lmtune.data.written import build_key, is_kept, load_written
 from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
 from lmtune.patience import turn_to
 from lmtune.storage import Record
+from lmtune.training.arguments import count_rows_per_step
 from lmtune.training.disk import count_steps
 from lmtune.training.distributed import check_same_text
 from lmtune.training.replay import Replay
@@ -22,20 +23,20 @@ if TYPE_CHECKING:
     from lmtune.training.setup import Setup
 
 SEED = 0
-"""Of what a model writes, and of the order in which old text comes: all seeds of a sweep learn the same again."""
+"""Seed of what a model writes, and of the order of old text: all runs of a sweep over seeds replay the same text."""
 USUAL_TOKENS = 500_000
-"""That a model writes at most, where forgetting.tokens leaves it open."""
+"""Most tokens that a model writes, unless forgetting.tokens says so."""
 TRIED = 32
 """Tokens of a row that are written to tell how long all of it takes."""
 
 
 class Writing(NamedTuple):
-    """What a model is to write."""
+    """Old text that a model has to write."""
 
     rows: int
     tokens: int
     key: str
-    """Of its place in the cache."""
+    """Key of the entry in the cache."""
 
     @property
     def kept(self) -> bool:
@@ -55,7 +56,7 @@ def prepare_replay(setup: "Setup", held_out: "HeldOut") -> Replay | None:
 
 
 def describe_budget(setup: "Setup", held_out: "HeldOut") -> Record | None:
-    """What a budget will cost, told before the first step; None without one. Text of a set is prepared, and none is written."""
+    """What a budget will cost; None without one. The text of a data set is prepared, that of a model is not written yet."""
     forgetting = setup.config.forgetting
     if forgetting.on is None:
         return None
@@ -96,8 +97,8 @@ def plan_writing(setup: "Setup") -> Writing:
 def count_replayed(setup: "Setup") -> int:
     """Rows of old text that a run learns if each step has the largest share of it."""
     args, most = setup.arguments, setup.config.forgetting.most_share
-    rows = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-    return math.ceil(count_steps(args, len(setup.prepared.blocks)) * rows * most / (1 - most))
+    steps = count_steps(args, len(setup.prepared.blocks))
+    return math.ceil(steps * count_rows_per_step(args) * most / (1 - most))
 
 
 def _take_written(setup: "Setup") -> Replay:

@@ -9,11 +9,6 @@ TWO_MOMENTS = 8.0
 """Bytes that Adam keeps for a parameter: two numbers of 4."""
 
 
-def name_optimizer(arguments: "TrainingArguments") -> str:
-    """As training.optim= has it."""
-    return str(getattr(arguments.optim, "value", arguments.optim))
-
-
 def groups_parameters(settings: dict[str, Any]) -> bool:
     """True for an optimizer that takes its parameters from the model itself, by its arguments."""
     return bool({"params", "model", "optimizer_dict"} & settings.keys())

@@ -8,7 +8,7 @@ from lmtune.training.foresight import Course
 from lmtune.units import render_duration
 
 LONG = 3600.0
-"""Seconds to the end from which on it is said what would fit into FITTING."""
+"""Seconds to the end beyond which a run of FITTING seconds is suggested."""
 FITTING = 1200.0
 RECENT = 50
 """Steps whose times count."""
@@ -24,25 +24,25 @@ class Outlook:
     final_share: float = 1.0
     """How much more text is scored at the end than in each evaluation."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    """Of steps."""
+    """Seconds of the latest steps."""
     evaluation: float = 0.0
-    """Of the last pause in which something was scored, with what was sampled and saved in it."""
+    """Seconds of the last pause in which something was scored, with what was sampled and saved in it."""
     evaluations_done: int = 0
 
     @property
     def step(self) -> float:
-        """Of a usual step; 0 while none has been timed."""
+        """Median seconds of the recent steps; 0 before any has been timed."""
         return statistics.median(self.recent) if self.recent else 0.0
 
     def estimate_left(self, step: int) -> float:
-        """To the end of the run, its final scoring included."""
+        """Seconds to the end of the run, its final scoring included."""
         evaluations = max(0, self.course.evaluations - self.evaluations_done)
         return (self.course.steps - step) * self.step + evaluations * self.evaluation + self._final
 
-    def find_fitting(self, seconds: float = FITTING) -> int:
-        """Steps of a run that takes so long, evaluations and all; 0 where these alone take longer."""
+    def find_fitting(self) -> int:
+        """Steps of a run that takes FITTING seconds, evaluations and all; 0 where these alone take longer."""
         fixed = self.course.evaluations * self.evaluation + self._final
-        return max(0, int((seconds - fixed) / self.step)) if self.step else 0
+        return max(0, int((FITTING - fixed) / self.step)) if self.step else 0
 
     @property
     def _final(self) -> float:

@@ -41,7 +41,7 @@ def log_plan(context: RunContext, setup: Setup, meter: FlopsMeter) -> None:
 
 
 def render_course(trainer: "LmTrainer", course: Course, held_out: HeldOut, settings: EvalConfig) -> Iterator[str]:
-    """How the model learns, and what of it is scored when."""
+    """The learning rate and length of the run, and what is scored when."""
     yield f"learns: {render_schedule(trainer, course)}; {course.steps:,} steps, {render_epochs(course)}"
     args = trainer.args
     every, unit = {

@@ -1,4 +1,4 @@
-"""Chosen for the steps to come: activation checkpointing where memory is short, torch.compile where it pays."""
+"""Automatic choices for a run: activation checkpointing if memory is short, torch.compile if it pays."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 USABLE = 0.9
-"""Share of the free memory that a step may be expected to take: the rest is for what is not counted, and fragments."""
+"""Fraction of the free memory that an estimate may fill; the rest is for fragmentation and what is not counted."""
 
 COMPILE_PAYS_AFTER = {"cuda": 180.0, "cpu": 1200.0}
 """Seconds of training from which torch.compile is chosen. It takes about 20 s and gains a quarter on a GPU."""
@@ -67,7 +67,7 @@ def choose_rows(given: Record, arguments: "TrainingArguments", model: "PreTraine
 
 
 def fit_rows(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, free: int) -> int:
-    """The most of ROWS_AT_ONCE whose step takes at most half of `free` bytes, the usual number where none or nothing is known."""
+    """The largest of ROWS_AT_ONCE whose step takes at most half of `free` bytes; USUAL_ROWS if none does or nothing is known."""
     for rows in ROWS_AT_ONCE:
         memory = estimate_memory(arguments, model, block_size, rows)
         if memory is None:
@@ -135,5 +135,5 @@ def _drops_attention(model: "PreTrainedModel") -> bool:
 
 
 def _shards(given: Record, arguments: "TrainingArguments") -> bool:
-    """Weights are spread over devices, so that what one of them holds at its peak is not counted here."""
+    """True if weights are sharded (DeepSpeed, fully_shard): the peak memory of one device is not estimated then."""
     return bool(arguments.deepspeed) or spreads(given, arguments)

@@ -19,7 +19,7 @@ from lmtune.paths import GivenPath
 from lmtune.runs import begin_at
 from lmtune.storage import Record
 from lmtune.training.old_text import time_writing
-from lmtune.training.throughput import measure_memory
+from lmtune.training.throughput import measure_memory, wait_for
 from lmtune.vocabulary import decode_plain
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run_probe(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut", setting
 
     The weights of the model have changed then.
     """
-    timer = StepTimer(settings, lambda: _wait_for(trainer.args))
+    timer = StepTimer(settings, partial(wait_for, trainer.args.device))
     trainer.add_callback(timer)
     with TemporaryDirectory(prefix="lmtune-check-") as folder:
         run = begin_at(GivenPath("output", f"{folder}/run", CheckpointError), Path(folder))
@@ -112,7 +112,7 @@ def _time_scoring(trainer: "LmTrainer", setup: "Setup", held_out: "HeldOut") -> 
     parts = {name: held.sample.select(tokens, decode) for name, held in held_out.sets.items()}
     start = time.perf_counter()
     held_out.score(trainer.accelerator.unwrap_model(trainer.model), parts)
-    _wait_for(trainer.args)
+    wait_for(trainer.args.device)
     return sum(len(part.ids) for part in parts.values()), time.perf_counter() - start
 
 
@@ -124,10 +124,3 @@ def _time_sampling(trainer: "LmTrainer", setup: "Setup") -> float:
     start = time.perf_counter()
     write(config.prompts, config.generation, config.samples.seed)
     return time.perf_counter() - start
-
-
-def _wait_for(arguments: TrainingArguments) -> None:
-    import torch
-
-    if arguments.device.type == "cuda":
-        torch.cuda.synchronize(arguments.device)

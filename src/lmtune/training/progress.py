@@ -17,6 +17,7 @@ from lmtune.storage import Record
 from lmtune.training.arguments import name_of
 from lmtune.training.outlook import LONG, Outlook, find_crowding, render_long, render_outlook, render_remedy
 from lmtune.training.pulse import KEY, Pulse, find_lowest, render_evaluation, render_log, render_pulse
+from lmtune.training.throughput import wait_for
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class ProgressLine(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._timed += 1
         if self._timed in (1, TIMED):
-            _wait_for(args)
+            wait_for(args.device)
         now = time.monotonic()
         if self._timed > 1:  # the first one warms up
             self.outlook.recent.append(now - self._mark)
@@ -177,14 +178,6 @@ def render_until(left: float) -> str:
     end, today = time.localtime(time.time() + left), time.localtime()
     same = end[:3] == today[:3]
     return time.strftime("until %H:%M" if same else "until %a %d %b %H:%M", end)
-
-
-def _wait_for(args: TrainingArguments) -> None:
-    """Have an accelerator finish what it was given, so that the clock is honest."""
-    if args.device.type == "cuda":
-        import torch
-
-        torch.cuda.synchronize(args.device)
 
 
 def _count_processors() -> int:

@@ -1,7 +1,6 @@
 """What `lmtune push` and training.push_to_hub do: the latter is settled before a run and done after it."""
 
 import logging
-import os
 import shlex
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from lmtune.exporting.card_seal import seal_card
 from lmtune.hub import is_hub_id
 from lmtune.reporting.card_facts import list_languages
 from lmtune.runs import Run
+from lmtune.runs.catalog import find_sweep
 from lmtune.runs.manifest import find_damage, is_edited
-from lmtune.runs.search import SWEEP_MARK
 from lmtune.storage import Record
 from lmtune.training import resume
+from lmtune.training.distributed import is_first
 from lmtune.training.results import load_card
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def find_lack(card: CardConfig, told: Record) -> str | None:
 
 def open_target(config: TrainConfig) -> hub.Target | None:
     """The repository that takes the model of this run, made now by the first process; None for the others, and without a push."""
-    if not config.training.get("push_to_hub") or _is_one_of_others():
+    if not config.training.get("push_to_hub") or not is_first():
         return None
     wish = hub.Wish(
         name_repository(config),
@@ -149,11 +149,6 @@ def _render_value(value: object) -> str:
     return shlex.quote(f"[{','.join(value)}]" if isinstance(value, list) else str(value))
 
 
-def _is_one_of_others() -> bool:
-    """True for a process that a launcher started beside the first; torch is not loaded yet."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and int(os.environ.get("RANK") or 0) > 0
-
-
 def name_repository(config: TrainConfig) -> str:
     """training.hub_model_id, else the run's name; with the number of a job of a sweep behind it, as the jobs share that."""
     name = config.training.get("hub_model_id") or resume.name_run(config)
@@ -166,7 +161,7 @@ def _find_job(config: TrainConfig) -> str | None:
     if config.job_folder is not None:
         return Path(config.job_folder).name
     resumed = Path(str(config.resume)).expanduser().absolute()
-    return resumed.name if (resumed.parent / SWEEP_MARK).is_file() else None
+    return None if find_sweep(resumed) is None else resumed.name
 
 
 def _render_public(told: Record, card: CardConfig, repo: str, name: str) -> str:

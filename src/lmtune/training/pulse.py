@@ -14,7 +14,7 @@ KEY = "eval_bits_per_byte"
 
 @dataclass
 class Pulse:
-    """What a training shows of itself."""
+    """The state of a training, as it is shown on a terminal."""
 
     step: int = 0
     steps: int = 0

@@ -19,6 +19,7 @@ from lmtune.data.turns import draw_rows
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.runs.evaluations import Measures
 from lmtune.storage import Record
+from lmtune.training.arguments import count_rows_per_step
 from lmtune.training.budget import Gauge, count_rows, decide, divide, find_share, measure_rise
 from lmtune.training.distributed import agree
 from lmtune.training.trainer import LmTrainer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHARE = "replay_share"
-"""In the history of a run: beside an evaluation, the share of old text that it led to."""
+"""Key in the history of a run: the share of old text that an evaluation led to."""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Replay:
     source: str
     """Where the old text comes from: the name of a set, or self."""
     corpus: Corpus | None = None
-    """Of a set."""
+    """The corpus of a set; None for text that the model writes."""
     seed: int = 0
     past: list[Gauge] = field(default_factory=list)
     """The evaluations so far."""
@@ -56,7 +57,7 @@ class Replay:
         self.past = [Gauge(line["step"], line[bits], line[SHARE]) for line in history if SHARE in line]
 
     def measure(self, step: int, bits: float) -> float:
-        """Take in an evaluation; the share of old text that follows from it, for all processes."""
+        """Record an evaluation; return the share of old text from now on, the same on all processes."""
         share = agree(lambda: decide(self.past, bits, self.budget, self.most))
         self.past.append(Gauge(step, bits, share))
         return share
@@ -120,12 +121,6 @@ class ReplayTrainer(LmTrainer):
         self.replay = replay
         super().__init__(**given)
 
-    @property
-    def rows_per_step(self) -> int:
-        """Rows of new text in a step, over all processes."""
-        args = self.args
-        return int(args.train_batch_size * args.world_size * args.gradient_accumulation_steps)
-
     def fit(self, checkpoint: Path | None = None) -> None:
         super().fit(checkpoint)
         self.replay.restore(self.state.log_history)  # a run that had come to its end has started no loop
@@ -138,7 +133,7 @@ class ReplayTrainer(LmTrainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         # Here the step is known, whatever was loaded ahead of it. Batches of all processes are filled up evenly.
-        numbers = self.replay.list_rows(self.rows_per_step, self.state.global_step)
+        numbers = self.replay.list_rows(count_rows_per_step(self.args), self.state.global_step)
         processes, rank = self.args.world_size, self.args.process_index
         own = divide(numbers.start, numbers.stop, num_batches * processes)[rank::processes]
         return super().get_batch_samples(map(self._extend, epoch_iterator, own), num_batches, device)

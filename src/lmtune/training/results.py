@@ -25,7 +25,7 @@ from lmtune.reporting.samples import load_final
 from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
-from lmtune.training.arguments import count_warmup, name_of, name_precision
+from lmtune.training.arguments import count_rows_per_step, count_warmup, name_of, name_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -81,7 +81,7 @@ def build_results(
 def describe_settings(arguments: "TrainingArguments", block_size: int, steps: int) -> Record:
     """What the steps were made of and how they were taken, as Trainer was told. steps: of the whole run, as planned."""
     return {
-        "rows_per_step": arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps,
+        "rows_per_step": count_rows_per_step(arguments),
         "block_size": block_size,
         "learning_rate": arguments.learning_rate,
         "lr_scheduler_type": name_of(arguments.lr_scheduler_type),

@@ -35,7 +35,7 @@ from lmtune.training.lengthening import find_obstacle, is_lengthening
 logger = logging.getLogger(__name__)
 
 CHOSEN = "chosen"
-"""In config.yaml: what lmtune chose itself. No key, and settled anew only by a run that begins."""
+"""Section of config.yaml with what lmtune chose itself. It is no key, and only a new run settles it anew."""
 
 WITHOUT_EFFECT = [*list_keys(lambda facts: not facts.weights), CHOSEN]
 """Settings that leave the weights as they are: a run may be resumed with others."""
@@ -45,7 +45,7 @@ ASKED_ANEW = [*list_keys(lambda facts: facts.anew), CHOSEN]
 
 _NONE = object()
 DEFAULTS = {name: render_plain(default_of(item)) for name, item in walk(TrainConfig) if default_of(item) is not MISSING}
-"""By dotted key, as config.yaml has it."""
+"""Defaults by dotted key, as config.yaml has them."""
 
 OF_END = ("reason", "train", "eval", "epochs", "documents", "transplant", "average", "forgetting")
 """What results.json tells of the end of a run; while it goes on, there is none."""

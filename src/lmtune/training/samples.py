@@ -15,7 +15,7 @@ from lmtune.training.jsonl_writer import JsonlWriter
 logger = logging.getLogger(__name__)
 
 Continue = Callable[[list[str]], list[str]]
-"""From prompts to one continuation each."""
+"""Continues each of several prompts."""
 TellSamples = Callable[[int, list[dict[str, str]]], None]
 """Tells a tracker of the prompts and texts of a step."""
 

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 from lmtune.config import FinetuneConfig, PhaseConfig
 
+BETA = 0.9
+"""Weight of the mean so far in a smoothed loss."""
+
 
 class Phase(NamedTuple):
     """A stretch of steps in which the same parameters learn."""
@@ -105,12 +108,12 @@ def exponential(step: int, steps: int, start: float, end: float) -> float:
     return start * (end / start) ** (step / max(1, steps - 1))
 
 
-def smooth(losses: Sequence[float], beta: float = 0.9) -> list[float]:
+def smooth(losses: Sequence[float]) -> list[float]:
     """[steps] exponential mean, corrected for its start at 0 (Kingma, Ba 2014, arXiv:1412.6980, section 3)."""
     mean, smoothed = 0.0, []
     for number, loss in enumerate(losses, 1):
-        mean = beta * mean + (1 - beta) * loss
-        smoothed.append(mean / (1 - beta**number))
+        mean = BETA * mean + (1 - BETA) * loss
+        smoothed.append(mean / (1 - BETA**number))
     return smoothed
 
 

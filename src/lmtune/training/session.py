@@ -13,7 +13,8 @@ from lmtune.data import predecessor
 from lmtune.data.canaries import build_canaries, save_canaries
 from lmtune.data.overlap import Seen, measure_overlap
 from lmtune.errors import LostProcessError, Stopped, describe_error
-from lmtune.evaluation import by_document
+from lmtune.evaluation.by_document import build_summary
+from lmtune.evaluation.documents import measure_documents
 from lmtune.modeling import generation
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.patience import turn_to
@@ -254,9 +255,9 @@ class Session:
         if name is None or not self.context.is_main:
             return None
         stream = self.held_out.sets[name].final
-        bits = by_document.measure_documents(stream, self.held_out.nll[name])
+        bits = measure_documents(stream, self.held_out.nll[name])
         before = find_first(self.context.run, stream)
-        return by_document.build_summary(stream, bits, before, self.setup.tokenizer, private=self.config.private)
+        return build_summary(stream, bits, before, self.setup.tokenizer, private=self.config.private)
 
     def _score_selection(
         self,

@@ -51,12 +51,12 @@ class Setup:
     chosen: dict[str, Any]
     """Training arguments that lmtune chose for the device and the steps to come."""
     remarks: list[str]
-    """What is to be said of the steps to come."""
+    """Remarks on the training, for the plan in the log and for `lmtune check`."""
     arguments: "TrainingArguments"
     tokenizer: "PreTrainedTokenizerBase"
     model: "PreTrainedModel"
     move: EmbeddingTransfer | None
-    """From the vocabulary that the weights came with to that of `tokenizer`."""
+    """The move from the vocabulary that the weights came with to that of `tokenizer`."""
     context: int
     """Tokens of an evaluation window."""
     corpus: Corpus
@@ -181,7 +181,7 @@ class Parts(NamedTuple):
 
 
 def build_parts(config: TrainConfig, corpus: Corpus, arguments: "TrainingArguments", *, first: bool) -> Parts:
-    """Load and try all that depends on the model. first: rank 0 does, and no other process holds the weights.
+    """Load and try all that depends on the model. first: on rank 0 alone, so that no other process holds the weights.
 
     Raises LmtuneError for what the model does not do.
     """
@@ -246,7 +246,7 @@ def prepare_finetune(
 def apply_batch(
     config: TrainConfig, arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, *, begins: bool
 ) -> dict[str, Any]:
-    """Set what a step of batch.tokens is made of; return what was chosen for it, which the bits of a resumed run depend on."""
+    """Set rows and accumulation for batch.tokens; return what lmtune chose, which a resumed run has to repeat."""
     rows = choose_rows(config.training, arguments, model, block_size) if begins and config.batch.tokens else None
     chosen = {} if rows is None else {"per_device_train_batch_size": rows}
     training_arguments.change_arguments(arguments, **chosen)
@@ -276,9 +276,8 @@ def plan_training(
     """
     given = config.training if begins else {**config.training, "torch_compile": arguments.torch_compile}
     block_size = prepared.ledger.block_size
-    steps = count_steps(arguments, len(prepared.blocks))
-    rows = arguments.train_batch_size * arguments.world_size * arguments.gradient_accumulation_steps
-    return plan_steps(given, arguments, model, block_size, steps * rows * block_size)
+    rows = count_steps(arguments, len(prepared.blocks)) * training_arguments.count_rows_per_step(arguments)
+    return plan_steps(given, arguments, model, block_size, rows * block_size)
 
 
 def render_settings(config: TrainConfig) -> dict[str, Any]:

@@ -25,12 +25,12 @@ class ShardedTrainer(LmTrainer):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        # Trainer's name for a model that is not to be wrapped any more. In its own __init__ it would refuse to save such a one.
+        # Keeps Trainer from wrapping the model again. Set here, since Trainer's __init__ refuses to save a model marked so.
         self.is_distributed_loading_by_transformers = True
 
     @contextmanager
     def _defer_fsdp_gradient_reduction(self) -> Iterator[None]:
-        # Around all passes of a step but the last. Trainer's own reads settings of transformers' way to spread weights.
+        # Entered for all passes of a step but the last. Trainer's own reads settings of transformers' FSDP integration.
         sharded = cast(FSDPModule, below_adapter(self.model))
         sharded.set_requires_gradient_sync(False)
         try:

@@ -81,7 +81,7 @@ def _check_runs(root: PreTrainedModel) -> None:
 
 
 def build_first(build: Callable[[], Parts]) -> Parts:
-    """What rank 0 builds; the others get the model without values in its weights, until shard_model gives them their parts."""
+    """Build on rank 0; the others get the model on the meta device, until shard_model gives them their shards."""
     built = do_first(build)
     sent = agree(lambda: pickle.dumps(_strip(cast("Parts", built))))
     if built is not None:
@@ -92,7 +92,7 @@ def build_first(build: Callable[[], Parts]) -> Parts:
 
 
 def _strip(parts: Parts) -> tuple[Parts, bool | None]:
-    """The same without values, and without the model's own forward method, which does not travel; and which that was."""
+    """(parts, find_fuses): with the model on the meta device and without its own forward method, which cannot be pickled."""
     skeleton = _take_values(parts.model)
     vars(skeleton).pop("forward", None)
     return parts._replace(model=skeleton), find_fuses(parts.model)
@@ -184,7 +184,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
 
 
 def _give_room(part: torch.nn.Module, device: torch.device) -> None:
-    """Give memory to weights without values; to tied ones once."""
+    """Allocate the weights that are on the meta device; tied ones once."""
     made: dict[torch.Tensor, torch.nn.Parameter] = {}
     for module in part.modules():
         for name, weight in module.named_parameters(recurse=False, remove_duplicate=False):

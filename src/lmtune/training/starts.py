@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmtune.evaluation.by_document import MOST, measure_documents, name_documents
+from lmtune.evaluation.by_document import MOST, name_documents
+from lmtune.evaluation.documents import measure_documents
 from lmtune.runs import Run
 from lmtune.storage import Record
 from lmtune.token_stream import TokenStream

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from lmtune.errors import TrainingError
-from lmtune.training.distributed import reduce_max
+from lmtune.training.distributed import reduce_max, reduce_sum
 
 
 class BatchLoss(NamedTuple):
@@ -30,9 +30,17 @@ class StepLosses:
         self._batches.append(BatchLoss(step, learning_rate, loss.detach()))
 
     def take(self) -> list[BatchLoss]:
-        """Those since the last look, oldest first."""
+        """The losses since the last call, oldest first."""
         taken, self._batches = self._batches, []
         return taken
+
+    def take_step(self, processes: int) -> float:
+        """The loss of the step that the batches since the last look make up, over all processes.
+
+        Losses of accumulated batches are shares that add up; over processes they are averaged.
+        """
+        loss = torch.stack([batch.loss for batch in self.take()]).sum()
+        return float(reduce_sum(loss) / processes)
 
     def check_finite(self, device: torch.device, list_checkpoints: Callable[[], list[Path]]) -> None:
         """Raise TrainingError, on every rank, where one of those since the last look is NaN or infinite on any rank.

@@ -100,6 +100,14 @@ def find_peak(kind: str, name: str, half: bool, tf32: bool) -> float | None:
     return None
 
 
+def wait_for(device: "torch.device") -> None:
+    """Return when a GPU has done what it was given, so that the clock is honest."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
 def measure_memory(device: "torch.device") -> float:
     """Peak bytes: allocated on a GPU, else resident in this process."""
     if device.type == "cuda":

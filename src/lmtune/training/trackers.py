@@ -24,7 +24,7 @@ TRACKERS: Mapping[str, tuple[str, ...]] = {
 
 
 class Variable(NamedTuple):
-    """A variable of the environment by which a tracker is told something, and what lmtune says where the user does not."""
+    """An environment variable that configures a tracker, with the value that it gets unless the user has set it."""
 
     name: str
     value: str
@@ -48,9 +48,9 @@ def check_trackers(names: list[str]) -> None:
 
 
 def point_trackers(names: list[str], run: Run, project: str) -> Callable[[], None]:
-    """Keep the trackers' files in the run folder, and continue their curves, unless the user's environment says otherwise.
+    """Point trackers to the run folder and to their earlier ids, by environment variables that the user has not set.
 
-    Returns what undoes it at the end of the run: the next job of a sweep would take it for the user's own wish.
+    Returns a function that unsets them: the next job of a sweep would take them for the user's.
     """
     wanted = [variable for name in names for variable in _list_variables(name, run, project)]
     ours = [variable for variable in wanted if variable.name not in os.environ]

@@ -162,7 +162,7 @@ class MLflow(Tracker):
     remedy = "MLFLOW_TRACKING_URI says where it keeps runs; mend that, or leave the tracker out"
 
     def adapt(self, args: TrainingArguments) -> TrainingArguments:
-        """In a store of the run's own, files go beside it: MLflow would put them into the folder where one stands."""
+        """Put files beside the run's own store: MLflow would put them into the working directory."""
         import mlflow
 
         project = os.environ["MLFLOW_EXPERIMENT_NAME"]
@@ -205,7 +205,7 @@ class Trackio(Tracker):
         super().on_train_begin(args, state, control, **rest)
 
     def adapt(self, args: TrainingArguments) -> TrainingArguments:
-        """With a name that no other run has: trackio takes runs of one name for one run."""
+        """Use a name that no other run has: trackio takes runs of one name for one run."""
         adapted = copy(args)
         adapted.run_name = self.find_id()
         return adapted

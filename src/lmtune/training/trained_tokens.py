@@ -19,7 +19,7 @@ class TrainedTokens:
     targets: int = 0
     """Tokens predicted, over all processes; padding is not counted."""
     seconds: float = 0.0
-    """In training steps: evaluations, samples and saves left out."""
+    """Seconds of training steps, without evaluations, samples and saves."""
     left_out: int = 0
     """Tokens that training.goldfish has left out of the loss, over all processes; they are not among the targets."""
 
@@ -39,7 +39,7 @@ class TokenCounter:
         self._loaded = TrainedTokens()
         self._uncounted: list[torch.Tensor] = []
         self._left_out: list[torch.Tensor] = []
-        """Of this process."""
+        """Targets that were left out, on this process."""
         self._running_since: float | None = None
         self._logged = (0, TrainedTokens())
 

@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
@@ -51,7 +50,7 @@ from lmtune.training.throughput import build_flops_meter
 from lmtune.training.trained_tokens import TokenCounter, TrainedTokens
 
 Scorer = Callable[[PreTrainedModel], dict[str, dict[str, Any]]]
-"""From a model to the measures of each held-out set; the first set is the one that decides."""
+"""Measures a model on each held-out set; the first set is the one that decides."""
 
 
 class LmTrainer(Trainer):
@@ -77,7 +76,6 @@ class LmTrainer(Trainer):
         rows: TrainingRows,
         tokenizer: PreTrainedTokenizerBase,
         score: Scorer,
-        callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         self.rows = rows
         self._own_sampler: Sampler[int] | None = None
@@ -87,7 +85,7 @@ class LmTrainer(Trainer):
             data_collator=collate,  # type: ignore[arg-type]  # rows come as a whole batch, see __getitems__
             train_dataset=rows,
             eval_dataset=rows,  # Trainer only asks whether there is one; evaluate() has the text
-            callbacks=[LoopCallback(self.start_loop, self.start_epoch), *(callbacks or [])],
+            callbacks=[LoopCallback(self.start_loop, self.start_epoch)],
         )
         enlarge_workspace()
         self.remove_callback(PrinterCallback)  # stdout is for results

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 TOKENS = 8
 OF_TRANSFORMERS = ("every_n_layers", "offload")
-"""Of the settings of activation checkpointing, those that Trainer takes out; torch.utils.checkpoint takes the others."""
+"""Settings of activation checkpointing that Trainer reads; torch.utils.checkpoint gets the others."""
 
 
 @contextmanager
 def explained(what: str = "Trainer does not start with these settings", keys: str = "training.*") -> Iterator[None]:
-    """Raise whatever the libraries raise for settings that they do not take as ConfigError: `what` fails, of `keys`."""
+    """Turn any error of the libraries into a ConfigError that names `keys` and says `what` is wrong with them."""
     try:
         yield
     except LmtuneError:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from lmtune.config import AuditCommandConfig, TrainConfig
-from lmtune.config.conditions import Idle
+from lmtune.config.conditions import LEAVE_ONE, Idle
 from lmtune.data.identifiers import list_absent
 from lmtune.upstream import Typed
 from lmtune.versions import render_install
@@ -50,7 +50,7 @@ def _if_searched(config: AuditCommandConfig, typed: Typed) -> Idle | None:
 
 def _if_shown(config: AuditCommandConfig, typed: Typed) -> Idle | None:
     if config.private:
-        return Idle("private=true shows no text", "Leave one of the two out.", "private")
+        return Idle("private=true shows no text", LEAVE_ONE, "private")
     return _if_asked("passages")(config, typed)
 
 

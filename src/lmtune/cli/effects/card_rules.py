@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
+from lmtune.cli.effects.text_rules import by
 from lmtune.config import ModelInit, PushConfig, TrainConfig
 from lmtune.config.card import OF_PUSH
 from lmtune.config.checks import is_there
-from lmtune.config.conditions import Idle, if_published
+from lmtune.config.conditions import LEAVE_ONE, Idle, if_published
 from lmtune.upstream import Typed
-
-
-def _if_pushed(config: TrainConfig, typed: Typed) -> Idle | None:
-    return if_published(config)
 
 
 def _if_base_is_on_hub(config: TrainConfig, typed: Typed) -> Idle | None:
@@ -21,11 +18,11 @@ def _if_base_is_on_hub(config: TrainConfig, typed: Typed) -> Idle | None:
 
 
 def _if_asked(config: PushConfig, typed: Typed) -> Idle | None:
-    return Idle("dry_run=true asks nobody", "Leave one of the two out.", "dry_run") if config.dry_run else None
+    return Idle("dry_run=true asks nobody", LEAVE_ONE, "dry_run") if config.dry_run else None
 
 
 CARD_RULES: Mapping[str, Callable[[TrainConfig, Typed], Idle | None]] = {
-    **dict.fromkeys((f"card.{name}" for name in OF_PUSH), _if_pushed),
+    **dict.fromkeys((f"card.{name}" for name in OF_PUSH), by(if_published)),
     **dict.fromkeys(("model.license", "model.citation"), _if_base_is_on_hub),
 }
 """Rules of a training."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lmtune.config.checks import is_there
-from lmtune.config.conditions import Idle
+from lmtune.config.conditions import LEAVE_ONE, Idle
 from lmtune.config.data import DataConfig, SplitRule
 from lmtune.data.files import TEXT_SUFFIXES, kind_of, list_files
 from lmtune.data.remote import RemoteFile, TextFile
@@ -12,8 +12,6 @@ from lmtune.errors import LmtuneError
 from lmtune.urls import find_protocol
 
 DataRule = Callable[[DataConfig], Idle | None]
-
-LEAVE_ONE = "Leave one of the two out."
 
 
 def if_on_hub(data: DataConfig) -> Idle | None:

@@ -11,8 +11,8 @@ from lmtune.cli.effects.audit_rules import AUDIT_RULES, if_planted
 from lmtune.cli.effects.card_rules import CARD_RULES, PUSH_RULES
 from lmtune.cli.effects.forgetting_rules import FORGETTING_RULES
 from lmtune.cli.effects.text_rules import (
-    LEAVE_ONE,
     Rule,
+    by,
     first_of,
     generation_rules,
     if_drawn,
@@ -33,7 +33,7 @@ from lmtune.config import (
     TrainConfig,
 )
 from lmtune.config.checks import is_there
-from lmtune.config.conditions import Idle, if_evaluated, if_optimizer_has_betas, if_saved
+from lmtune.config.conditions import LEAVE_ONE, Idle, if_evaluated, if_optimizer_has_betas, if_saved
 from lmtune.config.ranges import render_value
 from lmtune.upstream import Typed
 
@@ -173,14 +173,6 @@ def _if_epochs_follow_data(config: TrainConfig, typed: Typed) -> Idle | None:
     )
 
 
-def _if_held_out(config: TrainConfig, typed: Typed) -> Idle | None:
-    return if_evaluated(config)
-
-
-def _if_checkpoints(config: TrainConfig, typed: Typed) -> Idle | None:
-    return if_saved(config)
-
-
 def _if_resumed(config: TrainConfig, typed: Typed) -> Idle | None:
     if config.resume != "off":
         return None
@@ -291,12 +283,12 @@ TRAIN_RULES: Mapping[str, Rule] = {
     "audit.repeats": if_planted,
     **dict.fromkeys(
         (f"eval.{name}" for name in ("context", "stride", "dtype", "max_tokens", "final_max_tokens", "max_lost")),
-        _if_held_out,
+        by(if_evaluated),
     ),
     **FORGETTING_RULES,
     **CARD_RULES,
     "resume_force": _if_resumed,
-    "stop_on_failed_save": _if_checkpoints,
+    "stop_on_failed_save": by(if_saved),
 }
 
 RULES: Mapping[str, Mapping[str, Rule]] = {

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lmtune.config import ChatConfig, GenerateConfig, TrainConfig
-from lmtune.config.conditions import Idle
+from lmtune.config.conditions import LEAVE_ONE, Idle
 from lmtune.config.generation import ASSISTED, BEAMS, FOR_ENCODERS, SAMPLING
 from lmtune.upstream import Typed
 
 Rule = Callable[[Any, Typed], Idle | None]
-
-LEAVE_ONE = "Leave one of the two out."
 
 
 def _if_parameter_counts(config: TrainConfig | GenerateConfig | ChatConfig, typed: Typed, name: str) -> Idle | None:
@@ -43,6 +41,11 @@ def generation_rules(*first: Rule) -> dict[str, Rule]:
 
     names = (*SAMPLING, *BEAMS, *ASSISTED, *FOR_ENCODERS, "max_matching_ngram_size", "max_length", "min_length")
     return {"generation": first_of(*first), **{f"generation.{name}": build(name) for name in names}}
+
+
+def by(condition: Callable[[Any], Idle | None]) -> Rule:
+    """A rule that depends on the configuration alone."""
+    return lambda config, typed: condition(config)
 
 
 def first_of(*rules: Rule) -> Rule:

@@ -133,8 +133,6 @@ FETCH = {
     "suite.name": EVAL["suite.name"],
 }
 
-GENERATE: dict[str, Idle] = {}
-EXPORT: dict[str, Idle] = {}
 
 UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "train": TRAIN,
@@ -143,9 +141,9 @@ UNREAD: Mapping[str, Mapping[str, Idle]] = {
     "eval": EVAL,
     "data": DATA,
     "tokenizer": TOKENIZER,
-    "generate": GENERATE,
+    "generate": {},
     "chat": {},
-    "export": EXPORT,
+    "export": {},
     "fetch": FETCH,
     "push": {},
     "runs": {},

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from lmtune.storage import Record
 
 Scores = Mapping[str, RowScores]
-"""By what the rows belong to; see Material.build_rows."""
+"""Scores by what the rows belong to; see Material.build_rows."""
 
 
 def score_all(model: PreTrainedModel, rows: Mapping[str, list[Row]], batch_size: int) -> Scores:
-    """All rows in one go, and their scores apart again."""
+    """Score all rows in one pass; return their scores by name."""
     every = [row for each in rows.values() for row in each]
     scores = score_rows(model, every, batch_size)
     ends = np.cumsum([len(each) for each in rows.values()]).tolist()
@@ -34,13 +34,13 @@ def score_all(model: PreTrainedModel, rows: Mapping[str, list[Row]], batch_size:
 
 
 class Scored(NamedTuple):
-    """What the model and the weights of its start make of all rows."""
+    """Scores of all rows, under the model and under the weights of its start."""
 
     model: Scores
     base: Scores | None
 
     def ask(self, name: str, tries: int) -> Asked:
-        """What comes back of the rows of one name."""
+        """Which rows of one name come back."""
         base = None if self.base is None else judge(self.base[name], tries)
         return Asked(judge(self.model[name], tries), base)
 

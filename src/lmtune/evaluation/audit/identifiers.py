@@ -45,7 +45,7 @@ class Search(NamedTuple):
     times: dict[tuple[str, str], int]
     """How often each stands in the text."""
     bytes: int
-    """Of the text that was searched."""
+    """Bytes of the text that was searched."""
 
 
 def search(
@@ -152,7 +152,7 @@ def list_drawn_out(prompts: Prompts, asked: Asked) -> list[Record]:
 
 
 def count_kinds(places: Sequence[Place], marks: np.ndarray) -> dict[str, int]:
-    """By kind, how many of [identifiers] bool are true."""
+    """How many of [identifiers] bool are true, by kind of identifier."""
     found: dict[str, int] = {}
     for place, mark in zip(places, marks.tolist(), strict=True):
         found[place.kind] = found.get(place.kind, 0) + mark

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Material(NamedTuple):
-    """What is asked for; None of what is not."""
+    """The rows that an audit scores, by its parts; None for a part that is left out."""
 
     canaries: CanaryTexts | None
     passages: Sides | None
     identifiers: tuple[Prompts, Prompts] | None
-    """Of the training text, and of what is held out and not in it."""
+    """Those of the training text, and those of held-out text that the training text does not have."""
 
     def build_rows(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Row]]:
         """All rows, by what they belong to. Canaries are asked of the model alone."""

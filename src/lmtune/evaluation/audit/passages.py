@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SEED = 0
 ROWS_AT_ONCE = 4096
 WAYS = ("greedy", "likely")
-"""Written by taking the likeliest token each time; met when texts are drawn."""
+"""How a passage comes back: by greedy decoding, or among sampled texts."""
 
 
 class Sides(NamedTuple):
@@ -67,7 +67,7 @@ def _cut(pieces: Iterable[np.ndarray], size: int, structural: Sequence[int], dra
 
 
 def _choose(passages: np.ndarray, config: AuditConfig, draw: np.random.Generator) -> list[Row]:
-    """At most audit.passages= of different passages."""
+    """Draw up to audit.passages= different passages."""
     different = np.unique(passages, axis=0)
     chosen = draw.permutation(len(different))[: config.passages]
     return [Row(different[number].tolist(), config.prefix) for number in chosen]
@@ -85,7 +85,7 @@ class Outcomes(NamedTuple):
 
 
 def judge(scores: RowScores, tries: int) -> Outcomes:
-    """Greedily, and among `tries` texts."""
+    """Which rows come back by greedy decoding, and which among `tries` samples."""
     return Outcomes(scores.greedy, comes_back(scores.nll, tries))
 
 

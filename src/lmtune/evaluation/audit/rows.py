@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 class RowScores(NamedTuple):
-    """What a model makes of rows."""
+    """Scores of rows under one model."""
 
     nll: np.ndarray
     """[rows] float64: nats of what it was not given."""
@@ -38,7 +38,7 @@ class RowScores(NamedTuple):
     """[rows] bool: it ranks each of those tokens first."""
 
     def take(self, start: int, end: int) -> RowScores:
-        """Those of consecutive rows."""
+        """The scores of consecutive rows."""
         return RowScores(self.nll[start:end], self.greedy[start:end])
 
 

@@ -24,7 +24,7 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """From 0 to 1; None of none."""
+        """Between 0 and 1; None if there are no items."""
         return self.count / self.of if self.of else None
 
     def bound(self) -> tuple[float, float]:
@@ -53,7 +53,7 @@ def bound_share(count: int, of: int) -> tuple[float, float]:
 
 
 class Excess(NamedTuple):
-    """A share less another, each of other items."""
+    """The difference of two shares of different items."""
 
     difference: float
     low: float
@@ -79,7 +79,7 @@ class Exposure(NamedTuple):
 
     @property
     def p(self) -> float:
-        """How often a text that was never planted ranks as high or higher: (better + 1) / (others + 1), which never is 0."""
+        """Estimated probability that a text which was never planted ranks as high: (better + 1) / (others + 1), never 0."""
         return (self.better + 1) / (self.others + 1)
 
     @property
@@ -100,9 +100,9 @@ def rank_among(nll: np.ndarray, others: np.ndarray) -> list[Exposure]:
 
 
 def comes_back(nll: np.ndarray, tries: int) -> np.ndarray:
-    """[rows] of bool: True where at least one of `tries` texts drawn from the model is this one, in half of all series or more.
+    """[rows] of bool: True where `tries` samples of the model hold the text with a probability of 1/2 or more (arXiv:2410.19482).
 
-    nll: [rows] nats of the text behind its prefix; that is how rarely one draw is it (arXiv:2410.19482).
+    nll: [rows] nats of the text behind its prefix, so exp(-nll) is the probability of one sample.
     """
     chance = np.exp(-np.asarray(nll, np.float64))
     with np.errstate(divide="ignore"):

@@ -28,13 +28,13 @@ CODE_KEYS = {
     "use_prompt": "prompts of another package",
     "custom_dataset": "a function that loads data",
 }
-"""Of a task file: what each would run."""
+"""Keys of a task file, each with the code that it would run."""
 PLAIN_METADATA = frozenset(["version", "description"])
 """The other entries of a task's metadata reach the harness's own functions, where a text can name a model to load."""
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # as the harness reads them
-    """YAML that meets no function, and says so where there is one."""
+    """A YAML loader that refuses `!function`."""
 
 
 class FunctionError(yaml.YAMLError):
@@ -150,7 +150,7 @@ def _load_tasks(tasks: list[str], include: str | None) -> Any:
 
 @contextmanager
 def _explained(tasks: list[str]) -> Iterator[None]:
-    """What the harness raises for tasks that it does not run, and for data that it does not get, in our words."""
+    """Turn the harness's errors about unsafe tasks and missing data into lmtune's."""
     try:
         yield
     except ValueError as error:
@@ -232,7 +232,7 @@ def _refuse(given: GivenPath, file: Path, found: str) -> Exception:
 
 @contextmanager
 def _sandboxed() -> Iterator[None]:
-    """Meanwhile the templates of task files can reach nothing but the row that they are filled from."""
+    """Render the templates of task files in Jinja's sandbox, where they reach nothing but their row."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval import utils
 

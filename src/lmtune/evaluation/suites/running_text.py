@@ -143,7 +143,7 @@ def split_pages(lines: list[str]) -> list[str]:
 
 
 def load_harness_detokenizer() -> Callable[[dict[str, str]], str]:
-    """That of the harness itself; raise DataError where it is not installed."""
+    """The detokenizer of the harness itself; raise DataError if the harness is not installed."""
     try:
         from lm_eval.tasks.wikitext.preprocess_wikitext import wikitext_detokenizer
     except ImportError as error:

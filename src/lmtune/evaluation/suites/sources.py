@@ -19,7 +19,7 @@ class HubSplit:
     revision: str | None = None
     """refs/convert/parquet where the main branch needs a script, which datasets 5 does not run."""
     folder: str | None = None
-    """Of the files in that branch."""
+    """The folder of the files in that branch."""
 
     def __str__(self) -> str:
         return "/".join(filter(None, [self.path, self.subset, self.split]))

@@ -26,7 +26,7 @@ class Subject:
     batch_size: int
     """Windows, or requests, at once."""
     dtype: str
-    """Of weights and activations: a torch dtype by name."""
+    """The dtype of weights and activations, by torch's name."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text alone."""

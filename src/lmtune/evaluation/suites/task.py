@@ -16,9 +16,9 @@ class Outcome:
     """The result of one task."""
 
     values: dict[str, float]
-    """By the name of the column, without that of the task."""
+    """Values by the name of the column, without that of the task."""
     counts: dict[str, int]
-    """What the values were divided by."""
+    """The denominators of the values."""
     protocol: Record = field(default_factory=dict)
     """How they were measured, beyond what run_task says of every task."""
 
@@ -35,12 +35,12 @@ class Task:
     name: str
     source: HubSplit
     procedures: dict[str, Procedure]
-    """By profile; a profile that is not here does not know this set."""
+    """How the set is scored, by profile; a profile that is not here does not know this set."""
     column: str = "text"
-    """Of the rows, where their text is."""
+    """The column that holds the text."""
     detokenizer: Detokenizer | None = None
     sources: dict[str, HubSplit] = field(default_factory=dict)
-    """Of profiles that take the set from elsewhere."""
+    """Sources for profiles that take the set from elsewhere."""
 
     def read_texts(self, rows: Rows) -> list[str]:
         """The text of each row, without its line end."""
