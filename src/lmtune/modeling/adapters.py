@@ -6,6 +6,7 @@ Adapters that others saved are found by their adapter_config.json, which names t
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
@@ -23,7 +24,7 @@ from lmtune.foreign import (
 )
 from lmtune.hub import check_available, is_local
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
-from lmtune.modeling.layers import below_adapter
+from lmtune.modeling.layers import below_adapter, is_tied, tie_again
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
 from lmtune.versions import render_install
@@ -47,17 +48,34 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
     """Raise ConfigError, before anything is loaded, where peft is missing or the adapter could never be loaded again."""
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(f"finetune=lora needs the package peft, which is not installed. {render_install('peft')}")
-    if not finetune.merge and (model.init is ModelInit.scratch or model.transplant is not Transplant.off):
+    made = None if finetune.merge else find_making(model)
+    if made is not None:
         raise ConfigError(
             "finetune.merge=false keeps the adapter alone, which needs its base as it lies at model.path=; found weights made for "
-            "this run (model.init=scratch or model.transplant=). Leave finetune.merge=true."
+            f"this run ({made}). Leave finetune.merge=true."
         )
 
 
-def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
+def find_making(model: ModelConfig) -> str | None:
+    """What makes a run begin with weights that lie nowhere, in words; None where they are those at model.path."""
+    if model.init is ModelInit.scratch:
+        return "model.init=scratch"
+    if model.transplant is not Transplant.off:
+        return f"model.transplant={model.transplant.value}"
+    below = open_source(Source("model.path", str(model.path), model.revision))[1]
+    return (
+        None
+        if below is None
+        else f"model.path={show(model.path)} is an adapter, which is added into the weights below it"
+    )
+
+
+def add_adapter(model: PreTrainedModel, config: FinetuneConfig, base: ModelConfig | None = None) -> PeftModel:
     """`model` with an adapter on it. Only the adapter is trained, and embeddings and head where the config says so.
 
-    Raises ConfigError for modules that no adapter fits.
+    base: what `model` was built from. Where that is not said, or the run has made its weights, what is saved of the adapter names
+    no base: peft and transformers would put it on other weights without a word. Raises ConfigError for modules that no adapter
+    fits.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -74,13 +92,20 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
         target_modules=config.target_modules or "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         # With the embedding alone in here, peft unties the head without a word, and it keeps its old rows.
-        modules_to_save=whole if config.embeddings else None,
-        ensure_weight_tying=config.embeddings and head.weight is embedding.weight,
+        modules_to_save=[*whole] if config.embeddings else None,
+        ensure_weight_tying=config.embeddings and is_tied(model),
     )
+    made = base is None or find_making(base) is not None
+    if made:
+        model.name_or_path = ""
     try:
-        adapted = get_peft_model(model, settings)
+        adapted = get_peft_model(model, settings, revision=None if base is None or made else base.revision)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"finetune=lora: {one_line(error)}") from error
+    if config.embeddings:  # peft takes the head out, and would not find what is tied when it reads the settings again
+        adapted.peft_config[adapted.active_adapter].modules_to_save = whole
+    # By itself peft would ask the Hub at each save how large the vocabulary of the base is.
+    adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)  # type: ignore[method-assign]
     _check_runs(adapted)
     return adapted
 
@@ -182,7 +207,7 @@ def check_base(base: Source) -> None:
 
 def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     """`model` with the adapter at `source` merged into its weights; they are trained, or frozen, as before."""
-    still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    still, tied = [name for name, parameter in model.named_parameters() if not parameter.requires_grad], is_tied(model)
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         from peft import PeftModel
         from peft.utils import get_peft_model_state_dict, load_peft_weights
@@ -192,6 +217,8 @@ def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
         stored = load_peft_weights(source.path, "cpu", revision=source.revision)
         check_adapter_complete(source, stored, get_peft_model_state_dict(adapted))
         merged = adapted.merge_and_unload(safe_merge=True)
+    if tied:  # peft puts an embedding that learned whole, and its head, into two places
+        tie_again(merged)
     for name, parameter in merged.named_parameters():
         parameter.requires_grad_(name not in still)
     return merged

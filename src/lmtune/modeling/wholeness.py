@@ -95,11 +95,15 @@ def check_complete(
 
 
 def _check_tied(source: Source, model: PreTrainedModel) -> None:
-    """Raise where the config ties the head to the embedding, and the files hold a head of its own."""
-    head = model.get_output_embeddings()
+    """Raise where the config ties the head to the embedding, and the files hold a head of its own.
+
+    A copy does no harm: peft keeps an embedding that learned whole and its head in two places.
+    """
+    import torch
+
     tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
-    weights = getattr(head, "weight", None), model.get_input_embeddings().weight
-    if tied and weights[0] is not None and weights[0].shape == weights[1].shape and weights[0] is not weights[1]:
+    head, weight = getattr(model.get_output_embeddings(), "weight", None), model.get_input_embeddings().weight
+    if tied and head is not None and head.shape == weight.shape and not torch.equal(head, weight):
         raise source.error(
             f"{source}: its {CONFIG} ties the head to the embedding, and its files hold two that differ. Set "
             f"tie_word_embeddings to false in its {CONFIG} where the head is meant; {CHECK} takes it as it is."
