@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
+SETTINGS = (
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+    "model_input_names",
+    "clean_up_tokenization_spaces",
+    "split_special_tokens",
+)
+"""Of a tokenizer, beside its backend and its special tokens."""
+
 
 class Extension(NamedTuple):
     """A vocabulary that was added to."""
@@ -105,13 +115,14 @@ def _add_merges(backend: Tokenizer, merges: list[tuple[int, int]], names: dict[i
 
 
 def _wrap(old: PreTrainedTokenizerBase, backend: Tokenizer) -> PreTrainedTokenizerBase:
-    """The backend as transformers has one, with special tokens, length and chat template of the old tokenizer."""
+    """The backend as transformers has one, with special tokens, chat template and settings of the old tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_max_length=old.model_max_length,
         chat_template=old.chat_template,
+        extra_special_tokens=list(old.extra_special_tokens),
+        **{name: getattr(old, name) for name in SETTINGS},
         **old.special_tokens_map,
     )
     return complete(tokenizer)
