@@ -69,8 +69,9 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     if fault is None:
         return
     if not cached:
+        named = f"{repository} at the revision {revision}" if revision else repository
         raise error(
-            f"{repository} is no folder here, and as a Hub {kind} it cannot be had: {_endpoint()} {fault}. "
+            f"{named} is no folder here, and as a Hub {kind} it cannot be had: {_endpoint()} {fault}. "
             "Check the spelling and the network; a private or gated one needs HF_TOKEN."
         )
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, which comes later
