@@ -128,11 +128,36 @@ def generate(
     prompt: str,
     config: GenerationConfig,
     seed: int,
-    tell: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """The prompt with its continuation, once per num_return_sequences.
+    """The prompt with its continuation, once per num_return_sequences; as write_rows, which says what happens."""
+    return render_rows(tokenizer, write_rows(model, tokenizer, prompt, config, seed))
 
-    The same seed gives the same text. The prompt keeps its end where both do not fit the model's positions.
+
+def render_rows(tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor) -> list[str]:
+    """The texts of what was written, without special tokens."""
+    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+
+
+def take_own(tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, row: torch.Tensor) -> list[int]:
+    """The ids of a text that was written, to be gone on with: without what opens it and what ended it. row: [tokens]."""
+    own: list[int] = row.tolist()[len(encode_opening(tokenizer)) :]
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    while own and own[-1] in (*ends, config.pad_token_id):
+        own.pop()
+    return own
+
+
+def write_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str | Sequence[int],
+    config: GenerationConfig,
+    seed: int,
+    tell: Callable[[str], None] | None = None,
+) -> torch.Tensor:
+    """[num_return_sequences, tokens]: ids of the prompt with its continuation.
+
+    The same seed gives the same text. The prompt, a text or its ids, keeps its end where both do not fit the model's positions.
     tell: called with pieces of the continuation while it is written; of one text without beams.
     """
     import torch
@@ -149,7 +174,7 @@ def generate(
 
     shown = doing(work) if tell is None else nullcontext()  # text that is shown as it comes speaks for itself
     with explaining_settings(), torch.no_grad(), shown:
-        rows = cast("Callable[..., torch.Tensor]", model.generate)(
+        return cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
@@ -157,7 +182,6 @@ def generate(
             streamer=None if tell is None else _build_streamer(tokenizer, tell),
             logits_processor=LogitsProcessorList([build_check(model, config), count]),
         )
-    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
 def _build_streamer(tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], None]) -> TextStreamer:
@@ -171,7 +195,7 @@ def _build_streamer(tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], No
 
 
 def rank_next(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, top: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int], top: int
 ) -> list[tuple[str, float]]:
     """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
     import torch
@@ -220,7 +244,9 @@ def _are_numbers(scores: torch.Tensor) -> bool:
     return not bool((scores.isnan() | scores.isposinf()).any())
 
 
-def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> torch.Tensor:
+def encode_prompt(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int], limit: int
+) -> torch.Tensor:
     """[1, tokens] int64 on the model's device: the ids of a prompt as open_prompt has them."""
     import torch
 
@@ -247,8 +273,10 @@ def open_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, own:
     return ids
 
 
-def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int]) -> list[int]:
     """The ids of a prompt alone. Raises ConfigError for bytes that Python could not read as a text of the terminal's encoding."""
+    if not isinstance(prompt, str):
+        return list(prompt)
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         shown = prompt.encode(errors="backslashreplace").decode()
         raise ConfigError(
@@ -257,7 +285,7 @@ def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     return encode_plain(tokenizer, [prompt])[0]
 
 
-def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:
+def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int], limit: int) -> None:
     """Say that the beginning of a prompt is left out, where it does not fit the `limit` on its tokens."""
     own, most = _encode_own(tokenizer, prompt), max(1, limit - len(encode_opening(tokenizer)))
     if len(own) > most:
