@@ -153,6 +153,18 @@ def test_a_gated_repository_is_told_as_such_whatever_its_error_comes_through():
     assert explain_refusal("ckpt=me/x", ValueError("404 Client Error")) is None
 
 
+def test_a_model_that_was_fetched_at_a_revision_is_there_at_that_one_alone(tmp_path, monkeypatch):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for kind in ("model", "dataset"):
+        fill(tmp_path, f"hub/{kind}s--me--x/snapshots/c0ffee/config.json")
+    asked = [("model", "c0ffee"), ("model", None), ("model", "v2"), ("dataset", None)]
+    assert [hub.is_cached(kind, "me/x", revision) for kind, revision in asked] == [True, False, False, True]
+    fill(tmp_path, "hub/models--me--x/refs/main", b"c0ffee")
+    assert hub.is_cached("model", "me/x")
+
+
 def test_a_data_set_of_several_configurations_lists_them():
     fault = ValueError("Config name is missing.\nPlease pick one among the available configs: ['pt', 'en']\nExample:")
     told = str(find_cause("me/x", fault))

@@ -124,6 +124,14 @@ def test_a_token_begins_where_the_text_before_it_ends(tokenizer):
     assert b"".join(read_name(token.text) for token in tokens).decode() == text
 
 
+def test_a_token_behind_bytes_that_come_to_nothing_begins_after_what_is_shown_for_them(tokenizer):
+    ids = [tokenizer("🙂")["input_ids"][0], *tokenizer("b")["input_ids"]]
+    output = Output(index=0, stream=TextStream(tokenizer, []), stops=StopSearch([]), ends=frozenset(), most=2)
+    output.take(ids[0], Token(name_token(tokenizer, ids[0]), -1.0, ()))
+    piece = output.take(ids[1], Token("b", -1.0, ()))
+    assert (piece.text, [token.begin for token in piece.tokens]) == ("\ufffdb", [0, 1])
+
+
 def read_name(name):
     return bytes.fromhex(name[6:].replace("\\x", "")) if name.startswith("bytes:") else name.encode()
 

@@ -81,12 +81,15 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
 def is_cached(kind: str, repository: str, revision: str | None = None) -> bool:
     """True if the Hugging Face cache holds a snapshot of the repository, of that revision where one is named.
 
-    Raises ConfigError for one that may not be read.
+    A model is loaded from its branch main where none is named, whatever else the cache holds; datasets takes what there is. Raises
+    ConfigError for a cache that may not be read.
     """
     cache = _find_cache()
     if cache is None:
         return False
     folder, given = cache / f"{kind}s--{repository.replace('/', '--')}", GivenPath("HF_HOME", str(cache))
+    if revision is None and kind == "model":
+        revision = "main"
     if revision is not None and not given.is_folder(folder / "snapshots" / revision):
         return given.is_file(folder / "refs" / revision)
     return bool(given.list_folder(folder / "snapshots"))

@@ -11,7 +11,7 @@ from lmtune.modeling.generation import explaining_settings
 from lmtune.serving.chooser import Chooser, CountPenalties
 from lmtune.serving.decoder import Decoder, score_prompt
 from lmtune.serving.job import Job, PromptTokens
-from lmtune.serving.output import Output, TextStream, Token
+from lmtune.serving.output import Output, TextStream, Token, place_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,8 +126,9 @@ def describe_prompt(model: PreTrainedModel, job: Job) -> tuple[Token, ...]:
     rest = (job.describe(token, row) for token, row in zip(job.ids[1:], scores, strict=True))
     stream, begin, found = TextStream(job.tokenizer, ()), 0, []
     for token, described in zip(job.ids, (Token(job.name(job.ids[0]), None, ()), *rest), strict=True):
-        found.append(replace(described, begin=begin))
-        begin += len(stream.push(token))
+        text = stream.push(token)
+        found.append(replace(described, begin=place_token(begin, text, described.text)))
+        begin += len(text)
     return tuple(found)
 
 

@@ -126,6 +126,14 @@ def _overlap(text: str, stop: str) -> int:
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
 
 
+def place_token(before: int, text: str, own: str) -> int:
+    """Where a token begins that makes `text` whole, behind `before` characters. own: the token as text.
+
+    Behind bytes that have come to nothing it begins after what is shown for them; a part of a character, where that does.
+    """
+    return before + (len(text) - len(own) if text.endswith(own) else 0)
+
+
 @dataclass(slots=True)
 class Output:
     """A text of a request: takes its tokens and gives out pieces."""
@@ -151,7 +159,7 @@ class Output:
         ended = token in self.ends
         text = self.stream.push(token)
         if described is not None and not ended:
-            self._pending.append((described, self._decoded))
+            self._pending.append((described, place_token(self._decoded, text, described.text)))
         hidden = self.stream.find_hidden(token) if self.stops.stops and not ended else ""
         return self._give(text, "stop" if ended else "length" if self.count >= self.most else None, hidden)
 
