@@ -11,10 +11,12 @@ pytest.importorskip("peft")
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lmtune.config import FinetuneConfig, FinetuneMethod, ModelConfig
+from lmtune.config import FinetuneConfig, FinetuneMethod, ModelConfig, ModelInit, Transplant
 from lmtune.errors import ConfigError
 from lmtune.modeling import stored
 from lmtune.modeling.adapters import add_adapter, merge_adapter
+from lmtune.modeling.loading import build_model
+from lmtune.modeling.transplant import plan_transfer
 
 IDS = torch.arange(1, 33)[None]
 
@@ -132,9 +134,24 @@ def test_an_adapter_on_an_adapter_is_merged_or_refused(lmtune, asked, tmp_path):
 
 
 def test_an_adapter_names_the_revision_of_its_base(build_tiny):
-    base = ModelConfig(path="me/base", revision="v2")
-    adapted = add_adapter(build_tiny(), FinetuneConfig(method=FinetuneMethod.lora), base)
-    assert adapted.peft_config["default"].revision == "v2"
+    model = build_tiny()
+    model.name_or_path = "me/base"
+    adapted = add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora), "v2")
+    settings = adapted.peft_config["default"]
+    assert (settings.base_model_name_or_path, settings.revision) == ("me/base", "v2")
+
+
+def test_weights_that_a_run_made_are_no_base(build_tiny, tokenizer, tmp_path):
+    folder = tmp_path / "base"
+    build_tiny().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    scratch, _ = build_model(ModelConfig(path=str(folder), init=ModelInit.scratch), tokenizer)
+    move = plan_transfer(tokenizer, tokenizer, Transplant.mean)
+    moved, _ = build_model(ModelConfig(path=str(folder), transplant=Transplant.mean), tokenizer, move)
+    as_it_lies, _ = build_model(ModelConfig(path=str(folder)), tokenizer)
+    adapted = [add_adapter(each, FinetuneConfig(method=FinetuneMethod.lora)) for each in (scratch, moved, as_it_lies)]
+    bases = [each.peft_config["default"].base_model_name_or_path or None for each in adapted]
+    assert bases == [None, None, str(folder)]
 
 
 def test_saving_an_adapter_asks_nobody(build_tiny, tmp_path, monkeypatch):
@@ -144,7 +161,7 @@ def test_saving_an_adapter_asks_nobody(build_tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
     model = build_tiny()
     model.name_or_path = "me/base"
-    adapted = add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora), ModelConfig(path="me/base"))
+    adapted = add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora))
     adapted.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "me/base"
     assert stored.find_difference(adapted, tmp_path) is None

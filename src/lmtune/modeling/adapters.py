@@ -48,7 +48,7 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
     """Raise ConfigError, before anything is loaded, where peft is missing or the adapter could never be loaded again."""
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(f"finetune=lora needs the package peft, which is not installed. {render_install('peft')}")
-    made = None if finetune.merge else find_making(model)
+    made = None if finetune.merge else _find_making(model)
     if made is not None:
         raise ConfigError(
             "finetune.merge=false keeps the adapter alone, which needs its base as it lies at model.path=; found weights made for "
@@ -56,26 +56,29 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
         )
 
 
-def find_making(model: ModelConfig) -> str | None:
+def _find_making(model: ModelConfig) -> str | None:
     """What makes a run begin with weights that lie nowhere, in words; None where they are those at model.path."""
     if model.init is ModelInit.scratch:
         return "model.init=scratch"
     if model.transplant is not Transplant.off:
         return f"model.transplant={model.transplant.value}"
-    below = open_source(Source("model.path", str(model.path), model.revision))[1]
-    return (
-        None
-        if below is None
-        else f"model.path={show(model.path)} is an adapter, which is added into the weights below it"
-    )
+    if open_source(Source("model.path", str(model.path), model.revision))[1] is not None:
+        return f"model.path={show(model.path)} is an adapter, which is added into the weights below it"
+    return None
 
 
-def add_adapter(model: PreTrainedModel, config: FinetuneConfig, base: ModelConfig | None = None) -> PeftModel:
+def forget_origin(model: PreTrainedModel) -> None:
+    """Let a model whose weights lie nowhere as they are not be known by where some of them came from.
+
+    What is saved of an adapter on it names no base then; peft and transformers would put it on other weights without a word.
+    """
+    model.name_or_path = ""
+
+
+def add_adapter(model: PreTrainedModel, config: FinetuneConfig, revision: str | None = None) -> PeftModel:
     """`model` with an adapter on it. Only the adapter is trained, and embeddings and head where the config says so.
 
-    base: what `model` was built from. Where that is not said, or the run has made its weights, what is saved of the adapter names
-    no base: peft and transformers would put it on other weights without a word. Raises ConfigError for modules that no adapter
-    fits.
+    revision: of the repository that `model` comes from. Raises ConfigError for modules that no adapter fits.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -95,11 +98,8 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig, base: ModelConfi
         modules_to_save=[*whole] if config.embeddings else None,
         ensure_weight_tying=config.embeddings and is_tied(model),
     )
-    made = base is None or find_making(base) is not None
-    if made:
-        model.name_or_path = ""
     try:
-        adapted = get_peft_model(model, settings, revision=None if base is None or made else base.revision)
+        adapted = get_peft_model(model, settings, revision=revision if model.name_or_path else None)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"finetune=lora: {one_line(error)}") from error
     if config.embeddings:  # peft takes the head out, and would not find what is tied when it reads the settings again
@@ -217,6 +217,7 @@ def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
         stored = load_peft_weights(source.path, "cpu", revision=source.revision)
         check_adapter_complete(source, stored, get_peft_model_state_dict(adapted))
         merged = adapted.merge_and_unload(safe_merge=True)
+    forget_origin(merged)
     if tied:  # peft puts an embedding that learned whole, and its head, into two places
         tie_again(merged)
     for name, parameter in merged.named_parameters():

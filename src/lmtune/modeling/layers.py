@@ -38,7 +38,7 @@ def embedding_weight(model: PreTrainedModel) -> torch.Tensor:
 def is_tied(model: PreTrainedModel) -> bool:
     """True where the head has no weight of its own: it is the embedding's, or there is no head."""
     head = model.get_output_embeddings()
-    return head is None or head.weight is embedding_weight(model)
+    return head is None or getattr(head, "weight", None) is embedding_weight(model)
 
 
 def tie_again(model: PreTrainedModel) -> None:

@@ -98,9 +98,11 @@ def build_model(
         model, remarks = _load_to_train(foreign.Source("model.path", str(config.path), config.revision, whole=whole))
     else:
         model, remarks = _build_from_scratch(config, tokenizer), []
+        adapters.forget_origin(model)
         behaviour.check_causal(model, foreign.Source("model.config", str(model.config.model_type)))
     if transfer is not None:
         transplant(model, transfer)
+        adapters.forget_origin(model)
     rows = count_rows(model)
     ids = count_ids(tokenizer)
     if ids > rows:
