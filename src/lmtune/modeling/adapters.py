@@ -103,7 +103,7 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig, revision: str | 
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"finetune=lora: {one_line(error)}") from error
     if config.embeddings:  # peft takes the head out, and would not find what is tied when it reads the settings again
-        adapted.peft_config[adapted.active_adapter].modules_to_save = whole
+        cast("LoraConfig", adapted.peft_config[adapted.active_adapter]).modules_to_save = whole
     # By itself peft would ask the Hub at each save how large the vocabulary of the base is.
     adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)  # type: ignore[method-assign]
     _check_runs(adapted)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune.foreign import CONFIG, Source
+from lmtune.modeling.layers import embedding_weight
 from lmtune.runs import MANIFEST, find_damage
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _check_tied(source: Source, model: PreTrainedModel) -> None:
     import torch
 
     tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
-    head, weight = getattr(model.get_output_embeddings(), "weight", None), model.get_input_embeddings().weight
+    head, weight = getattr(model.get_output_embeddings(), "weight", None), embedding_weight(model)
     if tied and head is not None and head.shape == weight.shape and not torch.equal(head, weight):
         raise source.error(
             f"{source}: its {CONFIG} ties the head to the embedding, and its files hold two that differ. Set "
