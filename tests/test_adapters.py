@@ -1,16 +1,22 @@
 """LoRA: what learns, that ties hold, and that the merged model is the one that was trained."""
 
+import json
+
 import pytest
 import torch
 from helpers import set_status
 
 pytest.importorskip("peft")
 
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lmtune.config import FinetuneConfig, FinetuneMethod
+from lmtune.config import FinetuneConfig, FinetuneMethod, ModelConfig, ModelInit, Transplant
 from lmtune.errors import ConfigError
+from lmtune.modeling import stored
 from lmtune.modeling.adapters import add_adapter, merge_adapter
+from lmtune.modeling.loading import build_model
+from lmtune.modeling.transplant import plan_transfer
 
 IDS = torch.arange(1, 33)[None]
 
@@ -95,3 +101,67 @@ def test_an_adapter_without_its_base_is_refused(lmtune):
     answer = lmtune("train", "finetune=lora", "finetune.merge=false")
     assert answer.code == 2
     assert "finetune.merge=false keeps the adapter alone" in answer.err
+
+
+def test_whole_embeddings_stay_tied_in_an_adapter_that_is_kept_apart(lmtune, asked, tmp_path):
+    trained = lmtune(*asked, "finetune.merge=false", "finetune.embeddings=true", "output=run")
+    assert trained.code == 0, trained.err
+    loss = trained.json["eval"]["sample"]["loss"]
+    for ckpt in ("run", "run/checkpoint-8"):
+        scored = lmtune("eval", f"ckpt={ckpt}", "device=cpu", "format=json").json["eval"]["sample"]
+        assert scored["loss"] == pytest.approx(loss, rel=1e-6)
+    assert lmtune("export", "ckpt=run", "to=safetensors", "output=merged").code == 0
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert merged.config.tie_word_embeddings
+    assert "lm_head.weight" not in load_file(tmp_path / "merged/model.safetensors")
+
+
+def test_an_adapter_on_an_adapter_is_merged_or_refused(lmtune, asked, tmp_path):
+    """Kept apart, the second one would be put on the weights below the first, whose numbers are others."""
+    assert lmtune(*asked, "finetune.merge=false", "output=first").code == 0
+    on_top = [*asked, "model.path=first"]
+    refused = lmtune(*on_top, "finetune.merge=false", "output=second")
+    assert refused.code == 2
+    assert "first/model is an adapter, which is added into the weights below it" in refused.err
+    assert not (tmp_path / "second").exists()
+    trained = lmtune(*on_top, "output=second")
+    scored = lmtune("eval", "ckpt=second", "device=cpu", "format=json").json["eval"]["sample"]
+    assert scored["loss"] == pytest.approx(trained.json["eval"]["sample"]["loss"], rel=1e-6)
+    assert not json.loads((tmp_path / "second/checkpoint-8/adapter_config.json").read_text())["base_model_name_or_path"]
+    answer = lmtune("eval", "ckpt=second/checkpoint-8", "device=cpu")
+    assert answer.code == 2
+    assert "on weights that its run made" in answer.err
+
+
+def test_an_adapter_names_the_revision_of_its_base(build_tiny):
+    model = build_tiny()
+    model.name_or_path = "me/base"
+    adapted = add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora), "v2")
+    settings = adapted.peft_config["default"]
+    assert (settings.base_model_name_or_path, settings.revision) == ("me/base", "v2")
+
+
+def test_weights_that_a_run_made_are_no_base(build_tiny, tokenizer, tmp_path):
+    folder = tmp_path / "base"
+    build_tiny().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    scratch, _ = build_model(ModelConfig(path=str(folder), init=ModelInit.scratch), tokenizer)
+    move = plan_transfer(tokenizer, tokenizer, Transplant.mean)
+    moved, _ = build_model(ModelConfig(path=str(folder), transplant=Transplant.mean), tokenizer, move)
+    as_it_lies, _ = build_model(ModelConfig(path=str(folder)), tokenizer)
+    adapted = [add_adapter(each, FinetuneConfig(method=FinetuneMethod.lora)) for each in (scratch, moved, as_it_lies)]
+    bases = [each.peft_config["default"].base_model_name_or_path or None for each in adapted]
+    assert bases == [None, None, str(folder)]
+
+
+def test_saving_an_adapter_asks_nobody(build_tiny, tmp_path, monkeypatch):
+    def ask(*args, **kwargs):
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
+    model = build_tiny()
+    model.name_or_path = "me/base"
+    adapted = add_adapter(model, FinetuneConfig(method=FinetuneMethod.lora))
+    adapted.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "me/base"
+    assert stored.find_difference(adapted, tmp_path) is None

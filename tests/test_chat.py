@@ -83,6 +83,14 @@ def test_more_goes_on_where_the_text_ended(chat):
     assert second["texts"][0].startswith(first["texts"][0])
 
 
+def test_a_text_in_two_halves_is_the_text_at_once(chat, lmtune):
+    """Its first half may end within a character, and in ids that no text is encoded to."""
+    greedy = ("ckpt=one", "generation.do_sample=false")
+    halves = chat(["O paciente", "/more", "/again"], *greedy, "generation.max_new_tokens=7", "format=json").json
+    whole = lmtune("generate", *greedy, "prompt=O paciente", "generation.max_new_tokens=14", "format=json").json
+    assert [each["texts"] for each in halves[1:]] == [whole["texts"]] * 2
+
+
 def test_two_checkpoints_answer_the_same_line(chat):
     answers = chat(["O paciente", "/top=2", "O paciente"], "ckpt=[one,two]", SHORT, "format=json").json
     assert [each["ckpt"] for each in answers] == ["one", "two", "one", "two"]

@@ -119,6 +119,22 @@ def test_added_tokens_beyond_the_model_keep_their_ids(tokenizer, tmp_path):
     assert (read.bos_token, len(read)) == ("<|begin|>", len(beyond) + 30)
 
 
+def test_what_a_tokenizer_says_beside_its_vocabulary_stays(tokenizer, tmp_path):
+    """A chat model pads on the left, and the marks of its turns are special tokens."""
+    marks = ["<|im_start|>", "<|im_end|>"]
+    chat = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|endoftext|>", extra_special_tokens=marks,
+        padding_side="left", truncation_side="left", chat_template="{{ messages[0]['content'] }}",
+        model_input_names=["input_ids"],
+    )  # fmt: skip
+    extend_tokenizer(chat, OTHER, 30).tokenizer.save_pretrained(tmp_path)
+    extended = AutoTokenizer.from_pretrained(tmp_path)
+    assert extended.all_special_tokens == chat.all_special_tokens
+    assert extended.convert_tokens_to_ids(marks) == chat.convert_tokens_to_ids(marks)
+    for name in ("padding_side", "truncation_side", "chat_template", "model_input_names"):
+        assert getattr(extended, name) == getattr(chat, name)
+
+
 @pytest.mark.parametrize(
     ("model", "decoder", "found"),
     [

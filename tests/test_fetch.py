@@ -1,6 +1,7 @@
 """A folder of models and data sets that is carried to a machine without a network."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,8 +14,10 @@ import pytest
 
 from lmtune import carried, hub
 from lmtune.carried import Expected
+from lmtune.data.hub_source import find_cause
 from lmtune.environment import CARRIED, set_environment
 from lmtune.errors import ConfigError, DataError, ModelError
+from lmtune.foreign import explain_refusal
 from lmtune.modeling import fetching
 
 TEXT = b"O paciente chegou no hospital.\n"
@@ -104,6 +107,74 @@ def test_an_adapter_is_fetched_with_the_model_that_it_lies_on(tmp_path, monkeypa
     wanted = fetching.HubModel("model.path", "me/adapter")
     found = [(each["repository"], each["revision"]) for each in fetching.fetch_model(wanted, tmp_path)]
     assert found == [("me/adapter", None), ("me/base", "v2")]
+
+
+WHOLE = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "lacks"),
+    [
+        (WHOLE, {}, None),
+        (("adapter_config.json", "adapter_model.safetensors"), {}, None),
+        (("config.json", "pytorch_model.bin", "vocab.txt"), {}, None),
+        (("config.json", "tokenizer.json"), {"weights": False}, None),
+        (("config.json", "model.safetensors"), {"vocabulary": False}, None),
+        (("config.json", "tokenizer.json"), {}, "expected weights"),
+        (("config.json", "generation_config.json", "model.safetensors"), {}, "a tokenizer .* model.tokenizer="),
+        (("README.txt",), {}, "expected config.json and weights .* and a tokenizer"),
+    ],
+)
+def test_a_repository_that_is_no_whole_model_is_refused_before_it_is_carried(names, wanted, lacks):
+    model = fetching.HubModel("model.path", "me/x", **wanted)
+    if lacks is None:
+        fetching.check_parts(model, list(names))
+        return
+    with pytest.raises(ModelError, match=f"model.path=me/x is no whole model: .*{lacks}"):
+        fetching.check_parts(model, list(names))
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path):
+    listed = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    fill(tmp_path, "model.safetensors.index.json", json.dumps(listed).encode())
+    names = ["model.safetensors.index.json", "model-1.safetensors"]
+    model = fetching.HubModel("model.path", "me/x")
+    fetching.check_shards(model, tmp_path, [*names, "model-2.safetensors"])
+    with pytest.raises(ModelError, match=r"lists 1 file that it does not have \(model-2.safetensors\)"):
+        fetching.check_shards(model, tmp_path, names)
+
+
+def test_a_gated_repository_is_told_as_such_whatever_its_error_comes_through():
+    fault = OSError("You are trying to access a gated repo.\nMake sure to have access to it")
+    wrapped = RuntimeError("it does not load")
+    wrapped.__cause__ = fault
+    for each in (fault, wrapped, ValueError("403 Client Error. (Request ID: x)")):
+        assert explain_refusal("ckpt=me/x", each).startswith("ckpt=me/x is gated")
+    assert explain_refusal("ckpt=me/x", ValueError("404 Client Error")) is None
+
+
+def test_a_model_that_was_fetched_at_a_revision_is_there_at_that_one_alone(tmp_path, monkeypatch):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for kind in ("model", "dataset"):
+        fill(tmp_path, f"hub/{kind}s--me--x/snapshots/c0ffee/config.json")
+    asked = [("model", "c0ffee"), ("model", None), ("model", "v2"), ("dataset", None)]
+    assert [hub.is_cached(kind, "me/x", revision) for kind, revision in asked] == [True, False, False, True]
+    fill(tmp_path, "hub/models--me--x/refs/main", b"c0ffee")
+    assert hub.is_cached("model", "me/x")
+
+
+def test_a_data_set_of_several_configurations_lists_them():
+    fault = ValueError("Config name is missing.\nPlease pick one among the available configs: ['pt', 'en']\nExample:")
+    told = str(find_cause("me/x", fault))
+    assert told == (
+        "data.path=me/x has several configurations (pt, en), expected which of them is meant. Name one, data.subset=pt."
+    )
+    assert "needs code of its own (x.py)" in str(
+        find_cause("me/x", RuntimeError("scripts are no longer supported, found x.py"))
+    )
+    assert find_cause("me/x", ValueError("another")) is None
 
 
 @pytest.fixture

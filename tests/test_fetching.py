@@ -54,7 +54,8 @@ def test_the_files_of_a_model_that_are_read_are_counted(listing, model, files, s
 
 
 def test_what_is_in_the_cache_is_not_asked_for(listing, tmp_path):
-    (tmp_path / "models--me--x" / "snapshots" / "1").mkdir(parents=True)
+    (tmp_path / "models--me--x" / "refs").mkdir(parents=True)
+    (tmp_path / "models--me--x" / "refs" / "main").write_text("1")
     (told,) = list_fetches(build(path="me/x"))
     assert (told["cached"], told["files"]) == (True, None)
     assert listing == []

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from lmtune.cli.faults import find_fault
 from lmtune.cli.overrides import prepare_overrides
 
 
@@ -92,3 +93,18 @@ def test_keys_of_the_model_config_are_added_whatever_stands_before_them(prefix):
 
 def test_ordinary_values_keep_their_types():
     assert [read(f"training.learning_rate={text}") for text in ("5e-5", "1", "true", "null")] == [5e-5, 1, True, None]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("forgetting.on", ["a", "b"], "forgetting.on=[a, b]: expected one value, found a list."),
+        ("seed", [1, 2], "seed=[1, 2]: expected one value, found a list."),
+        ("data.packing", [True], "data.packing=[True]: expected one value, found a list."),
+        ("model.transplant", ["fvt"], "model.transplant=[fvt]: expected one value, found a list."),
+        ("data.min_chars", {"a": 1}, "data.min_chars={a: 1}: expected one value, found keys with values."),
+        ("data.min_chars", "list", "data.min_chars: Value 'list' of type 'str' could not be converted to Integer."),
+    ],
+)
+def test_several_values_where_one_is_taken_are_told_as_such(key, value, shown):
+    assert find_fault("train", key, value).startswith(shown)

@@ -172,7 +172,8 @@ def test_a_user_without_a_home_works_with_folders_and_is_told_what_the_hub_needs
     assert "HOME is not set and this user has no home" in refusal(lambda: look("~/run"))
     message = refusal(lambda: hub.check_available("model", "owner/name", None), ModelError)
     assert "Set HF_HOME to a folder that you may write to." in message
-    (tmp_path / "hub" / "models--owner--name" / "snapshots" / "1").mkdir(parents=True)
+    (tmp_path / "hub" / "models--owner--name" / "refs").mkdir(parents=True)
+    (tmp_path / "hub" / "models--owner--name" / "refs" / "main").write_text("1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     hub.check_available("model", "owner/name", None)
 

@@ -208,7 +208,8 @@ def test_a_path_and_a_model_in_the_cache_win(tmp_path, monkeypatch):
     (Path("machado") / "config.json").write_text("{}")
     assert settle("ckpt=machado") == "ckpt=machado"
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    (tmp_path / "hub" / "models--mach" / "snapshots" / "1").mkdir(parents=True)
+    (tmp_path / "hub" / "models--mach" / "refs").mkdir(parents=True)
+    (tmp_path / "hub" / "models--mach" / "refs" / "main").write_text("1")
     assert settle("ckpt=mach") == "ckpt=mach"
 
 

@@ -13,6 +13,7 @@ from lmtune.serving.access import VARIABLE, resolve_access
 from lmtune.serving.body import parse_object
 from lmtune.serving.completion_request import PARAMETERS, parse_request
 from lmtune.serving.faults import FaultError
+from lmtune.serving.names import name_token
 from lmtune.serving.output import Output, StopSearch, TextStream, Token
 from lmtune.serving.parameters import GENERATION, REFUSED, check_parameters
 from lmtune.serving.runs import KEYWORDS, parse_run
@@ -109,6 +110,51 @@ def test_log_probabilities_come_with_the_text_they_are_of(tokenizer):
     assert (shown, output.finish) == ("O paciente ", "stop")
     assert tokens.startswith(shown)
     assert "vol" not in tokens.removeprefix(shown)[:-1]
+
+
+def test_a_token_begins_where_the_text_before_it_ends(tokenizer):
+    """Parts of a character all begin where it does."""
+    text = "é 🙂!"
+    ids = tokenizer(text)["input_ids"]
+    output = Output(index=0, stream=TextStream(tokenizer, []), stops=StopSearch([]), ends=frozenset(), most=len(ids))
+    pieces = [output.take(index, Token(name_token(tokenizer, index), -1.0, ())) for index in ids]
+    tokens = [token for piece in pieces if piece for token in piece.tokens]
+    ends = [len(tokenizer.decode(ids[:count]).rstrip("\ufffd")) for count in range(len(ids))]
+    assert [token.begin for token in tokens] == ends
+    assert b"".join(read_name(token.text) for token in tokens).decode() == text
+
+
+def test_a_token_behind_bytes_that_come_to_nothing_begins_after_what_is_shown_for_them(tokenizer):
+    ids = [tokenizer("🙂")["input_ids"][0], *tokenizer("b")["input_ids"]]
+    output = Output(index=0, stream=TextStream(tokenizer, []), stops=StopSearch([]), ends=frozenset(), most=2)
+    output.take(ids[0], Token(name_token(tokenizer, ids[0]), -1.0, ()))
+    piece = output.take(ids[1], Token("b", -1.0, ()))
+    assert (piece.text, [token.begin for token in piece.tokens]) == ("\ufffdb", [0, 1])
+
+
+def read_name(name):
+    return bytes.fromhex(name[6:].replace("\\x", "")) if name.startswith("bytes:") else name.encode()
+
+
+def test_parts_of_characters_have_names_of_their_own(tokenizer):
+    names = [name_token(tokenizer, index) for index in range(len(tokenizer))]
+    assert len(set(names)) == len(names)
+    assert {read_name(name) for name in names} >= {bytes([value]) for value in range(256)}
+
+
+@pytest.mark.parametrize(
+    ("stop", "shown"), [("<|endoftext|>", "ab"), ("<|endoftext|>c", "abab"), ("b<|endoftext|>", "a"), ("z", "ababc")]
+)
+def test_a_stop_string_may_hold_special_tokens_which_are_not_shown(tokenizer, stop, shown):
+    end = tokenizer.eos_token_id
+    ids = [*tokenizer("ab")["input_ids"], end, *tokenizer("ab")["input_ids"], end, *tokenizer("c")["input_ids"]]
+    output = Output(
+        index=0, stream=TextStream(tokenizer, []), stops=StopSearch([stop]), ends=frozenset(), most=len(ids)
+    )
+    pieces = []
+    while not output.finish:
+        pieces.append(output.take(ids[output.count]))
+    assert ("".join(piece.text for piece in pieces if piece), output.stops.met) == (shown, stop != "z")
 
 
 @pytest.mark.parametrize(

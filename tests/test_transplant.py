@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
+from lmtune.modeling.extending import extend_tokenizer
+from lmtune.modeling.special_ids import mend_special_ids, move_ids
 from lmtune.modeling.tokenizer import complete, learn_tokenizer
 from lmtune.modeling.transplant import ATOMS, find_sums, plan_transfer, sum_as, transplant
 
@@ -255,3 +257,36 @@ def test_gpt2_moves_to_a_portuguese_vocabulary(real_data):
     assert model.lm_head.weight is model.transformer.wte.weight
     embeddings = ("transformer.wte.weight", "lm_head.weight")
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items() if name not in embeddings)
+
+
+def test_ids_of_a_generation_config_follow_their_tokens(build_tiny, tokenizer, other):
+    model = build_tiny()
+    (shared, further), gone = (
+        sorted(tokenizer.get_vocab().keys() & other.get_vocab().keys())[-2:],
+        next(token for token in tokenizer.get_vocab() if token not in other.get_vocab()),
+    )
+    old, new = ([vocabulary.get(token) for token in (shared, further, gone)] for vocabulary in (
+        tokenizer.get_vocab(), other.get_vocab()
+    ))  # fmt: skip
+    settings = model.generation_config
+    settings.eos_token_id = [tokenizer.eos_token_id, old[0], old[2]]
+    settings.suppress_tokens, settings.forced_eos_token_id = old[1:2], old[0]
+    settings.bad_words_ids, settings.sequence_bias = [[old[0], old[1]], [old[2]]], [[[old[1]], -2.0]]
+    remarks = move_ids(model, plan_transfer(tokenizer, other, Transplant.mean).find_places())
+    mend_special_ids(model, other)
+    assert settings.eos_token_id == [other.eos_token_id, new[0]]
+    assert (settings.suppress_tokens, settings.forced_eos_token_id) == ([new[1]], new[0])
+    assert (settings.bad_words_ids, settings.sequence_bias) == ([[new[0], new[1]]], [[[new[1]], -2.0]])
+    assert ["eos_token_id" in remarks[0], "bad_words_ids" in remarks[1]] == [True, True]
+    assert "names 1 that the new vocabulary does not have" in remarks[0]
+
+
+def test_all_ends_of_a_text_stay_when_a_vocabulary_is_extended(build_tiny, tokenizer):
+    """A chat model ends a turn and a text with different tokens."""
+    model = build_tiny()
+    ends = [tokenizer.eos_token_id, 70]
+    model.config.eos_token_id = model.generation_config.eos_token_id = ends
+    extended = extend_tokenizer(tokenizer, OTHER_TEXTS, 20).tokenizer
+    assert not move_ids(model, plan_transfer(tokenizer, extended, Transplant.mean).find_places())
+    assert not mend_special_ids(model, extended)
+    assert model.config.eos_token_id == model.generation_config.eos_token_id == ends

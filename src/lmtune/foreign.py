@@ -25,6 +25,8 @@ CONFIG, GENERATION, TOKENIZER, ADAPTER = (
     "tokenizer_config.json",
     "adapter_config.json",
 )
+GATED = re.compile(r"GatedRepo|gated (repo|dataset)|\b40[13] Client Error", re.IGNORECASE)
+"""How the libraries tell that the files of a repository are not given to all."""
 NAMES = (CONFIG, GENERATION, TOKENIZER, ADAPTER)
 Settings = dict[str, dict[str, Any]]
 """Contents of the settings files that a model has, by file name."""
@@ -179,6 +181,20 @@ def explained(source: Source, settings: Settings, what: str, remedy: str) -> Ite
         raise _explain(source, settings, what, remedy, fault) from fault
 
 
+def explain_refusal(title: str, fault: BaseException | None) -> str | None:
+    """What to do where the Hub knows what `title` names and does not give its files: it is gated. None for any other fault."""
+    told = ""
+    while fault is not None:  # the libraries above huggingface_hub raise errors of their own, from its
+        told += f"{type(fault).__name__} {fault}\n"
+        fault = fault.__cause__ or fault.__context__
+    if not GATED.search(told):
+        return None
+    return (
+        f"{title} is gated: the Hub knows it, and gives its files only to accounts that were let in. Ask for access on its page, "
+        "and set HF_TOKEN to a token of the account that has it."
+    )
+
+
 def _explain(source: Source, settings: Settings, what: str, remedy: str, fault: Exception) -> LmtuneError:
     if "trust_remote_code" in str(fault):  # the argument that transformers asks for wherever it meets code
         return _refuse_code(source, settings, what, ARCHITECTURE if what == MODEL else remedy)
@@ -187,6 +203,8 @@ def _explain(source: Source, settings: Settings, what: str, remedy: str, fault: 
             f"{source}: its weights are a pickle that holds more than tensors, which lmtune never runs; expected {what} in "
             "safetensors. Take a version of the model that has them."
         )
+    if not source.is_folder and (refusal := explain_refusal(str(source), fault)) is not None:
+        return source.error(refusal)
     if "ignore_mismatched_sizes" in str(fault):
         return source.error(
             f"{source} does not load as {what}: its weights have other shapes than its settings say. Fetch all of it again."

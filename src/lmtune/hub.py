@@ -69,8 +69,9 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
     if fault is None:
         return
     if not cached:
+        named = f"{repository} at the revision {revision}" if revision else repository
         raise error(
-            f"{repository} is no folder here, and as a Hub {kind} it cannot be had: {_endpoint()} {fault}. "
+            f"{named} is no folder here, and as a Hub {kind} it cannot be had: {_endpoint()} {fault}. "
             "Check the spelling and the network; a private or gated one needs HF_TOKEN."
         )
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, which comes later
@@ -80,12 +81,15 @@ def check_available(kind: str, repository: str, revision: str | None, error: typ
 def is_cached(kind: str, repository: str, revision: str | None = None) -> bool:
     """True if the Hugging Face cache holds a snapshot of the repository, of that revision if one is named.
 
+    A model is loaded from its branch main unless a revision is named, whatever else the cache holds; datasets takes what there is.
     Raises ConfigError if the cache may not be read.
     """
     cache = _find_cache()
     if cache is None:
         return False
     folder, given = cache / f"{kind}s--{repository.replace('/', '--')}", GivenPath("HF_HOME", str(cache))
+    if revision is None and kind == "model":
+        revision = "main"
     if revision is not None and not given.is_folder(folder / "snapshots" / revision):
         return given.is_file(folder / "refs" / revision)
     return bool(given.list_folder(folder / "snapshots"))

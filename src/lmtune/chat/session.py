@@ -53,6 +53,8 @@ class Session:
     """The last text of each, its prompt included."""
     answers: list[dict[str, Any]] = field(default_factory=list)
     """All answers, as format=json prints them."""
+    _ids: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """What checkpoints wrote last, and were asked before that, as it was written."""
     _beginning: ChatConfig = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,9 +92,9 @@ class Session:
         self.asked = dict(prompts)
         found = {}
         for ckpt, subject in self.subjects.items():
-            prompt = prompts[ckpt]
-            found[ckpt] = generation.rank_next(subject.model, subject.tokenizer, prompt, self.config.top)
-            generation.tell_cut(subject.tokenizer, prompt, generation.count_positions(subject.model))
+            prompt, read = prompts[ckpt], self._read(ckpt, prompts[ckpt])
+            found[ckpt] = generation.rank_next(subject.model, subject.tokenizer, read, self.config.top)
+            generation.tell_cut(subject.tokenizer, read, generation.count_positions(subject.model))
             self.answers.append({"ckpt": ckpt, "prompt": prompt, "next": found[ckpt]})
         return found
 
@@ -101,12 +103,13 @@ class Session:
         self.asked = dict(prompts)
         found = {}
         for ckpt, subject in self.subjects.items():
-            prompt = prompts[ckpt]
+            prompt, read = prompts[ckpt], self._read(ckpt, prompts[ckpt])
             settings = generation.build_generation_config(subject.model, self.config.generation)
-            generation.tell_cut(subject.tokenizer, prompt, generation.resolve_prompt_length(subject.model, settings))
-            found[ckpt] = generation.generate(
-                subject.model, subject.tokenizer, prompt, settings, self.config.seed, tell=tell
-            )
+            generation.tell_cut(subject.tokenizer, read, generation.resolve_prompt_length(subject.model, settings))
+            rows = generation.write_rows(subject.model, subject.tokenizer, read, settings, self.config.seed, tell=tell)
+            found[ckpt] = generation.render_rows(subject.tokenizer, rows)
+            kept = {(ckpt, found[ckpt][0]): generation.take_own(subject.tokenizer, settings, rows[0])}
+            self._ids = {key: ids for key, ids in self._ids.items() if key == (ckpt, prompt) or key[0] != ckpt} | kept
             self.answers.append({"ckpt": ckpt, "prompt": prompt, "seed": self.config.seed, "texts": found[ckpt]})
         self.written = {ckpt: texts[0] for ckpt, texts in found.items()}
         return found
@@ -128,6 +131,13 @@ class Session:
         """The settings in effect, a line each."""
         given = {name: getattr(self.config, name) for name in OWN} | self.config.generation
         return [f"  /{name}={render_value(value)}" for name, value in given.items()]
+
+    def _read(self, ckpt: str, prompt: str) -> str | list[int]:
+        """A prompt as it is read: what the checkpoint wrote itself by the very ids that it wrote.
+
+        Encoded anew, a character that is not whole yet would be lost, and the ids of the rest might be others.
+        """
+        return self._ids.get((ckpt, prompt), prompt)
 
     def _take(self, config: ChatConfig) -> None:
         config.check_settings()

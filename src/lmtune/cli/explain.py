@@ -66,6 +66,13 @@ def explain_value(key: str, reason: str, command: str) -> str:
     if percent:
         share = float(percent[1]) / 100
         return f"{key}={percent[1]}%: expected a number, found a percentage. Write {key}={share:g}."
+    several = re.search(r"(?:convert '|type '?|\()(list|dict|ListConfig|DictConfig)\b", reason)
+    if several:
+        found = "a list" if several[1].lower().startswith("list") else "keys with values"
+        shown = re.search(r"[\[{].*[\]}]", reason)
+        return (
+            f"{key}{'=' + shown[0].replace(chr(39), '') if shown else ''}: expected one value, found {found}. Give one."
+        )
     if "is not Optional" in reason:
         return f"{key}=null: expected a value, found none. Leave it out for its default."
     return f"{key}: {reason}."

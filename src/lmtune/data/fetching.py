@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune import carried
+from lmtune.data.hub_source import find_cause
 from lmtune.errors import DataError, LmtuneError, first_line
 from lmtune.hub import check_available
 from lmtune.patience import turn_to
@@ -57,7 +58,7 @@ def fetch_data(wanted: HubData, folder: Path) -> Record:
     except LmtuneError:
         raise
     except Exception as fault:  # whatever datasets, the Hub's client and its network raise means: it cannot be had now
-        raise DataError(
+        raise find_cause(wanted.repository, fault) or DataError(
             f"{wanted} was not fetched: {first_line(fault)}. Check data.path= and data.subset=; where the network failed, the same "
             "command goes on where it stopped."
         ) from fault

@@ -13,12 +13,17 @@ from lmtune.data.rendering import Wanted, render_rows
 from lmtune.data.shards import split_rows
 from lmtune.data.tables import Rows, load_saved, wrap_dataset
 from lmtune.errors import DataError, first_line
+from lmtune.foreign import explain_refusal
 from lmtune.hub import check_available, is_local
 from lmtune.paths import GivenPath, show
 from lmtune.storage import checksum_of
 
 SCRIPT = re.compile("scripts are no longer supported")
 """What datasets says of a data set that would run code."""
+CONFIGURATIONS = re.compile(r"among the available configs: \[(.*)\]")
+"""What it says of one with several configurations, when none was named."""
+SHOWN = 12
+"""Configurations in a message; some data sets have hundreds."""
 
 
 @dataclass(slots=True)
@@ -151,16 +156,32 @@ class HubSource:
 
     def _explain(self, split: str | None, error: Exception) -> DataError:
         config = self.config
-        if SCRIPT.search(str(error)):
-            script = first_line(error).rpartition(" ")[2]
-            return DataError(
-                f"data.path={show(config.path)} needs code of its own ({script}), which lmtune never runs; expected a data set of "
-                "plain files. Take one, such as its branch data.revision=refs/convert/parquet."
-            )
+        if (cause := find_cause(str(config.path), error)) is not None:
+            return cause
+        where = [f"data.subset={config.subset}"] if config.subset else []
         return DataError(
-            f"{show(config.path)} (data.subset={config.subset}, split {split}) does not load as a dataset: {first_line(error)}. "
+            f"{show(config.path)} ({', '.join([*where, f'split {split}'])}) does not load as a dataset: {first_line(error)}. "
             "Check data.path, data.subset and data.train_split."
         )
+
+
+def find_cause(path: str, fault: Exception) -> DataError | None:
+    """Why a data set of the Hub cannot be had, in our words; None for what its library's words have to do for."""
+    if SCRIPT.search(str(fault)):
+        script = first_line(fault).rpartition(" ")[2]
+        return DataError(
+            f"data.path={show(path)} needs code of its own ({script}), which lmtune never runs; expected a data set of "
+            "plain files. Take one, such as its branch data.revision=refs/convert/parquet."
+        )
+    if (listed := CONFIGURATIONS.search(str(fault))) is not None:
+        names = re.findall(r"'([^']+)'", listed.group(1))
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+        return DataError(
+            f"data.path={show(path)} has several configurations ({shown}), expected which of them is meant. Name one, "
+            f"data.subset={names[0]}."
+        )
+    refusal = explain_refusal(f"data.path={show(path)}", fault)
+    return None if refusal is None else DataError(refusal)
 
 
 def _name_splits(config: DataConfig) -> dict[str, str | None]:

@@ -1,11 +1,11 @@
 """finetune=lora: low-rank adapters (Hu et al. 2021, arXiv:2106.09685) by peft, added before training and merged after it.
-
 Saved adapters are recognised by their adapter_config.json, which names their base model.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from lmtune.config import FinetuneConfig, ModelConfig, ModelInit, Transplant
@@ -23,7 +23,7 @@ from lmtune.foreign import (
 )
 from lmtune.hub import check_available, is_local
 from lmtune.modeling.behaviour import TOKENS, choose_ids, trying
-from lmtune.modeling.layers import below_adapter
+from lmtune.modeling.layers import below_adapter, is_tied, tie_again
 from lmtune.modeling.wholeness import check_adapter_complete
 from lmtune.paths import describe, show
 from lmtune.versions import render_install
@@ -47,17 +47,37 @@ def check_adapter(finetune: FinetuneConfig, model: ModelConfig) -> None:
     """Raise ConfigError, before anything is loaded, if peft is missing or the adapter could never be loaded again."""
     if importlib.util.find_spec("peft") is None:
         raise ConfigError(f"finetune=lora needs the package peft, which is not installed. {render_install('peft')}")
-    if not finetune.merge and (model.init is ModelInit.scratch or model.transplant is not Transplant.off):
+    made = None if finetune.merge else _find_making(model)
+    if made is not None:
         raise ConfigError(
             "finetune.merge=false keeps the adapter alone, which needs its base as it lies at model.path=; found weights made for "
-            "this run (model.init=scratch or model.transplant=). Leave finetune.merge=true."
+            f"this run ({made}). Leave finetune.merge=true."
         )
 
 
-def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
+def _find_making(model: ModelConfig) -> str | None:
+    """The setting that makes a run begin with weights that are stored nowhere; None if they are those at model.path."""
+    if model.init is ModelInit.scratch:
+        return "model.init=scratch"
+    if model.transplant is not Transplant.off:
+        return f"model.transplant={model.transplant.value}"
+    if open_source(Source("model.path", str(model.path), model.revision))[1] is not None:
+        return f"model.path={show(model.path)} is an adapter, which is added into the weights below it"
+    return None
+
+
+def forget_origin(model: PreTrainedModel) -> None:
+    """Remove the origin from a model whose weights are stored nowhere as they are.
+
+    An adapter saved from it then names no base. With one, peft and transformers would silently put it on other weights.
+    """
+    model.name_or_path = ""
+
+
+def add_adapter(model: PreTrainedModel, config: FinetuneConfig, revision: str | None = None) -> PeftModel:
     """`model` with an adapter on it. Only the adapter is trained, and embeddings and head if the config says so.
 
-    Raises ConfigError for modules that no adapter fits.
+    revision: of the repository that `model` comes from. Raises ConfigError for modules that no adapter fits.
     """
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
@@ -74,13 +94,17 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PeftModel:
         target_modules=config.target_modules or "all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         # With the embedding alone in here, peft silently unties the head, which then keeps its old rows.
-        modules_to_save=whole if config.embeddings else None,
-        ensure_weight_tying=config.embeddings and head.weight is embedding.weight,
+        modules_to_save=[*whole] if config.embeddings else None,
+        ensure_weight_tying=config.embeddings and is_tied(model),
     )
     try:
-        adapted = get_peft_model(model, settings)
+        adapted = get_peft_model(model, settings, revision=revision if model.name_or_path else None)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"finetune=lora: {one_line(error)}") from error
+    if config.embeddings:  # peft takes the head out, and would not find what is tied when it reads the settings again
+        cast("LoraConfig", adapted.peft_config[adapted.active_adapter]).modules_to_save = whole
+    # By itself peft would ask the Hub at each save how large the vocabulary of the base is.
+    adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)  # type: ignore[method-assign]
     _check_runs(adapted)
     return adapted
 
@@ -182,7 +206,7 @@ def check_base(base: Source) -> None:
 
 def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     """`model` with the adapter at `source` merged into its weights; its parameters stay trainable or frozen as before."""
-    still = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    still, tied = [name for name, parameter in model.named_parameters() if not parameter.requires_grad], is_tied(model)
     with explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         from peft import PeftModel
         from peft.utils import get_peft_model_state_dict, load_peft_weights
@@ -192,6 +216,9 @@ def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
         stored = load_peft_weights(source.path, "cpu", revision=source.revision)
         check_adapter_complete(source, stored, get_peft_model_state_dict(adapted))
         merged = adapted.merge_and_unload(safe_merge=True)
+    forget_origin(merged)
+    if tied:  # peft puts an embedding that learned whole, and its head, into two places
+        tie_again(merged)
     for name, parameter in merged.named_parameters():
         parameter.requires_grad_(name not in still)
     return merged

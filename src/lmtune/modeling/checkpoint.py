@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml
 
 from lmtune import foreign
-from lmtune.config import ModelInit
 from lmtune.errors import CheckpointError
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import wholeness
@@ -87,10 +86,9 @@ def _find_in_run(run: Run, whole: bool) -> Checkpoint:
 
 def _check_adapter_base(run: Run, folder: Path) -> None:
     """Raise CheckpointError for an adapter whose base was built by its own run and was not saved."""
-    model = run.load_config()["model"]
-    made = model.get("transplant", "off") != "off" or model["init"] == ModelInit.scratch.value
-    if made and GivenPath("ckpt", str(folder), CheckpointError).is_file(folder / foreign.ADAPTER):
+    settings = foreign.load_settings(foreign.Source("ckpt", str(folder), error=CheckpointError))
+    if foreign.ADAPTER in settings and not settings[foreign.ADAPTER].get("base_model_name_or_path"):
         raise CheckpointError(
-            f"{folder} holds an adapter alone, on weights that its run made (model.transplant= or model.init=scratch). "
-            f"Finish the run, which merges it: lmtune train resume={run.folder}."
+            f"{folder} holds an adapter alone, on weights that its run made (model.transplant=, model.init=scratch, or an adapter "
+            f"as model.path=). Finish the run, which merges it: lmtune train resume={run.folder}."
         )

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
+SETTINGS = (
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+    "model_input_names",
+    "clean_up_tokenization_spaces",
+    "split_special_tokens",
+)
+"""Settings of a tokenizer besides its backend and its special tokens."""
+
 
 class Extension(NamedTuple):
     """An extended vocabulary."""
@@ -42,7 +52,6 @@ def extend_tokenizer(
     tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], entries: int, min_frequency: int = 2
 ) -> Extension:
     """The vocabulary with up to `entries` new ones, by merges learned from texts and appended to its own.
-
     Old merges are unchanged and come first, so new tokens only join old ones: no text gets new token boundaries. Fewer entries
     if no pair occurs min_frequency times.
     """
@@ -105,13 +114,14 @@ def _add_merges(backend: Tokenizer, merges: list[tuple[int, int]], names: dict[i
 
 
 def _wrap(old: PreTrainedTokenizerBase, backend: Tokenizer) -> PreTrainedTokenizerBase:
-    """The backend as a transformers tokenizer, with special tokens, length and chat template of the old tokenizer."""
+    """The backend as a transformers tokenizer, with special tokens, chat template and settings of the old tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_max_length=old.model_max_length,
         chat_template=old.chat_template,
+        extra_special_tokens=list(old.extra_special_tokens),
+        **{name: getattr(old, name) for name in SETTINGS},
         **old.special_tokens_map,
     )
     return complete(tokenizer)

@@ -28,7 +28,6 @@ DEFAULT_NEW_TOKENS = 60
 UNLIMITED = 10**9
 """Positions of a model that has no limit."""
 BEAM_SETTINGS = ("early_stopping", "length_penalty")
-"""Fields of a generation config that transformers refuses to save without beams."""
 OUTPUT_SETTINGS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 """transformers refuses to save these without return_dict_in_generate, and BEAM_SETTINGS without beams."""
 NOTHING_LEFT = (
@@ -129,11 +128,36 @@ def generate(
     prompt: str,
     config: GenerationConfig,
     seed: int,
-    tell: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """The prompt with its continuation, once per num_return_sequences.
+    """The prompt with its continuation, once per num_return_sequences; see write_rows."""
+    return render_rows(tokenizer, write_rows(model, tokenizer, prompt, config, seed))
 
-    The same seed gives the same text. The prompt keeps only its end if both do not fit the model's positions.
+
+def render_rows(tokenizer: PreTrainedTokenizerBase, rows: torch.Tensor) -> list[str]:
+    """The generated texts, without special tokens."""
+    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+
+
+def take_own(tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, row: torch.Tensor) -> list[int]:
+    """The ids of a generated text without opening and end tokens, so that it can be continued. row: [tokens]."""
+    own: list[int] = row.tolist()[len(encode_opening(tokenizer)) :]
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    while own and own[-1] in (*ends, config.pad_token_id):
+        own.pop()
+    return own
+
+
+def write_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str | Sequence[int],
+    config: GenerationConfig,
+    seed: int,
+    tell: Callable[[str], None] | None = None,
+) -> torch.Tensor:
+    """[num_return_sequences, tokens]: ids of the prompt with its continuation.
+
+    The same seed gives the same text. The prompt, a text or its ids, keeps only its end if both do not fit the model's positions.
     tell: called with pieces of the continuation while it is written; only for one text without beams.
     """
     import torch
@@ -150,7 +174,7 @@ def generate(
 
     shown = doing(work) if tell is None else nullcontext()  # streamed text needs no progress display
     with explaining_settings(), torch.no_grad(), shown:
-        rows = cast("Callable[..., torch.Tensor]", model.generate)(
+        return cast("Callable[..., torch.Tensor]", model.generate)(
             ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
@@ -158,7 +182,6 @@ def generate(
             streamer=None if tell is None else _build_streamer(tokenizer, tell),
             logits_processor=LogitsProcessorList([build_check(model, config), count]),
         )
-    return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
 def _build_streamer(tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], None]) -> TextStreamer:
@@ -172,7 +195,7 @@ def _build_streamer(tokenizer: PreTrainedTokenizerBase, tell: Callable[[str], No
 
 
 def rank_next(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, top: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int], top: int
 ) -> list[tuple[str, float]]:
     """The likeliest next tokens with their probabilities, the likeliest first; no temperature, no filter."""
     import torch
@@ -221,7 +244,9 @@ def _are_numbers(scores: torch.Tensor) -> bool:
     return not bool((scores.isnan() | scores.isposinf()).any())
 
 
-def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> torch.Tensor:
+def encode_prompt(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int], limit: int
+) -> torch.Tensor:
     """[1, tokens] int64 on the model's device: the ids of a prompt as open_prompt has them."""
     import torch
 
@@ -248,8 +273,10 @@ def open_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, own:
     return ids
 
 
-def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int]) -> list[int]:
     """The ids of a prompt alone. Raises ConfigError for bytes that Python could not decode in the terminal's encoding."""
+    if not isinstance(prompt, str):
+        return list(prompt)
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         shown = prompt.encode(errors="backslashreplace").decode()
         raise ConfigError(
@@ -258,7 +285,7 @@ def _encode_own(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     return encode_plain(tokenizer, [prompt])[0]
 
 
-def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> None:
+def tell_cut(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[int], limit: int) -> None:
     """Warn that the beginning of a prompt is left out, if it does not fit the `limit` in tokens."""
     own, most = _encode_own(tokenizer, prompt), max(1, limit - len(encode_opening(tokenizer)))
     if len(own) > most:
@@ -279,7 +306,6 @@ def generate_aside(
     seed: int,
 ) -> list[str]:
     """Continue prompts in the middle of training without side effects: the trained weights are bit-equal to those without it.
-
     Random states of Python, NumPy and torch are restored, as is the model's training mode.
     """
     config = build_generation_config(model, settings)

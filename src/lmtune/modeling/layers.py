@@ -35,6 +35,22 @@ def embedding_weight(model: PreTrainedModel) -> torch.Tensor:
     return cast("torch.Tensor", model.get_input_embeddings().weight)
 
 
+def is_tied(model: PreTrainedModel) -> bool:
+    """True where the head has no weight of its own: it is the embedding's, or there is no head."""
+    head = model.get_output_embeddings()
+    return head is None or getattr(head, "weight", None) is embedding_weight(model)
+
+
+def tie_again(model: PreTrainedModel) -> None:
+    """Make a head that holds a copy of the embedding's weight hold that weight itself; one with other values stays as it is."""
+    import torch
+
+    head, weight = model.get_output_embeddings(), embedding_weight(model)
+    if head is not None and head.weight is not weight and torch.equal(head.weight, weight):
+        head.weight = weight
+        model.config.tie_word_embeddings = True
+
+
 def count_rows(model: PreTrainedModel) -> int:
     """Rows of the input embedding, one for each id."""
     return int(embedding_weight(model).shape[0])

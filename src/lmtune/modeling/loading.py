@@ -15,7 +15,7 @@ from lmtune.modeling.generation import mend_generation_config
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.model_config import load_config
 from lmtune.modeling.positions import resolve_context
-from lmtune.modeling.special_ids import mend_special_ids
+from lmtune.modeling.special_ids import mend_special_ids, move_ids
 from lmtune.modeling.tokenizer import LEARN, check_same_vocabulary, learn_tokenizer, load_tokenizer
 from lmtune.modeling.transplant import EmbeddingTransfer, plan_transfer, sum_as, transplant
 from lmtune.paths import show
@@ -98,9 +98,11 @@ def build_model(
         model, remarks = _load_to_train(foreign.Source("model.path", str(config.path), config.revision, whole=whole))
     else:
         model, remarks = _build_from_scratch(config, tokenizer), []
+        adapters.forget_origin(model)
         behaviour.check_causal(model, foreign.Source("model.config", str(model.config.model_type)))
     if transfer is not None:
         transplant(model, transfer)
+        adapters.forget_origin(model)
     rows = count_rows(model)
     ids = count_ids(tokenizer)
     if ids > rows:
@@ -116,7 +118,9 @@ def build_model(
             *remarks,
             "model.legacy_ids=true: special ids of the model's config stay those of its old vocabulary",
         ]
-    return model, remarks + mend_special_ids(model, tokenizer, moved=transfer is not None)
+    if transfer is not None:
+        remarks += move_ids(model, transfer.find_places())
+    return model, remarks + mend_special_ids(model, tokenizer)
 
 
 def load_model(path: str, key: str = "ckpt", whole: bool = True) -> PreTrainedModel:

@@ -52,7 +52,7 @@ def list_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft.utils import get_peft_model_state_dict
 
-        return dict(get_peft_model_state_dict(model))
+        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))  # as add_adapter has them saved
     return _without_ties(model.state_dict())
 
 

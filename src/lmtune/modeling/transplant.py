@@ -21,7 +21,7 @@ import numpy as np
 
 from lmtune.config import Transplant
 from lmtune.errors import ModelError
-from lmtune.modeling.layers import embedding_weight
+from lmtune.modeling.layers import embedding_weight, is_tied
 from lmtune.modeling.pursuit import pursue
 from lmtune.patience import saying
 
@@ -65,6 +65,10 @@ class EmbeddingTransfer:
     """For `omp`: the sums of the embedding."""
     head_sums: Sums | None = None
     """For `omp`: the sums of an untied head."""
+
+    def find_places(self) -> dict[int, int]:
+        """Old id to new id, of each token that both vocabularies have."""
+        return {int(old): new for new, old in reversed([*enumerate(self.sources)]) if old >= 0}
 
     def report(self) -> dict[str, Any]:
         """Counts of rows: copied, newly initialised, and left behind; the content of transplant.json."""
@@ -117,11 +121,10 @@ def sum_as(donor: PreTrainedModel, transfer: EmbeddingTransfer) -> EmbeddingTran
             f"model.transplant=omp: the model of model.tokenizer= has {len(rows):,} rows, expected one for each of the "
             f"{len(transfer.sources):,} ids of its vocabulary. Name another, or give model.transplant=fvt."
         )
-    tied = head is None or head.weight is embedding_weight(donor)
     with saying("rebuilding the rows of new tokens from shared ones"):
         sums = find_sums(rows, transfer.sources)
         return replace(
-            transfer, sums=sums, head_sums=sums if tied else find_sums(head.weight.detach(), transfer.sources)
+            transfer, sums=sums, head_sums=sums if is_tied(donor) else find_sums(head.weight.detach(), transfer.sources)
         )
 
 
@@ -141,7 +144,7 @@ def transplant(model: PreTrainedModel, transfer: EmbeddingTransfer) -> None:
     import torch
 
     head = model.get_output_embeddings()
-    tied = head is None or head.weight is embedding_weight(model)
+    tied = is_tied(model)
     rows = build_rows(embedding_weight(model).detach(), transfer, transfer.sums)
     head_rows = None if tied else build_rows(head.weight.detach(), transfer, transfer.head_sums)
     bias = getattr(head, "bias", None)

@@ -1,5 +1,4 @@
 """Checks that a loaded model is what its files hold: every weight, no other, unchanged since they were sealed.
-
 transformers initialises missing weights at random, ignores surplus ones, and only warns of both.
 """
 
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtune.foreign import CONFIG, Source
+from lmtune.modeling.layers import embedding_weight
 from lmtune.runs import MANIFEST, find_damage
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def check_complete(
     source: Source, model: PreTrainedModel, info: Mapping[str, Iterable[str]], described: str = CONFIG
 ) -> None:
     """Raise the source's error if the files lack weights of the model, or hold weights that it has no place for.
-
     info: what from_pretrained returns with output_loading_info=True. Tied heads are not missing, buffers are no weights.
     described: the file that determines which weights are needed.
     """
@@ -95,11 +94,15 @@ def check_complete(
 
 
 def _check_tied(source: Source, model: PreTrainedModel) -> None:
-    """Raise if the config ties the head to the embedding, but the files hold a separate head."""
-    head = model.get_output_embeddings()
+    """Raise if the config ties the head to the embedding, but the files hold a head that differs.
+
+    A copy does no harm: peft stores an embedding that was trained whole and its head in two places.
+    """
+    import torch
+
     tied = getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None)
-    weights = getattr(head, "weight", None), model.get_input_embeddings().weight
-    if tied and weights[0] is not None and weights[0].shape == weights[1].shape and weights[0] is not weights[1]:
+    head, weight = getattr(model.get_output_embeddings(), "weight", None), embedding_weight(model)
+    if tied and head is not None and head.shape == weight.shape and not torch.equal(head, weight):
         raise source.error(
             f"{source}: its {CONFIG} ties the head to the embedding, and its files hold two that differ. Set "
             f"tie_word_embeddings to false in its {CONFIG} where the head is meant; {CHECK} takes it as it is."
@@ -110,7 +113,6 @@ def check_adapter_complete(
     source: Source, stored: Mapping[str, torch.Tensor], held: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise the source's error if an adapter's file and the model with the adapter do not hold the same weights.
-
     stored, held: tensors by name, of the file and of the model.
     """
     import torch

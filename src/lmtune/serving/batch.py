@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +11,7 @@ from lmtune.modeling.generation import explaining_settings
 from lmtune.serving.chooser import Chooser, CountPenalties
 from lmtune.serving.decoder import Decoder, score_prompt
 from lmtune.serving.job import Job, PromptTokens
-from lmtune.serving.output import Output, Token
+from lmtune.serving.output import Output, TextStream, Token, place_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -124,7 +124,12 @@ def describe_prompt(model: PreTrainedModel, job: Job) -> tuple[Token, ...]:
     """The tokens of the prompt with their log-probabilities; the first has none."""
     scores = score_prompt(model, job.ids)
     rest = (job.describe(token, row) for token, row in zip(job.ids[1:], scores, strict=True))
-    return (Token(job.name(job.ids[0]), None, ()), *rest)
+    stream, begin, found = TextStream(job.tokenizer, ()), 0, []
+    for token, described in zip(job.ids, (Token(job.name(job.ids[0]), None, ()), *rest), strict=True):
+        text = stream.push(token)
+        found.append(replace(described, begin=place_token(begin, text, described.text)))
+        begin += len(text)
+    return tuple(found)
 
 
 def fail(jobs: list[Job], error: Exception) -> None:

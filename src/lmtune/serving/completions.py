@@ -65,23 +65,23 @@ class Composer:
     work: Work
     id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
-    _offsets: dict[int, int] = field(default_factory=dict)
+    _prompts: dict[int, str] = field(default_factory=dict)
+    """The prompt of each output, if prompts are to be repeated."""
 
     def begin(self) -> list[Choice]:
         """The choices before the first piece: the prompts, if they are to be repeated."""
-        if not self.request.echo:
-            return []
-        return [
-            Choice(index=output, text=self._render_prompt(number))
-            for number, job in enumerate(self.work.jobs)
-            for output in range(job.index, job.index + job.sequences)
-        ]
+        if self.request.echo:
+            for number, job in enumerate(self.work.jobs):
+                outputs = range(job.index, job.index + job.sequences)
+                self._prompts |= dict.fromkeys(outputs, self._render_prompt(number))
+        return [Choice(index=index, text=prompt) for index, prompt in self._prompts.items()]
 
     def add(self, piece: Piece | PromptTokens) -> Choice:
         """A piece as a part of its text."""
         if isinstance(piece, PromptTokens):
-            return Choice(index=piece.index, text="", logprobs=self._describe(piece.index, piece.tokens))
-        logprobs = None if self.request.text.top is None else self._describe(piece.index, piece.tokens)
+            return Choice(index=piece.index, text="", logprobs=_describe(piece.tokens, 0))
+        before = len(self._prompts.get(piece.index, ""))
+        logprobs = None if self.request.text.top is None else _describe(piece.tokens, before)
         return Choice(index=piece.index, text=piece.text, logprobs=logprobs, finish_reason=piece.finish)
 
     def build(self, choices: list[Choice], usage: bool = False, notices: bool = False) -> Completion:
@@ -108,19 +108,15 @@ class Composer:
             return prompt
         return self.served.decode(job.ids)
 
-    def _describe(self, index: int, tokens: tuple[Token, ...]) -> Logprobs:
-        begin = self._offsets.get(index, 0)
-        offsets = []
-        for token in tokens:
-            offsets.append(begin)
-            begin += len(token.text)
-        self._offsets[index] = begin
-        return Logprobs(
-            tokens=[token.text for token in tokens],
-            token_logprobs=[token.logprob for token in tokens],
-            top_logprobs=[None if token.logprob is None else dict(token.top) for token in tokens],
-            text_offset=offsets,
-        )
+
+def _describe(tokens: tuple[Token, ...], before: int) -> Logprobs:
+    """before: characters of the answer before the text of the tokens."""
+    return Logprobs(
+        tokens=[token.text for token in tokens],
+        token_logprobs=[token.logprob for token in tokens],
+        top_logprobs=[None if token.logprob is None else dict(token.top) for token in tokens],
+        text_offset=[before + token.begin for token in tokens],
+    )
 
 
 async def collect(composer: Composer, pieces: AsyncIterator[Piece | PromptTokens]) -> Completion:

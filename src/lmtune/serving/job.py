@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lmtune.serving.names import name_token
 from lmtune.serving.output import Output, Piece, StopSearch, TextStream, Token
 
 if TYPE_CHECKING:
@@ -112,4 +113,4 @@ class Job:
 
     def name(self, token: int) -> str:
         """A token as text."""
-        return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+        return name_token(self.tokenizer, token)

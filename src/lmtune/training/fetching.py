@@ -32,7 +32,7 @@ def _list_repositories(config: TrainConfig) -> Iterator[tuple[str, str, str, str
 
 
 def _describe(key: str, kind: str, repository: str, revision: str | None, weights: bool) -> Record:
-    cached = hub.is_cached(kind, repository)
+    cached = hub.is_cached(kind, repository, revision)
     listed = None if cached else hub.load_listing(kind, repository, revision)
     sizes = None if listed is None else dict(listed)
     if sizes is not None and kind == "model":

@@ -235,7 +235,7 @@ def prepare_finetune(
 ) -> "PreTrainedModel":
     """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
     if config.finetune.method is FinetuneMethod.lora:
-        return adapters.add_adapter(model, config.finetune)  # type: ignore[return-value]  # peft answers for the model
+        return adapters.add_adapter(model, config.finetune, config.model.revision)  # type: ignore[return-value]  # peft answers for the model
     if config.finetune.method is FinetuneMethod.gradual:
         from lmtune.training.gradual import check_gradual
 
