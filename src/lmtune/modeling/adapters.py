@@ -1,4 +1,5 @@
 """finetune=lora: low-rank adapters (Hu et al. 2021, arXiv:2106.09685) by peft, added before training and merged after it.
+
 Saved adapters are recognised by their adapter_config.json, which names their base model.
 """
 

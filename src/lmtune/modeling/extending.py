@@ -52,6 +52,7 @@ def extend_tokenizer(
     tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], entries: int, min_frequency: int = 2
 ) -> Extension:
     """The vocabulary with up to `entries` new ones, by merges learned from texts and appended to its own.
+
     Old merges are unchanged and come first, so new tokens only join old ones: no text gets new token boundaries. Fewer entries
     if no pair occurs min_frequency times.
     """

@@ -74,6 +74,7 @@ def list_models(config: ModelConfig) -> list[HubModel]:
 
 def fetch_model(wanted: HubModel, folder: Path) -> Iterator[Record]:
     """Fetch a model, and the base of an adapter; yield what was fetched of each.
+
     Raises ModelError for one that cannot be fetched, ConfigError for a file that differs from the Hub's listing.
     """
     snapshot = _fetch_snapshot(wanted, folder / "hub")

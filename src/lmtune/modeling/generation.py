@@ -306,6 +306,7 @@ def generate_aside(
     seed: int,
 ) -> list[str]:
     """Continue prompts in the middle of training without side effects: the trained weights are bit-equal to those without it.
+
     Random states of Python, NumPy and torch are restored, as is the model's training mode.
     """
     config = build_generation_config(model, settings)

@@ -1,4 +1,5 @@
 """Checks that a loaded model is what its files hold: every weight, no other, unchanged since they were sealed.
+
 transformers initialises missing weights at random, ignores surplus ones, and only warns of both.
 """
 
@@ -68,6 +69,7 @@ def check_complete(
     source: Source, model: PreTrainedModel, info: Mapping[str, Iterable[str]], described: str = CONFIG
 ) -> None:
     """Raise the source's error if the files lack weights of the model, or hold weights that it has no place for.
+
     info: what from_pretrained returns with output_loading_info=True. Tied heads are not missing, buffers are no weights.
     described: the file that determines which weights are needed.
     """
@@ -113,6 +115,7 @@ def check_adapter_complete(
     source: Source, stored: Mapping[str, torch.Tensor], held: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise the source's error if an adapter's file and the model with the adapter do not hold the same weights.
+
     stored, held: tensors by name, of the file and of the model.
     """
     import torch

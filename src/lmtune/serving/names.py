@@ -32,8 +32,10 @@ def _find_bytes(entry: str) -> bytes | None:
 
 @cache
 def _list_letters() -> dict[str, int]:
-    """Letter to byte, as byte-level vocabularies write them (GPT-2, encoder.py): what is visible stands for itself, the rest
-    follows from U+0100 on."""
+    """Letter to byte, as byte-level vocabularies write bytes (GPT-2, encoder.py).
+
+    Visible characters stand for themselves; the others are written as U+0100 and up.
+    """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [value for value in range(256) if value not in visible]
     return {chr(value): value for value in visible} | {chr(256 + place): value for place, value in enumerate(hidden)}
