@@ -24,6 +24,7 @@ from lmtune.reporting.settings import hide_private
 from lmtune.runs import step_of
 from lmtune.runs.evaluations import Evaluation, Measures, find_evaluation, read_evaluations
 from lmtune.storage import Record, write_json
+from lmtune.training.arguments import count_rows_per_step
 from lmtune.training.building import build_trainer, render_remedy
 from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
@@ -324,9 +325,8 @@ class Session:
 
     def _close_budget(self, replay: "Replay", learned: int, selected: dict[str, Measures]) -> Record:
         """What became of the budget, of so many tokens learned; the ledger is told what was learned again."""
-        state, settings = self.trainer.state, self.trainer.args
-        rows = settings.train_batch_size * settings.world_size * settings.gradient_accumulation_steps
-        record = replay.describe(rows, state.global_step, learned, selected.get(replay.on))
+        rows, steps = count_rows_per_step(self.trainer.args), self.trainer.state.global_step
+        record = replay.describe(rows, steps, learned, selected.get(replay.on))
         self.setup.prepared.ledger.replay |= {"blocks_learned": record["rows"], "tokens_learned": record["tokens"]}
         logger.info("%s", render_forgetting(record))
         return record
