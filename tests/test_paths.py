@@ -375,6 +375,7 @@ EXCEPTIONS = {
     ("data/files.py", "_expand", "resolve"): "of this package's own file",
     ("data/files.py", "_list_below", "is_symlink"): "of an entry that has just been looked at",
     ("modeling/saving.py", "save_model", "iterdir"): "of a folder that this process has just written",
+    ("modeling/fetching.py", "fetch_model", "iterdir"): "likewise",
     ("modeling/stored.py", "list_weights", "is_file"): "of a folder of the run's own, as those below",
     ("modeling/stored.py", "load_weights", "is_file"): "",
     ("modeling/stored.py", "read_tensors", "glob"): "",

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import accelerate
@@ -29,6 +30,7 @@ def complaints(monkeypatch):
 @pytest.fixture
 def listening():
     before = {number: signal.getsignal(number) for number in (*stopping.STOPPING, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as a command finds it
     stopping.listen()
     yield
     for number, handler in before.items():
@@ -37,10 +39,10 @@ def listening():
 
 
 def send_at_once(numbers=BOTH):
-    """The process gets all of them before Python looks at the first."""
+    """This thread gets all of them before Python looks at the first; sent to the process, another thread might take one at once."""
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     for number in numbers:
-        os.kill(os.getpid(), number)
+        signal.pthread_kill(threading.get_ident(), number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 

@@ -39,7 +39,8 @@ def prepared(tmp_path, tokenizer, texts):
 
 @pytest.fixture
 def build_trainer(tmp_path, tokenizer, prepared, build_tiny, begin_run):
-    """A function that builds a trainer in a run folder of its own."""
+    """A function that builds a trainer in a run folder of its own; signals are as they were afterwards, however it ended."""
+    stops = []
 
     def build(name="run", model=None, callbacks=(), prompts=(), **settings):
         model = model or build_tiny()
@@ -65,12 +66,15 @@ def build_trainer(tmp_path, tokenizer, prepared, build_tiny, begin_run):
                 "text": evaluate_documents(scored, prepared.held_out["validation"], Scoring(16, 4))[0]
             },
         )
-        for callback in [*chosen, EvaluateAndSaveAtEnd(), StopOnSignal(int)]:
+        stops.append(StopOnSignal(int))
+        for callback in [*chosen, EvaluateAndSaveAtEnd(), stops[-1]]:
             trainer.add_callback(callback)
         trainer.attach(run, {"lmtune": "test"})
         return trainer
 
-    return build
+    yield build
+    for stop in reversed(stops):
+        stop.restore()
 
 
 def weights(model):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import os
 import shutil
 import threading
@@ -36,7 +37,7 @@ def split(table):
 
 @pytest.fixture(autouse=True)
 def _no_progress(monkeypatch):
-    monkeypatch.setattr(patience, "SILENCE", 1e9)  # a busy machine says how long it reads
+    monkeypatch.setattr(patience, "SILENCE", math.inf)  # a busy machine says how long it reads
 
 
 @pytest.fixture

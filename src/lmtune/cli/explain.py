@@ -51,7 +51,7 @@ def explain_form(argument: str) -> str:
 
 def explain_value(key: str, reason: str, command: str) -> str:
     """The text for a value that a key cannot have. reason: the message of OmegaConf."""
-    reason = reason.splitlines()[0].rstrip(".")
+    reason = reason.splitlines()[0].rstrip(".").replace("ListConfig", "list").replace("DictConfig", "dict")
     section = section_of(all_keys()[key].type) if key in all_keys() else None
     inside = [item.name for item in keys_of(section)] if section else []
     strange = re.match(r"Key '(.*)' not in", reason)
@@ -66,9 +66,9 @@ def explain_value(key: str, reason: str, command: str) -> str:
     if percent:
         share = float(percent[1]) / 100
         return f"{key}={percent[1]}%: expected a number, found a percentage. Write {key}={share:g}."
-    several = re.search(r"(?:convert '|type '?|\()(list|dict|ListConfig|DictConfig)\b", reason)
+    several = re.search(r"(?:convert '|\(type |\()(list|dict)\b", reason)
     if several:
-        found = "a list" if several[1].lower().startswith("list") else "keys with values"
+        found = "a list" if several[1] == "list" else "keys with values"
         shown = re.search(r"[\[{].*[\]}]", reason)
         return (
             f"{key}{'=' + shown[0].replace(chr(39), '') if shown else ''}: expected one value, found {found}. Give one."
