@@ -20,6 +20,8 @@ import statistics
 import time
 from pathlib import Path
 
+from rates import write_once
+
 from lmtune.cli import main as cli
 
 ENTRIES = 2048
@@ -58,7 +60,7 @@ def write_portuguese(data, train_bytes, held_out_bytes=60_000):
             if size < limit:
                 rows.append(json.dumps({"text": text[:cut]}))
                 size += len(text[:cut].encode())
-        Path(f"pt-{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        write_once(Path(f"pt-{name}.jsonl"), "\n".join(rows))
     return ("data.files=pt-train.jsonl", "data.validation_files=pt-held-out.jsonl")
 
 
