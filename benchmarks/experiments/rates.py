@@ -49,12 +49,12 @@ TEXTS = {"language": read_works, "field": read_abstracts}
 
 
 def write_text(name, documents, train_bytes, held_out_bytes=10_000):
-    """A data set by name: documents to hold out, then others to learn from."""
+    """A data set by name: documents to hold out, then others to learn from, all of them where they are fewer than asked for."""
     documents = iter(documents)
     for side, wanted in (("held-out", held_out_bytes), ("train", train_bytes)):
         rows, size = [], 0
-        while size < wanted:
-            rows.append(next(documents)[: wanted - size])
+        while size < wanted and (document := next(documents, None)) is not None:
+            rows.append(document[: wanted - size])
             size += len(rows[-1].encode())
         write_once(Path(f"{name}-{side}.jsonl"), "\n".join(json.dumps({"text": row}) for row in rows))
     groups = Path("conf/data")
