@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lmtune.config.checks import CommandConfig, check_given, require
 from lmtune.config.commands import OutputFormat
-from lmtune.config.keys import count, key, number
+from lmtune.config.keys import DEVICES, count, key, number
 from lmtune.config.pages import PageConfig
 from lmtune.config.ranges import check_ranges
 
@@ -91,7 +91,7 @@ class AuditCommandConfig(CommandConfig):
     """Folder for audit.json and audit.html, instead of `outputs/<name>-audit/<date>`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
-    device: str = "auto"
+    device: str = key("auto", words=DEVICES)
     """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
     """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
