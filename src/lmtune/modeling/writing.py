@@ -19,20 +19,22 @@ ROWS_AT_ONCE = 16
 
 
 def write_rows(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int, count: int, seed: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int, count: int, seed: int, start: int = 0
 ) -> Iterator[np.ndarray]:
     """Batches of rows, [rows, length] ids each, `count` in all; weights, random states and training mode stay as they are.
+
+    start: leave out this many rows, whole batches; the others are what they are with start=0.
 
     A row starts as a text does and continues past ends of texts, as rows of packed text do: texts are not cut to a length, and no
     end is added. Settings of generation do not apply.
     """
     first = open_prompt(model, tokenizer, [], length)
-    work = Work("writing text to keep", float(count * (length - len(first))), TOKENS)
+    work = Work("writing text to keep", float((count - start) * (length - len(first))), TOKENS)
     with doing(work):
-        for start in range(0, count, ROWS_AT_ONCE):
-            rows = min(ROWS_AT_ONCE, count - start)
+        for row in range(start, count, ROWS_AT_ONCE):
+            rows = min(ROWS_AT_ONCE, count - row)
             with undisturbed(model):
-                yield _write_batch(model, first, length, rows, seed + start, work).cpu().numpy()
+                yield _write_batch(model, first, length, rows, seed + row, work).cpu().numpy()
 
 
 def _write_batch(

@@ -106,7 +106,7 @@ def _take_written(setup: "Setup") -> Replay:
     block_size, writing = setup.prepared.ledger.block_size, plan_writing(setup)
     setup.model.to(setup.arguments.device)  # type: ignore[arg-type]  # transformers' signature is that of its decorator
     write = partial(write_rows, setup.model, setup.tokenizer, block_size + 1, writing.rows, SEED)
-    written = load_written(writing.key, setup.tokenizer, block_size, write)
+    written = load_written(writing.key, setup.tokenizer, block_size, writing.rows, write)
     return _open(setup, written.blocks, written.tokens, written.checksum, {"seed": SEED, "model": setup.untouched})
 
 
