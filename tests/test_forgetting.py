@@ -140,8 +140,7 @@ def test_what_a_killed_process_has_written_is_not_written_again(build_tiny, toke
         return write_rows(model, tokenizer, 9, rows, 0, start)
 
     def write_and_die(start):
-        for batch in islice(write_rows(model, tokenizer, 9, rows, 0), 2):
-            yield batch
+        yield from islice(write_rows(model, tokenizer, 9, rows, 0), 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
     keys = [build_key(tokenizer, {"model": name, "rows": rows}) for name in ("killed", "straight")]

@@ -48,9 +48,7 @@ def is_kept(key: str) -> bool:
     return root is not None and cache.find_content(root / key) is not None
 
 
-def load_written(
-    key: str, tokenizer: "PreTrainedTokenizerBase", block_size: int, count: int, write: Write
-) -> Written:
+def load_written(key: str, tokenizer: "PreTrainedTokenizerBase", block_size: int, count: int, write: Write) -> Written:
     """The `count` rows of an entry, which are written where the cache does not hold them.
 
     Every token of a row but the first is learned.
@@ -79,7 +77,9 @@ def _write_on(key: str, count: int, write: Write) -> Iterator[np.ndarray]:
         yield rows
         done += len(rows)
     if 0 < done < count:
-        logger.info("%s of %s rows of the old text were written before; going on with the others", f"{done:,}", f"{count:,}")
+        logger.info(
+            "%s of %s rows of the old text were written before; going on with the others", f"{done:,}", f"{count:,}"
+        )
     for rows in write(done) if done < count else ():
         with suppress(OSError):  # what finds no place is written again
             _keep_batch(key, done, rows)
