@@ -31,7 +31,7 @@ RULES_IN_WORDS = {
 }
 WRAPPED = (
     "most lines are broken at a fixed width, in the middle of sentences, and are learned as they stand. Join the lines of each "
-    "paragraph first: perl -00pe 's/\\n(?=.)/ /g' OLD.txt > NEW.txt"
+    "paragraph first; if paragraphs are separated by blank lines: perl -00pe 's/\\n(?=.)/ /g' OLD.txt > NEW.txt"
 )
 STREAM_HELD_OUT_BYTES = 4_000_000
 """Bytes of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
