@@ -80,15 +80,15 @@ def resolve_lengths(config: AuditConfig, block_size: int) -> AuditConfig:
         prefix = block_size // 2 if continuation is None else block_size - continuation
     if continuation is None:
         continuation = block_size - prefix
-    lengths = {"prefix": prefix, "continuation": continuation}
-    changed = [length for name, length in lengths.items() if getattr(config, name) is None]
+    asked = ((prefix, config.prefix), (continuation, config.continuation))
+    changed = [length for length, given in asked if given is None]
     if not changed or min(changed) < FEWEST:
         half = block_size // 2
         raise ConfigError(
             f"audit.prefix + audit.continuation = {config.given + config.asked}: expected at most {block_size}, the tokens of a "
             f"row of the run. Give lengths that it holds: audit.prefix={half} audit.continuation={block_size - half}."
         )
-    return replace(config, **lengths)
+    return replace(config, prefix=prefix, continuation=continuation)
 
 
 def _gather_identifiers(
