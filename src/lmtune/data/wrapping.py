@@ -21,7 +21,9 @@ CHARS = 4_000
 EXCERPTS = 64
 """Excerpts of a text, at most."""
 DOCUMENTS = 64
-"""Consecutive documents of a batch that excerpts are taken from, at most."""
+"""Consecutive documents that excerpts are taken from, at most."""
+PLACES = 4
+"""Places in a batch of documents that are looked at, at most."""
 
 SENTENCE_END = re.compile(r"[.!?:;\u2026\u3002][\"'\u2019\u201d\u00bb)\]]*$")
 FEWEST_BREAKS = 20
@@ -40,9 +42,14 @@ MOST = 0.5
 
 
 def take_excerpts(texts: Texts) -> list[str]:
-    """Excerpts of the first documents of a batch; short documents are laid end to end, those of one line each as lines."""
-    first = texts.slice(0, DOCUMENTS)
-    pieces = [pc.utf8_slice_codeunits(first, start, start + CHARS).to_pylist() for start in STARTS]
+    """Excerpts of consecutive documents at a few places of a batch."""
+    step = max(DOCUMENTS, -(-len(texts) // PLACES))
+    return [text for start in range(0, len(texts), step) for text in _take(texts.slice(start, DOCUMENTS))]
+
+
+def _take(texts: Texts) -> list[str]:
+    """Excerpts of all of these documents. Short ones are laid end to end, those of one line each as the lines of a text."""
+    pieces = [pc.utf8_slice_codeunits(texts, start, start + CHARS).to_pylist() for start in STARTS]
     found, short = [], ""
     for opening in pieces[0]:
         short += opening + ("\n\n" if "\n" in opening else "\n")
