@@ -80,8 +80,8 @@ def resolve_lengths(config: AuditConfig, block_size: int) -> AuditConfig:
         prefix = block_size // 2 if continuation is None else block_size - continuation
     if continuation is None:
         continuation = block_size - prefix
-    asked = ((prefix, config.prefix), (continuation, config.continuation))
-    changed = [length for length, given in asked if given is None]
+    lengths = ((prefix, config.prefix), (continuation, config.continuation))
+    changed = [length for length, given in lengths if given is None]
     if not changed or min(changed) < FEWEST:
         half = block_size // 2
         raise ConfigError(
