@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lmtune import load_config
 from lmtune.data import cache
 from lmtune.data.written import build_key, is_kept, load_written
 from lmtune.errors import ConfigError
-from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
+from lmtune.modeling.writing import FEWEST_ROWS, MOST_ROWS, choose_rows, write_rows
 from lmtune.reporting.forgetting import build_forgetting, render_forgetting
 from lmtune.reporting.language import EN, PT
 from lmtune.reporting.record import RunRecord
@@ -86,16 +87,28 @@ def test_a_run_with_a_budget_is_not_made_longer():
 def test_a_model_writes_the_same_rows_again_and_leaves_no_trace(build_tiny, tokenizer):
     model = build_tiny().train()
     before = torch.get_rng_state()
-    batches = list(write_rows(model, tokenizer, 9, ROWS_AT_ONCE + 2, seed=0))
-    assert [batch.shape for batch in batches] == [(ROWS_AT_ONCE, 9), (2, 9)]
+    batches = list(write_rows(model, tokenizer, 9, FEWEST_ROWS + 2, seed=0))
+    assert [batch.shape for batch in batches] == [(FEWEST_ROWS, 9), (2, 9)]
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
-    again = list(write_rows(model, tokenizer, 9, ROWS_AT_ONCE + 2, seed=0))
+    again = list(write_rows(model, tokenizer, 9, FEWEST_ROWS + 2, seed=0))
     assert all(np.array_equal(one, two) for one, two in zip(batches, again, strict=True))
-    assert not np.array_equal(batches[0], next(write_rows(model, tokenizer, 9, ROWS_AT_ONCE, seed=1)))
+    assert not np.array_equal(batches[0], next(write_rows(model, tokenizer, 9, FEWEST_ROWS, seed=1)))
     rows = np.concatenate(batches)
     assert set(rows[:, 0]) == {tokenizer.eos_token_id}
     assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_an_accelerator_writes_more_rows_at_once_as_far_as_they_are_small():
+    def rows(device, length, **shape):
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_layer=1, n_embd=8, n_head=1))
+        model.config.update(shape)
+        return choose_rows(model, device, length)
+
+    assert rows("cpu", 129) == FEWEST_ROWS
+    assert rows("cuda", 129, n_layer=2, n_embd=64) == MOST_ROWS
+    assert rows("cuda", 1025, n_layer=12, n_embd=768) == 2**32 // (2 * 12 * 768 * 1025 * 4) == 56
+    assert rows("cuda", 1025, n_layer=32, n_embd=4096) == FEWEST_ROWS
 
 
 def test_what_is_written_follows_the_probabilities_of_the_model(build_tiny, tokenizer):
@@ -133,7 +146,7 @@ def test_rows_are_written_once_and_learned_whole(build_tiny, tokenizer):
 
 
 def test_what_a_killed_process_has_written_is_not_written_again(build_tiny, tokenizer, caplog):
-    model, rows, calls = build_tiny(), 2 * ROWS_AT_ONCE + 2, []
+    model, rows, calls = build_tiny(), 2 * FEWEST_ROWS + 2, []
 
     def write(start):
         calls.append(start)
@@ -153,7 +166,7 @@ def test_what_a_killed_process_has_written_is_not_written_again(build_tiny, toke
     assert not is_kept(keys[0])
     with caplog.at_level("INFO"):
         went_on = load_written(keys[0], tokenizer, 8, rows, write)
-    assert calls == [0, 2 * ROWS_AT_ONCE]
+    assert calls == [0, 2 * FEWEST_ROWS]
     assert "32 of 34 rows of the old text were written before" in caplog.text
     assert went_on.checksum == straight.checksum
     assert len(cache.list_entries()) == entries + 1, "batches go once the whole is there"
