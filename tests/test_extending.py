@@ -161,9 +161,17 @@ def test_the_command_extends_and_lists_what_is_unused(lmtune, tokenizer, tmp_pat
     account, read = answer.json, AutoTokenizer.from_pretrained(tmp_path / "new")
     unused = json.loads((tmp_path / "new/unused.json").read_text())
     assert account["extends"] == {"kept": len(tokenizer), "added": 40, "unused": len(unused)}
+    assert account["asked"] == account["entries"]
     assert len(read) == account["entries"] == len(tokenizer) + 40
     assert unused.items() < tokenizer.get_vocab().items()
     assert account["fit"]["tokens_per_word"] < account["source"]["fit"]["tokens_per_word"]
+
+
+def test_the_command_says_where_a_text_gives_fewer_entries_than_asked_for(lmtune, tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path / "old")
+    (tmp_path / "text.txt").write_text("\n".join(OTHER))
+    answer = lmtune("tokenizer", "data.files=text.txt", "data.documents=line", "model.path=old", "extend=5000")
+    assert f"{len(tokenizer) + 5000:,} entries were asked for: no other pair occurs 2 times in the text" in answer.out
 
 
 @pytest.mark.parametrize(

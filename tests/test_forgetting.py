@@ -4,11 +4,12 @@ import os
 import signal
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, TrainerState
 
 from lmtune import load_config
 from lmtune.data import cache
@@ -19,6 +20,7 @@ from lmtune.reporting.forgetting import build_forgetting, render_forgetting
 from lmtune.reporting.language import EN, PT
 from lmtune.reporting.record import RunRecord
 from lmtune.training.budget import Gauge
+from lmtune.training.callbacks import PatienceUnderBudget
 from lmtune.training.lengthening import find_obstacle
 from lmtune.training.replay import Replay
 
@@ -67,6 +69,30 @@ def test_the_text_that_is_learned_is_no_older_text_under_another_name(tmp_path, 
     told = [*MODEL, "data.files=new.txt", f"forgetting.{key}=same"]
     with pytest.raises(ConfigError, match=rf"forgetting\.{key}=same: expected older text than what is learned"):
         load_config("train", told)
+
+
+def test_old_text_is_not_mixed_in_under_another_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("conf/data").mkdir(parents=True)
+    for name in ("old", "same"):
+        Path(f"conf/data/{name}.yaml").write_text("defaults: [files]\nfiles: old.txt\n")
+    told = [*MODEL, "data.mix={bio:1,same:1}", "forgetting.on=old"]
+    with pytest.raises(ConfigError, match=r"forgetting\.on=old: .* data\.mix learns the same text as same anyway\. Leave same out"):
+        load_config("train", told)
+    assert load_config("train", [*told, "forgetting.replay=self"]).replay_sets == {}
+
+
+def test_patience_counts_evaluations_that_break_the_budget_too():
+    """Such a run has no best checkpoint, with which the original would compare."""
+    args = SimpleNamespace(metric_for_best_model="eval_loss", greater_is_better=False)
+    patience, state = PatienceUnderBudget(2), TrainerState()
+    counted = []
+    for step, loss in ((0, 1.0), (2, 5.0), (4, 6.0), (6, 4.0), (8, 4.0), (10, 4.5)):
+        state.global_step = step
+        state.log_history.append({"step": step, "eval_loss": loss})
+        patience.check_metric_value(args, state, None, loss)
+        counted.append(patience.early_stopping_patience_counter)
+    assert counted == [0, 0, 1, 0, 1, 2]  # the untouched model, at step 0, is none of them
 
 
 def test_a_budget_watches_its_text_and_replays_its_training_part():

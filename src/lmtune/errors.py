@@ -96,6 +96,15 @@ class DataError(LmtuneError):
     """Text that cannot be read, decoded, found or split."""
 
 
+@contextmanager
+def naming_text(name: str) -> Iterator[None]:
+    """Say in a DataError raised inside the block which of several texts it is about. name: the key that gives it, with its value."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
 class ModelError(LmtuneError):
     """A model or tokenizer that cannot be loaded, or that do not belong together."""
 

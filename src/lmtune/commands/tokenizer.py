@@ -48,7 +48,8 @@ def run(config: TokenizerCommandConfig) -> Result:
         else:
             tokenizer, extends = learn(config, corpus), {}
         save_tokenizer(tokenizer, aside)
-        account = build_account(config, corpus, tokenizer, folder) | extends
+        asked = len(theirs) + config.extend if config.extend and theirs is not None else config.tokenizer.vocab_size
+        account = build_account(config, corpus, tokenizer, folder) | {"asked": asked} | extends
         if theirs is not None:
             account["source"] = {
                 "tokenizer": name_theirs(config),

@@ -71,6 +71,11 @@ class ForgettingConfig:
         """The group of the old text; None if there is none."""
         return None if self.writes else self.replay or self.on
 
+    @property
+    def source_key(self) -> str:
+        """The key that names the group of the old text: `on` or `replay`."""
+        return "on" if self.replay is None else "replay"
+
     def check(self, config: "TrainConfig") -> None:
         """Raise ConfigError for settings that cannot be combined with a budget."""
         if self.on is None:
@@ -87,6 +92,10 @@ class ForgettingConfig:
         for name, value in (("on", self.on), ("replay", self.replay)):
             if value in sets and sets[value].origin == config.data.origin:
                 raise ConfigError(_ask_for_older(name, value))
+        replayed = config.replay_sets.values()
+        for name, mixed in config.mixed_sets.items():
+            if any(data.origin == mixed.origin for data in replayed):
+                raise ConfigError(self._leave_out_of_mix(name))
 
     def _list_complaints(self, config: "TrainConfig") -> Iterator[str]:
         data, training = config.data, config.training
@@ -120,11 +129,16 @@ class ForgettingConfig:
             if value == data.name:
                 yield _ask_for_older(name, value)
         if self.source in data.mix and self.source != data.name:
-            yield (
-                f"forgetting.{'on' if self.replay is None else 'replay'}={self.source}: expected text that is learned again as the "
-                f"budget asks, found that data.mix learns it anyway. Leave {self.source} out of data.mix, or watch it alone: "
-                f"eval_data=[{self.source}]."
-            )
+            yield self._leave_out_of_mix(self.source)
+
+    def _leave_out_of_mix(self, mixed: str) -> str:
+        """The complaint about old text that data.mix learns too, there under the name `mixed`."""
+        same = "it" if mixed == self.source else f"the same text as {mixed}"
+        return (
+            f"forgetting.{self.source_key}={self.source}: expected text that is learned again as the "
+            f"budget asks, found that data.mix learns {same} anyway. Leave {mixed} out of data.mix, or watch it alone: "
+            f"eval_data=[{self.source}]."
+        )
 
 
 def _ask_for_older(name: str, value: str | None) -> str:

@@ -22,6 +22,7 @@ from lmtune.data.prepared import Facts, Prepared, StreamFacts
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import HELD_OUT
 from lmtune.data.streaming import Source, StreamedBlocks, prepare_stream
+from lmtune.errors import naming_text
 from lmtune.patience import saying, turn_to
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import encode_document_opening
@@ -61,7 +62,10 @@ def prepare_training(
     if not mixed:
         return prepared
     corpora = _build_others(corpus, prepared, mixed)
-    others = {name: _prepare(EncodedCorpus(other, tokenizer), block_size) for name, other in corpora.items()}
+    others = {}
+    for name, other in corpora.items():
+        with naming_text(f"data.mix={name}"):
+            others[name] = _prepare(EncodedCorpus(other, tokenizer), block_size)
     return _mix_streams(corpus, prepared, others) if corpus.config.streaming else _mix(corpus.config, prepared, others)
 
 

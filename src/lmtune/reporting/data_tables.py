@@ -119,6 +119,7 @@ def render_tokenizer(account: Record) -> list[str]:
         f"{account['entries']:,} entries, learned from {learned['data']} ({learned['text']}, seed {learned['seed']}); "
         f"measured on its {account['measured_on']} documents",
         *([_render_extension(extends)] if extends else []),
+        *([_render_shortage(account)] if account["entries"] < account["asked"] else []),
         "",
         f"{'tokenizer':<34}{'tokens/word':>12}{'bytes/token':>12}{'parts of characters':>21}",
     ]
@@ -130,6 +131,13 @@ def render_tokenizer(account: Record) -> list[str]:
         more = 100 * (source["fit"]["tokens_per_word"] / account["fit"]["tokens_per_word"] - 1)
         lines += ["", f"the other vocabulary needs {more:+.1f} % tokens for the same text"]
     return [*lines, f"tokenizer: {account['folder']}"]
+
+
+def _render_shortage(account: Record) -> str:
+    return (
+        f"{account['asked']:,} entries were asked for: no other pair occurs "
+        f"{account['learned_from']['min_frequency']:,} times in the text (tokenizer.min_frequency)"
+    )
 
 
 def _render_extension(counts: Record) -> str:

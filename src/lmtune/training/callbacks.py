@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from lmtune.runs import Run
@@ -68,6 +68,22 @@ class EvaluateAndSaveAtEnd(TrainerCallback):
             control.should_evaluate |= args.eval_strategy == IntervalStrategy.STEPS
             control.should_save |= args.save_strategy == SaveStrategy.STEPS
         return control
+
+
+class PatienceUnderBudget(EarlyStoppingCallback):
+    """Early stopping that compares each evaluation with all before it, whether or not they kept the budget of forgetting.on.
+
+    The original compares with the best checkpoint, and never stops a run that has none within its budget.
+    """
+
+    def check_metric_value(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metric_value: float
+    ) -> None:
+        name = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+        earlier = [line[name] for line in state.log_history if name in line and 0 < line["step"] < state.global_step]
+        sign = 1 if args.greater_is_better else -1
+        is_better = all(sign * metric_value > sign * value for value in earlier)
+        self.early_stopping_patience_counter = 0 if is_better else self.early_stopping_patience_counter + 1
 
 
 class CheckFolderCallback(TrainerCallback):

@@ -29,6 +29,11 @@ def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list
 
 def _warn_of_warmup(args: "TrainingArguments", steps: int) -> Iterator[str]:
     warmup = count_warmup(args, steps)
+    if warmup >= steps == 1:
+        yield (
+            "the only step of the run is one of warm-up, whose rate begins at 0: nothing is learned. Give training.warmup_steps=0, "
+            "or more steps."
+        )
     if warmup >= steps > 1:
         yield (
             f"training.warmup_steps={args.warmup_steps:g} is a warm-up of {warmup:,} steps, and the run has {steps:,}: the rate "

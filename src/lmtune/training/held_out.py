@@ -12,7 +12,7 @@ from lmtune.config import EvalConfig
 from lmtune.data.build import build_corpus
 from lmtune.data.losses import assess_losses
 from lmtune.data.prepare import EncodedCorpus
-from lmtune.errors import DataError
+from lmtune.errors import DataError, naming_text
 from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.document_scores import SetScores
 from lmtune.runs.evaluations import Measures, check_set_names
@@ -121,10 +121,11 @@ def load_held_out(setup: Setup) -> HeldOut:
         found[config.data.name] = (prepared.held_out["validation"], prepared.ledger.split_by)
     check_set_names([*found, *config.eval_sets])
     for name, data in config.eval_sets.items():
-        corpus = build_corpus(data, past=setup.corpus.past)
-        streams, split_by = EncodedCorpus(corpus, setup.tokenizer).load_held_out()
+        key = "eval_data" if name in config.eval_data else "forgetting.on"
+        with naming_text(f"{key}={name}"):
+            corpus = build_corpus(data, past=setup.corpus.past)
+            streams, split_by = EncodedCorpus(corpus, setup.tokenizer).load_held_out()
         if "validation" not in streams:
-            key = "eval_data" if name in config.eval_data else "forgetting.on"
             raise DataError(f"{key}={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction.")
         found[name] = (streams["validation"], split_by)
 

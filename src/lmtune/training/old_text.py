@@ -10,6 +10,7 @@ from lmtune.data.blocks import Blocks
 from lmtune.data.build import build_replayed, leave_out
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.written import build_key, is_kept, load_written
+from lmtune.errors import naming_text
 from lmtune.modeling.writing import choose_rows, write_rows
 from lmtune.patience import turn_to
 from lmtune.storage import Record
@@ -64,7 +65,8 @@ def describe_budget(setup: "Setup", held_out: "HeldOut") -> Record | None:
     told = {"on": forgetting.on, "budget": forgetting.rise, "most": most, "replay": forgetting.source or SELF}
     told |= {"replayed_tokens": count_replayed(setup) * block_size, "longer_steps": most / (1 - most)}
     if not forgetting.writes:
-        return {**told, "tokens": len(_take_set(setup, held_out).blocks.rows) * block_size, "written": None}
+        _take_set(setup, held_out)
+        return {**told, "tokens": setup.prepared.ledger.replay["tokens"], "written": None}
     writing = plan_writing(setup)
     return {**told, "tokens": writing.tokens, "written": writing.kept}
 
@@ -121,7 +123,8 @@ def _take_set(setup: "Setup", held_out: "HeldOut") -> Replay:
     ((_, config),) = setup.config.replay_sets.items()
     watched = held_out.sets[str(setup.config.forgetting.on)].stream
     corpus = build_replayed(setup.corpus, setup.prepared, config, watched)
-    prepared = EncodedCorpus(corpus, setup.tokenizer).prepare(setup.prepared.ledger.block_size)
+    with naming_text(f"forgetting.{setup.config.forgetting.source_key}={config.name}"):
+        prepared = EncodedCorpus(corpus, setup.tokenizer).prepare(setup.prepared.ledger.block_size)
     ledger, blocks = prepared.ledger, prepared.blocks
     assert isinstance(blocks, Blocks)
     counts = {"documents_held_elsewhere": ledger.documents_held_elsewhere, "sources": ledger.sources}
@@ -133,7 +136,10 @@ def _take_set(setup: "Setup", held_out: "HeldOut") -> Replay:
 def _open(setup: "Setup", blocks: Blocks, tokens: int, identity: str, counts: Record) -> Replay:
     forgetting = setup.config.forgetting
     source = forgetting.source or SELF
-    leave_out(setup.config.goldfish, blocks, setup.tokenizer)
     setup.prepared.facts["replay"] = identity
-    setup.prepared.ledger.replay = {"source": source, "blocks": len(blocks.rows), "tokens": tokens, **counts}
+    account = {"source": source, "blocks": len(blocks.rows), "tokens": tokens, **counts}
+    if setup.config.goldfish is not None:
+        leave_out(setup.config.goldfish, blocks, setup.tokenizer)
+        account["targets_left_out"] = blocks.count_left_out(range(len(blocks.rows)))
+    setup.prepared.ledger.replay = account
     return Replay(blocks, str(forgetting.on), forgetting.rise, forgetting.most_share, source, seed=SEED)

@@ -315,7 +315,8 @@ class Session:
             chosen.append(self.samples)
         chosen.append(callbacks.EvaluatedCallback(self._report_evaluation))
         if config.early_stopping.patience:
-            chosen.append(EarlyStoppingCallback(config.early_stopping.patience))
+            kind = EarlyStoppingCallback if self.replay is None else callbacks.PatienceUnderBudget
+            chosen.append(kind(config.early_stopping.patience))
         return [*chosen, callbacks.EvaluateAndSaveAtEnd()]
 
     def _report_evaluation(self, step: int) -> None:
