@@ -450,6 +450,19 @@ def test_text_that_is_not_scored_may_have_all_that_it_keeps_apart_held_out_elsew
         EncodedCorpus(replayed, tokenizer).prepare(16).ledger.check()
 
 
+@pytest.mark.parametrize(
+    ("least", "words"), [(0, "model comes from."), (25, "others are shorter than data.min_chars.")]
+)
+def test_text_that_is_all_held_out_elsewhere_is_told_as_such(tmp_path, least, words):
+    file = write_corpus(
+        tmp_path, [f"um documento, número {n}, com palavras" for n in range(30)] + ["curto"] * (least > 0)
+    )
+    held = np.concatenate([hash_texts(part, 0) for part in Corpus(DataConfig(files=file), 0).batches("all")])
+    config = DataConfig(files=file, min_chars=least)
+    with pytest.raises(DataError, match=rf"Nothing is left of 3\d documents \(train\): 30 are held out .*{words}"):
+        Corpus(config, 0, left_out=held, withholds=True).first_pass  # noqa: B018
+
+
 @pytest.mark.parametrize("block_size", [3, 8, 64])
 def test_padded_rows_hold_one_document_each_and_learn_all_of_it(tmp_path, tokenizer, block_size):
     texts = [f"documento {n}" + ", com mais palavras" * (n % 5) for n in range(60)]

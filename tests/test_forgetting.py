@@ -77,7 +77,9 @@ def test_old_text_is_not_mixed_in_under_another_name(tmp_path, monkeypatch):
     for name in ("old", "same"):
         Path(f"conf/data/{name}.yaml").write_text("defaults: [files]\nfiles: old.txt\n")
     told = [*MODEL, "data.mix={bio:1,same:1}", "forgetting.on=old"]
-    with pytest.raises(ConfigError, match=r"forgetting\.on=old: .* data\.mix learns the same text as same anyway\. Leave same out"):
+    with pytest.raises(
+        ConfigError, match=r"forgetting\.on=old: .* data\.mix learns the same text as same anyway\. Leave same out"
+    ):
         load_config("train", told)
     assert load_config("train", [*told, "forgetting.replay=self"]).replay_sets == {}
 

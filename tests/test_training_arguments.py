@@ -20,6 +20,7 @@ from lmtune.config.training import check_training, settle_training
 from lmtune.config.training_arguments import ARGUMENTS, OWN
 from lmtune.errors import ConfigError
 from lmtune.training.arguments import _complete, change_arguments
+from lmtune.training.cross_checks import _warn_of_warmup
 from lmtune.upstream import Typed
 
 SOURCE = Path(lmtune.__file__).parent
@@ -324,3 +325,14 @@ def test_only_what_is_decided_late_can_change(tmp_path):
     assert arguments.eval_steps == 5
     with pytest.raises(KeyError, match="adam_beta1 is decided before"):
         change_arguments(arguments, adam_beta1=0.5)
+
+
+def test_a_run_whose_only_step_has_no_rate_is_warned_of():
+    args = SimpleNamespace(lr_scheduler_type="cosine", get_warmup_steps=lambda steps: 1, warmup_steps=0.03)
+    assert ["nothing is learned" in each for each in _warn_of_warmup(args, 1)] == [True]
+    assert list(_warn_of_warmup(args, 9)) == []
+
+
+def test_a_whole_number_with_a_point_is_answered_with_how_to_write_it():
+    with pytest.raises(ConfigError, match=r"found 3\.0 \(float\)\. Write training\.goldfish=3\."):
+        check_training({"goldfish": 3.0})

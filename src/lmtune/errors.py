@@ -98,7 +98,7 @@ class DataError(LmtuneError):
 
 @contextmanager
 def naming_text(name: str) -> Iterator[None]:
-    """Say in a DataError raised inside the block which of several texts it is about. name: the key that gives it, with its value."""
+    """Say in a DataError raised inside the block which text it is about. name: the key that gives it, with its value."""
     try:
         yield
     except DataError as error:

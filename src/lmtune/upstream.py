@@ -134,6 +134,8 @@ def check_types(values: Mapping[str, object], annotations: Mapping[str, str], pr
         if allowed and not any(_is_a(value, kind) for kind in allowed):
             found = "null" if value is None else f"{value!r} ({type(value).__name__})"
             remedy = "Leave it out for the default." if value is None else "Give another value."
+            if isinstance(value, float) and value.is_integer():
+                remedy = f"Write {prefix}{name}={value:.0f}."
             raise ConfigError(f"{prefix}{name}: expected {annotations[name]}, found {found}. {remedy}")
 
 

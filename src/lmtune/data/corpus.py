@@ -95,7 +95,7 @@ class Corpus:
             self._remark(WRAPPED)
         if not streaming:
             opened.remarks = list(self.source.remarks)
-        self._check_found("train", read.documents_read, read.documents_kept)
+        self._check_found("train", read.documents_read, read.documents_kept, read.documents_held_elsewhere)
         return first
 
     def _remark(self, remark: str) -> None:
@@ -252,10 +252,17 @@ class Corpus:
             )
         return kept
 
-    def _check_found(self, split: str, read: int, kept: int) -> None:
+    def _check_found(self, split: str, read: int, kept: int, held_elsewhere: int = 0) -> None:
         """Raise DataError where no document was read, or none of those that were is kept."""
         if not read:
             raise DataError(self.source.explain_empty(split))
+        if not kept and held_elsewhere:
+            short = read - held_elsewhere
+            raise DataError(
+                f"Nothing is left of {read:,} documents ({split}): {held_elsewhere:,} are held out in another text of the run, or "
+                f"by the run that the model comes from{', the others are shorter than data.min_chars' if short else ''}. Give "
+                "other text here, or hold out less there."
+            )
         if not kept:
             raise DataError(
                 f"All {read:,} documents ({split}) have fewer than data.min_chars={self.config.min_chars} characters. Lower it."

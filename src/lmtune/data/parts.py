@@ -81,7 +81,7 @@ class PartCorpus(Corpus):
         ]
         return np.intersect1d(np.concatenate([np.empty(0, np.uint64), *apart]), self.first_pass.hashes)
 
-    def _check_found(self, split: str, read: int, kept: int) -> None:
+    def _check_found(self, split: str, read: int, kept: int, held_elsewhere: int = 0) -> None:
         """Nothing is asked of one part."""
 
 
