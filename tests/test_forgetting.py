@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainerState
 from lmtune import load_config
 from lmtune.data import cache
 from lmtune.data.written import build_key, is_kept, load_written
-from lmtune.errors import ConfigError
+from lmtune.errors import CheckpointError, ConfigError
 from lmtune.modeling.writing import FEWEST_ROWS, MOST_ROWS, choose_rows, write_rows
 from lmtune.reporting.forgetting import build_forgetting, render_forgetting
 from lmtune.reporting.language import EN, PT
@@ -23,6 +23,7 @@ from lmtune.training.budget import Gauge
 from lmtune.training.callbacks import PatienceUnderBudget
 from lmtune.training.lengthening import find_obstacle
 from lmtune.training.replay import Replay
+from lmtune.training.resume import _check_same_world
 
 MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
 
@@ -82,6 +83,16 @@ def test_old_text_is_not_mixed_in_under_another_name(tmp_path, monkeypatch):
     ):
         load_config("train", told)
     assert load_config("train", [*told, "forgetting.replay=self"]).replay_sets == {}
+
+
+def test_watched_text_that_has_changed_is_noticed_at_a_resume():
+    """What was measured before would be of another text."""
+    run, text = SimpleNamespace(folder="run"), {"corpus": "a", "tokenizer": "b"}
+    now = {"facts": {**text, "watched": {"old": "x"}}, "machine": {"threads": 1}, "told": {"data": {}}}
+    _check_same_world(run, now, now, force=False)
+    _check_same_world(run, {**now, "facts": text}, now, force=False)  # begun by a version that recorded none
+    with pytest.raises(CheckpointError, match=r"the text of eval_data= or forgetting\.on= changed since"):
+        _check_same_world(run, {**now, "facts": {**text, "watched": {"old": "y"}}}, now, force=False)
 
 
 def test_patience_counts_evaluations_that_break_the_budget_too():

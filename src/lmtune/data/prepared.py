@@ -35,6 +35,8 @@ class Facts(Identity):
     """Facts by split."""
     mix: NotRequired[dict[str, str]]
     """Hashes of the other texts of data.mix, by name."""
+    watched: NotRequired[dict[str, str]]
+    """Hashes of what the sets of eval_data and forgetting.on hold out, by name; see TokenStream.identify."""
     replay: NotRequired[str]
     """Hash of the old text that is learned again: of its corpus, or of what the model has written."""
 

@@ -160,7 +160,7 @@ def wait_for_all() -> None:
 
 def check_same_text(facts: Mapping[str, object]) -> None:
     """Raise DataError, on all ranks, where hosts have files that differ. facts: of the prepared text."""
-    other = _find_other({name: facts.get(name) for name in ("corpus", "tokenizer", "mix", "replay")})
+    other = _find_other({name: facts.get(name) for name in ("corpus", "tokenizer", "mix", "replay", "watched")})
     if other is not None:
         raise DataError(
             f"Expected the same text on all processes, found that process {other} has read another than process 0. Copy the files "

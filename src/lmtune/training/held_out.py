@@ -17,6 +17,7 @@ from lmtune.evaluation.comparison import DocumentBits
 from lmtune.evaluation.document_scores import SetScores
 from lmtune.runs.evaluations import Measures, check_set_names
 from lmtune.token_stream import TokenStream
+from lmtune.training.distributed import check_same_text
 from lmtune.training.setup import Setup
 from lmtune.vocabulary import decode_plain
 
@@ -128,6 +129,9 @@ def load_held_out(setup: Setup) -> HeldOut:
         if "validation" not in streams:
             raise DataError(f"{key}={name}: it holds nothing out. Give conf/data/{name}.yaml a validation_fraction.")
         found[name] = (streams["validation"], split_by)
+    if config.eval_sets:
+        prepared.facts["watched"] = {name: found[name][0].identify() for name in config.eval_sets}
+        check_same_text(prepared.facts)
 
     decode = partial(decode_plain, setup.tokenizer)
     sets = {

@@ -353,6 +353,11 @@ def check_same_base(run: Run, before: Record | None, now: Record | None, force: 
         )
 
 
+def _unrecorded(key: str, now: Record) -> object:
+    """What a fact counts as that a run has not recorded: what it is today, if the version that began the run recorded none."""
+    return now["facts"].get(key) if key == "watched" else None
+
+
 def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> None:
     changed = [
         word
@@ -361,8 +366,9 @@ def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> Non
             ("tokenizer", "vocabulary"),
             ("mix", "text mixed in"),
             ("replay", "old text"),
+            ("watched", "text of eval_data= or forgetting.on="),
         )
-        if before["facts"].get(key) != now["facts"].get(key)
+        if before["facts"].get(key, _unrecorded(key, now)) != now["facts"].get(key)
     ]
     if changed and not force:
         streams = now["told"]["data"].get("streaming")
