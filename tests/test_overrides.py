@@ -107,7 +107,6 @@ def test_ordinary_values_keep_their_types():
             {"a": 1},
             "data.min_chars: Value '{'a': 1}' of type 'dict' could not be converted to Integer.",
         ),
-        ("forgetting.tokens", 1e5, "forgetting.tokens: expected a whole number in digits, found"),
         ("data.min_chars", "list", "data.min_chars: Value 'list' of type 'str' could not be converted to Integer."),
     ],
 )

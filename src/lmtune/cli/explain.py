@@ -71,11 +71,6 @@ def explain_value(key: str, reason: str, command: str) -> str:
     if percent:
         share = float(percent[1]) / 100
         return f"{key}={percent[1]}%: expected a number, found a percentage. Write {key}={share:g}."
-    whole = re.match(r"Value '(\d+)\.0' of type 'float' .* to Integer", reason)
-    if whole:
-        return (
-            f"{key}: expected a whole number in digits, found one with a point or an exponent. Write {key}={whole[1]}."
-        )
     several = re.search(r"(?:convert '|\(type |\()(list|dict)\b", reason)
     if several:
         found = "a list" if several[1] == "list" else "keys with values"
