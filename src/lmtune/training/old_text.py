@@ -120,10 +120,10 @@ def _take_written(setup: "Setup") -> Replay:
 
 def _take_set(setup: "Setup", held_out: "HeldOut") -> Replay:
     """The training part of a data set, without what the run holds out anywhere."""
-    ((_, config),) = setup.config.replay_sets.items()
+    ((name, config),) = setup.config.replay_sets.items()
     watched = held_out.sets[str(setup.config.forgetting.on)].stream
     corpus = build_replayed(setup.corpus, setup.prepared, config, watched)
-    with naming_text(f"forgetting.{setup.config.forgetting.source_key}={config.name}"):
+    with naming_text(f"forgetting.{setup.config.forgetting.source_key}={name}"):
         prepared = EncodedCorpus(corpus, setup.tokenizer).prepare(setup.prepared.ledger.block_size)
     ledger, blocks = prepared.ledger, prepared.blocks
     assert isinstance(blocks, Blocks)
