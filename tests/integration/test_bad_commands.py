@@ -74,12 +74,12 @@ KEYS = {
         data.files.x=3 | data.files.x is not a key
         check.steps=3 | It belongs to lmtune check.
         suite=gpt2-zeroshot | suite is not a key of lmtune train. It belongs to lmtune eval, fetch.
-        seed=x | seed: Value 'x' of type 'str' could not be converted to Integer.
+        seed=x | seed=x: expected a whole number. Give another value.
         seed=null | seed=null: expected a value
-        seed=1.5 | seed: Value '1.5'
-        seed=[1] | seed: Value '[1]'
+        seed=1.5 | seed=1.5: expected a whole number.
+        seed=[1] | seed=[1]: expected one value, found a list.
         seed=99999999999 | seed=99999999999: expected a whole number from 0 to 4294967295.
-        seed.x=3 | seed: Value '{}'
+        seed.x=3 | seed={}: expected one value, found keys with values.
         =3 | =3: expected key=value, found no key.
         = | =: expected key=value
         data=1 | data=1: a group takes the name of one of its files

@@ -39,7 +39,7 @@ MISTAKES = {
     ("train", "data.files=empty.txt"): "empty.txt: expected text, found an empty file.",
     ("train", "data.files=blank.txt"): "blank.txt: expected text, found none",
     ("train", "data.files=nowhere/*.txt"): "nowhere/*.txt: expected files that end in .txt",
-    ("train", "data.block_size=abc"): "data.block_size: Value 'abc' of type 'str' could not be converted to Integer.",
+    ("train", "data.block_size=abc"): "data.block_size=abc: expected a whole number. Give another value.",
     ("train", "data.block_size=5000"): "data.block_size=5000: the model has 256 positions. Give at most 256.",
     ("train", "data.validation_fraction=1.5"): "data.validation_fraction=1.5: expected at least 0 and below 1.",
     ("train", "eval.context=5000"): "eval.context=5000: the model has 256 positions.",

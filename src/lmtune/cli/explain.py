@@ -13,10 +13,14 @@ from lmtune.cli.schemas import RESUMED, SCHEMAS, all_keys, find_open, hydra_keys
 from lmtune.cli.user_conf import folders
 from lmtune.cli.user_conf.files import find_group
 from lmtune.config.keys import holds_list, section_of
+from lmtune.config.training_arguments import load_fields
 from lmtune.errors import first_line
 from lmtune.familiar import RENAMED_TRAINING_ARGUMENTS, find_word
 
 HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
+
+KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false", "Boolean": "true or false"}
+"""Types by the names that OmegaConf gives them, in words."""
 
 
 def explain_error(error: Exception, command: str) -> str:
@@ -66,13 +70,16 @@ def explain_value(key: str, reason: str, command: str) -> str:
     if percent:
         share = float(percent[1]) / 100
         return f"{key}={percent[1]}%: expected a number, found a percentage. Write {key}={share:g}."
-    several = re.search(r"(?:convert '|\(type |\()(list|dict)\b", reason)
+    several = re.search(r"(?:convert '|of type '|\(type |\()(list|dict)\b", reason)
     if several:
         found = "a list" if several[1] == "list" else "keys with values"
         shown = re.search(r"[\[{].*[\]}]", reason)
         return (
             f"{key}{'=' + shown[0].replace(chr(39), '') if shown else ''}: expected one value, found {found}. Give one."
         )
+    converted = re.match(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) (\w+)", reason)
+    if converted and converted[2] in KINDS:
+        return f"{key}={converted[1]}: expected {KINDS[converted[2]]}. Give another value."
     if "is not Optional" in reason:
         return f"{key}=null: expected a value, found none. Leave it out for its default."
     return f"{key}: {reason}."
@@ -83,6 +90,9 @@ def explain_unknown(key: str, command: str) -> str:
     renamed = RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
     if renamed and key.startswith("training."):
         return f"{key} is gone from transformers. Use {renamed}."
+    above, _, name = key.rpartition(".")
+    if above.startswith("training.") and "dict" in load_fields().get(above.removeprefix("training."), ""):
+        return f"{key}: expected all of {above} at once, found one name of it. Write {above}={{{name}:...}}."
     said = upstream.suggest(key, hydra_keys() if key.startswith("hydra.") else known_keys(command), command)
     owners = [other for other in SCHEMAS if key in known_keys(other)]
     if owners and find_word(key, command) is None:

@@ -139,6 +139,10 @@ class Run(RunFiles):
             return {}
         return results if self._is_as_sealed(self.results_file, text) else {}
 
+    def find_name(self) -> str:
+        """The name of the run; that of the folder around it if its results are gone."""
+        return str(self.find_results().get("name") or self.folder.absolute().parent.name)
+
     def write_results(self, results: dict[str, Any]) -> None:
         """Replace results.json; for a completed run, seal it by the mark."""
         name, mark = self.results_file.name, self.mark

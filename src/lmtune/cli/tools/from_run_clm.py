@@ -113,7 +113,7 @@ def _answer(moved: Moved, usual: Composition) -> Answer:
 
 def _is_switch(key: str) -> bool:
     """True for a key that may be true, so that its flag needs no value."""
-    return any(word in describe_key("train", key).kind for word in ("bool", "true", "False"))
+    return any(word in describe_key("train", key).kind for word in ("true", "False"))
 
 
 def _is_usual(key: str, value: str, usual: Composition) -> bool:
