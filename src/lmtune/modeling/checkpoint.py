@@ -1,5 +1,6 @@
 """Resolving `ckpt=`: a run folder, one of its checkpoints, a saved model, or a Hub id."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import yaml
 
 from lmtune import foreign
 from lmtune.errors import CheckpointError
-from lmtune.hub import check_available, is_local
+from lmtune.hub import check_available, is_hub_id, is_local
 from lmtune.modeling import wholeness
 from lmtune.modeling.source import check_folder
-from lmtune.paths import GivenPath, describe
+from lmtune.paths import GivenPath, describe, shorten
 from lmtune.runs import Run, step_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,10 @@ def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Chec
     given = GivenPath(key, ckpt, CheckpointError)
     folder = given.expand()
     if not given.is_folder(folder):
-        if is_local(given):
-            raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), "Check the path.")
+        near = given.find_near(folder)
+        if is_local(given) or (near and not is_hub_id(ckpt)):
+            remedy = f"Did you mean {near}?" if near else "Check the path."
+            raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), remedy)
         check_available("model", ckpt, None, CheckpointError)
         return Checkpoint(ckpt, None)
     if given.is_file(folder / foreign.CONFIG) or given.is_file(folder / foreign.ADAPTER):
@@ -53,7 +58,7 @@ def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Chec
         check_folder(foreign.Source(key, str(folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(folder), run)
     if given.is_file(folder / "config.yaml"):
-        return _find_in_run(Run(folder), whole)
+        return _find_in_run(Run(folder), key, whole)
     raise CheckpointError(
         f"{given}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor {foreign.CONFIG} in it."
     )
@@ -69,10 +74,10 @@ def _find_run(given: GivenPath, folder: Path) -> Run | None:
     return run if {"model", "data", "seed"} <= config.keys() else None
 
 
-def _find_in_run(run: Run, whole: bool) -> Checkpoint:
-    given = GivenPath("ckpt", str(run.folder), CheckpointError)
+def _find_in_run(run: Run, key: str, whole: bool) -> Checkpoint:
+    given = GivenPath(key, str(run.folder), CheckpointError)
     if any(given.is_file(run.model_folder / name) for name in (foreign.CONFIG, foreign.ADAPTER)):
-        wholeness.check_sealed(foreign.Source("ckpt", str(run.model_folder), error=CheckpointError, whole=whole))
+        wholeness.check_sealed(foreign.Source(key, str(run.model_folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(run.model_folder), run)
     newest, complaints = run.find_checkpoint()
     if newest is None:
@@ -81,6 +86,9 @@ def _find_in_run(run: Run, whole: bool) -> Checkpoint:
             f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}."
         )
     _check_adapter_base(run, newest)
+    logger.info(
+        "%s has no finished model, so its newest whole checkpoint is taken: %s", shorten(run.folder), newest.name
+    )
     return Checkpoint(str(newest), run)
 
 
