@@ -177,7 +177,7 @@ def test_a_job_whose_settings_are_lost_is_left_out_of_its_sweep_by_name(caplog):
     kept, lost = begin("kept"), begin("lost")
     lost.config_file.unlink()
     with caplog.at_level("WARNING"):
-        assert [job.record.folder for job in load_jobs(OUTPUTS)] == [kept.folder]
+        assert [job.record.folder for job in load_jobs(Path.cwd() / OUTPUTS)] == [kept.folder]
     assert f"left out: {lost.config_file}: expected the settings of a run" in caplog.text
 
 
