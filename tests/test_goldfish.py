@@ -16,10 +16,8 @@ from lmtune.data import stream_reader
 from lmtune.data.blocks import IGNORED, LEFT_OUT, Blocks, PaddedBlocks, write_blocks, write_padded
 from lmtune.data.build import build_corpus, count_left_out, leave_out, prepare_training
 from lmtune.data.goldfish import CONTEXT, Goldfish
-from lmtune.data.ledger import Ledger
 from lmtune.errors import ConfigError
 from lmtune.modeling.loss import install_loss
-from lmtune.training.plan import render_left_out
 from lmtune.training.trained_tokens import TokenCounter
 
 END, BEGIN = 0, 1
@@ -207,13 +205,6 @@ def test_what_would_leave_nothing_to_learn_is_refused(value):
         ConfigError, match=rf"^training\.goldfish={value}: expected 2 or more\. 1 would leave out every token"
     ):
         check_training({"goldfish": value})
-
-
-def test_it_is_said_where_a_text_is_too_short_for_one_token_in_so_many():
-    assert render_left_out(Ledger(targets=900), 10**9) == (
-        "training.goldfish=1000000000: none of the 900 tokens is left out of the loss, as they are too few for one in so many. "
-        "Give less, such as 4"
-    )
 
 
 @pytest.mark.parametrize("value", [True, "4", 2.5])

@@ -153,11 +153,6 @@ class GivenPath:
                 return []
             raise self._refuse_to_look(folder, fault) from fault
 
-    def find_near(self, path: Path) -> str | None:
-        """The most similar name in the folder of a path that does not exist; None if none is similar. Refused: see list_folder."""
-        beside = [entry.name for entry in self.list_folder(path.parent)]
-        return next(iter(difflib.get_close_matches(path.name, beside, n=1, cutoff=NEAR)), None)
-
     def walk_files(self, folder: Path) -> Iterator[Path]:
         """All files below a folder. Links to folders are yielded, not followed, so that this ends.
 
@@ -233,6 +228,15 @@ def explain(path: Path, fault: BaseException) -> str:
     if isinstance(fault, ValueError):
         return "a character that no path can have"
     return f"that {show(path)} cannot be looked at ({getattr(fault, 'strerror', None) or fault})"
+
+
+def find_near(path: Path) -> str | None:
+    """The most similar name in the folder of a path that does not exist; None if none is similar, or none can be listed."""
+    try:
+        beside = sorted(each.name for each in path.parent.iterdir())
+    except (OSError, ValueError):
+        return None
+    return next(iter(difflib.get_close_matches(path.name, beside, n=1, cutoff=NEAR)), None)
 
 
 def show(path: object) -> str:

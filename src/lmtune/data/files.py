@@ -9,7 +9,7 @@ from typing import TypeGuard
 from lmtune.data.remote import RemoteFile, TextFile, list_remote
 from lmtune.data.unpacking import PACKINGS
 from lmtune.errors import DataError
-from lmtune.paths import GivenPath, Kind, describe, show
+from lmtune.paths import GivenPath, Kind, describe, find_near, show
 from lmtune.urls import find_protocol
 
 PACKAGE = "pkg://lmtune/"
@@ -65,7 +65,7 @@ def _check_there(typed: GivenPath, given: str) -> None:
     path = typed.expand()
     if typed.find_kind(path) is not Kind.NOTHING:
         return
-    near = typed.find_near(path)
+    near = find_near(path)
     remedy = f"Did you mean {near}?" if near else "Check the path, and where you stand; quote a pattern for the shell."
     found = "none of that name" if typed.is_folder(path.parent) else describe(path)
     raise DataError(f"{typed}: expected a file, a folder or a pattern, found {found}. {remedy}")

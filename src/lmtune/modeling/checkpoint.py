@@ -8,10 +8,10 @@ import yaml
 
 from lmtune import foreign
 from lmtune.errors import CheckpointError
-from lmtune.hub import check_available, is_hub_id, is_local
+from lmtune.hub import check_available, is_local
 from lmtune.modeling import wholeness
 from lmtune.modeling.source import check_folder
-from lmtune.paths import GivenPath, describe, shorten
+from lmtune.paths import GivenPath, describe, find_near, shorten
 from lmtune.runs import Run, step_of
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,16 @@ def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Chec
     given = GivenPath(key, ckpt, CheckpointError)
     folder = given.expand()
     if not given.is_folder(folder):
-        near = given.find_near(folder)
-        if is_local(given) or (near and not is_hub_id(ckpt)):
-            remedy = f"Did you mean {near}?" if near else "Check the path."
-            raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), remedy)
-        check_available("model", ckpt, None, CheckpointError)
+        near = find_near(folder)
+        meant = f"Did you mean {folder.with_name(near)}?" if near else ""
+        if is_local(given):
+            raise given.refuse(
+                "a run folder, a checkpoint or a model folder", describe(folder), meant or "Check the path."
+            )
+        try:
+            check_available("model", ckpt, None, CheckpointError)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {meant}".rstrip()) from error
         return Checkpoint(ckpt, None)
     if given.is_file(folder / foreign.CONFIG) or given.is_file(folder / foreign.ADAPTER):
         inside_run = step_of(folder) >= 0 or folder.name == "model"

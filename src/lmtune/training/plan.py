@@ -96,7 +96,7 @@ def render_data(setup: Setup) -> Iterator[str]:
             f"data: {ledger.documents_planted:,} copies of canaries are planted in the training text; lmtune audit looks for them"
         )
     if (one_in := setup.config.goldfish) is not None:
-        yield render_left_out(ledger, one_in)
+        yield _render_left_out(ledger, one_in)
     for name, part in ledger.mix.items():
         yield f"mix: {name}: {_render_part(part)}"
     if ledger.replay:
@@ -108,15 +108,9 @@ def render_data(setup: Setup) -> Iterator[str]:
         )
 
 
-def render_left_out(ledger: Ledger, one_in: int) -> str:
-    """How many tokens training.goldfish leaves out of the loss."""
+def _render_left_out(ledger: Ledger, one_in: int) -> str:
     if not ledger.targets:
         return f"training.goldfish: one in {one_in} tokens is left out of the loss, by the tokens before it"
-    if not ledger.targets_left_out:
-        return (
-            f"training.goldfish={one_in}: none of the {ledger.targets:,} tokens is left out of the loss, as they are too few for "
-            "one in so many. Give less, such as 4"
-        )
     share = ledger.targets_left_out / ledger.targets
     return (
         f"training.goldfish: {ledger.targets_left_out:,} of {ledger.targets:,} tokens ({share:.1%}) are left out of the loss, in "
