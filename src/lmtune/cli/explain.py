@@ -165,7 +165,7 @@ def explain_inside(name: str, reason: str, key: str, command: str) -> str:
     if "not in" in reason:
         said = upstream.suggest(key, known_keys(command), command)
         return f"{file} sets {key}, which is not a key of lmtune {command}.{said}"
-    return f"{file} sets {key}: {reason.strip().splitlines()[0].rstrip('.')}. Give another value."
+    return f"{file} sets {explain_value(key, reason.strip(), command)}"
 
 
 def _explain_interpolation(error: Exception, command: str) -> str:
