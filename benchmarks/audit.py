@@ -5,7 +5,8 @@ python benchmarks/audit.py records                         a small text, a part 
 python benchmarks/audit.py records --settings training.goldfish=4      the same with settings of the training
 python benchmarks/audit.py real --seeds 1 2            100 kB of abstracts on health, invented records sixteen times, 3 epochs
 
-The tiny model from scratch, on the CPU; `real` continues the pretrained model of LMTUNE_TEST_MODEL on text of LMTUNE_TEST_DATA.
+The tiny model from scratch, on the CPU; `real` continues the pretrained model of LMTUNE_TEST_MODEL on text of LMTUNE_TEST_DATA, and
+takes a GPU where there is one.
 The records need the extra `audit`.
 """
 
@@ -21,8 +22,9 @@ from pathlib import Path
 SAMPLE = sorted((Path(__file__).parents[1] / "src/lmtune/data/sample").glob("*.txt"))
 NAMES = ("Alberto", "Brígida", "Celso", "Dalva", "Edmundo", "Fabiana")
 NAMES += ("Gustavo", "Helena", "Inácio", "Jurema", "Laércio", "Marlene")
+TINY = ("training.use_cpu=true", "model=gpt2-tiny")
 TRAIN = (
-    *("training.use_cpu=true", "data.documents=line", "samples.enabled=false", "report.enabled=false"),
+    *("data.documents=line", "samples.enabled=false", "report.enabled=false"),
     *("training.eval_strategy=no", "training.save_strategy=no", "training.load_best_model_at_end=false"),
 )
 LEAST = 150
@@ -44,7 +46,7 @@ def measure_canaries(folder, seeds):
     found = {}
     for seed in seeds:
         place = folder / f"canaries-{seed}"
-        run("train", *TRAIN, "audit.canaries=5", f"seed={seed}", f"data.seed={seed}", f"output={place}")
+        run("train", *TRAIN, *TINY, "audit.canaries=5", f"seed={seed}", f"data.seed={seed}", f"output={place}")
         audit = run("audit", f"ckpt={place}", f"output={place}-audit", "audit.passages=0", "audit.identifiers=0")
         for each in audit["canaries"]["canaries"]:
             found.setdefault(each["repeats"], []).append((each["exposure"], each["found"]))
@@ -116,7 +118,7 @@ def measure_records(folder, epochs, settings):
     """Canaries, passages and identifiers that come back from a model that has seen its text many times."""
     file, place = folder / "records.txt", folder / "records"
     write_records(file)
-    told = (f"data.files={file}", "data.block_size=128", "model=gpt2-tiny", "model.learning_rate=4e-3")
+    told = (f"data.files={file}", "data.block_size=128", *TINY, "model.learning_rate=4e-3")
     length = f"training.num_train_epochs={epochs}"
     run("train", *TRAIN, *told, length, "audit.canaries=5", *settings, f"output={place}")
     show_audit(run("audit", f"ckpt={place}", f"output={place}-audit", "audit.prefix=20", "audit.continuation=20"))

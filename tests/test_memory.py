@@ -47,6 +47,12 @@ def test_activations_are_those_that_a_real_pass_keeps(tmp_path, build_tiny, kind
     assert measured == pytest.approx(keep_really(model, bf16), rel=0.25 if grouped else 0.02 if bf16 else 0)
 
 
+def test_a_model_on_another_device_keeps_the_same(tmp_path, build_tiny):
+    model, arguments = build_tiny("llama"), build_arguments(tmp_path)
+    here = measure_activations(arguments, model, PLACES)
+    assert here == measure_activations(arguments, model.to("meta"), PLACES)
+
+
 def test_an_adapter_keeps_less_than_weights_that_learn(tmp_path, build_tiny):
     peft = pytest.importorskip("peft")
     full, arguments = build_tiny("llama"), build_arguments(tmp_path)

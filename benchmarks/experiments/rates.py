@@ -3,7 +3,7 @@
     LMTUNE_TEST_DATA=... LMTUNE_TEST_MODEL=... python benchmarks/experiments/rates.py --seeds 1 2 --rates 5e-5 1e-4 2e-4 4e-4
 
 LMTUNE_TEST_MODEL is a folder with a pretrained English model; docs/experiments.md names the one that was used. From it, 60 steps of
-512 tokens each, cosine, on one of two texts:
+four rows of 128 tokens each, cosine, on one of two texts:
 
     language   novels of Machado de Assis
     field      abstracts of Brazilian articles on health (the language is new as well)
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import lmtune
 
-QUIET = ["samples.enabled=false", "report.enabled=false", "training.use_cpu=true"]
+QUIET = ["samples.enabled=false", "report.enabled=false"]
 NO_CHECKPOINT = ["training.save_strategy=no", "training.load_best_model_at_end=false"]
 
 
@@ -49,29 +49,35 @@ TEXTS = {"language": read_works, "field": read_abstracts}
 
 
 def write_text(name, documents, train_bytes, held_out_bytes=10_000):
-    """A data set by name: documents to hold out, then others to learn from."""
+    """A data set by name: documents to hold out, then others to learn from, all of them where they are fewer than asked for."""
     documents = iter(documents)
     for side, wanted in (("held-out", held_out_bytes), ("train", train_bytes)):
         rows, size = [], 0
-        while size < wanted:
-            rows.append(next(documents)[: wanted - size])
+        while size < wanted and (document := next(documents, None)) is not None:
+            rows.append(document[: wanted - size])
             size += len(rows[-1].encode())
-        Path(f"{name}-{side}.jsonl").write_text("\n".join(json.dumps({"text": row}) for row in rows), encoding="utf-8")
+        write_once(Path(f"{name}-{side}.jsonl"), "\n".join(json.dumps({"text": row}) for row in rows))
     groups = Path("conf/data")
     groups.mkdir(parents=True, exist_ok=True)
     settings = f"files: {name}-train.jsonl\nvalidation_files: {name}-held-out.jsonl\nblock_size: 128\n"
-    (groups / f"{name}.yaml").write_text(settings, encoding="utf-8")
+    write_once(groups / f"{name}.yaml", settings)
 
 
-def train(model, text, rate, seed, steps):
+def write_once(file, content):
+    """A file that has the content is left alone, since a run beside this one may be reading it."""
+    if not file.exists() or file.read_text(encoding="utf-8") != content:
+        file.write_text(content, encoding="utf-8")
+
+
+def train(model, text, rate, seed, steps, rows):
     """(of the text, of English): each (before, after) in bits per byte."""
-    name = f"{text}-{rate:g}-{steps}-{seed}"
+    name = f"{text}-{rate:g}-{steps}-{rows}-{seed}"
     kept = Path(name) / "results.json"
     if not kept.exists() or json.loads(kept.read_text())["status"] != "completed":
         settings = [
             f"data={text}", f"model.path={model}", "eval_data=[english]", f"seed={seed}",
             f"training.max_steps={steps}", f"training.eval_steps={steps}", f"training.learning_rate={rate}",
-            "training.per_device_train_batch_size=4", "training.bf16=true", "eval.max_tokens=4000",
+            f"training.per_device_train_batch_size={rows}", "training.bf16=true", "eval.max_tokens=4000",
             *NO_CHECKPOINT, *QUIET, f"output={name}", "resume=auto",
         ]  # fmt: skip
         lmtune.train(lmtune.load_config("train", settings))
@@ -109,6 +115,7 @@ def main():
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-5, 1e-4, 2e-4, 4e-4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rows", type=int, default=4, help="of 128 tokens in a step")
     parser.add_argument("--train-bytes", type=int, default=200_000)
     arguments, data, model = begin_real(parser, "rates")
     write_text("english", read_articles(data), train_bytes=1_000)  # only the text held out is used
@@ -116,7 +123,7 @@ def main():
         write_text(text, TEXTS[text](data), arguments.train_bytes)
         print(f"\n| rate | {text}, before | after | English, before | after |\n|---:|---:|---:|---:|---:|", flush=True)
         for rate in arguments.rates:
-            changes = [train(model, text, rate, seed, arguments.steps) for seed in arguments.seeds]
+            changes = [train(model, text, rate, seed, arguments.steps, arguments.rows) for seed in arguments.seeds]
             print(render_row(rate, changes), flush=True)
 
 

@@ -20,6 +20,8 @@ import statistics
 import time
 from pathlib import Path
 
+from rates import write_once
+
 from lmtune.cli import main as cli
 
 ENTRIES = 2048
@@ -58,7 +60,7 @@ def write_portuguese(data, train_bytes, held_out_bytes=60_000):
             if size < limit:
                 rows.append(json.dumps({"text": text[:cut]}))
                 size += len(text[:cut].encode())
-        Path(f"pt-{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+        write_once(Path(f"pt-{name}.jsonl"), "\n".join(rows))
     return ("data.files=pt-train.jsonl", "data.validation_files=pt-held-out.jsonl")
 
 
@@ -108,12 +110,13 @@ def begin(parser, folder, train_bytes=400_000):
     """(arguments, folder of the data, settings of the Portuguese text), in the folder that keeps what commands print."""
     parser.add_argument("--folder", type=Path, default=Path("outputs") / folder)
     parser.add_argument("--bytes", type=int, default=train_bytes, help="of Portuguese to learn from")
+    parser.add_argument("--held-out-bytes", type=int, default=60_000)
     parser.add_argument("--english-bytes", type=int, default=1_000_000)
     arguments = parser.parse_args()
     data = Path(os.environ["LMTUNE_TEST_DATA"]).resolve()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.folder)
-    return arguments, data, write_portuguese(data, arguments.bytes)
+    return arguments, data, write_portuguese(data, arguments.bytes, arguments.held_out_bytes)
 
 
 def main():

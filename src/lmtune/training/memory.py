@@ -110,12 +110,14 @@ def measure_activations(
     try:
         with (
             _unlogged_fakes(),
-            FakeTensorMode() as mode,
+            FakeTensorMode(),
             torch.autocast("cpu", half, enabled=bool(arguments.bf16 or arguments.fp16)),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            given: dict[str, torch.Tensor] = {
-                name: mode.from_tensor(value) for name, value in [*base.named_parameters(), *base.named_buffers()]
+            # On the CPU, wherever the model is by now: the ids are there too, and sizes are the same.
+            given = {
+                name: torch.empty(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
+                for name, value in [*base.named_parameters(), *base.named_buffers()]
             }
             ids = torch.zeros((rows or arguments.per_device_train_batch_size, block_size), dtype=torch.long)
             torch.func.functional_call(base, given, (), {"input_ids": ids, "use_cache": False})
