@@ -131,7 +131,7 @@ def test_of_a_private_job_no_prompt_is_listed(private, shown):
         folder = begin("job").folder.rename(OUTPUTS / "sweeps" / name)
         (folder / ".hydra").mkdir()
         (folder / ".hydra" / "overrides.yaml").write_text(f"- prompts={name}\n")
-        (folder / "config.yaml").write_text(f"private: {private}\n".lower())
+        (folder / "config.yaml").write_text(f"private: {private}\ndata: {{}}\nmodel: {{}}\ntraining: {{}}\n".lower())
     assert [shown] in [row["overrides"] for row in listed()["runs"]]
 
 

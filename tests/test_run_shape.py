@@ -9,6 +9,7 @@ import pytest
 
 from lmtune.commands import report
 from lmtune.config import ReportCommandConfig
+from lmtune.errors import CheckpointError
 from lmtune.evaluation.side_by_side import group_scores, label_runs, load_compared
 from lmtune.reporting.comparison import build_comparison
 from lmtune.reporting.comparison_tables import render_comparison
@@ -157,6 +158,8 @@ def test_folders_of_other_programs_are_no_runs():
         folder.mkdir()
         (folder / file).write_text(content)
         (folder / "config.yaml").write_text("lr: 1\n")
+        with pytest.raises(CheckpointError, match="expected the settings of a run"):
+            load_record(folder)
     found = survey(OUTPUTS)
     assert [run.parent.name for run in found.runs] == ["mine"]
     assert [folder.name for folder in found.others] == ["other", "theirs"]

@@ -73,10 +73,10 @@ def _find_run(given: GivenPath, folder: Path) -> Run | None:
     """The run that a folder holds; None if its config.yaml is another program's or unreadable."""
     run = Run(folder)
     try:
-        config = run.load_config() if given.is_file(run.config_file) else {}
+        found = run.load_config() if given.is_file(run.config_file) else None
     except (CheckpointError, yaml.YAMLError, UnicodeDecodeError, OSError):
         return None
-    return run if {"model", "data", "seed"} <= config.keys() else None
+    return None if found is None else run
 
 
 def _find_in_run(run: Run, key: str, whole: bool) -> Checkpoint:

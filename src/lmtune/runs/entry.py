@@ -139,12 +139,9 @@ def _load_records(run: Run) -> tuple[Mark | None, Record, str | None]:
     sealed = "results.json" in ((mark.checksums or {}) if mark else {})
     if sealed and not run.find_results():
         return mark, {}, "results.json is not as it was written"
-    strange = keep_sound(results)[1]
-    return (
-        mark,
-        results,
-        fault or (f"results.json is not as lmtune writes it: {', '.join(strange)}" if strange else None),
-    )
+    if fault is None and (strange := keep_sound(results)[1]):
+        fault = f"results.json is not as lmtune writes it: {', '.join(strange)}"
+    return mark, results, fault
 
 
 def _tell_status(run: Run, status: str) -> str:

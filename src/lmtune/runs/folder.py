@@ -30,6 +30,9 @@ from lmtune.storage import (
     write_text,
 )
 
+SECTIONS = ("data", "model", "training")
+"""Sections that tell the settings of a run from the config.yaml of another program."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run(RunFiles):
@@ -162,13 +165,14 @@ class Run(RunFiles):
         return bool(self.load_config().get("private"))
 
     def find_config(self) -> dict[str, Any] | None:
-        """config.yaml as plain values; None if it is missing or not as the run wrote it."""
+        """config.yaml as plain values; None if it is missing, not as the run wrote it, or another program's."""
         try:
             text = self.config_file.read_text(encoding="utf-8")
             loaded = load_yaml(self.config_file)
         except (OSError, UnicodeDecodeError, ConfigError):
             return None
-        return loaded if loaded and self._is_as_sealed(self.config_file, text) else None
+        is_ours = all(isinstance((loaded or {}).get(section), dict) for section in SECTIONS)
+        return loaded if is_ours and self._is_as_sealed(self.config_file, text) else None
 
     def write_config(self, plain: dict[str, Any]) -> None:
         """Replace config.yaml, and seal it by the mark."""

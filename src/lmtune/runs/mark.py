@@ -78,9 +78,8 @@ def parse_mark(content: dict[str, Any]) -> Mark | None:
     if record is None:
         return None
     known = {item.name: record[item.name] for item in fields(Mark) if item.name in record}
-    lists = {name: tuple(record.get(name, ())) for name in ("made", "made_folders")}
     try:
-        return Mark(**known | lists)
+        return Mark(**known | {name: tuple(record.get(name, ())) for name in ("made", "made_folders")})
     except TypeError:
         return None
 
