@@ -11,12 +11,15 @@ pytest.importorskip("peft")
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from lmtune import runs
 from lmtune.config import FinetuneConfig, FinetuneMethod, ModelConfig, ModelInit, Transplant
-from lmtune.errors import ConfigError
+from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.modeling import stored
 from lmtune.modeling.adapters import add_adapter, merge_adapter
-from lmtune.modeling.loading import build_model
+from lmtune.modeling.base import describe_base
+from lmtune.modeling.loading import build_model, load_merged, load_model
 from lmtune.modeling.transplant import plan_transfer
+from lmtune.training.resume import check_same_base
 
 IDS = torch.arange(1, 33)[None]
 
@@ -67,6 +70,13 @@ def asked(build_tiny, tokenizer, tmp_path):
             "training.max_steps=8", "training.eval_steps=4", "training.learning_rate=1e-2", "training.use_cpu=true")  # fmt: skip
 
 
+def replace_base(folder):
+    """Another model of the same shapes in the same folder."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.transformer.h[0].mlp.c_fc.weight.data *= 1.01
+    model.save_pretrained(folder)
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_a_run_saves_what_it_scored(lmtune, asked, tmp_path, merge):
     trained = lmtune(*asked, f"finetune.merge={merge}", "output=run")
@@ -75,6 +85,11 @@ def test_a_run_saves_what_it_scored(lmtune, asked, tmp_path, merge):
     scored = lmtune("eval", "ckpt=run", "device=cpu", "format=json").json["eval"]["sample"]
     assert scored["loss"] == pytest.approx(trained.json["eval"]["sample"]["loss"], rel=1e-6)
     assert trained.json["epochs"][-1]["loss"] < trained.json["epochs"][0]["loss"]
+    replace_base(tmp_path / "base")
+    checkpoint = lmtune("eval", "ckpt=run/checkpoint-8", "device=cpu")
+    assert checkpoint.code == 2
+    assert "base: expected the weights that the adapter was trained on, " in checkpoint.err
+    assert lmtune("eval", "ckpt=run", "device=cpu").code == (0 if merge else 2)
     if merge:
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "run/model")
         assert model.dtype == torch.float32
@@ -95,6 +110,60 @@ def test_a_resumed_adapter_ends_with_the_same_bits(lmtune, asked, tmp_path):
         AutoModelForCausalLM.from_pretrained(tmp_path / name / "model").state_dict() for name in ("straight", "cut")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def adapter(build_tiny, tokenizer, tmp_path):
+    """The folder of a sealed adapter, on the model in base/."""
+    for saved in (build_tiny(), tokenizer):
+        saved.save_pretrained(tmp_path / "base")
+    base = load_model(str(tmp_path / "base"))
+    recorded = describe_base(base)
+    add_adapter(base, FinetuneConfig(method=FinetuneMethod.lora)).save_pretrained(tmp_path / "adapter")
+    runs.seal(tmp_path / "adapter", {"run": "mine", "base": recorded})
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("load", [load_model, load_merged])
+def test_an_adapter_on_another_base_than_its_own_is_refused(adapter, load):
+    load(str(adapter))
+    replace_base(adapter.parent / "base")
+    with pytest.raises(
+        LmtuneError, match=r"an adapter on .*base: expected the weights .* found others, [0-9a-f]{8}, so"
+    ):
+        load(str(adapter))
+    load(str(adapter), whole=False)
+
+
+def test_an_adapter_without_a_record_of_its_base_is_taken(adapter):
+    replace_base(adapter.parent / "base")
+    (adapter / runs.MANIFEST).unlink()
+    load_model(str(adapter))
+
+
+def test_a_base_is_known_in_another_file_and_place(build_tiny, tmp_path):
+    model = build_tiny()
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "two", max_shard_size="20KB")
+    one, two = (load_model(str(tmp_path / name)) for name in ("one", "two"))
+    assert len(list((tmp_path / "two").glob("*.safetensors"))) > 1
+    assert describe_base(one) == describe_base(two)
+    with torch.no_grad():
+        two.lm_head.weight[0, 0] += 1e-3
+    assert describe_base(one) != describe_base(two)
+
+
+def test_a_run_does_not_go_on_over_another_base(begin_run, tmp_path):
+    run = begin_run(tmp_path / "run")
+    now = {"weights": "b" * 32, "commit": None}
+    check_same_base(run, {"weights": "b" * 32, "commit": "abc"}, now, force=False)
+    check_same_base(run, None, now, force=False)
+    before = {"weights": "a" * 32, "commit": "abc"}
+    with pytest.raises(
+        CheckpointError, match=r"aaaaaaaa \(commit abc\) in its checkpoint, found other weights there, bbbbbbbb\."
+    ):
+        check_same_base(run, before, now, force=False)
+    check_same_base(run, before, now, force=True)
 
 
 def test_an_adapter_without_its_base_is_refused(lmtune):

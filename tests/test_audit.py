@@ -21,6 +21,7 @@ from lmtune.data.prepare import EncodedCorpus
 from lmtune.errors import CheckpointError, ConfigError, ModelError
 from lmtune.evaluation.audit.canaries import draw_texts, measure_canaries
 from lmtune.evaluation.audit.identifiers import Place, build_prompts, build_row, list_drawn_out, search
+from lmtune.evaluation.audit.material import resolve_lengths
 from lmtune.evaluation.audit.passages import Asked, Outcomes, compare_sides, draw_passages
 from lmtune.evaluation.audit.rows import Row, RowScores, score_rows
 from lmtune.evaluation.audit.shares import Exposure, Share, bound_share, comes_back, compare_shares, rank_among
@@ -237,6 +238,35 @@ RUN = (
 SMALL = ("audit.candidates=99", "audit.controls=20", "audit.passages=20", "audit.prefix=10", "audit.continuation=5")
 
 
+@pytest.mark.parametrize(
+    ("typed", "block_size", "lengths"),
+    [
+        ({}, 100, (50, 50)),
+        ({}, 64, (32, 32)),
+        ({}, 99, (49, 50)),
+        ({"prefix": 20}, 64, (20, 44)),
+        ({"prefix": 10}, 64, (10, 50)),
+        ({"continuation": 40}, 64, (24, 40)),
+        ({"prefix": 2, "continuation": 62}, 64, (2, 62)),
+    ],
+)
+def test_passages_fit_into_the_rows_of_the_run(typed, block_size, lengths):
+    config = resolve_lengths(AuditConfig(**typed), block_size)
+    assert (config.given, config.asked) == lengths
+
+
+@pytest.mark.parametrize(
+    ("typed", "block_size"),
+    [({}, 31), ({"prefix": 49}, 64), ({"continuation": 64}, 64), ({"prefix": 40, "continuation": 40}, 64)],
+)
+def test_passages_that_no_row_holds_are_refused_with_lengths_that_fit(typed, block_size):
+    half = block_size // 2
+    with pytest.raises(
+        ConfigError, match=rf"at most {block_size}, .*prefix={half} audit.continuation={block_size - half}\."
+    ):
+        resolve_lengths(AuditConfig(**typed), block_size)
+
+
 def test_a_run_is_audited_and_private_text_is_not_shown(lmtune, tmp_path):
     assert lmtune(*RUN).code == 0
     ledger = json.loads((tmp_path / "run" / "ledger.json").read_text())
@@ -257,6 +287,10 @@ def test_a_run_is_audited_and_private_text_is_not_shown(lmtune, tmp_path):
     assert "O que isto não mostra" in render_audit_page(found, PT)
     assert any("never" in line for line in render_audit(found, tmp_path / "audit.html"))
 
+    (tmp_path / "run" / "ledger.json").write_text(json.dumps({**ledger, "block_size": 64}))
+    short = lmtune("audit", "ckpt=run", *SMALL[:3], "format=json")
+    assert (short.json["passages"]["prefix"], short.json["passages"]["continuation"]) == (32, 32)
+    assert "rows of the run have 64 tokens: passages have 32 that the model is given and 32 that have to" in short.err
     (tmp_path / "run" / "ledger.json").write_text(json.dumps({**ledger, "block_size": 12}))
     refused = lmtune("audit", "ckpt=run", *SMALL)
     assert refused.code == 2

@@ -60,6 +60,12 @@ def test_both_readmes_show_the_same_commands():
     assert english == portuguese
 
 
+def test_both_readmes_have_the_same_sections():
+    sections = [(ROOT / name).read_text(encoding="utf-8").split("\n## ") for name in ("README.md", "README.pt-BR.md")]
+    english, portuguese = ([(part.count("```"), "\n| " in part) for part in parts] for parts in sections)
+    assert english == portuguese
+
+
 @pytest.mark.parametrize("page", PORTUGUESE, ids=lambda page: page.name)
 def test_a_portuguese_page_shows_the_commands_of_its_english_ones(page):
     sources, whole = find_sources(page)

@@ -1,15 +1,20 @@
 """What a budget is refused beside, what a model writes to keep it, and how the page of a run shows it."""
 
+import os
+import signal
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from lmtune import load_config
+from lmtune.data import cache
 from lmtune.data.written import build_key, is_kept, load_written
 from lmtune.errors import ConfigError
-from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
+from lmtune.modeling.writing import FEWEST_ROWS, MOST_ROWS, choose_rows, write_rows
 from lmtune.reporting.forgetting import build_forgetting, render_forgetting
 from lmtune.reporting.language import EN, PT
 from lmtune.reporting.record import RunRecord
@@ -39,7 +44,7 @@ MODEL = ("data=bio", "model=gpt2-small-pt", "forgetting.on=pt-wiki")
         (["forgetting.replay=self", "data.isolate_documents=true"], r"data\.isolate_documents=true do not go together"),
         (["forgetting.tokens=100"], r"forgetting\.tokens has no effect: nothing is written"),
         (["forgetting.budget=one"], r"forgetting\.budget=one: expected a share"),
-        (["forgetting.on=nowhere"], r"forgetting\.on: "),
+        (["forgetting.on=nowhere"], r"forgetting\.on names "),
         (["forgetting.on=old/my text.txt"], r"expected the name of a data set.*conf/data/my-text\.yaml"),
         (["forgetting.on="], r"expected the name of a data set, found ''"),
         (
@@ -82,16 +87,28 @@ def test_a_run_with_a_budget_is_not_made_longer():
 def test_a_model_writes_the_same_rows_again_and_leaves_no_trace(build_tiny, tokenizer):
     model = build_tiny().train()
     before = torch.get_rng_state()
-    batches = list(write_rows(model, tokenizer, 9, ROWS_AT_ONCE + 2, seed=0))
-    assert [batch.shape for batch in batches] == [(ROWS_AT_ONCE, 9), (2, 9)]
+    batches = list(write_rows(model, tokenizer, 9, FEWEST_ROWS + 2, seed=0))
+    assert [batch.shape for batch in batches] == [(FEWEST_ROWS, 9), (2, 9)]
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
-    again = list(write_rows(model, tokenizer, 9, ROWS_AT_ONCE + 2, seed=0))
+    again = list(write_rows(model, tokenizer, 9, FEWEST_ROWS + 2, seed=0))
     assert all(np.array_equal(one, two) for one, two in zip(batches, again, strict=True))
-    assert not np.array_equal(batches[0], next(write_rows(model, tokenizer, 9, ROWS_AT_ONCE, seed=1)))
+    assert not np.array_equal(batches[0], next(write_rows(model, tokenizer, 9, FEWEST_ROWS, seed=1)))
     rows = np.concatenate(batches)
     assert set(rows[:, 0]) == {tokenizer.eos_token_id}
     assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_an_accelerator_writes_more_rows_at_once_as_far_as_they_are_small():
+    def rows(device, length, **shape):
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_layer=1, n_embd=8, n_head=1))
+        model.config.update(shape)
+        return choose_rows(model, device, length)
+
+    assert rows("cpu", 129) == FEWEST_ROWS
+    assert rows("cuda", 129, n_layer=2, n_embd=64) == MOST_ROWS
+    assert rows("cuda", 1025, n_layer=12, n_embd=768) == 2**32 // (2 * 12 * 768 * 1025 * 4) == 56
+    assert rows("cuda", 1025, n_layer=32, n_embd=4096) == FEWEST_ROWS
 
 
 def test_what_is_written_follows_the_probabilities_of_the_model(build_tiny, tokenizer):
@@ -111,15 +128,15 @@ def test_rows_are_written_once_and_learned_whole(build_tiny, tokenizer):
     assert key != build_key(tokenizer, {"model": "b", "rows": 3})
     model, calls = build_tiny(), []
 
-    def write():
-        calls.append(1)
-        return write_rows(model, tokenizer, 9, 3, seed=0)
+    def write(start):
+        calls.append(start)
+        return write_rows(model, tokenizer, 9, 3, 0, start)
 
     assert not is_kept(key)
-    first = load_written(key, tokenizer, 8, write)
+    first = load_written(key, tokenizer, 8, 3, write)
     assert is_kept(key)
-    second = load_written(key, tokenizer, 8, write)
-    assert len(calls) == 1
+    second = load_written(key, tokenizer, 8, 3, write)
+    assert calls == [0]
     assert first.checksum == second.checksum
     assert second.tokens == 24
     rows = next(write_rows(model, tokenizer, 9, 3, seed=0))
@@ -128,10 +145,58 @@ def test_rows_are_written_once_and_learned_whole(build_tiny, tokenizer):
     assert np.array_equal(batch["shift_labels"], rows[:, 1:])
 
 
+def test_what_a_killed_process_has_written_is_not_written_again(build_tiny, tokenizer, caplog):
+    model, rows, calls = build_tiny(), 2 * FEWEST_ROWS + 2, []
+
+    def write(start):
+        calls.append(start)
+        return write_rows(model, tokenizer, 9, rows, 0, start)
+
+    def write_and_die(start):
+        yield from islice(write_rows(model, tokenizer, 9, rows, 0), 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    keys = [build_key(tokenizer, {"model": name, "rows": rows}) for name in ("killed", "straight")]
+    straight = load_written(keys[1], tokenizer, 8, rows, write)
+    entries = len(cache.list_entries())
+    killed = os.fork()
+    if killed == 0:
+        load_written(keys[0], tokenizer, 8, rows, write_and_die)
+    assert os.WTERMSIG(os.waitpid(killed, 0)[1]) == signal.SIGKILL
+    assert not is_kept(keys[0])
+    with caplog.at_level("INFO"):
+        went_on = load_written(keys[0], tokenizer, 8, rows, write)
+    assert calls == [0, 2 * FEWEST_ROWS]
+    assert "32 of 34 rows of the old text were written before" in caplog.text
+    assert went_on.checksum == straight.checksum
+    assert len(cache.list_entries()) == entries + 1, "batches go once the whole is there"
+
+
+def test_a_damaged_batch_is_written_again(tokenizer):
+    key, calls = build_key(tokenizer, {"model": "damaged"}), []
+    batches = [np.full((2, 9), number) for number in range(3)]
+
+    def write(start):
+        calls.append(start)
+        return iter(batches[start // 2 :])
+
+    def fail(start):
+        yield from batches[:2]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        load_written(key, tokenizer, 8, 6, fail)
+    second = cache.find_folder() / cache.key_of({"written": key, "first": 2}) / "rows.npy"
+    second.write_bytes(second.read_bytes()[:-1] + b"x")
+    written = load_written(key, tokenizer, 8, 6, write)
+    assert calls == [2]
+    assert np.array_equal(written.blocks.__getitems__(range(6))["shift_labels"][:, 0], [0, 0, 1, 1, 2, 2])
+
+
 def test_the_share_of_old_text_is_one_of_the_tokens_learned(build_tiny, tokenizer):
     """Rows of new text that are filled up hold fewer: 2 rows of old text in 8, but 16 tokens in 36."""
     key = build_key(tokenizer, {"model": "share", "rows": 3})
-    written = load_written(key, tokenizer, 8, lambda: write_rows(build_tiny(), tokenizer, 9, 3, seed=0))
+    written = load_written(key, tokenizer, 8, 3, lambda start: write_rows(build_tiny(), tokenizer, 9, 3, 0, start))
     replay = Replay(written.blocks, "old", 0.01, 0.25, "self", past=[Gauge(0, 2.0, 0.25)])
     found = replay.describe(rows=3, steps=2, learned=16 + 20, after=None)
     assert (found["rows"], found["tokens"], found["share"]) == (2, 16, 16 / 36)

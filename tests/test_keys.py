@@ -5,6 +5,9 @@ from dataclasses import fields
 import pytest
 
 from lmtune import upstream
+from lmtune.cli.faults import suggest_word
+from lmtune.cli.schemas import all_keys, facts_for
+from lmtune.config.keys import facts_of
 from lmtune.errors import ConfigError
 from lmtune.versions import add_newer_names
 
@@ -74,3 +77,29 @@ def test_a_typo_is_answered_with_the_nearest_name(typed, meant):
     with pytest.raises(ConfigError) as error:
         upstream.check_names([typed], upstream.load_training_fields(), "training.")
     assert str(error.value) == f"training.{typed} is not a key. Did you mean training.{meant}?"
+
+
+KEYS_WITH_WORDS = sorted(name for name, item in all_keys().items() if facts_of(item).words or facts_of(item).names_run)
+
+
+@pytest.mark.parametrize("key", KEYS_WITH_WORDS)
+def test_a_mistyped_word_beside_names_is_answered_with_the_word(key):
+    word = (*facts_for(key).words, "last")[0]
+    error = ConfigError(f"{word}x is no folder here.")
+    suggest_word(error, ["seed=1", f"{key}={word}x"])
+    assert str(error) == f"{word}x is no folder here. Did you mean {key}={word}?"
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("ckpt=lost/run", "ckpt=lost/run: expected a run folder."),  # a name of its own
+        ("ckpt=lst", "ckpt=last: found nothing."),  # an error about something else
+        ("ckpt=lst", "lst is not there. Did you mean list?"),  # already answered
+        ("ckpt=last", "last holds no model."),  # the word itself
+    ],
+)
+def test_no_word_is_suggested_where_none_was_mistyped(argument, text):
+    error = ConfigError(text)
+    suggest_word(error, [argument])
+    assert str(error) == text

@@ -15,7 +15,10 @@ from filelock import FileLock
 
 from lmtune import runs, storage
 from lmtune.errors import CheckpointError
+from lmtune.exporting.staging import staged
 from lmtune.runs import begin_below
+from lmtune.runs.search import new_folder
+from lmtune.runs.unfinished import remove_abandoned, unfinished
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
 
@@ -353,3 +356,71 @@ def test_a_folder_that_is_moved_or_replaced_is_noticed_and_found_again(run, tmp_
     with pytest.raises(CheckpointError, match="deleted or replaced"):
         place.check()
     place.close()
+
+
+def write_until_killed(folder):
+    """A process of its own that has begun to write in `folder`."""
+    ready, told = os.pipe()
+    process = os.fork()
+    if process == 0:
+        with unfinished(folder) as aside:
+            (aside / "model.safetensors").write_text("half")
+            os.write(told, b"x")
+            signal.pause()
+    os.read(ready, 1)
+    return process
+
+
+def kill(process):
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def test_what_a_killed_process_has_left_unfinished_goes_with_the_next_command_and_not_before(tmp_path, caplog):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    process = write_until_killed(folder)
+    try:
+        with pytest.raises(CheckpointError, match=r"1 thing in it \(\.unfinished-"), new_folder(str(folder), ""):
+            pytest.fail("the other process is still writing in it")
+        (left,) = folder.iterdir()
+        assert (left / "files" / "model.safetensors").read_text() == "half"
+    finally:
+        kill(process)
+    with caplog.at_level("INFO"), new_folder(str(folder), "") as empty:
+        assert list(empty.iterdir()) == []
+    assert "removed what a process that was killed had left unfinished" in caplog.text
+
+
+def test_dated_folders_of_killed_processes_go_with_the_next_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dead, alive, done = (tmp_path / "outputs" / "bio-gguf" / name for name in ("dead", "alive", "done"))
+    for folder in (dead, alive, done):
+        folder.mkdir(parents=True)
+    (done / "bio-f32.gguf").touch()
+    kill(write_until_killed(dead))
+    kill(write_until_killed(done))
+    process = write_until_killed(alive)
+    try:
+        with new_folder(None, "bio-gguf") as folder:
+            assert not dead.exists()
+            assert [path.name for path in done.iterdir()] == ["bio-f32.gguf"]
+            assert len(list(alive.iterdir())) == 1
+            assert list(folder.iterdir()) == []
+    finally:
+        kill(process)
+
+
+@pytest.mark.parametrize("name", [".unfinished-0123456789abcdef", ".unfinished-mine"])
+def test_a_folder_that_only_has_such_a_name_stays(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "text").touch()
+    assert not remove_abandoned(tmp_path)
+    assert (tmp_path / name / "text").exists()
+
+
+def test_output_appears_whole_and_its_hidden_folder_goes(tmp_path):
+    with staged(tmp_path, last="b") as aside:
+        for name in ("b", "a"):
+            (aside / name).touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -150,6 +150,14 @@ def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f" Did you mean {prefix}{close}?" if close else ""
 
 
+def explain_word(key: str, word: str, choices: Iterable[str]) -> str:
+    """The text for a word that is none of a key's choices: what was expected, and the one that it begins or resembles."""
+    known = list(choices)
+    nearest = next((each for each in known if word and each.startswith(word)), None) or find_nearest(word, known)
+    said = f" Did you mean {key}={nearest}?" if nearest else ""
+    return f"{key}={word}: expected one of {', '.join(known)}.{said}"
+
+
 def suggest(key: str, known: Iterable[str], command: str) -> str:
     """A hint for a key that a command does not have: its name here, why there is none, or the nearest spelling."""
     meant = find_meant(key, known, command)
@@ -179,9 +187,9 @@ def find_meant(key: str, known: Iterable[str], command: str) -> Meant:
     return Meant(found or "", "")
 
 
-def find_nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name with the most similar spelling, or None."""
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+def find_nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name with the most similar spelling, or None. cutoff: least similarity, from 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)), None)
 
 
 def _correct_section(key: str, known: Iterable[str]) -> str:

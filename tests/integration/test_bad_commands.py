@@ -92,7 +92,7 @@ KEYS = {
         samples=3 | samples=3: expected its keys, one by one, such as samples.enabled=.
         eval={contxt:64} | eval.contxt is not a key of lmtune train. Did you mean eval.context?
         eval_data={a:1} | eval_data: expected a list of plain values
-        eval_data=[1] | eval_data: data=1: expected one of
+        eval_data=[1] | eval_data names 1: expected one of
         objective=.loss | objective=.loss: expected one of
         data.mix={sample:x} | data.mix.sample=x: expected a number.
         finetune=gradual finetune.phases=[{frob:1}] | finetune.phases: frob is none of its keys, epochs,
@@ -133,7 +133,7 @@ KEYS = {
         --lr 3 | keys are written without dashes: training.learning_rate=...
         --config-name x | --config-name is not taken by lmtune
         --config-dir nowhere | --config-dir nowhere: expected a folder of configs
-        hydra.mode=frob | hydra.mode: Invalid value 'frob'
+        hydra.mode=frob | hydra.mode=frob: expected one of
         resume=a.txt | resume=a.txt: expected a run folder of lmtune train, found a file.
         output=a.txt/x | output=a.txt/x: expected a folder that can be made
     """,
@@ -163,7 +163,7 @@ KEYS = {
         output=model | output=model: expected a new folder or an empty one
     """,
     "data": """
-        cache=frob | cache: Invalid value 'frob'
+        cache=frob | cache=frob: expected one of
         data.files=a.txt data.validation_fraction=1 | data.validation_fraction=1.0: expected at least 0 and below 1.
         data.files=a.txt data.encoding=rot13 | data.encoding=rot13: no encoding of text.
         data.subset=x | data.subset has no effect
@@ -174,7 +174,7 @@ KEYS = {
         ckpt=[a,a] | ckpt=[a,a]: expected each checkpoint once.
         ckpt=x suite=nada | suite=nada: expected one of
         ckpt=x suite.tasks=[lambada] | suite.tasks has no effect
-        ckpt=x eval.dtype=x | eval.dtype: Invalid value 'x'
+        ckpt=x eval.dtype=x | eval.dtype=x: expected one of
         ckpt=x training.seed=3 | training.seed is not a key of lmtune eval.
         ckpt=x suite=gpt2-zeroshot data=sample | suite= brings its own text
         ckpt=./nada data=sample | ckpt=./nada: expected a run folder, a checkpoint or a model folder, found nothing.
@@ -190,7 +190,7 @@ KEYS = {
     """,
     "export": """
         to=gguf | lmtune export needs ckpt=, found none.
-        ckpt=x to=onnx | to: Invalid value 'onnx', expected one of [gguf, safetensors].
+        ckpt=x to=onnx | to=onnx: expected one of gguf, safetensors.
         ckpt=x to=gguf dtype=bfloat16 | dtype=bfloat16: expected float32, float16, q8_0 for to=gguf.
         ckpt=x to=gguf output=a.txt | output=a.txt: expected a folder that can be made
         ckpt=pickled to=gguf | pickled

@@ -102,7 +102,7 @@ def test_further_sets_are_scored_beside_the_main_one(lmtune, tmp_path):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("eval_data=[nope]", "data=nope: expected one of"),
+        ("eval_data=[nope]", "eval_data names nope: expected one of"),
         ("eval_data=[sample]", "eval_data names sample, which data= watches already"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_mixture_is_learned_from_and_accounted_for(lmtune, tmp_path):
     assert account["ledger"]["mix"] == mix
     missing = lmtune("train", "data.mix={sample:0.8,nowhere:0.2}")
     assert missing.code == 2
-    assert "data.mix: " in missing.err
+    assert "data.mix names nowhere: expected one of" in missing.err
 
 
 def test_a_stream_is_trained_on_and_resumed_to_the_same_weights(lmtune, tmp_path):

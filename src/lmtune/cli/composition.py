@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmtune import upstream
 from lmtune.cli.effects.typed import check_effects
-from lmtune.cli.explain import explain_error, explain_missing, explain_unknown
+from lmtune.cli.explain import explain_error, explain_named, explain_unknown
 from lmtune.cli.overrides import quote
 from lmtune.cli.schemas import RESUMED, find_conf, keys_of, known_keys, name_command, store_schema
 from lmtune.cli.user_conf import folders
@@ -139,7 +139,7 @@ def build_data_config(name: str, key: str) -> DataConfig:
         remedy = f"Text of your own gets a name by a file: conf/data/{own}.yaml, with files: and its path in it."
         if own != name:
             raise ConfigError(f"{key}: expected the name of a data set, found {name!r}. {remedy}") from error
-        raise ConfigError(f"{key}: " + explain_missing(error, "data", remedy)) from error
+        raise ConfigError(explain_named(key, name, error, remedy)) from error
     node.data.name = name
     config = OmegaConf.to_object(node.data)
     assert isinstance(config, DataConfig)

@@ -66,23 +66,24 @@ class Dispatch:
         from lmtune.cli.schemas import find_conf
         from lmtune.cli.sweeps import composed
 
-        with explained(self.name), ExitStack() as stack:
+        with _suggesting(keys), explained(self.name), ExitStack() as stack:
             overrides = self._prepare(keys, stack)
             return self._build_config(stack.enter_context(composed(self.name, overrides, find_conf())))
 
     @contextmanager
     def _gathering(self, keys: list[str]) -> Iterator[None]:
         """Raise errors of composition in our words, together with every other mistake in the keys."""
-        try:
-            with explained(self.name):
-                yield
-        except LmtuneError as error:
-            from lmtune.cli.faults import gather
+        with _suggesting(keys):
+            try:
+                with explained(self.name):
+                    yield
+            except LmtuneError as error:
+                from lmtune.cli.faults import gather
 
-            found = gather(error, self.name, keys)
-            if found is error:
-                raise
-            raise found from error
+                found = gather(error, self.name, keys)
+                if found is error:
+                    raise
+                raise found from error
 
     def _prepare(self, keys: list[str], stack: ExitStack) -> list[str]:
         """Overrides as Hydra reads them. Makes the folder of a sweep, once all its jobs have been checked."""
@@ -178,7 +179,8 @@ class Dispatch:
                 config = self._build_config(node)
             if self.name == "train":
                 _choose_hydra_folder(config, sweeping)
-            return self._run_command(config)
+            with _suggesting(self.keys):
+                return self._run_command(config)
         except LmtuneError as error:
             return self._end_job(error, sweeping)
 
@@ -290,6 +292,18 @@ def report(error: BaseException) -> int:
     if launcher.is_first_to_say(str(error)):
         sys.stderr.write(hide_secrets(f"error: {error}\n"))
     return getattr(error, "exit_code", 1)
+
+
+@contextmanager
+def _suggesting(keys: list[str]) -> Iterator[None]:
+    """Add to an error the word that was probably meant where a key takes names and words."""
+    try:
+        yield
+    except LmtuneError as error:
+        from lmtune.cli.faults import suggest_word
+
+        suggest_word(error, keys)
+        raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from yaml import YAMLError
 
 from lmtune import upstream
 from lmtune.cli.overrides import is_path
-from lmtune.cli.schemas import RESUMED, SCHEMAS, all_keys, find_open, hydra_keys, keys_of, known_keys
+from lmtune.cli.schemas import RESUMED, SCHEMAS, all_keys, facts_for, find_open, hydra_keys, keys_of, known_keys
 from lmtune.cli.user_conf import folders
 from lmtune.cli.user_conf.files import find_group
 from lmtune.config.keys import holds_list, section_of
@@ -21,6 +21,8 @@ HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseExcept
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false", "Boolean": "true or false"}
 """Types by the names that OmegaConf gives them, in words."""
+CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.*)\]")
+"""How OmegaConf refuses a word that an enumeration does not have."""
 
 
 def explain_error(error: Exception, command: str) -> str:
@@ -66,6 +68,8 @@ def explain_value(key: str, reason: str, command: str) -> str:
     assigned = re.match(r"Invalid type assigned: .* value: (.*)", reason)
     if assigned and inside:
         return f"{key}={assigned[1]}: expected its keys, one by one, such as {key}.{inside[0]}=. Choose one."
+    if (choice := CHOICE.match(reason)) is not None:
+        return upstream.explain_word(key, choice[1], choice[2].split(", "))
     percent = re.match(r"Value '([\d.]+)%' .* to Float", reason)
     if percent:
         share = float(percent[1]) / 100
@@ -100,11 +104,8 @@ def explain_unknown(key: str, command: str) -> str:
     return f"{key} is not a key of lmtune {command}.{said} See lmtune {command} --help."
 
 
-def explain_missing(error: MissingConfigException, command: str, remedy: str | None = None) -> str:
-    """The text for a choice that a group does not have, or a config that does not exist.
-
-    remedy: replaces the advice to name a path.
-    """
+def explain_missing(error: MissingConfigException, command: str) -> str:
+    """The text for a choice that a group does not have, or a config that does not exist."""
     name = error.missing_cfg_file or "?"
     group = find_group(name) or name.rpartition("/")[0]
     choice = name.removeprefix(f"{group}/")
@@ -115,24 +116,26 @@ def explain_missing(error: MissingConfigException, command: str, remedy: str | N
     if group.startswith("hydra/"):
         hint += " Those of a plugin are there once it is installed, such as hydra-submitit-launcher."
     if set(error.options or []) - {RESUMED}:
-        return where + explain_choice(group, choice, error.options or [], hint, remedy)
+        return where + explain_choice(group, choice, error.options or [], hint)
     if file:
         return f"{where}its defaults list names {name}, which is no config. Name one that is there.{hint}"
     return f"{name} is not a config of lmtune {command}. See lmtune {command} --help.{hint}"
 
 
-def explain_choice(
-    group: str, choice: str, options: Sequence[str], hint: str | None = None, remedy: str | None = None
-) -> str:
-    """The text for a choice that a group does not have.
-
-    hint: what may have gone wrong; by default it is searched for. remedy: what to do if no choice is similar; by default to name
-    its path, for the groups that have one.
-    """
+def explain_choice(group: str, choice: str, options: Sequence[str], hint: str | None = None) -> str:
+    """The text for a choice that a group does not have. hint: what may have gone wrong; by default it is searched for."""
     known = sorted(option for option in options if option != RESUMED)
-    said = _suggest_choice(group, choice, known, remedy)
+    said = _suggest_choice(group, choice, known)
     hint = folders.find_hint(group, choice) if hint is None else hint
     return f"{group}={choice}: expected one of {', '.join(known)}.{said}{hint}"
+
+
+def explain_named(key: str, name: str, error: MissingConfigException, remedy: str) -> str:
+    """The text for a data set that there is not, where `key` names it. remedy: what to do if no name is similar."""
+    options = [*facts_for(key).words, *sorted(set(error.options or []) - {RESUMED})]
+    nearest = upstream.find_nearest(name, options)
+    said = f"Did you mean {nearest}?" if nearest else remedy
+    return f"{key} names {name}: expected one of {', '.join(options)}. {said}{folders.find_hint('data', name)}"
 
 
 def spell_out(name: str, command: str) -> str:
@@ -148,12 +151,10 @@ def spell_out(name: str, command: str) -> str:
     return f"{typed} ({meant.remark})" if meant.remark else typed
 
 
-def _suggest_choice(group: str, choice: str, options: list[str], remedy: str | None) -> str:
+def _suggest_choice(group: str, choice: str, options: list[str]) -> str:
     nearest = upstream.find_nearest(choice, options)
     if nearest:
         return f" Did you mean {group}={nearest}?"
-    if remedy is not None:
-        return f" {remedy}"
     if group == "data" and is_path(choice):
         return f" Files of your own are named by data.files={choice}."
     return f" One of the Hub or disk is named by its path: {group}.path={choice}." if group in ("data", "model") else ""

@@ -4,6 +4,7 @@ Hydra stops at the first thing that it cannot take, and a check at the first tha
 kind and the range of each typed key are checked, and of each key in the user's own configs that were chosen.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import make_dataclass
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtune import upstream
 from lmtune.cli.explain import explain_choice, explain_form, explain_inside, explain_unknown, explain_value
 from lmtune.cli.overrides import is_word, prepare_overrides
-from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, find_open, known_keys
+from lmtune.cli.schemas import GROUPS, SCHEMAS, all_keys, facts_for, find_open, known_keys
 from lmtune.cli.user_conf.files import resolve_prefix
 from lmtune.cli.user_conf.folders import find_file, list_choices
 from lmtune.config.checks import check_words
@@ -26,6 +28,10 @@ from lmtune.config.ranges import check_number
 from lmtune.config.training import check_training
 from lmtune.errors import ConfigError, LmtuneError, MistakesError, texts_of
 from lmtune.plain_yaml import load_document
+from lmtune.runs.naming import LAST
+
+SLIP = 0.75
+"""Least similarity of a typed name to a word for which it may be meant: one of four letters may differ."""
 
 
 class Fault(NamedTuple):
@@ -43,11 +49,23 @@ def gather(error: LmtuneError, command: str, arguments: list[str]) -> LmtuneErro
     return error if len(found) == len(told) else MistakesError(found)
 
 
+def suggest_word(error: LmtuneError, arguments: list[str]) -> None:
+    """Add to an error about a typed name the word of its key that was probably meant: `resume=auto` for `resume=atuo`."""
+    text = str(error)
+    for key, _, value in (argument.partition("=") for argument in arguments):
+        facts = facts_for(key)
+        words = {*facts.words, *([LAST] if facts.names_run else [])}
+        nearest = upstream.find_nearest(value, words, SLIP) if value not in words else None
+        if nearest and "Did you mean" not in text and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text):
+            error.args = (f"{text} Did you mean {key}={nearest}?",)
+            return
+
+
 def _is_told(fault: Fault, told: list[str]) -> bool:
     if any(fault.key in text.partition(": expected")[0].split() for text in told):
         return True  # its key is named in a message about several keys
     above = fault.key.rpartition(".")[0]
-    begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", "[")), f"{above}={{}}: expected")
+    begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", " names ", "[")), f"{above}={{}}: expected")
     return any(fault.text in text or text.startswith(begins) for text in told)
 
 

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 WITHOUT_OWNER = frozenset(["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt", "ctrl"])
 """Language models of the Hub whose ids have no owner. New ids need one, so any other word without an owner can name a run."""
-RESERVED = frozenset(["off", "auto", "null", "none", "learn", ""])
-"""Values of such keys that have another meaning."""
+RESERVED = frozenset(["null", "none", ""])
+"""Values of such keys that mean none, beside the words that the key itself gives a meaning."""
 
 
 def settle_names(command: str, keys: list[str]) -> list[str]:
@@ -53,7 +53,7 @@ def _settle(key: str, value: str) -> str:
 def _resolve(key: str, text: str) -> str:
     """The folder of the run that a text names, or the text itself."""
     given = GivenPath(key, text, CheckpointError)
-    if text in RESERVED or text.startswith(("pkg://", "$")):
+    if text in RESERVED or text in facts_for(key).words or text.startswith(("pkg://", "$")):
         return text
     if given.is_folder(folder := given.expand()):
         return text if facts_for(key).names_run == "folder" else _resolve_folder(given, folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,10 @@ def run(config: AuditCommandConfig) -> Result:
     told = run.load_config()
     start = find_start(config, told)
     tokenizer = load_tokenizer(checkpoint.path)
-    material, absent = gather_material(config, run, told, tokenizer)
+    absent = find_absent(config, run, told)
+    block_size = 0 if "passages" in absent else load_block_size(run)
+    config = settle_lengths(config, block_size)
+    material = gather_material(config, run, told, tokenizer, block_size, absent)
     with new_folder(config.output, f"{name_run(run)}-audit") as folder:
         scored = ask(config, checkpoint, start, material, tokenizer)
         values = describe(config, checkpoint, run, start) | find(config, run, material, scored, tokenizer, absent)
@@ -100,23 +104,50 @@ def offering_no_base() -> Iterator[None]:
         raise type(error)(f"{error} To audit without the weights that the run began with: audit.base=false.") from error
 
 
-def gather_material(
-    config: AuditCommandConfig, run: Run, told: Record, tokenizer: PreTrainedTokenizerBase
-) -> tuple[Material, dict[str, str]]:
-    """(what is asked for, why the rest is not). Raises ConfigError where nothing is left to ask for."""
-    from lmtune.evaluation.audit.material import gather
-
-    canaries, absent = load_canaries(run) if config.audit.candidates else [], list_reasons(config, told)
-    if config.audit.candidates and not canaries:
+def find_absent(config: AuditCommandConfig, run: Run, told: Record) -> dict[str, str]:
+    """Why parts of the audit are left out, which is logged. Raises ConfigError where nothing is left to ask for."""
+    absent = list_reasons(config, told)
+    if config.audit.candidates and not load_canaries(run):
         absent["canaries"] = "none_planted"
     told_why = [f"{name}: {explain(reason)}" for name, reason in absent.items()]
     if len(absent) == len(PARTS):
         raise ConfigError(f"{run.folder}: expected something to look for, found nothing. {' '.join(told_why)}")
     for line in told_why:
         logger.info(line)
+    return absent
+
+
+def settle_lengths(config: AuditCommandConfig, block_size: int) -> AuditCommandConfig:
+    """The same configuration, with passages that a row of the run holds, which is said if they are shorter than by default.
+
+    block_size: tokens of a row; 0 if no passages are asked for. Raises ConfigError for lengths that do not fit.
+    """
+    from lmtune.evaluation.audit.material import resolve_lengths
+
+    settled = resolve_lengths(config.audit, block_size) if block_size else config.audit
+    if settled != config.audit:
+        logger.info(
+            "rows of the run have %d tokens: passages have %d that the model is given and %d that have to come back, instead of "
+            "%d and %d. Others: audit.prefix= and audit.continuation=",
+            *(block_size, settled.given, settled.asked, config.audit.given, config.audit.asked),
+        )
+    return replace(config, audit=settled)
+
+
+def gather_material(
+    config: AuditCommandConfig,
+    run: Run,
+    told: Record,
+    tokenizer: PreTrainedTokenizerBase,
+    block_size: int,
+    absent: dict[str, str],
+) -> Material:
+    """What is asked for. absent: the parts that are left out."""
+    from lmtune.evaluation.audit.material import gather
+
+    canaries = [] if "canaries" in absent else load_canaries(run)
     corpus = None if set(OF_TEXT) <= absent.keys() else open_corpus(config, run, told)
-    block_size = 0 if "passages" in absent else load_block_size(run)
-    return gather(config.audit, corpus, tokenizer, canaries, block_size, absent), absent
+    return gather(config.audit, corpus, tokenizer, canaries, block_size, absent)
 
 
 def load_block_size(run: Run) -> int:

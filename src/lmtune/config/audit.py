@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from lmtune.config.checks import CommandConfig, check_given, require
 from lmtune.config.commands import OutputFormat
-from lmtune.config.keys import count, key, number
+from lmtune.config.keys import DEVICES, count, key, number
 from lmtune.config.pages import PageConfig
 from lmtune.config.ranges import check_ranges
 
 REPEATS = (1, 4, 16, 64)
 """How often canaries are planted unless audit.repeats= says otherwise."""
+USUAL_TOKENS = 50
+"""Tokens of either part of a passage, as in arXiv:2202.07646, in rows that are long enough."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,10 +49,11 @@ class AuditConfig:
     """Share of never planted texts that may be taken for canaries: a canary is found if its rank is within this share."""
     passages: int = count(500, zero="off", largest=1_000_000)
     """Passages of the training text, and as many of held-out text, that the model is asked to continue; 0 for none."""
-    prefix: int = count(50, least=1, unit="tokens")
-    """Tokens of a passage, or before an identifier, that the model is given."""
-    continuation: int = count(50, least=1, unit="tokens")
-    """Tokens of a passage that have to come back, all of them."""
+    prefix: int | None = count(None, least=1, unit="tokens")
+    """Tokens of a passage, or before an identifier, that the model is given. By default 50, or half a row of the run if its rows
+    have fewer than 100."""
+    continuation: int | None = count(None, least=1, unit="tokens")
+    """Tokens of a passage that have to come back, all of them. By default 50, or what `audit.prefix` leaves of a row of the run."""
     tries: int = count(100, least=1)
     """Texts in a series drawn from one prefix. What would come back in at least half of all such series comes back by
     likelihood."""
@@ -76,6 +79,16 @@ class AuditConfig:
         )
 
     @property
+    def given(self) -> int:
+        """Tokens that the model is given."""
+        return USUAL_TOKENS if self.prefix is None else self.prefix
+
+    @property
+    def asked(self) -> int:
+        """Tokens that have to come back."""
+        return USUAL_TOKENS if self.continuation is None else self.continuation
+
+    @property
     def reads_text(self) -> bool:
         """True if the text of the run is needed."""
         return bool(self.passages or self.identifiers)
@@ -91,7 +104,7 @@ class AuditCommandConfig(CommandConfig):
     """Folder for audit.json and audit.html, instead of `outputs/<name>-audit/<date>`."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
-    device: str = "auto"
+    device: str = key("auto", words=DEVICES)
     """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
     """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were

@@ -6,7 +6,7 @@ from typing import Any
 from lmtune.config.checks import CommandConfig, check_checkpoints, list_checkpoints
 from lmtune.config.commands import OutputFormat
 from lmtune.config.generation import check_generation, settle_generation
-from lmtune.config.keys import count, key, seed
+from lmtune.config.keys import DEVICES, count, key, seed
 from lmtune.config.ranges import check_ranges
 
 
@@ -23,7 +23,7 @@ class ChatConfig(CommandConfig):
     """Seed of sampling, set again for each text. `/again` takes the next one."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: each text as it comes, or one JSON document at the end."""
-    device: str = "auto"
+    device: str = key("auto", words=DEVICES)
     """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
     """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were

@@ -11,7 +11,7 @@ from lmtune.config.checks import CommandConfig, check_checkpoints, check_given, 
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig, SuiteConfig
 from lmtune.config.generation import check_generation, settle_generation
-from lmtune.config.keys import count, key, number, seed
+from lmtune.config.keys import DEVICES, count, key, number, seed
 from lmtune.config.model import ModelConfig
 from lmtune.config.parts import check_divisible, read_shard
 from lmtune.config.ranges import check_ranges
@@ -73,7 +73,7 @@ class EvalCommandConfig(CommandConfig):
     """Folder for the file of `eval.per_document`, with all documents; without it no file is written."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
-    device: str = "auto"
+    device: str = key("auto", words=DEVICES)
     """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
     """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were
@@ -170,7 +170,7 @@ class GenerateConfig(CommandConfig):
     """Seed of sampling, set again for each prompt, so that a text does not depend on other prompts."""
     format: OutputFormat = OutputFormat.table
     """What is written to stdout: a table for people, or one JSON document."""
-    device: str = "auto"
+    device: str = key("auto", words=DEVICES)
     """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     check_weights: bool = True
     """Refuse a model whose files lack weights, contain weights that its config does not describe, or have changed since they were

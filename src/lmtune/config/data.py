@@ -8,6 +8,7 @@ from lmtune.config.checks import anchor_paths, check_paths, require
 from lmtune.config.keys import Plain, count, default_of, facts_of, key, number, seed
 from lmtune.config.ranges import Range, check_number, check_ranges
 from lmtune.errors import ConfigError
+from lmtune.upstream import explain_word
 
 MANY = 2**53
 """The largest number of documents, bytes or tokens."""
@@ -91,7 +92,8 @@ def load_part(number: int, entry: Plain, own: FilePart) -> FilePart:
     )
     if "documents" in given and not isinstance(given["documents"], DocumentRule):
         rules = [rule.value for rule in DocumentRule]
-        require(given["documents"] in rules, f"{key}.documents", given["documents"], f"one of {', '.join(rules)}")
+        if given["documents"] not in rules:
+            raise ConfigError(explain_word(f"{key}.documents", str(given["documents"]), rules))
         given["documents"] = DocumentRule(given["documents"])
     return replace(own, **given)
 

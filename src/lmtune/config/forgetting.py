@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lmtune.config.checks import require
 from lmtune.config.data import MANY, DataConfig
-from lmtune.config.keys import count
+from lmtune.config.keys import count, key
 from lmtune.config.model import ModelInit, Transplant
 from lmtune.config.ranges import check_ranges
 from lmtune.errors import ConfigError, Gathering
@@ -30,7 +30,7 @@ class ForgettingConfig:
     budget: str = "1%"
     """Largest relative rise of its bits per byte over those of the untouched model: `1%` or `0.01`. It determines the share of old
     text in each step, anew at each evaluation; the best checkpoint is one that keeps the budget."""
-    replay: str | None = None
+    replay: str | None = key(None, words=(SELF,))
     """Where old text comes from: a group by name, or `self` for text that the untouched model writes before the first step. By
     default the training part of `forgetting.on`."""
     most: str = "50%"

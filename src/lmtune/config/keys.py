@@ -39,6 +39,8 @@ class Facts:
     names_run: str = ""
     """Takes `last` and parts of the name of a run for that run. model: it has to lead to one run; folder: a folder may hold
     several."""
+    words: tuple[str, ...] = ()
+    """Words with a meaning of their own, for a key that takes names or paths beside them."""
     one_per_job: bool = False
     """Names a folder that each job of a sweep needs for itself."""
     of_start: bool = False
@@ -139,5 +141,8 @@ def walk(schema: type, prefix: str = "", *, internal: bool = False) -> Iterator[
         if section is not None:
             yield from walk(section, f"{prefix}{item.name}.", internal=internal)
 
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Words that `device=` takes, beside `cuda:<n>`."""
 
 _FACTS = {item.name for item in fields(Facts)}

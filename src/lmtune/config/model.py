@@ -72,7 +72,7 @@ class ModelConfig:
     """Where the weights come from: `pretrained` loads them, `scratch` draws them at random, by `seed`."""
     config: dict[str, Any] = key(dict, open=True)
     """Keys of the model's config class, for `init=scratch`; `model_type` names the class."""
-    tokenizer: str | None = key(None, literal=True)
+    tokenizer: str | None = key(None, words=("learn",), literal=True)
     """Hub id or folder of a tokenizer other than the model's own; `learn` learns one from the training text."""
     vocab_size: int = count(1024, least=257, largest=MOST_ENTRIES)
     """Entries of the vocabulary that `model.tokenizer=learn` learns."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmtune.config.checks import CommandConfig, check_checkpoints, list_checkpoints
 from lmtune.config.commands import OutputFormat
-from lmtune.config.keys import count, key, number
+from lmtune.config.keys import DEVICES, count, key, number
 from lmtune.config.ranges import check_ranges
 
 
@@ -38,7 +38,7 @@ class ServeSettings:
     """Port to listen on; 0 for any that is free."""
     token_file: str | None = key(None, literal=True)
     """File with the token that requests must send. By default that of `LMTUNE_SERVE_TOKEN`, or one that is generated and shown."""
-    device: str = "auto"
+    device: str = key("auto", words=DEVICES)
     """Device to run on: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: ServePrecision = ServePrecision.float32
     """Precision of weights and activations."""

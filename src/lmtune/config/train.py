@@ -35,6 +35,7 @@ from lmtune.config.training import (
 from lmtune.config.training_arguments import ARGUMENTS, HOMES, Argument
 from lmtune.errors import ConfigError, Gathering
 from lmtune.measures import MEASURES
+from lmtune.upstream import explain_word, find_nearest
 
 FORECAST_SHARES = (0.03, 0.06, 0.12, 0.24, 0.48)
 """Probe lengths, as shares of the planned steps, that the forecast is calibrated for."""
@@ -71,7 +72,9 @@ class TrainConfig(CommandConfig):
     """The run folder itself, instead of `outputs/<name>/<date>`."""
     seed: int = seed(42)
     """Seed of new weights, the order of rows and dropout. The held-out split has a seed of its own, `data.seed`."""
-    resume: str = key("off", literal=True, weights=False, anew=True, of_start=True, names_run="model")
+    resume: str = key(
+        "off", words=("off", "auto"), literal=True, weights=False, anew=True, of_start=True, names_run="model"
+    )
     """Run to resume: `off`, `auto` (the newest run with the same name and configuration, or a new one if there is none) or a run
     folder."""
     resume_force: bool = key(False, weights=False, anew=True, of_start=True)
@@ -212,13 +215,16 @@ class TrainConfig(CommandConfig):
         sets = [self.data.name, *self.watched]
         name, _, measure = self.objective.rpartition(".")
         if measure not in MEASURES or ("." in self.objective and name not in sets):
+            nearest = find_nearest(
+                self.objective, [*MEASURES, *(f"{each}.{word}" for each in sets for word in MEASURES)]
+            )
             raise ConfigError(
                 f"objective={self.objective}: expected one of {', '.join(MEASURES)}, or <set>.<measure> with a set of "
-                f"{', '.join(sets)}."
+                f"{', '.join(sets)}." + (f" Did you mean objective={nearest}?" if nearest else "")
             )
         metric = self.training.get("metric_for_best_model")
         if metric is not None and evaluation_strategy_of(self) != "no" and metric.removeprefix("eval_") not in MEASURES:
-            raise ConfigError(f"training.metric_for_best_model={metric}: expected one of {', '.join(MEASURES)}.")
+            raise ConfigError(explain_word("training.metric_for_best_model", metric, MEASURES))
 
     def _check_streaming(self) -> None:
         if not self.data.streaming:

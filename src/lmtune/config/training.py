@@ -166,12 +166,7 @@ def check_argument(name: str, value: object, argument: Argument) -> None:
     choices = argument.words
     for word in _words(value) if choices else ():
         if word not in choices:
-            nearest = next((each for each in choices if each.startswith(word)), None) or upstream.find_nearest(
-                word, choices
-            )
-            meant = f"Did you mean {key}={nearest}?" if nearest else ""
-            expected = f"{key}={word}: expected one of {', '.join(choices)}."
-            raise ConfigError(" ".join(filter(None, [expected, meant, argument.remedy])))
+            raise ConfigError(" ".join(filter(None, [upstream.explain_word(key, word, choices), argument.remedy])))
         if word in argument.unfit:
             raise ConfigError(f"{key}={word}: {argument.unfit[word]}")
     if argument.contradicts and value not in argument.harmless:

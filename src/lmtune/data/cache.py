@@ -37,7 +37,7 @@ RECORD = "record.json"
 ELSEWHERE = "elsewhere"
 """Key in the content of a record: paths of files that belong to an entry and lie outside of it, in order."""
 NAMES = re.compile(
-    r"(record|tokenizer)\.json|train\.(arrow|ids)|(validation|test)(-(ids|documents)\.npy|\.arrow)|(sums|past)\.npz"
+    r"(record|tokenizer)\.json|train\.(arrow|ids)|rows\.npy|(validation|test)(-(ids|documents)\.npy|\.arrow)|(sums|past)\.npz"
 )
 """Files that lmtune puts into an entry. Nothing else in the cache's folder is ever deleted."""
 KEY = re.compile(r"[0-9a-f]{32}")

@@ -16,8 +16,10 @@ from lmtune.data.ledger import Ledger
 from lmtune.data.passages import Copies
 from lmtune.data.past import Past
 from lmtune.data.selection import Selection, leave_out, withdraw
+from lmtune.data.shards import say_remark
 from lmtune.data.sources import build_source
 from lmtune.data.splits import HELD_OUT, Assigner, Drawn, Shares, Split, count_withheld
+from lmtune.data.wrapping import is_wrapped
 from lmtune.errors import DataError
 
 RULES_IN_WORDS = {
@@ -27,6 +29,10 @@ RULES_IN_WORDS = {
     DocumentRule.row: "rows",
     DocumentRule.wikitext: "articles, from one ` = Title = ` to the next",
 }
+WRAPPED = (
+    "most lines are broken at a fixed width, in the middle of sentences, and are learned as they stand. Join the lines of each "
+    "paragraph first; if paragraphs are separated by blank lines: perl -00pe 's/\\n(?=.)/ /g' OLD.txt > NEW.txt"
+)
 STREAM_HELD_OUT_BYTES = 4_000_000
 """Bytes of each held-out split of a stream: about a million tokens, which a small model scores in minutes."""
 
@@ -85,9 +91,18 @@ class Corpus:
             first = read_first_pass(
                 documents, self.assigner, opened, with_hashes=bool(self.kept_apart), expected=expected
             )
+        if is_wrapped(first.excerpts):
+            self._remark(WRAPPED)
+        if not streaming:
             opened.remarks = list(self.source.remarks)
         self._check_found("train", read.documents_read, read.documents_kept)
         return first
+
+    def _remark(self, remark: str) -> None:
+        """Say something about the text, and keep it for its ledger."""
+        named = f"{self.config.name}: {remark}"
+        self.source.remarks[named] = None
+        say_remark(named)
 
     @cached_property
     def split(self) -> Split:

@@ -1,6 +1,6 @@
 """The first reading of the training split, before it is known what is held out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from lmtune.data.encoding import SAMPLE_CHARS, SAMPLE_DOCUMENTS
 from lmtune.data.ledger import Ledger
 from lmtune.data.progress import show_progress
 from lmtune.data.splits import Assigner, Drawn
+from lmtune.data.wrapping import keep_some, take_excerpts
 
 
 class FirstPass(NamedTuple):
@@ -26,6 +27,8 @@ class FirstPass(NamedTuple):
     """(hash, start) of documents from all over the text, to compare encoders on."""
     ledger: Ledger
     """The account of it."""
+    excerpts: Sequence[str] = ()
+    """Of documents from all over the text, to judge its lines by."""
 
 
 def read_first_pass(
@@ -46,15 +49,17 @@ def read_first_pass(
     chars, hashes = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     drawn = Drawn()
     sample: list[tuple[int, str]] = []
+    excerpts: list[str] = []
     for texts in show_progress(batches, "reading", expected):
         sample = sample_texts(sample, hash_texts(texts, assigner.seed), texts)
+        excerpts = keep_some([*excerpts, *take_excerpts(texts)])
         chars.append(count_chars(texts))
         if with_hashes:
             hashes.append(hash_texts(texts, seed=0))
         drawn.add(assigner.assign_by_hash(texts))
         if enough is not None and _holds(drawn, assigner, enough):
             break
-    return FirstPass(np.concatenate(chars), np.concatenate(hashes), drawn, sample, ledger)
+    return FirstPass(np.concatenate(chars), np.concatenate(hashes), drawn, sample, ledger, excerpts)
 
 
 def _holds(drawn: Drawn, assigner: Assigner, enough: int) -> bool:

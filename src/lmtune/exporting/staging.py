@@ -1,13 +1,12 @@
 """A folder whose files appear only when all of them are written and checked, readable by other users."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from secrets import token_hex
 
 from lmtune.errors import CheckpointError, one_line
+from lmtune.runs.unfinished import unfinished
 from lmtune.storage import sync, sync_folder
 
 
@@ -17,20 +16,17 @@ def staged(folder: Path, last: str) -> Iterator[Path]:
 
     On failure nothing is moved and it is removed. Raises CheckpointError if the disk cannot be written.
     """
-    aside = folder / f".{token_hex(4)}"
     try:
-        aside.mkdir()
-        yield aside
-        _make_readable(aside)
-        for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
-            path.rename(folder / path.name)
+        with unfinished(folder) as aside:
+            yield aside
+            _make_readable(aside)
+            for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
+                path.rename(folder / path.name)
         sync_folder(folder)
     except OSError as fault:
         raise CheckpointError(
             f"{folder} could not be written: {one_line(fault)}. Nothing was left in it. Make room, or give another output=."
         ) from fault
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _make_readable(folder: Path) -> None:

@@ -11,6 +11,7 @@ from lmtune.config import ModelConfig, ModelInit, Transplant
 from lmtune.errors import ConfigError, ModelError, first_line
 from lmtune.modeling import adapters, behaviour, wholeness
 from lmtune.modeling.activations import fuse_activations
+from lmtune.modeling.base import check_same_base
 from lmtune.modeling.generation import mend_generation_config
 from lmtune.modeling.layers import count_rows
 from lmtune.modeling.model_config import load_config
@@ -158,7 +159,7 @@ def load_merged(path: str, whole: bool = True) -> PreTrainedModel:
 
 def _load_with_adapter(source: foreign.Source, base: foreign.Source) -> PreTrainedModel:
     """The base with the adapter loaded beside its weights, by transformers' own integration of peft."""
-    model = _load_weights(base, adapters.open_base(base))
+    model = _load_base(source, base)
     with foreign.explained(source, {}, "an adapter", "Check the files in it, and that it belongs to its base."):
         revision = {} if source.revision is None else {"revision": source.revision}
         info = model.load_adapter(source.path, adapter_kwargs=revision)
@@ -176,7 +177,7 @@ def _load_to_train(source: foreign.Source) -> tuple[PreTrainedModel, list[str]]:
 def _load_whole(source: foreign.Source) -> tuple[PreTrainedModel, list[str]]:
     settings, base = adapters.open_source(source)
     if base is not None:
-        model = adapters.apply_adapter(_load_weights(base, adapters.open_base(base)), source)
+        model = adapters.apply_adapter(_load_base(source, base), source)
         remark = f"the adapter {show(source.path)} is added into the weights that it lies on, {show(base.path)}"
         return model, [remark]
     if foreign.ADAPTER in settings:
@@ -185,6 +186,13 @@ def _load_whole(source: foreign.Source) -> tuple[PreTrainedModel, list[str]]:
             "the adapter elsewhere."
         )
     return _load_weights(source, settings), []
+
+
+def _load_base(source: foreign.Source, base: foreign.Source) -> PreTrainedModel:
+    """The base of an adapter; raise if it is not the one that the adapter was trained on."""
+    model = _load_weights(base, adapters.open_base(base))
+    check_same_base(source, base, model)
+    return model
 
 
 def _load_weights(source: foreign.Source, settings: foreign.Settings) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from lmtune.paths import GivenPath, describe, show
 from lmtune.runs.files import START_NAMES, step_of
 from lmtune.runs.folder import Run, remove_empty
 from lmtune.runs.mark import MARK, find_mark, new_mark, place_mark
+from lmtune.runs.unfinished import is_abandoned, remove_abandoned
 from lmtune.storage import number_names
 
 OUTPUTS = Path("outputs")
@@ -42,10 +43,15 @@ def new_folder(output: str | None, name: str) -> Iterator[Path]:
     """A folder for the output of a command: that of output=, else a new one below outputs/<name>/.
 
     It is created before the work, which would otherwise be lost if it cannot be created; if the work fails, it is removed
-    unless something was written. Raises CheckpointError for one that cannot be created or is not empty.
+    unless something was written. What killed processes have left unfinished in it, or below outputs/<name>/, is removed.
+    Raises CheckpointError for one that cannot be created or is not empty.
     """
     given = None if output is None else GivenPath("output", output, CheckpointError)
-    made = make_dated(OUTPUTS / name, datetime.now()) if given is None else make_given(given)
+    if given is None:
+        _remove_abandoned_below(OUTPUTS / name)
+        made = make_dated(OUTPUTS / name, datetime.now())
+    else:
+        made = make_given(given)
     try:
         yield made[0] if given is None else given.anchor()
     except BaseException:
@@ -68,10 +74,23 @@ def make_dated(parent: Path, now: datetime) -> list[Path]:
 
 
 def make_given(given: GivenPath) -> list[Path]:
-    """Create a given folder, unless it exists and is empty; return the folders that had to be created, the innermost first."""
+    """Create a given folder, unless it exists and is empty; return the folders that had to be created, the innermost first.
+
+    What killed processes have left unfinished in it is removed.
+    """
     check_creatable(given)
     with _explained(str(given), "Give another."):
-        return make_folders(given.anchor())
+        made = make_folders(given.anchor())
+    remove_abandoned(given.anchor())
+    return made
+
+
+def _remove_abandoned_below(folder: Path) -> None:
+    """Remove the dated folders in `folder` that hold nothing but what a killed process has left unfinished."""
+    if folder.is_dir():
+        for inner in sorted(folder.iterdir()):
+            if inner.is_dir() and remove_abandoned(inner):
+                remove_empty([inner])
 
 
 @contextmanager
@@ -94,7 +113,7 @@ def check_creatable(given: GivenPath) -> None:
 
 def check_empty(given: GivenPath, folder: Path) -> None:
     """Raise CheckpointError for a folder that is not empty; its content stays untouched."""
-    names = [entry.name for entry in given.list_folder(folder)]
+    names = [entry.name for entry in given.list_folder(folder) if not is_abandoned(folder / entry.name)]
     if MARK in names and find_mark(folder) is not None:
         raise CheckpointError(
             f"{folder} already holds a run. Give another {given.key}=, or go on with it: resume={folder}."

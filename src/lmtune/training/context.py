@@ -14,6 +14,7 @@ from lmtune.console import QuietFileHandler
 from lmtune.data.premise import describe_text
 from lmtune.data.prepared import Prepared
 from lmtune.errors import CheckpointError, ConfigError
+from lmtune.modeling import base
 from lmtune.modeling.layers import runs_in_step
 from lmtune.reporting.next_steps import render_resumption
 from lmtune.runs import MARK, Place, Run
@@ -125,6 +126,7 @@ def open_run(setup: Setup) -> RunContext:
         "machine": describe_machine(arguments, setup.model),
         "facts": setup.prepared.facts,
         "told": plain,
+        **({} if setup.base is None else {base.KEY: setup.base}),
     }
     name = resume.name_run(config)
     context = RunContext(Run(Path(folder)), name, arguments, fingerprint, manifest)

@@ -10,7 +10,7 @@ from lmtune.data.blocks import Blocks
 from lmtune.data.build import build_replayed, leave_out
 from lmtune.data.prepare import EncodedCorpus
 from lmtune.data.written import build_key, is_kept, load_written
-from lmtune.modeling.writing import ROWS_AT_ONCE, write_rows
+from lmtune.modeling.writing import choose_rows, write_rows
 from lmtune.patience import turn_to
 from lmtune.storage import Record
 from lmtune.training.arguments import count_rows_per_step
@@ -71,9 +71,10 @@ def describe_budget(setup: "Setup", held_out: "HeldOut") -> Record | None:
 
 def time_writing(setup: "Setup") -> float:
     """Tokens a second at which the model writes the beginning of its rows; later ones take longer, as more stands before them."""
+    rows = count_together(setup)
     for length in (2, TRIED):  # the first text after a start is slower, and not counted
         began = time.perf_counter()
-        for batch in write_rows(setup.model, setup.tokenizer, length, ROWS_AT_ONCE, SEED):
+        for batch in write_rows(setup.model, setup.tokenizer, length, rows, SEED):
             tokens = batch.size
     return tokens / (time.perf_counter() - began)
 
@@ -87,11 +88,16 @@ def plan_writing(setup: "Setup") -> Writing:
         "model": setup.untouched,
         "block_size": block_size,
         "rows": rows,
-        "rows_at_once": ROWS_AT_ONCE,
+        "rows_at_once": count_together(setup),
         "seed": SEED,
         "device": args.device.type,
     }
     return Writing(rows, rows * block_size, build_key(setup.tokenizer, parts))
+
+
+def count_together(setup: "Setup") -> int:
+    """Rows that the model writes together."""
+    return choose_rows(setup.model, setup.arguments.device.type, setup.prepared.ledger.block_size + 1)
 
 
 def count_replayed(setup: "Setup") -> int:
@@ -106,7 +112,7 @@ def _take_written(setup: "Setup") -> Replay:
     block_size, writing = setup.prepared.ledger.block_size, plan_writing(setup)
     setup.model.to(setup.arguments.device)  # type: ignore[arg-type]  # transformers' signature is that of its decorator
     write = partial(write_rows, setup.model, setup.tokenizer, block_size + 1, writing.rows, SEED)
-    written = load_written(writing.key, setup.tokenizer, block_size, write)
+    written = load_written(writing.key, setup.tokenizer, block_size, writing.rows, write)
     return _open(setup, written.blocks, written.tokens, written.checksum, {"seed": SEED, "model": setup.untouched})
 
 

@@ -14,7 +14,7 @@ from lmtune.evaluation.document_scores import SetScores, save_scores
 from lmtune.evaluation.protocol import describe_limit
 from lmtune.gauges import MEGABYTES
 from lmtune.measures import AMOUNTS, MEASURES
-from lmtune.modeling import saving
+from lmtune.modeling import base, saving
 from lmtune.modeling.layers import runs_in_step
 from lmtune.modeling.read_back import check_reads_back
 from lmtune.patience import saying
@@ -127,9 +127,16 @@ def add_evaluations(
 
 
 def save_model(
-    run: Run, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", dtype: SaveDtype, card: str
+    run: Run,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    dtype: SaveDtype,
+    card: str,
+    below: Record | None = None,
 ) -> None:
     """Put the model of a run with its card into model/, sealed or not at all; raise CheckpointError where it does not fit.
+
+    below: for an adapter alone, what identifies the weights that it lies on.
 
     Raises ModelError where what was written does not read back as the model in memory.
     """
@@ -140,7 +147,7 @@ def save_model(
             saving.save_model(model, tokenizer, staged, dtype)
             check_reads_back(model, staged)
         write_text(staged / "README.md", card)
-        seal(staged, {"run": run.mark.id})
+        seal(staged, {"run": run.mark.id, **({} if below is None else {base.KEY: below})})
         run.place(staged)
     except OSError as error:
         raise CheckpointError(

@@ -13,6 +13,7 @@ from lmtune.config import TrainConfig, render_plain
 from lmtune.config.keys import default_of, walk
 from lmtune.config.train import list_keys
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
+from lmtune.modeling import base
 from lmtune.paths import GivenPath
 from lmtune.runs import (
     MANIFEST,
@@ -252,14 +253,16 @@ def render_changes(changed: dict[str, str]) -> str:
 def take_up(run: Run, manifest: Record, force: bool) -> Path | None:
     """The newest whole checkpoint of a run that stopped, None where none was written; records are brought back to it.
 
-    manifest: what this process would write into a checkpoint. Raises CheckpointError where the text or the vocabulary is
-    another by now.
+    manifest: what this process would write into a checkpoint. Raises CheckpointError where the text, the vocabulary or the
+    model below an adapter is another by now.
     """
     run.sweep()
     checkpoint, complaints = run.find_checkpoint()
     if checkpoint is not None:
         _check_resumable(run, checkpoint)
-        _check_same_world(run, load_json(checkpoint / MANIFEST), manifest, force)
+        before = load_json(checkpoint / MANIFEST)
+        _check_same_world(run, before, manifest, force)
+        check_same_base(run, before.get(base.KEY), manifest.get(base.KEY), force)
         complaints += _find_broken_best(run, checkpoint)
     _set_aside(run, complaints)
     run.cut_back(step_of(checkpoint) if checkpoint else -1)
@@ -339,6 +342,15 @@ def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
         if fault
         else []
     )
+
+
+def check_same_base(run: Run, before: Record | None, now: Record | None, force: bool) -> None:
+    """Raise CheckpointError if a run with an adapter would go on over another base; what is not recorded is not compared."""
+    if before is not None and now is not None and before["weights"] != now["weights"] and not force:
+        raise CheckpointError(
+            f"{run.folder}: expected the model that its adapter was trained on at model.path=, {base.render_base(before)} in its "
+            f"checkpoint, found other weights there, {base.render_base(now)}. Put that model back, or say resume_force=true."
+        )
 
 
 def _check_same_world(run: Run, before: Record, now: Record, force: bool) -> None:

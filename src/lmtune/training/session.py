@@ -30,7 +30,7 @@ from lmtune.training.context import RunContext, open_run
 from lmtune.training.cross_checks import list_warnings
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.distributed import check_same_weights, gather_first, noticing_loss, reduce_max, wait_for_all
-from lmtune.training.final import is_as_trained, take_final
+from lmtune.training.final import is_as_trained, merges, take_final
 from lmtune.training.foresight import plan_course
 from lmtune.training.held_out import HeldOut, load_held_out
 from lmtune.training.mirror import mirrored
@@ -231,7 +231,8 @@ class Session:
         self.trainer.rows.collect_positions(gather_first)
         if context.is_main:
             card, dtype = load_card(context.run, results), self.config.model.save_dtype
-            save_model(context.run, final.whole, self.setup.tokenizer, dtype, card)
+            below = None if merges(self.config.finetune) else self.setup.base
+            save_model(context.run, final.whole, self.setup.tokenizer, dtype, card, below)
             turn_to("writing the pages")
             self._close_ledger()
             write_scores(context.run, scores)

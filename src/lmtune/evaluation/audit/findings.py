@@ -81,8 +81,8 @@ def _describe_passages(
 ) -> Record:
     training, held_out = (scored.ask(name, config.tries) for name in Sides._fields)
     return {
-        "prefix": config.prefix,
-        "continuation": config.continuation,
+        "prefix": config.given,
+        "continuation": config.asked,
         "tries": config.tries,
         **compare_sides(training, held_out),
         "shown": [show(row) for row in list_shown(sides.training, training.added, shown)],
@@ -92,7 +92,7 @@ def _describe_passages(
 def _describe_identifiers(training: Prompts, held_out: Prompts, scored: Scored, config: AuditConfig) -> Record:
     asked, others = (scored.ask(name, config.tries) for name in ("identifiers", "held_out_identifiers"))
     return {
-        "prefix": config.prefix,
+        "prefix": config.given,
         "tries": config.tries,
         "searched_bytes": training.bytes,
         "different": training.different,

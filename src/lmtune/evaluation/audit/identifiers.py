@@ -102,7 +102,7 @@ def build_prompts(found: Search, tokenizer: PreTrainedTokenizerBase, config: Aud
     chosen = np.sort(np.random.default_rng(SEED).permutation(len(keys))[: config.identifiers])
     rows, asked, given_away = [], [], 0
     for key in (keys[number] for number in chosen.tolist()):
-        row = build_row(found.places[key], tokenizer, config.prefix)
+        row = build_row(found.places[key], tokenizer, config.given)
         if gives_away(decode_plain(tokenizer, row.ids[: row.known]), found.places[key].value):
             given_away += 1
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmtune.data.blocks import Blocks
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from lmtune.config import AuditConfig
     from lmtune.data.canaries import Canary
     from lmtune.data.corpus import Corpus
+
+FEWEST = 16
+"""Tokens of a part of a passage whose length was not given, at least: a few come back by chance."""
 
 
 class Material(NamedTuple):
@@ -51,12 +55,11 @@ def gather(
 ) -> Material:
     """The texts of an audit. block_size: of the rows that the run was trained on, for passages. absent: parts that are left out.
 
-    corpus: None where both parts that read it are left out. Raises ConfigError for passages that are longer than a row.
+    corpus: None where both parts that read it are left out.
     """
     texts = None if "canaries" in absent else draw_texts(canaries, config)
     passages = identifiers = None
     if corpus is not None and "passages" not in absent:
-        check_length(config, block_size)
         prepared = EncodedCorpus(corpus, tokenizer).prepare(block_size)  # without canaries, which are no passages
         assert isinstance(prepared.blocks, Blocks)
         passages = draw_passages(prepared.blocks, prepared.held_out.get("validation"), tokenizer, config)
@@ -65,18 +68,32 @@ def gather(
     return Material(texts, passages, identifiers)
 
 
-def check_length(config: AuditConfig, block_size: int) -> None:
-    """Raise ConfigError for passages that no row of the run holds."""
-    if config.prefix + config.continuation > block_size:
+def resolve_lengths(config: AuditConfig, block_size: int) -> AuditConfig:
+    """The same settings, with lengths of passages that a row of the run holds; only those that were not given change.
+
+    Raises ConfigError if they do not fit, or if fewer than FEWEST tokens are left for one that was not given.
+    """
+    if config.given + config.asked <= block_size:
+        return config
+    prefix, continuation = config.prefix, config.continuation
+    if prefix is None:
+        prefix = block_size // 2 if continuation is None else block_size - continuation
+    if continuation is None:
+        continuation = block_size - prefix
+    lengths = ((prefix, config.prefix), (continuation, config.continuation))
+    changed = [length for length, given in lengths if given is None]
+    if not changed or min(changed) < FEWEST:
+        half = block_size // 2
         raise ConfigError(
-            f"audit.prefix + audit.continuation = {config.prefix + config.continuation}: expected at most {block_size}, the "
-            "tokens of a row of the run. Lower one of them."
+            f"audit.prefix + audit.continuation = {config.given + config.asked}: expected at most {block_size}, the tokens of a "
+            f"row of the run. Give lengths that it holds: audit.prefix={half} audit.continuation={block_size - half}."
         )
+    return replace(config, prefix=prefix, continuation=continuation)
 
 
 def _gather_identifiers(
     config: AuditConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Prompts, Prompts]:
-    training = search(corpus.batches("train"), config.prefix, corpus.seed, config.scan_bytes)
-    held_out = search(corpus.batches("validation"), config.prefix, corpus.seed, config.scan_bytes, training.places)
+    training = search(corpus.batches("train"), config.given, corpus.seed, config.scan_bytes)
+    held_out = search(corpus.batches("validation"), config.given, corpus.seed, config.scan_bytes, training.places)
     return build_prompts(training, tokenizer, config), build_prompts(held_out, tokenizer, config)

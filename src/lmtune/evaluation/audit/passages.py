@@ -39,7 +39,7 @@ def draw_passages(
 
     rows: of the training text.
     """
-    size = config.prefix + config.continuation
+    size = config.given + config.asked
     structural = [tokenizer.eos_token_id, *encode_document_opening(tokenizer)]
     draw = np.random.default_rng(SEED)
     pieces = _load_some(rows, config.passages, draw)
@@ -70,7 +70,7 @@ def _choose(passages: np.ndarray, config: AuditConfig, draw: np.random.Generator
     """Draw up to audit.passages= different passages."""
     different = np.unique(passages, axis=0)
     chosen = draw.permutation(len(different))[: config.passages]
-    return [Row(different[number].tolist(), config.prefix) for number in chosen]
+    return [Row(different[number].tolist(), config.given) for number in chosen]
 
 
 class Outcomes(NamedTuple):
