@@ -290,7 +290,7 @@ CONFIGS = """
     number | conf/data/number.yaml, line 1: expected the name of a key, found 1
     secret | conf/data/secret.yaml, line 1: files: HF_TOKEN holds a secret
     version | conf/data/version.yaml, line 2: revision: 1.10 is read as 1.1
-    kind | conf/data/kind.yaml sets data.min_chars: Value
+    kind | conf/data/kind.yaml sets data.min_chars=[1]: expected one value, found a list.
     huge | data.min_chars=9
     folder | conf/data/folder.yaml: expected a YAML file that can be read, found: a folder.
     pipe | conf/data/pipe.yaml: expected a YAML file that can be read, found: a pipe.
