@@ -20,6 +20,7 @@ from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
 from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
 from lmtune.storage import (
     checksum_of,
+    list_unfinished,
     load_json,
     measure_folder,
     number_names,
@@ -256,10 +257,13 @@ class Run(RunFiles):
         return sum(map(measure_folder, self.checkpoints()))
 
     def sweep(self) -> None:
-        """Remove what an interrupted save left behind."""
+        """Remove what an interrupted save or write of a record left behind. Only the process that holds the lock may."""
         if find_mark(self.folder) is not None:
             for folder in (self.staging_folder, self.trash_folder):
                 shutil.rmtree(folder, ignore_errors=True)
+            for name in (*RECORDS, MARK):
+                for path in list_unfinished(self.folder / name):
+                    path.unlink(missing_ok=True)
 
     def discard(self, folder: Path) -> bool:
         """Delete a sealed folder so that it is never seen half deleted: rename it first, then remove it.
