@@ -344,12 +344,12 @@ def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
     )
 
 
-def check_same_base(run: Run, before: Record | None, now: Record | None, force: bool) -> None:
+def check_same_base(run: Run, before: str | None, now: str | None, force: bool) -> None:
     """Raise CheckpointError if a run with an adapter would go on over another base; what is not recorded is not compared."""
-    if before is not None and now is not None and before["weights"] != now["weights"] and not force:
+    if before is not None and now is not None and before != now and not force:
         raise CheckpointError(
-            f"{run.folder}: expected the model that its adapter was trained on at model.path=, {base.render_base(before)} in its "
-            f"checkpoint, found other weights there, {base.render_base(now)}. Put that model back, or say resume_force=true."
+            f"{run.folder}: expected the model that its adapter was trained on at model.path=, {before[: base.SHOWN]} in its "
+            f"checkpoint, found other weights there, {now[: base.SHOWN]}. Put that model back, or say resume_force=true."
         )
 
 
