@@ -25,7 +25,6 @@ from lmtune.modeling.source import check_model_source
 from lmtune.modeling.transplant import EmbeddingTransfer
 from lmtune.patience import turn_to
 from lmtune.runs import Run
-from lmtune.storage import Record
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_failure
