@@ -33,6 +33,13 @@ SOURCES = ("model.path", "data.path", "data.files")
 CHOSEN = ("training.bf16", "training.fp16", "training.tf32", "training.optim", "training.torch_compile")
 """Keys that lmtune sets for the device if they are left open, so that none of their values may be left out."""
 
+COMPLETED = (
+    *("training.save_steps", "training.save_strategy"),
+    *("training.per_device_train_batch_size", "training.gradient_accumulation_steps"),
+    *("training.dataloader_pin_memory", "training.ddp_find_unused_parameters"),
+)
+"""Keys that lmtune derives from others or from the memory if they are left open; transformers' defaults of them need not hold."""
+
 
 class Answer(NamedTuple):
     """What one flag is translated to."""
@@ -118,7 +125,7 @@ def _is_switch(key: str) -> bool:
 
 def _is_usual(key: str, value: str, usual: Composition) -> bool:
     """True for lmtune's own default; numbers are compared as numbers."""
-    if key in (*SOURCES, *CHOSEN):
+    if key in (*SOURCES, *CHOSEN, *COMPLETED):
         return False
     return _read(value) == _read(render_value(_find_usual(key, usual)))
 
