@@ -84,6 +84,7 @@ def test_a_text_column_is_a_name_a_path_or_a_template(column, texts):
     [
         ("body", "rows has no column 'body'; it has inner, messages, text, title. Name one of those with data.text_column=."),
         ("{titel} {text}", "rows has no column 'titel'; it has inner, messages, text, title. Name one of those with data.text_column=."),
+        ("messages", "Reach inside with data.text_column=messages.<name or number>, several in a template: 'data.text_column={messages.0.content}\\n{messages.1.content}'. It is row 1."),
         ("inner", "rows: 'inner' holds no text but dict (pt). Reach inside with data.text_column=inner.<name or number>."),
     ],
 )  # fmt: skip
@@ -91,6 +92,17 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(column, complai
     table = datasets.Dataset.from_list([{name: row[name] for name in sorted(row)} for row in ROWS])
     with pytest.raises(DataError, match=re.escape(complaint)):
         render(table, column)
+
+
+def test_line_ends_and_tabs_of_a_template_are_written_as_a_shell_passes_them_on(tmp_path):
+    (tmp_path / "a.csv").write_text("title;body\nT;olá\n", encoding="utf-8")
+    typed, meant = r"{title}\n\n\t{body}", "T\n\n\tolá"
+    assert read(tmp_path / "a.csv", text_column=typed) == [meant]
+    assert read(tmp_path / "a.csv", text_column=["text", typed]) == [meant]
+    part = {"files": str(tmp_path / "a.csv"), "text_column": typed}
+    assert rows_of(FileSource(DataConfig(sources=[part]))) == [meant]
+    (tmp_path / "b.csv").write_text("a\\name\nolá\n", encoding="utf-8")
+    assert read(tmp_path / "b.csv", text_column=r"a\name") == ["olá"]
 
 
 def test_paths_globs_folders_and_lists(tmp_path):

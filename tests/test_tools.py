@@ -206,6 +206,12 @@ def test_the_new_command_is_one_that_lmtune_takes(lmtune, tmp_path, texts):
     assert (tmp_path / "out" / "results.json").exists()
 
 
+def test_values_that_lmtune_would_derive_by_itself_are_written_although_transformers_has_them_as_defaults(lmtune):
+    answer = lmtune("from-run-clm", "--train_file", "a.txt", "--save_steps", "500", "--per_device_train_batch_size", "8")
+    command = answer.out.splitlines()[0]
+    assert "training.save_steps=500 training.per_device_train_batch_size=8" in command
+
+
 def test_what_lmtune_would_refuse_is_said_with_the_command(lmtune):
     answer = lmtune("from-run-clm", "--train_file", "a.txt", "--eval_strategy", "steps", "--eval_steps", "-3")
     assert "lmtune train would not take it yet: training.eval_steps" in answer.out
