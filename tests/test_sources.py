@@ -105,6 +105,36 @@ def test_line_ends_and_tabs_of_a_template_are_written_as_a_shell_passes_them_on(
     assert read(tmp_path / "b.csv", text_column=r"a\name") == ["olá"]
 
 
+@pytest.mark.parametrize(
+    ("table", "texts"),
+    [
+        ("n;title, authors;text\n1;A, b;olá\n2;C;ação, não\n", ["olá", "ação, não"]),
+        ('n;"title\nof it";text\n1;A;"olá\n"\n', ["olá\n"]),
+        ("n;text;;\n1;olá;;\n;;;\n", ["olá", ""]),
+        ("n,text\n1,a;b\n2,c;d\n", ["a;b", "c;d"]),
+        ("text,keys\nolá,a;b;c\n", ["olá"]),
+    ],
+)
+def test_a_table_of_a_spreadsheet_is_read_whatever_separates_its_columns(tmp_path, table, texts):
+    (tmp_path / "a.csv").write_bytes(table.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert read(tmp_path / "a.csv") == texts
+
+
+def test_a_table_without_names_of_columns_is_told_so(tmp_path):
+    (tmp_path / "a.csv").write_text(f"1,{'olá ' * 40}\n2,ação\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"has no column 'text'; it has 1, olá .{56}\.\.\.\. Its first line looks like text"
+    ):
+        read(tmp_path / "a.csv")
+
+
+def test_cp1252_that_is_read_as_latin_1_is_remarked(tmp_path):
+    (tmp_path / "a.txt").write_bytes("“olá” – ".encode("cp1252") * 3)
+    source = FileSource(DataConfig(files=str(tmp_path / "a.txt"), encoding="latin-1"))
+    rows_of(source)
+    assert "9 times control characters such as '\\x93' stand where '“' may be meant" in " ".join(source.remarks)
+
+
 def test_paths_globs_folders_and_lists(tmp_path):
     folder = tmp_path / "João e Ana"
     folder.mkdir()

@@ -207,7 +207,9 @@ def test_the_new_command_is_one_that_lmtune_takes(lmtune, tmp_path, texts):
 
 
 def test_values_that_lmtune_would_derive_by_itself_are_written_although_transformers_has_them_as_defaults(lmtune):
-    answer = lmtune("from-run-clm", "--train_file", "a.txt", "--save_steps", "500", "--per_device_train_batch_size", "8")
+    answer = lmtune(
+        "from-run-clm", "--train_file", "a.txt", "--save_steps", "500", "--per_device_train_batch_size", "8"
+    )
     command = answer.out.splitlines()[0]
     assert "training.save_steps=500 training.per_device_train_batch_size=8" in command
 
