@@ -28,8 +28,9 @@ def render_shortfall(results: Record) -> list[str]:
     if found is None or unigram is None or found < unigram:
         return []
     return [
-        f"{name}: {found:.4f} bits per byte, where the frequencies of single tokens alone give {unigram:.4f} (unigram): the model has "
-        "not learned yet how tokens follow each other. Train for longer: training.num_train_epochs= or training.max_steps= with more."
+        f"{name}: {found:.4f} bits per byte, where the frequencies of single tokens alone give {unigram:.4f} (unigram): the model "
+        "has not learned yet how tokens follow each other. Train for longer: training.num_train_epochs= or training.max_steps= "
+        "with more."
     ]
 
 
