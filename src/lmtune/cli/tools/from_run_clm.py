@@ -24,7 +24,7 @@ from lmtune.commands.result import Result
 from lmtune.config.ranges import render_value
 from lmtune.config.training_arguments import ARGUMENTS, HOMES
 from lmtune.errors import ConfigError, LmtuneError, first_line
-from lmtune.familiar.run_clm import Flag, Moved, move_flags, read_flags, read_json, render_command
+from lmtune.familiar.run_clm import Flag, Moved, find_launcher, move_flags, read_flags, read_json, render_command
 
 SOURCES = ("model.path", "data.path", "data.files")
 """Keys that choose a group, and with it other defaults."""
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> Result:
     with composing("train", sources) as usual:
         answers = [_answer(move, usual) for move in moves]
     pairs = [pair for answer in answers if answer.outcome in ("moved", "added") for pair in answer.typed]
-    command, refusal = render_command(pairs), _find_refusal(pairs)
+    command, refusal = render_command(pairs, find_launcher(arguments)), _find_refusal(pairs)
     values = {"command": command, "refused": refusal, "flags": [answer._asdict() for answer in answers]}
     said = ["", f"lmtune train would not take it yet: {refusal}"] if refusal else []
     return Result(values, lambda: [command, "", *_render(answers), *said])
