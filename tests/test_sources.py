@@ -113,6 +113,7 @@ def test_line_ends_and_tabs_of_a_template_are_written_as_a_shell_passes_them_on(
         ("n;text;;\n1;olá;;\n;;;\n", ["olá", ""]),
         ("n,text\n1,a;b\n2,c;d\n", ["a;b", "c;d"]),
         ("text,keys\nolá,a;b;c\n", ["olá"]),
+        ("n;text\n" + "1;olá\n" * 60 + '2;"a\nb"\n', ["olá"] * 60 + ["a\nb"]),
     ],
 )
 def test_a_table_of_a_spreadsheet_is_read_whatever_separates_its_columns(tmp_path, table, texts):

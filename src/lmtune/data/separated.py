@@ -9,6 +9,7 @@ import itertools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -108,7 +109,10 @@ def _guess_delimiter(lines: _Lines, usual: str) -> tuple[str, str | None]:
 def _count_columns(looked: list[str], delimiter: str, *, is_cut: bool) -> list[int]:
     """Columns of each row of the first lines, the header first. is_cut: the last row may go on, and counts only as the header."""
     csv.field_size_limit(sys.maxsize)
-    counts = [len(row) for row in csv.reader(looked, delimiter=delimiter) if row]
+    counts: list[int] = []
+    # What does not read, such as a CR in a value without quotes, is refused with its line when the rows are read.
+    with suppress(csv.Error):
+        counts += (len(row) for row in csv.reader(looked, delimiter=delimiter) if row)
     return (counts[:-1] if is_cut else counts) or counts or [0]
 
 
