@@ -151,6 +151,14 @@ def test_names_of_runs():
         CheckpointError, match=r"found 2: outputs/machado/\S+, outputs/machado/\S+\. .*ckpt=machado/last"
     ):
         find("machado")
+    with pytest.raises(CheckpointError, match=r"or runs=outputs/machado for all of them\.$"):
+        find_named("runs", "machado", OUTPUTS)
+    with pytest.raises(CheckpointError, match=r"run=machado/last for the one that was begun last\.$"):
+        find_named("run", "machado", OUTPUTS)
+    (OUTPUTS / "machado" / SWEEP_MARK).touch()
+    with pytest.raises(CheckpointError, match=r"or run=outputs/machado for all of them\.$"):
+        find_named("run", "machado", OUTPUTS)
+    (OUTPUTS / "machado" / SWEEP_MARK).unlink()
     begin("machado-2", 4)
     with pytest.raises(CheckpointError, match="found 2"):
         find("machado")  # a whole name wins over a piece of another: machado-2 is not among them

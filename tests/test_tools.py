@@ -11,7 +11,7 @@ from lmtune.cli.describe import describe_key, list_below
 from lmtune.cli.schemas import GROUPS, SCHEMAS, known_keys
 from lmtune.cli.tools import TOOLS
 from lmtune.cli.tools.completion import render_script
-from lmtune.familiar.run_clm import move_flags, read_flags, read_json
+from lmtune.familiar.run_clm import find_launcher, move_flags, read_flags, read_json, render_command
 
 ORIGINS = [
     ("training.learning_rate", (), 0.001, ["lmtune's conf/training/default.yaml, line 4"]),
@@ -237,8 +237,8 @@ def test_each_flag_of_run_clm_is_answered(lmtune):
         "warmup_steps": "added", "load_best_model_at_end": "added",
     }  # fmt: skip
     assert answer.json["command"] == (
-        "lmtune train model.init=scratch model.config.model_type=gpt2 model.tokenizer=gpt2 data.files=a.txt "
-        "data.validation_files=b.txt model.config.n_embd=32 model.config.n_layer=2 data.block_size=128 training.bf16=true "
+        "torchrun --nproc_per_node 2 -m lmtune train model.init=scratch model.config.model_type=gpt2 model.tokenizer=gpt2 "
+        "data.files=a.txt data.validation_files=b.txt model.config.n_embd=32 model.config.n_layer=2 data.block_size=128 training.bf16=true "
         "tracker=wandb training.learning_rate=5e-4 training.max_steps=100 training.save_strategy=no "
         "training.lr_scheduler_type=linear training.warmup_steps=0 training.load_best_model_at_end=false"
     )
@@ -253,6 +253,28 @@ def test_the_new_command_is_one_that_lmtune_takes(lmtune, tmp_path, texts):
     done = lmtune(*answer.json["command"].split()[1:], "data.documents=blank_line", "samples.enabled=false")
     assert done.code == 0, done.err
     assert (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "head"),
+    [
+        ("python run_clm.py", "lmtune train "),
+        ("run_clm.py", "lmtune train "),
+        ("", "lmtune train "),
+        ("accelerate launch --num_processes 2 run_clm.py", "accelerate launch --num_processes 2 -m lmtune train "),
+        ("python -m torch.distributed.run --nproc_per_node=2 x/run_clm.py", "python -m torch.distributed.run --nproc_per_node=2 -m lmtune "),
+    ],
+)  # fmt: skip
+def test_what_starts_several_processes_starts_lmtune_too(typed, head):
+    assert render_command([("seed", "1")], find_launcher([*typed.split(), "--seed", "1"])).startswith(head)
+
+
+def test_values_that_lmtune_would_derive_by_itself_are_written_although_transformers_has_them_as_defaults(lmtune):
+    answer = lmtune(
+        "from-run-clm", "--train_file", "a.txt", "--save_steps", "500", "--per_device_train_batch_size", "8"
+    )
+    command = answer.out.splitlines()[0]
+    assert "training.save_steps=500 training.per_device_train_batch_size=8" in command
 
 
 def test_what_lmtune_would_refuse_is_said_with_the_command(lmtune):

@@ -108,6 +108,12 @@ MISTAKES = {
     ("data", "data.mix={sample:0.5,nothere:0.5}"): "data.mix names nothere: expected one of",
     ("eval", "ckpt=x", "suite=gpt2-zeroshot", "suite.tasks=[lambda]"): "lm1b. Did you mean lambada?\n",
     ("train", "--data.files=x.txt"): "keys are written without dashes: data.files=...",
+    (
+        "train",
+        "mine.yaml",
+    ): "conf/experiment/mine.yaml here, first line # @package _global_, and take them by experiment=mine.",
+    ("train", "--config", "mine.yaml"): "experiment=... (a file conf/experiment/NAME.yaml)",
+    ("push", "ckpt=x", "repo=a/b", "private=true"): "a new repository is private unless public=true",
     ("train", "--frobnicate"): "--frobnicate is no option",
     ("eval",): "lmtune eval needs ckpt=, found none.",
     ("eval", "ckpt=./nowhere"): "ckpt=./nowhere: expected a run folder, a checkpoint or a model folder, found nothing.",

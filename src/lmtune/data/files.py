@@ -26,7 +26,7 @@ REMEDIES = {
     (".html", ".htm", ".xml", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub"): "Take the text out of it first",
     (".xls", ".xlsx", ".ods"): "Save its sheet as .csv",
     (".zip", ".tar", ".tgz", ".7z", ".rar"): "Unpack it, and name the folder",
-    (".jsonlines", ".jsonld", ".tab"): "Rename it: objects one a line are .jsonl, columns parted by tabs are .tsv",
+    (".jsonlines", ".jsonld", ".tab"): "Rename it: objects one a line are .jsonl, columns separated by tabs are .tsv",
 }
 """What to do with a file of a kind that is not read."""
 

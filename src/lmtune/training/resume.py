@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import socket
 from dataclasses import MISSING
@@ -171,7 +172,15 @@ def name_run(config: TrainConfig) -> str:
 
 
 def _model_slug(config: TrainConfig) -> str:
-    return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
+    if config.model.name != "hub" or not config.model.path:
+        return slug(config.model.name)
+    return slug(_find_name(Path(config.model.path)) or config.model.path)
+
+
+def _find_name(model: Path) -> str | None:
+    """The name of the run that a model is of, whose own folder is called model or checkpoint-<step>."""
+    folder = next((each for each in (model, model.parent) if os.path.isfile(each / MARK)), None)  # noqa: PTH113  never raises
+    return None if folder is None else Run(folder).find_results().get("name")
 
 
 def check_told(config: TrainConfig, run: Run, plain: Record) -> None:

@@ -67,7 +67,7 @@ class Setup:
     untouched: str | None = None
     """The hash of the weights before anything was added to them, where the model is to write text of its own."""
     base: str | None = None
-    """What identifies the weights that an adapter is trained on; see hash_base."""
+    """The hash of the weights that an adapter is trained on; see hash_base."""
 
 
 def build_setup(config: TrainConfig) -> Setup:
