@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lmtune.config import AuditConfig, CanaryConfig, DataConfig, EvalSplit
+from lmtune.commands.audit import find_start
+from lmtune.config import AuditCommandConfig, AuditConfig, CanaryConfig, DataConfig, EvalSplit
 from lmtune.data import identifiers
 from lmtune.data.build import build_corpus
 from lmtune.data.canaries import build_canaries
@@ -17,7 +18,7 @@ from lmtune.data.columns import build_texts
 from lmtune.data.identifiers import HIDDEN, gives_away, mask, mask_value
 from lmtune.data.premise import resolve_change
 from lmtune.data.prepare import EncodedCorpus
-from lmtune.errors import CheckpointError, ConfigError
+from lmtune.errors import CheckpointError, ConfigError, ModelError
 from lmtune.evaluation.audit.canaries import draw_texts, measure_canaries
 from lmtune.evaluation.audit.identifiers import Place, build_prompts, build_row, list_drawn_out, search
 from lmtune.evaluation.audit.material import resolve_lengths
@@ -31,6 +32,14 @@ from lmtune.vocabulary import decode_plain, encode_plain
 
 CPF = "529.982.247-25"
 MAIL = "ana.lima@example.org"
+
+
+def test_it_is_said_how_to_audit_without_the_weights_that_a_run_began_with(tmp_path):
+    recorded = {"model": {"path": str(tmp_path / "gone"), "init": "pretrained"}}
+    with pytest.raises(ModelError, match=r"gone: expected .* began with: audit\.base=false\.$"):
+        find_start(AuditCommandConfig(ckpt="run"), recorded)
+    without = AuditCommandConfig(ckpt="run", audit=AuditConfig(base=False))
+    assert find_start(without, recorded) is None
 
 
 def test_an_interval_is_wilsons():

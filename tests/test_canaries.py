@@ -106,9 +106,10 @@ def test_text_without_canaries_is_prepared_under_the_same_name(data, tokenizer):
 
 def test_a_run_knows_its_canaries(tmp_path, begin_run):
     run = begin_run(tmp_path / "run")
-    run.write_config({"data": {}})
+    told = {"data": {}, "model": {}, "training": {}}
+    run.write_config(told)
     assert load_canaries(run) == []
-    run.write_config({"audit": {"canaries": 1}})
+    run.write_config({**told, "audit": {"canaries": 1}})
     with pytest.raises(CheckpointError, match="expected the canaries that the run planted, found none"):
         load_canaries(run)
     planted = build_canaries(FEW, 5)

@@ -16,7 +16,8 @@ from lmtune import console, gauges, patience
 from lmtune.cli.sweep_table import JobLine, SweepWork
 from lmtune.gauges import ASCII, MEGABYTES, TOKENS
 from lmtune.measures import SHOWN
-from lmtune.reporting.next_steps import render_next, render_resumption
+from lmtune.reporting.foresight import _render_costs
+from lmtune.reporting.next_steps import render_next, render_resumption, render_shortfall
 from lmtune.reporting.tables import render_set, shorten
 from lmtune.runs import Run
 from lmtune.screen import Screen
@@ -432,6 +433,24 @@ def test_what_can_be_typed_next_can_be_copied(tmp_path, monkeypatch):
     Run(folder).report_file.touch()
     assert render_next(Run(folder), [])[-1] == "  report: outputs/o meu modelo/report.html"
     assert render_resumption(Run(folder))[1] == "  lmtune train 'resume=outputs/o meu modelo'"
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "steps", "is_said"), [(700.0, 300.0, True), (300.0, 700.0, False), (40.0, 5.0, False)]
+)
+def test_a_check_says_if_evaluations_take_most_of_a_run(evaluations, steps, is_said):
+    parts = {"steps": steps, "evaluations": evaluations, "samples": 0.0, "saves": 0.0, "writing": 0.0}
+    seconds = dict.fromkeys(("median", "low", "high"), steps + evaluations)
+    cost = {"devices": 1, "steps": 4, "seconds": seconds, "seconds_of": parts, "kwh": None, "price": None}
+    assert any("eval.max_tokens=" in line for line in _render_costs({"here": cost})) == is_said
+
+
+@pytest.mark.parametrize(("found", "is_said"), [(3.3, True), (3.2, True), (3.1, False), (None, False)])
+def test_a_model_that_is_no_better_than_frequencies_of_tokens_is_told(found, is_said):
+    measures = {"bits_per_byte": found, "unigram_bits_per_byte": 3.2}
+    told = render_shortfall({"eval": {"texts": measures, "other": {"bits_per_byte": 9.0}}})
+    assert [line[:25] for line in told] == ([f"texts: {found:.4f} bits per byte"[:25]] if is_said else [])
+    assert render_shortfall({"eval": {}}) == []
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,15 @@ def test_a_run_is_known_by_what_decides_its_weights(build):
     assert fingerprint_of(render_plain(build("train", "seed=3"))) != usual
 
 
+def test_a_run_that_goes_on_with_the_weights_of_another_is_named_after_it(build):
+    run = begin_below(OUTPUTS, "first", datetime.now())
+    run.write_results({"name": "first"})
+    for path in (run.folder, run.folder / "model", run.folder / "checkpoint-3"):
+        path.mkdir(exist_ok=True)
+        assert name_run(build("train", f"model.path={path}")) == "sample-first"
+    assert name_run(build("train", "model.path=owner/name")) == "sample-name"
+
+
 def test_a_run_of_a_version_that_knew_fewer_keys_is_found_by_its_settings(build):
     config = build("train", "resume=auto")
     plain = render_settings(config)

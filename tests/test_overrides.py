@@ -99,15 +99,11 @@ def test_ordinary_values_keep_their_types():
     ("key", "value", "shown"),
     [
         ("forgetting.on", ["a", "b"], "forgetting.on=[a, b]: expected one value, found a list."),
-        ("seed", [1, 2], "seed: Value '[1, 2]' of type 'list' could not be converted to Integer."),
+        ("seed", [1, 2], "seed=[1, 2]: expected one value, found a list."),
         ("data.packing", [True], "data.packing=[True]: expected one value, found a list."),
         ("model.transplant", ["fvt"], "model.transplant=[fvt]: expected one value, found a list."),
-        (
-            "data.min_chars",
-            {"a": 1},
-            "data.min_chars: Value '{'a': 1}' of type 'dict' could not be converted to Integer.",
-        ),
-        ("data.min_chars", "list", "data.min_chars: Value 'list' of type 'str' could not be converted to Integer."),
+        ("data.min_chars", {"a": 1}, "data.min_chars={a: 1}: expected one value, found keys with values."),
+        ("data.min_chars", "list", "data.min_chars=list: expected a whole number. Give another value."),
     ],
 )
 def test_several_values_where_one_is_taken_are_told(key, value, shown):

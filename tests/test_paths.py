@@ -18,7 +18,7 @@ from lmtune import hub, paths
 from lmtune.config import DataConfig, ModelConfig
 from lmtune.data.files import list_files, match_pattern
 from lmtune.errors import CheckpointError, ConfigError, DataError, LmtuneError, ModelError
-from lmtune.paths import GivenPath, Kind, describe, show
+from lmtune.paths import GivenPath, Kind, describe, find_near, show
 
 NOBODY = 65534
 ROOT = Path(lmtune.__file__).parent
@@ -355,6 +355,14 @@ def test_a_folder_to_write_in_is_checked_before_it_is_made(forbidden):
     assert f"found that this user may not write in {world}" in refusal(lambda: output.check_can_make(world / "a"))
     world.chmod(0o755)
     assert output.make_folder(world / "a" / "b").is_dir()
+
+
+def test_the_most_similar_name_beside_a_path_is_found(tmp_path):
+    for name in ("checkpoint-20", "model"):
+        (tmp_path / name).mkdir()
+    assert find_near(tmp_path / "checkpoint-2") == "checkpoint-20"
+    assert find_near(tmp_path / "other") is None
+    assert find_near(tmp_path / "gone" / "model") is None
 
 
 def test_a_long_or_odd_path_is_shown_in_one_line():

@@ -131,7 +131,7 @@ def test_of_a_private_job_no_prompt_is_listed(private, shown):
         folder = begin("job").folder.rename(OUTPUTS / "sweeps" / name)
         (folder / ".hydra").mkdir()
         (folder / ".hydra" / "overrides.yaml").write_text(f"- prompts={name}\n")
-        (folder / "config.yaml").write_text(f"private: {private}\n".lower())
+        (folder / "config.yaml").write_text(f"private: {private}\ndata: {{}}\nmodel: {{}}\ntraining: {{}}\n".lower())
     assert [shown] in [row["overrides"] for row in listed()["runs"]]
 
 
@@ -151,6 +151,14 @@ def test_names_of_runs():
         CheckpointError, match=r"found 2: outputs/machado/\S+, outputs/machado/\S+\. .*ckpt=machado/last"
     ):
         find("machado")
+    with pytest.raises(CheckpointError, match=r"or runs=outputs/machado for all of them\.$"):
+        find_named("runs", "machado", OUTPUTS)
+    with pytest.raises(CheckpointError, match=r"run=machado/last for the one that was begun last\.$"):
+        find_named("run", "machado", OUTPUTS)
+    (OUTPUTS / "machado" / SWEEP_MARK).touch()
+    with pytest.raises(CheckpointError, match=r"or run=outputs/machado for all of them\.$"):
+        find_named("run", "machado", OUTPUTS)
+    (OUTPUTS / "machado" / SWEEP_MARK).unlink()
     begin("machado-2", 4)
     with pytest.raises(CheckpointError, match="found 2"):
         find("machado")  # a whole name wins over a piece of another: machado-2 is not among them

@@ -302,6 +302,16 @@ def test_a_name_that_something_else_has_is_not_taken(tmp_path, name, begin_run):
     assert (run.folder / name).read_text() == "mine"
 
 
+def test_what_a_killed_process_left_of_its_records_goes_with_the_next(tmp_path, begin_run):
+    run = begin_run(tmp_path / "run")
+    left, others = ("results.json", "run.json"), ("notes.0123abcd", ".notes.0123abcd", ".results.json.old")
+    for name in (*(f".{name}.0123abcd" for name in left), *others):
+        (run.folder / name).write_text("{")
+    run.sweep()
+    assert not any((run.folder / f".{name}.0123abcd").exists() for name in left)
+    assert all((run.folder / name).exists() for name in (*others, "run.json"))
+
+
 @pytest.mark.parametrize("names", [["notes.txt"], ["checkpoint-1", "model", "results.json"], [".hidden"], ["run.json"]])
 def test_a_folder_with_anything_in_it_is_no_place_for_a_run(tmp_path, names, begin_run):
     for name in names:

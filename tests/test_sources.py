@@ -84,6 +84,7 @@ def test_a_text_column_is_a_name_a_path_or_a_template(column, texts):
     [
         ("body", "rows has no column 'body'; it has inner, messages, text, title. Name one of those with data.text_column=."),
         ("{titel} {text}", "rows has no column 'titel'; it has inner, messages, text, title. Name one of those with data.text_column=."),
+        ("messages", "Reach inside with data.text_column=messages.<name or number>, several in a template: 'data.text_column={messages.0.content}\\n{messages.1.content}'. It is row 1."),
         ("inner", "rows: 'inner' holds no text but dict (pt). Reach inside with data.text_column=inner.<name or number>."),
     ],
 )  # fmt: skip
@@ -91,6 +92,48 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(column, complai
     table = datasets.Dataset.from_list([{name: row[name] for name in sorted(row)} for row in ROWS])
     with pytest.raises(DataError, match=re.escape(complaint)):
         render(table, column)
+
+
+def test_line_ends_and_tabs_of_a_template_are_written_as_a_shell_passes_them_on(tmp_path):
+    (tmp_path / "a.csv").write_text("title;body\nT;olá\n", encoding="utf-8")
+    typed, meant = r"{title}\n\n\t{body}", "T\n\n\tolá"
+    assert read(tmp_path / "a.csv", text_column=typed) == [meant]
+    assert read(tmp_path / "a.csv", text_column=["text", typed]) == [meant]
+    part = {"files": str(tmp_path / "a.csv"), "text_column": typed}
+    assert rows_of(FileSource(DataConfig(sources=[part]))) == [meant]
+    (tmp_path / "b.csv").write_text("a\\name\nolá\n", encoding="utf-8")
+    assert read(tmp_path / "b.csv", text_column=r"a\name") == ["olá"]
+
+
+@pytest.mark.parametrize(
+    ("table", "texts"),
+    [
+        ("n;title, authors;text\n1;A, b;olá\n2;C;ação, não\n", ["olá", "ação, não"]),
+        ('n;"title\nof it";text\n1;A;"olá\n"\n', ["olá\n"]),
+        ("n;text;;\n1;olá;;\n;;;\n", ["olá", ""]),
+        ("n,text\n1,a;b\n2,c;d\n", ["a;b", "c;d"]),
+        ("text,keys\nolá,a;b;c\n", ["olá"]),
+        ("n;text\n" + "1;olá\n" * 60 + '2;"a\nb"\n', ["olá"] * 60 + ["a\nb"]),
+    ],
+)
+def test_a_table_of_a_spreadsheet_is_read_whatever_separates_its_columns(tmp_path, table, texts):
+    (tmp_path / "a.csv").write_bytes(table.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert read(tmp_path / "a.csv") == texts
+
+
+def test_a_table_without_names_of_columns_is_told_so(tmp_path):
+    (tmp_path / "a.csv").write_text(f"1,{'olá ' * 40}\n2,ação\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"has no column 'text'; it has 1, olá .{56}\.\.\.\. Its first line looks like text"
+    ):
+        read(tmp_path / "a.csv")
+
+
+def test_cp1252_that_is_read_as_latin_1_is_remarked(tmp_path):
+    (tmp_path / "a.txt").write_bytes("“olá” – ".encode("cp1252") * 3)
+    source = FileSource(DataConfig(files=str(tmp_path / "a.txt"), encoding="latin-1"))
+    rows_of(source)
+    assert "9 times control characters such as '\\x93' stand where '“' may be meant" in " ".join(source.remarks)
 
 
 def test_paths_globs_folders_and_lists(tmp_path):

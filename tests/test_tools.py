@@ -11,7 +11,7 @@ from lmtune.cli.describe import describe_key, list_below
 from lmtune.cli.schemas import GROUPS, SCHEMAS, known_keys
 from lmtune.cli.tools import TOOLS
 from lmtune.cli.tools.completion import render_script
-from lmtune.familiar.run_clm import move_flags, read_flags, read_json
+from lmtune.familiar.run_clm import find_launcher, move_flags, read_flags, read_json, render_command
 
 ORIGINS = [
     ("training.learning_rate", (), 0.001, ["lmtune's conf/training/default.yaml, line 4"]),
@@ -61,7 +61,13 @@ def test_a_section_lists_its_keys(lmtune):
     ("arguments", "words"),
     [
         (("explain",), "expected a key, found none"),
-        (("explain", "seed=1"), "expected a key, found none"),
+        (("explain", "=1"), "expected a key, found none"),
+        (("explain", "seed=x"), "seed=x: expected a whole number. Give another value."),
+        (
+            ("explain", "training.lr_scheduler_kwargs.num_cycles=2"),
+            "expected all of training.lr_scheduler_kwargs at once, found one name of it. Write "
+            "training.lr_scheduler_kwargs={num_cycles:...}.",
+        ),
         (("explain", "zzz"), "zzz is not a key of lmtune train."),
         (("explain", "seed", "now"), "expected a command or key=value"),
         (("explain", "data.path", "data=boi"), "data=boi: expected one of"),
@@ -100,6 +106,9 @@ def test_mistakes_are_told_in_one_line(lmtune, arguments, words):
         (["lora_r"], "finetune.rank"),
         (["ckpt", "train"], "model.path"),
         (["seed"], "seed"),
+        (["experiment"], "experiment"),
+        (["model.config.n_layer"], "model.config.n_layer"),
+        (["files"], "data.files"),
     ],
 )
 def test_a_key_is_explained_by_whatever_name_it_is_asked_for(lmtune, asked, key):
@@ -107,6 +116,46 @@ def test_a_key_is_explained_by_whatever_name_it_is_asked_for(lmtune, asked, key)
     assert answer.code == 0
     first = answer.out.splitlines()[0]
     assert first == f"{asked[0]} is here {key}." if asked[0] != key else first.startswith(f"{key} = ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "value", "said"),
+    [
+        (["model.config.n_layer=8"], 8, "A part of model.config: "),
+        (["data.mix.bio", "data.mix={bio:0.7}"], 0.7, "A part of data.mix: "),
+        (["suite.files.lambada"], None, "A part of suite.files: "),
+        (["training.learning_rate=3"], 3, "The initial learning rate"),
+        (["experiment=gportuguese2"], "gportuguese2", "A recipe, "),
+    ],
+)
+def test_a_part_of_a_key_and_a_typed_value_are_explained(lmtune, asked, value, said):
+    answer = lmtune("explain", *asked, "format=json")
+    assert answer.code == 0, answer.err
+    assert answer.json["value"] == value
+    assert answer.json["text"]["text"].startswith(said)
+
+
+@pytest.mark.parametrize("asked", ["lora", "finetune=lora"])
+def test_a_choice_is_explained_with_its_group(lmtune, asked):
+    answer = lmtune("explain", asked)
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[0] == "Keys of lmtune train below finetune:"
+    assert any(line.split()[:2] == ["finetune.method", "lora"] for line in lines)
+    assert "finetune= takes full, gradual, lora" in lines
+
+
+@pytest.mark.parametrize(
+    ("key", "lines"),
+    [
+        ("training.goldfish", ["type         whole number or null"]),
+        ("training.fp16", ["training.fp16 = false", "type         true or false"]),
+        ("training.report_to", ["type         text or list[text]", "The same setting as lmtune's own key tracker.name: set that one."]),
+        ("training.lr_scheduler_kwargs", ["type         mapping or text"]),
+    ],
+)  # fmt: skip
+def test_what_transformers_writes_of_types_is_put_in_words(lmtune, key, lines):
+    assert set(lines) <= set(lmtune("explain", key).out.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -188,8 +237,8 @@ def test_each_flag_of_run_clm_is_answered(lmtune):
         "warmup_steps": "added", "load_best_model_at_end": "added",
     }  # fmt: skip
     assert answer.json["command"] == (
-        "lmtune train model.init=scratch model.config.model_type=gpt2 model.tokenizer=gpt2 data.files=a.txt "
-        "data.validation_files=b.txt model.config.n_embd=32 model.config.n_layer=2 data.block_size=128 training.bf16=true "
+        "torchrun --nproc_per_node 2 -m lmtune train model.init=scratch model.config.model_type=gpt2 model.tokenizer=gpt2 "
+        "data.files=a.txt data.validation_files=b.txt model.config.n_embd=32 model.config.n_layer=2 data.block_size=128 training.bf16=true "
         "tracker=wandb training.learning_rate=5e-4 training.max_steps=100 training.save_strategy=no "
         "training.lr_scheduler_type=linear training.warmup_steps=0 training.load_best_model_at_end=false"
     )
@@ -204,6 +253,28 @@ def test_the_new_command_is_one_that_lmtune_takes(lmtune, tmp_path, texts):
     done = lmtune(*answer.json["command"].split()[1:], "data.documents=blank_line", "samples.enabled=false")
     assert done.code == 0, done.err
     assert (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "head"),
+    [
+        ("python run_clm.py", "lmtune train "),
+        ("run_clm.py", "lmtune train "),
+        ("", "lmtune train "),
+        ("accelerate launch --num_processes 2 run_clm.py", "accelerate launch --num_processes 2 -m lmtune train "),
+        ("python -m torch.distributed.run --nproc_per_node=2 x/run_clm.py", "python -m torch.distributed.run --nproc_per_node=2 -m lmtune "),
+    ],
+)  # fmt: skip
+def test_what_starts_several_processes_starts_lmtune_too(typed, head):
+    assert render_command([("seed", "1")], find_launcher([*typed.split(), "--seed", "1"])).startswith(head)
+
+
+def test_values_that_lmtune_would_derive_by_itself_are_written_although_transformers_has_them_as_defaults(lmtune):
+    answer = lmtune(
+        "from-run-clm", "--train_file", "a.txt", "--save_steps", "500", "--per_device_train_batch_size", "8"
+    )
+    command = answer.out.splitlines()[0]
+    assert "training.save_steps=500 training.per_device_train_batch_size=8" in command
 
 
 def test_what_lmtune_would_refuse_is_said_with_the_command(lmtune):

@@ -183,6 +183,15 @@ def test_checkpoints_are_sealed_and_rotated_with_the_best_kept(build_trainer):
     assert "training_args.bin" not in manifest["files"]
 
 
+def test_one_checkpoint_besides_the_best_is_the_last(build_trainer):
+    """Told save_total_limit=1, Trainer itself deletes the last checkpoint at the end, and nothing can be resumed."""
+    trainer = build_trainer(eval_steps=2, save_total_limit=1)
+    scores = iter([2.0, 1.0, 3.0, 4.0])
+    trainer.score = lambda model: {"text": {"loss": 1.0, "bits_per_byte": next(scores)}}
+    trainer.fit(None)
+    assert [folder.name for folder in trainer.run.checkpoints()] == ["checkpoint-8", "checkpoint-4"]
+
+
 @pytest.mark.parametrize(("metric", "best"), [("accuracy", max), ("perplexity", min)])
 def test_the_best_checkpoint_is_the_best_by_its_metric(build_trainer, build_tiny, metric, best):
     trainer = build_trainer(

@@ -254,7 +254,7 @@ def test_what_is_better_follows_the_metric(metric, greater, mode):
         ({"include_num_input_tokens_seen": "non_padding"}, "no padding to leave out"),
         ({"train_sampling_strategy": "batch_rebalance"}, "Rows have one length"),
         ({"debug": "tpu_metrics_debug"}, "underflow_overflow"),
-        ({"save_total_limit": 1}, "nothing is left to resume from"),
+        ({"save_total_limit": 0}, "expected 1 or more"),
         ({"save_total_limit": -1}, "null keeps all of them"),
     ],
 )

@@ -9,6 +9,7 @@ long, links form a cycle or `~nobody` is no user; and opening a pipe or a device
         raise given.refuse("a run folder", describe(folder), "Check the path.")
 """
 
+import difflib
 import errno
 import os
 import stat
@@ -25,6 +26,8 @@ NAME_BYTES, PATH_BYTES = 255, 4095
 """Limits of file systems for one name, and of Linux for a whole path."""
 MAX_TEXT_BYTES = 100_000_000
 """Maximum size of a text that is read in one piece."""
+NEAR = 0.75
+"""How similar a name has to be (ratio of difflib) to be suggested for another."""
 CIRCLE = "a link that leads round in a circle"
 GONE = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ESRCH])
 """Nothing exists there, or no longer: processes come and go below /proc."""
@@ -225,6 +228,15 @@ def explain(path: Path, fault: BaseException) -> str:
     if isinstance(fault, ValueError):
         return "a character that no path can have"
     return f"that {show(path)} cannot be looked at ({getattr(fault, 'strerror', None) or fault})"
+
+
+def find_near(path: Path) -> str | None:
+    """The most similar name in the folder of a path that does not exist; None if none is similar, or none can be listed."""
+    try:
+        beside = sorted(each.name for each in path.parent.iterdir())
+    except (OSError, ValueError):
+        return None
+    return next(iter(difflib.get_close_matches(path.name, beside, n=1, cutoff=NEAR)), None)
 
 
 def show(path: object) -> str:

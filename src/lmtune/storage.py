@@ -1,6 +1,7 @@
 """JSON, JSON Lines and text files that are never left half-written, with their checksums and names."""
 
 import errno
+import glob
 import json
 import math
 import os
@@ -99,6 +100,11 @@ def write_text(file: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+def list_unfinished(file: Path) -> list[Path]:
+    """What write_text has left of a file beside it: of a process that was killed, or of one that is writing it."""
+    return list(file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}"))
 
 
 @contextmanager

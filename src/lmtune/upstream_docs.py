@@ -44,6 +44,6 @@ def _read_docs(source: str) -> dict[str, ArgumentDoc]:
 
 def _read_argument(kind: str, text: str) -> ArgumentDoc:
     default = _DEFAULT.search(kind)
-    plain = re.sub(r"[`\[\]]", "", _DEFAULT.sub("", kind))
+    plain = re.sub(r"\[`~?([^`]+)`\]", r"\1", _DEFAULT.sub("", kind)).replace("`", "")
     words = " ".join(re.sub(r"\[`~?([^`]+)`\]", r"\1", text).split())
-    return ArgumentDoc(plain, (default["default"] or "").strip("`") if default else "", words)
+    return ArgumentDoc(plain, (default["default"] or "").replace("`", "") if default else "", words)

@@ -11,6 +11,7 @@ from test_resume import STEPS, stop_halfway, weights
 
 from lmtune import load_config
 from lmtune.errors import ConfigError
+from lmtune.reporting.record import load_record
 from lmtune.runs import Run
 from lmtune.training.averaging import MOST_POINTS, TailAverage, build_average, takes
 
@@ -72,6 +73,7 @@ def test_a_run_is_resumed_to_the_same_average_and_ends_with_the_better_weights(l
     assert found["bits_per_byte"] < found["without"] == min(evaluated)
     assert results["eval"]["sample"]["while_training"]["after"]["bits_per_byte"] == found["bits_per_byte"]
     assert "the average of 3 steps from step 2 on has" in answer.out
+    assert load_record(run.folder).faults == []
     means = load_file(run.folder / "checkpoint-4" / "average" / "weights.safetensors")
     model = load_file(run.model_folder / "model.safetensors")
     assert all(torch.equal(model[name], mean) for name, mean in means.items())

@@ -74,12 +74,12 @@ KEYS = {
         data.files.x=3 | data.files.x is not a key
         check.steps=3 | It belongs to lmtune check.
         suite=gpt2-zeroshot | suite is not a key of lmtune train. It belongs to lmtune eval, fetch.
-        seed=x | seed: Value 'x' of type 'str' could not be converted to Integer.
+        seed=x | seed=x: expected a whole number. Give another value.
         seed=null | seed=null: expected a value
-        seed=1.5 | seed: Value '1.5'
-        seed=[1] | seed: Value '[1]'
+        seed=1.5 | seed=1.5: expected a whole number.
+        seed=[1] | seed=[1]: expected one value, found a list.
         seed=99999999999 | seed=99999999999: expected a whole number from 0 to 4294967295.
-        seed.x=3 | seed: Value '{}'
+        seed.x=3 | seed={}: expected one value, found keys with values.
         =3 | =3: expected key=value, found no key.
         = | =: expected key=value
         data=1 | data=1: a group takes the name of one of its files
@@ -94,7 +94,7 @@ KEYS = {
         eval_data={a:1} | eval_data: expected a list of plain values
         eval_data=[1] | eval_data names 1: expected one of
         objective=.loss | objective=.loss: expected one of
-        data.mix={sample:x} | data.mix.sample: Value 'x'
+        data.mix={sample:x} | data.mix.sample=x: expected a number.
         finetune=gradual finetune.phases=[{frob:1}] | finetune.phases: frob is none of its keys, epochs,
         finetune=gradual finetune.phases=[{epochs:0}] | finetune.phases.epochs=0.0: expected more than 0
         finetune=gradual training.max_steps=3 | training.max_steps is set, but with finetune=gradual
@@ -119,11 +119,11 @@ KEYS = {
         data.streaming=true data.lanes=2 data.deduplicate=true | data.lanes=2 and data.deduplicate do not go together
         data.streaming=true data.lanes=4 training.max_steps=3 | data.lanes=4: expected at least as many files
         seed=1,2 | seed=1,2: several values, which -m tries one after the other
-        -m seed=1,x | seed: Value 'x'
+        -m seed=1,x | seed=x: expected a whole number.
         ~data | ~data: nothing can be taken out of a configuration
         ~seed=3 | Leave it out for its default.
         ~hydra | ~hydra: nothing can be taken out
-        ++seed=x | seed: Value 'x'
+        ++seed=x | seed=x: expected a whole number.
         -p x | --package has no effect: it is about what --cfg shows
         -p | --package/-p: expected one argument
         --resolve | --resolve has no effect
@@ -181,7 +181,7 @@ KEYS = {
     """,
     "generate": """
         ckpt=x | lmtune generate needs prompt=, found none.
-        ckpt=x prompt=a grid.temperature=[x] | grid.temperature[0]: Value 'x'
+        ckpt=x prompt=a grid.temperature=[x] | grid.temperature[0]=x: expected a number.
         ckpt=x prompt=a generation.max_lenght=3 | Did you mean generation.max_length?
         ckpt=x prompt=a temperature=0.5 | Did you mean generation.temperature?
         ckpt=x prompts_file=latin.txt | latin.txt: expected a text file in UTF-8
@@ -290,7 +290,7 @@ CONFIGS = """
     number | conf/data/number.yaml, line 1: expected the name of a key, found 1
     secret | conf/data/secret.yaml, line 1: files: HF_TOKEN holds a secret
     version | conf/data/version.yaml, line 2: revision: 1.10 is read as 1.1
-    kind | conf/data/kind.yaml sets data.min_chars: Value
+    kind | conf/data/kind.yaml sets data.min_chars=[1]: expected one value, found a list.
     huge | data.min_chars=9
     folder | conf/data/folder.yaml: expected a YAML file that can be read, found: a folder.
     pipe | conf/data/pipe.yaml: expected a YAML file that can be read, found: a pipe.
@@ -403,10 +403,10 @@ def write_config(folder, name, text):
 
 
 SEVERAL = [
-    ("train training.lerning_rate=1 seed=x training.max_steps=abc", ["Did you mean training.learning_rate?", "seed: ", "training.max_steps: "]),
-    ("train data=boi seed=-1 eval.context=x frob=3", ["data=boi: ", "seed=-1: ", "eval.context: ", "frob is not a key"]),
+    ("train training.lerning_rate=1 seed=x training.max_steps=abc", ["Did you mean training.learning_rate?", "seed=x: ", "training.max_steps: "]),
+    ("train data=boi seed=-1 eval.context=x frob=3", ["data=boi: ", "seed=-1: ", "eval.context=x: ", "frob is not a key"]),
     ("train eval={contxt:3,stride:0} generation.top_p=3", ["eval.contxt is", "eval.stride=0", "generation.top_p=3"]),
-    ("train max_steps seed=x", ["'max_steps' is not key=value", "seed: "]),
+    ("train max_steps seed=x", ["'max_steps' is not key=value", "seed=x: "]),
     ("train ~seed data=1 ~data", ["~seed", "data=1", "~data"]),
     ("train --lr 3 --epochs 2", ["training.learning_rate", "training.num_train_epochs"]),
     ("train finetune.rank=3 eval.per_document=true training.ddp_timeout=9", ["finetune.rank has", "eval.per_document has", "training.ddp_timeout has"]),
@@ -414,10 +414,10 @@ SEVERAL = [
     ("train data.files=nada.txt output=a.txt/x model.path=nada model.init=scratch", ["data.files=", "output=a.txt/x", "nada is not in the Hugging Face cache"]),
     ("eval ckpt=x eval.context=0 eval.dtyp=x device.x=3", ["eval.context=0", "eval.dtyp is", "device"]),
     ("tokenizer tokenizer.vocab_size=3 tokenizer.frob=1", ["tokenizer.vocab_size=3", "tokenizer.frob is"]),
-    ("generate ckpt=x prompt=a top=x generation.tempratur=3", ["top: Value", "generation.tempratur is"]),
-    ("train -m seed=1,x training.max_steps=1,-7", ["seed: Value 'x'", "training.max_steps=-7"]),
-    ("train data=mine seed=x", ["conf/data/mine.yaml sets data.fils", "conf/data/mine.yaml sets data.block_size", "data.min_chars=-1", "seed: "]),
-    ("train experiment=mine seed=x", ["conf/experiment/mine.yaml sets training.lerning_rate", "training.max_steps=-3", "seed: "]),
+    ("generate ckpt=x prompt=a top=x generation.tempratur=3", ["top=x: expected", "generation.tempratur is"]),
+    ("train -m seed=1,x training.max_steps=1,-7", ["seed=x: ", "training.max_steps=-7"]),
+    ("train data=mine seed=x", ["conf/data/mine.yaml sets data.fils", "conf/data/mine.yaml sets data.block_size", "data.min_chars=-1", "seed=x: "]),
+    ("train experiment=mine seed=x", ["conf/experiment/mine.yaml sets training.lerning_rate", "training.max_steps=-3", "seed=x: "]),
 ]  # fmt: skip
 
 

@@ -157,6 +157,7 @@ def test_what_train_would_refuse_is_refused(lmtune, tmp_path, typed, words):
         ("training.logging_steps=8", "no loss will be logged"),
         ("training.per_device_train_batch_size=5000", "most of it empty"),
         ("eval.max_tokens=20", "Raise eval.max_tokens="),
+        ("training.goldfish=1000000000", "tokens is left out of the loss, as they are too few for one in so many."),
         ("training.warmup_steps=6", None),
         ("training.eval_steps=7", None),
     ],

@@ -11,6 +11,7 @@ import yaml
 from helpers import TINY_MODEL, set_status
 
 from lmtune.modeling import loading
+from lmtune.reporting.record import load_record
 
 
 def write_group(folder, name, **settings):
@@ -184,6 +185,7 @@ def test_streams_are_mixed_and_each_is_accounted_for(lmtune, tmp_path):
     answer = lmtune("train", *command)
     assert answer.code == 0, answer.err
     assert "mix: old: 3 blocks of the run, streamed" in answer.err
+    assert load_record(answer.run).faults == []
     mix = json.loads((answer.run / "ledger.json").read_text())["mix"]
     assert {name: part["blocks_per_run"] for name, part in mix.items()} == {"new": 9, "old": 3}
     assert mix["old"]["ledger"]["rows_read"] == 60

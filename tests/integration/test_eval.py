@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 
 import pytest
 
@@ -72,6 +73,24 @@ def test_one_run_a_side_has_the_interval_over_documents(lmtune, save_tiny, text_
     answer = lmtune("eval", f"ckpt=[{one},{copy}]", f"against={other}", *text_file, "format=json")
     assert answer.json["comparison"] == listed
     assert f"{copy} holds the same weights as {one}, so it is counted once" in answer.err
+
+
+def test_many_checkpoints_have_a_row_each(lmtune, save_tiny, text_file):
+    folders = [save_tiny(name, seed=seed) for seed, name in enumerate("abcd")]
+    lines = lmtune("eval", f"ckpt=[{','.join(map(str, folders))}]", *text_file).out.splitlines()
+    assert lines[1].split("  ")[-1] == "accuracy"
+    assert [line.split()[0][-1] for line in lines[2:6]] == list("abcd")
+    assert all(len(line.split()) == 6 for line in lines[2:6])
+
+
+def test_the_same_weights_elsewhere_are_said_to_be_the_same(lmtune, save_tiny, text_file):
+    one, copy = save_tiny("one"), save_tiny("copy")
+    answer = lmtune("eval", f"ckpt={one}", f"against={copy}", *text_file)
+    assert answer.code == 0
+    assert (
+        f"{one} holds the same weights as {copy}" in answer.err
+        or f"{copy} holds the same weights as {one}" in answer.err
+    )
 
 
 def test_perplexities_of_different_vocabularies_are_not_compared(lmtune, save_tiny, text_file, texts):
@@ -208,6 +227,10 @@ def test_what_cannot_be_scored_costs_one_paragraph(lmtune, save_tiny, text_file,
         (f"ckpt=[{good},{good}]", *text_file): "expected each checkpoint once",
         (f"ckpt=[{good},nowhere/at-all]", *text_file): "nowhere/at-all",
         (f"ckpt={good}", f"against={good}", *text_file): "expected each checkpoint once, on one side",
+        (f"ckpt=[{good},{good}/]", *text_file): f"/: expected each model once, found the one of {good}. Leave one out.",
+        (f"ckpt={good}", f"against={good}/../{good.name}", *text_file): f"each model once, found the one of {good}.",
+        (f"ckpt={good.parent}/{good.name[:-1]}", *text_file): f"found nothing. Did you mean {good}?",
+        (f"ckpt={good}*", *text_file): f"found nothing. Did you mean {good}?",
         (f"ckpt={good}", "against=./nowhere", *text_file): "against=./nowhere: expected a run folder",
         (f"ckpt={good}", "against=[]", *text_file): "expected checkpoints to compare with, found none",
         (f"ckpt={good}", f"against={small}", "suite=gpt2-zeroshot", CPU): "against= compares numbers of a text",
@@ -230,6 +253,17 @@ def test_runs_on_the_same_selection_of_text_compare_without_a_warning(lmtune):
         ("fourth", ("seed=1",)),
     ):
         assert lmtune("train", *short, *settings, f"output={name}").code == 0
+    shutil.rmtree("one/model")
+    two = lmtune("eval", "ckpt=[one,one/checkpoint-1]", CPU)
+    assert "one has no finished model, so its newest whole checkpoint is taken: checkpoint-1" in two.err
+    assert "expected each model once, found the one of one" in two.err
+    shutil.copytree("one/checkpoint-1", "one/checkpoint-2")
+    sides = lmtune("eval", "ckpt=[one/checkpoint-1,one/checkpoint-2]", "against=other", CPU)
+    assert sides.code == 2
+    assert (
+        "ckpt=one/checkpoint-2: expected one checkpoint of each run, found one/checkpoint-1 of the same one"
+        in sides.err
+    )
     same, differ = lmtune("eval", "ckpt=[one,other,fourth]", CPU), lmtune("eval", "ckpt=[one,third]", CPU)
     assert (same.code, differ.code) == (0, 0), differ.err
     assert "another selection of text" not in same.err

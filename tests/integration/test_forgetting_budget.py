@@ -9,6 +9,7 @@ import torch
 from test_processes import finish, start
 from test_resume import stop_halfway, weights
 
+from lmtune.reporting.record import load_record
 from lmtune.runs import Run
 from lmtune.runs.files import step_of
 
@@ -126,6 +127,7 @@ def test_new_text_comes_as_it_would_without_a_budget_and_old_text_on_top(lmtune,
     assert lmtune("train", *FAST, *accumulated, "eval_data=[old]", "output=plain").code == 0
     answer = lmtune("train", *FAST, *accumulated, "forgetting.on=old", "forgetting.most=50%", "output=budget")
     assert answer.code == 0, answer.err
+    assert load_record(world / "budget").faults == []
     plain, mixed = seen["plain"], seen["budget"]
     assert len(plain) == len(mixed) == 8
     assert all(torch.equal(new, both[: len(new)]) for new, both in zip(plain, mixed, strict=True))

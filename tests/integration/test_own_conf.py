@@ -114,7 +114,7 @@ TOLD = {
     (
         "data",
         "data=kind",
-    ): "conf/data/kind.yaml sets data.block_size: Value 'many' of type 'str' could not be converted to Integer. Give",
+    ): "conf/data/kind.yaml sets data.block_size=many: expected a whole number. Give another value.",
     (
         "data",
         "data=unset",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lmtune.reporting.record import load_record
 from lmtune.runs import Run
 from lmtune.training import results as records
 
@@ -46,6 +47,7 @@ def test_the_page_is_written_at_each_evaluation_and_changes_nothing(lmtune, seen
     assert lmtune("train", *SHORT, "output=with").code == 0
     running = [("running", 0, 0), ("running", 0, 1), ("running", 2, 2), ("running", 4, 3), ("running", 6, 4)]
     assert seen == [*running, ("completed", 6, 4)]
+    assert load_record(Path("with")).faults == []
     assert lmtune("train", *SHORT, "output=without", "report.enabled=false").code == 0
     assert not Path("without/report.html").exists()
     assert len(seen) == 6

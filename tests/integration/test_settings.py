@@ -11,8 +11,8 @@ OUT_OF_RANGE = {
     ("train", "training.learning_rate=nan"): "training.learning_rate=nan: expected a finite number, at least 0.",
     ("train", "training.max_grad_norm=-1"): "training.max_grad_norm=-1: expected at least 0. 0 cuts nothing off.",
     ("train", "training.warmup_steps=1.5"): "expected a share of the run below 1, or a whole number of steps.",
-    ("train", "training.save_total_limit=-1"): "training.save_total_limit=-1: expected 2 or more.",
-    ("train", "training.save_total_limit=1"): "null keeps all of them.",
+    ("train", "training.save_total_limit=-1"): "training.save_total_limit=-1: expected 1 or more.",
+    ("train", "training.save_total_limit=0"): "null keeps all of them.",
     ("train", "training.max_steps=99999999999"): "training.max_steps=99999999999: expected at most 2147483647.",
     ("train", "training.dataloader_num_workers=-1"): "expected a whole number from 0 to 1024.",
     (

@@ -1,5 +1,6 @@
 """The description of a key, for `lmtune explain` and the tables of the docs."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from types import GenericAlias, UnionType
@@ -7,13 +8,28 @@ from typing import Any
 
 from lmtune import upstream, upstream_docs
 from lmtune.cli.reference import load_texts, render_values
-from lmtune.cli.schemas import SCHEMAS
+from lmtune.cli.schemas import GROUPS, RESUMED, SCHEMAS
+from lmtune.cli.user_conf import folders
 from lmtune.config.keys import KeyField, default_of, facts_of, section_of, walk
 from lmtune.config.ranges import render_value
 from lmtune.config.training_arguments import ARGUMENTS, OWN, Argument, load_fields
 from lmtune.familiar import WORDS
 
 NO_DOC = upstream_docs.ArgumentDoc("any", "", "transformers names it and says no more.")
+
+KINDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "dict": "mapping",
+    "None": "null",
+    "NoneType": "null",
+    "Any": "any value",
+}
+"""Types of Python in words."""
+LITERALS = {"None": "null", "True": "true", "False": "false"}
+"""Values of Python as they would be typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +58,21 @@ def describe_key(command: str, key: str) -> KeyText:
     if section == "training":
         return _describe_training(name, elsewhere if name in OWN else (f"--{name}", *elsewhere))
     if section == "generation":
-        doc = upstream_docs.load_generation_docs().get(name, NO_DOC)
-        return KeyText(doc.kind, "", doc.default, "transformers", doc.text, "", elsewhere)
+        return _describe_theirs(upstream_docs.load_generation_docs().get(name, NO_DOC), "", "", elsewhere)
     items = dict(walk(SCHEMAS[command]))
+    if key not in items and key in GROUPS:
+        text = f"A recipe, which sets keys of any section. lmtune config list {key} describes each."
+        return KeyText("one of the words", ", ".join(list_choices(key)), "null", "lmtune", text, "", elsewhere)
     item = items[key]
     owner = section_of(items[section].type) if section else SCHEMAS[command]
     shown = render_value(default_of(item))
     texts = load_texts(owner) if owner is not None else {}
     return KeyText(_render_kind(item), render_values(item), shown, "lmtune", texts.get(name, ""), "", elsewhere)
+
+
+def list_choices(group: str) -> list[str]:
+    """The names that can be typed for a group, those of the user's conf/ among them; composition.register must have run."""
+    return [choice for choice in folders.list_choices(group) if choice != RESUMED]
 
 
 def list_below(command: str, section: str) -> list[str]:
@@ -70,15 +93,29 @@ def _list_theirs(source: str) -> list[str]:
 
 
 def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
-    doc = upstream_docs.load_training_docs().get(name, NO_DOC)
     argument = ARGUMENTS.get(name, Argument())
-    kind = doc.kind if doc is not NO_DOC else load_fields()[name]
     values = argument.range.render() if argument.range else ", ".join(argument.words)
     condition = getattr(argument.condition, "__doc__", None)
     said = f"Refused: {argument.refusal}" if argument.refusal else f"Works where: {condition}" if condition else ""
+    if argument.home:
+        said = f"The same setting as lmtune's own key {argument.home}: set that one. {said}".rstrip()
     if argument.text:
+        kind = _put_in_words(load_fields()[name])
         return KeyText(kind, values, "null", "lmtune", argument.text, said, elsewhere)
-    return KeyText(kind, values, doc.default, "transformers", doc.text, said, elsewhere)
+    doc = upstream_docs.load_training_docs().get(name, NO_DOC._replace(kind=load_fields()[name]))
+    return _describe_theirs(doc, values, said, elsewhere)
+
+
+def _describe_theirs(
+    doc: upstream_docs.ArgumentDoc, values: str, condition: str, elsewhere: tuple[str, ...]
+) -> KeyText:
+    default = LITERALS.get(doc.default, doc.default)
+    return KeyText(_put_in_words(doc.kind), values, default, "transformers", doc.text, condition, elsewhere)
+
+
+def _put_in_words(kind: str) -> str:
+    """A type as transformers writes it, `int | None`, in the words of _render_kind."""
+    return re.sub(r"\w+", lambda name: KINDS.get(name[0], name[0]), kind.replace(" | ", " or "))
 
 
 def _render_kind(item: KeyField) -> str:
@@ -93,12 +130,5 @@ def _name_kind(kind: Any) -> str:
         return f"{'a list' if kind.__origin__ is list else 'a mapping'} of {inner}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of the words"
-    words = {
-        str: "text",
-        int: "whole number",
-        float: "number",
-        bool: "true or false",
-        type(None): "null",
-        Any: "any value",
-    }
-    return words.get(kind, getattr(kind, "__name__", str(kind)))
+    name = getattr(kind, "__name__", str(kind))
+    return KINDS.get(name, name)

@@ -13,11 +13,14 @@ from lmtune.cli.schemas import RESUMED, SCHEMAS, all_keys, facts_for, find_open,
 from lmtune.cli.user_conf import folders
 from lmtune.cli.user_conf.files import find_group
 from lmtune.config.keys import holds_list, section_of
+from lmtune.config.training_arguments import load_fields
 from lmtune.errors import first_line
 from lmtune.familiar import RENAMED_TRAINING_ARGUMENTS, find_word
 
 HYDRA_ERRORS: tuple[type[Exception], ...] = (HydraException, OmegaConfBaseException, YAMLError)
 
+KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false", "Boolean": "true or false"}
+"""Types by the names that OmegaConf gives them, in words."""
 CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.*)\]")
 """How OmegaConf refuses a word that an enumeration does not have."""
 
@@ -71,13 +74,16 @@ def explain_value(key: str, reason: str, command: str) -> str:
     if percent:
         share = float(percent[1]) / 100
         return f"{key}={percent[1]}%: expected a number, found a percentage. Write {key}={share:g}."
-    several = re.search(r"(?:convert '|\(type |\()(list|dict)\b", reason)
+    several = re.search(r"(?:convert '|of type '|\(type |\()(list|dict)\b", reason)
     if several:
         found = "a list" if several[1] == "list" else "keys with values"
         shown = re.search(r"[\[{].*[\]}]", reason)
         return (
             f"{key}{'=' + shown[0].replace(chr(39), '') if shown else ''}: expected one value, found {found}. Give one."
         )
+    converted = re.match(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) (\w+)", reason)
+    if converted and converted[2] in KINDS:
+        return f"{key}={converted[1]}: expected {KINDS[converted[2]]}. Give another value."
     if "is not Optional" in reason:
         return f"{key}=null: expected a value, found none. Leave it out for its default."
     return f"{key}: {reason}."
@@ -88,6 +94,9 @@ def explain_unknown(key: str, command: str) -> str:
     renamed = RENAMED_TRAINING_ARGUMENTS.get(key.removeprefix("training."))
     if renamed and key.startswith("training."):
         return f"{key} is gone from transformers. Use {renamed}."
+    above, _, name = key.rpartition(".")
+    if above.startswith("training.") and "dict" in load_fields().get(above.removeprefix("training."), ""):
+        return f"{key}: expected all of {above} at once, found one name of it. Write {above}={{{name}:...}}."
     said = upstream.suggest(key, hydra_keys() if key.startswith("hydra.") else known_keys(command), command)
     owners = [other for other in SCHEMAS if key in known_keys(other)]
     if owners and find_word(key, command) is None:
@@ -157,9 +166,7 @@ def explain_inside(name: str, reason: str, key: str, command: str) -> str:
     if "not in" in reason:
         said = upstream.suggest(key, known_keys(command), command)
         return f"{file} sets {key}, which is not a key of lmtune {command}.{said}"
-    if (choice := CHOICE.match(reason.strip())) is not None:
-        return f"{file} sets {upstream.explain_word(key, choice[1], choice[2].split(', '))}"
-    return f"{file} sets {key}: {reason.strip().splitlines()[0].rstrip('.')}. Give another value."
+    return f"{file} sets {explain_value(key, reason.strip(), command)}"
 
 
 def _explain_interpolation(error: Exception, command: str) -> str:

@@ -65,7 +65,7 @@ def _is_told(fault: Fault, told: list[str]) -> bool:
     if any(fault.key in text.partition(": expected")[0].split() for text in told):
         return True  # its key is named in a message about several keys
     above = fault.key.rpartition(".")[0]
-    begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", " names ", "[")), f"{above}: Value '{{}}'")
+    begins = (*(f"{fault.key}{end}" for end in (": ", "=", " is ", " has ", " names ", "[")), f"{above}={{}}: expected")
     return any(fault.text in text or text.startswith(begins) for text in told)
 
 

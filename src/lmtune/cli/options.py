@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import NoReturn
 
 from lmtune.errors import ConfigError, Gathering
+from lmtune.familiar import find_word
 
 CFG = ("job", "hydra", "all")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -108,7 +109,8 @@ def _check_no_option(argument: str, spell_out: Callable[[str], str]) -> None:
     """Raise ConfigError for an argument written as an option, naming the key that is meant."""
     if argument.startswith("-"):
         name = argument.partition("=")[0]
-        near = difflib.get_close_matches(name, _list_options(), n=1, cutoff=0.75)
+        is_familiar = find_word(name.lstrip("-").replace("-", "_")) is not None
+        near = [] if is_familiar else difflib.get_close_matches(name, _list_options(), n=1, cutoff=0.75)
         if near:
             raise ConfigError(f"{argument}: {name} is no option. Did you mean {near[0]}? {KNOWN}")
         spelt = spell_out(name.lstrip("-"))

@@ -65,6 +65,12 @@ def _explain_word(command: str, word: str) -> str:
         return f"{word}: expected key=value, found no value. Write {word}=VALUE."
     if colon and key in known:
         return f"{word}: expected key=value, found a colon. Write {key}={value}."
+    if word.endswith((".yaml", ".yml")):
+        name = Path(word).stem
+        return (
+            f"{word}: expected key=value, found a file of settings. Write them as conf/experiment/{name}.yaml here, first line "
+            f"# @package _global_, and take them by experiment={name}."
+        )
     home = _find_home(word, known)
     if home:
         return f"{word}: expected key=value, found no key. Write {home}={shlex.quote(word)}."

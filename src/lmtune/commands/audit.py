@@ -7,6 +7,8 @@ lmtune audit ckpt=outputs/... audit.passages=2000 audit.prefix=32 report.languag
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -88,11 +90,18 @@ def find_start(config: AuditCommandConfig, told: Record) -> ModelConfig | None:
     model = load_model_config(told["model"])
     if not config.audit.base or not config.audit.reads_text or model.init is ModelInit.scratch:
         return None
-    try:
+    with offering_no_base():
         check_model_source(model, config.check_weights)
-    except ModelError as error:
-        raise ModelError(f"{error} To audit without the weights that the run began with: audit.base=false.") from error
     return model
+
+
+@contextmanager
+def offering_no_base() -> Iterator[None]:
+    """Add to the error about weights that the run began with, or took embeddings from, how to audit without them."""
+    try:
+        yield
+    except (ModelError, CheckpointError) as error:
+        raise type(error)(f"{error} To audit without the weights that the run began with: audit.base=false.") from error
 
 
 def find_absent(config: AuditCommandConfig, run: Run, told: Record) -> dict[str, str]:
@@ -207,8 +216,9 @@ def score_start(
     """All rows but canaries, which they cannot know, by the weights that the run began with, in its vocabulary."""
     from lmtune.evaluation.audit.findings import score_all
 
-    move = loading.find_transfer(start, tokenizer)
-    model, _ = loading.build_model(start, tokenizer, move, config.check_weights)
+    with offering_no_base():
+        move = loading.find_transfer(start, tokenizer)
+        model, _ = loading.build_model(start, tokenizer, move, config.check_weights)
     asked = {name: each for name, each in rows.items() if name != "canaries"}
     return score_all(place_model(model, config.device), asked, config.audit.batch_size)
 
@@ -247,7 +257,7 @@ def describe(config: AuditCommandConfig, checkpoint: Checkpoint, run: Run, start
 
 def name_run(run: Run) -> str:
     """The name of a run for folders and titles."""
-    return slug(str(run.find_results().get("name") or run.folder.absolute().parent.name))
+    return slug(run.find_name())
 
 
 def choose_language(config: AuditCommandConfig, told: Record) -> Language:

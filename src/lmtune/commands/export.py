@@ -66,7 +66,7 @@ def run(config: ExportConfig) -> Result:
 def name_checkpoint(checkpoint: Checkpoint) -> str:
     """The name of the run that a checkpoint is of, else of its folder or repository."""
     run = checkpoint.run
-    return slug(checkpoint.path if run is None else str(run.find_results().get("name") or run.folder.parent))
+    return slug(checkpoint.path if run is None else run.find_name())
 
 
 def export_gguf(

@@ -4,6 +4,8 @@ lmtune report outputs/<name>/<date>
 lmtune report outputs/sweeps/<date> report.language=pt
 """
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from lmtune.commands.result import Result
@@ -13,11 +15,13 @@ from lmtune.paths import GivenPath, describe, shorten
 from lmtune.reporting.language import LANGUAGES
 from lmtune.reporting.page import render_report
 from lmtune.reporting.pages import is_own_page
-from lmtune.reporting.record import load_record
+from lmtune.reporting.record import RunRecord, load_record
 from lmtune.reporting.sweep_page import load_jobs, render_sweep
 from lmtune.runs import MARK, Run
 from lmtune.runs.search import SWEEP_MARK
 from lmtune.storage import write_text
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: ReportCommandConfig) -> Result:
@@ -26,10 +30,13 @@ def run(config: ReportCommandConfig) -> Result:
     folder = given.anchor()
     language = None if config.report.language is None else LANGUAGES[config.report.language.value]
     if given.is_file(folder / MARK):
-        page, count = render_report(load_record(folder), language), 1
+        record = load_record(folder)
+        warn_of_faults([record])
+        page, count = render_report(record, language), 1
         Run(folder).claim(Run(folder).report_file.name)
     elif given.is_file(folder / SWEEP_MARK):
         jobs = load_jobs(folder)
+        warn_of_faults(job.record for job in jobs)
         page, count = render_sweep(folder, jobs, language), len(jobs)
         check_own_page(folder / "report.html")
     else:
@@ -38,6 +45,13 @@ def run(config: ReportCommandConfig) -> Result:
     file = write_page(given, folder, page)
     values = {"report": str(file), "runs": count, "bytes": len(page.encode())}
     return Result(values, lambda: [f"report: {shorten(file)}"])
+
+
+def warn_of_faults(records: Iterable[RunRecord]) -> None:
+    """Say which files are not as a run writes them, and are missing from the page."""
+    for record in records:
+        for fault in record.faults:
+            logger.warning("%s: %s; the page does without it", shorten(record.folder), fault)
 
 
 def check_own_page(file: Path) -> None:

@@ -9,7 +9,7 @@ from lmtune.commands.result import Result
 from lmtune.config import TrainConfig
 from lmtune.errors import PushError
 from lmtune.paths import shorten
-from lmtune.reporting.next_steps import render_next
+from lmtune.reporting.next_steps import render_next, render_shortfall
 from lmtune.reporting.tables import render_run
 from lmtune.runs import Run
 from lmtune.storage import Record
@@ -43,7 +43,9 @@ def build_result(config: TrainConfig, run: Run, results: Record) -> Result:
         {**results, "folder": str(run.folder)},
         lambda: [*render_run(results), f"run folder: {shorten(run.folder)}"],
         find_objective(results, config.objective),
-        [] if config.job_folder else render_next(run, [] if config.private else config.prompts),
+        []
+        if config.job_folder
+        else [*render_shortfall(results), *render_next(run, [] if config.private else config.prompts)],
     )
 
 

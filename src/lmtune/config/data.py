@@ -86,7 +86,9 @@ def load_part(number: int, entry: Plain, own: FilePart) -> FilePart:
     )
     check_paths(f"{key}.files", entry["files"])
     given = {name: value for name, value in entry.items() if value is not None}
-    check_column(f"{key}.text_column", given.get("text_column", own.text_column))
+    column = given.get("text_column", own.text_column)
+    check_column(f"{key}.text_column", column)
+    given["text_column"] = read_breaks(column)
     require(
         isinstance(given.get("encoding", ""), str), f"{key}.encoding", given.get("encoding"), "the name of an encoding"
     )
@@ -103,6 +105,13 @@ def check_column(key: str, column: object) -> None:
     names = column if isinstance(column, list) else [column]
     is_named = bool(names) and all(isinstance(name, str) and name for name in names)
     require(is_named, key, column, "a column, a path or a template, or a list of them")
+
+
+def read_breaks(column: Any) -> Any:
+    """A checked column with `\\n` and `\\t` in templates as a line end and a tab, which a shell passes on as two characters."""
+    if isinstance(column, list):
+        return [read_breaks(each) for each in column]
+    return column.replace("\\n", "\n").replace("\\t", "\t") if "{" in column else column
 
 
 @dataclass(kw_only=True, slots=True)
@@ -139,8 +148,8 @@ class DataConfig:
     """Instead of `files`, a list of files with settings of their own: `[{files: a.csv, text_column: body}, {files: b.txt,
     documents: line, encoding: cp1252}]`. Settings that an entry leaves out are those of `data.*`."""
     text_column: Any = key("text", literal=True, several=True, yields_to=SOURCES)
-    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`) of the text; of a list of
-    them, the first that exists is used."""
+    """Column, dotted path (`translation.pt`, `messages.0.content`) or template (`{title}\\n\\n{text}`, where `\\n` is a line end
+    and `\\t` a tab) of the text; of a list of them, the first that exists is used."""
     documents: DocumentRule | None = key(None, yields_to=SOURCES)
     """What one document is; by default a file for .txt, a row for tables."""
     rows_per_document: int = count(1, least=1, yields_to=SOURCES)
@@ -221,6 +230,7 @@ class DataConfig:
         self._check_lanes()
         check_paths("data.files", self.files)
         check_column("data.text_column", self.text_column)
+        self.text_column = read_breaks(self.text_column)
         _ = self.parts
         check_paths("data.validation_files", self.validation_files)
 

@@ -108,11 +108,7 @@ LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 STEPS = Range(above=0, steps=True)
 BETA = Range(least=0, below=1)
 SEED = whole(0, most=LARGEST_SEED)
-KEPT = whole(
-    2,
-    remedy="With 1, Trainer deletes the last checkpoint when another one was better, and nothing is left to resume from; "
-    "null keeps all of them.",
-)
+KEPT = whole(1, remedy="That many of the newest are kept, besides the best one; null keeps all of them.")
 OWN_EVALUATION = (
     "nothing reads it, since lmtune scores held-out text by itself, every token once. Leave it out; see eval.*."
 )

@@ -21,6 +21,8 @@ MOJIBAKE = re.compile(rb"\xc3[\x82\x83]\xc2[\x80-\xbf]")
 """What a letter of two bytes in UTF-8 becomes, in UTF-8 again, when its bytes are read as Latin-1."""
 MOJIBAKE_BYTES, LEAST_MOJIBAKE = 1_000_000, 5
 """Bytes of a source that are looked at, and how often it has to be there: in a quarter of the letters beyond ASCII as well."""
+C1_CONTROLS = re.compile(rb"\xc2[\x80-\x84\x86-\x9f]")
+"""Control characters that no text has, in UTF-8: what cp1252's quotes and dashes become when read as Latin-1. U+0085 ends lines."""
 
 
 def build_texts(strings: Iterable[str]) -> Texts:
@@ -83,8 +85,8 @@ def hash_texts(texts: Texts, seed: int) -> np.ndarray:
     )
 
 
-def find_mojibake(texts: Texts) -> str | None:
-    """A remark that texts look like UTF-8 which has been read as Latin-1; None for texts that do not."""
+def find_misread(texts: Texts) -> str | None:
+    """A remark that texts look like UTF-8, or cp1252, which has been read as Latin-1; None for texts that do not."""
     edges = edges_of(texts) if len(texts) else np.zeros(1, np.int64)
     content = (
         memoryview(texts.buffers()[2] or b"")[edges[0] : min(edges[-1], edges[0] + MOJIBAKE_BYTES)]
@@ -92,6 +94,12 @@ def find_mojibake(texts: Texts) -> str | None:
         else b""
     )
     letters = np.count_nonzero(np.frombuffer(content, np.uint8) >= 0xC0)
+    controls = C1_CONTROLS.findall(content) if letters else []
+    if len(controls) >= LEAST_MOJIBAKE and (meant := controls[0][1:].decode("cp1252", "ignore")):
+        return (
+            f"{len(controls):,} times control characters such as {controls[0].decode()!r} stand where {meant!r} may be meant: it "
+            "looks like cp1252 that was read as Latin-1. Give data.encoding=cp1252, or mend the text"
+        )
     found = MOJIBAKE.findall(content) if letters else []
     if len(found) < LEAST_MOJIBAKE or 4 * len(found) < letters:
         return None

@@ -11,7 +11,7 @@ from lmtune.config import DataConfig, DocumentRule
 from lmtune.config.data import FilePart
 from lmtune.data.boundaries import split_text
 from lmtune.data.cache import checksum_file
-from lmtune.data.columns import batch_strings, build_texts, find_mojibake, sum_bytes
+from lmtune.data.columns import batch_strings, build_texts, find_misread, sum_bytes
 from lmtune.data.decoding import Reading, load_pieces, name_faults
 from lmtune.data.files import TEXT_SUFFIXES, PassedOver, describe_passed_over, has_splits, kind_of, list_files, size_of
 from lmtune.data.remote import RemoteFile, TextFile
@@ -200,7 +200,7 @@ class FileSource:
         last: Rows | None = None
         with name_faults(file):
             for batch in batches:
-                if not used and (remark := find_mojibake(batch.texts)):
+                if not used and (remark := find_misread(batch.texts)):
                     self.remark(f"{show(file)}: {remark}")
                 whole = _add_beside(batch, reading.take_left())
                 used += sum_bytes(whole.texts) + sum(whole.beside.values())

@@ -1,6 +1,5 @@
 """Files of text: paths, addresses, patterns and folders resolved to files, and the kind of each file."""
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import TypeGuard
 from lmtune.data.remote import RemoteFile, TextFile, list_remote
 from lmtune.data.unpacking import PACKINGS
 from lmtune.errors import DataError
-from lmtune.paths import GivenPath, Kind, describe, show
+from lmtune.paths import GivenPath, Kind, describe, find_near, show
 from lmtune.urls import find_protocol
 
 PACKAGE = "pkg://lmtune/"
@@ -20,8 +19,6 @@ ALIASES = {".ndjson": ".jsonl", ".feather": ".arrow"}
 """Other names of those kinds."""
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 """What tells the folder of a dataset, and of several splits, that save_to_disk has written."""
-NEAR = 0.75
-"""How like a name that is there (difflib's ratio) one that is not must be to be taken for it."""
 NAMED_OVER = 3
 """Names of files passed over that a line gives as examples."""
 REMEDIES = {
@@ -29,7 +26,7 @@ REMEDIES = {
     (".html", ".htm", ".xml", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".epub"): "Take the text out of it first",
     (".xls", ".xlsx", ".ods"): "Save its sheet as .csv",
     (".zip", ".tar", ".tgz", ".7z", ".rar"): "Unpack it, and name the folder",
-    (".jsonlines", ".jsonld", ".tab"): "Rename it: objects one a line are .jsonl, columns parted by tabs are .tsv",
+    (".jsonlines", ".jsonld", ".tab"): "Rename it: objects one a line are .jsonl, columns separated by tabs are .tsv",
 }
 """What to do with a file of a kind that is not read."""
 
@@ -68,12 +65,9 @@ def _check_there(typed: GivenPath, given: str) -> None:
     path = typed.expand()
     if typed.find_kind(path) is not Kind.NOTHING:
         return
-    beside = [entry.name for entry in typed.list_folder(path.parent)] if typed.is_folder(path.parent) else []
-    near = difflib.get_close_matches(path.name, beside, n=1, cutoff=NEAR)
-    remedy = (
-        f"Did you mean {near[0]}?" if near else "Check the path, and where you stand; quote a pattern for the shell."
-    )
-    found = "none of that name" if beside else describe(path)
+    near = find_near(path)
+    remedy = f"Did you mean {near}?" if near else "Check the path, and where you stand; quote a pattern for the shell."
+    found = "none of that name" if typed.is_folder(path.parent) else describe(path)
     raise DataError(f"{typed}: expected a file, a folder or a pattern, found {found}. {remedy}")
 
 

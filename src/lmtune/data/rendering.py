@@ -15,10 +15,13 @@ from lmtune.data.columns import Texts, build_texts
 from lmtune.data.tables import Rows, Table, TableBatch, is_text
 from lmtune.data.values import is_wanted, render_value
 from lmtune.errors import DataError
+from lmtune.paths import show
 
 FIELD = re.compile(r"\{([^{}]+)\}")
 """A column in a template."""
 SHOWN_NAMES = 40
+LONGEST_NAME = 60
+"""Characters of a name that are shown; a longer one is hardly a name."""
 SHOWN_VALUES = 8
 KEPT_VALUES = 1000
 """Different values of a column that are kept to be shown."""
@@ -227,11 +230,19 @@ class _Renderer:
 
     def _refuse(self, absent: list[str], purpose: str, names: list[str]) -> DataError:
         asked = " or ".join(repr(name) for name in absent)
-        shown = ", ".join(map(str, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
+        cut = [
+            name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+            for name in map(show, names[:SHOWN_NAMES])
+        ]
+        shown = ", ".join(cut) + (", ..." if len(names) > SHOWN_NAMES else "")
         several = f" Where files differ, a list of names: data.{purpose}=[a,b]." if purpose == "text_column" else ""
         return DataError(
-            f"{self._table.where} has no column {asked}; it has {shown or 'none'}. Name one of those with data.{purpose}=."
-            + several
+            f"{self._table.where} has no column {asked}; it has {shown or 'none'}. "
+            + (
+                "Its first line looks like text, not like names of columns: put a line with names above it."
+                if any(len(str(name)) > LONGEST_NAME for name in names)
+                else f"Name one of those with data.{purpose}=.{several}"
+            )
         )
 
     def _encodable(self, texts: list[str]) -> Texts:

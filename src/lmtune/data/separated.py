@@ -9,6 +9,7 @@ import itertools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -20,7 +21,9 @@ from lmtune.paths import show
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 OTHER_DELIMITERS = ";\t,|"
-"""Tried, in this order, where a header has no delimiter of the file's kind."""
+"""Tried, in this order, where the file's usual delimiter does not give all of the first rows as many columns."""
+LOOKED_LINES, LOOKED_CHARS = 50, 1_000_000
+"""Most lines, and about how many characters of them, that the delimiter is taken from."""
 MOST_ROW_CHARS = 1_000_000_000
 """Most characters of a row: a quote that is never closed makes one of all the rest."""
 MOST_QUOTED_LINES = 1000
@@ -36,7 +39,9 @@ def load_separated(reading: Reading, kind: str) -> tuple[Table, str | None]:
     rows = _read_quoted(lines, delimiter) if kind == ".tsv" and delimiter == "\t" else _read_strictly(lines, delimiter)
     numbered = _explain(rows, lines, reading, kind, delimiter)
     names = next(numbered, (0, []))[1]
-    repeated = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    # Spreadsheets write empty columns at the right without names; what they hold is left out as other columns are.
+    named = [name for name in names if name] or names[:1]
+    repeated = next((name for number, name in enumerate(named) if name in named[:number]), None)
     if repeated is not None:
         raise DataError(f"{show(reading.file)} has several columns {repeated!r}, expected each once. Rename them.")
 
@@ -44,7 +49,7 @@ def load_separated(reading: Reading, kind: str) -> tuple[Table, str | None]:
         return _build_batches(numbered, names, columns, reading, kind, delimiter)
 
     guessed = None if remark is None else f"{show(reading.file)}: {remark}"
-    return Table(names or None, read if names else lambda _: (), show(reading.file)), guessed
+    return Table(named or None, read if names else lambda _: (), show(reading.file)), guessed
 
 
 class _Lines:
@@ -76,26 +81,39 @@ class _Lines:
 
 
 def _guess_delimiter(lines: _Lines, usual: str) -> tuple[str, str | None]:
-    """What parts the columns, and a remark where that is not the usual."""
+    """What separates the columns, all first rows having as many by it, and a remark if that is not the usual."""
     first = next(lines, "")
     if first.lower().startswith("sep=") and len(first.rstrip("\n")) == len("sep=;"):
         return first[4], None  # Excel's own way to say it
-    lines.give_back([first] if first else [])
-    if _count_columns(first, usual) > 1:
+    looked = [first] if first else []
+    while len(looked) < LOOKED_LINES and sum(map(len, looked)) < LOOKED_CHARS and (line := next(lines, "")):
+        looked.append(line)
+    lines.give_back(looked)
+    if usual == "\t" and usual in first:
         return usual, None
-    for delimiter in OTHER_DELIMITERS.replace(usual, ""):
-        many = _count_columns(first, delimiter)
-        if many > 1:
-            words = "tabs" if delimiter == "\t" else repr(delimiter)
-            return delimiter, f"its {many} columns are taken to be parted by {words}, as its first line is"
-    return usual, None
+    is_cut = len(looked) == LOOKED_LINES or sum(map(len, looked)) >= LOOKED_CHARS
+    columns = {
+        delimiter: _count_columns(looked, delimiter, is_cut=is_cut)
+        for delimiter in [usual, *OTHER_DELIMITERS.replace(usual, "")]
+    }
+    fit = [delimiter for delimiter, counts in columns.items() if counts[0] > 1 and len(set(counts)) == 1]
+    some = [delimiter for delimiter, counts in columns.items() if counts[0] > 1]
+    # Where all rows have as many columns by several, as if each title had one comma, most columns are the likeliest.
+    found = max(fit, key=lambda each: columns[each][0]) if fit else next(iter(some), usual)
+    if found == usual:
+        return usual, None
+    words = "tabs" if found == "\t" else repr(found)
+    return found, f"its {columns[found][0]} columns are taken to be separated by {words}, as its first lines are"
 
 
-def _count_columns(line: str, delimiter: str) -> int:
-    try:
-        return len(next(csv.reader([line], delimiter=delimiter, strict=True), []))
-    except csv.Error:
-        return 0
+def _count_columns(looked: list[str], delimiter: str, *, is_cut: bool) -> list[int]:
+    """Columns of each row of the first lines, the header first. is_cut: the last row may go on, and counts only as the header."""
+    csv.field_size_limit(sys.maxsize)
+    counts: list[int] = []
+    # What does not read, such as a CR in a value without quotes, is refused with its line when the rows are read.
+    with suppress(csv.Error):
+        counts += (len(row) for row in csv.reader(looked, delimiter=delimiter) if row)
+    return (counts[:-1] if is_cut else counts) or counts or [0]
 
 
 def _read_strictly(lines: _Lines, delimiter: str) -> Iterator[list[str]]:

@@ -14,6 +14,9 @@ from lmtune.errors import DataError
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 """As JSON writes one: 007 is none."""
 
+TURN_TEXTS = ("content", "value")
+"""What the text of a turn is called in lists of chat messages, and in those of ShareGPT."""
+
 
 class Numeral(str):
     """A number of a JSON file, as it is written there."""
@@ -52,11 +55,21 @@ def render_value(value: object, column: str, where: str, row: int, encoding: str
         inside = ", ".join(map(str, value)) if isinstance(value, dict) else f"{len(value)} items"
         raise DataError(
             f"{where}: {column!r} holds no text but {type(value).__name__} ({inside}). "
-            f"Reach inside with data.text_column={column}.<name or number>. It is row {row:,}."
+            f"Reach inside with data.text_column={column}.<name or number>{_suggest_template(value, column)}. It is row {row:,}."
         )
     raise DataError(
         f"{where}, row {row:,}: expected text in {column!r}, found {type(value).__name__}. Name another with data.text_column=."
     )
+
+
+def _suggest_template(value: object, column: str) -> str:
+    """How the turns of a conversation, objects in a list, become one text; "" for another value."""
+    turn = value[0] if isinstance(value, list) and value else None
+    texts = {name: text for name, text in turn.items() if isinstance(text, str)} if isinstance(turn, dict) else {}
+    if not texts:
+        return ""
+    name = next((usual for usual in TURN_TEXTS if usual in texts), max(texts, key=lambda each: len(texts[each])))
+    return f", several in a template: 'data.text_column={{{column}.0.{name}}}\\n{{{column}.1.{name}}}'"
 
 
 def _decode(value: bytes, column: str, where: str, row: int, encoding: str) -> str:

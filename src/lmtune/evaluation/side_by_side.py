@@ -14,6 +14,7 @@ import numpy as np
 from lmtune.config.train import FOLLOWERS, list_keys
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.runs import Run
+from lmtune.runs.entry import load_results
 from lmtune.runs.settings import is_below, leave_out
 from lmtune.storage import Record, render_json
 
@@ -40,6 +41,8 @@ class ComparedRun:
     """Settings by dotted key, without the place of the run; TEXT among them."""
     choices: Record
     """Group to its choice."""
+    damage: str | None = None
+    """What is wrong with its records."""
 
     @property
     def private(self) -> bool:
@@ -49,10 +52,10 @@ class ComparedRun:
     def fault(self) -> str | None:
         """Why it has no number that could be compared; None where it has."""
         status = self.results.get("status")
-        if status != "completed":
+        if status not in (None, "completed"):
             steps = max((line["step"] for line in self.run.load_metrics()), default=0)
-            return f"{status or 'its results.json does not read'} after step {steps:,}, so it has no final score"
-        return None if self.results.get("eval") else "nothing was held out"
+            return f"{status} after step {steps:,}, so it has no final score"
+        return None if self.results.get("eval") else self.damage or "nothing was held out"
 
 
 class Score(NamedTuple):
@@ -78,21 +81,27 @@ class Family(NamedTuple):
     """Further runs of a seed that is there already."""
 
     def mean(self, measure: str) -> float:
-        return float(np.mean([score.measures[measure] for score in self.scores]))
+        return float(np.mean(self._list(measure)))
 
     def deviation(self, measure: str) -> float | None:
         """Sample standard deviation, with n-1; None for one seed."""
-        values = [score.measures[measure] for score in self.scores]
+        values = self._list(measure)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def _list(self, measure: str) -> list[float]:
+        """One for each seed; nan for a number that is not finite, for which results.json has null."""
+        values = (score.measures[measure] for score in self.scores)
+        return [math.nan if value is None else value for value in values]
 
 
 def load_compared(folder: Path, label: str) -> ComparedRun:
     """A run for a comparison; raise CheckpointError where its settings are lost."""
     run = Run(folder)
-    told, results = run.load_config(), run.find_results()
+    told = run.load_config()
+    _, results, damage = load_results(run)
     settings = leave_out(told, [*PLACES, *FOLLOWERS.values()])
     corpus = results.get("text", {}).get("corpus")
-    return ComparedRun(label, run, results, settings | {TEXT: corpus}, dict(told.get("groups") or {}))
+    return ComparedRun(label, run, results, settings | {TEXT: corpus}, dict(told.get("groups") or {}), damage)
 
 
 def find_differences(runs: list[ComparedRun]) -> dict[str, list[Any]]:

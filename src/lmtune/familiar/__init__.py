@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from lmtune.familiar.huggingface import RENAMED_TRAINING_ARGUMENTS, RUN_CLM, TRAINER, find_renamed
 from lmtune.familiar.loops import FACTORIES, NANOGPT
 from lmtune.familiar.others import GENERATING, HYDRA
-from lmtune.familiar.word import Word, use
+from lmtune.familiar.word import Word, nothing, use
 
 __all__ = ["BY_COMMAND", "RENAMED_TRAINING_ARGUMENTS", "WORDS", "Word", "find_renamed", "find_word"]
 
 WORDS: Mapping[str, Word] = {**HYDRA, **GENERATING, **FACTORIES, **NANOGPT, **TRAINER, **RUN_CLM}
 
+PRIVATE = nothing("Leave it out: a new repository is private unless public=true.")
 OF_SPLIT = use("data.seed", remark="of the split")
 
 BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
@@ -46,6 +47,10 @@ BY_COMMAND: Mapping[str, Mapping[str, Word]] = {
         "base_model": use("ckpt"),
         "input_file": use("prompts_file"),
         "use_cpu": use("device=cpu"),
+    },
+    "push": {
+        "private": PRIVATE,
+        "hub_private_repo": PRIVATE,
     },
     "tokenizer": {
         "seed": OF_SPLIT,

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 
 from lmtune.familiar.word import ATTENTION, CACHE, FLOAT32, QUANTIZED, REPORT, SHARE, WORKERS, Word, nothing, use
 
+CHAT_TEMPLATE = nothing(
+    "Leave it out: texts are learned as they are. data.text_column= may be a template of columns, also of the turns of a chat: "
+    "'data.text_column={messages.0.content}\\n{messages.1.content}'."
+)
+
 NANOGPT: Mapping[str, Word] = {
     "out_dir": use("output"),
     "max_iters": use("training.max_steps"),
@@ -91,10 +96,12 @@ FACTORIES: Mapping[str, Word] = {
     "interleave_probs": use("data.mix"),
     "mix_strategy": use("data.mix"),
     "buffer_size": use("data.shuffle_blocks"),
-    "template": nothing("Texts are learned as they are; data.text_column= may be a template of columns."),
-    "chat_template": nothing("Texts are learned as they are; data.text_column= may be a template of columns."),
+    "template": CHAT_TEMPLATE,
+    "chat_template": CHAT_TEMPLATE,
     "train_on_inputs": nothing("Every token of a text is learned."),
-    "stage": nothing("lmtune train learns from text as it is, which is called pre-training (pt) there."),
+    "stage": nothing(
+        "Leave it out: lmtune trains on plain text, which LLaMA-Factory calls stage: pt; sft, rm and dpo are not supported."
+    ),
     "finetuning_type": use("finetune", remark="full, lora or gradual"),
     "adapter": use("finetune=lora"),
     "use_peft": use("finetune=lora"),

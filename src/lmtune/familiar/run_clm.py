@@ -40,6 +40,9 @@ SILENT: Mapping[str, str] = {
 }
 """Flags for which there is nothing to type."""
 
+LAUNCHERS: Mapping[str, str] = {"torchrun": "-m", "accelerate": "-m", "deepspeed": "--module"}
+"""Programs that start several processes, and their option for a module in place of a script."""
+
 SEVERAL = frozenset(["debug", "fsdp", "include_for_metrics", "label_names", "report_to"])
 """Flags that take several values, one behind the other."""
 
@@ -117,9 +120,18 @@ def move_flags(flags: list[Flag]) -> Iterator[Moved]:
             yield _move(Flag(name, value, given=False))
 
 
-def render_command(pairs: list[tuple[str, str]]) -> str:
-    """The command of lmtune, as it is typed in a shell."""
-    return " ".join(["lmtune train", *(f"{key}={shlex.quote(value)}" for key, value in pairs)])
+def find_launcher(arguments: list[str]) -> list[str]:
+    """What starts several processes, with its options, as before the script: `torchrun --nproc_per_node 2`; [] for none."""
+    script = next((place for place, argument in enumerate(arguments) if argument.endswith(".py")), 0)
+    words = arguments[:script]
+    return words if words and (words[0] in LAUNCHERS or "torch.distributed" in " ".join(words[1:3])) else []
+
+
+def render_command(pairs: list[tuple[str, str]], launcher: list[str]) -> str:
+    """The command of lmtune, as it is typed in a shell. launcher: what starts its processes, [] for one process alone."""
+    module = LAUNCHERS.get(launcher[0], "-m") if launcher else ""
+    head = f"{shlex.join(launcher)} {module} lmtune train" if launcher else "lmtune train"
+    return " ".join([head, *(f"{key}={shlex.quote(value)}" for key, value in pairs)])
 
 
 def _divide(percent: str) -> str:

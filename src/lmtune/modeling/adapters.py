@@ -6,6 +6,9 @@ Saved adapters are recognised by their adapter_config.json, which names their ba
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -99,7 +102,8 @@ def add_adapter(model: PreTrainedModel, config: FinetuneConfig, revision: str | 
         ensure_weight_tying=config.embeddings and is_tied(model),
     )
     try:
-        adapted = get_peft_model(model, settings, revision=revision if model.name_or_path else None)
+        with _hiding_renamed():
+            adapted = get_peft_model(model, settings, revision=revision if model.name_or_path else None)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ConfigError(f"finetune=lora: {one_line(error)}") from error
     if config.embeddings:  # peft takes the head out, and would not find what is tied when it reads the settings again
@@ -213,7 +217,8 @@ def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
         from peft.utils import get_peft_model_state_dict, load_peft_weights
 
         # peft reads .safetensors, and pickles with weights_only=True; it runs no code of an adapter or its base.
-        adapted = PeftModel.from_pretrained(model, source.path, revision=source.revision)
+        with _hiding_renamed():
+            adapted = PeftModel.from_pretrained(model, source.path, revision=source.revision)
         stored = load_peft_weights(source.path, "cpu", revision=source.revision)
         check_adapter_complete(source, stored, get_peft_model_state_dict(adapted))
         merged = adapted.merge_and_unload(safe_merge=True)
@@ -223,6 +228,14 @@ def apply_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     for name, parameter in merged.named_parameters():
         parameter.requires_grad_(name not in still)
     return merged
+
+
+@contextmanager
+def _hiding_renamed() -> Iterator[None]:
+    """Hide transformers' warning that peft reads a property by its former name: nothing that a user could change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _check_targets(model: PreTrainedModel, targets: list[str], whole: list[str]) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lmtune.foreign import Source
 from lmtune.modeling.wholeness import CHECK
 from lmtune.runs import MANIFEST, load_manifest
-from lmtune.storage import Record
 
 if TYPE_CHECKING:
     import torch
@@ -21,25 +20,20 @@ KEY = "base"
 """Key of the record in the manifest of a checkpoint, and of a model that is an adapter alone."""
 SAMPLED = 4096
 """Values of each tensor that are compared, at most: all of a large model would take minutes."""
+SHOWN = 8
+"""Digits of a hash in a message."""
 
 
-def describe_base(model: PreTrainedModel) -> Record | None:
-    """What identifies the weights of a base: a hash of a sample of them, and the commit that the Hub had them at, if any.
-
-    None for weights that are stored nowhere as they are, on which no adapter can be loaded.
-    """
-    if not model.name_or_path:
-        return None
-    return {"weights": hash_sample(model), "commit": getattr(model.config, "_commit_hash", None)}
-
-
-def hash_sample(model: PreTrainedModel) -> str:
+def hash_base(model: PreTrainedModel) -> str | None:
     """xxh3-128 of the shapes of all weights and of at most SAMPLED values of each, spread over it evenly.
 
     Neither the names nor the order of the weights count, which other versions of transformers may change; a tied head counts once.
+    None for weights that are stored nowhere as they are, on which no adapter can be loaded.
     """
     import xxhash
 
+    if not model.name_or_path:
+        return None
     digests = sorted(_hash_tensor(weight.detach()) for weight in model.parameters())
     return xxhash.xxh3_128_hexdigest(b"".join(digests))
 
@@ -61,17 +55,12 @@ def check_same_base(source: Source, base: Source, model: PreTrainedModel) -> Non
     Adapters without a record of that, such as those of other programs, are accepted.
     """
     manifest = load_manifest(Path(source.path)) if source.whole and source.is_folder else None
-    recorded: Record | None = (manifest or {}).get(KEY)
-    found = describe_base(model)
-    if recorded is None or found is None or recorded["weights"] == found["weights"]:
+    recorded: str | None = (manifest or {}).get(KEY)
+    found = hash_base(model)
+    if recorded is None or found in (None, recorded):
         return
     raise source.error(
-        f"{base}: expected the weights that the adapter was trained on, {render_base(recorded)} in its {MANIFEST}, found others, "
-        f"{render_base(found)}, so its numbers and texts would be those of another model. Put the model back that was there; "
+        f"{base}: expected the weights that the adapter was trained on, {recorded[:SHOWN]} in its {MANIFEST}, found others, "
+        f"{found[:SHOWN]}, so its numbers and texts would be those of another model. Put the model back that was there; "
         f"{CHECK} takes it as it is."
     )
-
-
-def render_base(record: Record) -> str:
-    """The hash of the sample, shortened, and the commit if the weights came from the Hub."""
-    return record["weights"][:8] + (f" (commit {record['commit']})" if record["commit"] else "")

@@ -1,5 +1,6 @@
 """Resolving `ckpt=`: a run folder, one of its checkpoints, a saved model, or a Hub id."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from lmtune.errors import CheckpointError
 from lmtune.hub import check_available, is_local
 from lmtune.modeling import wholeness
 from lmtune.modeling.source import check_folder
-from lmtune.paths import GivenPath, describe
+from lmtune.paths import GivenPath, describe, find_near, shorten
 from lmtune.runs import Run, step_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,16 @@ def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Chec
     given = GivenPath(key, ckpt, CheckpointError)
     folder = given.expand()
     if not given.is_folder(folder):
+        near = find_near(folder)
+        meant = f"Did you mean {folder.with_name(near)}?" if near else ""
         if is_local(given):
-            raise given.refuse("a run folder, a checkpoint or a model folder", describe(folder), "Check the path.")
-        check_available("model", ckpt, None, CheckpointError)
+            raise given.refuse(
+                "a run folder, a checkpoint or a model folder", describe(folder), meant or "Check the path."
+            )
+        try:
+            check_available("model", ckpt, None, CheckpointError)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {meant}".rstrip()) from error
         return Checkpoint(ckpt, None)
     if given.is_file(folder / foreign.CONFIG) or given.is_file(folder / foreign.ADAPTER):
         inside_run = step_of(folder) >= 0 or folder.name == "model"
@@ -53,7 +63,7 @@ def resolve_checkpoint(ckpt: str, whole: bool = True, key: str = "ckpt") -> Chec
         check_folder(foreign.Source(key, str(folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(folder), run)
     if given.is_file(folder / "config.yaml"):
-        return _find_in_run(Run(folder), whole)
+        return _find_in_run(Run(folder), key, whole)
     raise CheckpointError(
         f"{given}: expected a run folder, a checkpoint or a saved model, found neither config.yaml nor {foreign.CONFIG} in it."
     )
@@ -63,16 +73,16 @@ def _find_run(given: GivenPath, folder: Path) -> Run | None:
     """The run that a folder holds; None if its config.yaml is another program's or unreadable."""
     run = Run(folder)
     try:
-        config = run.load_config() if given.is_file(run.config_file) else {}
+        found = run.load_config() if given.is_file(run.config_file) else None
     except (CheckpointError, yaml.YAMLError, UnicodeDecodeError, OSError):
         return None
-    return run if {"model", "data", "seed"} <= config.keys() else None
+    return None if found is None else run
 
 
-def _find_in_run(run: Run, whole: bool) -> Checkpoint:
-    given = GivenPath("ckpt", str(run.folder), CheckpointError)
+def _find_in_run(run: Run, key: str, whole: bool) -> Checkpoint:
+    given = GivenPath(key, str(run.folder), CheckpointError)
     if any(given.is_file(run.model_folder / name) for name in (foreign.CONFIG, foreign.ADAPTER)):
-        wholeness.check_sealed(foreign.Source("ckpt", str(run.model_folder), error=CheckpointError, whole=whole))
+        wholeness.check_sealed(foreign.Source(key, str(run.model_folder), error=CheckpointError, whole=whole))
         return Checkpoint(str(run.model_folder), run)
     newest, complaints = run.find_checkpoint()
     if newest is None:
@@ -81,6 +91,9 @@ def _find_in_run(run: Run, whole: bool) -> Checkpoint:
             f"{run.folder} holds no model and no whole checkpoint ({found}). Train on with lmtune train resume={run.folder}."
         )
     _check_adapter_base(run, newest)
+    logger.info(
+        "%s has no finished model, so its newest whole checkpoint is taken: %s", shorten(run.folder), newest.name
+    )
     return Checkpoint(str(newest), run)
 
 

@@ -44,4 +44,5 @@ def _render_sides(found: Record) -> list[str]:
 def _render_identifiers(found: Record) -> list[str]:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())
     lines = [f"in the training text: {kinds or 'none'}; {found['given_away']:,} given away by what is before them"]
-    return [*lines, *_render_sides(found)] if found["different"] else lines
+    lines += _render_sides(found) if found["different"] else []
+    return [*lines, EN.say("audit_limit_detector")]

@@ -10,6 +10,8 @@ from lmtune.units import render_bytes, render_count, render_duration
 
 LABEL = 12
 """Width of the labels, in characters."""
+LONG = 60.0
+"""Seconds of a run beyond which it is said that evaluations take most of it."""
 OWN = "lmtune's conf/"
 BARS = FINE.levels
 
@@ -168,6 +170,8 @@ def _render_costs(costs: Record) -> Iterator[str]:
             f"checkpoints {render_duration(parts['saves'])}"
             + (f", writing old text {render_duration(parts['writing'])}" if parts["writing"] else "")
         )
+        if seconds["median"] > LONG and 2 * parts["evaluations"] > seconds["median"]:
+            yield "Evaluations are most of it: eval.max_tokens= with less, or training.eval_steps= further apart, shortens them."
         spent = [f"{cost['kwh']:.3g} kWh"] if cost["kwh"] is not None else []
         spent += [f"{cost['price']:,.2f} at your price"] if cost["price"] is not None else []
         if spent:

@@ -7,9 +7,9 @@ from pathlib import Path
 from lmtune.errors import CheckpointError
 from lmtune.reporting.svg import Point
 from lmtune.runs import Run
-from lmtune.runs.entry import load_overrides
+from lmtune.runs.entry import load_overrides, load_results
 from lmtune.runs.evaluations import Evaluation, find_evaluation, read_evaluations
-from lmtune.runs.mark import find_mark
+from lmtune.runs.shape import LEDGER, find_strange
 from lmtune.storage import Record, load_json
 
 BITS = "bits_per_byte"
@@ -29,6 +29,8 @@ class RunRecord:
     """ISO 8601."""
     overrides: list[str] = field(default_factory=list)
     """Overrides as typed, recorded by Hydra."""
+    faults: list[str] = field(default_factory=list)
+    """What is wrong with its files, and is left out here."""
 
     @property
     def status(self) -> str:
@@ -100,21 +102,35 @@ class RunRecord:
 def load_record(folder: Path) -> RunRecord:
     """The records of a run; raise CheckpointError for a folder without the settings of one."""
     run = Run(folder)
-    mark = find_mark(folder)
+    mark, results, fault = load_results(run)
+    ledger, strange = _load_ledger(run.ledger_file)
+    metrics = run.load_metrics()
     return RunRecord(
         folder=folder,
         config=run.load_config(),
-        results=run.find_results(),
-        ledger=_find_json(run.ledger_file),
-        metrics=run.load_metrics(),
+        results=results,
+        ledger=ledger,
+        metrics=metrics,
         samples=run.load_samples(),
         began=None if mark is None else mark.began,
         overrides=load_overrides(run),
+        faults=[each for each in (fault, strange, _find_cut(run.metrics_file, len(metrics))) if each is not None],
     )
 
 
-def _find_json(file: Path) -> Record:
+def _load_ledger(file: Path) -> tuple[Record, str | None]:
+    """(ledger, fault): {} where it is missing, or not as a run writes it."""
     try:
-        return load_json(file)
+        ledger = load_json(file)
+    except FileNotFoundError:
+        return {}, None
     except (OSError, CheckpointError):
-        return {}
+        return {}, f"{file.name} does not read"
+    strange = find_strange(ledger, LEDGER)
+    return (ledger, None) if strange is None else ({}, f"{file.name} is not as lmtune writes it: {strange}")
+
+
+def _find_cut(file: Path, read: int) -> str | None:
+    """Where a log was not read to its end; None if only its last line is incomplete. read: its lines that were."""
+    written = file.read_bytes().count(b"\n") if file.exists() else 0
+    return f"{file.name} is not as lmtune writes it from line {read + 1} of {written} on" if read < written else None

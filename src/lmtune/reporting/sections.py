@@ -213,7 +213,7 @@ def _build_set(name: str, measures: Record, language: Language) -> Record:
         bytes=measures["bytes"],
         context=protocol["context"],
         dtype=protocol["dtype"],
-        split_by=protocol["split_by"],
+        split_by=protocol.get("split_by", "-"),
     )
     return {
         "name": name,

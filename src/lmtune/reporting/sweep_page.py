@@ -1,5 +1,6 @@
 """The page of a sweep: its runs in one table, named by their own settings, and their curves in one figure."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from lmtune.reporting.record import BITS, RunRecord, load_record
 from lmtune.reporting.settings import list_own, render_overrides, shorten_folder
 from lmtune.runs.search import find_runs
 from lmtune.storage import Record
+
+logger = logging.getLogger(__name__)
 
 COLOURS = 8
 """Curves that have a colour and a label of their own; the best runs get them."""
@@ -39,8 +42,16 @@ class Job(NamedTuple):
 
 
 def load_jobs(folder: Path) -> list[Job]:
-    """The runs of a sweep in the order of their numbers; raise CheckpointError for a sweep without one."""
-    records = [load_record(run.folder) for run in find_runs(folder)]
+    """The runs of a sweep in the order of their numbers; one whose settings are lost is named and left out.
+
+    Raises CheckpointError for a sweep without any.
+    """
+    records = []
+    for run in find_runs(folder):
+        try:
+            records.append(load_record(run.folder))
+        except CheckpointError as error:
+            logger.warning("left out: %s", error)
     if not records:
         raise CheckpointError(f"{folder}: expected the runs of a sweep, found none. It may not have started any.")
     records.sort(key=lambda record: (len(record.folder.name), record.folder.name))

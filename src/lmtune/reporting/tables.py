@@ -7,7 +7,7 @@ from lmtune.evaluation.comparison import MIN_DOCUMENTS
 from lmtune.evaluation.documents import have_same_vocabulary
 from lmtune.evaluation.gain import MOST_SEEDS, POWER, SOUGHT
 from lmtune.evaluation.intervals import CONFIDENCE
-from lmtune.measures import SHOWN
+from lmtune.measures import SHOWN, Measure
 from lmtune.reporting.average import render_average
 from lmtune.reporting.card import render_epochs
 from lmtune.reporting.columns import list_columns, render_texts
@@ -21,6 +21,8 @@ NUMBER = 12
 """Characters of a column of numbers, at least."""
 LONGEST_NAME = 40
 """Characters of the name of a checkpoint."""
+MOST_COLUMNS = 3
+"""Checkpoints that have a column each."""
 SHOWN_DOCUMENTS = 10
 SHOWN_CHARS = 90
 """Characters shown of the beginning of a document."""
@@ -72,18 +74,13 @@ def render_rates(found: Record, curve: Path) -> list[str]:
 
 
 def render_evaluation(results: Record) -> list[str]:
-    """Results of `lmtune eval` on a text: a column for each checkpoint, and their differences below."""
+    """Results of `lmtune eval` on a text: the numbers of each checkpoint, and their differences below."""
     models = results.get("models") or {"": results}
     scored = {ckpt: next(iter(each["eval"].values())) for ckpt, each in models.items()}
     name, first = next(iter(next(iter(models.values()))["eval"].items()))
     lines = [f"{name} ({first['protocol']['split']}, {render_amount(first)})"]
-    rows = [("", [shorten(ckpt) for ckpt in scored])] if len(scored) > 1 else []
     same = have_same_vocabulary(scored)
-    for measure in SHOWN:
-        if same or not measure.per_token:
-            numbers = [render_number(measures[measure.name]) for measures in scored.values()]
-            rows.append((measure.label, numbers))
-    lines += _render_rows(rows)
+    lines += _render_scores(scored, [measure for measure in SHOWN if same or not measure.per_token])
     if not same:
         lines.append(
             "The checkpoints have different vocabularies, so what they lose per token (loss, perplexity, accuracy) does not "
@@ -94,6 +91,15 @@ def render_evaluation(results: Record) -> list[str]:
     return lines + [
         line for ckpt, measures in scored.items() for line in _render_worst(ckpt, measures, len(scored) > 1)
     ]
+
+
+def _render_scores(scored: dict[str, Record], shown: list[Measure]) -> list[str]:
+    """A column for each checkpoint; a row for each if there are more than MOST_COLUMNS."""
+    table = [["", *(measure.label for measure in shown)]]
+    table += [[shorten(ckpt), *(render_number(found[each.name]) for each in shown)] for ckpt, found in scored.items()]
+    if len(scored) <= MOST_COLUMNS:
+        table = [list(row) for row in zip(*table, strict=True)][len(scored) == 1 :]  # a single one needs no heading
+    return _render_rows([(label, cells) for label, *cells in table])
 
 
 def render_amount(measures: Record) -> str:
@@ -115,12 +121,13 @@ def render_answers(answers: list[Record]) -> list[str]:
 
 def _render_rows(rows: list[tuple[str, list[str]]]) -> list[str]:
     """Rows of a label and cells; a column is as wide as its widest cell, with two spaces before it."""
+    longest = max([LABEL, *(len(label) + 2 for label, _ in rows)])
     columns = list(zip(*(cells for _, cells in rows), strict=True))
     widths = [
         max(NUMBER, *(len(cell) + (2 if place else 0) for cell in column)) for place, column in enumerate(columns)
     ]
     return [
-        f"{label:<{LABEL}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        f"{label:<{longest}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         for label, cells in rows
     ]
 

@@ -4,10 +4,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lmtune.errors import CheckpointError
 from lmtune.runs.entry import Entry, load_entry
 from lmtune.runs.folder import Run
 from lmtune.runs.mark import MARK
 from lmtune.runs.search import SWEEP_MARK
+from lmtune.storage import CHECKSUM, load_json
 
 DEPTH = 3
 """Levels of folders that are searched for runs: <name>/<date>, sweeps/<date>/<job>."""
@@ -57,8 +59,7 @@ def _look_through(folder: Path, depth: int, found: Survey) -> bool:
     except OSError as error:
         found.barred[folder] = str(error.strerror)
         return True
-    names = {entry.name for entry in entries}
-    if MARK in names or names >= LEFTOVERS:
+    if _is_run(folder, {entry.name for entry in entries}):
         found.runs.append(folder)
         return True
     folders = [entry for entry in entries if not entry.name.startswith(".") and _is_folder(entry)] if depth else []
@@ -66,6 +67,21 @@ def _look_through(folder: Path, depth: int, found: Survey) -> bool:
     if any(holds):
         found.others += [Path(entry.path) for entry, held in zip(folders, holds, strict=True) if not held]
     return any(holds)
+
+
+def _is_run(folder: Path, names: set[str]) -> bool:
+    """True for a folder with run.json, or with the other records of a run: not for files of another program with these names."""
+    if MARK in names:
+        return _may_hold(folder / MARK, CHECKSUM)
+    return names >= LEFTOVERS and _may_hold(folder / "results.json", "status")
+
+
+def _may_hold(file: Path, key: str) -> bool:
+    """True for a JSON object with a key, and for a file that does not read: it may have been damaged."""
+    try:
+        return key in load_json(file)
+    except (OSError, CheckpointError):
+        return True
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

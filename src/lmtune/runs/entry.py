@@ -15,6 +15,7 @@ from lmtune.errors import CheckpointError
 from lmtune.runs.folder import Run
 from lmtune.runs.lock import LOCK
 from lmtune.runs.mark import MARK, Mark, find_mark
+from lmtune.runs.shape import keep_sound
 from lmtune.storage import Record, load_json
 
 STATUSES = ("completed", "stopped", "failed", "running")
@@ -116,6 +117,12 @@ def load_overrides(run: Run) -> list[str]:
     return [each.lstrip("+") for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
+def load_results(run: Run) -> tuple[Mark | None, Record, str | None]:
+    """(mark, results, fault): run.json, the parts of results.json that are as a run writes them, and what is wrong with either."""
+    mark, results, fault = _load_records(run)
+    return mark, keep_sound(results)[0], fault
+
+
 def _load_records(run: Run) -> tuple[Mark | None, Record, str | None]:
     """(mark, results, fault), as far as the records are intact."""
     mark = find_mark(run.folder)
@@ -132,6 +139,8 @@ def _load_records(run: Run) -> tuple[Mark | None, Record, str | None]:
     sealed = "results.json" in ((mark.checksums or {}) if mark else {})
     if sealed and not run.find_results():
         return mark, {}, "results.json is not as it was written"
+    if fault is None and (strange := keep_sound(results)[1]):
+        fault = f"results.json is not as lmtune writes it: {', '.join(strange)}"
     return mark, results, fault
 
 

@@ -20,6 +20,7 @@ from lmtune.runs.manifest import find_fault, find_surplus, load_manifest, seal
 from lmtune.runs.mark import MARK, Mark, find_mark, parse_mark, write_mark
 from lmtune.storage import (
     checksum_of,
+    list_unfinished,
     load_json,
     measure_folder,
     number_names,
@@ -29,6 +30,9 @@ from lmtune.storage import (
     write_json,
     write_text,
 )
+
+SECTIONS = ("data", "model", "training")
+"""Sections that tell the settings of a run from the config.yaml of another program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,10 @@ class Run(RunFiles):
             return {}
         return results if self._is_as_sealed(self.results_file, text) else {}
 
+    def find_name(self) -> str:
+        """The name of the run; that of the folder around it if its results are gone."""
+        return str(self.find_results().get("name") or self.folder.absolute().parent.name)
+
     def write_results(self, results: dict[str, Any]) -> None:
         """Replace results.json; for a completed run, seal it by the mark."""
         name, mark = self.results_file.name, self.mark
@@ -158,13 +166,14 @@ class Run(RunFiles):
         return bool(self.load_config().get("private"))
 
     def find_config(self) -> dict[str, Any] | None:
-        """config.yaml as plain values; None if it is missing or not as the run wrote it."""
+        """config.yaml as plain values; None if it is missing, not as the run wrote it, or another program's."""
         try:
             text = self.config_file.read_text(encoding="utf-8")
             loaded = load_yaml(self.config_file)
         except (OSError, UnicodeDecodeError, ConfigError):
             return None
-        return loaded if loaded and self._is_as_sealed(self.config_file, text) else None
+        is_ours = all(isinstance((loaded or {}).get(section), dict) for section in SECTIONS)
+        return loaded if is_ours and self._is_as_sealed(self.config_file, text) else None
 
     def write_config(self, plain: dict[str, Any]) -> None:
         """Replace config.yaml, and seal it by the mark."""
@@ -248,10 +257,13 @@ class Run(RunFiles):
         return sum(map(measure_folder, self.checkpoints()))
 
     def sweep(self) -> None:
-        """Remove what an interrupted save left behind."""
+        """Remove what an interrupted save or write of a record left behind. Only the process that holds the lock may."""
         if find_mark(self.folder) is not None:
             for folder in (self.staging_folder, self.trash_folder):
                 shutil.rmtree(folder, ignore_errors=True)
+            for name in (*RECORDS, MARK):
+                for path in list_unfinished(self.folder / name):
+                    path.unlink(missing_ok=True)
 
     def discard(self, folder: Path) -> bool:
         """Delete a sealed folder so that it is never seen half deleted: rename it first, then remove it.

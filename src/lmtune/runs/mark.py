@@ -73,12 +73,15 @@ def find_mark(folder: Path) -> Mark | None:
 
 
 def parse_mark(content: dict[str, Any]) -> Mark | None:
-    """A mark from what as_dict gave, None where it was changed since."""
+    """A mark from what as_dict gave, by this version or another; None if it was changed since, or lacks a field."""
     record = find_signed(content)
     if record is None:
         return None
-    lists = {name: tuple(record[name]) for name in ("made", "made_folders")}
-    return Mark(**{item.name: record[item.name] for item in fields(Mark)} | lists)
+    known = {item.name: record[item.name] for item in fields(Mark) if item.name in record}
+    try:
+        return Mark(**known | {name: tuple(record.get(name, ())) for name in ("made", "made_folders")})
+    except TypeError:
+        return None
 
 
 def place_mark(folder: Path, mark: Mark) -> None:

@@ -6,6 +6,7 @@ from lmtune.errors import CheckpointError
 from lmtune.paths import shorten, show
 from lmtune.runs.catalog import load_entries
 from lmtune.runs.entry import Entry
+from lmtune.runs.search import SWEEP_MARK
 
 LAST = "last"
 SHOWN = 8
@@ -46,7 +47,11 @@ def _list_parts(entry: Entry, root: Path) -> set[str]:
 def _refuse(key: str, text: str, found: list[Entry], last: str) -> CheckpointError:
     shown = ", ".join(show(shorten(each.run.folder.absolute())) for each in found[:SHOWN])
     more = f", and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    above, *others = {each.run.folder.absolute().parent for each in found}
+    # lmtune compare takes any folder with runs in it, lmtune report that of a sweep.
+    is_taken = not others and (key == "runs" or (key == "run" and (above / SWEEP_MARK).is_file()))
+    together = f", or {key}={show(shorten(above))} for all of them" if is_taken else ""
     return CheckpointError(
         f"{key}={show(text)}: expected what one run alone has in its name or date, found {len(found):,}: {shown}{more}. Give more "
-        f"of it, or {key}={show(last)} for the one that was begun last."
+        f"of it, or {key}={show(last)} for the one that was begun last{together}."
     )

@@ -223,7 +223,10 @@ async def _explain(request: Request, error: Exception) -> Response:
 
 def _name_status(error: HTTPException) -> FaultError:
     """The fault for a path or method that does not exist."""
-    messages = {404: "There is no such path.", 405: "This path does not take that method."}
+    messages = {
+        404: "There is no such path. Texts are continued by POST /v1/completions; there is no chat.",
+        405: "This path does not take that method.",
+    }
     return FaultError(error.status_code, messages.get(error.status_code, error.detail), headers=error.headers or {})
 
 

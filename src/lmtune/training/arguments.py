@@ -39,6 +39,7 @@ LATE = {
     "logging_steps": "a share of the run becomes a number of steps once their number is known",
     "eval_steps": "as logging_steps",
     "save_steps": "as logging_steps",
+    "save_total_limit": "lmtune deletes old checkpoints itself; with 1, Trainer would at the end delete the last one too",
 }
 """What of TrainingArguments is decided after they are built, and why not before."""
 

@@ -11,6 +11,7 @@ from lmtune.training.arguments import count_warmup, name_of
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from lmtune.data.ledger import Ledger
     from lmtune.training.foresight import Course
     from lmtune.training.held_out import HeldOut
     from lmtune.training.setup import Setup
@@ -24,6 +25,7 @@ def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list
         *_warn_of_intervals(args, course.steps),
         *_warn_of_batch(args, course),
         *_warn_of_windows(held_out),
+        *_warn_of_goldfish(setup.config.goldfish, setup.prepared.ledger),
     ]
 
 
@@ -82,3 +84,12 @@ def _warn_of_windows(held_out: "HeldOut") -> Iterator[str]:
                 f"{name}: {tokens:,} held-out tokens are scored, fewer than one window of {held_out.context:,} (eval.context): "
                 f"a number of so little text says little. {remedy}."
             )
+
+
+def _warn_of_goldfish(one_in: int | None, ledger: "Ledger") -> Iterator[str]:
+    """Too little text for one token in so many. A stream has not counted them."""
+    if one_in is not None and ledger.targets and not ledger.targets_left_out:
+        yield (
+            f"training.goldfish={one_in}: none of the {ledger.targets:,} tokens is left out of the loss, as they are too few for "
+            "one in so many. Give less, such as training.goldfish=4."
+        )

@@ -16,6 +16,7 @@ from lmtune.config import ForesightConfig
 from lmtune.errors import CheckpointError
 from lmtune.modeling.generation import generate_aside
 from lmtune.paths import GivenPath
+from lmtune.patience import turn_to
 from lmtune.runs import begin_at
 from lmtune.storage import Record
 from lmtune.training.old_text import time_writing
@@ -47,6 +48,7 @@ class StepTimer(TrainerCallback):
     _since: float = 0.0
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        turn_to(f"timing step {len(self.times) + 1} of at most {min(self.settings.steps, state.max_steps)}")
         self.wait()
         self._since = time.perf_counter()
 

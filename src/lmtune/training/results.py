@@ -132,7 +132,7 @@ def save_model(
     tokenizer: "PreTrainedTokenizerBase",
     dtype: SaveDtype,
     card: str,
-    below: Record | None = None,
+    below: str | None = None,
 ) -> None:
     """Put the model of a run with its card into model/, sealed or not at all; raise CheckpointError where it does not fit.
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import socket
 from dataclasses import MISSING
@@ -171,7 +172,15 @@ def name_run(config: TrainConfig) -> str:
 
 
 def _model_slug(config: TrainConfig) -> str:
-    return slug(config.model.path) if config.model.name == "hub" and config.model.path else slug(config.model.name)
+    if config.model.name != "hub" or not config.model.path:
+        return slug(config.model.name)
+    return slug(_find_name(Path(config.model.path)) or config.model.path)
+
+
+def _find_name(model: Path) -> str | None:
+    """The name of the run that a model is of, whose own folder is called model or checkpoint-<step>."""
+    folder = next((each for each in (model, model.parent) if os.path.isfile(each / MARK)), None)  # noqa: PTH113  never raises
+    return None if folder is None else Run(folder).find_results().get("name")
 
 
 def check_told(config: TrainConfig, run: Run, plain: Record) -> None:
@@ -344,12 +353,12 @@ def _find_broken_best(run: Run, checkpoint: Path) -> list[str]:
     )
 
 
-def check_same_base(run: Run, before: Record | None, now: Record | None, force: bool) -> None:
+def check_same_base(run: Run, before: str | None, now: str | None, force: bool) -> None:
     """Raise CheckpointError if a run with an adapter would go on over another base; what is not recorded is not compared."""
-    if before is not None and now is not None and before["weights"] != now["weights"] and not force:
+    if before is not None and now is not None and before != now and not force:
         raise CheckpointError(
-            f"{run.folder}: expected the model that its adapter was trained on at model.path=, {base.render_base(before)} in its "
-            f"checkpoint, found other weights there, {base.render_base(now)}. Put that model back, or say resume_force=true."
+            f"{run.folder}: expected the model that its adapter was trained on at model.path=, {before[: base.SHOWN]} in its "
+            f"checkpoint, found other weights there, {now[: base.SHOWN]}. Put that model back, or say resume_force=true."
         )
 
 

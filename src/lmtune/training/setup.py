@@ -20,12 +20,11 @@ from lmtune.evaluation.protocol import hash_model
 from lmtune.evaluation.windows import resolve_stride
 from lmtune.exporting.hub import Target
 from lmtune.modeling import adapters, behaviour, generation, loading, model_config, positions, saving
-from lmtune.modeling.base import describe_base
+from lmtune.modeling.base import hash_base
 from lmtune.modeling.source import check_model_source
 from lmtune.modeling.transplant import EmbeddingTransfer
 from lmtune.patience import turn_to
 from lmtune.runs import Run
-from lmtune.storage import Record
 from lmtune.training import arguments as training_arguments
 from lmtune.training import devices, publishing, resume, trackers
 from lmtune.training.compiling import check_compile, find_compile_failure
@@ -67,8 +66,8 @@ class Setup:
     """The repository that takes the model in the end."""
     untouched: str | None = None
     """The hash of the weights before anything was added to them, where the model is to write text of its own."""
-    base: Record | None = None
-    """What identifies the weights that an adapter is trained on; see describe_base."""
+    base: str | None = None
+    """The hash of the weights that an adapter is trained on; see hash_base."""
 
 
 def build_setup(config: TrainConfig) -> Setup:
@@ -88,7 +87,7 @@ def build_setup(config: TrainConfig) -> Setup:
     model, tokenizer, move, block_size, context = build_parts(config, corpus, arguments, first=spreads)
     untouched = hash_model(model) if config.forgetting.writes else None
     adapts = config.finetune.method is FinetuneMethod.lora
-    base = agree(lambda: describe_base(model)) if adapts else None
+    base = agree(lambda: hash_base(model)) if adapts else None
     chosen |= apply_batch(config, arguments, model, block_size, begins=resumed is None)
     model = prepare_finetune(config, arguments, model)
     canaries = build_canaries(config.audit, config.data.seed)

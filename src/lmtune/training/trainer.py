@@ -99,6 +99,8 @@ class LmTrainer(Trainer):
         self._resumed_sums = LossSums()
         self._random_state: dict[str, bytes] = {}
         """Files of the random state of this rank, in the save that is under way."""
+        self._kept: int | None = None
+        """Newest checkpoints that are kept, besides the best; None for all."""
         self._best_before: tuple[float | None, int | None, str | None] = (None, None, None)
 
     @property
@@ -122,6 +124,9 @@ class LmTrainer(Trainer):
         change_arguments(self.args, output_dir=str(run.folder))
         writes, device = self.args.should_save, self.args.device
         self.checkpoints = Checkpointer(run, manifest, device, writes=writes, stop_on_failed_save=stop_on_failed_save)
+        self._kept = self.args.save_total_limit
+        if self._kept == 1:
+            change_arguments(self.args, save_total_limit=None)
 
     def fit(self, checkpoint: Path | None = None) -> None:
         """Train to the end, from a checkpoint if given; the model then has its best weights, or the last.
@@ -297,7 +302,7 @@ class LmTrainer(Trainer):
         self.rows.save_position(staged)
         self.checkpoints.publish(staged, progress)
         best = self.state.best_model_checkpoint
-        self.checkpoints.rotate(self.args.save_total_limit, {self._resumed_from, Path(best) if best else None})
+        self.checkpoints.rotate(self._kept, {self._resumed_from, Path(best) if best else None})
 
     def _forget_unsaved_best(self) -> None:
         if self.state.best_global_step == self.state.global_step:

@@ -4,9 +4,12 @@ lmtune explain training.learning_rate
 lmtune explain data.block_size train data=bio
 lmtune explain data
 lmtune explain warmup_ratio              a name without its section, or of another program
+lmtune explain model.config.n_layer=8    a part of a key; the value counts as typed
+lmtune explain finetune=lora             a section with one of its choices; `lora` alone does as well
 """
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,17 +19,21 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtune import upstream
 from lmtune.cli.commands import COMMANDS
 from lmtune.cli.composition import register
-from lmtune.cli.describe import KeyText, describe_key, list_below
+from lmtune.cli.describe import KeyText, describe_key, list_below, list_choices
 from lmtune.cli.explain import explain_unknown
 from lmtune.cli.origins import Composition, composing
-from lmtune.cli.schemas import hydra_keys, known_keys
+from lmtune.cli.schemas import GROUPS, find_conf, find_open, hydra_keys, known_keys
+from lmtune.cli.user_conf import folders
 from lmtune.commands.result import Result
 from lmtune.config.ranges import render_value
 from lmtune.console import wrap
 from lmtune.errors import ConfigError
+from lmtune.familiar import find_word
 
 USAGE = "lmtune explain KEY [COMMAND] [group=choice key=value ...]"
 NEIGHBOURS = 6
+LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+"""A link of Markdown, of which a terminal shows the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,12 @@ class Answer:
 
 def run(arguments: list[str]) -> Result:
     """Explain one key, or list those of a section. Raises ConfigError for a name that is not a key of any command."""
+    folders.register(find_conf())
     asked, command, rest = _read_arguments(arguments)
     key = _find_key(asked, command)
     register(command)
     with composing(command, rest) as composition:
-        if key not in known_keys(command) or list_below(command, key):
+        if list_below(command, key):
             rows = _list_section(key, command, composition)
             return Result(rows, lambda: _render_section(key, command, rows))
         answer = _explain(key, command, composition, asked)
@@ -61,17 +69,23 @@ def run(arguments: list[str]) -> Result:
 
 def _read_arguments(arguments: list[str]) -> tuple[str, str, list[str]]:
     """(key, command, the rest). The command is the first that has the key, unless one is named."""
-    if not arguments or not arguments[0] or "=" in arguments[0]:
+    first, *rest = arguments or [""]
+    named = rest.pop(0) if rest and rest[0] in COMMANDS else None
+    if "=" not in first and (group := _find_group(first)):
+        first = f"{group}={first}"
+    key, is_typed, _ = first.partition("=")
+    if not key:
         raise ConfigError(
             f"explain: expected a key, found none. {USAGE}; for instance: lmtune explain data.block_size."
         )
-    key, *rest = arguments
-    named = rest.pop(0) if rest and rest[0] in COMMANDS else None
+    if is_typed:
+        rest.insert(0, first)
     if rest and "=" not in rest[0]:
         raise ConfigError(f"explain: expected a command or key=value behind the key, found {rest[0]}. {USAGE}.")
     commands = [named] if named else list(COMMANDS)
-    for command in [*filter(partial(_is_known, key), commands), *filter(partial(_find_key, key), commands)]:
-        return key, command, rest
+    for find in (_is_known, _find_whole, _find_key):
+        for command in filter(partial(find, key), commands):
+            return key, command, rest
     if key in hydra_keys():
         raise ConfigError(
             f"{key} is a key of Hydra's own, told of at https://hydra.cc; expected one of lmtune's. {USAGE}."
@@ -83,25 +97,44 @@ def _is_known(key: str, command: str) -> bool:
     return key in known_keys(command) or bool(list_below(command, key))
 
 
+def _find_group(name: str) -> str | None:
+    """The group of a choice such as `lora`; None for a name that is part of a key, or a choice of several groups."""
+    parts = {part for command in COMMANDS for key in known_keys(command) for part in key.split(".")}
+    found = [group for group in GROUPS if name in list_choices(group)]
+    return found[0] if len(found) == 1 and name not in parts and find_word(name) is None else None
+
+
+def _find_whole(asked: str, command: str) -> str:
+    """The key that a name lies inside, such as model.config for model.config.n_layer; '' if it is no part of a key."""
+    whole = find_open(asked) or ""
+    return whole if whole in known_keys(command) else ""
+
+
 def _find_key(asked: str, command: str) -> str:
-    """The key meant by a name without its section, or by a name from another program; '' if there is none."""
-    if _is_known(asked, command):
+    """The key, or part of one, meant by a name without its section, or by a name from another program; '' if there is none."""
+    if _is_known(asked, command) or _find_whole(asked, command):
         return asked
     meant = upstream.find_meant(asked, known_keys(command), command).what.partition("=")[0]
-    return meant if _is_known(meant, command) else ""
+    return meant if _is_known(meant, command) or _find_whole(meant, command) else ""
 
 
 def _explain(key: str, command: str, composition: Composition, asked: str) -> Answer:
-    found = describe_key(command, key)
+    whole = key if key in known_keys(command) else _find_whole(key, command)
+    found = describe_key(command, whole)
+    default: dict[str, Any] = {"value": found.default, "place": f"the default of {found.default_of}"}
+    if whole != key:
+        found = replace(found, kind="", values="", default="", text=f"A part of {whole}: {found.text}")
+        default = {"value": None, "place": "not set"}
     origins = [{"value": origin.value, "place": origin.place} for origin in composition.find_origins(key)]
     section = key.rpartition(".")[0]
     beside = list_below(command, section) if section else []
+    is_recipe = key in GROUPS  # of which Hydra composes the content and keeps no name
     return Answer(
         key=key,
         command=command,
-        commands=[name for name in COMMANDS if key in known_keys(name)],
-        value=find_value(composition.node, key, found),
-        origins=origins or [{"value": found.default, "place": f"the default of {found.default_of}"}],
+        commands=[name for name in COMMANDS if whole in known_keys(name)],
+        value=origins[-1]["value"] if is_recipe and origins else find_value(composition.node, key, found),
+        origins=origins or [default],
         text=found,
         neighbours=_choose_near(key, beside),
         asked=asked,
@@ -145,7 +178,8 @@ def _render(answer: Answer) -> list[str]:
         ("elsewhere", ", ".join(text.elsewhere)),
         ("beside it", ", ".join(answer.neighbours)),
     ]
-    said = [line for paragraph in (text.text, text.condition) if paragraph for line in wrap(paragraph)]
+    paragraphs = (LINK.sub(r"\1", text.text), text.condition)
+    said = [line for paragraph in paragraphs if paragraph for line in wrap(paragraph)]
     told = [line for name, fact in facts if fact for line in wrap(fact, f"{name:<13}")]
     found = [] if answer.asked == answer.key else [f"{answer.asked} is here {answer.key}.", ""]
     return [*found, f"{answer.key} = {render_value(answer.value)}", "", *said, "", *told]
@@ -162,4 +196,5 @@ def _render_section(key: str, command: str, rows: list[dict[str, Any]]) -> list[
     lines = [f"Keys of lmtune {command} below {key}:", ""]
     for row in rows:
         lines += [f"{row['key']:<{width}}{render_value(row['value'])}", *wrap(row["text"].partition(". ")[0], "    ")]
-    return [*lines, "", f"lmtune explain {rows[0]['key']} says more of one."]
+    choices = [*wrap(", ".join(list_choices(key)), f"{key}= takes "), ""] if key in GROUPS else []
+    return [*lines, "", *choices, f"lmtune explain {rows[0]['key']} says more of one."]

@@ -24,7 +24,7 @@ from lmtune.commands.result import Result
 from lmtune.config.ranges import render_value
 from lmtune.config.training_arguments import ARGUMENTS, HOMES
 from lmtune.errors import ConfigError, LmtuneError, first_line
-from lmtune.familiar.run_clm import Flag, Moved, move_flags, read_flags, read_json, render_command
+from lmtune.familiar.run_clm import Flag, Moved, find_launcher, move_flags, read_flags, read_json, render_command
 
 SOURCES = ("model.path", "data.path", "data.files")
 """Keys that choose a group, and with it other defaults."""
@@ -32,6 +32,13 @@ SOURCES = ("model.path", "data.path", "data.files")
 
 CHOSEN = ("training.bf16", "training.fp16", "training.tf32", "training.optim", "training.torch_compile")
 """Keys that lmtune sets for the device if they are left open, so that none of their values may be left out."""
+
+COMPLETED = (
+    *("training.save_steps", "training.save_strategy"),
+    *("training.per_device_train_batch_size", "training.gradient_accumulation_steps"),
+    *("training.dataloader_pin_memory", "training.ddp_find_unused_parameters"),
+)
+"""Keys that lmtune derives from others or from the memory if they are left open; transformers' defaults of them need not hold."""
 
 
 class Answer(NamedTuple):
@@ -54,7 +61,7 @@ def run(arguments: list[str]) -> Result:
     with composing("train", sources) as usual:
         answers = [_answer(move, usual) for move in moves]
     pairs = [pair for answer in answers if answer.outcome in ("moved", "added") for pair in answer.typed]
-    command, refusal = render_command(pairs), _find_refusal(pairs)
+    command, refusal = render_command(pairs, find_launcher(arguments)), _find_refusal(pairs)
     values = {"command": command, "refused": refusal, "flags": [answer._asdict() for answer in answers]}
     said = ["", f"lmtune train would not take it yet: {refusal}"] if refusal else []
     return Result(values, lambda: [command, "", *_render(answers), *said])
@@ -113,12 +120,12 @@ def _answer(moved: Moved, usual: Composition) -> Answer:
 
 def _is_switch(key: str) -> bool:
     """True for a key that may be true, so that its flag needs no value."""
-    return any(word in describe_key("train", key).kind for word in ("bool", "true", "False"))
+    return any(word in describe_key("train", key).kind for word in ("true", "False"))
 
 
 def _is_usual(key: str, value: str, usual: Composition) -> bool:
     """True for lmtune's own default; numbers are compared as numbers."""
-    if key in (*SOURCES, *CHOSEN):
+    if key in (*SOURCES, *CHOSEN, *COMPLETED):
         return False
     return _read(value) == _read(render_value(_find_usual(key, usual)))
 
