@@ -65,5 +65,7 @@ UNFIT_OPTIMIZERS: Mapping[str, str] = {
     **dict.fromkeys((*GALORE, *APOLLO), UNREADABLE),
     **dict.fromkeys((name for name in (*GALORE, *APOLLO) if name.endswith("_layerwise")), UNSAVED),
     **dict.fromkeys(("adalomo", "grokadamw"), UNSAVED),
+    "muon": "it stands beside an optimizer here: training.muon=true moves the matrices of the blocks by it, the other weights by "
+    "AdamW.",
 }
-"""Optimizers that would break a promise of lmtune, and how."""
+"""Optimizers that are not to be had by this name, most of them since they would break a promise of lmtune, and why."""

@@ -210,6 +210,11 @@ class TrainConfig(CommandConfig):
         """One in this many targets is left out of the loss; None if all are learned."""
         return self.training.get("goldfish")
 
+    @property
+    def muon(self) -> bool:
+        """True if the matrices of the blocks are moved by Muon."""
+        return bool(self.training.get("muon"))
+
     def _check_measures(self) -> None:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation computes."""
         sets = [self.data.name, *self.watched]

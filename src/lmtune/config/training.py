@@ -165,10 +165,11 @@ def check_argument(name: str, value: object, argument: Argument) -> None:
         check_number(key, value, argument.range)
     choices = argument.words
     for word in _words(value) if choices else ():
-        if word not in choices:
-            raise ConfigError(" ".join(filter(None, [upstream.explain_word(key, word, choices), argument.remedy])))
         if word in argument.unfit:
             raise ConfigError(f"{key}={word}: {argument.unfit[word]}")
+        if word not in choices:
+            taken = [each for each in choices if each not in argument.unfit]
+            raise ConfigError(" ".join(filter(None, [upstream.explain_word(key, word, taken), argument.remedy])))
     if argument.contradicts and value not in argument.harmless:
         raise ConfigError(render_refusal(name, value, argument))
 

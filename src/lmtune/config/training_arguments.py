@@ -154,6 +154,11 @@ ARGUMENTS: Mapping[str, Argument] = {
             remedy="1 would leave out every token. Give 4, which leaves out a quarter; without the key none is left out.",
         ),
     ),
+    "muon": ours(
+        "bool",
+        "Move the matrices of the blocks by Muon, and the other weights by AdamW. It is for training from scratch and for "
+        "finetune=lora ([experiments.md](experiments.md#muon)).",
+    ),
     "average_tokens_across_devices": needs(on.if_launched),
     # precision, memory, compilation
     "bf16": works(),

@@ -98,6 +98,7 @@ FACTORIES: Mapping[str, Word] = {
     "buffer_size": use("data.shuffle_blocks"),
     "template": CHAT_TEMPLATE,
     "chat_template": CHAT_TEMPLATE,
+    "use_muon": use("training.muon=true"),
     "train_on_inputs": nothing("Every token of a text is learned."),
     "stage": nothing(
         "Leave it out: lmtune trains on plain text, which LLaMA-Factory calls stage: pt; sft, rm and dpo are not supported."

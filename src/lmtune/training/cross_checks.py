@@ -6,11 +6,13 @@ What cannot work at all is refused elsewhere.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lmtune.config import FinetuneMethod, ModelInit
 from lmtune.training.arguments import count_warmup, name_of
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from lmtune.config import TrainConfig
     from lmtune.data.ledger import Ledger
     from lmtune.training.foresight import Course
     from lmtune.training.held_out import HeldOut
@@ -26,6 +28,7 @@ def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list
         *_warn_of_batch(args, course),
         *_warn_of_windows(held_out),
         *_warn_of_goldfish(setup.config.goldfish, setup.prepared.ledger),
+        *_warn_of_muon(setup.config),
     ]
 
 
@@ -92,4 +95,12 @@ def _warn_of_goldfish(one_in: int | None, ledger: "Ledger") -> Iterator[str]:
         yield (
             f"training.goldfish={one_in}: none of the {ledger.targets:,} tokens is left out of the loss, as they are too few for "
             "one in so many. Give less, such as training.goldfish=4."
+        )
+
+
+def _warn_of_muon(config: "TrainConfig") -> Iterator[str]:
+    if config.muon and config.model.init is ModelInit.pretrained and config.finetune.method is FinetuneMethod.full:
+        yield (
+            "training.muon=true on all weights of a pretrained model: it is for training from scratch and for finetune=lora; "
+            "weights that AdamW has trained do better with AdamW."
         )

@@ -81,8 +81,9 @@ def _list_obstacles(setup: "Setup", held_out: "HeldOut", course: Course) -> Iter
         yield f"it is calibrated on finetune=full, and found finetune={setup.config.finetune.method.value}"
     if setup.model.config.model_type != "gpt2":
         yield f"it is calibrated on models of the type gpt2, and this one is {setup.model.config.model_type}"
-    if "adamw" not in name_of(args.optim):
-        yield f"it is calibrated on AdamW, and found training.optim={name_of(args.optim)}"
+    optimizer = "training.muon=true" if setup.config.muon else f"training.optim={name_of(args.optim)}"
+    if "adamw" not in optimizer:
+        yield f"it is calibrated on AdamW, and found {optimizer}"
     if build_schedule(args, course.steps) is None:
         yield f"training.lr_scheduler_type={name_of(args.lr_scheduler_type)} follows what is measured"
     if setup.config.goldfish is not None:

@@ -26,9 +26,10 @@ from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
 from lmtune.training.arguments import count_rows_per_step, count_warmup, name_of, name_precision
+from lmtune.training.muon import name_optimizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from lmtune.training.context import RunContext
     from lmtune.training.held_out import HeldOutSet
@@ -70,7 +71,7 @@ def build_results(
             "world_size": context.world_size,
             "distributed": "FSDP" if runs_in_step(trainer.model) else trainer.accelerator.distributed_type.value,
             "best_step": trainer.best_step,
-            "settings": describe_settings(trainer.args, prepared.ledger.block_size, trainer.state.max_steps),
+            "settings": describe_settings(trainer, prepared.ledger.block_size),
         },
         "starts": context.run.find_results().get("starts", []) if context.is_main else [],
         "eval": sets,
@@ -78,15 +79,16 @@ def build_results(
     }
 
 
-def describe_settings(arguments: "TrainingArguments", block_size: int, steps: int) -> Record:
-    """What the steps were made of and how they were taken, as Trainer was told. steps: of the whole run, as planned."""
+def describe_settings(trainer: "LmTrainer", block_size: int) -> Record:
+    """What the steps were made of and how they were taken, as Trainer was told."""
+    arguments = trainer.args
     return {
         "rows_per_step": count_rows_per_step(arguments),
         "block_size": block_size,
         "learning_rate": arguments.learning_rate,
         "lr_scheduler_type": name_of(arguments.lr_scheduler_type),
-        "warmup_steps": count_warmup(arguments, steps),
-        "optim": name_of(arguments.optim),
+        "warmup_steps": count_warmup(arguments, trainer.state.max_steps),
+        "optim": name_optimizer(trainer),
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.max_grad_norm,
         "precision": name_precision(arguments),

@@ -239,6 +239,10 @@ def prepare_finetune(
     config: TrainConfig, arguments: "TrainingArguments", model: "PreTrainedModel"
 ) -> "PreTrainedModel":
     """The model as finetune= wants it; raise ConfigError where it or the arguments do not go with that."""
+    if config.muon:
+        from lmtune.training.muon import check_muon
+
+        check_muon(config, arguments, model)
     if config.finetune.method is FinetuneMethod.lora:
         return adapters.add_adapter(model, config.finetune, config.model.revision)  # type: ignore[return-value]  # peft answers for the model
     if config.finetune.method is FinetuneMethod.gradual:
