@@ -156,8 +156,8 @@ ARGUMENTS: Mapping[str, Argument] = {
     ),
     "muon": ours(
         "bool",
-        "Move the matrices of the blocks by Muon, and the other weights by AdamW. It is for training from scratch and for "
-        "finetune=lora ([experiments.md](experiments.md#muon)).",
+        "Move the matrices of the blocks by Muon, and the other weights by AdamW; learning rate and weight decay hold for both. "
+        "It is for training from scratch, where higher rates pay, and for finetune=lora ([experiments.md](experiments.md#muon)).",
     ),
     "average_tokens_across_devices": needs(on.if_launched),
     # precision, memory, compilation
