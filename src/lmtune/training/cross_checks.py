@@ -101,6 +101,6 @@ def _warn_of_goldfish(one_in: int | None, ledger: "Ledger") -> Iterator[str]:
 def _warn_of_muon(config: "TrainConfig") -> Iterator[str]:
     if config.muon and config.model.init is ModelInit.pretrained and config.finetune.method is FinetuneMethod.full:
         yield (
-            "training.muon=true on all weights of a pretrained model: others found that weights which Adam has trained get worse by "
-            "it (arXiv:2605.10468). Compare with a run without it on the same held-out text, or give finetune=lora."
+            "training.muon=true on all weights of a pretrained model: others found that weights which Adam has trained get "
+            "worse by it (arXiv:2605.10468). Compare with a run without it on the same held-out text, or give finetune=lora."
         )
