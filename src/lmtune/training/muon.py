@@ -120,12 +120,6 @@ def build_optimizer(trainer: "LmTrainer") -> Muon:
     )
 
 
-def name_optimizer(trainer: "LmTrainer") -> str:
-    """Such as `adamw_torch_fused`, or `muon, adamw_torch_fused`."""
-    groups = trainer.optimizer.param_groups if trainer.optimizer is not None else []
-    return ("muon, " if any("muon" in group for group in groups) else "") + name_of(trainer.args.optim)
-
-
 def check_muon(config: TrainConfig, arguments: TrainingArguments, model: PreTrainedModel) -> None:
     """Raise ConfigError for what training.muon cannot do, before a run folder is made."""
     found = None

@@ -26,7 +26,6 @@ from lmtune.runs import Run, seal
 from lmtune.runs.evaluations import Evaluation, Measures, build_epochs, find_evaluation, read_evaluations
 from lmtune.storage import Record, load_json, measure_folder, write_text
 from lmtune.training.arguments import count_rows_per_step, count_warmup, name_of, name_precision
-from lmtune.training.muon import name_optimizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -88,12 +87,18 @@ def describe_settings(trainer: "LmTrainer", block_size: int) -> Record:
         "learning_rate": arguments.learning_rate,
         "lr_scheduler_type": name_of(arguments.lr_scheduler_type),
         "warmup_steps": count_warmup(arguments, trainer.state.max_steps),
-        "optim": name_optimizer(trainer),
+        "optim": _name_optimizer(trainer),
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.max_grad_norm,
         "precision": name_precision(arguments),
         "best_by": (arguments.metric_for_best_model or "loss").removeprefix("eval_").replace("_", " "),
     }
+
+
+def _name_optimizer(trainer: "LmTrainer") -> str:
+    """Such as `adamw_torch_fused`, or `muon, adamw_torch_fused`."""
+    groups = trainer.optimizer.param_groups if trainer.optimizer is not None else []
+    return ("muon, " if any("muon" in group for group in groups) else "") + name_of(trainer.args.optim)
 
 
 def find_training_loss(history: list[Record]) -> float | None:
