@@ -108,7 +108,7 @@ def test_a_resumed_run_ends_with_the_same_bits(lmtune, tmp_path):
     [
         ("training.optim=adafactor", "training.optim=adafactor, where it needs AdamW"),
         ("finetune=gradual training.max_steps=-1", "finetune=gradual, which groups weights"),
-        ("training.fp16=true", "float16, whose gradients are scaled: give training.fp16=false"),
+        ("training.fp16=true", "float16, whose gradients are scaled (training.fp16=false turns it off)"),
     ],
 )
 def test_what_it_does_not_go_with_is_refused(lmtune, setting, found):

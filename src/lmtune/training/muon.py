@@ -130,8 +130,8 @@ def check_muon(config: TrainConfig, arguments: TrainingArguments, model: PreTrai
     elif runs_in_step(model) or arguments.fsdp or arguments.deepspeed:
         found = "weights that are spread over processes, where no process has a whole matrix"
     elif arguments.fp16:
-        found = "float16, whose gradients are scaled: give training.fp16=false"
+        found = "float16, whose gradients are scaled (training.fp16=false turns it off)"
     elif find_blocks(model) is None:
         found = f"a model of the type {model.config.model_type}, whose blocks are not found"
     if found is not None:
-        raise ConfigError(f"training.muon=true: expected settings that it goes with, found {found}. Leave it out otherwise.")
+        raise ConfigError(f"training.muon=true: expected settings that it goes with, found {found}. Leave one out.")
