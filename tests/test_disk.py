@@ -9,6 +9,7 @@ from transformers import Trainer, TrainingArguments
 
 from lmtune.errors import CheckpointError
 from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
+from lmtune.training.muon import Muon, find_matrices
 
 Usage = collections.namedtuple("Usage", ["total", "used", "free"])
 QUICK = ("training.max_steps=2", "training.use_cpu=true", "samples.enabled=false")
@@ -18,19 +19,41 @@ def build_arguments(folder, **settings):
     return TrainingArguments(str(folder), use_cpu=True, report_to="none", **settings)
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch", "adafactor", "sgd", "adagrad"])
+@pytest.mark.parametrize("optim", ["adamw_torch", "adafactor", "sgd", "adagrad", "schedule_free_adamw"])
 def test_the_room_of_a_checkpoint_is_that_of_weights_and_optimizer(tmp_path, build_tiny, optim):
     model, arguments = build_tiny(), build_arguments(tmp_path, optim=optim, save_total_limit=2)
+    if optim.startswith("schedule_free"):
+        pytest.importorskip("schedulefree")
     kind, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     optimizer = kind(model.parameters(), **settings)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
+    getattr(optimizer, "train", lambda: None)()
     optimizer.step()
     tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
     true = sum(value.numel() * value.element_size() for value in [*tensors, *model.parameters()])
     assert estimate_disk(arguments, model, 100).checkpoint == pytest.approx(
         true, rel=0.15 if optim == "adafactor" else 0.01
     )
+
+
+def test_muon_keeps_one_number_for_an_entry_of_a_matrix_and_an_average_all_weights_once_more(tmp_path, build_tiny):
+    model, arguments = build_tiny(), build_arguments(tmp_path, optim="adamw_torch", save_total_limit=2)
+    optimizer = Muon(
+        [
+            {"params": [weight], **({"muon": {"axis": 0, "parts": 1}} if name in find_matrices(model) else {})}
+            for name, weight in model.named_parameters()
+        ]
+    )
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    state = sum(value.nbytes for each in optimizer.state.values() for value in each.values())
+    weights = 4 * model.num_parameters()
+    assert estimate_disk(arguments, model, 100, muon=True).checkpoint == pytest.approx(weights + state, rel=0.01)
+    assert estimate_disk(arguments, model, 100).checkpoint > 1.1 * (weights + state)
+    twice = estimate_disk(arguments, model, 100, muon=True, twice=True)
+    assert twice.checkpoint == pytest.approx(2 * weights + state, rel=0.01)
 
 
 @pytest.mark.parametrize(

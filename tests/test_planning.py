@@ -78,7 +78,7 @@ def test_a_gpu_takes_as_many_rows_as_half_of_its_memory_holds(arguments, build_t
 )
 def test_rows_are_chosen_on_a_gpu_where_they_are_open(monkeypatch, kind, given, tries, chosen):
     monkeypatch.setattr(planning, "measure_free_memory", lambda device: 0)
-    monkeypatch.setattr(planning, "fit_rows", lambda *asked: 32)
+    monkeypatch.setattr(planning, "fit_rows", lambda *asked, **settings: 32)
     arguments = SimpleNamespace(device=torch.device(kind), auto_find_batch_size=tries)
     assert choose_rows(given, arguments, None, 1024) == chosen
 

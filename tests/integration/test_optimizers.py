@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from test_resume import STEPS, stop_halfway, weights
 
-from lmtune.config.optimizers import UNFIT_OPTIMIZERS
+from lmtune.config.optimizers import SCHEDULE_FREE, UNFIT_OPTIMIZERS
 from lmtune.runs import Run
 
 PACKAGES = {
@@ -13,6 +13,7 @@ PACKAGES = {
     **dict.fromkeys(("adamw_torch_4bit", "adamw_torch_8bit"), "torchao"),
     "stable_adamw": "optimi",
     "lomo": "lomo_optim",
+    **dict.fromkeys(SCHEDULE_FREE, "schedulefree"),
     **dict.fromkeys(
         (
             *(

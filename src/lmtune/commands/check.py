@@ -44,7 +44,6 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
     trainer = build_trainer(setup, held_out)
     resumed = find_run(config, plain)
     course = foresight.plan_course(trainer, setup, find_step(resumed))
-    args, model = setup.arguments, setup.model
     found: Record = {
         "name": name_run(config),
         "hub": fetched,
@@ -52,13 +51,11 @@ def look_ahead(config: CheckConfig, plain: Record, setup: Setup, fetched: list[R
         "model": foresight.describe_model(setup),
         "course": course.as_dict(),
         "schedule": foresight.describe_schedule(trainer, course),
-        "memory": foresight.describe_memory(args, model, setup.prepared.ledger.block_size),
+        "memory": foresight.describe_memory(setup),
         "disk": foresight.describe_disk(
-            args,
-            model,
+            setup,
             course.steps,
             folder=Path(config.output or OUTPUTS) if resumed is None else resumed.folder,
-            averages=config.average.last is not None,
             present=0 if resumed is None else resumed.measure_checkpoints(),
         ),
         "chosen": setup.chosen,
@@ -96,7 +93,7 @@ def run_range(config: LrFindConfig, origins: dict[str, str]) -> Result:
         "model": foresight.describe_model(setup),
         "course": course.as_dict(),
         "schedule": foresight.describe_range(config.range),
-        "memory": foresight.describe_memory(setup.arguments, setup.model, setup.prepared.ledger.block_size),
+        "memory": foresight.describe_memory(setup),
         "chosen": setup.chosen,
         "remarks": foresight.list_remarks_of_setup(setup),
         "settings": foresight.list_settings(plain, origins),

@@ -13,6 +13,8 @@ GALORE = (
 APOLLO = ("apollo_adamw", "apollo_adamw_layerwise")
 ADEMAMIX = ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit")
 LION = ("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit")
+SCHEDULE_FREE = ("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd")
+"""Of the package schedulefree: the result is an average that they take of the weights themselves."""
 BNB_RMSPROP = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
 
 OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
@@ -28,7 +30,7 @@ OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(BNB_RMSPROP, ("momentum", "alpha", "eps", "weight_decay", "centered")),
     **dict.fromkeys(GALORE, ("rank", "update_proj_gap", "scale", "proj_type")),
     **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
-    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), ("weight_lr_power", "r")),
+    **dict.fromkeys(SCHEDULE_FREE, ("weight_lr_power", "r")),
 }
 """The names in optim_args that transformers' trainer_optimizer.py reads, by optimizer; all others read none."""
 
@@ -48,10 +50,6 @@ NO_BETAS = frozenset(
 )
 """Optimizers that are given neither Adam's betas nor its epsilon."""
 
-AVERAGED = (
-    "its result is an average of the weights that it trains, which Trainer neither evaluates nor saves, so that the numbers and "
-    "the model would be those of other weights. Choose another optimizer, such as adamw_torch_fused."
-)
 UNSAVED = (
     "its state lies outside of what a checkpoint gives back, so that a resumed run would end otherwise. Choose another optimizer, "
     "such as adafactor."
@@ -61,7 +59,6 @@ UNREADABLE = (
     "it could be resumed. Choose another optimizer, such as adafactor, or finetune=lora."
 )
 UNFIT_OPTIMIZERS: Mapping[str, str] = {
-    **dict.fromkeys(("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"), AVERAGED),
     **dict.fromkeys((*GALORE, *APOLLO), UNREADABLE),
     **dict.fromkeys((name for name in (*GALORE, *APOLLO) if name.endswith("_layerwise")), UNSAVED),
     **dict.fromkeys(("adalomo", "grokadamw"), UNSAVED),

@@ -10,7 +10,7 @@ from lmtune.config.audit import CanaryConfig
 from lmtune.config.card import CardConfig
 from lmtune.config.checks import CommandConfig, require
 from lmtune.config.commands import OutputFormat
-from lmtune.config.conditions import evaluation_strategy_of
+from lmtune.config.conditions import evaluation_strategy_of, setting
 from lmtune.config.data import DataConfig
 from lmtune.config.evaluation import EvalConfig
 from lmtune.config.finetune import FinetuneConfig, FinetuneMethod
@@ -19,6 +19,7 @@ from lmtune.config.generation import check_generation, settle_generation
 from lmtune.config.keys import Facts, count, facts_of, key, number, seed, walk
 from lmtune.config.lanes import check_lanes
 from lmtune.config.model import ModelConfig
+from lmtune.config.optimizers import SCHEDULE_FREE
 from lmtune.config.pages import ReportConfig
 from lmtune.config.ranges import check_ranges
 from lmtune.config.sharding import check_sharding
@@ -29,6 +30,7 @@ from lmtune.config.training import (
     SamplesConfig,
     TrackerConfig,
     check_best,
+    check_schedule_free,
     check_training,
     settle_training,
 )
@@ -143,6 +145,7 @@ class TrainConfig(CommandConfig):
             self.card.check_license,
             self._check_twins,
             lambda: check_best(self),
+            lambda: check_schedule_free(self),
             lambda: check_sharding(self),
             lambda: check_lanes(self),
             self._check_measures,
@@ -214,6 +217,16 @@ class TrainConfig(CommandConfig):
     def muon(self) -> bool:
         """True if the matrices of the blocks are moved by Muon."""
         return bool(self.training.get("muon"))
+
+    @property
+    def averages_itself(self) -> bool:
+        """True if the optimizer averages the weights."""
+        return setting(self, "optim") in SCHEDULE_FREE
+
+    @property
+    def saves_twice(self) -> bool:
+        """True if a checkpoint holds the trained weights once more: an average, or what it is taken of."""
+        return self.average.last is not None or self.averages_itself
 
     def _check_measures(self) -> None:
         """Raise ConfigError for an objective, or a metric of the best model, that no evaluation computes."""

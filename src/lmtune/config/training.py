@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmtune import upstream
 from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
+from lmtune.config.finetune import FinetuneMethod
 from lmtune.config.keys import Plain, count, number, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, load_fields, works
@@ -220,6 +221,28 @@ def _check_intervals(every: float, saved: float) -> None:
         raise ConfigError(
             f"training.save_steps={saved}: expected a multiple of training.eval_steps={every}, so that there is an evaluation at "
             f"each checkpoint. Give training.save_steps={every * max(1, times)}, {_NOT_BEST}"
+        )
+
+
+def check_schedule_free(config: "TrainConfig") -> None:
+    """Raise ConfigError for what an optimizer that averages the weights does not go with, or if its package is missing."""
+    if not config.averages_itself:
+        return
+    optim, found = config.training["optim"], None
+    if config.average.last is not None:
+        found = "average.last, which would average the weights between which this optimizer's own average lies"
+    elif config.finetune.method is FinetuneMethod.gradual:
+        found = "finetune=gradual, whose momentum changes from step to step, and the average depends on it"
+    elif config.training.get("deepspeed"):
+        found = "training.deepspeed, which keeps the weights in an order of its own"
+    elif config.training.get("adam_beta1") == 0:
+        found = "training.adam_beta1=0, with which no average can be told from the weights"
+    if found is not None:
+        raise ConfigError(f"training.optim={optim}: expected settings that it goes with, found {found}. Leave one out.")
+    if importlib.util.find_spec("schedulefree") is None:
+        raise ConfigError(
+            f"training.optim={optim}: expected the package schedulefree, found none installed. pip install "
+            "'lmtune[schedule-free]', or leave it out."
         )
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def build_trainer(setup: Setup, held_out: HeldOut, replay: "Replay | None" = None) -> "LmTrainer":
     """The trainer of a run. What its first step needs is tried, so that failures come before there is a run folder."""
+    from lmtune.training import muon, schedule_free
     from lmtune.training.gradual import unfreeze_gradually
-    from lmtune.training.muon import build_optimizer
 
     turn_to("trying the first step")
     with TemporaryDirectory() as unused, trial.explained(), explain_memory(render_remedy(setup)):
@@ -31,7 +31,9 @@ def build_trainer(setup: Setup, held_out: HeldOut, replay: "Replay | None" = Non
         if setup.config.finetune.method is FinetuneMethod.gradual:
             unfreeze_gradually(trainer, setup.config.finetune)
         if setup.config.muon:
-            trainer.optimizer = build_optimizer(trainer)
+            trainer.optimizer = muon.build_optimizer(trainer)
+        if setup.config.averages_itself:
+            trainer.optimizer = schedule_free.build_optimizer(trainer)
         trial.try_training(trainer)
     return trainer
 

@@ -24,7 +24,7 @@ from lmtune.secrets import find_secret
 from lmtune.storage import Record, write_json
 from lmtune.training import resume
 from lmtune.training.arguments import change_arguments
-from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_disk
+from lmtune.training.disk import DiskNeed, check_disk, count_steps, estimate_run_disk
 from lmtune.training.distributed import agree
 from lmtune.training.setup import Setup, render_settings
 from lmtune.training.trackers import TRACKERS, point_trackers
@@ -207,8 +207,7 @@ def _restore_records(context: RunContext, plain: Record, prepared: Prepared) -> 
 
 
 def _estimate_disk(setup: Setup) -> DiskNeed:
-    steps = count_steps(setup.arguments, len(setup.prepared.blocks))
-    return estimate_disk(setup.arguments, setup.model, steps, averages=setup.config.average.last is not None)
+    return estimate_run_disk(setup, count_steps(setup.arguments, len(setup.prepared.blocks)))
 
 
 def describe_machine(arguments: "TrainingArguments", model: "PreTrainedModel") -> Record:

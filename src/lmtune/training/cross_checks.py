@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lmtune.config import FinetuneMethod, ModelInit
+from lmtune.config.conditions import NO_SCHEDULE_KWARGS
 from lmtune.training.arguments import count_warmup, name_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def list_warnings(setup: "Setup", held_out: "HeldOut", course: "Course") -> list
         *_warn_of_windows(held_out),
         *_warn_of_goldfish(setup.config.goldfish, setup.prepared.ledger),
         *_warn_of_muon(setup.config),
+        *_warn_of_schedule(setup.config),
     ]
 
 
@@ -103,4 +105,14 @@ def _warn_of_muon(config: "TrainConfig") -> Iterator[str]:
         yield (
             "training.muon=true on all weights of a pretrained model: others found that weights which Adam has trained get "
             "worse by it (arXiv:2605.10468). Compare with a run without it on the same held-out text, or give finetune=lora."
+        )
+
+
+def _warn_of_schedule(config: "TrainConfig") -> Iterator[str]:
+    schedule = config.training["lr_scheduler_type"]
+    if config.averages_itself and schedule not in NO_SCHEDULE_KWARGS:
+        yield (
+            f"training.lr_scheduler_type={schedule}: training.optim={config.training['optim']} averages the weights in place of a "
+            "rate that falls, and is meant for a constant one. Give training=schedule-free, which sets both, or "
+            "training.lr_scheduler_type=constant_with_warmup."
         )

@@ -13,6 +13,8 @@ from lmtune.units import render_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
+    from lmtune.training.setup import Setup
+
 
 class DiskNeed(NamedTuple):
     """Bytes that the checkpoints of a run take at most, at one time."""
@@ -29,17 +31,28 @@ class DiskNeed(NamedTuple):
 
 
 def estimate_disk(
-    arguments: "TrainingArguments", model: "PreTrainedModel", total_steps: int, *, averages: bool = False
+    arguments: "TrainingArguments",
+    model: "PreTrainedModel",
+    total_steps: int,
+    *,
+    twice: bool = False,
+    muon: bool = False,
 ) -> DiskNeed:
     """Space for the checkpoints to come: weights and the optimizer's state, times the number kept.
 
-    averages: checkpoints hold the average of the weights too.
+    twice: checkpoints hold the trained weights a second time, as an average does. muon: training.muon=true.
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    state = 0 if arguments.save_only_model else math.ceil(trained * measure_state(arguments, model))
-    average = 4 * trained if averages else 0
-    return DiskNeed(weights + state + average, _count_checkpoints(arguments, total_steps), weights)
+    state = 0 if arguments.save_only_model else measure_state(arguments, model, muon=muon)
+    second = 4 * trained if twice else 0
+    return DiskNeed(weights + state + second, _count_checkpoints(arguments, total_steps), weights)
+
+
+def estimate_run_disk(setup: "Setup", steps: int) -> DiskNeed:
+    """Space for the checkpoints of a training of so many steps."""
+    config = setup.config
+    return estimate_disk(setup.arguments, setup.model, steps, twice=config.saves_twice, muon=config.muon)
 
 
 def count_steps(arguments: "TrainingArguments", blocks: int) -> int:

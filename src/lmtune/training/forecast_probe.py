@@ -82,7 +82,7 @@ def _list_obstacles(setup: "Setup", held_out: "HeldOut", course: Course) -> Iter
     if setup.model.config.model_type != "gpt2":
         yield f"it is calibrated on models of the type gpt2, and this one is {setup.model.config.model_type}"
     optimizer = "training.muon=true" if setup.config.muon else f"training.optim={name_of(args.optim)}"
-    if "adamw" not in optimizer:
+    if "adamw" not in optimizer or setup.config.averages_itself:
         yield f"it is calibrated on AdamW, and found {optimizer}"
     if build_schedule(args, course.steps) is None:
         yield f"training.lr_scheduler_type={name_of(args.lr_scheduler_type)} follows what is measured"

@@ -20,13 +20,11 @@ from lmtune.training.arguments import (
     settle_intervals,
 )
 from lmtune.training.cross_checks import list_warnings
-from lmtune.training.disk import check_disk, estimate_disk
+from lmtune.training.disk import check_disk, estimate_run_disk
 from lmtune.training.memory import estimate_memory, measure_free_memory
 from lmtune.versions import get_argument
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, TrainingArguments
-
     from lmtune.training.held_out import HeldOut
     from lmtune.training.setup import Setup
     from lmtune.training.trainer import LmTrainer
@@ -205,22 +203,21 @@ def describe_model(setup: "Setup") -> Record:
     }
 
 
-def describe_memory(args: "TrainingArguments", model: "PreTrainedModel", block_size: int) -> Record:
+def describe_memory(setup: "Setup") -> Record:
     """Bytes of a step, part by part, beside what is free; the parts are None where a model cannot be measured so."""
-    found = estimate_memory(args, model, block_size)
+    block_size, muon = setup.prepared.ledger.block_size, setup.config.muon
+    found = estimate_memory(setup.arguments, setup.model, block_size, muon=muon)
     parts = None if found is None else {**found._asdict(), "total": found.total}
-    return {"step": parts, "free": measure_free_memory(args.device)}
+    return {"step": parts, "free": measure_free_memory(setup.arguments.device)}
 
 
-def describe_disk(
-    args: "TrainingArguments", model: "PreTrainedModel", steps: int, folder: Path, present: int, *, averages: bool
-) -> Record:
+def describe_disk(setup: "Setup", steps: int, folder: Path, present: int) -> Record:
     """Bytes of the checkpoints to come beside what is free where the run folder lies, or will lie.
 
-    present: bytes of checkpoints that are there already. averages: see estimate_disk.
+    present: bytes of checkpoints that are there already.
     Raises CheckpointError where those to come would find no room.
     """
-    need = estimate_disk(args, model, steps, averages=averages)
+    need = estimate_run_disk(setup, steps)
     whole = folder.expanduser().absolute()
     there = next(parent for parent in (whole, *whole.parents) if parent.exists())
     check_disk(there, need, present)

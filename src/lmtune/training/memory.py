@@ -48,12 +48,17 @@ class StepMemory(NamedTuple):
 
 
 def estimate_memory(
-    arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, rows: int | None = None
+    arguments: "TrainingArguments",
+    model: "PreTrainedModel",
+    block_size: int,
+    rows: int | None = None,
+    *,
+    muon: bool = False,
 ) -> StepMemory | None:
     """What a step takes on one device without activation checkpointing, None where it cannot be estimated.
 
-    rows: of one pass, by default those of the arguments. A GPU's kernels keep a little more or less than those that are
-    estimated with.
+    rows: of one pass, by default those of the arguments. muon: training.muon=true. A GPU's kernels keep a little more or less than
+    those that are estimated with.
     """
     from lmtune.modeling.cross_entropy import measure_workspace
     from lmtune.modeling.loss import is_fused
@@ -74,7 +79,7 @@ def estimate_memory(
     return StepMemory(
         weights=sum(weight.numel() * weight.element_size() for weight in weights),
         gradients=4 * learned,
-        optimizer=int(learned * measure_state(arguments, model)),
+        optimizer=measure_state(arguments, model, muon=muon),
         activations=activations,
         head=head,
     )

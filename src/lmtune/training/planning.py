@@ -44,7 +44,7 @@ def plan_steps(
     given: Record, arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, targets: int
 ) -> Plan:
     """Choose among what `given` leaves open, for a run of `targets` trained tokens, and set it in `arguments`."""
-    memory = estimate_memory(arguments, model, block_size)
+    memory = estimate_memory(arguments, model, block_size, muon=bool(given.get("muon")))
     plan = _plan_checkpointing(given, arguments, model, memory)
     settled = "torch_compile" in given or arguments.torch_compile or _shards(given, arguments)
     if not plan.chosen and not settled:  # a backend alone asks for it
@@ -63,13 +63,16 @@ def choose_rows(given: Record, arguments: "TrainingArguments", model: "PreTraine
     named = {"per_device_train_batch_size", "gradient_accumulation_steps"} & given.keys()
     if arguments.device.type != "cuda" or named or arguments.auto_find_batch_size:
         return None
-    return agree(lambda: fit_rows(arguments, model, block_size, measure_free_memory(arguments.device)))
+    muon = bool(given.get("muon"))
+    return agree(lambda: fit_rows(arguments, model, block_size, measure_free_memory(arguments.device), muon=muon))
 
 
-def fit_rows(arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, free: int) -> int:
+def fit_rows(
+    arguments: "TrainingArguments", model: "PreTrainedModel", block_size: int, free: int, *, muon: bool = False
+) -> int:
     """The largest of ROWS_AT_ONCE whose step takes at most half of `free` bytes; USUAL_ROWS if none does or nothing is known."""
     for rows in ROWS_AT_ONCE:
-        memory = estimate_memory(arguments, model, block_size, rows)
+        memory = estimate_memory(arguments, model, block_size, rows, muon=muon)
         if memory is None:
             break
         if memory.total <= free / 2:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def describe_start(context: "RunContext", setup: "Setup", sets: list[str], course: Course) -> Record:
     """What a reader of the run wants to know of a start of it. sets: names of the held-out sets; memory: bytes of a step."""
-    memory = estimate_memory(setup.arguments, setup.model, setup.prepared.ledger.block_size)
+    block_size, muon = setup.prepared.ledger.block_size, setup.config.muon
+    memory = estimate_memory(setup.arguments, setup.model, block_size, muon=muon)
     model = describe_model(setup)
     return {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -44,6 +44,7 @@ from lmtune.training.determinism import enlarge_workspace
 from lmtune.training.distributed import agree, gather, gather_first
 from lmtune.training.mirror import mirrored
 from lmtune.training.saved_state import had_decided_to_stop, relocate_best, restore_callbacks
+from lmtune.training.schedule_free import averaged, leave_average, take_average
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses
 from lmtune.training.throughput import build_flops_meter
@@ -202,6 +203,7 @@ class LmTrainer(Trainer):
         """Called when Trainer is about to start, or to try again with smaller batches."""
         self.tokens.start(self.state.global_step)  # setting up is not training
         if self._resumed_from is not None:
+            leave_average(self.optimizer)
             relocate_best(self.state, self._resumed_from, self.run.folder)
             restore_callbacks(self._resumed_from, self.callback_handler.callbacks)
             self._restore_loss_sums()
@@ -230,7 +232,8 @@ class LmTrainer(Trainer):
     ) -> dict[str, float]:
         """Score the held-out sets; the first one's measures are `eval_<measure>`, others `eval_<set>_<measure>`."""
         # Trainer's own averages losses over batches, leaves NaN out, and scores the padding of an architecture.
-        with self.tokens.paused(), uncompiled() if self.args.torch_compile else nullcontext():
+        plain = uncompiled() if self.args.torch_compile else nullcontext()
+        with self.tokens.paused(), plain, averaged(self.optimizer):
             self._check_finite()
             metrics = flatten_measures(self.score(self.model), metric_key_prefix)
             self.log({**metrics, "train_seconds": self.trained.seconds})
@@ -248,6 +251,7 @@ class LmTrainer(Trainer):
     def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> TrainOutput:
         # train_loss, train_runtime and the rates are of all steps, over all starts of the run.
         self.tokens.stop()
+        take_average(self.optimizer)
         self._initial_global_step = 0
         return super()._finalize_training(trial, num_train_samples, time.time() - self.trained.seconds)
 
@@ -260,7 +264,8 @@ class LmTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         # Trainer writes in place, piece by piece. Here a checkpoint is staged, sealed with a manifest and moved into place,
         # and only then are older ones deleted; where that fails on any rank, they stay and the run goes on.
-        with self.tokens.paused(), saying(f"saving checkpoint-{self.state.global_step}", unit=MEGABYTES) as work:
+        said = saying(f"saving checkpoint-{self.state.global_step}", unit=MEGABYTES)
+        with self.tokens.paused(), said as work, averaged(self.optimizer):
             self._check_finite()
             staged = self.checkpoints.stage(f"checkpoint-{self.state.global_step}")
             work.measure = partial(measure_folder, staged)

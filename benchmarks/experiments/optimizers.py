@@ -1,6 +1,6 @@
-"""What training.muon is worth beside AdamW: from scratch, for an adapter, and on all weights of a model that AdamW has trained.
+"""What other optimizers are worth beside AdamW: from scratch, for an adapter, and on all weights of a model that AdamW trained.
 
-    LMTUNE_TEST_DATA=... python benchmarks/experiments/muon.py scratch --seeds 1 2 3         likewise lora, tuned
+    LMTUNE_TEST_DATA=... python benchmarks/experiments/optimizers.py scratch --seeds 1 2 3         likewise lora, tuned
 
 The model is gpt2-tiny at half its width; the text is 400 kB of Machado de Assis, read twice, other works are held out.
 
@@ -20,7 +20,7 @@ STAGES = {
     "lora": (SOURCE[0], "finetune=lora"),
     "tuned": (SOURCE[0],),
 }
-OPTIMIZERS = {"AdamW": (), "Muon": ("training.muon=true",)}
+OPTIMIZERS = {"AdamW": (), "Muon": ("training.muon=true",), "schedule-free": ("training=schedule-free",)}
 
 
 def score(account):
@@ -32,19 +32,20 @@ def score(account):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--optimizers", choices=OPTIMIZERS, nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
-    arguments, data, text = begin(parser, "muon")
+    arguments, data, text = begin(parser, "optimizers")
     build_source(data, arguments.english_bytes)
     learn(text, 2048, "pt-2048")
     print(f"| optimizer | {' | '.join(f'{rate:g}' for rate in arguments.rates)} | CPU s |")
     print("|---|" + "---:|" * (len(arguments.rates) + 1))
-    for optimizer, settings in OPTIMIZERS.items():
+    for optimizer in arguments.optimizers:
         cells, seconds = [], []
         for rate in arguments.rates:
             runs = [
                 lmtune(
-                    "train", *text, *STAGES[arguments.stage], *settings, f"training.learning_rate={rate:g}", f"seed={seed}",
+                    "train", *text, *STAGES[arguments.stage], *OPTIMIZERS[optimizer], f"training.learning_rate={rate:g}", f"seed={seed}",
                     f"training.num_train_epochs={EPOCHS}", "training.use_cpu=true", "data.name=pt", *QUIET,
                     f"output={arguments.stage}-{optimizer.lower()}-{rate:g}-{seed}",
                 )
