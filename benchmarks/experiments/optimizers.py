@@ -45,9 +45,9 @@ def main():
         for rate in arguments.rates:
             runs = [
                 lmtune(
-                    "train", *text, *STAGES[arguments.stage], *OPTIMIZERS[optimizer], f"training.learning_rate={rate:g}", f"seed={seed}",
-                    f"training.num_train_epochs={EPOCHS}", "training.use_cpu=true", "data.name=pt", *QUIET,
-                    f"output={arguments.stage}-{optimizer.lower()}-{rate:g}-{seed}",
+                    "train", *text, *STAGES[arguments.stage], *OPTIMIZERS[optimizer], *QUIET,
+                    f"training.learning_rate={rate:g}", f"seed={seed}", f"training.num_train_epochs={EPOCHS}",
+                    "training.use_cpu=true", "data.name=pt", f"output={arguments.stage}-{optimizer.lower()}-{rate:g}-{seed}",
                 )
                 for seed in arguments.seeds
             ]  # fmt: skip
