@@ -37,6 +37,7 @@ from lmtune.runs.evaluations import flatten_measures
 from lmtune.storage import measure_folder
 from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch, writing_into
 from lmtune.training.batches import StepCounts
+from lmtune.training.beginning import Beginning
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
@@ -96,6 +97,8 @@ class LmTrainer(Trainer):
         counts_alone = self.args.world_size > 1 and not self.args.average_tokens_across_devices
         self.tokens = TokenCounter(self.flops_meter, self.args.device, self.args.world_size, counts_alone=counts_alone)
         self.losses = StepLosses()
+        self._beginning: Beginning | None = None
+        """What each try of training.auto_find_batch_size begins with."""
         self._resumed_from: Path | None = None
         self._resumed_sums = LossSums()
         self._random_state: dict[str, bytes] = {}
@@ -195,8 +198,14 @@ class LmTrainer(Trainer):
         return built
 
     def _update_auto_batch_size(self, batch_size: int) -> None:
-        # With training.auto_find_batch_size Trainer makes the step smaller; this keeps its rows, in more passes.
+        # With training.auto_find_batch_size Trainer makes the step smaller, and begins again with what the try before has learned.
+        # This keeps the rows of a step, in more passes, and begins with what the first try began with.
         shrink_batch(self.args, batch_size, self.rows)
+        if self._beginning is None:
+            self._beginning = Beginning(self.model, self.optimizer)
+        else:
+            self.optimizer = self._beginning.restore(self.model, self.optimizer)
+            self.losses.take()
         super()._update_auto_batch_size(self.args.train_batch_size)
 
     def start_loop(self) -> None:
