@@ -213,17 +213,14 @@ def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
     if config.resume == "auto":
         logger.info("the run has completed, so these settings change nothing in it: %s", render_changes(changed))
         return
-    obstacle = find_obstacle(run, told, plain) if is_lengthening(changed) else None
-    later = (
-        " A run that is begun with training.lr_scheduler_type=constant can be made longer later."
-        if obstacle is not None
-        else ""
-    )
+    why, later = "", ""
+    if is_lengthening(changed):
+        why = f": {find_obstacle(run, told, plain)}"
+        later = " A run that is begun with training.lr_scheduler_type=constant or training=schedule-free can be made longer later."
     raise ConfigError(
-        f"{run.folder} has completed, and a run that has completed is not trained further: "
-        f"{obstacle or 'its learning rate has come to its end'}, and these settings would change nothing "
-        f"({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with model.path={run.folder}, on "
-        f"the same text or more; to see its results, leave them out.{later}"
+        f"{run.folder} has completed, and a run that has completed is not trained further{why}. These settings would change nothing "
+        f"in it ({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with "
+        f"model.path={run.folder}, on the same text or more; to see its results, leave them out.{later}"
     )
 
 
