@@ -218,8 +218,8 @@ def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
         why = f": {find_obstacle(run, told, plain)}"
         later = " A run that is begun with training.lr_scheduler_type=constant or training=schedule-free can be made longer later."
     raise ConfigError(
-        f"{run.folder} has completed, and a run that has completed is not trained further{why}. These settings would change nothing "
-        f"in it ({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with "
+        f"{run.folder} has completed, and a run that has completed is not trained further{why}. These settings would change "
+        f"nothing in it ({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with "
         f"model.path={run.folder}, on the same text or more; to see its results, leave them out.{later}"
     )
 
