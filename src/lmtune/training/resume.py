@@ -11,7 +11,9 @@ from pathlib import Path
 
 from lmtune import launcher
 from lmtune.config import TrainConfig, render_plain
+from lmtune.config.conditions import LIBRARY
 from lmtune.config.keys import default_of, walk
+from lmtune.config.optimizers import ADAMW, NO_BETAS, SCHEDULE_FREE
 from lmtune.config.train import list_keys
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.modeling import base
@@ -202,6 +204,27 @@ def check_settings(config: TrainConfig, run: Run, plain: Record) -> None:
             "Leave them as they were, or say resume_force=true; to begin a run with them from its weights: "
             f"model.path={run.folder}."
         )
+    if changed:
+        _check_same_optimizer(run, told, plain)
+
+
+def _check_same_optimizer(run: Run, told: Record, plain: Record) -> None:
+    """Raise ConfigError where resume_force=true would give an optimizer the state of another."""
+    before, now = _name_optimizer(told), _name_optimizer(plain)
+    if before != now:
+        raise ConfigError(
+            f"resume_force=true: expected the optimizer whose state the checkpoints of {run.folder} hold ({before}), found {now}, "
+            f"which cannot take it up. Leave it as it was, or begin a run from the weights: model.path={run.folder}."
+        )
+
+
+def _name_optimizer(settings: Record) -> str:
+    """The optimizer of a run, with what its state cannot do without."""
+    training = {**(settings.get(CHOSEN) or {}), **settings["training"]}
+    name = training.get("optim") or ADAMW[0]
+    if name in SCHEDULE_FREE and name not in NO_BETAS:  # the average follows from the weights by it
+        name += f" with training.adam_beta1={training.get('adam_beta1') or LIBRARY['adam_beta1']:g}"
+    return ("training.muon=true beside " if training.get("muon") else "") + (ADAMW[0] if name in ADAMW else name)
 
 
 def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:

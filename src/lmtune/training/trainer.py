@@ -48,6 +48,7 @@ from lmtune.training.saved_state import had_decided_to_stop, relocate_best, rest
 from lmtune.training.schedule_free import averaged, leave_average, take_average
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses
+from lmtune.training.taking_up import keeping_settings
 from lmtune.training.throughput import build_flops_meter
 from lmtune.training.trained_tokens import TokenCounter, TrainedTokens
 
@@ -336,6 +337,14 @@ class LmTrainer(Trainer):
             stored.restore(
                 self.model if model is None else cast("PreTrainedModel", model), Path(resume_from_checkpoint)
             )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # torch would bring back the settings of the start too, whatever resume_force=true says.
+        if checkpoint is None or self.optimizer is None or self.is_deepspeed_enabled or self.timeline is not None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        with keeping_settings(self.optimizer, self.lr_scheduler):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_best_model(self) -> None:
         # As for any other checkpoint.
