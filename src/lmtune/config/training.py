@@ -11,8 +11,10 @@ from lmtune.config.finetune import FinetuneMethod
 from lmtune.config.keys import Plain, count, number, seed
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, load_fields, works
+from lmtune.config.value_types import check_types
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
+from lmtune.versions import render_install
 
 if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
@@ -131,7 +133,7 @@ def check_training(training: Plain) -> None:
             f"training.{name}: the installed transformers has none yet, newer ones have. Leave it out, or upgrade."
         )
     upstream.check_names(training, known, "training.")
-    upstream.check_types(training, known, "training.")
+    check_types(training, known, "training.")
     for name, value in training.items():
         if value is not None:
             check_argument(name, value, ARGUMENTS.get(name, works()))
@@ -241,8 +243,7 @@ def check_schedule_free(config: "TrainConfig") -> None:
         raise ConfigError(f"training.optim={optim}: expected settings that it goes with, found {found}. Leave one out.")
     if importlib.util.find_spec("schedulefree") is None:
         raise ConfigError(
-            f"training.optim={optim}: expected the package schedulefree, found none installed. pip install "
-            "'lmtune[schedule-free]', or leave it out."
+            f"training.optim={optim} needs the package schedulefree, which is not installed. {render_install('schedulefree')}"
         )
 
 
