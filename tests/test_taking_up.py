@@ -48,12 +48,17 @@ def take_up(saved, begun):
     return begun
 
 
-def test_the_same_settings_go_on_to_the_same_bits(begin):
-    whole = begin(5)
-    resumed = take_up(begin(3), begin(0))
+@pytest.mark.parametrize("in_tensor", [False, True])
+def test_the_same_settings_go_on_to_the_same_bits(begin, in_tensor):
+    def begin_again(steps):
+        return begin(steps, rate=torch.tensor(0.1)) if in_tensor else begin(steps)
+
+    whole, begun = begin_again(5), begin_again(0)
+    resumed = take_up(begin_again(3), begun)
     go(*resumed, 2)
     assert torch.equal(resumed[0], whole[0])
     assert resumed[1].param_groups[0]["lr"] == whole[1].param_groups[0]["lr"]
+    assert torch.is_tensor(resumed[1].param_groups[0]["lr"]) == in_tensor
 
 
 @pytest.mark.parametrize(

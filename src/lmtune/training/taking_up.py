@@ -24,4 +24,5 @@ def keeping_settings(optimizer: torch.optim.Optimizer, schedule: LRScheduler | N
     if isinstance(schedule, LambdaLR):
         schedule.base_lrs = rates
         for group, rate, rise in zip(optimizer.param_groups, rates, schedule.lr_lambdas, strict=True):
-            group["lr"] = rate * rise(schedule.last_epoch)
+            now = rate * rise(schedule.last_epoch)
+            group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], torch.Tensor) else now
