@@ -60,7 +60,7 @@ def leave_average(optimizer: torch.optim.Optimizer | None) -> None:
         return
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            kept = optimizer.state.get(weight, {}).pop(KEPT, None)
+            kept = optimizer.state.get(weight, {}).pop(KEPT, None)  # [weight] would make an entry, which is saved
             if kept is not None:
                 weight.detach().copy_(kept)
                 group[LEARNS] = True
