@@ -127,6 +127,12 @@ def test_a_card_tells_what_its_run_knows():
     assert "Maria" not in card, "names of files may tell of persons"
 
 
+def test_a_card_says_whose_average_its_weights_are():
+    train = {**DONE["train"], "settings": {**SETTINGS, "optim": "schedule_free_adamw"}}
+    card = render_card("mine", {**DONE, "train": train}, {**make_config(), "seed": 42}, [])
+    assert "on held-out text. Its weights are the average that the optimizer takes." in card
+
+
 def test_a_card_says_what_half_precision_covers():
     train = {**DONE["train"], "settings": {**SETTINGS, "precision": "bf16"}}
     card = render_card("mine", {**DONE, "train": train}, {**make_config(), "seed": 42}, [])

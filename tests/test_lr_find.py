@@ -48,6 +48,18 @@ def test_gradual_tries_the_groups_of_a_phase(lmtune):
     assert "range.phase=5: expected at most 4" in refused.err
 
 
+def test_the_weights_are_moved_by_the_optimizer_of_the_training(lmtune):
+    losses = []
+    for muon in ("true", "false"):
+        asked = (*ASKED[:-1], "model.config.n_layer=1", "model.config.n_embd=16", "range.start=1e-3", "range.steps=10")
+        answer = lmtune(*asked, f"training.muon={muon}", f"output={muon}")
+        assert answer.code == 0, answer.err
+        losses.append(answer.json["losses"])
+    with_muon, without = losses
+    assert with_muon[0] == without[0]
+    assert with_muon[1] != without[1]
+
+
 def test_it_is_told_what_a_training_is_told():
     import yaml
 

@@ -86,9 +86,9 @@ def test_what_interrupts_a_look_leaves_the_weights_as_they_were(learn):
 
 
 def test_other_optimizers_are_left_alone(learn):
-    weight = torch.nn.Parameter(torch.ones(3))
+    weight, frozen = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     weight.grad = torch.ones(3)
-    optimizer = torch.optim.AdamW([weight])
+    optimizer = torch.optim.AdamW([weight, frozen])
     optimizer.step()
     before, state = weight.detach().clone(), set(optimizer.state[weight])
     for each in (optimizer, None):
@@ -98,6 +98,7 @@ def test_other_optimizers_are_left_alone(learn):
         leave_average(each)
     assert torch.equal(weight, before)
     assert set(optimizer.state[weight]) == state
+    assert frozen not in optimizer.state
 
 
 def read_model(folder):
@@ -138,7 +139,7 @@ def test_numbers_samples_and_files_of_a_run_are_those_of_the_average(lmtune, tmp
     assert answer.json["train"]["settings"]["optim"] == "schedule_free_adamw"
 
 
-def test_neither_looks_nor_a_resume_change_a_bit(lmtune, tmp_path):
+def test_neither_looks_nor_a_resume_nor_a_later_end_change_a_bit(lmtune, tmp_path):
     asked = (*ASKED, QUIET, "training.max_steps=4")
     for often, name in ((4, "seldom"), (1, "often")):
         assert lmtune(*asked, f"training.eval_steps={often}", f"output={name}").code == 0
@@ -148,9 +149,15 @@ def test_neither_looks_nor_a_resume_change_a_bit(lmtune, tmp_path):
     set_status(tmp_path / "cut", "stopped")
     answer = lmtune("train", "resume=cut", "output=cut")
     assert "resuming from checkpoint-2" in answer.err
-    seldom, often, cut = (read_model(tmp_path / name / "model") for name in ("seldom", "often", "cut"))
+    assert lmtune(*asked[:-1], "training.max_steps=2", "output=longer").code == 0
+    answer = lmtune("train", "resume=longer", "training.max_steps=4")
+    assert answer.code == 0, answer.err
+    seldom, often, cut, longer = (
+        read_model(tmp_path / name / "model") for name in ("seldom", "often", "cut", "longer")
+    )
     assert are_equal(seldom, often)
     assert are_equal(seldom, cut)
+    assert are_equal(seldom, longer)
     assert not are_equal(seldom, read_model(tmp_path / "often" / "checkpoint-2"))
 
 

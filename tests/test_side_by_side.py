@@ -125,6 +125,25 @@ def test_a_choice_of_a_group_stands_for_what_is_below_it():
     assert values["differences"] == ["data"]
 
 
+def test_what_differs_between_runs_of_one_choice_too_is_told():
+    runs = [begin("a", data="bio", block_size=32), begin("b", block_size=32), begin("c", block_size=64)]
+    assert compare(*runs)["differences"] == ["data", "data.block_size"]
+    assert compare(*runs[:2])["differences"] == ["data"]
+
+
+def test_what_was_chosen_for_a_device_is_a_setting_of_the_training():
+    typed = begin("a")
+    config = typed.load_config()
+    typed.write_config({**config, "training": {**config["training"], "optim": "sgd"}})
+    settled, other = begin("b"), begin("c")
+    settled.write_config({**config, "chosen": {"optim": "sgd"}})
+    other.write_config({**config, "chosen": {"optim": "adafactor"}})
+    assert compare(typed, settled)["differences"] == []
+    values = compare(typed, other)
+    assert values["differences"] == ["training.optim"]
+    assert [run["settings"]["training.optim"] for run in values["runs"]] == ["sgd", "adafactor"]
+
+
 def test_forms_for_papers():
     values = compare(begin("a_1", 1.0), begin("b", 1.1, rate=2e-3))
     latex = render(values, ComparisonFormat.latex)

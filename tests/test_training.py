@@ -246,29 +246,67 @@ def test_every_target_of_an_epoch_is_learned_once(build_trainer, prepared):
     assert trainer.trained.targets == 2 * prepared.ledger.targets
 
 
+def cramp(trainer, since=0):
+    """Let the model have no room for more than three rows after so many steps."""
+    own = trainer.model.forward
+
+    def forward(*args, **kwargs):
+        if len(kwargs["input_ids"]) > 3 and trainer.model.training and trainer.state.global_step >= since:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GB")
+        return own(*args, **kwargs)
+
+    trainer.model.forward = functools.wraps(own)(forward)
+
+
 def test_less_memory_means_more_passes_and_the_same_step(build_trainer, build_tiny, prepared):
-    """training.auto_find_batch_size, with a model that has no room for more than three rows."""
-
-    def cramped(model):
-        own = model.forward
-
-        def forward(*args, **kwargs):
-            if len(kwargs["input_ids"]) > 3 and model.training:
-                raise RuntimeError("CUDA out of memory. Tried to allocate 1 GB")
-            return own(*args, **kwargs)
-
-        model.forward = functools.wraps(own)(forward)
-        return model
-
     settings = {"max_steps": -1, "num_train_epochs": 1, "eval_strategy": "no", "load_best_model_at_end": False,
                 "per_device_train_batch_size": 8, "optim": "sgd"}  # fmt: skip
     roomy = build_trainer("roomy", build_tiny(), **settings)
     roomy.fit(None)
-    small = build_trainer("small", cramped(build_tiny()), auto_find_batch_size=True, **settings)
+    small = build_trainer("small", build_tiny(), auto_find_batch_size=True, **settings)
+    cramp(small)
     small.fit(None)
     assert (small.args.per_device_train_batch_size, small.args.gradient_accumulation_steps) == (2, 4)
     assert small.trained.targets == roomy.trained.targets == prepared.ledger.targets
     assert small.state.global_step == roomy.state.global_step
+
+
+@pytest.mark.parametrize("of_trainer", [True, False], ids=["Trainer's optimizer", "another optimizer"])
+def test_what_a_try_has_learned_before_its_memory_ran_out_is_forgotten(build_trainer, build_tiny, of_trainer):
+    model = build_tiny()
+    settings = {"max_steps": 4, "eval_steps": 1, "load_best_model_at_end": False, "optim": "adamw_torch"}
+    small, roomy = (
+        build_trainer(name, copy.deepcopy(model), eval_on_start=True, **settings, **batch)
+        for name, batch in {
+            "small": {"per_device_train_batch_size": 4, "auto_find_batch_size": True},
+            "roomy": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+        }.items()
+    )
+    cramp(small, since=3)
+    for trainer in (small, roomy):
+        if not of_trainer:
+            trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-3)
+        torch.manual_seed(1)
+        trainer.fit(None)
+    assert small.args.per_device_train_batch_size == 2
+    assert_bit_equal(weights(small.model), weights(roomy.model))
+    told, expected = (
+        [(line["step"], line.get("eval_loss")) for line in load_jsonl(trainer.run.metrics_file)]
+        for trainer in (small, roomy)
+    )
+    assert told == expected
+
+
+def test_a_try_on_top_of_a_checkpoint_begins_at_the_checkpoint(build_trainer, build_tiny):
+    model = build_tiny()
+    settings = {"max_steps": 8, "load_best_model_at_end": False, "optim": "adamw_torch"}
+    small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    whole = build_trainer("whole", copy.deepcopy(model), **settings, **small)
+    whole.fit(None)
+    cut = build_trainer("whole", copy.deepcopy(model), auto_find_batch_size=True, **settings)
+    cramp(cut, since=6)
+    cut.fit(cut.run.folder / "checkpoint-4")
+    assert_bit_equal(weights(whole.model), weights(cut.model))
 
 
 def test_each_log_tells_the_pace(build_trainer):

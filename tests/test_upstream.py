@@ -109,6 +109,11 @@ OVERRIDDEN = {
         "resume_from_checkpoint, model=None",
         ("4711d0506786", "a2804e8d93a2"),
     ),
+    "_load_optimizer_and_scheduler": Method(
+        "loads both into those that are there, settings of their groups and base rates included",
+        "checkpoint",
+        ("bdcb956f06c4", "741032f57d6f"),
+    ),
     "_load_best_model": Method(
         "loads the weights of state.best_model_checkpoint alone",
         "",

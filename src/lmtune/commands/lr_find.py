@@ -19,6 +19,7 @@ from lmtune.reporting.tables import render_rates
 from lmtune.runs.search import new_folder
 from lmtune.storage import write_json, write_text
 from lmtune.training.arguments import change_arguments
+from lmtune.training.building import give_optimizer
 from lmtune.training.determinism import restored_determinism
 from lmtune.training.foresight import plan_course
 from lmtune.training.outlook import Outlook
@@ -87,6 +88,7 @@ def try_rates(config: LrFindConfig, setup: Setup) -> dict[str, Any]:
             tokenizer=setup.tokenizer,
             score=lambda model: {},  # nothing is evaluated
         )
+        give_optimizer(trainer, config)
     tried = LrRangeCallback(config.range, trainer.losses)
     trainer.add_callback(tried)
     progress = ProgressLine(Outlook(replace(plan_course(trainer, setup, first=0), evaluations=0), final_share=0.0))

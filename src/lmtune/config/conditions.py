@@ -31,6 +31,7 @@ class Idle(NamedTuple):
 Condition = Callable[["TrainConfig"], Idle | None]
 
 LIBRARY = {
+    "adam_beta1": 0.9,
     "dataloader_num_workers": 0,
     "eval_strategy": "no",
     "logging_strategy": "steps",
@@ -39,7 +40,7 @@ LIBRARY = {
     "optim": "adamw_torch_fused",
     "train_sampling_strategy": "random",
 }
-"""Defaults of TrainingArguments that conditions need and conf/training/default.yaml does not set."""
+"""Defaults of TrainingArguments that are needed without it and conf/training/default.yaml does not set."""
 
 NO_WARMUP = frozenset(["constant", "reduce_lr_on_plateau", "greedy"])
 NO_SCHEDULE_KWARGS = frozenset(["constant", "constant_with_warmup"])

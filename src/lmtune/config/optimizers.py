@@ -13,6 +13,8 @@ GALORE = (
 APOLLO = ("apollo_adamw", "apollo_adamw_layerwise")
 ADEMAMIX = ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit")
 LION = ("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit")
+ADAMW = ("adamw_torch", "adamw_torch_fused")
+"""Of torch: one optimizer in two forms, either of which takes up the state of the other."""
 SCHEDULE_FREE = ("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd")
 """Of the package schedulefree: the result is an average that they take of the weights themselves."""
 BNB_RMSPROP = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")

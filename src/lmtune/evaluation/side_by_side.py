@@ -15,7 +15,7 @@ from lmtune.config.train import FOLLOWERS, list_keys
 from lmtune.measures import BITS_PER_BYTE
 from lmtune.runs import Run
 from lmtune.runs.entry import load_results
-from lmtune.runs.settings import is_below, leave_out
+from lmtune.runs.settings import flatten, is_below, leave_out
 from lmtune.storage import Record, render_json
 
 SCORED_ALIKE = ("text", "windows", "context", "stride", "dtype", "detokenizer", "changed_text")
@@ -24,6 +24,8 @@ IN_PROTOCOL = ("eval.final_max_tokens", "eval.batch_size", "eval.split", "eval.p
 """Settings of the final evaluation, of which the protocol tells what there is to tell."""
 PLACES = ("name", "output", "job_folder", "format", "resume", "resume_force", "groups", "sweep")
 """Settings that tell runs apart and say nothing about them; the choices of groups are told as such."""
+CHOSEN = "chosen"
+"""Training arguments that were settled for the device: settings like those that were given."""
 SEEDS = ("seed",)
 """Settings by which runs may differ whose mean and deviation are taken."""
 TEXT = "training text"
@@ -99,7 +101,8 @@ def load_compared(folder: Path, label: str) -> ComparedRun:
     run = Run(folder)
     told = run.load_config()
     _, results, damage = load_results(run)
-    settings = leave_out(told, [*PLACES, *FOLLOWERS.values()])
+    settings = leave_out(told, [*PLACES, CHOSEN, *FOLLOWERS.values()])
+    settings |= flatten({"training": told.get(CHOSEN) or {}})
     corpus = results.get("text", {}).get("corpus")
     return ComparedRun(label, run, results, settings | {TEXT: corpus}, dict(told.get("groups") or {}), damage)
 
@@ -107,11 +110,21 @@ def load_compared(folder: Path, label: str) -> ComparedRun:
 def find_differences(runs: list[ComparedRun]) -> dict[str, list[Any]]:
     """Key to its value in each run, for keys that differ, choices of groups first; None where a run does not have it.
 
-    Where a group was chosen differently, what is below it differs for that reason and is not listed.
+    Where a group was chosen differently, what is below it differs for that reason, and is listed only where it also differs between
+    runs of the same choice.
     """
     choices = _differ([run.choices for run in runs])
     settings = _differ([run.settings for run in runs])
-    return {**choices, **{key: values for key, values in settings.items() if not is_below(key, choices)}}
+    return {**choices, **{key: values for key, values in settings.items() if not _follow(key, values, choices)}}
+
+
+def _follow(key: str, values: list[Any], choices: dict[str, list[Any]]) -> bool:
+    """True where a setting is below a group whose choice alone decides it in these runs."""
+    made = [every for group, every in choices.items() if is_below(key, [group])]
+    if not made:
+        return False
+    chosen = [render_json(list(of_run)) for of_run in zip(*made, strict=True)]
+    return len(set(zip(chosen, map(render_json, values), strict=True))) == len(set(chosen))
 
 
 def list_idle(keys: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ What the run did not record and its author did not state appears as not stated.
 """
 
 from lmtune.config.forgetting import SELF
+from lmtune.config.optimizers import SCHEDULE_FREE
 from lmtune.data.ledger import LEFT_OUT
 from lmtune.hub import is_hub_id
 from lmtune.storage import Record
@@ -183,9 +184,12 @@ def _say_weights(results: Record) -> str:
             f"The model is the average of the weights of {render_count(average['points'], 'step')} from step "
             f"{average['first_step']:,} on, which did better on held-out text than what training ended with."
         )
-    if train["best_step"] is None:
-        return "The model is that of the last step."
-    return f"The model is that of step {train['best_step']:,}, the best by {train['settings']['best_by']} on held-out text."
+    said = "The model is that of the last step."
+    if train["best_step"] is not None:
+        said = f"The model is that of step {train['best_step']:,}, the best by {train['settings']['best_by']} on held-out text."
+    if train["settings"]["optim"] in SCHEDULE_FREE:
+        said += " Its weights are the average that the optimizer takes."
+    return said
 
 
 def _say_method(config: Record) -> str:

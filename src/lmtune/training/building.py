@@ -5,7 +5,7 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lmtune.config import FinetuneMethod
+from lmtune.config import FinetuneMethod, TrainConfig
 from lmtune.modeling.layers import runs_in_step
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.patience import turn_to
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 def build_trainer(setup: Setup, held_out: HeldOut, replay: "Replay | None" = None) -> "LmTrainer":
     """The trainer of a run. What its first step needs is tried, so that failures come before there is a run folder."""
-    from lmtune.training import muon, schedule_free
     from lmtune.training.gradual import unfreeze_gradually
 
     turn_to("trying the first step")
@@ -30,12 +29,19 @@ def build_trainer(setup: Setup, held_out: HeldOut, replay: "Replay | None" = Non
         trainer = _construct(setup, held_out, replay)
         if setup.config.finetune.method is FinetuneMethod.gradual:
             unfreeze_gradually(trainer, setup.config.finetune)
-        if setup.config.muon:
-            trainer.optimizer = muon.build_optimizer(trainer)
-        if setup.config.averages_itself:
-            trainer.optimizer = schedule_free.build_optimizer(trainer)
+        give_optimizer(trainer, setup.config)
         trial.try_training(trainer)
     return trainer
+
+
+def give_optimizer(trainer: "LmTrainer", config: TrainConfig) -> None:
+    """Set the optimizer of a trainer where it is not the one that Trainer itself would build."""
+    from lmtune.training import muon, schedule_free
+
+    if config.muon:
+        trainer.optimizer = muon.build_optimizer(trainer)
+    if config.averages_itself:
+        trainer.optimizer = schedule_free.build_optimizer(trainer)
 
 
 def _construct(setup: Setup, held_out: HeldOut, replay: "Replay | None") -> "LmTrainer":

@@ -29,10 +29,17 @@ class LoopCallback(TrainerCallback):
 
 
 class MetricsCallback(TrainerCallback):
-    """Writes metrics.jsonl: one object for each log and each evaluation."""
+    """Writes metrics.jsonl: one object for each log and each evaluation. What an earlier try has recorded is dropped."""
 
     def __init__(self, run: Run) -> None:
+        self.run = run
         self.writer = JsonlWriter(run.metrics_file)
+        self._has_begun = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._has_begun and state.is_world_process_zero:  # see LoopCallback
+            self.run.cut_back(state.global_step or -1)
+        self._has_begun = True
 
     def on_log(
         self,

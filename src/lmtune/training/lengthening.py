@@ -35,7 +35,7 @@ def find_obstacle(run: Run, told: Record, now: Record) -> str | None:
     if schedule not in ENDLESS:
         return f"its learning rate ({schedule}) has come to its end"
     if schedule != "constant" and 0 < warmup < 1:
-        return f"its warm-up was a share of its steps (training.warmup_steps={warmup:g})"
+        return f"its warm-up was a share of its steps (training.warmup_steps={warmup:g}) and no number of them"
     checkpoint, _ = run.find_checkpoint()
     if checkpoint is None:
         return "it has kept no whole checkpoint to go on from"

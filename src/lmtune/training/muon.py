@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, TrainingArguments
 
 from lmtune.config import FinetuneMethod, TrainConfig
+from lmtune.config.optimizers import ADAMW
 from lmtune.errors import ConfigError
 from lmtune.modeling.layers import find_blocks, runs_in_step
 from lmtune.training.arguments import name_of
@@ -19,7 +20,6 @@ from lmtune.training.arguments import name_of
 if TYPE_CHECKING:
     from lmtune.training.trainer import LmTrainer
 
-ADAMW = ("adamw_torch", "adamw_torch_fused")
 MOMENTUM = 0.95
 """Of Nesterov's kind."""
 COEFFICIENTS, ITERATIONS, EPSILON = (3.4445, -4.7750, 2.0315), 5, 1e-7

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from lmtune import launcher
 from lmtune.config import TrainConfig, render_plain
+from lmtune.config.conditions import LIBRARY
 from lmtune.config.keys import default_of, walk
+from lmtune.config.optimizers import ADAMW, NO_BETAS, SCHEDULE_FREE
 from lmtune.config.train import list_keys
 from lmtune.errors import CheckpointError, ConfigError, LmtuneError
 from lmtune.modeling import base
@@ -202,6 +204,27 @@ def check_settings(config: TrainConfig, run: Run, plain: Record) -> None:
             "Leave them as they were, or say resume_force=true; to begin a run with them from its weights: "
             f"model.path={run.folder}."
         )
+    if changed:
+        _check_same_optimizer(run, told, plain)
+
+
+def _check_same_optimizer(run: Run, told: Record, plain: Record) -> None:
+    """Raise ConfigError where resume_force=true would give an optimizer the state of another."""
+    before, now = _name_optimizer(told), _name_optimizer(plain)
+    if before != now:
+        raise ConfigError(
+            f"resume_force=true: expected the optimizer whose state the checkpoints of {run.folder} hold ({before}), found {now}, "
+            f"which cannot take it up. Leave it as it was, or begin a run from the weights: model.path={run.folder}."
+        )
+
+
+def _name_optimizer(settings: Record) -> str:
+    """The optimizer of a run, with what its state cannot do without."""
+    training = {**(settings.get(CHOSEN) or {}), **settings["training"]}
+    name = training.get("optim") or ADAMW[0]
+    if name in SCHEDULE_FREE and name not in NO_BETAS:  # the average follows from the weights by it
+        name += f" with training.adam_beta1={training.get('adam_beta1') or LIBRARY['adam_beta1']:g}"
+    return ("training.muon=true beside " if training.get("muon") else "") + (ADAMW[0] if name in ADAMW else name)
 
 
 def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
@@ -213,17 +236,14 @@ def check_completed(config: TrainConfig, run: Run, plain: Record) -> None:
     if config.resume == "auto":
         logger.info("the run has completed, so these settings change nothing in it: %s", render_changes(changed))
         return
-    obstacle = find_obstacle(run, told, plain) if is_lengthening(changed) else None
-    later = (
-        " A run that is begun with training.lr_scheduler_type=constant can be made longer later."
-        if obstacle is not None
-        else ""
-    )
+    why, later = "", ""
+    if is_lengthening(changed):
+        why = f": {find_obstacle(run, told, plain)}"
+        later = " A run that is begun with training.lr_scheduler_type=constant or training=schedule-free can be made longer later."
     raise ConfigError(
-        f"{run.folder} has completed, and a run that has completed is not trained further: "
-        f"{obstacle or 'its learning rate has come to its end'}, and these settings would change nothing "
-        f"({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with model.path={run.folder}, on "
-        f"the same text or more; to see its results, leave them out.{later}"
+        f"{run.folder} has completed, and a run that has completed is not trained further{why}. These settings would change "
+        f"nothing in it ({render_changes(changed)}). To train longer or otherwise, begin a run from its weights with "
+        f"model.path={run.folder}, on the same text or more; to see its results, leave them out.{later}"
     )
 
 

@@ -37,12 +37,12 @@ def averaged(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
     if optimizer is None or not _learns(optimizer):
         yield
         return
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            if MOVED in optimizer.state[weight]:  # on the CPU, since a GPU has no room to spare
-                optimizer.state[weight][KEPT] = weight.detach().to("cpu", copy=True)
-    take_average(optimizer)
     try:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if MOVED in (state := optimizer.state.get(weight, {})):  # on the CPU, since a GPU has no room to spare
+                    state[KEPT] = weight.detach().to("cpu", copy=True)
+        take_average(optimizer)
         yield
     finally:
         leave_average(optimizer)
@@ -60,7 +60,7 @@ def leave_average(optimizer: torch.optim.Optimizer | None) -> None:
         return
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            kept = optimizer.state[weight].pop(KEPT, None)
+            kept = optimizer.state.get(weight, {}).pop(KEPT, None)  # [weight] would make an entry, which is saved
             if kept is not None:
                 weight.detach().copy_(kept)
                 group[LEARNS] = True

@@ -14,6 +14,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from lmtune.modeling.layers import below_adapter
 from lmtune.training import sharding
+from lmtune.training.taking_up import keeping_settings
 from lmtune.training.trainer import LmTrainer
 
 
@@ -61,5 +62,6 @@ class ShardedTrainer(LmTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            sharding.load_optimizer(self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
-            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+            with keeping_settings(self.optimizer, self.lr_scheduler):
+                sharding.load_optimizer(self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+                self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))

@@ -37,6 +37,7 @@ from lmtune.runs.evaluations import flatten_measures
 from lmtune.storage import measure_folder
 from lmtune.training.arguments import change_arguments, settle_intervals, shrink_batch, writing_into
 from lmtune.training.batches import StepCounts
+from lmtune.training.beginning import Beginning
 from lmtune.training.callbacks import LoopCallback
 from lmtune.training.checkpointing import Checkpointer, LossSums, Progress, load_progress
 from lmtune.training.compiling import compiled_blocks, uncompiled
@@ -47,6 +48,7 @@ from lmtune.training.saved_state import had_decided_to_stop, relocate_best, rest
 from lmtune.training.schedule_free import averaged, leave_average, take_average
 from lmtune.training.schedules import Timeline
 from lmtune.training.step_losses import StepLosses
+from lmtune.training.taking_up import keeping_settings
 from lmtune.training.throughput import build_flops_meter
 from lmtune.training.trained_tokens import TokenCounter, TrainedTokens
 
@@ -96,6 +98,8 @@ class LmTrainer(Trainer):
         counts_alone = self.args.world_size > 1 and not self.args.average_tokens_across_devices
         self.tokens = TokenCounter(self.flops_meter, self.args.device, self.args.world_size, counts_alone=counts_alone)
         self.losses = StepLosses()
+        self._beginning: Beginning | None = None
+        """What each try of training.auto_find_batch_size begins with."""
         self._resumed_from: Path | None = None
         self._resumed_sums = LossSums()
         self._random_state: dict[str, bytes] = {}
@@ -195,8 +199,14 @@ class LmTrainer(Trainer):
         return built
 
     def _update_auto_batch_size(self, batch_size: int) -> None:
-        # With training.auto_find_batch_size Trainer makes the step smaller; this keeps its rows, in more passes.
+        # With training.auto_find_batch_size Trainer makes the step smaller, and begins again with what the try before has learned.
+        # This keeps the rows of a step, in more passes, and begins with what the first try began with.
         shrink_batch(self.args, batch_size, self.rows)
+        if self._beginning is None:
+            self._beginning = Beginning(self.model, self.optimizer)
+        else:
+            self.optimizer = self._beginning.restore(self.model, self.optimizer)
+            self.losses.take()
         super()._update_auto_batch_size(self.args.train_batch_size)
 
     def start_loop(self) -> None:
@@ -327,6 +337,14 @@ class LmTrainer(Trainer):
             stored.restore(
                 self.model if model is None else cast("PreTrainedModel", model), Path(resume_from_checkpoint)
             )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        # torch would bring back the settings of the start too, whatever resume_force=true says.
+        if checkpoint is None or self.optimizer is None or self.is_deepspeed_enabled or self.timeline is not None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        with keeping_settings(self.optimizer, self.lr_scheduler):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_best_model(self) -> None:
         # As for any other checkpoint.
