@@ -23,7 +23,7 @@ STAGES = {
 OPTIMIZERS = {
     "AdamW": (),
     "Muon": ("training.muon=true",),
-    "schedule-free": ("training=schedule-free",),
+    "schedule-free": ("training=schedule-free", "training.warmup_steps=0.03"),
     "AdamW-constant": ("training.lr_scheduler_type=constant_with_warmup",),
 }
 
