@@ -86,9 +86,9 @@ def test_what_interrupts_a_look_leaves_the_weights_as_they_were(learn):
 
 
 def test_other_optimizers_are_left_alone(learn):
-    weight = torch.nn.Parameter(torch.ones(3))
+    weight, frozen = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     weight.grad = torch.ones(3)
-    optimizer = torch.optim.AdamW([weight])
+    optimizer = torch.optim.AdamW([weight, frozen])
     optimizer.step()
     before, state = weight.detach().clone(), set(optimizer.state[weight])
     for each in (optimizer, None):
@@ -98,6 +98,7 @@ def test_other_optimizers_are_left_alone(learn):
         leave_average(each)
     assert torch.equal(weight, before)
     assert set(optimizer.state[weight]) == state
+    assert frozen not in optimizer.state
 
 
 def read_model(folder):

@@ -39,7 +39,7 @@ def averaged(optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
         return
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            if MOVED in optimizer.state[weight]:  # on the CPU, since a GPU has no room to spare
+            if MOVED in optimizer.state.get(weight, {}):  # on the CPU, since a GPU has no room to spare
                 optimizer.state[weight][KEPT] = weight.detach().to("cpu", copy=True)
     take_average(optimizer)
     try:
@@ -60,7 +60,7 @@ def leave_average(optimizer: torch.optim.Optimizer | None) -> None:
         return
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            kept = optimizer.state[weight].pop(KEPT, None)
+            kept = optimizer.state.get(weight, {}).pop(KEPT, None)  # [weight] would make an entry, which is saved
             if kept is not None:
                 weight.detach().copy_(kept)
                 group[LEARNS] = True
