@@ -22,17 +22,20 @@ OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
     "adagrad": ("lr_decay", "weight_decay", "eps"),
     "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
     "adamw_anyprecision": ("use_kahan_summation", "momentum_dtype", "variance_dtype", "compensation_buffer_dtype"),
-    "adamw_torch_4bit": ("block_size", "bf16_stochastic_round"),
-    "adamw_torch_8bit": ("block_size", "bf16_stochastic_round"),
+    "adamw_torch_4bit": ("bf16_stochastic_round",),
+    "adamw_torch_8bit": ("bf16_stochastic_round",),
     "grokadamw": ("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
     "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
     **dict.fromkeys(ADEMAMIX, ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")),
-    **dict.fromkeys(BNB_RMSPROP, ("momentum", "alpha", "eps", "weight_decay", "centered")),
     **dict.fromkeys(GALORE, ("rank", "update_proj_gap", "scale", "proj_type")),
     **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
     **dict.fromkeys(SCHEDULE_FREE, ("weight_lr_power", "r")),
 }
-"""The names in optim_args that transformers' trainer_optimizer.py reads, by optimizer; all others read none."""
+"""The names in optim_args that transformers' trainer_optimizer.py reads, by optimizer; all others read none.
+
+Left out are those that it hands on as text, which their packages do not take: block_size of torchao's, and all of bitsandbytes'
+RMSProp.
+"""
 
 NO_BETAS = frozenset(
     [
@@ -58,10 +61,15 @@ UNREADABLE = (
     "its state holds objects of its package, and of a checkpoint only tensors and plain values are read back, so that no run with "
     "it could be resumed. Choose another optimizer, such as adafactor, or finetune=lora."
 )
+IN_BACKWARD = (
+    "it moves the weights within the backward pass, before the gradients of all passes and processes of a step are added up and "
+    "clipped, so that its steps would not be those of the settings. Choose sgd, which is the same rule after the backward pass."
+)
 UNFIT_OPTIMIZERS: Mapping[str, str] = {
     **dict.fromkeys((*GALORE, *APOLLO), UNREADABLE),
     **dict.fromkeys((name for name in (*GALORE, *APOLLO) if name.endswith("_layerwise")), UNSAVED),
     **dict.fromkeys(("adalomo", "grokadamw"), UNSAVED),
+    "lomo": IN_BACKWARD,
     "muon": "it stands beside an optimizer here: training.muon=true moves the matrices of the blocks by it, the other weights by "
     "AdamW.",
 }
