@@ -450,6 +450,17 @@ def test_text_that_is_not_scored_may_have_all_that_it_keeps_apart_held_out_elsew
         EncodedCorpus(replayed, tokenizer).prepare(16).ledger.check()
 
 
+@pytest.mark.parametrize("count", [22, 60])
+@pytest.mark.parametrize("share", [0.05, 0.4])
+def test_text_without_what_is_held_out_elsewhere_is_its_whole_training_part(tmp_path, count, share):
+    texts = [f"{'uma palavra ' * 9} no documento {n}.\nE mais uma linha, a {n}." for n in range(count)]
+    config = DataConfig(name="old", files=write_corpus(tmp_path, texts), validation_fraction=share, test_fraction=0)
+    watched = Corpus(config, 0)
+    hashes = np.concatenate([hash_texts(part, 0) for part in watched.batches("validation")])
+    replayed = Corpus(config, 0, left_out=hashes, withholds=True)
+    assert list(replayed.texts("train")) == list(watched.texts("train"))
+
+
 @pytest.mark.parametrize(
     ("least", "words"), [(0, "model comes from."), (25, "others are shorter than data.min_chars.")]
 )

@@ -20,7 +20,12 @@ STAGES = {
     "lora": (SOURCE[0], "finetune=lora"),
     "tuned": (SOURCE[0],),
 }
-OPTIMIZERS = {"AdamW": (), "Muon": ("training.muon=true",), "schedule-free": ("training=schedule-free",)}
+OPTIMIZERS = {
+    "AdamW": (),
+    "Muon": ("training.muon=true",),
+    "schedule-free": ("training=schedule-free",),
+    "AdamW-constant": ("training.lr_scheduler_type=constant_with_warmup",),
+}
 
 
 def score(account):

@@ -268,3 +268,36 @@ def test_runs_on_the_same_selection_of_text_compare_without_a_warning(lmtune):
     assert (same.code, differ.code) == (0, 0), differ.err
     assert "another selection of text" not in same.err
     assert "third was trained on another selection of text than one" in differ.err
+
+
+@pytest.mark.parametrize(("documents", "splits"), [("blank_line", ["train", "all"]), ("file", ["train"])])
+def test_what_a_run_has_learned_is_said_of_the_text_that_it_is_scored_on(
+    lmtune, save_tiny, tmp_path, documents, splits
+):
+    save_tiny("base")
+    for name, count in (("old", 30), ("new", 60), ("other", 10)):
+        texts = (" ".join(f"{name} {number} palavra {word}.\n" for word in range(8)) for number in range(count))
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    old = f"files: old.txt\ndocuments: {documents}\nvalidation_fraction: 0.3\nblock_size: 32\n"
+    (tmp_path / "conf" / "data" / "old.yaml").write_text(old, encoding="utf-8")
+    replayed = ("forgetting.on=old", "forgetting.replay=old", "forgetting.budget=1%")
+    new = ("data.files=new.txt", "data.documents=blank_line", "data.block_size=32", "model.path=base")
+    quiet = ("training.max_steps=2", "training.use_cpu=true", "samples.enabled=false", "report.enabled=false")
+    answer = lmtune("train", *new, *replayed, *quiet, "output=run")
+    assert answer.code == 0, answer.err
+    for settings in (["data=old"], ["data.files=other.txt", "data.documents=blank_line"], []):
+        answer = lmtune("eval", "ckpt=run", *settings, CPU, "format=json")
+        (measures,) = answer.json["eval"].values()
+        assert "has learned" not in answer.err
+        assert "learned" not in measures["protocol"]
+    found = {}
+    for split in splits:
+        answer = lmtune("eval", "ckpt=run", "data=old", f"eval.split={split}", CPU, "format=json")
+        (measures,) = answer.json["eval"].values()
+        learned = found[split] = measures["protocol"]["learned"]
+        assert learned["share"] == pytest.approx(learned["documents"] / learned["of"], abs=0.05)
+        assert f"run has learned {learned['documents']} of the {learned['of']} documents of this text" in answer.err
+    assert found["train"]["documents"] == found["train"]["of"]
+    if "all" in found:
+        assert found["all"]["documents"] == found["train"]["documents"] < found["all"]["of"] == 30

@@ -333,6 +333,11 @@ def select_settings(config: DataConfig, *, located: bool = False) -> dict[str, A
     return chosen
 
 
+def is_split_alike(one: DataConfig, other: DataConfig) -> bool:
+    """True where both take the same text, and hold out the same part of it."""
+    return select_settings(one, located=True) == select_settings(other, located=True)
+
+
 def load_data_config(plain: Plain, run_seed: int = 42) -> DataConfig:
     """The data section of a run's config.yaml. Its strings are literal: no interpolation is resolved again.
 

@@ -13,6 +13,7 @@ from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, load_fields, works
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
+from lmtune.versions import render_install
 
 if TYPE_CHECKING:
     from lmtune.config.train import TrainConfig
@@ -241,8 +242,7 @@ def check_schedule_free(config: "TrainConfig") -> None:
         raise ConfigError(f"training.optim={optim}: expected settings that it goes with, found {found}. Leave one out.")
     if importlib.util.find_spec("schedulefree") is None:
         raise ConfigError(
-            f"training.optim={optim}: expected the package schedulefree, found none installed. pip install "
-            "'lmtune[schedule-free]', or leave it out."
+            f"training.optim={optim} needs the package schedulefree, which is not installed. {render_install('schedulefree')}"
         )
 
 

@@ -91,13 +91,14 @@ def count_left_out(prepared: Prepared) -> None:
             ledger.targets_left_out = blocks.count_left_out(range(len(blocks.rows)))
 
 
-def build_replayed(corpus: Corpus, lead: Prepared, other: DataConfig, watched: TokenStream) -> Corpus:
+def build_replayed(corpus: Corpus, lead: Prepared, other: DataConfig, watched: TokenStream | None) -> Corpus:
     """Old text that is learned again beside that of `corpus`, without what the run holds out.
 
-    watched: held-out text that tells what is forgotten.
+    watched: held-out text that tells what is forgotten; None where this text holds it out by itself.
     """
     whole = replace(other, streaming=False)
-    (replayed,) = _build_others(corpus, lead, {other.name: whole}, watched).values()
+    apart = [] if watched is None else [watched]
+    (replayed,) = _build_others(corpus, lead, {other.name: whole}, *apart).values()
     return replayed
 
 

@@ -187,6 +187,8 @@ class Corpus:
         config, drawn = self.config, first.drawn
         if config.streaming:
             return SplitRule.hash, drawn
+        if config.split_by is None and not self._scored and first.ledger.documents_held_elsewhere:
+            return SplitRule.hash, drawn  # whole documents are held out of it: stretches of the rest would be lost
         rule = splits.choose_rule(first.chars, config.split_by)
         if config.split_by is None and splits.find_empty(drawn.documents, self.assigner.shares):
             rule = SplitRule.stretches  # as a hash may do with some dozens of documents

@@ -29,4 +29,6 @@ def build_key(config: DataConfig, source: Source, seed: int, left_out: np.ndarra
     with saying("reading the files for their checksums"):
         fingerprint = source.fingerprint()
     content = {"source": fingerprint, "left_out": xxhash.xxh3_128_hexdigest(left_out.tobytes())}
+    if len(left_out):
+        content["split_of_rest"] = "by document"  # a text that was kept before may lack stretches of it
     return cache.key_of({**content, **known, "rules": source.rules, **settings})

@@ -10,6 +10,7 @@ from lmtune.data.predecessor import load_earlier
 from lmtune.data.premise import resolve_change
 from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
+from lmtune.evaluation.learned import find_learned
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.evaluation.suites.run import Loaded
 from lmtune.evaluation.text import EvalText, Part, build_stream
@@ -56,6 +57,9 @@ def score_checkpoints(
         stream = part.choose(corpus, text.split, whole, tokenizer)
         if (said := assess_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
             logger.warning(said)
+        learned = find_learned(corpus, text.split, found.run)
+        if learned is not None:
+            logger.warning("%s", learned.render(ckpt))
         loaded = load_checkpoint(config, found, tokenizer)
         scored[ckpt] = score_text(loaded, stream, config)
         scored[ckpt].measures["protocol"] |= {
@@ -63,6 +67,7 @@ def score_checkpoints(
             "split_by": split_by,
             "limit": describe_limit(stream, whole, part.max_tokens),
             **({"changed_text": True} if changed else {}),
+            **({"learned": learned._asdict()} if learned is not None else {}),
         }
     return scored
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lmtune.config import DataConfig, EvalCommandConfig, EvalSplit, load_data_config
-from lmtune.config.data import select_settings
+from lmtune.config.data import is_split_alike
 from lmtune.data.corpus import Corpus
 from lmtune.data.premise import load_facts
 from lmtune.data.prepare import EncodedCorpus
@@ -62,7 +62,7 @@ def hold_out_differently(one: Run, other: Run, recorded: Record, others: Record)
     if held is not None and theirs is not None:
         return bool(held["text"] != theirs["text"])
     now, then = (load_data_config(config["data"], config["seed"]) for config in (recorded, others))
-    return select_settings(now, located=True) != select_settings(then, located=True)
+    return not is_split_alike(now, then)
 
 
 def build_stream(corpus: Corpus, split: EvalSplit, tokenizer: "PreTrainedTokenizerBase") -> tuple[TokenStream, str]:

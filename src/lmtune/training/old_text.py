@@ -5,6 +5,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmtune.config import SplitRule
+from lmtune.config.data import is_split_alike
 from lmtune.config.forgetting import SELF
 from lmtune.data.blocks import Blocks
 from lmtune.data.build import build_replayed, leave_out
@@ -120,9 +122,12 @@ def _take_written(setup: "Setup") -> Replay:
 
 def _take_set(setup: "Setup", held_out: "HeldOut") -> Replay:
     """The training part of a data set, without what the run holds out anywhere."""
+    on = str(setup.config.forgetting.on)
     ((name, config),) = setup.config.replay_sets.items()
-    watched = held_out.sets[str(setup.config.forgetting.on)].stream
-    corpus = build_replayed(setup.corpus, setup.prepared, config, watched)
+    watched = held_out.sets[on]
+    # Stretches are drawn by their place: with a document less, others would be held out, and those of the watched text learned.
+    same = SplitRule.stretches.value in watched.split_by and is_split_alike(config, setup.config.eval_sets[on])
+    corpus = build_replayed(setup.corpus, setup.prepared, config, None if same else watched.stream)
     with naming_text(f"forgetting.{setup.config.forgetting.source_key}={name}"):
         prepared = EncodedCorpus(corpus, setup.tokenizer).prepare(setup.prepared.ledger.block_size)
     ledger, blocks = prepared.ledger, prepared.blocks
