@@ -15,6 +15,8 @@ ADEMAMIX = ("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix
 LION = ("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit")
 SCHEDULE_FREE = ("schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd")
 """Of the package schedulefree: the result is an average that they take of the weights themselves."""
+TORCHAO = ("adamw_torch_4bit", "adamw_torch_8bit")
+"""Of the package torchao: the rate is in a tensor, and steps are compiled for each value of the betas."""
 BNB_RMSPROP = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
 
 OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
@@ -22,10 +24,9 @@ OPTIM_ARGS: Mapping[str, tuple[str, ...]] = {
     "adagrad": ("lr_decay", "weight_decay", "eps"),
     "rmsprop": ("momentum", "alpha", "eps", "weight_decay", "centered"),
     "adamw_anyprecision": ("use_kahan_summation", "momentum_dtype", "variance_dtype", "compensation_buffer_dtype"),
-    "adamw_torch_4bit": ("bf16_stochastic_round",),
-    "adamw_torch_8bit": ("bf16_stochastic_round",),
     "grokadamw": ("alpha_init", "lamb", "gamma", "grokking_signal_decay_rate", "gradient_clipping"),
     "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
+    **dict.fromkeys(TORCHAO, ("bf16_stochastic_round",)),
     **dict.fromkeys(ADEMAMIX, ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")),
     **dict.fromkeys(GALORE, ("rank", "update_proj_gap", "scale", "proj_type")),
     **dict.fromkeys(APOLLO, ("rank", "proj", "scale_type", "update_proj_gap", "scale", "proj_type")),
