@@ -209,7 +209,7 @@ def test_what_would_leave_nothing_to_learn_is_refused(value):
 
 @pytest.mark.parametrize("value", [True, "4", 2.5])
 def test_what_is_no_whole_number_is_refused(value):
-    with pytest.raises(ConfigError, match=r"^training\.goldfish: expected int \| None"):
+    with pytest.raises(ConfigError, match=r"^training\.goldfish=\S+: expected a whole number or null"):
         check_training({"goldfish": value})
 
 

@@ -8,6 +8,7 @@ from lmtune import upstream
 from lmtune.cli.faults import suggest_word
 from lmtune.cli.schemas import all_keys, facts_for
 from lmtune.config.keys import facts_of
+from lmtune.config.value_types import check_types
 from lmtune.errors import ConfigError
 from lmtune.versions import add_newer_names
 
@@ -54,8 +55,8 @@ def test_an_unknown_model_type_has_no_fields():
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"training\.{name}: expected "):
-        upstream.check_types({name: value}, upstream.load_training_fields(), "training.")
+    with pytest.raises(ConfigError, match=rf"training\.{name}=\S*: expected "):
+        check_types({name: value}, upstream.load_training_fields(), "training.")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_a_value_of_the_wrong_type_is_refused(name, value):
     ],
 )  # fmt: skip
 def test_a_value_of_the_right_type_passes(name, value):
-    upstream.check_types({name: value}, upstream.load_training_fields(), "training.")
+    check_types({name: value}, upstream.load_training_fields(), "training.")
 
 
 @pytest.mark.parametrize(

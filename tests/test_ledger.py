@@ -33,6 +33,10 @@ def test_the_page_says_how_long_documents_are():
         "Half of the 8 training documents have fewer than 8 tokens, nine in ten fewer than 2,048; none has 2,048 or more."
     )
     assert "nenhum chega a 2.048" in describe_lengths(ledger, PT)
+    alike = {"sides": {"train": {"lengths": [0, 0, 19, 1]}}}
+    assert describe_lengths(alike, EN) == (
+        "Nine in ten of the 20 training documents have fewer than 8 tokens; none has 16 or more."
+    )
     assert describe_lengths({"sides": {"train": {}}}, EN) is None
 
 

@@ -149,7 +149,8 @@ def test_a_choice_is_explained_with_its_group(lmtune, asked):
     ("key", "lines"),
     [
         ("training.goldfish", ["type         whole number or null"]),
-        ("training.fp16", ["training.fp16 = false", "type         true or false"]),
+        ("training.use_cpu", ["training.use_cpu = false", "type         true or false"]),
+        ("training.save_steps", ["training.save_steps = as training.eval_steps", "default      as training.eval_steps (lmtune)"]),
         ("training.report_to", ["type         text or list[text]", "The same setting as lmtune's own key tracker.name: set that one."]),
         ("training.lr_scheduler_kwargs", ["type         mapping or text"]),
     ],

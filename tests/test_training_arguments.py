@@ -334,5 +334,7 @@ def test_a_run_whose_only_step_has_no_rate_is_warned_of():
 
 
 def test_a_whole_number_with_a_point_is_answered_with_how_to_write_it():
-    with pytest.raises(ConfigError, match=r"found 3\.0 \(float\)\. Write training\.goldfish=3\."):
+    with pytest.raises(
+        ConfigError, match=r"goldfish=3\.0: expected a whole number or null\. Write training\.goldfish=3\."
+    ):
         check_training({"goldfish": 3.0})

@@ -38,16 +38,6 @@ SECTIONS = (
 MISANNOTATED = {"fsdp": "bool | str | list | None"}
 """Training arguments that accept more types than transformers 5.23 annotates."""
 
-_PLAIN_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "dict": (dict,),
-    "list": (list,),
-    "None": (type(None),),
-}
-
 
 class Meant(NamedTuple):
     """What was probably meant by an unknown key."""
@@ -125,18 +115,6 @@ def check_names(given: Iterable[str], known: Iterable[str], prefix: str) -> None
     for name in given:
         if name not in known:
             raise ConfigError(f"{prefix}{name} is not a key.{render_suggestion(name, known, prefix)}")
-
-
-def check_types(values: Mapping[str, object], annotations: Mapping[str, str], prefix: str) -> None:
-    """Raise ConfigError where a value cannot be of its annotated type (TrainingArguments itself accepts anything)."""
-    for name, value in values.items():
-        allowed = _allowed_types(annotations[name])
-        if allowed and not any(_is_a(value, kind) for kind in allowed):
-            found = "null" if value is None else f"{value!r} ({type(value).__name__})"
-            remedy = "Leave it out for the default." if value is None else "Give another value."
-            if isinstance(value, float) and value.is_integer():
-                remedy = f"Write {prefix}{name}={value:.0f}."
-            raise ConfigError(f"{prefix}{name}: expected {annotations[name]}, found {found}. {remedy}")
 
 
 def render_suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -255,21 +233,4 @@ def _annotated_fields(file: Path, class_name: str) -> dict[str, str]:
 def _declares(source: str, class_name: str, model_type: str) -> bool:
     return bool(
         re.search(rf'^    model_type = "{re.escape(model_type)}"', class_source(source, class_name), re.MULTILINE)
-    )
-
-
-def _allowed_types(annotation: str) -> tuple[type, ...]:
-    """Python types that an annotation admits; empty if it names a type that cannot be judged here."""
-    names = re.findall(r"[A-Za-z_]\w*", re.sub(r"\[[^\]]*\]", "", annotation))
-    allowed: list[type] = []
-    for name in names:
-        if name in ("Any", "Literal", "ParallelismConfig"):
-            return ()
-        allowed.extend(_PLAIN_TYPES.get(name, (str,)))  # other names are enums, written as strings
-    return tuple(allowed)
-
-
-def _is_a(value: object, kind: type) -> bool:
-    return (
-        type(value) is kind or (kind is list and isinstance(value, list)) or (kind is dict and isinstance(value, dict))
     )

@@ -99,8 +99,8 @@ KEYS = {
         finetune=gradual finetune.phases=[{epochs:0}] | finetune.phases.epochs=0.0: expected more than 0
         finetune=gradual training.max_steps=3 | training.max_steps is set, but with finetune=gradual
         training.learning_rate=nan | training.learning_rate=nan: expected a finite number
-        training.max_steps=1.5 | training.max_steps: expected int, found 1.5
-        training.bf16=maybe | training.bf16: expected bool, found 'maybe'
+        training.max_steps=1.5 | training.max_steps=1.5: expected a whole number.
+        training.bf16=maybe | training.bf16='maybe': expected true or false.
         training.optim=adamm | training.optim=adamm: expected one of
         training.lr_scheduler_type=cosin | Did you mean training.lr_scheduler_type=cosine?
         training.lr_scheduler_kwargs={num_cycles:x} | training.lr_scheduler_kwargs={num_cycles:x}: no optimizer and schedule
@@ -403,7 +403,7 @@ def write_config(folder, name, text):
 
 
 SEVERAL = [
-    ("train training.lerning_rate=1 seed=x training.max_steps=abc", ["Did you mean training.learning_rate?", "seed=x: ", "training.max_steps: "]),
+    ("train training.lerning_rate=1 seed=x training.max_steps=abc", ["Did you mean training.learning_rate?", "seed=x: ", "training.max_steps='abc': "]),
     ("train data=boi seed=-1 eval.context=x frob=3", ["data=boi: ", "seed=-1: ", "eval.context=x: ", "frob is not a key"]),
     ("train eval={contxt:3,stride:0} generation.top_p=3", ["eval.contxt is", "eval.stride=0", "generation.top_p=3"]),
     ("train max_steps seed=x", ["'max_steps' is not key=value", "seed=x: "]),

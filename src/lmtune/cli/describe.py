@@ -1,7 +1,7 @@
 """The description of a key, for `lmtune explain` and the tables of the docs."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import GenericAlias, UnionType
 from typing import Any
@@ -103,7 +103,8 @@ def _describe_training(name: str, elsewhere: tuple[str, ...]) -> KeyText:
         kind = _put_in_words(load_fields()[name])
         return KeyText(kind, values, "null", "lmtune", argument.text, said, elsewhere)
     doc = upstream_docs.load_training_docs().get(name, NO_DOC._replace(kind=load_fields()[name]))
-    return _describe_theirs(doc, values, said, elsewhere)
+    found = _describe_theirs(doc, values, said, elsewhere)
+    return replace(found, default=argument.chosen, default_of="lmtune") if argument.chosen else found
 
 
 def _describe_theirs(

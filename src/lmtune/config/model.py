@@ -7,6 +7,7 @@ from typing import Any
 from lmtune import upstream
 from lmtune.config.keys import count, key, number
 from lmtune.config.ranges import Range, check_number, check_ranges
+from lmtune.config.value_types import check_types
 from lmtune.errors import ConfigError
 from lmtune.paths import GivenPath, Kind
 
@@ -129,7 +130,7 @@ class ModelConfig:
             )
         settings = {name: value for name, value in self.config.items() if name != "model_type"}
         upstream.check_names(settings, known, "model.config.")
-        upstream.check_types(settings, known, "model.config.")
+        check_types(settings, known, "model.config.")
         for name in sorted(SIZES & settings.keys()):
             check_number(f"model.config.{name}", settings[name], Range(least=1, whole=True))
 

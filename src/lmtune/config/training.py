@@ -12,6 +12,7 @@ from lmtune.config.keys import Plain, count, number, seed
 from lmtune.config.optimizers import TORCHAO
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, load_fields, works
+from lmtune.config.value_types import check_types
 from lmtune.errors import ConfigError
 from lmtune.measures import MEASURES
 from lmtune.versions import render_install
@@ -133,7 +134,7 @@ def check_training(training: Plain) -> None:
             f"training.{name}: the installed transformers has none yet, newer ones have. Leave it out, or upgrade."
         )
     upstream.check_names(training, known, "training.")
-    upstream.check_types(training, known, "training.")
+    check_types(training, known, "training.")
     for name, value in training.items():
         if value is not None:
             check_argument(name, value, ARGUMENTS.get(name, works()))

@@ -46,6 +46,8 @@ class Argument:
     """lmtune's own key for the same setting; the two are one."""
     follows: str = ""
     """The key whose value it takes unless it is set itself."""
+    chosen: str = ""
+    """What lmtune sets where it is left open, in words; '' for the default of transformers."""
     phased: bool = False
     """Determined by the phases of finetune=gradual."""
     withheld: bool = False
@@ -135,7 +137,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "lr_scheduler_type": works(kind="trainer_utils.SchedulerType", phased=True),
     "lr_scheduler_kwargs": needs(on.if_schedule_takes_kwargs, phased=True),
     "warmup_steps": needs(on.if_schedule_warms_up, range=Range(least=0, steps=True), phased=True),
-    "optim": works(kind="training_args.OptimizerNames", unfit=UNFIT_OPTIMIZERS),
+    "optim": works(kind="training_args.OptimizerNames", unfit=UNFIT_OPTIMIZERS, chosen="adamw_torch_fused"),
     "optim_args": needs(on.if_optimizer_reads_arguments),
     "optim_target_modules": needs(on.if_optimizer_takes_targets),
     "weight_decay": works(range=Range(least=0)),
@@ -161,18 +163,18 @@ ARGUMENTS: Mapping[str, Argument] = {
     ),
     "average_tokens_across_devices": needs(on.if_launched),
     # precision, memory, compilation
-    "bf16": works(),
-    "fp16": works(),
+    "bf16": works(chosen="true on a device that computes in it"),
+    "fp16": works(chosen="true on a GPU that computes in it and not in bf16"),
     "bf16_full_eval": against(FLOAT32, False),
     "fp16_full_eval": against(FLOAT32, False),
-    "tf32": needs(on.if_on_device),
-    "activation_checkpointing": works(),
+    "tf32": needs(on.if_on_device, chosen="true on a GPU that computes in it, without bf16 and fp16"),
+    "activation_checkpointing": works(chosen="true where a step would not fit into memory"),
     "activation_checkpointing_kwargs": needs(on.if_checkpointed),
     "gradient_checkpointing": needs(on.unless_renamed("activation_checkpointing")),
     "gradient_checkpointing_kwargs": needs(
         both(on.unless_renamed("activation_checkpointing_kwargs"), on.if_checkpointed)
     ),
-    "torch_compile": works(),
+    "torch_compile": works(chosen="true for a long run that gains by it"),
     "torch_compile_backend": works(),
     "torch_compile_mode": works(),
     "use_liger_kernel": works(),
@@ -221,15 +223,15 @@ ARGUMENTS: Mapping[str, Argument] = {
     "batch_eval_metrics": unread(OWN_EVALUATION, False),
     "label_names": unread("nothing reads it, since targets come with each row. Leave it out."),
     # checkpoints
-    "save_strategy": works(kind="trainer_utils.SaveStrategy"),
-    "save_steps": needs(on.if_saved_by_steps, range=STEPS),
+    "save_strategy": works(kind="trainer_utils.SaveStrategy", chosen="as training.eval_strategy"),
+    "save_steps": needs(on.if_saved_by_steps, range=STEPS, chosen="as training.eval_steps"),
     "save_total_limit": needs(on.if_saved, range=KEPT, weights=False),
     "save_only_model": needs(on.if_saved),
     "save_on_each_node": against("a run has one folder, which the first process writes. Leave it out.", False),
     "enable_jit_checkpoint": against("lmtune saves on SIGTERM, SIGINT and SIGUSR1 by itself. Leave it out.", False),
     "load_best_model_at_end": needs(on.if_best_can_be_kept),
     "metric_for_best_model": needs(on.if_best_is_sought),
-    "greater_is_better": needs(on.if_best_is_sought),
+    "greater_is_better": needs(on.if_best_is_sought, chosen="as training.metric_for_best_model asks"),
     "resume_from_checkpoint": works(home="resume"),
     "ignore_data_skip": against(
         "a resumed run would read other rows than the run that was never stopped. Leave it out.", False
@@ -267,7 +269,7 @@ ARGUMENTS: Mapping[str, Argument] = {
         "no row is dropped: the last batch is filled up with empty ones. Leave it out.", False
     ),
     "dataloader_num_workers": works(range=whole(0, most=1024), weights=False),
-    "dataloader_pin_memory": needs(on.if_on_device),
+    "dataloader_pin_memory": needs(on.if_on_device, chosen="true with CUDA"),
     "dataloader_persistent_workers": needs(on.if_workers),
     "dataloader_prefetch_factor": needs(on.if_workers, range=whole(1)),
     "dataloader_multiprocessing_context": needs(on.if_workers, choices=("fork", "spawn", "forkserver")),
@@ -281,7 +283,7 @@ ARGUMENTS: Mapping[str, Argument] = {
     "fsdp": needs(on.if_spread, choices=("true", "false"), weights=False),
     "fsdp_config": against(SPREAD, {}),
     "deepspeed": works(),
-    "ddp_find_unused_parameters": needs(on.if_copied),
+    "ddp_find_unused_parameters": needs(on.if_copied, chosen="false"),
     "ddp_bucket_cap_mb": needs(on.if_copied, range=whole(1)),
     "ddp_broadcast_buffers": needs(on.if_copied),
     "ddp_static_graph": needs(on.if_copied),

@@ -75,7 +75,10 @@ def describe_lengths(ledger: Record, language: Language) -> str | None:
     reached = np.cumsum(counts) / sum(counts)
     half, most, end = (2 ** (int(np.searchsorted(reached, share)) + 1) for share in (0.5, 0.9, 1.0))
     numbers = {"half": half, "most": most, "end": end, "n": sum(counts)}
-    return language.say("lengths", **{name: language.number(value) for name, value in numbers.items()})
+    return language.say(
+        "lengths_alike" if half == most else "lengths",
+        **{name: language.number(value) for name, value in numbers.items()},
+    )
 
 
 def list_sources(ledger: Record, language: Language, *, private: bool) -> tuple[list[Source], int]:

@@ -164,6 +164,7 @@ ENGLISH = {
     "lengths": (
         "Half of the {n} training documents have fewer than {half} tokens, nine in ten fewer than {most}; none has {end} or more."
     ),
+    "lengths_alike": "Nine in ten of the {n} training documents have fewer than {most} tokens; none has {end} or more.",
     "modified": "changed",
     "checksum": "XXH3 (128 bits)",
     "sources_more": "One more is in ledger.json.|{n} more are in ledger.json.",

@@ -156,6 +156,7 @@ PORTUGUESE = {
         "Metade dos {n} documentos de treino tem menos de {half} tokens, nove em cada dez têm menos de {most}; nenhum "
         "chega a {end}."
     ),
+    "lengths_alike": "Nove em cada dez dos {n} documentos de treino têm menos de {most} tokens; nenhum chega a {end}.",
     "modified": "modificada",
     "checksum": "XXH3 (128 bits)",
     "sources_more": "Mais uma está em ledger.json.|Mais {n} estão em ledger.json.",
