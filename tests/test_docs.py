@@ -131,12 +131,12 @@ def test_extras_that_are_named_exist():
         text = file.read_text(encoding="utf-8")
         assert "install lmtune" not in text, f"{file}: lmtune is on no index"
         assert not re.search(r"install (?!.*--no-index).*'lmtune\[", text), f"{file}: name the extra as '.[extra]'"
-        for named in re.findall(r"pip install [^\n`]*'[./\w]*\[([\w,]+)\]'", text):
+        for named in re.findall(r"pip install [^\n`]*'[./\w]*\[([\w,-]+)\]'", text):
             assert set(named.split(",")) <= set(extras), named
     table = re.findall(
-        r"^\| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| ((?:`[\w-]+`(?:, )?)+) \|", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert set(extras) <= {name for row in table for name in re.findall(r"\w+", row)}
+    assert set(extras) <= {name for row in table for name in re.findall(r"[\w-]+", row)}
 
 
 def test_what_is_not_run_says_why():

@@ -18,6 +18,7 @@ from lmtune.training.arguments import build_arguments
 from lmtune.training.callbacks import EvaluateAndSaveAtEnd, MetricsCallback
 from lmtune.training.gradual import unfreeze_gradually
 from lmtune.training.layer_groups import build_groups
+from lmtune.training.optimizers import set_rate
 from lmtune.training.schedules import build_timeline, cosine, spread, suggest_rates
 from lmtune.training.trainer import LmTrainer
 
@@ -194,6 +195,16 @@ def test_what_the_phases_own_is_refused_elsewhere(lmtune, name):
     answer = lmtune("train", "finetune=gradual", f"training.{name}={value}")
     assert answer.code == 2
     assert f"training.{name} is set, but with finetune=gradual the phases own" in answer.err
+
+
+def test_a_rate_that_an_optimizer_keeps_in_a_tensor_is_set_there():
+    kept = torch.tensor(0.1)
+    groups = [{"lr": kept}, {"lr": 0.1}]
+    for group in groups:
+        set_rate(group, 0.5)
+    assert kept.item() == 0.5
+    assert groups[0]["lr"] is kept
+    assert groups[1]["lr"] == 0.5
 
 
 def test_suggestions_come_from_the_fall_of_the_loss():

@@ -6,6 +6,7 @@ from transformers import Trainer, TrainingArguments
 
 from lmtune.config import LossChoice
 from lmtune.modeling.cross_entropy import linear_cross_entropy, measure_workspace
+from lmtune.modeling.layers import RUNS_IN_STEP
 from lmtune.modeling.loss import install_loss
 from lmtune.modeling.out_of_memory import is_out_of_memory
 from lmtune.training.memory import StepMemory, estimate_memory, measure_activations
@@ -51,6 +52,14 @@ def test_a_model_on_another_device_keeps_the_same(tmp_path, build_tiny):
     model, arguments = build_tiny("llama"), build_arguments(tmp_path)
     here = measure_activations(arguments, model, PLACES)
     assert here == measure_activations(arguments, model.to("meta"), PLACES)
+
+
+def test_a_model_whose_weights_are_spread_is_not_run(tmp_path, build_tiny):
+    model, ran = build_tiny("llama"), []
+    setattr(model, RUNS_IN_STEP, True)
+    model.base_model.register_forward_pre_hook(lambda *_: ran.append(True))
+    assert estimate_memory(build_arguments(tmp_path), model, PLACES) is None
+    assert ran == []
 
 
 def test_an_adapter_keeps_less_than_weights_that_learn(tmp_path, build_tiny):

@@ -12,7 +12,6 @@ PACKAGES = {
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"), "torch"),
     **dict.fromkeys(("adamw_torch_4bit", "adamw_torch_8bit"), "torchao"),
     "stable_adamw": "optimi",
-    "lomo": "lomo_optim",
     **dict.fromkeys(SCHEDULE_FREE, "schedulefree"),
     **dict.fromkeys(
         (

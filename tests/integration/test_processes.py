@@ -90,8 +90,9 @@ def wait_for(folder, pattern, ready, seconds=240):
 
 
 @pytest.mark.slow
-def test_the_wheel_works_in_an_empty_folder(tmp_path):
+def test_the_wheel_works_in_an_empty_folder(tmp_path, monkeypatch):
     """Packages of this environment are lent to the new one; lmtune itself comes from the wheel alone."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a source folder in it would come before the wheel
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT], check=True
     )

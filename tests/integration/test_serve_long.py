@@ -1,5 +1,6 @@
 """lmtune serve for minutes: requests made up from its own description, mixed load, and its page in a real browser."""
 
+import json
 import os
 import random
 import shutil
@@ -84,8 +85,11 @@ def test_mixed_load_leaves_nothing_behind(serve):
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page(serve, models, width, scheme):
+def test_the_page(serve, models, tokenizer, width, scheme):
     playwright = pytest.importorskip("playwright.sync_api")
+    for folder in models:  # else a text may end before it is stopped
+        file = Path(folder) / "generation_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "suppress_tokens": [tokenizer.eos_token_id]}))
     client = serve(models)
     with playwright.sync_playwright() as library:
         browser = library.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])

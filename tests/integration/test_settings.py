@@ -125,6 +125,13 @@ WITHOUT_EFFECT = {
         "training.optim_args=weight_decay=0.5",
     ): "training.optim_args has no effect: training.optim=adamw_torch_fused takes none.",
     ("train", "training.optim=sgd", "training.optim_args=foo=1"): "training.optim=sgd reads nothing called foo.",
+    (
+        "train",
+        "training.optim=adamw_torch_8bit",
+        "training.optim_args=block_size=64",
+    ): "reads nothing called block_size.",
+    ("train", "training.optim=rmsprop_bnb", "training.optim_args=alpha=0.9"): "training.optim=rmsprop_bnb takes none.",
+    ("train", "training.optim=adamw_torch_8bit", "finetune=gradual"): "expected one momentum for all steps",
     ("train", "training.optim_target_modules=[attn,mlp]"): "training.optim_target_modules has no effect",
     ("train", "training.optim=adafactor", "training.adam_beta2=0.9"): "training.adam_beta2 has no effect",
     ("train", "training.eval_on_start=false"): "step 0 is always scored",

@@ -9,6 +9,7 @@ from lmtune import upstream
 from lmtune.config.conditions import evaluation_strategy_of, saving_strategy_of, setting
 from lmtune.config.finetune import FinetuneMethod
 from lmtune.config.keys import Plain, count, number, seed
+from lmtune.config.optimizers import TORCHAO
 from lmtune.config.ranges import check_number, check_ranges, render_value
 from lmtune.config.training_arguments import ACCELERATE, ARGUMENTS, RECOMPUTING, Argument, load_fields, works
 from lmtune.config.value_types import check_types
@@ -244,6 +245,17 @@ def check_schedule_free(config: "TrainConfig") -> None:
     if importlib.util.find_spec("schedulefree") is None:
         raise ConfigError(
             f"training.optim={optim} needs the package schedulefree, which is not installed. {render_install('schedulefree')}"
+        )
+
+
+def check_phased_optimizer(config: "TrainConfig") -> None:
+    """Raise ConfigError for finetune=gradual with an optimizer that would be compiled anew at each step."""
+    optim, momentum = setting(config, "optim"), config.finetune.momentum
+    if optim in TORCHAO and config.finetune.method is FinetuneMethod.gradual and len(set(momentum)) > 1:
+        raise ConfigError(
+            f"training.optim={optim}: expected one momentum for all steps, since they are compiled for each anew, found "
+            f"finetune.momentum={render_value(momentum)} of finetune=gradual. Give finetune.momentum=[0.9,0.9], or choose another "
+            "optimizer, such as adamw_torch."
         )
 
 

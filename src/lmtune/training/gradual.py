@@ -13,7 +13,7 @@ from lmtune.config import FinetuneConfig
 from lmtune.errors import ConfigError
 from lmtune.training.arguments import name_of
 from lmtune.training.layer_groups import build_groups, set_trainable
-from lmtune.training.optimizers import groups_parameters
+from lmtune.training.optimizers import groups_parameters, set_rate
 from lmtune.training.schedules import Timeline, build_timeline
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class UnfreezeCallback(TrainerCallback):
         rates, momentum = self.timeline.rates(step), self.timeline.momentum_at(step)
         set_trainable(optimizer, self.timeline.phase_at(step).lowest_group)
         for group in optimizer.param_groups:
-            group["lr"] = rates[group["layer_group"]]
+            set_rate(group, rates[group["layer_group"]])
             if "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
 

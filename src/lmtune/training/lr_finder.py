@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from lmtune.config import RangeConfig
 from lmtune.storage import Record
 from lmtune.training.layer_groups import build_groups
+from lmtune.training.optimizers import set_rate
 from lmtune.training.schedules import exponential, smooth
 from lmtune.training.step_losses import StepLosses
 
@@ -38,7 +39,7 @@ class LrRangeCallback(TrainerCallback):
         rate = exponential(state.global_step, self.settings.steps, self.settings.start, self.settings.end)
         self.rates.append(rate)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            set_rate(group, rate)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

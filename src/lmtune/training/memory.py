@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmtune.modeling.layers import below_adapter, embedding_weight
+from lmtune.modeling.layers import below_adapter, embedding_weight, runs_in_step
 from lmtune.training.batches import split_rows
 from lmtune.training.optimizers import measure_state
 from lmtune.units import render_bytes
@@ -92,8 +92,10 @@ def measure_activations(
 
     The pass runs with tensors that have shapes and no values (torch's FakeTensorMode), in a fraction of a second;
     every storage that autograd saves is counted once, and weights not at all. None for a model whose operations
-    depend on values, as those of a mixture of experts do.
+    depend on values, as those of a mixture of experts do, and for one whose weights are spread over processes.
     """
+    if runs_in_step(model):  # a pass of one process alone would leave its hooks where those of the others are not
+        return None
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 

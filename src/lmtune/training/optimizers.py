@@ -15,6 +15,14 @@ def groups_parameters(settings: dict[str, Any]) -> bool:
     return bool({"params", "model", "optimizer_dict"} & settings.keys())
 
 
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Give a group of parameters its learning rate, which some optimizers keep in a tensor."""
+    if hasattr(group["lr"], "fill_"):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
 def measure_state(arguments: "TrainingArguments", model: "PreTrainedModel", *, muon: bool = False) -> int:
     """Bytes of optimizer state for the trained weights of a model, on the disk as in memory. muon: training.muon=true."""
     trained = {name: weight.numel() for name, weight in model.named_parameters() if weight.requires_grad}
