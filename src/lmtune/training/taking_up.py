@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from lmtune.training.optimizers import set_rate
+
 SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum", "alpha", "r", "weight_lr_power")
 """Of a group of parameters, what no step changes: rate, decay, and what averages and their roundings are made by."""
 
@@ -24,5 +26,4 @@ def keeping_settings(optimizer: torch.optim.Optimizer, schedule: LRScheduler | N
     if isinstance(schedule, LambdaLR):
         schedule.base_lrs = rates
         for group, rate, rise in zip(optimizer.param_groups, rates, schedule.lr_lambdas, strict=True):
-            now = rate * rise(schedule.last_epoch)
-            group["lr"] = group["lr"].fill_(now) if isinstance(group["lr"], torch.Tensor) else now
+            set_rate(group, rate * rise(schedule.last_epoch))
