@@ -13,7 +13,7 @@ from helpers import TINY_MODEL, set_status
 from safetensors.torch import load_file
 
 SCRIPT = """
-import json, sys, torch
+import json, os, sys, torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
@@ -44,7 +44,9 @@ trainer.train()
 if arguments.process_index == 0:
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     print(json.dumps({"wrapped": type(trainer.model_wrapped).__name__, "losses": losses}))
-torch.distributed.destroy_process_group()  # its threads may still run otherwise, which aborts the process as it ends
+sys.stdout.flush()
+torch.distributed.destroy_process_group()
+os._exit(0)  # threads of gloo may still run, which aborts a process that ends by itself
 """
 
 
