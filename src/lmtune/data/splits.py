@@ -14,6 +14,7 @@ from lmtune.data.columns import Texts, build_texts, count_chars, hash_texts, sum
 from lmtune.data.ledger import SPLITS, Ledger
 from lmtune.data.past import Past
 from lmtune.errors import DataError
+from lmtune.units import render_count
 
 MIN_DOCUMENTS = 20
 """With fewer, one or two held-out documents would not represent the rest."""
@@ -223,7 +224,7 @@ def check_splits(documents: dict[str, int], chars: np.ndarray, shares: Shares, k
     knows: documents that are not held out, since the model has learned them.
     """
     empty = find_empty(documents, shares)
-    found = f"{len(chars):,} documents of {int(chars.sum()):,} characters"
+    found = f"{render_count(len(chars), 'document')} of {render_count(int(chars.sum()), 'character')}"
     if empty == "train":
         raise DataError(f"Nothing is left to train on: {found}. Give more text, or hold out less.")
     if empty is not None and knows:
