@@ -196,6 +196,22 @@ def test_train_says_how_much_of_the_held_out_text_it_learns(lmtune, notes, tmp_p
     assert "was not measured: the text is streamed" in answer.err
 
 
+def test_train_says_how_much_of_watched_text_it_learns(lmtune, notes, texts, tmp_path):
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    strange = [f"{' '.join(f'w{number}x{word}' for word in range(30))}." for number in range(40)]
+    for name, documents in {"known": texts[:40], "strange": strange}.items():
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(documents), encoding="utf-8")
+        told = f"files: {name}.txt\ndocuments: blank_line\nvalidation_fraction: 0.5\n"
+        (tmp_path / "conf" / "data" / f"{name}.yaml").write_text(told)
+    answer = train(lmtune, *notes(), "training.max_steps=1", "eval_data=[known,strange]")
+    found = results(tmp_path / "run")["eval"]
+    assert found["known"]["seen_in_training"]["share"] > 0.3
+    assert found["strange"]["seen_in_training"]["share"] == 0
+    assert (
+        "strange: 0.000 % of the 13-word sequences of the held-out text also stand in the training text" in answer.err
+    )
+
+
 @pytest.mark.parametrize("rows", [("data.stride=5",), ("data.packing=false",), ("data.block_size=7",)])
 def test_the_overlap_is_the_same_however_rows_are_cut(lmtune, notes, tmp_path, rows):
     train(lmtune, *notes(), "training.max_steps=1")

@@ -72,7 +72,7 @@ class Seen:
     """How much of the held-out text is also in the training text."""
 
     share: float | None
-    """Share of the 13-word sequences of the validation split, 0 to 1; None if it was not measured."""
+    """Share of the 13-word sequences of the held-out text, 0 to 1; None if it was not measured."""
     reason: str = ""
     """Why it was not."""
 
@@ -83,26 +83,23 @@ class Seen:
         return f"{100 * self.share:.3f} % of the {WORDS}-word sequences of the held-out text also stand in the training text"
 
 
-def measure_overlap(tokenizer: "PreTrainedTokenizerBase", prepared: Prepared) -> Seen | None:
-    """How much of the validation split is also in the training rows, where measuring it takes a few seconds at most.
-
-    None where nothing is held out.
-    """
-    held, rows = prepared.held_out.get("validation"), prepared.blocks
-    if held is None:
-        return None
+def measure_overlap(
+    tokenizer: "PreTrainedTokenizerBase", prepared: Prepared, held_out: dict[str, TokenStream]
+) -> dict[str, Seen]:
+    """How much of each held-out text is also in the training rows, where measuring it takes a few seconds at most."""
+    rows, tokens = prepared.blocks, prepared.ledger.sides["train"].tokens
+    reason = ""
     if not isinstance(rows, StoredRows):
-        return Seen(None, "the text is streamed")
-    tokens = prepared.ledger.sides["train"].tokens
-    if tokens > MOST_TOKENS:
-        return Seen(
-            None, f"the training text has {tokens:,} tokens, more than {MOST_TOKENS:,}; `lmtune data` measures it"
-        )
-    overlap = Overlap(tokenizer, {"validation": held})
+        reason = "the text is streamed"
+    elif tokens > MOST_TOKENS:
+        reason = f"the training text has {tokens:,} tokens, more than {MOST_TOKENS:,}; `lmtune data` measures it"
+    if reason or not held_out or not isinstance(rows, StoredRows):
+        return dict.fromkeys(held_out, Seen(None, reason))
+    overlap = Overlap(tokenizer, held_out)
     for ids in rows.read():
         overlap.add(ids)
-    share = overlap.shares()["validation"]
-    return Seen(None, f"it has no {WORDS} words in a row") if math.isnan(share) else Seen(share)
+    unmeasured = Seen(None, f"it has no {WORDS} words in a row")
+    return {name: unmeasured if math.isnan(share) else Seen(share) for name, share in overlap.shares().items()}
 
 
 def mark_word_starts(tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:

@@ -82,8 +82,8 @@ class Session:
         self.energy: EnergyMeter | None = None
         self.average: TailAverage | None = None
         self.samples: SamplesCallback | None = None
-        self.seen: Seen | None = None
-        """How much of the held-out text also stands in the training text."""
+        self.seen: dict[str, Seen] = {}
+        """How much of the text of each held-out set also stands in the training text."""
 
     @classmethod
     @contextmanager
@@ -145,10 +145,8 @@ class Session:
         if context.is_main and (canaries := build_canaries(self.config.audit, self.config.data.seed)):
             save_canaries(context.run, canaries)
         log_plan(context, setup, self.trainer.flops_meter)
-        self.seen = measure_overlap(setup.tokenizer, setup.prepared) if context.is_main else None
-        if self.seen is not None:
-            logger.info("data: %s", self.seen.render())
         if context.is_main:
+            self._measure_overlap()
             replayed = None if self.replay is None else self.replay.corpus
             predecessor.write_past(context.run, setup.corpus, setup.prepared, self.config.mixed_sets, replayed)
         first = 0 if context.checkpoint is None else step_of(context.checkpoint)
@@ -161,6 +159,14 @@ class Session:
             logger.info("%s", line)
         for warning in list_warnings(setup, self.held_out, course):
             logger.warning(warning)
+
+    def _measure_overlap(self) -> None:
+        """Say of each held-out set how much of it is learned; of several that were not measured, the first tells why."""
+        setup, held = self.setup, {name: each.stream for name, each in self.held_out.sets.items()}
+        self.seen = measure_overlap(setup.tokenizer, setup.prepared, held)
+        for number, (name, seen) in enumerate(self.seen.items()):
+            if number == 0 or seen.share is not None:
+                logger.info("%s: %s", "data" if name == self.config.data.name else name, seen.render())
 
     def report(self, results: Record | None = None) -> None:
         """Write report.html, where it is wanted and the run has not been taken back. results: see write_report."""
@@ -214,8 +220,8 @@ class Session:
             selected = self._score_selection(model, sets, evaluations, average)
         results = build_results(context, self.trainer, final.identify(), sets, prepared, self.held_out.sets)
         add_evaluations(results, evaluations, selected, self.held_out.sets, self.config.eval)
-        if self.seen is not None and self.config.data.name in results["eval"]:
-            results["eval"][self.config.data.name]["seen_in_training"] = asdict(self.seen)
+        for name, seen in self.seen.items():
+            results["eval"][name]["seen_in_training"] = asdict(seen)
         if documents is not None:
             results["documents"] = documents
         if self.energy is not None and (energy := self.energy.read()) is not None:
