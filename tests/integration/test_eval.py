@@ -301,3 +301,7 @@ def test_what_a_run_has_learned_is_said_of_the_text_that_it_is_scored_on(
     assert found["train"]["documents"] == found["train"]["of"]
     if "all" in found:
         assert found["all"]["documents"] == found["train"]["documents"] < found["all"]["of"] == 30
+    (tmp_path / "run" / "past.npz").write_bytes(b"damaged")
+    answer = lmtune("eval", "ckpt=run", "data=old", "eval.split=train", CPU)
+    assert (answer.code, "run has not written down what it has learned" in answer.err) == (0, True)
+    assert "not written down" not in lmtune("eval", "ckpt=run", CPU).err

@@ -88,13 +88,13 @@ def measure_overlap(
 ) -> dict[str, Seen]:
     """How much of each held-out text is also in the training rows, where measuring it takes a few seconds at most."""
     rows, tokens = prepared.blocks, prepared.ledger.sides["train"].tokens
-    reason = ""
     if not isinstance(rows, StoredRows):
-        reason = "the text is streamed"
-    elif tokens > MOST_TOKENS:
+        return dict.fromkeys(held_out, Seen(None, "the text is streamed"))
+    if tokens > MOST_TOKENS:
         reason = f"the training text has {tokens:,} tokens, more than {MOST_TOKENS:,}; `lmtune data` measures it"
-    if reason or not held_out or not isinstance(rows, StoredRows):
         return dict.fromkeys(held_out, Seen(None, reason))
+    if not held_out:
+        return {}
     overlap = Overlap(tokenizer, held_out)
     for ids in rows.read():
         overlap.add(ids)

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 from lmtune.config import EvalCommandConfig
 from lmtune.data.build import build_corpus
+from lmtune.data.corpus import Corpus
 from lmtune.data.losses import assess_losses
-from lmtune.data.predecessor import load_earlier
+from lmtune.data.past import load_past
+from lmtune.data.predecessor import PAST, load_earlier
 from lmtune.data.premise import resolve_change
 from lmtune.evaluation import documents
 from lmtune.evaluation.comparison import DocumentBits
-from lmtune.evaluation.learned import find_learned
+from lmtune.evaluation.learned import Learned, find_learned
 from lmtune.evaluation.protocol import describe_limit, hash_model
 from lmtune.evaluation.suites.run import Loaded
 from lmtune.evaluation.text import EvalText, Part, build_stream
@@ -20,6 +22,7 @@ from lmtune.modeling.checkpoint import Checkpoint
 from lmtune.modeling.device import place_model
 from lmtune.modeling.out_of_memory import explain_memory
 from lmtune.modeling.tokenizer import load_tokenizer
+from lmtune.runs import Run
 from lmtune.token_stream import TokenStream
 from lmtune.vocabulary import hash_tokenizer
 
@@ -57,9 +60,7 @@ def score_checkpoints(
         stream = part.choose(corpus, text.split, whole, tokenizer)
         if (said := assess_losses(corpus.config.name, stream.documents, config.eval.max_lost)) is not None:
             logger.warning(said)
-        learned = find_learned(corpus, text.split, found.run)
-        if learned is not None:
-            logger.warning("%s", learned.render(ckpt))
+        learned = say_learned(ckpt, found.run, corpus, text)
         loaded = load_checkpoint(config, found, tokenizer)
         scored[ckpt] = score_text(loaded, stream, config)
         scored[ckpt].measures["protocol"] |= {
@@ -70,6 +71,19 @@ def score_checkpoints(
             **({"learned": learned._asdict()} if learned is not None else {}),
         }
     return scored
+
+
+def say_learned(ckpt: str, run: Run | None, corpus: Corpus, text: EvalText) -> Learned | None:
+    """Say what of the text the run of a checkpoint has learned, or that this is not known; None for nothing, or no run."""
+    past = None if run is None else load_past(run.folder / PAST)
+    if past is None:
+        if run is not None and text.own is None:
+            logger.info("%s has not written down what it has learned, so some of this text may be among it", run.folder)
+        return None
+    learned = find_learned(corpus, text.split, past)
+    if learned is not None:
+        logger.warning("%s", learned.render(ckpt))
+    return learned
 
 
 def score_text(loaded: Loaded, stream: TokenStream, config: EvalCommandConfig) -> documents.ScoredCheckpoint:

@@ -5,9 +5,7 @@ from typing import NamedTuple
 from lmtune.config import EvalSplit
 from lmtune.data.columns import count_bytes
 from lmtune.data.corpus import Corpus
-from lmtune.data.past import Past, load_past
-from lmtune.data.predecessor import PAST
-from lmtune.runs import Run
+from lmtune.data.past import Past
 
 
 class Learned(NamedTuple):
@@ -26,13 +24,8 @@ class Learned(NamedTuple):
         )
 
 
-def find_learned(corpus: Corpus, split: EvalSplit, run: Run | None) -> Learned | None:
-    """What of a split the model of a run has learned by the end of the run; None for nothing, and where that is not known."""
-    past = None if run is None else load_past(run.folder / PAST)
-    return None if past is None else _count(corpus, split, past)
-
-
-def _count(corpus: Corpus, split: EvalSplit, past: Past) -> Learned | None:
+def find_learned(corpus: Corpus, split: EvalSplit, past: Past) -> Learned | None:
+    """What of a split a model has learned; None for nothing. past: of the run that the model comes from, at its end."""
     documents = of = learned = whole = 0
     for texts in corpus.batches(split.value):
         known, sizes = past.mark_learned(texts), count_bytes(texts)
